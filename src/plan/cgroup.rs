@@ -1,0 +1,429 @@
+//! Which cgroups a container needs, and what is written into them: `linux.cgroupsPath` and `linux.resources` against
+//! the host's layout.
+//!
+//! What lives here: the plan as a value and the choice of place and hierarchy. How each version of the interface spells
+//! a limit is in [`v1`] and [`v2`]. What may not: any look at the host; its facts come in as a [`CgroupLayout`].
+
+mod v1;
+mod v2;
+
+use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::spec::Resources;
+use serde::{Deserialize, Serialize};
+use std::path::{Component, Path, PathBuf};
+
+/// The cgroups to make and the limits to set, in order. Empty when none was asked for: then nothing is done at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CgroupPlan {
+    /// One entry for each hierarchy in use.
+    pub(crate) branches: Vec<Branch>,
+}
+
+/// What happens in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Branch {
+    /// Which hierarchy.
+    pub(crate) hierarchy: Hierarchy,
+    /// The configuration field that asked for it, for messages.
+    pub(crate) field: String,
+    /// Directories from the top down: the first exists, each other is a child of the one before.
+    pub(crate) dirs: Vec<PlannedDir>,
+}
+
+/// A hierarchy, by its controllers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Hierarchy {
+    /// A v1 hierarchy with these controllers.
+    V1(Vec<String>),
+    /// The unified hierarchy.
+    V2,
+}
+
+/// One directory: make it (or find it), then write, then go on to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlannedDir {
+    /// Absolute path.
+    pub(crate) path: PathBuf,
+    /// What it is for.
+    pub(crate) role: Role,
+    /// What is written into it, in this order.
+    pub(crate) writes: Vec<PlannedWrite>,
+}
+
+/// What a directory of a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Exists on the host: never made, never removed.
+    Base,
+    /// Leads to the leaf: made where missing, removed only by whoever made it.
+    Ancestor,
+    /// Carries the limits; the sandbox joins it.
+    Sandbox,
+    /// The container's own processes join it, and nothing else.
+    Container,
+}
+
+/// One write into a control file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlannedWrite {
+    /// The control file.
+    pub(crate) file: String,
+    /// What to write.
+    pub(crate) value: Value,
+    /// The configuration field it obeys, for messages.
+    pub(crate) field: String,
+}
+
+/// What to write into a control file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Value {
+    /// This text. A kernel without the file cannot do what was asked.
+    Text(String),
+    /// This text, where the kernel has the file: without it the asked-for state holds anyway.
+    TextIfPresent(String),
+    /// The parent's value, unless the file already has one.
+    FromParent,
+    /// `+controller` for those not yet enabled for the children. The required ones must succeed; the observed ones
+    /// only give statistics, and a host that refuses them has none.
+    Enable {
+        required: Vec<String>,
+        observed: Vec<String>,
+    },
+}
+
+impl CgroupPlan {
+    /// Whether the container needs no cgroup.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.branches.is_empty()
+    }
+
+    /// The leaf directories: what the state record keeps *before* any effect, and what
+    /// [`destroy`](crate::cgroup::destroy) takes.
+    pub(crate) fn leaves(&self) -> Vec<PathBuf> {
+        let dirs = self.branches.iter().flat_map(|branch| &branch.dirs);
+        dirs.filter(|dir| dir.role == Role::Sandbox)
+            .map(|dir| dir.path.clone())
+            .collect()
+    }
+}
+
+/// Plans the cgroups of container `id`.
+///
+/// Without `cgroups_path` only the hierarchies that carry a limit are used, below the caller's own cgroup (v1) or where
+/// [`UnifiedHierarchy::default_base`] says (v2), under the name `cofferdam-ID`. With one, an absolute path starts at the
+/// hierarchy's mount point and a relative one at that same default place ("the runtime MAY interpret the path relative to a
+/// runtime-determined location" - OCI config-linux.md), and the hierarchies that give statistics are joined as well.
+///
+/// `writable` is the fact [`CgroupLayout::probe_writable`] finds.
+///
+/// # Errors
+/// [`Unsupported`](crate::error::ErrorKind::Unsupported) naming the first field that cannot be obeyed: no hierarchy has
+/// its controller, or the caller may not write there. [`InvalidSpec`](crate::error::ErrorKind::InvalidSpec) for a
+/// `cgroupsPath` that is not a plain path, and a swap limit without a memory limit.
+pub(crate) fn plan(
+    resources: &Resources,
+    cgroups_path: Option<&Path>,
+    id: &ContainerId,
+    layout: &CgroupLayout,
+    writable: bool,
+) -> Result<CgroupPlan> {
+    let asked = asked(resources);
+    let Some(first_field) = asked
+        .first()
+        .map(|asked| asked.field)
+        .or(cgroups_path.map(|_| CGROUPS_PATH))
+    else {
+        return Ok(CgroupPlan::default());
+    };
+    check_swap(resources)?;
+    let place = Place::new(cgroups_path, id)?;
+    if layout.v1.is_empty() && layout.unified.is_none() {
+        return Err(Error::unsupported(first_field, "no cgroup hierarchy is mounted"));
+    }
+    let (on_v1, on_v2): (Vec<_>, Vec<_>) = asked.into_iter().partition(|a| layout.v1(a.controller).is_some());
+    let unified_alone = layout.v1.is_empty();
+
+    let mut branches = v1_branches(resources, &on_v1, &place, layout);
+    if let (Some(unified), true) = (&layout.unified, unified_alone || !on_v2.is_empty()) {
+        branches.push(v2_branch(resources, &on_v2, &place, unified)?);
+    } else if let Some(missing) = on_v2.first() {
+        return Err(missing.unavailable("no cgroup hierarchy has it"));
+    }
+    match branches.first() {
+        Some(Branch { dirs, .. }) if !writable => {
+            let base = &dirs[0].path;
+            let why = format!("no cgroup can be made in {base:?}: the caller may not write there");
+            Err(Error::unsupported(first_field, why)
+                .hint("leave out limits and linux.cgroupsPath, or have a cgroup delegated to this user"))
+        }
+        _ => Ok(CgroupPlan { branches }),
+    }
+}
+
+const CGROUPS_PATH: &str = "linux.cgroupsPath";
+
+/// Joined besides those with limits when the configuration names a place, since whoever named it reads statistics
+/// there and freezes it.
+const OBSERVED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
+
+/// A controller that limits were asked of, with the first field that did.
+struct Asked {
+    controller: &'static str,
+    field: &'static str,
+}
+
+impl Asked {
+    fn unavailable(&self, why: &str) -> Error {
+        let message = format!("the {} controller is not available: {why}", self.controller);
+        Error::unsupported(self.field, message)
+    }
+}
+
+/// The controllers `resources` needs. Memory values of 0 read as absent, as every OCI runtime reads them.
+fn asked(resources: &Resources) -> Vec<Asked> {
+    let (memory, cpu) = (&resources.memory, &resources.cpu);
+    let nonzero = |value: Option<i64>| value.is_some_and(|value| value != 0);
+    let fields = [
+        ("memory", "linux.resources.memory.limit", nonzero(memory.limit)),
+        (
+            "memory",
+            "linux.resources.memory.reservation",
+            nonzero(memory.reservation),
+        ),
+        ("memory", "linux.resources.memory.swap", nonzero(memory.swap)),
+        ("cpu", "linux.resources.cpu.shares", cpu.shares.is_some()),
+        ("cpu", "linux.resources.cpu.quota", cpu.quota.is_some()),
+        ("cpu", "linux.resources.cpu.period", cpu.period.is_some()),
+        ("cpuset", "linux.resources.cpu.cpus", cpu.cpus.is_some()),
+        ("cpuset", "linux.resources.cpu.mems", cpu.mems.is_some()),
+        (
+            "pids",
+            "linux.resources.pids.limit",
+            resources.pids_limit.is_some(),
+        ),
+    ];
+    let mut asked: Vec<Asked> = Vec::new();
+    for (controller, field, _) in fields.into_iter().filter(|(_, _, present)| *present) {
+        if asked.last().is_none_or(|last| last.controller != controller) {
+            asked.push(Asked { controller, field });
+        }
+    }
+    asked
+}
+
+/// Swap is counted together with memory, so a bound on the sum means nothing without one on memory.
+fn check_swap(resources: &Resources) -> Result<()> {
+    match (resources.memory.swap, resources.memory.limit) {
+        (Some(1..), None | Some(..=0)) => Err(Error::spec(
+            "config.json",
+            "linux.resources.memory.swap",
+            "is set without a memory limit",
+        )
+        .hint("set linux.resources.memory.limit too")),
+        _ => Ok(()),
+    }
+}
+
+/// Where in each hierarchy the leaf goes.
+struct Place {
+    /// From the mount point, not from the default base.
+    absolute: bool,
+    /// Named by the configuration.
+    explicit: bool,
+    names: Vec<String>,
+}
+
+impl Place {
+    fn new(cgroups_path: Option<&Path>, id: &ContainerId) -> Result<Self> {
+        let Some(path) = cgroups_path else {
+            return Ok(Self {
+                absolute: false,
+                explicit: false,
+                names: vec![default_name(id)],
+            });
+        };
+        let refuse = |problem: &str| {
+            Err(Error::spec(
+                "config.json",
+                CGROUPS_PATH,
+                format!("{path:?} {problem}"),
+            ))
+        };
+        let mut names = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::RootDir | Component::CurDir => {}
+                Component::ParentDir | Component::Prefix(_) => return refuse("contains \"..\""),
+                Component::Normal(name) => match name.to_str() {
+                    Some(name) if name.len() <= MAX_NAME && !name.contains(char::is_control) => {
+                        names.push(name.into())
+                    }
+                    _ => return refuse("has a component that cannot name a cgroup"),
+                },
+            }
+        }
+        match names.is_empty() {
+            true => refuse("names the root of the hierarchy"),
+            false => Ok(Self {
+                absolute: path.is_absolute(),
+                explicit: true,
+                names,
+            }),
+        }
+    }
+
+    /// Base, ancestors and leaf, without writes.
+    fn dirs(&self, base: PathBuf) -> Vec<PlannedDir> {
+        let dir = |path: &Path, role| PlannedDir {
+            path: path.to_path_buf(),
+            role,
+            writes: Vec::new(),
+        };
+        let mut path = base;
+        let mut dirs = vec![dir(&path, Role::Base)];
+        for (position, name) in self.names.iter().enumerate() {
+            path.push(name);
+            let last = position + 1 == self.names.len();
+            dirs.push(dir(&path, if last { Role::Sandbox } else { Role::Ancestor }));
+        }
+        dirs
+    }
+}
+
+/// The longest name of a directory.
+const MAX_NAME: usize = 255;
+
+/// `cofferdam-ID`, with the end of an over-long id replaced by a digest of the whole (FNV-1a; a collision is seen as a
+/// cgroup that is in use, never shared).
+fn default_name(id: &ContainerId) -> String {
+    let name = format!("cofferdam-{id}");
+    if name.len() <= MAX_NAME {
+        return name;
+    }
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let digest = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    format!("{}-{digest:016x}", &name[..MAX_NAME - 17])
+}
+
+/// The directory of the container's own processes, below the leaf.
+const CONTAINER: &str = "container";
+
+fn with_container(mut dirs: Vec<PlannedDir>) -> Vec<PlannedDir> {
+    let leaf = dirs.last().map(|leaf| leaf.path.join(CONTAINER));
+    dirs.extend(leaf.map(|path| PlannedDir {
+        path,
+        role: Role::Container,
+        writes: Vec::new(),
+    }));
+    dirs
+}
+
+fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &CgroupLayout) -> Vec<Branch> {
+    let mut branches = Vec::new();
+    // pids first: teardown keeps this order, and closing the pids cgroup to new tasks is what stops a fork bomb.
+    let mut hierarchies: Vec<&V1Hierarchy> = layout.v1.iter().collect();
+    hierarchies.sort_by_key(|hierarchy| !hierarchy.controllers.iter().any(|own| own == "pids"));
+    for hierarchy in hierarchies {
+        let has = |name: &str| hierarchy.controllers.iter().any(|own| own == name);
+        let limits: Vec<&Asked> = asked.iter().filter(|asked| has(asked.controller)).collect();
+        if limits.is_empty() && !(place.explicit && OBSERVED.into_iter().any(has)) {
+            continue;
+        }
+        let base = if place.absolute {
+            hierarchy.mountpoint.clone()
+        } else {
+            hierarchy.own_dir()
+        };
+        let mut dirs = place.dirs(base);
+        for dir in dirs
+            .iter_mut()
+            .filter(|dir| has("cpuset") && dir.role == Role::Ancestor)
+        {
+            dir.writes = v1::inherited_cpuset();
+        }
+        if let Some(leaf) = dirs.last_mut() {
+            let controllers = hierarchy.controllers.iter().map(String::as_str);
+            leaf.writes = controllers
+                .flat_map(|controller| v1::writes(controller, resources))
+                .collect();
+        }
+        if has("freezer") {
+            dirs = with_container(dirs);
+        }
+        let field = limits
+            .first()
+            .map_or(CGROUPS_PATH, |asked| asked.field)
+            .to_owned();
+        branches.push(Branch {
+            hierarchy: Hierarchy::V1(hierarchy.controllers.clone()),
+            field,
+            dirs,
+        });
+    }
+    branches
+}
+
+fn v2_branch(
+    resources: &Resources,
+    asked: &[Asked],
+    place: &Place,
+    unified: &UnifiedHierarchy,
+) -> Result<Branch> {
+    let base = if place.absolute {
+        unified.mountpoint.clone()
+    } else {
+        unified.default_base()
+    };
+    let from_top = base == unified.mountpoint;
+    // Below the top, the children of the caller's parent have what the caller has: nothing there needs to be enabled.
+    let available = if from_top {
+        &unified.controllers
+    } else {
+        &unified.own_controllers
+    };
+    let has = |name: &str| available.iter().any(|own| own == name);
+    if let Some(missing) = asked.iter().find(|asked| !has(asked.controller)) {
+        return Err(missing.unavailable(&format!("cgroup v2 at {base:?} without it in cgroup.controllers"))
+            .hint("enable it in cgroup.subtree_control of the cgroups above, or choose another linux.cgroupsPath"));
+    }
+    let field = asked.first().map_or(CGROUPS_PATH, |asked| asked.field).to_owned();
+    let required: Vec<String> = asked.iter().map(|asked| asked.controller.into()).collect();
+    let unasked = |name: &&str| has(name) && !required.iter().any(|asked| asked == name);
+    let observed: Vec<String> = match place.explicit {
+        true => OBSERVED.into_iter().filter(unasked).map(str::to_owned).collect(),
+        false => Vec::new(),
+    };
+    let mut dirs = place.dirs(base);
+    for dir in &mut dirs {
+        let enables = match dir.role {
+            Role::Base => from_top,
+            role => role == Role::Ancestor,
+        };
+        if enables && !(required.is_empty() && observed.is_empty()) {
+            let value = Value::Enable {
+                required: required.clone(),
+                observed: observed.clone(),
+            };
+            let (file, field) = ("cgroup.subtree_control".into(), field.clone());
+            dir.writes.push(PlannedWrite { file, value, field });
+        } else if dir.role == Role::Sandbox {
+            dir.writes = required
+                .iter()
+                .flat_map(|controller| v2::writes(controller, resources))
+                .collect();
+        }
+    }
+    Ok(Branch {
+        hierarchy: Hierarchy::V2,
+        field,
+        dirs: with_container(dirs),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! What is planned, for hosts that are only described.
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::spec::{CpuLimits, MemoryLimits};
+
+fn id() -> ContainerId {
+    ContainerId::new("job-1").unwrap()
+}
+
+fn v1_host() -> CgroupLayout {
+    let hierarchy = |controllers: &str, own: &str| V1Hierarchy {
+        controllers: controllers.split(',').map(str::to_owned).collect(),
+        mountpoint: format!("/cg/{controllers}").into(),
+        own: own.into(),
+    };
+    let v1 = vec![
+        hierarchy("memory", "/agent"),
+        hierarchy("cpu,cpuacct", "/"),
+        hierarchy("cpuset", "/"),
+        hierarchy("pids", "/"),
+        hierarchy("freezer", "/"),
+        hierarchy("devices", "/"),
+    ];
+    CgroupLayout { v1, unified: None }
+}
+
+fn v2_host(own: &str, controllers: &str, own_controllers: &str) -> CgroupLayout {
+    let (mountpoint, own) = ("/cg".into(), own.into());
+    let mut unified = UnifiedHierarchy {
+        mountpoint,
+        own,
+        controllers: vec![],
+        own_controllers: vec![],
+    };
+    unified.set_controllers(controllers, own_controllers);
+    CgroupLayout {
+        v1: Vec::new(),
+        unified: Some(unified),
+    }
+}
+
+fn everything() -> Resources {
+    Resources {
+        memory: MemoryLimits {
+            limit: Some(1 << 20),
+            reservation: Some(1 << 19),
+            swap: Some(3 << 20),
+        },
+        cpu: CpuLimits {
+            shares: Some(1024),
+            quota: Some(50_000),
+            period: Some(200_000),
+            cpus: Some("0-1".into()),
+            mems: None,
+        },
+        pids_limit: Some(64),
+    }
+}
+
+fn pids(limit: u64) -> Resources {
+    Resources {
+        pids_limit: Some(limit),
+        ..Resources::default()
+    }
+}
+
+/// A plan as text: directories in order, each write indented below its own.
+fn show(plan: &CgroupPlan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for dir in plan.branches.iter().flat_map(|branch| &branch.dirs) {
+        lines.push(format!("{:?} {}", dir.role, dir.path.display()));
+        for write in &dir.writes {
+            let value = match &write.value {
+                Value::Text(text) => text.clone(),
+                Value::TextIfPresent(text) => format!("{text} if present"),
+                Value::FromParent => "from parent".into(),
+                Value::Enable { required, observed } => format!("+{required:?} ?{observed:?}"),
+            };
+            lines.push(format!("  {} = {value}", write.file));
+        }
+    }
+    lines
+}
+
+#[test]
+fn nothing_asked_for_costs_nothing_on_any_host() {
+    for (layout, writable) in [(v1_host(), true), (CgroupLayout::default(), false)] {
+        assert!(
+            plan(&Resources::default(), None, &id(), &layout, writable)
+                .unwrap()
+                .is_empty()
+        );
+    }
+    let zero = MemoryLimits {
+        limit: Some(0),
+        reservation: Some(0),
+        swap: Some(0),
+    };
+    let zero = Resources {
+        memory: zero,
+        ..Resources::default()
+    };
+    assert!(plan(&zero, None, &id(), &v1_host(), true).unwrap().is_empty());
+}
+
+#[test]
+fn on_v1_only_the_hierarchies_with_limits_are_used() {
+    let plan = plan(&pids(9), None, &id(), &v1_host(), true).unwrap();
+    assert_eq!(
+        show(&plan),
+        [
+            "Base /cg/pids",
+            "Sandbox /cg/pids/cofferdam-job-1",
+            "  pids.max = 9"
+        ]
+    );
+    assert_eq!(plan.leaves(), [Path::new("/cg/pids/cofferdam-job-1")]);
+}
+
+#[test]
+fn on_v1_every_limit_is_spelled_in_the_order_the_kernel_needs() {
+    let plan = plan(&everything(), None, &id(), &v1_host(), true).unwrap();
+    assert_eq!(
+        show(&plan),
+        [
+            "Base /cg/pids",
+            "Sandbox /cg/pids/cofferdam-job-1",
+            "  pids.max = 64",
+            "Base /cg/memory/agent",
+            "Sandbox /cg/memory/agent/cofferdam-job-1",
+            "  memory.limit_in_bytes = 1048576",
+            "  memory.memsw.limit_in_bytes = 3145728",
+            "  memory.soft_limit_in_bytes = 524288",
+            "Base /cg/cpu,cpuacct",
+            "Sandbox /cg/cpu,cpuacct/cofferdam-job-1",
+            "  cpu.shares = 1024",
+            "  cpu.cfs_period_us = 200000",
+            "  cpu.cfs_quota_us = 50000",
+            "Base /cg/cpuset",
+            "Sandbox /cg/cpuset/cofferdam-job-1",
+            "  cpuset.cpus = 0-1",
+            "  cpuset.mems = from parent",
+        ]
+    );
+}
+
+#[test]
+fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
+    let resources = Resources {
+        cpu: CpuLimits {
+            mems: Some("0".into()),
+            ..CpuLimits::default()
+        },
+        ..Resources::default()
+    };
+    let plan = plan(&resources, Some(Path::new("/pod/app")), &id(), &v1_host(), true).unwrap();
+    assert_eq!(
+        show(&plan),
+        [
+            "Base /cg/pids",
+            "Ancestor /cg/pids/pod",
+            "Sandbox /cg/pids/pod/app",
+            "Base /cg/memory",
+            "Ancestor /cg/memory/pod",
+            "Sandbox /cg/memory/pod/app",
+            "Base /cg/cpu,cpuacct",
+            "Ancestor /cg/cpu,cpuacct/pod",
+            "Sandbox /cg/cpu,cpuacct/pod/app",
+            "Base /cg/cpuset",
+            "Ancestor /cg/cpuset/pod",
+            "  cpuset.cpus = from parent",
+            "  cpuset.mems = from parent",
+            "Sandbox /cg/cpuset/pod/app",
+            "  cpuset.cpus = from parent",
+            "  cpuset.mems = 0",
+            "Base /cg/freezer",
+            "Ancestor /cg/freezer/pod",
+            "Sandbox /cg/freezer/pod/app",
+            "Container /cg/freezer/pod/app/container",
+        ]
+    );
+}
+
+#[test]
+fn on_v2_limits_sit_above_the_containers_own_cgroup() {
+    let layout = v2_host("/", "cpuset cpu io memory pids", "cpuset cpu io memory pids");
+    let plan = plan(&everything(), None, &id(), &layout, true).unwrap();
+    assert_eq!(
+        show(&plan),
+        [
+            "Base /cg",
+            "  cgroup.subtree_control = +[\"memory\", \"cpu\", \"cpuset\", \"pids\"] ?[]",
+            "Sandbox /cg/cofferdam-job-1",
+            "  memory.max = 1048576",
+            "  memory.swap.max = 2097152",
+            "  memory.low = 524288",
+            "  cpu.weight = 100",
+            "  cpu.max = 50000 200000",
+            "  cpuset.cpus = 0-1",
+            "  pids.max = 64",
+            "Container /cg/cofferdam-job-1/container",
+        ]
+    );
+}
+
+#[test]
+fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
+    let layout = v2_host("/user/session", "cpu memory pids", "pids");
+    let sibling = plan(&pids(9), None, &id(), &layout, true).unwrap();
+    assert_eq!(
+        show(&sibling),
+        [
+            "Base /cg/user",
+            "Sandbox /cg/user/cofferdam-job-1",
+            "  pids.max = 9",
+            "Container /cg/user/cofferdam-job-1/container"
+        ]
+    );
+    let error = plan(&everything(), None, &id(), &layout, true).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "linux.resources.memory.limit: the memory controller is not available: cgroup v2 at \"/cg/user\" without it \
+         in cgroup.controllers (enable it in cgroup.subtree_control of the cgroups above, or choose another \
+         linux.cgroupsPath)"
+    );
+}
+
+#[test]
+fn on_v2_a_named_place_has_its_controllers_enabled_from_the_top() {
+    let layout = v2_host("/user/session", "cpu memory pids", "pids");
+    let plan = plan(&pids(9), Some(Path::new("/pod/app")), &id(), &layout, true).unwrap();
+    assert_eq!(
+        show(&plan),
+        [
+            "Base /cg",
+            "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\", \"cpu\"]",
+            "Ancestor /cg/pod",
+            "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\", \"cpu\"]",
+            "Sandbox /cg/pod/app",
+            "  pids.max = 9",
+            "Container /cg/pod/app/container",
+        ]
+    );
+}
+
+#[test]
+fn unlimited_and_moot_values_need_no_swap_accounting() {
+    let write = |limit, swap, layout: &CgroupLayout| {
+        let memory = MemoryLimits {
+            limit: Some(limit),
+            swap: Some(swap),
+            reservation: Some(-1),
+        };
+        let resources = Resources {
+            memory,
+            ..Resources::default()
+        };
+        show(&plan(&resources, None, &id(), layout, true).unwrap())
+            .into_iter()
+            .filter(|line| line.contains("memory."))
+            .filter(|line| line.starts_with("  memory"))
+            .map(|line| line.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let v2 = v2_host("/", "memory", "memory");
+    assert_eq!(
+        write(-1, -1, &v1_host()),
+        [
+            "memory.limit_in_bytes = -1",
+            "memory.memsw.limit_in_bytes = -1 if present",
+            "memory.soft_limit_in_bytes = -1"
+        ]
+    );
+    assert_eq!(
+        write(-1, -1, &v2),
+        [
+            "memory.max = max",
+            "memory.swap.max = max if present",
+            "memory.low = max"
+        ]
+    );
+    assert_eq!(
+        write(4096, 4096, &v1_host())[1],
+        "memory.memsw.limit_in_bytes = 4096 if present"
+    );
+    assert_eq!(write(4096, 4096, &v2)[1], "memory.swap.max = 0 if present");
+}
+
+#[test]
+fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
+    let mut layout = v1_host();
+    layout.v1.retain(|hierarchy| hierarchy.controllers != ["pids"]);
+    layout.unified = v2_host("/", "hugetlb", "hugetlb").unified;
+    let error = plan(&pids(9), None, &id(), &layout, true).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("linux.resources.pids.limit: the pids controller is not available")
+    );
+    layout.unified = v2_host("/", "pids", "pids").unified;
+    let plan = plan(&everything(), None, &id(), &layout, true).unwrap();
+    assert_eq!(plan.branches.last().unwrap().hierarchy, Hierarchy::V2);
+    assert_eq!(plan.branches.len(), 4);
+}
+
+#[test]
+fn what_the_host_cannot_do_is_refused_by_field() {
+    let refused = |layout: &CgroupLayout, path: Option<&str>, writable| {
+        let error = plan(&pids(9), path.map(Path::new), &id(), layout, writable).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            &ErrorKind::Unsupported {
+                feature: "linux.resources.pids.limit".into()
+            }
+        );
+        error.to_string()
+    };
+    assert_eq!(
+        refused(&CgroupLayout::default(), None, true),
+        "linux.resources.pids.limit: no cgroup hierarchy is mounted"
+    );
+    let mut layout = v1_host();
+    layout.v1.retain(|hierarchy| hierarchy.controllers != ["pids"]);
+    assert_eq!(
+        refused(&layout, None, true),
+        "linux.resources.pids.limit: the pids controller is not available: no cgroup hierarchy has it"
+    );
+    assert_eq!(
+        refused(&v1_host(), None, false),
+        "linux.resources.pids.limit: no cgroup can be made in \"/cg/pids\": the caller may not write there (leave out \
+         limits and linux.cgroupsPath, or have a cgroup delegated to this user)"
+    );
+}
+
+#[test]
+fn a_path_that_is_not_plain_is_refused() {
+    for path in ["../x", "/a/../b", "/", "", "a\nb", &"x".repeat(256)] {
+        let error = plan(
+            &Resources::default(),
+            Some(Path::new(path)),
+            &id(),
+            &v1_host(),
+            true,
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.kind(),
+            &ErrorKind::InvalidSpec {
+                path: "linux.cgroupsPath".into()
+            },
+            "{path:?}"
+        );
+    }
+}
+
+#[test]
+fn swap_without_a_memory_limit_is_refused() {
+    let memory = MemoryLimits {
+        swap: Some(4096),
+        ..MemoryLimits::default()
+    };
+    let resources = Resources {
+        memory,
+        ..Resources::default()
+    };
+    let error = plan(&resources, None, &id(), &v1_host(), true).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "config.json: linux.resources.memory.swap: is set without a memory limit (set linux.resources.memory.limit too)"
+    );
+}
+
+#[test]
+fn the_longest_ids_still_name_distinct_cgroups() {
+    let [a, b] = ["a", "b"].map(|end| ContainerId::new("x".repeat(254) + end).unwrap());
+    assert_eq!(default_name(&a).len(), MAX_NAME);
+    assert_ne!(default_name(&a), default_name(&b));
+    assert_eq!(default_name(&id()), "cofferdam-job-1");
+}

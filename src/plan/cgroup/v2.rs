@@ -1,0 +1,142 @@
+//! How cgroup v2 spells a limit (kernel: admin-guide/cgroup-v2). Pure.
+
+use super::{PlannedWrite, Value};
+use crate::spec::Resources;
+
+/// The writes that `resources` asks of `controller`.
+pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrite> {
+    match controller {
+        "memory" => memory(resources),
+        "cpu" => cpu(resources),
+        "cpuset" => cpuset(resources),
+        "pids" => resources
+            .pids_limit
+            .map(|limit| text("pids.max", limit, "pids.limit"))
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn memory(resources: &Resources) -> Vec<PlannedWrite> {
+    let memory = &resources.memory;
+    let mut writes = Vec::new();
+    if let Some(limit) = memory.limit.filter(|limit| *limit != 0) {
+        writes.push(text("memory.max", or_max(limit), "memory.limit"));
+    }
+    if let Some(swap) = memory.swap.filter(|swap| *swap != 0) {
+        // The configuration counts memory and swap together, v2 counts swap alone. The file is absent without swap
+        // accounting, which matters only when some swap was asked for.
+        let alone = if swap < 0 {
+            -1
+        } else {
+            swap.saturating_sub(memory.limit.unwrap_or(0)).max(0)
+        };
+        let value = or_max(alone);
+        let value = if alone <= 0 {
+            Value::TextIfPresent(value)
+        } else {
+            Value::Text(value)
+        };
+        writes.push(write("memory.swap.max", value, "memory.swap"));
+    }
+    if let Some(reservation) = memory.reservation.filter(|reservation| *reservation != 0) {
+        writes.push(text("memory.low", or_max(reservation), "memory.reservation"));
+    }
+    writes
+}
+
+fn cpu(resources: &Resources) -> Vec<PlannedWrite> {
+    let cpu = &resources.cpu;
+    let mut writes = Vec::new();
+    if let Some(shares) = cpu.shares {
+        writes.push(text("cpu.weight", weight_from_shares(shares), "cpu.shares"));
+    }
+    if cpu.quota.is_some() || cpu.period.is_some() {
+        let quota = or_max(cpu.quota.unwrap_or(-1));
+        let field = if cpu.quota.is_some() {
+            "cpu.quota"
+        } else {
+            "cpu.period"
+        };
+        writes.push(text(
+            "cpu.max",
+            format!("{quota} {}", cpu.period.unwrap_or(DEFAULT_PERIOD_US)),
+            field,
+        ));
+    }
+    writes
+}
+
+/// The kernel's own default for `cpu.max` and `cpu.cfs_period_us`, in microseconds.
+const DEFAULT_PERIOD_US: u64 = 100_000;
+
+fn cpuset(resources: &Resources) -> Vec<PlannedWrite> {
+    let cpus = resources
+        .cpu
+        .cpus
+        .as_ref()
+        .map(|cpus| text("cpuset.cpus", cpus, "cpu.cpus"));
+    let mems = resources
+        .cpu
+        .mems
+        .as_ref()
+        .map(|mems| text("cpuset.mems", mems, "cpu.mems"));
+    cpus.into_iter().chain(mems).collect()
+}
+
+/// Converts v1 shares (2 to 262144, default 1024) to a v2 weight (1 to 10000, default 100) as crun 1.23 and runc 1.3.2
+/// do: `ceil(10^((l² + 125·l) / 612 - 7/34))` with `l = log2(shares)`, the quadratic in the exponent that takes both
+/// ends and the default to each other. (The older linear mapping gave the default a weight of 39.)
+fn weight_from_shares(shares: u64) -> u64 {
+    match shares {
+        ..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            10f64.powf(exponent).ceil() as u64
+        }
+    }
+}
+
+fn or_max(value: i64) -> String {
+    if value < 0 {
+        "max".into()
+    } else {
+        value.to_string()
+    }
+}
+
+fn text(file: &str, value: impl ToString, field: &str) -> PlannedWrite {
+    write(file, Value::Text(value.to_string()), field)
+}
+
+fn write(file: &str, value: Value, field: &str) -> PlannedWrite {
+    PlannedWrite {
+        file: file.into(),
+        value,
+        field: format!("linux.resources.{field}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_keep_their_ends_and_their_default_as_a_weight() {
+        for (shares, weight) in [
+            (2, 1),
+            (3, 2),
+            (512, 59),
+            (1024, 100),
+            (2000, 170),
+            (2048, 174),
+            (65_536, 3_023),
+            (262_144, 10_000),
+        ] {
+            assert_eq!(weight_from_shares(shares), weight, "{shares} shares");
+        }
+    }
+}
