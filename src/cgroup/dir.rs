@@ -1,0 +1,214 @@
+//! A held cgroup directory: every file of a cgroup is reached relative to one, and never by a path from outside.
+//!
+//! What lives here: open, make, remove, read, write, with errors that print like strace. What may not: any choice.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Which interface a directory speaks, by its filesystem's magic number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// An open directory, known to be a cgroup, with the path it was opened by for messages.
+#[derive(Debug)]
+pub(super) struct CgroupDir {
+    fd: OwnedFd,
+    path: PathBuf,
+    version: Version,
+}
+
+impl CgroupDir {
+    /// Opens the cgroup at the absolute `path`, which may be a mount point but contain no symbolic link.
+    ///
+    /// # Errors
+    /// The errno of openat2(2), or [`ErrorKind::InvalidInput`] if the directory is of another filesystem.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let resolve = ResolveFlags::NO_SYMLINKS;
+        let fd = rustix::fs::openat2(rustix::fs::CWD, path, DIRECTORY, Mode::empty(), resolve)
+            .os(|| format!("openat2({path:?}, RESOLVE_NO_SYMLINKS)"))?;
+        let magic = rustix::fs::fstatfs(&fd)
+            .os(|| format!("fstatfs({path:?})"))?
+            .f_type;
+        let version = match magic {
+            libc::CGROUP_SUPER_MAGIC => Version::V1,
+            libc::CGROUP2_SUPER_MAGIC => Version::V2,
+            _ => {
+                let message = format!("{path:?} is not a directory of a cgroup filesystem");
+                return Err(Error::new(ErrorKind::InvalidInput, "open cgroup", message));
+            }
+        };
+        Ok(Self {
+            fd,
+            path: path.to_path_buf(),
+            version,
+        })
+    }
+
+    /// Opens the child `name`, a single component on the same mount.
+    pub(super) fn child(&self, name: &OsStr) -> Result<Self> {
+        let path = self.path.join(name);
+        let fd = self.openat(name, DIRECTORY).os(|| format!("openat2({path:?})"))?;
+        Ok(Self {
+            fd,
+            path,
+            version: self.version,
+        })
+    }
+
+    /// Makes the child `name`; `false` if there is one already.
+    pub(super) fn make(&self, name: &OsStr) -> Result<bool> {
+        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => Ok(false),
+            made => made
+                .map(|()| true)
+                .os(|| format!("mkdir({:?})", self.path.join(name))),
+        }
+    }
+
+    /// Removes the child `name`, which must have no process and no child.
+    pub(super) fn remove(&self, name: &OsStr) -> Removal {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Removal::Gone,
+            Err(Errno::BUSY | Errno::NOTEMPTY) => Removal::Busy,
+            Err(errno) => {
+                let step = || format!("rmdir({:?})", self.path.join(name));
+                Err::<Removal, _>(errno).os(step).unwrap_or_else(Removal::Failed)
+            }
+        }
+    }
+
+    /// The directory above, without leaving the filesystem: cgroups cannot be moved to another parent.
+    pub(super) fn parent(&self) -> Result<Self> {
+        let path = self.path.parent().unwrap_or(&self.path).to_path_buf();
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let fd = rustix::fs::openat2(&self.fd, "..", DIRECTORY, Mode::empty(), resolve)
+            .os(|| format!("openat2({:?}, \"..\")", self.path))?;
+        Ok(Self {
+            fd,
+            path,
+            version: self.version,
+        })
+    }
+
+    /// The name of some child cgroup, if there is one.
+    pub(super) fn any_child(&self) -> Result<Option<Vec<u8>>> {
+        let step = || format!("getdents64({:?})", self.path);
+        for entry in Dir::read_from(&self.fd).os(step)? {
+            let entry = entry.os(step)?;
+            let name = entry.file_name().to_bytes();
+            if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
+                return Ok(Some(name.to_vec()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens a control file for reading.
+    pub(super) fn open_read(&self, file: &str) -> Result<OwnedFd> {
+        self.open_file(file, OFlags::RDONLY)
+    }
+
+    /// Opens a control file for writing.
+    pub(super) fn open_write(&self, file: &str) -> Result<OwnedFd> {
+        self.open_file(file, OFlags::WRONLY)
+    }
+
+    /// The text of a control file.
+    pub(super) fn read(&self, file: &str) -> Result<String> {
+        let fd = self.open_read(file)?;
+        read_text(fd.as_fd()).os(|| format!("read({:?})", self.path.join(file)))
+    }
+
+    /// Writes a control file, in one write(2) as the kernel wants it.
+    pub(super) fn write(&self, file: &str, value: &str) -> Result<()> {
+        let fd = self.open_write(file)?;
+        let step = || format!("write({:?}, {value:?})", self.path.join(file));
+        match rustix::io::write(&fd, value.as_bytes()).os(step)? {
+            written if written == value.len() => Ok(()),
+            _ => Err(Errno::IO).os(step),
+        }
+    }
+
+    /// Another descriptor of this directory, to be given away.
+    pub(super) fn duplicate(&self) -> Result<OwnedFd> {
+        self.fd
+            .try_clone()
+            .os(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open_file(&self, file: &str, access: OFlags) -> Result<OwnedFd> {
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        self.openat(OsStr::new(file), flags)
+            .os(|| format!("openat2({:?})", self.path.join(file)))
+    }
+
+    fn openat(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        debug_assert!(!name.as_bytes().contains(&b'/'), "a single component");
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(&self.fd, name, flags, Mode::empty(), resolve)
+    }
+}
+
+impl AsFd for CgroupDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What became of a removal.
+#[derive(Debug)]
+pub(super) enum Removal {
+    /// The directory is not there (any more).
+    Gone,
+    /// It still has processes or children.
+    Busy,
+    /// The kernel refused for another reason.
+    Failed(Error),
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// The most read of a control file. `cgroup.procs` is the only long one: seven bytes a process, and what is beyond is
+/// read in the next round.
+const MAX_CONTROL_BYTES: usize = 1 << 20;
+
+/// Reads `fd` from its start, at most [`MAX_CONTROL_BYTES`], leaving its position alone.
+pub(super) fn read_text(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
+    let mut text = Vec::with_capacity(4096);
+    loop {
+        let mut chunk = [0; 4096];
+        match rustix::io::pread(fd, &mut chunk, text.len() as u64)? {
+            0 => break,
+            read => text.extend_from_slice(&chunk[..read]),
+        }
+        if text.len() >= MAX_CONTROL_BYTES {
+            // A number cut in two must not be taken for another number.
+            let whole = text
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |newline| newline + 1);
+            text.truncate(whole);
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}

@@ -1,0 +1,252 @@
+//! The effects of a [`CgroupPlan`]: directories made, limits written, fds handed on.
+//!
+//! What lives here: no decision the plan could have made. Limits are written before anything can join, so they bind
+//! before the first instruction. Nothing here moves a process: the sandbox joins by itself, through what it is given.
+
+use super::dir::{CgroupDir, Version};
+use super::{teardown, v1, v2};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::cgroup::{Branch, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Role, Value};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Donation name of a file the sandbox writes `0` to, one for each v1 hierarchy, followed by its controllers.
+pub(crate) const SANDBOX_JOIN: &str = "cgroup-sandbox-join";
+/// Donation name of a file one of the container's own processes writes `0` to while it is single-threaded.
+pub(crate) const CONTAINER_JOIN: &str = "cgroup-container-join";
+/// Donation name of the v2 directory for clone3(2) with `CLONE_INTO_CGROUP` of the container's own processes.
+pub(crate) const CONTAINER_DIR: &str = "cgroup-container-dir";
+/// Donation name of the file with the OOM killer's counter.
+pub(crate) const EVIDENCE_OOM: &str = "cgroup-oom";
+/// Donation name of the file with the most memory used.
+pub(crate) const EVIDENCE_PEAK: &str = "cgroup-peak";
+
+/// The cgroups of one container, made and limited.
+///
+/// Dropping it closes fds and removes nothing: [`destroy`](super::destroy) does that, from the recorded paths.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    groups: Vec<Group>,
+    made_ancestors: Vec<PathBuf>,
+}
+
+/// The container's place in one hierarchy.
+#[derive(Debug)]
+struct Group {
+    hierarchy: Hierarchy,
+    sandbox: CgroupDir,
+    container: Option<CgroupDir>,
+}
+
+impl Cgroup {
+    /// Makes the directories of `plan` and writes its limits. An empty plan costs nothing. A leaf that exists and is
+    /// empty is used, as engines make it beforehand.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if a leaf has processes; `Unsupported` where the kernel lacks a control file; else
+    /// the errno of the call, under the name of the field it served. What was made is removed again.
+    pub(crate) fn create(plan: &CgroupPlan) -> Result<Self> {
+        let mut made = Vec::new();
+        let groups: Result<Vec<Group>> = plan
+            .branches
+            .iter()
+            .map(|branch| build(branch, &mut made))
+            .collect();
+        // The deepest first, as it has to be removed.
+        made.reverse();
+        match groups {
+            Ok(groups) => {
+                let ancestors = made.into_iter().filter(|(role, _)| *role == Role::Ancestor);
+                Ok(Self {
+                    groups,
+                    made_ancestors: ancestors.map(|(_, path)| path).collect(),
+                })
+            }
+            Err(error) => {
+                let paths: Vec<PathBuf> = made.into_iter().map(|(_, path)| path).collect();
+                Err(match teardown::prune(&paths) {
+                    Ok(()) => error,
+                    Err(left) => error.hint(format!("left behind: {left}")),
+                })
+            }
+        }
+    }
+
+    /// Directories that led to the leaf and were not there before, the deepest first: for [`prune`](super::prune) after
+    /// [`destroy`](super::destroy).
+    pub(crate) fn made_ancestors(&self) -> &[PathBuf] {
+        &self.made_ancestors
+    }
+
+    /// What processes need to join, by donation name. On v1 the sandbox writes `0` to each [`SANDBOX_JOIN`] file; on v2
+    /// it is created inside, see [`sandbox_dir_fd`](Self::sandbox_dir_fd). The container's own processes join
+    /// [`CONTAINER_JOIN`] (suffix `-v1` or `-v2`); on v2 they are better created in [`CONTAINER_DIR`], which avoids the
+    /// cost of a move but needs the right to write there at that time, while the opened file carries its opener's.
+    pub(crate) fn join_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
+        let mut fds = Vec::new();
+        for group in &self.groups {
+            if let Hierarchy::V1(controllers) = &group.hierarchy {
+                let name = format!("{SANDBOX_JOIN}-{}", controllers.join("-"));
+                fds.push((name, group.sandbox.open_write(v1::JOIN)?));
+            }
+            match &group.container {
+                Some(container) if container.version() == Version::V2 => {
+                    fds.push((CONTAINER_DIR.into(), container.duplicate()?));
+                    fds.push((format!("{CONTAINER_JOIN}-v2"), container.open_write(v2::JOIN)?));
+                }
+                Some(container) => {
+                    fds.push((format!("{CONTAINER_JOIN}-v1"), container.open_write(v1::JOIN)?))
+                }
+                None => {}
+            }
+        }
+        Ok(fds)
+    }
+
+    /// The v2 leaf, for clone3(2) with `CLONE_INTO_CGROUP` of the sandbox.
+    pub(crate) fn sandbox_dir_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.groups
+            .iter()
+            .find(|group| group.hierarchy == Hierarchy::V2)
+            .map(|group| group.sandbox.as_fd())
+    }
+
+    /// What the sandbox needs to tell an OOM kill from another SIGKILL, by donation name; see
+    /// [`OomEvidence::read`](super::OomEvidence::read). Empty without the memory controller.
+    pub(crate) fn evidence_fds(&self) -> Vec<(String, OwnedFd)> {
+        // In a hybrid layout the controller is in one of the hierarchies: the file exists in at most one group.
+        let files = |group: &Group| match group.hierarchy {
+            Hierarchy::V1(_) => (v1::OOM, v1::PEAK),
+            Hierarchy::V2 => (v2::OOM, v2::PEAK),
+        };
+        let open = |group: &Group| {
+            let (oom, peak) = files(group);
+            let oom = group.sandbox.open_read(oom).ok()?;
+            let peak = group
+                .sandbox
+                .open_read(peak)
+                .ok()
+                .map(|peak| (EVIDENCE_PEAK.into(), peak));
+            Some(std::iter::once((EVIDENCE_OOM.into(), oom)).chain(peak).collect())
+        };
+        self.groups.iter().find_map(open).unwrap_or_default()
+    }
+}
+
+/// Makes one branch from the top down, recording in `made` what was not there before.
+fn build(branch: &Branch, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
+    let during = |error: Error| error.during(branch.field.clone());
+    let broken = || {
+        Error::new(
+            ErrorKind::InvalidInput,
+            "cgroup plan",
+            "a branch without directories",
+        )
+    };
+    let (base, below) = branch.dirs.split_first().ok_or_else(broken)?;
+    let mut parent = CgroupDir::open(&base.path).map_err(during)?;
+    base.writes
+        .iter()
+        .try_for_each(|write| apply(write, &parent, &parent))?;
+    let mut container = None;
+    for planned in below {
+        let dir = enter(&parent, planned, made).map_err(during)?;
+        planned
+            .writes
+            .iter()
+            .try_for_each(|write| apply(write, &parent, &dir))?;
+        match planned.role {
+            Role::Container => container = Some(dir),
+            // The leaf is the last of these, so the walk ends with it as the parent.
+            Role::Base | Role::Ancestor | Role::Sandbox => parent = dir,
+        }
+    }
+    Ok(Group {
+        hierarchy: branch.hierarchy.clone(),
+        sandbox: parent,
+        container,
+    })
+}
+
+fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf)>) -> Result<CgroupDir> {
+    let name = planned.path.file_name().unwrap_or_default();
+    let new = parent.make(name)?;
+    if new {
+        made.push((planned.role, planned.path.clone()));
+    }
+    let dir = parent.child(name)?;
+    let leaf = matches!(planned.role, Role::Sandbox | Role::Container);
+    if leaf && !new && !dir.read("cgroup.procs")?.is_empty() {
+        let message = format!("{:?} exists and has processes in it", planned.path);
+        return Err(Error::new(ErrorKind::AlreadyExists, "create cgroup", message)
+            .hint("choose another linux.cgroupsPath, or delete the container it belongs to"));
+    }
+    Ok(dir)
+}
+
+/// Writes one value into `dir`, under the name of the field it serves.
+fn apply(write: &PlannedWrite, parent: &CgroupDir, dir: &CgroupDir) -> Result<()> {
+    let file = write.file.as_str();
+    match &write.value {
+        Value::Text(text) => dir.write(file, text).map_err(|error| refused(write, dir, error)),
+        Value::TextIfPresent(text) => match dir.write(file, text) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            done => done.map_err(|error| refused(write, dir, error)),
+        },
+        Value::FromParent => inherit(file, parent, dir).map_err(|error| refused(write, dir, error)),
+        Value::Enable { required, observed } => {
+            enable(file, required, observed, dir).map_err(|error| refused(write, dir, error))
+        }
+    }
+}
+
+fn inherit(file: &str, parent: &CgroupDir, dir: &CgroupDir) -> Result<()> {
+    if !dir.read(file)?.trim().is_empty() {
+        return Ok(());
+    }
+    dir.write(file, parent.read(file)?.trim())
+}
+
+fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir) -> Result<()> {
+    // Read first: who may make cgroups here need not be allowed to write what is enabled already.
+    let enabled = dir.read(file)?;
+    let missing = |wanted: &[String]| {
+        let missing = wanted
+            .iter()
+            .filter(|name| !enabled.split_ascii_whitespace().any(|on| on == *name));
+        missing
+            .map(|name| format!("+{name}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let (required, observed) = (missing(required), missing(observed));
+    if !required.is_empty() {
+        dir.write(file, &required)?;
+    }
+    if !observed.is_empty()
+        && let Err(error) = dir.write(file, &observed)
+    {
+        tracing::debug!(%error, "no statistics from these controllers");
+    }
+    Ok(())
+}
+
+/// Says which field could not be obeyed, and what can be done about the causes people meet.
+fn refused(write: &PlannedWrite, dir: &CgroupDir, error: Error) -> Error {
+    let path = dir.path().join(&write.file);
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => {
+            let error = Error::unsupported(write.field.clone(), format!("this kernel has no {path:?}"));
+            match write.field.ends_with(".swap") {
+                true => {
+                    error.hint("swap accounting is off: boot with swapaccount=1, or leave the swap limit out")
+                }
+                false => error,
+            }
+        }
+        Some(libc::EBUSY) if matches!(write.value, Value::Enable { .. }) => error
+            .during(write.field.clone())
+            .hint("that cgroup holds processes itself: choose a linux.cgroupsPath below one that does not"),
+        _ => error.during(write.field.clone()),
+    }
+}

@@ -1,0 +1,258 @@
+//! Removal of recorded cgroups, whoever made them and whatever became of that process: it needs only the paths.
+//!
+//! What lives here: ending what is left inside, removing nested cgroups depth first, removing the recorded one. It
+//! waits for the kernel's own events (pidfds, `cgroup.events`) within a time limit, and never by sleeping. What may
+//! not: removing anything that is not on a cgroup filesystem, or that is a mount point.
+
+use super::dir::{CgroupDir, Removal, Version};
+use super::{v1, v2};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long [`destroy`] waits in all for killed processes to leave. They are gone in milliseconds unless one of them is
+/// in an uninterruptible system call.
+pub(crate) const TEARDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Removes the cgroups at these absolute paths with everything in them, within [`TEARDOWN_LIMIT`]. See
+/// [`destroy_within`].
+pub(crate) fn destroy(paths: &[PathBuf]) -> Result<()> {
+    destroy_within(paths, TEARDOWN_LIMIT)
+}
+
+/// Removes the cgroups at these absolute paths: kills the processes inside, removes nested cgroups, then each itself.
+/// What is gone already is fine, so that it can be called again after a crash. Every path is tried.
+///
+/// # Errors
+/// [`ErrorKind::Incomplete`] with one line for all paths that are still there, among them those that are not below a
+/// cgroup mount, which are never touched.
+pub(crate) fn destroy_within(paths: &[PathBuf], limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    report(paths.iter().filter_map(|path| remove(path, deadline).err()))
+}
+
+/// Removes those of these directories that are empty, and leaves those in use alone: for the directories that led to a
+/// leaf, which other containers may share. The deepest must come first.
+///
+/// # Errors
+/// As [`destroy_within`], but a directory in use is not an error.
+pub(crate) fn prune(paths: &[PathBuf]) -> Result<()> {
+    report(paths.iter().filter_map(|path| {
+        let (parent, name) = match open_parent(path) {
+            Ok(opened) => opened?,
+            Err(error) => return Some(error),
+        };
+        match parent.remove(name) {
+            Removal::Gone | Removal::Busy => None,
+            Removal::Failed(error) => Some(error),
+        }
+    }))
+}
+
+fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
+    let failures: Vec<String> = failures.map(|error| error.to_string()).collect();
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Incomplete,
+            "remove cgroups",
+            failures.join("; "),
+        )),
+    }
+}
+
+fn remove(path: &Path, deadline: Instant) -> Result<()> {
+    let Some((parent, name)) = open_parent(path)? else {
+        return Ok(());
+    };
+    // In the ordinary case every process has ended and this one call is all.
+    if settled(parent.remove(name))? {
+        return Ok(());
+    }
+    let Some(dir) = gone_is_none(parent.child(name))? else {
+        return Ok(());
+    };
+    empty(&dir, deadline)?;
+    remove_nested(dir, deadline)?;
+    remove_leaf(&parent, name, deadline)
+}
+
+/// The parent of `path`, which must be a cgroup itself: so a mount root is never a candidate. `None` if it is gone.
+fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
+    let plain = path.is_absolute()
+        && !path
+            .components()
+            .any(|component| component == Component::ParentDir);
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if plain => {
+            Ok(gone_is_none(CgroupDir::open(parent))?.map(|dir| (dir, name)))
+        }
+        _ => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "remove cgroup",
+            format!("{path:?} is not an absolute path"),
+        )),
+    }
+}
+
+/// Removes every cgroup below `top`. It holds one directory at a time and walks back by `..`, so that a hostile depth
+/// costs no fds.
+fn remove_nested(top: CgroupDir, deadline: Instant) -> Result<()> {
+    let mut names: Vec<OsString> = Vec::new();
+    let mut dir = top;
+    loop {
+        match dir.any_child()? {
+            Some(name) => {
+                let name = OsString::from_vec(name);
+                // It may have been removed since it was listed, by its own inhabitants.
+                if let Some(child) = gone_is_none(dir.child(&name))? {
+                    names.push(name);
+                    dir = child;
+                }
+            }
+            None => {
+                let Some(name) = names.pop() else { return Ok(()) };
+                dir = dir.parent()?;
+                remove_leaf(&dir, &name, deadline)?;
+            }
+        }
+        check(deadline, dir.path())?;
+    }
+}
+
+/// Removes a cgroup without children, ending its processes as often as it takes.
+fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant) -> Result<()> {
+    while !settled(parent.remove(name))? {
+        check(deadline, &parent.path().join(name))?;
+        let Some(dir) = gone_is_none(parent.child(name))? else {
+            return Ok(());
+        };
+        empty(&dir, deadline)?;
+        if dir.any_child()?.is_some() {
+            remove_nested(dir, deadline)?;
+        }
+        // What remains is the kernel's last step of a dying task, which raises no event and ends within a time slice.
+        rustix::thread::sched_yield();
+    }
+    Ok(())
+}
+
+fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
+    match dir.version() {
+        Version::V1 => v1::empty(dir, deadline),
+        Version::V2 => v2::empty(dir, deadline),
+    }
+}
+
+/// Kills the processes listed in `cgroup.procs` of `dir` and waits until none is listed.
+///
+/// A pid is only a number until it is held: each is opened first and then looked up *again*. Whoever is listed after
+/// the pidfd was opened either is the process it refers to, or that process has ended and the signal goes nowhere.
+pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
+    loop {
+        let mut held: Vec<(i32, OwnedFd)> = Vec::new();
+        for pid in listed(dir)? {
+            let refuse = |why: &str| {
+                Err(Error::new(
+                    ErrorKind::Incomplete,
+                    "kill",
+                    format!("{:?} {why}", dir.path()),
+                ))
+            };
+            if pid == std::process::id().cast_signed() {
+                return refuse("holds the calling process itself");
+            }
+            // "0" stands for a process of a pid namespace that is not ours to see.
+            let Some(handle) = Pid::from_raw(pid) else {
+                return refuse("holds a process of an outer pid namespace");
+            };
+            match rustix::process::pidfd_open(handle, PidfdFlags::empty()) {
+                Ok(pidfd) => held.push((pid, pidfd)),
+                Err(Errno::SRCH) => {}
+                // A thousand fds are a caller's usual limit: kill what is held, then come back for the rest.
+                Err(Errno::MFILE | Errno::NFILE) if !held.is_empty() => break,
+                Err(errno) => return Err(errno).os(|| format!("pidfd_open({pid})")),
+            }
+        }
+        if held.is_empty() && listed(dir)?.is_empty() {
+            return Ok(());
+        }
+        let members = listed(dir)?;
+        held.retain(|(pid, _)| members.contains(pid));
+        for (pid, pidfd) in &held {
+            match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(errno) => return Err(errno).os(|| format!("pidfd_send_signal({pid}, SIGKILL)")),
+            }
+        }
+        for (_, pidfd) in &held {
+            poll_until(&mut [PollFd::new(pidfd, PollFlags::IN)], deadline)?;
+        }
+        check(deadline, dir.path())?;
+    }
+}
+
+fn listed(dir: &CgroupDir) -> Result<BTreeSet<i32>> {
+    // ENODEV: the cgroup was removed while it was held. Nothing can be in it.
+    match gone_is_none(dir.read("cgroup.procs"))? {
+        Some(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        None => Ok(BTreeSet::new()),
+    }
+}
+
+/// Waits for an event on `fds` until `deadline`.
+pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(fds, Some(&timeout)) {
+            Ok(0) => {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "poll",
+                    "killed processes are still there",
+                ));
+            }
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).os(|| "poll(cgroup)"),
+        }
+    }
+}
+
+fn check(deadline: Instant, path: &Path) -> Result<()> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::TimedOut,
+        "remove cgroup",
+        format!("{path:?} is still in use"),
+    ))
+}
+
+fn settled(removal: Removal) -> Result<bool> {
+    match removal {
+        Removal::Gone => Ok(true),
+        Removal::Busy => Ok(false),
+        Removal::Failed(error) => Err(error),
+    }
+}
+
+fn gone_is_none<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

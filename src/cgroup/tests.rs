@@ -1,0 +1,315 @@
+//! The effects, on this host's own cgroups. Each test makes its own under a name nobody else has.
+
+use super::layout::below;
+use super::*;
+use crate::error::ErrorKind;
+use crate::id::ContainerId;
+use crate::plan::cgroup::{CgroupPlan, plan};
+use crate::spec::{CpuLimits, MemoryLimits, Resources};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The host's layout, or `None` with the reason printed where these tests cannot run.
+fn host(needed: &[&str]) -> Option<CgroupLayout> {
+    let layout = CgroupLayout::probe().unwrap();
+    let reason = match needed.iter().find(|name| layout.v1(name).is_none()) {
+        Some(name) => format!("no v1 hierarchy has {name}"),
+        None if !layout.probe_writable(None) => "the caller may not make cgroups".into(),
+        None => return Some(layout),
+    };
+    skip(&reason);
+    None
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
+/// A name nobody else has, and the removal of what a failing test left.
+struct Fixture {
+    name: String,
+    paths: Vec<PathBuf>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            name: format!("cofferdam-test-{}-{number}", std::process::id()),
+            paths: Vec::new(),
+        }
+    }
+
+    fn plan(&mut self, resources: &Resources, layout: &CgroupLayout, explicit: Option<&str>) -> CgroupPlan {
+        let id = ContainerId::new(self.name.as_str()).unwrap();
+        let path = explicit.map(|below| PathBuf::from(format!("/{}{below}", self.name)));
+        let plan = plan(resources, path.as_deref(), &id, layout, true).unwrap();
+        self.paths = plan.leaves();
+        plan
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = destroy(&self.paths);
+    }
+}
+
+fn limits() -> Resources {
+    Resources {
+        memory: MemoryLimits {
+            limit: Some(64 << 20),
+            ..MemoryLimits::default()
+        },
+        cpu: CpuLimits {
+            shares: Some(512),
+            ..CpuLimits::default()
+        },
+        pids_limit: Some(17),
+    }
+}
+
+const SLEEP: &str = "exec sleep 600";
+
+fn read(path: PathBuf) -> String {
+    std::fs::read_to_string(path).unwrap().trim().to_owned()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process to be killed, made by the test alone"
+)]
+fn inhabitant(procs: &Path, script: &str) -> Child {
+    // It begins when its input ends, and by then it is inside.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", &format!("read _; {script}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let file = rustix::fs::open(procs, rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty()).unwrap();
+    rustix::io::write(file, child.id().to_string().as_bytes()).unwrap();
+    drop(child.stdin.take());
+    child
+}
+
+#[test]
+fn limits_are_in_the_kernel_before_anything_joins_and_destroy_leaves_nothing() {
+    let Some(layout) = host(&["memory", "pids", "cpu"]) else {
+        return;
+    };
+    let mut fixture = Fixture::new();
+    let plan = fixture.plan(&limits(), &layout, None);
+    let cgroup = Cgroup::create(&plan).unwrap();
+    let leaf = |controller: &str| {
+        let own = layout.v1(controller).unwrap().own_dir();
+        own.join(format!("cofferdam-{}", fixture.name))
+    };
+    assert_eq!(read(leaf("memory").join("memory.limit_in_bytes")), "67108864");
+    assert_eq!(read(leaf("pids").join("pids.max")), "17");
+    assert_eq!(read(leaf("cpu").join("cpu.shares")), "512");
+
+    let names: Vec<String> = cgroup
+        .join_fds()
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names.len(), 3);
+    assert!(
+        names.iter().all(|name| name.starts_with(SANDBOX_JOIN)),
+        "{names:?}"
+    );
+    assert!(cgroup.sandbox_dir_fd().is_none());
+
+    let evidence = cgroup.evidence_fds();
+    let [(oom, oom_fd), (peak, peak_fd)] = evidence.as_slice() else {
+        panic!("{evidence:?}")
+    };
+    assert_eq!((oom.as_str(), peak.as_str()), (EVIDENCE_OOM, EVIDENCE_PEAK));
+    let seen = OomEvidence::read(oom_fd.as_fd(), Some(peak_fd.as_fd())).unwrap();
+    assert_eq!(
+        seen,
+        OomEvidence {
+            oom_kills: 0,
+            peak: Some(0)
+        }
+    );
+
+    destroy(&plan.leaves()).unwrap();
+    assert!(plan.leaves().iter().all(|path| !path.exists()));
+    destroy(&plan.leaves()).unwrap();
+}
+
+#[test]
+fn destroy_ends_live_processes_and_nested_cgroups() {
+    let Some(layout) = host(&["memory", "pids", "freezer"]) else {
+        return;
+    };
+    let mut fixture = Fixture::new();
+    let plan = fixture.plan(&limits(), &layout, Some("/leaf"));
+    let cgroup = Cgroup::create(&plan).unwrap();
+    let freezer = below(
+        &layout.v1("freezer").unwrap().mountpoint,
+        &Path::new(&fixture.name).join("leaf/container"),
+    );
+    let pids = below(
+        &layout.v1("pids").unwrap().mountpoint,
+        &Path::new(&fixture.name).join("leaf"),
+    );
+    let inner = pids.join("a/b");
+    std::fs::create_dir(pids.join("a")).unwrap();
+    std::fs::create_dir(&inner).unwrap();
+    let mut deep = inhabitant(&inner.join("cgroup.procs"), SLEEP);
+    let mut frozen = inhabitant(&freezer.join("cgroup.procs"), SLEEP);
+    let state = rustix::fs::open(
+        freezer.join("freezer.state"),
+        rustix::fs::OFlags::WRONLY,
+        rustix::fs::Mode::empty(),
+    );
+    rustix::io::write(state.unwrap(), b"FROZEN").unwrap();
+
+    let error = Cgroup::create(&plan).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::AlreadyExists, "{error}");
+
+    destroy(&plan.leaves()).unwrap();
+    assert!(plan.leaves().iter().all(|path| !path.exists()));
+    for child in [&mut deep, &mut frozen] {
+        let status = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(libc::SIGKILL)
+        );
+    }
+    assert_eq!(cgroup.made_ancestors().len(), plan.branches.len());
+    prune(cgroup.made_ancestors()).unwrap();
+    assert!(cgroup.made_ancestors().iter().all(|path| !path.exists()));
+}
+
+#[test]
+fn destroy_wins_against_a_process_that_keeps_forking() {
+    let Some(layout) = host(&["pids"]) else { return };
+    let mut fixture = Fixture::new();
+    let resources = Resources {
+        pids_limit: Some(100),
+        ..Resources::default()
+    };
+    let plan = fixture.plan(&resources, &layout, None);
+    Cgroup::create(&plan).unwrap();
+    let [leaf] = plan.leaves().try_into().unwrap();
+    // Each process starts the next and ends: whatever was listed is gone when it is to be killed. The chain ends by
+    // itself in a minute, should the test fail.
+    let script = "f() { (:); [ $1 -gt 20000 ] || f $(($1 + 1)) & }; f 0; exec sleep 60";
+    let mut children = [(); 3].map(|()| inhabitant(&leaf.join("cgroup.procs"), script));
+    destroy(std::slice::from_ref(&leaf)).unwrap();
+    assert!(!leaf.exists());
+    for child in &mut children {
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn on_v2_destroy_kills_the_whole_subtree_at_once() {
+    let Some(mut layout) = host(&[]) else { return };
+    layout.v1.clear();
+    if layout.unified.is_none() {
+        return skip("no cgroup2 mount");
+    }
+    let mut fixture = Fixture::new();
+    let plan = fixture.plan(&Resources::default(), &layout, Some(""));
+    let cgroup = Cgroup::create(&plan).unwrap();
+    assert!(cgroup.sandbox_dir_fd().is_some());
+    let names: Vec<String> = cgroup
+        .join_fds()
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, [CONTAINER_DIR.to_owned(), format!("{CONTAINER_JOIN}-v2")]);
+    let leaf = plan.leaves().remove(0);
+    std::fs::create_dir(leaf.join("container/inner")).unwrap();
+    let mut child = inhabitant(&leaf.join("container/inner/cgroup.procs"), SLEEP);
+    destroy(&plan.leaves()).unwrap();
+    assert!(!leaf.exists());
+    child.wait().unwrap();
+    destroy(&plan.leaves()).unwrap();
+}
+
+#[test]
+fn a_refused_limit_names_its_field_and_leaves_no_directory() {
+    let Some(layout) = host(&["memory", "pids", "cpuset"]) else {
+        return;
+    };
+    let mut fixture = Fixture::new();
+    let cpu = CpuLimits {
+        cpus: Some("4000".into()),
+        ..CpuLimits::default()
+    };
+    let plan = fixture.plan(&Resources { cpu, ..limits() }, &layout, Some("/leaf"));
+    let error = Cgroup::create(&plan).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.starts_with("linux.resources.cpu.cpus: write(\"/"),
+        "{message}"
+    );
+    assert!(message.contains("cpuset.cpus\", \"4000\"): E"), "{message}");
+    for path in plan.leaves() {
+        assert!(!path.parent().unwrap().exists(), "{path:?}");
+    }
+}
+
+#[test]
+fn a_cpuset_takes_what_was_not_given_from_its_parent() {
+    let Some(layout) = host(&["cpuset"]) else { return };
+    let mut fixture = Fixture::new();
+    let cpu = CpuLimits {
+        cpus: Some("0".into()),
+        ..CpuLimits::default()
+    };
+    let plan = fixture.plan(
+        &Resources {
+            cpu,
+            ..Resources::default()
+        },
+        &layout,
+        None,
+    );
+    Cgroup::create(&plan).unwrap();
+    let [leaf] = plan.leaves().try_into().unwrap();
+    assert_eq!(read(leaf.join("cpuset.cpus")), "0");
+    assert_eq!(
+        read(leaf.join("cpuset.mems")),
+        read(leaf.parent().unwrap().join("cpuset.mems"))
+    );
+}
+
+#[test]
+fn nothing_but_cgroups_below_a_mount_is_ever_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = dir.path().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    let mut paths = vec![
+        victim.clone(),
+        PathBuf::from("relative"),
+        PathBuf::from("/"),
+        dir.path().join("a/../victim"),
+    ];
+    let layout = CgroupLayout::probe().unwrap();
+    paths.extend(layout.v1.first().map(|hierarchy| hierarchy.mountpoint.clone()));
+    for path in paths {
+        let error = destroy(std::slice::from_ref(&path)).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Incomplete, "{path:?}: {error}");
+    }
+    assert!(victim.exists());
+}
+
+#[test]
+fn an_empty_plan_makes_nothing() {
+    let cgroup = Cgroup::create(&CgroupPlan::default()).unwrap();
+    assert!(cgroup.join_fds().unwrap().is_empty() && cgroup.evidence_fds().is_empty());
+    destroy(&[]).unwrap();
+}

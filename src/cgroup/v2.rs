@@ -1,0 +1,36 @@
+//! What differs on v2: how a process joins, where the memory counters are, how what is left inside is ended.
+
+use super::dir::{CgroupDir, read_text};
+use super::teardown::{kill_listed, poll_until};
+use crate::error::{OsContext, Result};
+use rustix::event::{PollFd, PollFlags};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+/// The file a process writes `0` to, where it could not be created inside by `CLONE_INTO_CGROUP`.
+pub(super) const JOIN: &str = "cgroup.procs";
+
+/// OOM kills of this cgroup and those below it.
+pub(super) const OOM: &str = "memory.events";
+
+/// The most memory used, in bytes; since Linux 5.19.
+pub(super) const PEAK: &str = "memory.peak";
+
+/// Ends every process of this cgroup and of those below it.
+pub(super) fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
+    // KERNEL(5.14): cgroup.kill, which no fork escapes. Before, and in a threaded cgroup: one by one.
+    if dir.write("cgroup.kill", "1").is_err() {
+        return kill_listed(dir, deadline);
+    }
+    let events = dir.open_read("cgroup.events")?;
+    let step = || format!("read({:?})", dir.path().join("cgroup.events"));
+    // The kernel raises POLLPRI when the text changes after it was last read, so the order cannot miss a change.
+    while read_text(events.as_fd())
+        .os(step)?
+        .lines()
+        .any(|line| line == "populated 1")
+    {
+        poll_until(&mut [PollFd::new(&events, PollFlags::PRI)], deadline)?;
+    }
+    Ok(())
+}
