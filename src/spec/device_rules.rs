@@ -17,7 +17,7 @@ pub struct DeviceRule {
     pub major: Option<u32>,
     /// `minor`; every one where absent or -1.
     pub minor: Option<u32>,
-    /// `access`: what the rule is about, at least one thing.
+    /// `access`: what the rule is about, at least one thing; everything where absent, as for the numbers.
     pub access: DeviceAccess,
 }
 
@@ -81,14 +81,17 @@ impl DeviceRule {
             kind,
             major: number("major", rule.major())?,
             minor: number("minor", rule.minor())?,
-            access: access(&field.key("access"), rule.access().as_deref().unwrap_or_default())?,
+            access: match rule.access() {
+                Some(letters) => access(&field.key("access"), letters)?,
+                None => DeviceAccess::all(),
+            },
         })
     }
 }
 
 fn access(field: &Field<'_>, letters: &str) -> Result<DeviceAccess> {
     if letters.is_empty() {
-        return Err(field.error("is missing").hint("use some of r, w and m"));
+        return Err(field.error("is empty").hint("use some of r, w and m"));
     }
     let mut access = DeviceAccess::empty();
     for letter in letters.chars() {

@@ -42,8 +42,8 @@ impl fmt::Display for Origin {
 
 /// Reads a `config.json` (OCI runtime specification, config.md).
 ///
-/// Properties the specification does not know are ignored ("runtimes MUST NOT generate an error if they encounter an
-/// unknown property", config.md), and so are the sections of other platforms.
+/// Properties the specification does not know are ignored ("Runtimes MAY log unknown properties but MUST otherwise
+/// ignore them", config.md), and so are the sections of other platforms.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec), naming the field by its full path: the document is

@@ -61,7 +61,7 @@ impl Hooks {
 
 impl Hook {
     fn new(field: &Field<'_>, hook: &runtime::Hook) -> Result<Self> {
-        // "`path` [...] MUST be an absolute path" - OCI config.md
+        // "This specification extends the IEEE standard in that `path` MUST be absolute." - OCI config.md
         let path = field.key("path").absolute(hook.path())?;
         let (args_field, env_field) = (field.key("args"), field.key("env"));
         let mut args = hook.args().clone().unwrap_or_default();

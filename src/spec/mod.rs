@@ -132,7 +132,7 @@ impl ValidSpec {
     }
 }
 
-/// "`ociVersion` [...] MUST be in SemVer v2.0.0 format" - OCI config.md
+/// "MUST be in SemVer v2.0.0 format and specifies the version of the [...] Specification" - OCI config.md
 fn version(field: &Field<'_>, version: &str) -> Result<String> {
     if version.is_empty() {
         return Err(field

@@ -153,8 +153,8 @@ impl MountKind {
     ) -> Result<Self> {
         let words = field.key("options");
         let file_system = mount.typ().as_deref().unwrap_or_default();
-        // The option decides, not the type: "bind mounts are only those with the `bind` or `rbind` option" - OCI
-        // config.md. The type "bind" alone is what some engines write for the same thing.
+        // "A mount is a bind mount if it has either `bind` or `rbind` in the options." - OCI config.md. The type does
+        // not decide; "bind" as a type, without the option, can mean nothing else.
         if let Some(recursive) = bind.or_else(|| (file_system == "bind").then_some(false)) {
             mount_options::parameters(&words, parameters, &[])?;
             let Some(source) = mount.source() else {

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 pub struct Process {
     /// `process.terminal`.
     pub terminal: bool,
-    /// `process.consoleSize`; only with a terminal ("runtimes MUST ignore `consoleSize` if `terminal` is `false`").
+    /// `process.consoleSize`; only with a terminal ("Runtimes MUST ignore `consoleSize` if `terminal` is
+    /// `false` or unset", OCI config.md).
     pub console_size: Option<ConsoleSize>,
     /// `process.args`: at least one, the first not empty, none with a NUL.
     pub args: Vec<CString>,

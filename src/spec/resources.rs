@@ -130,8 +130,8 @@ const MIN_MEMORY: i64 = 4096;
 
 impl MemoryLimits {
     fn new(field: &Field<'_>, memory: Option<&runtime::LinuxMemory>) -> Result<Self> {
-        // `kernel`, `kernelTCP` and `useHierarchy` are obsolete: kernels since 5.16 have no such knobs. A new cgroup
-        // uses no memory, so there is nothing `checkBeforeUpdate` could find.
+        // `kernel` and `kernelTCP` are "NOT RECOMMENDED" (OCI config-linux.md) and `useHierarchy` has been always on since
+        // Linux 5.11: ignored. A new cgroup uses no memory, so `checkBeforeUpdate` has nothing to find.
         let Some(memory) = memory else {
             return Ok(Self::default());
         };

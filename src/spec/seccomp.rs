@@ -13,7 +13,7 @@ use oci_spec::runtime::{
 pub(super) fn check(linux: &Field<'_>, profile: &LinuxSeccomp) -> Result<()> {
     let field = linux.key("seccomp");
     if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
-        // The supervisor itself would be stopped at its first system call.
+        // Nobody could hand the listener over: its holder would be stopped at its first system call.
         return Err(field
             .key("defaultAction")
             .error("SCMP_ACT_NOTIFY cannot be the default"));
