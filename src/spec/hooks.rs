@@ -2,10 +2,10 @@
 
 use super::field::Field;
 use crate::error::Result;
+use core::time::Duration;
 use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The six lists of `hooks`, in the order of the lifecycle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
