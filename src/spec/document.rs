@@ -1,6 +1,78 @@
 //! From bytes to a configuration document: size, depth, encoding, duplicate keys and types, each error naming its field.
+//!
+//! What may not live here: whether the values make sense together, which is [`super::ValidSpec::new`]'s question.
 
-/// The largest `config.json`, in bytes.
+use super::field::Field;
+use super::{capabilities, json, typed};
+use crate::error::Result;
+use oci_spec::runtime::Spec;
+use serde_json::Value;
+use std::fmt;
+
+/// The largest `config.json`, in bytes. Docker's, with a full seccomp profile, stay below 64 KiB.
 pub const MAX_CONFIG_BYTES: usize = 16 << 20;
-/// The deepest nesting of a `config.json`.
+/// The deepest nesting of a `config.json`. The specification itself needs 7 levels.
 pub const MAX_CONFIG_DEPTH: usize = 64;
+
+/// Where a configuration came from; the first word of its errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A `config.json`, from a bundle or from memory.
+    ConfigJson,
+    /// A builder in this program.
+    Builder,
+}
+
+impl Origin {
+    /// `config.json` or `builder`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfigJson => "config.json",
+            Self::Builder => "builder",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Reads a `config.json` (OCI runtime specification, config.md).
+///
+/// Properties the specification does not know are ignored ("Runtimes MAY log unknown properties but MUST otherwise
+/// ignore them", config.md), and so are the sections of other platforms.
+///
+/// # Errors
+/// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec), naming the field by its full path: the document is
+/// empty, longer than [`MAX_CONFIG_BYTES`], nested deeper than [`MAX_CONFIG_DEPTH`], not UTF-8, not JSON, has a key
+/// twice, lacks a required property, or holds a value of the wrong type.
+pub fn parse(bytes: &[u8]) -> Result<Spec> {
+    let document = Field::document(Origin::ConfigJson);
+    // Bytes have a limit before they have a type.
+    if bytes.len() > MAX_CONFIG_BYTES {
+        return Err(document.error(format_args!(
+            "is {} bytes long, the limit is {MAX_CONFIG_BYTES}",
+            bytes.len()
+        )));
+    }
+    if bytes.trim_ascii().is_empty() {
+        return Err(document.error("is empty"));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| document.error(format_args!("is not UTF-8 at byte {}", error.valid_up_to())))?;
+    let mut value = json::read(&document, text)?;
+    if let Value::Object(properties) = &mut value {
+        for section in OTHER_PLATFORMS {
+            properties.remove(*section);
+        }
+    }
+    capabilities::check_names(&document, &value)?;
+    typed::read(&document, &value)
+}
+
+/// Sections this crate has no use for. `uidMappings` and `gidMappings` are not in the specification at the top level,
+/// but `oci-spec` would check their types.
+const OTHER_PLATFORMS: &[&str] = &["solaris", "windows", "vm", "zos", "uidMappings", "gidMappings"];

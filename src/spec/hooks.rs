@@ -1,8 +1,11 @@
 //! `hooks`: programs the runtime runs at fixed points of the lifecycle.
 
+use super::field::Field;
+use crate::error::Result;
+use core::time::Duration;
+use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The six lists of `hooks`, in the order of the lifecycle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,4 +30,69 @@ pub struct Hook {
     pub env: Vec<String>,
     /// `timeout`: positive.
     pub timeout: Option<Duration>,
+}
+
+impl Hooks {
+    /// Checks `hooks`.
+    pub(super) fn new(document: &Field<'_>, hooks: Option<&runtime::Hooks>) -> Result<Self> {
+        let Some(hooks) = hooks else {
+            return Ok(Self::default());
+        };
+        let field = document.key("hooks");
+        let list = |name: &str, hooks: &Option<Vec<runtime::Hook>>| -> Result<Vec<Hook>> {
+            let field = field.key(name);
+            let hooks = hooks.as_deref().unwrap_or_default();
+            hooks
+                .iter()
+                .enumerate()
+                .map(|(index, hook)| Hook::new(&field.index(index), hook))
+                .collect()
+        };
+        Ok(Self {
+            prestart: list("prestart", hooks.prestart())?,
+            create_runtime: list("createRuntime", hooks.create_runtime())?,
+            create_container: list("createContainer", hooks.create_container())?,
+            start_container: list("startContainer", hooks.start_container())?,
+            poststart: list("poststart", hooks.poststart())?,
+            poststop: list("poststop", hooks.poststop())?,
+        })
+    }
+}
+
+impl Hook {
+    fn new(field: &Field<'_>, hook: &runtime::Hook) -> Result<Self> {
+        // "This specification extends the IEEE standard in that `path` MUST be absolute." - OCI config.md
+        let path = field.key("path").absolute(hook.path())?;
+        let (args_field, env_field) = (field.key("args"), field.key("env"));
+        let mut args = hook.args().clone().unwrap_or_default();
+        for (index, arg) in args.iter().enumerate() {
+            args_field.index(index).c_string(arg)?;
+        }
+        if args.is_empty() {
+            args.push(path.to_string_lossy().into_owned());
+        }
+        let env = hook.env().clone().unwrap_or_default();
+        for (index, variable) in env.iter().enumerate() {
+            env_field.index(index).variable(variable)?;
+        }
+        // "If set, `timeout` MUST be greater than zero." - OCI config.md
+        let timeout = match hook.timeout() {
+            None => None,
+            Some(seconds) => match u64::try_from(seconds) {
+                Ok(seconds @ 1..) => Some(Duration::from_secs(seconds)),
+                _ => {
+                    let error = field
+                        .key("timeout")
+                        .error(format_args!("{seconds} is not positive"));
+                    return Err(error.hint("give whole seconds, or leave it out"));
+                }
+            },
+        };
+        Ok(Self {
+            path,
+            args,
+            env,
+            timeout,
+        })
+    }
 }

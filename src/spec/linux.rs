@@ -1,7 +1,14 @@
-//! The parts of `linux` that are not namespaces or resources: id mappings, devices, propagation of the root.
+//! The parts of `linux` that have no file of their own: id mappings, devices, paths, propagation of the root.
 
+use super::field::{Field, shorten};
+use super::sysctl::sysctl;
+use super::{NamespaceSource, Namespaces, Resources, seccomp};
+use crate::error::Result;
+use oci_spec::runtime;
+use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Component, Path, PathBuf};
 
 /// One line of `uid_map` or `gid_map` (user_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,4 +73,261 @@ pub enum RootfsPropagation {
     Shared,
     /// `unbindable`.
     Unbindable,
+}
+
+/// `linux`, validated; all that [`super::ValidSpec`] takes from it. An absent section is the default.
+#[derive(Default)]
+pub(super) struct LinuxSection {
+    pub(super) namespaces: Namespaces,
+    pub(super) id_maps: IdMaps,
+    pub(super) devices: Vec<Device>,
+    pub(super) cgroups_path: Option<PathBuf>,
+    pub(super) resources: Resources,
+    pub(super) sysctl: BTreeMap<String, String>,
+    pub(super) seccomp: Option<runtime::LinuxSeccomp>,
+    pub(super) rootfs_propagation: RootfsPropagation,
+    pub(super) masked_paths: Vec<PathBuf>,
+    pub(super) readonly_paths: Vec<PathBuf>,
+}
+
+impl LinuxSection {
+    /// Checks `linux`.
+    pub(super) fn new(field: &Field<'_>, linux: &runtime::Linux) -> Result<Self> {
+        refuse_unsupported(field, linux)?;
+        let namespaces = Namespaces::new(field, linux.namespaces().as_deref().unwrap_or_default())?;
+        if let Some(profile) = linux.seccomp() {
+            seccomp::check(field, profile)?;
+        }
+        Ok(Self {
+            id_maps: IdMaps::new(field, linux, &namespaces)?,
+            devices: devices(
+                &field.key("devices"),
+                linux.devices().as_deref().unwrap_or_default(),
+            )?,
+            cgroups_path: cgroups_path(&field.key("cgroupsPath"), linux.cgroups_path().as_deref())?,
+            resources: Resources::new(field, linux.resources().as_ref())?,
+            sysctl: sysctl(field, linux.sysctl().as_ref(), &namespaces)?,
+            seccomp: linux.seccomp().clone(),
+            rootfs_propagation: rootfs_propagation(
+                &field.key("rootfsPropagation"),
+                linux.rootfs_propagation().as_deref(),
+            )?,
+            masked_paths: container_paths(&field.key("maskedPaths"), linux.masked_paths().as_deref())?,
+            readonly_paths: container_paths(&field.key("readonlyPaths"), linux.readonly_paths().as_deref())?,
+            namespaces,
+        })
+    }
+}
+
+/// Refuses what `linux` can ask for and this crate does not implement.
+fn refuse_unsupported(field: &Field<'_>, linux: &runtime::Linux) -> Result<()> {
+    field.key("netDevices").refuse_if(
+        linux
+            .net_devices()
+            .as_ref()
+            .is_some_and(|devices| !devices.is_empty()),
+    )?;
+    field.key("mountLabel").refuse_if(
+        linux
+            .mount_label()
+            .as_deref()
+            .is_some_and(|label| !label.is_empty()),
+    )?;
+    field.key("intelRdt").refuse_if(linux.intel_rdt().is_some())?;
+    field
+        .key("memoryPolicy")
+        .refuse_if(linux.memory_policy().is_some())?;
+    field
+        .key("personality")
+        .refuse_if(linux.personality().is_some())?;
+    field.key("timeOffsets").refuse_if(
+        linux
+            .time_offsets()
+            .as_ref()
+            .is_some_and(|offsets| !offsets.is_empty()),
+    )
+}
+
+/// The most lines of a `uid_map` (user_namespaces(7), since Linux 4.15).
+const MAX_ID_MAPS: usize = 340;
+
+impl IdMap {
+    /// Whether `id` of the container is in this map.
+    pub(super) fn holds(&self, id: u32) -> bool {
+        id.checked_sub(self.container)
+            .is_some_and(|offset| offset < self.size)
+    }
+}
+
+impl IdMaps {
+    /// Checks `linux.uidMappings` and `linux.gidMappings`.
+    ///
+    /// A joined user namespace has its mappings already: those in the document are checked and then left out (engines
+    /// fill in a placeholder there).
+    fn new(field: &Field<'_>, linux: &runtime::Linux, namespaces: &Namespaces) -> Result<Self> {
+        let read = |name: &str, maps: &Option<Vec<LinuxIdMapping>>| {
+            let (field, maps) = (field.key(name), maps.as_deref().unwrap_or_default());
+            let hint = "add {\"type\": \"user\"} to linux.namespaces";
+            match namespaces.user {
+                NamespaceSource::Inherit if !maps.is_empty() => {
+                    return Err(field.error("needs a user namespace").hint(hint));
+                }
+                NamespaceSource::New if maps.is_empty() => {
+                    return Err(field.error("is empty, and a new user namespace needs it"));
+                }
+                _ => {}
+            }
+            id_maps(&field, maps)
+        };
+        let maps = Self {
+            uids: read("uidMappings", linux.uid_mappings())?,
+            gids: read("gidMappings", linux.gid_mappings())?,
+        };
+        match namespaces.user {
+            NamespaceSource::New => Ok(maps),
+            NamespaceSource::Inherit | NamespaceSource::Path(_) => Ok(Self::default()),
+        }
+    }
+}
+
+fn id_maps(field: &Field<'_>, maps: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
+    if maps.len() > MAX_ID_MAPS {
+        return Err(field.error(format_args!(
+            "has {} entries, the limit is {MAX_ID_MAPS}",
+            maps.len()
+        )));
+    }
+    let mut checked: Vec<IdMap> = Vec::with_capacity(maps.len());
+    for (index, map) in maps.iter().enumerate() {
+        let field = field.index(index);
+        let map = IdMap {
+            container: map.container_id(),
+            host: map.host_id(),
+            size: map.size(),
+        };
+        if map.size == 0 {
+            return Err(field.key("size").error("is 0"));
+        }
+        for (name, first) in [("containerID", map.container), ("hostID", map.host)] {
+            if first.checked_add(map.size).is_none() {
+                return Err(field
+                    .key("size")
+                    .error(format_args!("{name} plus size is above {}", u32::MAX)));
+            }
+        }
+        for (other, earlier) in checked.iter().enumerate() {
+            for (name, a, b) in [
+                ("containerID", map.container, earlier.container),
+                ("hostID", map.host, earlier.host),
+            ] {
+                if a < b + earlier.size && b < a + map.size {
+                    let problem = format!("overlaps the range of entry {other}");
+                    return Err(field.key(name).error(problem));
+                }
+            }
+        }
+        checked.push(map);
+    }
+    Ok(checked)
+}
+
+/// The widths of a device number in the kernel (`MINORBITS` in linux/kdev_t.h).
+const MAX_MAJOR: u32 = 0xfff;
+const MAX_MINOR: u32 = 0xf_ffff;
+
+/// Checks `linux.devices`.
+fn devices(field: &Field<'_>, devices: &[runtime::LinuxDevice]) -> Result<Vec<Device>> {
+    let mut paths = HashSet::new();
+    let mut checked = Vec::with_capacity(devices.len());
+    for (index, device) in devices.iter().enumerate() {
+        let field = field.index(index);
+        let device = Device::new(&field, device)?;
+        if !paths.insert(device.path.clone()) {
+            return Err(field
+                .key("path")
+                .error(format_args!("{:?} appears twice", device.path)));
+        }
+        checked.push(device);
+    }
+    Ok(checked)
+}
+
+impl Device {
+    fn new(field: &Field<'_>, device: &runtime::LinuxDevice) -> Result<Self> {
+        let number = |name: &str, number: i64, max: u32| match u32::try_from(number) {
+            Ok(number) if number <= max => Ok(number),
+            _ => Err(field
+                .key(name)
+                .error(format_args!("{number} is not between 0 and {max}"))),
+        };
+        let kind = match device.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
+            LinuxDeviceType::B => DeviceKind::Block,
+            LinuxDeviceType::P => DeviceKind::Fifo,
+            LinuxDeviceType::A => {
+                let error = field.key("type").error("\"a\" names no single device");
+                return Err(error.hint("use c, b, u or p"));
+            }
+        };
+        let (major, minor) = match kind {
+            DeviceKind::Fifo => (0, 0),
+            DeviceKind::Char | DeviceKind::Block => (
+                number("major", device.major(), MAX_MAJOR)?,
+                number("minor", device.minor(), MAX_MINOR)?,
+            ),
+        };
+        Ok(Self {
+            path: field.key("path").inside(device.path())?,
+            kind,
+            major,
+            minor,
+            // Engines copy st_mode of the host's node, type bits included; the type is `kind`'s business.
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+        })
+    }
+}
+
+/// Checks `linux.maskedPaths` or `linux.readonlyPaths`.
+fn container_paths(field: &Field<'_>, paths: Option<&[String]>) -> Result<Vec<PathBuf>> {
+    let paths = paths.unwrap_or_default();
+    paths
+        .iter()
+        .enumerate()
+        .map(|(index, path)| field.index(index).inside(Path::new(path)))
+        .collect()
+}
+
+/// Checks `linux.cgroupsPath`. A relative path is the cgroup driver's to place; an empty one is absent.
+fn cgroups_path(field: &Field<'_>, path: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(None);
+    };
+    let path = field.path(path)?;
+    if path
+        .components()
+        .any(|component| component == Component::ParentDir)
+    {
+        return Err(field.error(format_args!("{path:?} contains \"..\"")));
+    }
+    if path.is_relative() && path.to_string_lossy().split(':').count() == 3 {
+        let error = field.unsupported("the slice:prefix:name form of systemd is not supported");
+        return Err(error.hint("give a path, such as /docker/ID"));
+    }
+    Ok(Some(path))
+}
+
+/// Checks `linux.rootfsPropagation`. For the root mount the recursive words mean the same as the plain ones.
+fn rootfs_propagation(field: &Field<'_>, word: Option<&str>) -> Result<RootfsPropagation> {
+    match word.unwrap_or_default() {
+        "" | "private" | "rprivate" => Ok(RootfsPropagation::Private),
+        "slave" | "rslave" => Ok(RootfsPropagation::Slave),
+        "shared" | "rshared" => Ok(RootfsPropagation::Shared),
+        "unbindable" | "runbindable" => Ok(RootfsPropagation::Unbindable),
+        word => {
+            let error = field.error(format_args!("unknown propagation {:?}", shorten(word)));
+            Err(error.hint("use private, slave, shared or unbindable"))
+        }
+    }
 }

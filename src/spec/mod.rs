@@ -4,24 +4,40 @@
 //! What lives here: [`ValidSpec`] and its parts, one file per section of the specification. What may not: anything
 //! that looks at the host. Whether a path exists or a controller is available is the plan's and the gofer's question.
 
+mod capabilities;
+mod device_rules;
 mod document;
+mod field;
 mod hooks;
+mod json;
 mod linux;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod resources;
+mod seccomp;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+mod typed;
 
+pub use capabilities::{CapSet, Capabilities, parse_capability_set};
+pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
 pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
 pub use hooks::{Hook, Hooks};
 pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mounts::{Mount, MountAttrs, MountKind, Propagation};
 pub use namespaces::{NamespaceKind, NamespaceSource, Namespaces};
-pub use process::{CapSet, Capabilities, Process, Rlimit, User};
+pub use process::{ConsoleSize, Process, Rlimit, User};
 pub use resources::{CpuLimits, MemoryLimits, Resources};
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use crate::error::Result;
+use field::Field;
+use linux::LinuxSection;
+use oci_spec::runtime;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 /// A configuration that passed every check that needs no host.
 ///
@@ -55,7 +71,7 @@ pub struct ValidSpec {
     /// `linux.sysctl`: namespaced keys only, in dotted form.
     pub sysctl: BTreeMap<String, String>,
     /// `linux.seccomp`, as read; the compiler in [`crate::seccomp`] has already accepted it.
-    pub seccomp: Option<oci_spec::runtime::LinuxSeccomp>,
+    pub seccomp: Option<runtime::LinuxSeccomp>,
     /// `linux.rootfsPropagation`.
     pub rootfs_propagation: RootfsPropagation,
     /// `linux.maskedPaths`: absolute.
@@ -66,4 +82,127 @@ pub struct ValidSpec {
     pub hooks: Hooks,
     /// `annotations`.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl ValidSpec {
+    /// Checks `spec`.
+    ///
+    /// `bundle` is the absolute directory that a relative `root.path` and relative bind sources are joined to; without
+    /// one, as for a builder's configuration, relative is an error. `origin` is the first word of every error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) for a field that breaks a rule of the OCI
+    /// runtime specification 1.x or of the kernel; [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for
+    /// one that asks for something this crate does not do. Both name the field; nothing asked for is silently dropped.
+    pub fn new(spec: &runtime::Spec, bundle: Option<&Path>, origin: Origin) -> Result<Self> {
+        let document = Field::document(origin);
+        // The version first: it says what every other field means.
+        let oci_version = version(&document.key("ociVersion"), spec.version())?;
+        let root_path = root_path(&document.key("root"), spec.root().as_ref(), bundle)?;
+        let linux = match spec.linux() {
+            Some(linux) => LinuxSection::new(&document.key("linux"), linux)?,
+            None => LinuxSection::default(),
+        };
+        let uts = linux.namespaces.uts.is_listed();
+        Ok(Self {
+            oci_version,
+            root_path,
+            root_readonly: spec
+                .root()
+                .as_ref()
+                .and_then(runtime::Root::readonly)
+                .unwrap_or(false),
+            process: Process::new(&document, spec.process().as_ref(), &linux.id_maps)?,
+            hostname: uts_name(&document.key("hostname"), spec.hostname().as_deref(), uts)?,
+            domainname: uts_name(&document.key("domainname"), spec.domainname().as_deref(), uts)?,
+            mounts: mounts::mounts(&document, spec.mounts().as_deref().unwrap_or_default(), bundle)?,
+            namespaces: linux.namespaces,
+            id_maps: linux.id_maps,
+            devices: linux.devices,
+            cgroups_path: linux.cgroups_path,
+            resources: linux.resources,
+            sysctl: linux.sysctl,
+            seccomp: linux.seccomp,
+            rootfs_propagation: linux.rootfs_propagation,
+            masked_paths: linux.masked_paths,
+            readonly_paths: linux.readonly_paths,
+            hooks: Hooks::new(&document, spec.hooks().as_ref())?,
+            annotations: annotations(&document.key("annotations"), spec.annotations().as_ref())?,
+        })
+    }
+}
+
+/// "MUST be in SemVer v2.0.0 format and specifies the version of the [...] Specification" - OCI config.md
+fn version(field: &Field<'_>, version: &str) -> Result<String> {
+    if version.is_empty() {
+        return Err(field
+            .error("is missing")
+            .hint("set it to a version such as \"1.0.2\""));
+    }
+    let Some(major) = major(version) else {
+        let error = field.error(format_args!("{:?} is not a version", field::shorten(version)));
+        return Err(error.hint("the form is MAJOR.MINOR.PATCH"));
+    };
+    if major != 1 {
+        let error = field.error(format_args!("{:?} is not supported", field::shorten(version)));
+        return Err(error.hint("supported is 1.0.0 up to, but not including, 2.0.0"));
+    }
+    Ok(version.to_owned())
+}
+
+/// The major number of a semantic version; suffixes such as `-rc5` and `-dev` do not matter.
+fn major(version: &str) -> Option<u64> {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => text.parse::<u64>().ok(),
+        false => None,
+    };
+    let numbers: Vec<_> = core.split('.').map(number).collect();
+    match numbers[..] {
+        [Some(major), Some(_minor), Some(_patch)] => Some(major),
+        _ => None,
+    }
+}
+
+fn root_path(field: &Field<'_>, root: Option<&runtime::Root>, bundle: Option<&Path>) -> Result<PathBuf> {
+    match root {
+        None => Err(field.error("is missing")),
+        Some(root) => field.key("path").on_host(root.path(), bundle),
+    }
+}
+
+/// The longest host or domain name (`__NEW_UTS_LEN`, uname(2)).
+const MAX_UTS_NAME: usize = 64;
+
+fn uts_name(field: &Field<'_>, name: Option<&str>, uts: bool) -> Result<Option<String>> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    if !uts {
+        let error = field.error("needs a uts namespace");
+        return Err(error.hint("add {\"type\": \"uts\"} to linux.namespaces"));
+    }
+    field.c_string(name)?;
+    if name.len() > MAX_UTS_NAME {
+        return Err(field.error(format_args!(
+            "is {} bytes long, the limit is {MAX_UTS_NAME}",
+            name.len()
+        )));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+fn annotations(
+    field: &Field<'_>,
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<BTreeMap<String, String>> {
+    // "Keys MUST NOT be an empty string." - OCI config.md
+    match annotations.is_some_and(|annotations| annotations.contains_key("")) {
+        true => Err(field.error("has an empty key")),
+        false => Ok(annotations
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()),
+    }
 }

@@ -1,9 +1,13 @@
 //! `mounts`: destinations, types and the options of mount(8), split into what the kernel calls attributes,
 //! propagation and file system parameters.
 
+use super::field::{Field, shorten};
+use super::mount_options::{self, Options};
+use crate::error::Result;
 use bitflags::bitflags;
+use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One entry of `mounts`, its options taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,4 +98,100 @@ pub enum Propagation {
     RShared,
     Unbindable,
     RUnbindable,
+}
+
+/// Checks `mounts`.
+pub(super) fn mounts(
+    document: &Field<'_>,
+    mounts: &[runtime::Mount],
+    bundle: Option<&Path>,
+) -> Result<Vec<Mount>> {
+    let field = document.key("mounts");
+    mounts
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| Mount::new(&field.index(index), mount, bundle))
+        .collect()
+}
+
+impl Mount {
+    fn new(field: &Field<'_>, mount: &runtime::Mount, bundle: Option<&Path>) -> Result<Self> {
+        let mapped = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
+        field.key("uidMappings").refuse_if(mapped(mount.uid_mappings()))?;
+        field.key("gidMappings").refuse_if(mapped(mount.gid_mappings()))?;
+
+        let destination = field.key("destination").inside(mount.destination())?;
+        let words = field.key("options");
+        let mut options = Options::new(&words, mount.options().as_deref().unwrap_or_default())?;
+        let parameters = std::mem::take(&mut options.parameters);
+        let kind = MountKind::new(field, mount, options.bind, parameters, bundle)?;
+        if let Some(index) = options.tmpcopyup
+            && !matches!(kind, MountKind::Tmpfs { .. })
+        {
+            return Err(words.index(index).error("only a tmpfs can start with a copy"));
+        }
+        Ok(Self {
+            destination,
+            kind,
+            set: options.set,
+            clear: options.clear,
+            set_recursive: options.set_recursive,
+            clear_recursive: options.clear_recursive,
+            propagation: options.propagation,
+            tmpcopyup: options.tmpcopyup.is_some(),
+        })
+    }
+}
+
+impl MountKind {
+    fn new(
+        field: &Field<'_>,
+        mount: &runtime::Mount,
+        bind: Option<bool>,
+        parameters: Vec<(usize, String)>,
+        bundle: Option<&Path>,
+    ) -> Result<Self> {
+        let words = field.key("options");
+        let file_system = mount.typ().as_deref().unwrap_or_default();
+        // "A mount is a bind mount if it has either `bind` or `rbind` in the options." - OCI config.md. The type does
+        // not decide; "bind" as a type, without the option, can mean nothing else.
+        if let Some(recursive) = bind.or_else(|| (file_system == "bind").then_some(false)) {
+            mount_options::parameters(&words, parameters, &[])?;
+            let Some(source) = mount.source() else {
+                return Err(field.key("source").error("is missing"));
+            };
+            return Ok(Self::Bind {
+                source: field.key("source").on_host(source, bundle)?,
+                recursive,
+            });
+        }
+        let kind = match file_system {
+            "tmpfs" => {
+                let options = mount_options::parameters(&words, parameters, mount_options::TMPFS)?;
+                return Ok(Self::Tmpfs { options });
+            }
+            "devpts" => {
+                let options = mount_options::parameters(&words, parameters, mount_options::DEVPTS)?;
+                return Ok(Self::Devpts { options });
+            }
+            "proc" => Self::Proc,
+            "sysfs" => Self::Sysfs,
+            "mqueue" => Self::Mqueue,
+            "cgroup" | "cgroup2" => Self::Cgroup,
+            "" | "none" => {
+                let error = field.key("type").error("is missing");
+                return Err(error.hint("name a file system, or add the option \"bind\""));
+            }
+            other => {
+                let error = field
+                    .key("type")
+                    .error(format_args!("unknown file system type {:?}", shorten(other)));
+                return Err(
+                    error.hint("known are proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2 and bind")
+                );
+            }
+        };
+        mount_options::parameters(&words, parameters, &[])?;
+        Ok(kind)
+    }
 }

@@ -1,5 +1,8 @@
 //! `linux.namespaces`: which are new, which are joined, which are the host's.
 
+use super::field::Field;
+use crate::error::Result;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -44,4 +47,47 @@ pub struct Namespaces {
     pub uts: NamespaceSource,
     pub cgroup: NamespaceSource,
     pub time: NamespaceSource,
+}
+
+impl Namespaces {
+    /// Checks `linux.namespaces`.
+    pub(super) fn new(linux: &Field<'_>, list: &[LinuxNamespace]) -> Result<Self> {
+        let field = linux.key("namespaces");
+        let mut namespaces = Self::default();
+        for (index, namespace) in list.iter().enumerate() {
+            let field = field.index(index);
+            let (name, slot) = match namespace.typ() {
+                LinuxNamespaceType::User => ("user", &mut namespaces.user),
+                LinuxNamespaceType::Mount => ("mount", &mut namespaces.mount),
+                LinuxNamespaceType::Pid => ("pid", &mut namespaces.pid),
+                LinuxNamespaceType::Network => ("network", &mut namespaces.network),
+                LinuxNamespaceType::Ipc => ("ipc", &mut namespaces.ipc),
+                LinuxNamespaceType::Uts => ("uts", &mut namespaces.uts),
+                LinuxNamespaceType::Cgroup => ("cgroup", &mut namespaces.cgroup),
+                LinuxNamespaceType::Time => {
+                    return Err(field.key("type").unsupported("time namespaces are not supported"));
+                }
+            };
+            // "If a `namespaces` field contains duplicated namespaces with same `type`, the runtime MUST generate an
+            // error." - OCI config-linux.md
+            if *slot != NamespaceSource::Inherit {
+                return Err(field.key("type").error(format_args!("{name} appears twice")));
+            }
+            *slot = match namespace.path() {
+                // An empty string is how Go writes an absent path.
+                Some(path) if !path.as_os_str().is_empty() => {
+                    NamespaceSource::Path(field.key("path").absolute(path)?)
+                }
+                _ => NamespaceSource::New,
+            };
+        }
+        Ok(namespaces)
+    }
+}
+
+impl NamespaceSource {
+    /// Whether the container has its own namespace of this type, or one somebody made for it.
+    pub(super) fn is_listed(&self) -> bool {
+        *self != Self::Inherit
+    }
 }

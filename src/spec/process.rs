@@ -1,7 +1,13 @@
 //! `process`: what runs, as whom, with which powers.
 
-use bitflags::bitflags;
+use super::field::Field;
+use super::{Capabilities, IdMap, IdMaps};
+use crate::error::Result;
+use oci_spec::runtime;
+use oci_spec::runtime::PosixRlimitType;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -10,6 +16,9 @@ use std::path::PathBuf;
 pub struct Process {
     /// `process.terminal`.
     pub terminal: bool,
+    /// `process.consoleSize`; only with a terminal ("Runtimes MUST ignore `consoleSize` if `terminal` is
+    /// `false` or unset", OCI config.md).
+    pub console_size: Option<ConsoleSize>,
     /// `process.args`: at least one, the first not empty, none with a NUL.
     pub args: Vec<CString>,
     /// `process.env`: each `NAME=value`, last duplicate wins, first-seen order kept.
@@ -28,6 +37,15 @@ pub struct Process {
     pub oom_score_adj: Option<i32>,
 }
 
+/// `process.consoleSize`, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleSize {
+    /// `height`.
+    pub rows: u16,
+    /// `width`.
+    pub columns: u16,
+}
+
 /// `process.user`: ids as seen inside the container's user namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
@@ -41,33 +59,6 @@ pub struct User {
     pub umask: Option<u32>,
 }
 
-/// The five capability sets, read off `process.capabilities`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capabilities {
-    /// `bounding`.
-    pub bounding: CapSet,
-    /// `effective`: within `permitted`.
-    pub effective: CapSet,
-    /// `inheritable`.
-    pub inheritable: CapSet,
-    /// `permitted`.
-    pub permitted: CapSet,
-    /// `ambient`: within `permitted` and `inheritable`.
-    pub ambient: CapSet,
-}
-
-bitflags! {
-    /// A set of Linux capabilities as the kernel's bit mask: bit `n` is capability number `n` (capabilities(7)).
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(transparent)]
-    pub struct CapSet: u64 {
-        /// `CAP_SYS_ADMIN`, the one the mount and seccomp code asks about.
-        const SYS_ADMIN = 1 << 21;
-        /// Every other capability, those of future kernels included.
-        const _ = !0;
-    }
-}
-
 /// One entry of `process.rlimits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
@@ -77,4 +68,194 @@ pub struct Rlimit {
     pub soft: u64,
     /// The hard limit; `u64::MAX` is unlimited.
     pub hard: u64,
+}
+
+impl Process {
+    /// Checks `process`. `maps` is empty where ids are the host's or belong to a joined user namespace.
+    pub(super) fn new(
+        document: &Field<'_>,
+        process: Option<&runtime::Process>,
+        maps: &IdMaps,
+    ) -> Result<Self> {
+        let field = document.key("process");
+        let Some(process) = process else {
+            return Err(field.error("is missing"));
+        };
+        refuse_unsupported(&field, process)?;
+        let terminal = process.terminal().unwrap_or(false);
+        Ok(Self {
+            terminal,
+            console_size: console_size(&field, process.console_size().filter(|_| terminal))?,
+            args: args(&field.key("args"), process.args().as_deref().unwrap_or_default())?,
+            env: env(&field.key("env"), process.env().as_deref().unwrap_or_default())?,
+            cwd: field.key("cwd").absolute(process.cwd())?,
+            user: User::new(&field.key("user"), process.user(), maps)?,
+            capabilities: Capabilities::new(&field, process.capabilities().as_ref())?,
+            rlimits: rlimits(
+                &field.key("rlimits"),
+                process.rlimits().as_deref().unwrap_or_default(),
+            )?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            oom_score_adj: oom_score_adj(&field.key("oomScoreAdj"), process.oom_score_adj())?,
+        })
+    }
+}
+
+fn refuse_unsupported(field: &Field<'_>, process: &runtime::Process) -> Result<()> {
+    let named = |label: &Option<String>| label.as_deref().is_some_and(|label| !label.is_empty());
+    field
+        .key("apparmorProfile")
+        .refuse_if(named(process.apparmor_profile()))?;
+    field
+        .key("selinuxLabel")
+        .refuse_if(named(process.selinux_label()))?;
+    field
+        .key("ioPriority")
+        .refuse_if(process.io_priority().is_some())?;
+    field.key("scheduler").refuse_if(process.scheduler().is_some())?;
+    let affinity = process.exec_cpu_affinity().as_ref();
+    let affine = affinity.is_some_and(|cpus| named(cpus.initial()) || named(cpus.cpu_affinity_final()));
+    field.key("execCPUAffinity").refuse_if(affine)
+}
+
+fn console_size(process: &Field<'_>, size: Option<runtime::Box>) -> Result<Option<ConsoleSize>> {
+    let field = process.key("consoleSize");
+    let side = |name: &str, length: u64| {
+        u16::try_from(length).map_err(|_| {
+            field
+                .key(name)
+                .error(format_args!("{length} is above {}", u16::MAX))
+        })
+    };
+    match size {
+        None => Ok(None),
+        Some(size) if size.height() == 0 && size.width() == 0 => Ok(None),
+        Some(size) => Ok(Some(ConsoleSize {
+            rows: side("height", size.height())?,
+            columns: side("width", size.width())?,
+        })),
+    }
+}
+
+fn args(field: &Field<'_>, args: &[String]) -> Result<Vec<CString>> {
+    match args {
+        [] => return Err(field.error("is empty").hint("name the program to run")),
+        [program, ..] if program.is_empty() => {
+            return Err(field.index(0).error("is empty").hint("name the program to run"));
+        }
+        _ => {}
+    }
+    args.iter()
+        .enumerate()
+        .map(|(index, arg)| field.index(index).c_string(arg))
+        .collect()
+}
+
+/// "Last duplicate wins", at the place of the first, so that a program which prints its environment is predictable.
+fn env(field: &Field<'_>, env: &[String]) -> Result<Vec<CString>> {
+    let mut variables: Vec<CString> = Vec::with_capacity(env.len());
+    let mut places = HashMap::with_capacity(env.len());
+    for (index, text) in env.iter().enumerate() {
+        let variable = field.index(index).variable(text)?;
+        let name = text.split_once('=').map_or(text.as_str(), |(name, _)| name);
+        match places.entry(name) {
+            Entry::Occupied(place) => variables[*place.get()] = variable,
+            Entry::Vacant(place) => {
+                place.insert(variables.len());
+                variables.push(variable);
+            }
+        }
+    }
+    Ok(variables)
+}
+
+impl User {
+    fn new(field: &Field<'_>, user: &runtime::User, maps: &IdMaps) -> Result<Self> {
+        let umask = user.umask();
+        if let Some(umask) = umask
+            && umask > 0o777
+        {
+            return Err(field
+                .key("umask")
+                .error(format_args!("{umask:#o} is above 0o777")));
+        }
+        let additional_gids = user.additional_gids().clone().unwrap_or_default();
+        check_id(&field.key("uid"), user.uid(), &maps.uids, "linux.uidMappings")?;
+        check_id(&field.key("gid"), user.gid(), &maps.gids, "linux.gidMappings")?;
+        let gids = field.key("additionalGids");
+        for (index, gid) in additional_gids.iter().enumerate() {
+            check_id(&gids.index(index), *gid, &maps.gids, "linux.gidMappings")?;
+        }
+        Ok(Self {
+            uid: user.uid(),
+            gid: user.gid(),
+            additional_gids,
+            umask,
+        })
+    }
+}
+
+fn check_id(field: &Field<'_>, id: u32, maps: &[IdMap], maps_name: &str) -> Result<()> {
+    // (uid_t) -1 means "leave unchanged" to setresuid(2).
+    if id == u32::MAX {
+        return Err(field
+            .error(format_args!("{id} is out of range"))
+            .hint("the highest id is 4294967294"));
+    }
+    if !maps.is_empty() && !maps.iter().any(|map| map.holds(id)) {
+        let error = field.error(format_args!("{id} is not mapped"));
+        return Err(error.hint(format!("add it to {maps_name}")));
+    }
+    Ok(())
+}
+
+fn rlimits(field: &Field<'_>, rlimits: &[runtime::PosixRlimit]) -> Result<Vec<Rlimit>> {
+    let mut checked: Vec<Rlimit> = Vec::with_capacity(rlimits.len());
+    for (index, rlimit) in rlimits.iter().enumerate() {
+        let field = field.index(index);
+        let (resource, soft, hard) = (resource(rlimit.typ()), rlimit.soft(), rlimit.hard());
+        // "If `rlimits` contains duplicated entries with same `type`, the runtime MUST generate an error." - config.md
+        if checked.iter().any(|earlier| earlier.resource == resource) {
+            return Err(field
+                .key("type")
+                .error(format_args!("{} appears twice", rlimit.typ())));
+        }
+        if soft > hard {
+            return Err(field
+                .key("soft")
+                .error(format_args!("{soft} is above hard, {hard}")));
+        }
+        checked.push(Rlimit { resource, soft, hard });
+    }
+    Ok(checked)
+}
+
+fn resource(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
+        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
+        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
+        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
+        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
+        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
+        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
+        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
+        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
+        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
+        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
+        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
+    }
+}
+
+fn oom_score_adj(field: &Field<'_>, score: Option<i32>) -> Result<Option<i32>> {
+    match score {
+        Some(score) if !(-1000..=1000).contains(&score) => {
+            Err(field.error(format_args!("{score} is not between -1000 and 1000")))
+        }
+        score => Ok(score),
+    }
 }

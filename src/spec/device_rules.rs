@@ -1,0 +1,109 @@
+//! `linux.resources.devices`: which device numbers the container's cgroup lets through.
+
+use super::field::{Field, shorten};
+use crate::error::Result;
+use bitflags::bitflags;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use serde::{Deserialize, Serialize};
+
+/// One entry of `linux.resources.devices`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// `allow`: whether matching devices may be used.
+    pub allow: bool,
+    /// `type`; every type where absent.
+    pub kind: DeviceRuleKind,
+    /// `major`; every one where absent or -1.
+    pub major: Option<u32>,
+    /// `minor`; every one where absent or -1.
+    pub minor: Option<u32>,
+    /// `access`: what the rule is about, at least one thing; everything where absent, as for the numbers.
+    pub access: DeviceAccess,
+}
+
+/// `linux.resources.devices[].type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceRuleKind {
+    /// `a`, or absent.
+    All,
+    /// `c` or `u`.
+    Char,
+    /// `b`.
+    Block,
+}
+
+bitflags! {
+    /// `linux.resources.devices[].access`, with the values of `BPF_DEVCG_ACC_*` (linux/bpf.h).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(transparent)]
+    pub struct DeviceAccess: u8 {
+        /// `m`.
+        const MKNOD = 1;
+        /// `r`.
+        const READ = 2;
+        /// `w`.
+        const WRITE = 4;
+    }
+}
+
+/// Checks `linux.resources.devices`.
+pub(super) fn device_rules(field: &Field<'_>, rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
+    rules
+        .iter()
+        .enumerate()
+        .map(|(index, rule)| DeviceRule::new(&field.index(index), rule))
+        .collect()
+}
+
+impl DeviceRule {
+    fn new(field: &Field<'_>, rule: &LinuxDeviceCgroup) -> Result<Self> {
+        let number = |name: &str, number: Option<i64>| match number {
+            // -1 is how engines write "every one".
+            None | Some(-1) => Ok(None),
+            Some(number) => match u32::try_from(number) {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(field
+                    .key(name)
+                    .error(format_args!("{number} is not between -1 and {}", u32::MAX))),
+            },
+        };
+        let kind = match rule.typ() {
+            None | Some(LinuxDeviceType::A) => DeviceRuleKind::All,
+            Some(LinuxDeviceType::C | LinuxDeviceType::U) => DeviceRuleKind::Char,
+            Some(LinuxDeviceType::B) => DeviceRuleKind::Block,
+            Some(LinuxDeviceType::P) => {
+                let error = field.key("type").error("\"p\" has no device number to match");
+                return Err(error.hint("use a, b, c or u"));
+            }
+        };
+        Ok(Self {
+            allow: rule.allow(),
+            kind,
+            major: number("major", rule.major())?,
+            minor: number("minor", rule.minor())?,
+            access: match rule.access() {
+                Some(letters) => access(&field.key("access"), letters)?,
+                None => DeviceAccess::all(),
+            },
+        })
+    }
+}
+
+fn access(field: &Field<'_>, letters: &str) -> Result<DeviceAccess> {
+    if letters.is_empty() {
+        return Err(field.error("is empty").hint("use some of r, w and m"));
+    }
+    let mut access = DeviceAccess::empty();
+    for letter in letters.chars() {
+        access |= match letter {
+            'r' => DeviceAccess::READ,
+            'w' => DeviceAccess::WRITE,
+            'm' => DeviceAccess::MKNOD,
+            _ => {
+                let error = field.error(format_args!("unknown access {:?}", shorten(letters)));
+                return Err(error.hint("use some of r, w and m"));
+            }
+        };
+    }
+    Ok(access)
+}

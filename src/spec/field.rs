@@ -1,0 +1,187 @@
+//! Where in the document a value stands, and the checks every section shares.
+//!
+//! A [`Field`] is a path built on the stack while a document is walked; it becomes text only when something is wrong.
+//! What may not live here: rules of one section.
+
+use super::Origin;
+use crate::error::{Error, Result};
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// A position in the document, such as `process.args[1]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field<'a> {
+    origin: Origin,
+    parent: Option<&'a Field<'a>>,
+    name: Name<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Name<'a> {
+    Document,
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> Field<'a> {
+    /// The whole document.
+    pub(super) fn document(origin: Origin) -> Self {
+        Self {
+            origin,
+            parent: None,
+            name: Name::Document,
+        }
+    }
+
+    /// The property `key` of the object at `self`.
+    pub(super) fn key(&'a self, key: &'a str) -> Self {
+        Self {
+            origin: self.origin,
+            parent: Some(self),
+            name: Name::Key(key),
+        }
+    }
+
+    /// The element `index` of the array at `self`.
+    pub(super) fn index(&'a self, index: usize) -> Self {
+        Self {
+            origin: self.origin,
+            parent: Some(self),
+            name: Name::Index(index),
+        }
+    }
+
+    /// `ORIGIN: FIELD: PROBLEM`.
+    pub(super) fn error(&self, problem: impl fmt::Display) -> Error {
+        Error::spec(self.origin.as_str(), self.to_string(), problem)
+    }
+
+    /// An error about a property the caller may ask for and this crate does not implement.
+    pub(super) fn unsupported(&self, why: impl fmt::Display) -> Error {
+        Error::unsupported(self.to_string(), why).during(self.origin.as_str())
+    }
+
+    /// Refuses the property at `self` when it was `asked` for: nothing is silently dropped.
+    pub(super) fn refuse_if(&self, asked: bool) -> Result<()> {
+        if asked {
+            Err(self.unsupported("is not supported"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A string that can be handed to the kernel.
+    pub(super) fn c_string(&self, text: &str) -> Result<CString> {
+        CString::new(text).map_err(|_| self.error("contains a NUL byte"))
+    }
+
+    /// `NAME=value`. The value never appears in an error: it may be a secret.
+    pub(super) fn variable(&self, text: &str) -> Result<CString> {
+        match text.split_once('=') {
+            None => Err(self.error("has no \"=\"").hint("write NAME=value")),
+            Some(("", _)) => Err(self.error("has an empty name").hint("write NAME=value")),
+            Some(_) => self.c_string(text),
+        }
+    }
+
+    /// A path that is not empty and that the kernel can be told.
+    pub(super) fn path(&self, path: &Path) -> Result<PathBuf> {
+        match path.as_os_str().as_bytes() {
+            [] => Err(self.error("is empty")),
+            bytes if bytes.contains(&0) => Err(self.error("contains a NUL byte")),
+            _ => Ok(path.to_owned()),
+        }
+    }
+
+    /// A path that starts at the root.
+    pub(super) fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        let path = self.path(path)?;
+        if path.is_absolute() {
+            return Ok(path);
+        }
+        Err(self
+            .error(format_args!("{path:?} is relative"))
+            .hint("use an absolute path"))
+    }
+
+    /// A path inside the container: absolute, without `..`; `.` and doubled slashes are dropped.
+    pub(super) fn inside(&self, path: &Path) -> Result<PathBuf> {
+        let path = self.absolute(path)?;
+        if path
+            .components()
+            .any(|component| component == Component::ParentDir)
+        {
+            return Err(self.error(format_args!("{path:?} contains \"..\"")));
+        }
+        Ok(path.components().collect())
+    }
+
+    /// A path on the host: absolute, or relative to the bundle directory where there is one.
+    pub(super) fn on_host(&self, path: &Path, bundle: Option<&Path>) -> Result<PathBuf> {
+        let path = self.path(path)?;
+        self.absolute(&bundle.map_or_else(|| path.clone(), |bundle| bundle.join(&path)))
+    }
+}
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.name {
+            Name::Document => Ok(()),
+            Name::Index(index) => write!(f, "[{index}]"),
+            Name::Key(key) => {
+                let plain = |key: &str| {
+                    key.chars()
+                        .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+                };
+                let key = shorten(key);
+                match self.parent {
+                    _ if key.is_empty() || !plain(&key) => write!(f, "[{key:?}]"),
+                    Some(parent) if parent.parent.is_some() => write!(f, ".{key}"),
+                    _ => f.write_str(&key),
+                }
+            }
+        }
+    }
+}
+
+/// The longest part of a foreign string an error repeats, in characters: a document may hold a key of megabytes.
+const MAX_QUOTED: usize = 80;
+
+/// `text`, or its beginning and `...` where it is too long for an error message.
+pub(super) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_prints_as_a_path() {
+        let document = Field::document(Origin::ConfigJson);
+        assert_eq!(document.to_string(), "");
+        let mounts = document.key("mounts");
+        assert_eq!(
+            mounts.index(3).key("destination").to_string(),
+            "mounts[3].destination"
+        );
+        assert_eq!(
+            document.key("annotations").key("a.b\n").to_string(),
+            "annotations[\"a.b\\n\"]"
+        );
+    }
+
+    #[test]
+    fn a_key_of_any_length_prints_short() {
+        let key = "é".repeat(1 << 20);
+        assert!(Field::document(Origin::Builder).key(&key).to_string().len() < 200);
+    }
+}
