@@ -242,7 +242,7 @@ const OPEN_FILES: &[&str] = &[
     "close", "close_range", "copy_file_range", "dup", "dup2", "dup3", "fadvise64", "fadvise64_64", "arm_fadvise64_64",
     "fallocate", "fcntl", "fcntl64", "fdatasync", "flock", "fsync", "ftruncate", "ftruncate64", "getdents",
     "getdents64", "ioctl", "lseek", "_llseek", "pread64", "preadv", "preadv2", "pwrite64", "pwritev", "pwritev2",
-    "read", "readahead", "readv", "sendfile", "sendfile64", "splice", "sync", "sync_file_range", "sync_file_range2",
+    "read", "readahead", "readv", "sendfile", "sendfile64", "splice", "sync", "sync_file_range",
     "arm_sync_file_range", "syncfs", "tee", "vmsplice", "write", "writev",
     // Asynchronous I/O of the old kind: plain reads and writes.
     "io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_pgetevents_time64", "io_setup", "io_submit",

@@ -1,7 +1,7 @@
 //! A classic BPF interpreter with the checks of the kernel's own loader: tests ask it what a program does, and it
 //! refuses programs the kernel would refuse.
 
-use super::compile::{AND, JUMP, JUMP_IF_ABOVE, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN};
+use super::assemble::{AND, JUMP, JUMP_IF_ABOVE, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN};
 use super::{Instruction, MAX_INSTRUCTIONS};
 
 /// The kernel's `struct seccomp_data`: what a filter sees of a call.
@@ -15,7 +15,7 @@ pub(super) struct Call {
 impl Call {
     /// The word at byte `offset`, on a little-endian machine.
     fn word(&self, offset: u32) -> u32 {
-        assert!(offset % 4 == 0 && offset < 64, "a load at {offset}");
+        assert!(offset.is_multiple_of(4) && offset < 64, "a load at {offset}");
         match offset {
             0 => self.number,
             4 => self.arch,
@@ -23,7 +23,7 @@ impl Call {
             8 | 12 => 0,
             _ => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                if offset % 8 == 0 {
+                if offset.is_multiple_of(8) {
                     arg as u32
                 } else {
                     (arg >> 32) as u32

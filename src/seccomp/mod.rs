@@ -1,7 +1,7 @@
 //! Seccomp: from a profile (`linux.seccomp`) to a classic BPF program, without touching the host.
 //!
 //! What lives here: the meaning of a profile (`rules`), system call names and numbers of every ABI a kernel we run on
-//! can be entered through (`arch`), the compiler (`compile`), and the profile the builder uses when it is given none
+//! can be entered through (`arch`), the compiler (`compile`, `assemble`), and the profile the builder uses when it is given none
 //! (`default`). What may not: loading a filter, or asking the kernel anything. Loading is one call in `sys`.
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //!
 //! 1. **ABI first.** A call through an ABI that is neither the host's own nor listed in `architectures` kills the
 //!    process (`SECCOMP_RET_KILL_PROCESS`; libseccomp kills the thread, which leaves half a process behind). The x32 ABI
-//!    shares its audit value with x86-64 and is told apart by bit 30 of the number, so listing `SCMP_ARCH_X86_64` alone
+//!    shares its audit value with x86-64 and owns the numbers from 0x40000000 on, so listing `SCMP_ARCH_X86_64` alone
 //!    opens neither i386 nor x32. ABIs no kernel of this machine offers are accepted and cost nothing.
 //! 2. **Rules of the number.** Rules with `args` are tried in the order of the profile, the first that matches wins;
 //!    then the first rule without `args`. (libseccomp lets a rule without `args` silently swallow those with.) A rule
@@ -31,9 +31,10 @@
 //! says nothing about the hidden form, one that refuses refuses the hidden form whatever its arguments.
 
 mod arch;
+mod assemble;
 mod compile;
 mod default;
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 mod interpret;
 mod rules;
 #[cfg(test)]

@@ -70,6 +70,15 @@ impl<'a> Rules<'a> {
             .enumerate()
             .map(|(at, entry)| parse_rule(at, entry, default))
             .collect::<Result<Vec<_>>>()?;
+        let clauses = rules.iter().fold(0_usize, |sum, rule| {
+            sum.saturating_add(rule.names.len().saturating_mul(rule.alternatives.len()))
+        });
+        if clauses > MAX_CLAUSES {
+            return Err(refuse(
+                "syscalls",
+                format!("{clauses} names and conditions, at most {MAX_CLAUSES}"),
+            ));
+        }
         let notify = check_listener(profile, &rules)?;
         let unknown = match default & RET_ACTION_FULL {
             // A profile that permits, or has a tracer to ask, means calls nobody had heard of too.
@@ -102,6 +111,10 @@ pub(super) const ENOSYS: u32 = libc::ENOSYS as u32;
 
 /// The largest errno (`MAX_ERRNO`); the kernel would silently return this instead of a larger one.
 const MAX_ERRNO: u32 = 4095;
+
+/// The most pairs of a name and an alternative. No program the kernel takes has room for as many; without a limit, a
+/// rule with a megabyte of names and one of conditions would ask for their product in memory.
+const MAX_CLAUSES: usize = 1 << 16;
 
 fn default_value(profile: &LinuxSeccomp) -> Result<u32> {
     let action = profile.default_action();
@@ -149,10 +162,11 @@ fn parse_rule<'a>(at: usize, entry: &'a LinuxSyscall, default: u32) -> Result<Ru
 }
 
 fn repeats_an_index(conditions: &[Condition]) -> bool {
-    conditions.iter().enumerate().any(|(at, condition)| {
-        conditions[..at]
-            .iter()
-            .any(|earlier| earlier.index == condition.index)
+    let mut seen = 0_u32;
+    conditions.iter().any(|condition| {
+        let earlier = seen;
+        seen |= 1 << condition.index;
+        earlier == seen
     })
 }
 
