@@ -86,10 +86,20 @@ fn reference(profile: &LinuxSeccomp, call: &Call) -> u32 {
         .flat_map(LinuxSyscall::names)
         .filter_map(|name| newest(abi, name))
         .max();
-    // x32's own numbers lie above all regular ones: new are those no rule is about.
+    // New are numbers no rule is about: x32's own calls and i386's multiplexers may lie above all the profile names.
     let ruled = rules.iter().any(|rule| {
-        let effective = rule.action().as_u32(rule.errno_ret()) != default;
-        effective && name.is_some_and(|name| rule.names().iter().any(|named| named == name))
+        let value = rule.action().as_u32(rule.errno_ret());
+        let permits = value == RET_ALLOW || value == 0x7ffc_0000;
+        let unconditional = rule.args().as_deref().unwrap_or_default().is_empty();
+        let hidden: &[&str] = match name {
+            Some("socketcall") if abi == Abi::X86 && (unconditional || !permits) => {
+                &["socket", "connect", "send"]
+            }
+            Some("ipc") if abi == Abi::X86 && (unconditional || !permits) => &["semop"],
+            _ => &[],
+        };
+        let about = |named: &String| name == Some(named) || hidden.contains(&named.as_str());
+        value != default && rule.names().iter().any(about)
     });
     let new = newest.is_some_and(|newest| call.number > newest) && !ruled;
     let fallback = if new { unknown } else { default };
