@@ -1,0 +1,215 @@
+//! The compiler: rules to ranges of numbers, one map of them per audit value, and the maps to one program.
+//!
+//! ```text
+//!   load arch -> native? -> load number -> number >= m? -> ... -> RET action
+//!             -> compat? -> load number -> ...                 -> load argument, compare, ... -> RET action
+//!             -> RET KILL_PROCESS
+//! ```
+
+use super::arch::{Abi, Machine, Name, X32_BIT};
+use super::assemble::Assembler;
+use super::rules::{Condition, RET_KILL_PROCESS, Rule, Rules, Test};
+use super::{Filter, MAX_INSTRUCTIONS};
+use crate::error::{Error, Result};
+use oci_spec::runtime::LinuxSeccomp;
+
+/// Compiles `profile` for a kernel of `machine`.
+pub(super) fn compile_for(machine: Machine, profile: &LinuxSeccomp) -> Result<Filter> {
+    let rules = Rules::parse(profile)?;
+    let abis = machine.abis(profile.architectures().as_deref().unwrap_or_default());
+
+    let mut assembler = Assembler::default();
+    let mut next = assembler.ret(RET_KILL_PROCESS);
+    // The native ABI is the last one written: it is the first one tested.
+    for &abi in abis.iter().rev().filter(|abi| **abi != Abi::X32) {
+        let mut map = NumberMap::default();
+        match abi {
+            Abi::X86_64 => map.cover_x86_64(&rules, abis.contains(&Abi::X32)),
+            _ => map.cover(&rules, abi, 0, u32::MAX),
+        }
+        next = assembler.section(&map, abi, next);
+    }
+    let instructions = assembler.finish();
+    if instructions.len() > MAX_INSTRUCTIONS {
+        let problem = format!(
+            "compiles to {} instructions, the kernel takes {MAX_INSTRUCTIONS}",
+            instructions.len()
+        );
+        return Err(Error::spec("config.json", "linux.seccomp", problem).hint("use fewer rules with args"));
+    }
+    Ok(Filter {
+        instructions,
+        flags: rules.flags,
+        notify: rules.notify,
+    })
+}
+
+/// What happens to each of the 2^32 numbers that arrive under one audit value.
+#[derive(Default)]
+pub(super) struct NumberMap<'a> {
+    /// Sorted by `first`; each range ends where the next begins.
+    pub(super) ranges: Vec<NumberRange<'a>>,
+}
+
+pub(super) struct NumberRange<'a> {
+    pub(super) first: u32,
+    pub(super) verdict: Verdict<'a>,
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) enum Verdict<'a> {
+    Return(u32),
+    /// The first clause that holds decides, or else `otherwise`.
+    Clauses {
+        clauses: Vec<Clause<'a>>,
+        otherwise: u32,
+        narrow: bool,
+    },
+}
+
+/// Part of one rule, for one number.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Clause<'a> {
+    number: u32,
+    /// The call behind a multiplexer, if the number is one's.
+    pub(super) selector: Option<Condition>,
+    pub(super) conditions: &'a [Condition],
+    pub(super) action: u32,
+}
+
+impl Clause<'_> {
+    fn always_holds(&self) -> bool {
+        self.selector.is_none() && self.conditions.is_empty()
+    }
+}
+
+impl<'a> NumberMap<'a> {
+    fn cover_x86_64(&mut self, rules: &'a Rules<'_>, with_x32: bool) {
+        self.cover(rules, Abi::X86_64, 0, X32_BIT - 1);
+        if with_x32 {
+            self.cover(rules, Abi::X32, X32_BIT, u32::MAX - 1);
+        } else {
+            self.push(X32_BIT, Verdict::Return(RET_KILL_PROCESS));
+        }
+        // Tracers set -1 to skip a call: no ABI's number, although it has the x32 bit.
+        self.push(u32::MAX, Verdict::Return(rules.unknown));
+    }
+
+    /// Decides the numbers from `first` to `last`, which are `abi`'s.
+    fn cover(&mut self, rules: &'a Rules<'_>, abi: Abi, first: u32, last: u32) {
+        let Clauses { sorted, newest } = Clauses::collect(rules, abi);
+        let unknown_from = newest.map_or(u64::MAX, |newest| u64::from(newest) + 1);
+        let mut next = u64::from(first);
+        for clauses in sorted.chunk_by(|a, b| a.number == b.number) {
+            let number = u64::from(clauses[0].number);
+            self.fill(rules, next..number, unknown_from);
+            self.push(clauses[0].number, Verdict::new(clauses, rules.default, abi));
+            next = number + 1;
+        }
+        self.fill(rules, next..u64::from(last) + 1, unknown_from);
+    }
+
+    /// Decides numbers no rule is about.
+    fn fill(&mut self, rules: &Rules<'_>, numbers: std::ops::Range<u64>, unknown_from: u64) {
+        let known = numbers.start..numbers.end.min(unknown_from);
+        let unknown = numbers.start.max(unknown_from)..numbers.end;
+        for (range, value) in [(known, rules.default), (unknown, rules.unknown)] {
+            if let (false, Ok(first)) = (range.is_empty(), u32::try_from(range.start)) {
+                self.push(first, Verdict::Return(value));
+            }
+        }
+    }
+
+    fn push(&mut self, first: u32, verdict: Verdict<'a>) {
+        if self.ranges.last().is_none_or(|range| range.verdict != verdict) {
+            self.ranges.push(NumberRange { first, verdict });
+        }
+    }
+}
+
+impl<'a> Verdict<'a> {
+    /// `clauses` are all of one number's, those without conditions last.
+    fn new(clauses: &[Clause<'a>], default: u32, abi: Abi) -> Self {
+        let conditional = clauses
+            .iter()
+            .position(Clause::always_holds)
+            .unwrap_or(clauses.len());
+        let otherwise = clauses.get(conditional).map_or(default, |clause| clause.action);
+        // A clause that decides what would be decided anyway need not be tested.
+        let mut clauses = &clauses[..conditional];
+        while let Some((Clause { action, .. }, rest)) = clauses.split_last()
+            && *action == otherwise
+        {
+            clauses = rest;
+        }
+        if clauses.is_empty() {
+            return Self::Return(otherwise);
+        }
+        Self::Clauses {
+            clauses: clauses.to_vec(),
+            otherwise,
+            narrow: abi.narrow(),
+        }
+    }
+}
+
+struct Clauses<'a> {
+    /// By number, then those with conditions first, then in the order of the profile.
+    sorted: Vec<Clause<'a>>,
+    /// The highest regular number any rule names, whether or not the rule has an effect.
+    newest: Option<u32>,
+}
+
+impl<'a> Clauses<'a> {
+    fn collect(rules: &'a Rules<'_>, abi: Abi) -> Self {
+        let (mut sorted, mut newest) = (Vec::new(), None);
+        for rule in &rules.rules {
+            for name in rule.names {
+                let name = Name::new(name);
+                let numbers = abi.numbers(name);
+                newest = newest.max(numbers.regular);
+                for conditions in &rule.alternatives {
+                    let direct = numbers.regular.into_iter().chain(numbers.extra);
+                    sorted.extend(direct.map(|number| Clause {
+                        number,
+                        selector: None,
+                        conditions,
+                        action: rule.action,
+                    }));
+                    sorted.extend(hidden_clause(rule, conditions, abi, name));
+                }
+            }
+        }
+        // Stable: the order of the profile stays.
+        sorted.sort_by_key(|clause| (clause.number, clause.always_holds()));
+        Self { sorted, newest }
+    }
+}
+
+/// What `rule` says about `name` where a multiplexer hides it.
+fn hidden_clause<'a>(
+    rule: &Rule<'_>,
+    conditions: &[Condition],
+    abi: Abi,
+    name: Name<'_>,
+) -> Option<Clause<'a>> {
+    let hidden = abi.multiplexer(name)?;
+    if rule.permits() && !conditions.is_empty() {
+        return None;
+    }
+    let test = Test::Masked {
+        mask: u64::from(hidden.mask),
+        value: u64::from(hidden.call),
+    };
+    let selector = Some(Condition {
+        index: 0,
+        test,
+        negated: false,
+    });
+    Some(Clause {
+        number: hidden.number,
+        selector,
+        conditions: &[],
+        action: rule.action,
+    })
+}

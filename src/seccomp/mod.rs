@@ -1,0 +1,131 @@
+//! Seccomp: from a profile (`linux.seccomp`) to a classic BPF program, without touching the host.
+//!
+//! What lives here: the meaning of a profile (`rules`), system call names and numbers of every ABI a kernel we run on
+//! can be entered through (`arch`), the compiler (`compile`, `assemble`), and the profile the builder uses when it is given none
+//! (`default`). What may not: loading a filter, or asking the kernel anything. Loading is one call in `sys`.
+//!
+//! ```text
+//!   LinuxSeccomp --parse--> rules --resolve per ABI--> number ranges --binary search--> [Instruction]
+//! ```
+//!
+//! # What a compiled filter does
+//!
+//! 1. **ABI first.** A call through an ABI that is neither the host's own nor listed in `architectures` kills the
+//!    process (`SECCOMP_RET_KILL_PROCESS`; libseccomp kills the thread, which leaves half a process behind). The x32 ABI
+//!    shares its audit value with x86-64 and owns the numbers from 0x40000000 on, so listing `SCMP_ARCH_X86_64` alone
+//!    opens neither i386 nor x32. ABIs no kernel of this machine offers are accepted and cost nothing.
+//! 2. **Rules of the number.** Rules with `args` are tried in the order of the profile, the first that matches wins;
+//!    then the first rule without `args`. (libseccomp lets a rule without `args` silently swallow those with.) A rule
+//!    whose action is the default action is dropped, as runc does. Names unknown to an ABI are ignored, as runc does.
+//! 3. **New system calls.** Where the default action refuses (`ERRNO`, `TRAP`, `KILL*`), numbers above the newest one
+//!    the profile names get `ENOSYS`, as with runc: the profile's author cannot have meant them, and a libc only falls
+//!    back to an older call when told the new one does not exist.
+//! 4. **Everything else** gets the default action; `errnoRet` and `defaultErrnoRet` default to `EPERM`.
+//!
+//! Within a rule all `args` must hold; if one argument index is used twice, each condition becomes a rule of its own,
+//! as runc does. Conditions compare all 64 bits. Through a 32-bit ABI an argument *is* its low half: the kernel ignores
+//! the rest, which a program can fill at will.
+//!
+//! i386 has two calls that hide others behind a pointer, `socketcall(2)` and `ipc(2)`. A rule for `connect` there also
+//! covers `socketcall(SYS_CONNECT)`. Arguments behind the pointer cannot be read: a rule with `args` that allows or logs
+//! says nothing about the hidden form, one that refuses refuses the hidden form whatever its arguments.
+
+mod arch;
+mod assemble;
+mod compile;
+mod default;
+#[cfg(test)]
+mod interpret;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use default::default_profile;
+
+use crate::error::{Error, Result};
+use crate::spec::CapSet;
+use arch::Machine;
+use oci_spec::runtime::LinuxSeccomp;
+use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
+
+/// The most instructions the kernel takes in one program (`BPF_MAXINSNS`, seccomp(2)).
+pub const MAX_INSTRUCTIONS: usize = 4096;
+
+/// A compiled filter plus the `SECCOMP_FILTER_FLAG_*` bits to load it with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// The program, at most [`MAX_INSTRUCTIONS`] long; every path ends in a return.
+    pub instructions: Vec<Instruction>,
+    /// `SECCOMP_FILTER_FLAG_*` (seccomp(2)), complete: `NEW_LISTENER` is set where `notify` is.
+    pub flags: u32,
+    /// Whether loading returns a listener fd that must reach the agent at `listenerPath`.
+    pub notify: bool,
+}
+
+/// One instruction, laid out as the kernel's `struct sock_filter`. On the wire it is one `u64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+#[repr(C)]
+pub struct Instruction {
+    /// Operation, operand size and addressing mode.
+    pub code: u16,
+    /// Instructions to skip where the condition holds.
+    pub jt: u8,
+    /// Instructions to skip where it does not.
+    pub jf: u8,
+    /// The operand.
+    pub k: u32,
+}
+
+impl From<u64> for Instruction {
+    fn from(packed: u64) -> Self {
+        let [a, b, jt, jf, k @ ..] = packed.to_be_bytes();
+        Self {
+            code: u16::from_be_bytes([a, b]),
+            jt,
+            jf,
+            k: u32::from_be_bytes(k),
+        }
+    }
+}
+
+impl From<Instruction> for u64 {
+    fn from(Instruction { code, jt, jf, k }: Instruction) -> Self {
+        Self::from(code) << 48 | Self::from(jt) << 40 | Self::from(jf) << 32 | Self::from(k)
+    }
+}
+
+/// Compiles `profile` for this machine. The module's documentation says what the result does.
+///
+/// Source: OCI runtime-spec, `config-linux.md#seccomp`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) naming the field under `linux.seccomp`, or
+/// `linux.seccomp` itself where the program would be longer than [`MAX_INSTRUCTIONS`];
+/// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) on machines that are neither x86-64 nor AArch64.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
+    let machine = Machine::HOST.ok_or_else(|| {
+        Error::unsupported(
+            "linux.seccomp",
+            "system call tables exist for x86_64 and aarch64 only",
+        )
+    })?;
+    compile::compile_for(machine, profile)
+}
+
+/// [`default_profile`] compiled for this machine; the one for no capabilities is compiled once per process.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) on machines that are neither x86-64 nor AArch64.
+pub fn default_filter(granted: CapSet) -> Result<Filter> {
+    static UNPRIVILEGED: OnceLock<Filter> = OnceLock::new();
+    if !granted.is_empty() {
+        return compile(&default_profile(granted));
+    }
+    if let Some(filter) = UNPRIVILEGED.get() {
+        return Ok(filter.clone());
+    }
+    let filter = compile(&default_profile(granted))?;
+    Ok(UNPRIVILEGED.get_or_init(|| filter).clone())
+}
