@@ -1,0 +1,318 @@
+//! [`AnyContainer`]: a container whose phase is known only at run time.
+
+use super::creating::Blueprint;
+use super::handle::{Core, Tether, find_live};
+use super::{
+    Alive, Container, Created, Creating, Exit, Failed, OciState, Paused, Phase, Running, Stopped, builder, teardown,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ContainerId;
+use crate::process::Signal;
+use crate::state::{Found, Record, StateRoot, Status};
+use serde::{Serialize, Serializer};
+use std::fmt;
+
+/// A container in any phase: what is loaded from disk, listed, kept in a `Vec`.
+///
+/// Closed on purpose: a `match` over the five phases needs no wildcard, and a sixth would be a change everybody has to
+/// think about. Serializing one gives the record on disk; [`AnyContainer::try_from`] takes a record and looks at what
+/// the kernel made of it since.
+///
+/// A loaded container is not attached: dropping it changes nothing.
+#[derive(Debug)]
+pub enum AnyContainer {
+    /// Its creation was begun and not finished, by a program that may be gone.
+    Creating(Container<Creating>),
+    /// It waits to be started.
+    Created(Container<Created>),
+    /// Its program was executed.
+    Running(Container<Running>),
+    /// Its program is frozen.
+    Paused(Container<Paused>),
+    /// It has ended.
+    Stopped(Container<Stopped>),
+}
+
+/// One entry of [`AnyContainer::list`].
+#[derive(Debug)]
+pub enum Listed {
+    /// A container.
+    Container(Box<AnyContainer>),
+    /// A record that cannot be read. Its neighbours are not affected.
+    Damaged {
+        /// The id, as far as the file's name tells.
+        id: String,
+        /// What is wrong with it.
+        error: Error,
+    },
+}
+
+macro_rules! for_any {
+    ($any:expr, $container:ident => $body:expr) => {
+        match $any {
+            AnyContainer::Creating($container) => $body,
+            AnyContainer::Created($container) => $body,
+            AnyContainer::Running($container) => $body,
+            AnyContainer::Paused($container) => $body,
+            AnyContainer::Stopped($container) => $body,
+        }
+    };
+}
+
+impl AnyContainer {
+    /// Loads the container `name`: its id, or the beginning of its id if no other begins so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidInput`] for an ambiguous beginning, naming the candidates;
+    /// [`ErrorKind::Stale`] for a record that is damaged or another version's.
+    pub fn load(root: &StateRoot, name: &str) -> Result<Self> {
+        Self::load_found(root, &root.find(name)?)
+    }
+
+    pub(super) fn load_found(root: &StateRoot, found: &Found) -> Result<Self> {
+        super::handle::collect_ended_children();
+        Self::from_record(root, Some(found.clone()), root.read(found)?)
+    }
+
+    /// Every container in `root`, sorted by id.
+    ///
+    /// # Errors
+    /// The directory cannot be read. A damaged record is an entry of the list, not an error.
+    pub fn list(root: &StateRoot) -> Result<Vec<Listed>> {
+        let records = root.list()?;
+        Ok(records
+            .into_iter()
+            .filter_map(|entry| match entry {
+                Ok(record) => {
+                    let id = record.id.to_string();
+                    match root.find(&id).and_then(|found| Self::from_record(root, Some(found), record)) {
+                        Ok(container) => Some(Listed::Container(Box::new(container))),
+                        // Deleted while we were looking.
+                        Err(error) if *error.kind() == ErrorKind::NotFound => None,
+                        Err(error) => Some(Listed::Damaged { id, error }),
+                    }
+                }
+                Err(damaged) => {
+                    Some(Listed::Damaged { id: damaged.found.id().to_owned(), error: damaged.error })
+                }
+            })
+            .collect())
+    }
+
+    fn from_record(root: &StateRoot, found: Option<Found>, record: Record) -> Result<Self> {
+        let recorded = record.status();
+        let live = find_live(&record)?;
+        let core = Core { root: root.clone(), record: Box::new(record), found };
+        let streams = [None, None, None];
+        Ok(match (recorded, live) {
+            (Status::Creating, _) => {
+                let blueprint: Blueprint = builder::blueprint_of(&core.record)?;
+                Self::Creating(Container::new(core, blueprint))
+            }
+            (Status::Created, Some(live)) => Self::Created(Container { core, phase: Created { live, streams } }),
+            (Status::Running, Some(live)) => Self::Running(Container { core, phase: Running { live, streams } }),
+            (Status::Paused, Some(live)) => Self::Paused(Container { core, phase: Paused { live, streams } }),
+            // Dead, whatever the record says: also if it was paused.
+            (Status::Stopped, live) | (_, live @ None) => {
+                let record = core.exit_record().unwrap_or_default();
+                let exit = Exit::new(record.as_ref());
+                Self::Stopped(Container { core, phase: Stopped { exit, live, streams } })
+            }
+        })
+    }
+
+    /// Hands the creator's hold on the container on to this value.
+    pub(super) fn with_tether(mut self, tether: Option<Tether>) -> Self {
+        let live = match &mut self {
+            Self::Creating(_) => None,
+            Self::Created(container) => Some(&mut container.phase.live),
+            Self::Running(container) => Some(&mut container.phase.live),
+            Self::Paused(container) => Some(&mut container.phase.live),
+            Self::Stopped(container) => container.phase.live.as_mut(),
+        };
+        match live {
+            Some(live) => live.tether = tether,
+            None => {
+                if let Self::Stopped(container) = &mut self {
+                    container.core.tether = tether;
+                }
+            }
+        }
+        self
+    }
+
+    /// The container's id.
+    #[must_use]
+    pub fn id(&self) -> &ContainerId {
+        for_any!(self, container => container.id())
+    }
+
+    /// The phase as a value.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        for_any!(self, container => container.status())
+    }
+
+    /// The record on disk, as it was when this value last saw it.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        for_any!(self, container => container.record())
+    }
+
+    /// The OCI state: version, id, status, pid, bundle, annotations (OCI runtime.md, "State").
+    ///
+    /// # Errors
+    /// The recorded configuration cannot be read.
+    pub fn oci_state(&self) -> Result<OciState> {
+        OciState::new(self.status(), self.record())
+    }
+
+    /// Sends `signal` to init.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] if there is none.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        match self {
+            Self::Created(container) => container.signal(signal),
+            Self::Running(container) => container.signal(signal),
+            Self::Paused(container) => container.signal(signal),
+            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("signal")),
+        }
+    }
+
+    /// Waits until the container has ended; repeatable, from any process, also long after it did.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] for a container that was never completely created.
+    pub fn wait(&self) -> Result<Exit> {
+        match self {
+            Self::Created(container) => container.wait(),
+            Self::Running(container) => container.wait(),
+            Self::Paused(container) => container.wait(),
+            Self::Stopped(container) => Ok(container.exit().clone()),
+            Self::Creating(_) => Err(self.wrong_state("wait")),
+        }
+    }
+
+    /// Removes the container and everything that belongs to it; with `force` also one that has not ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] without `force` for a container that has not ended; [`ErrorKind::Incomplete`] naming
+    /// what could not be removed. That somebody else deleted it meanwhile is no error.
+    pub fn delete(self, force: bool) -> Result<()> {
+        if !force && !matches!(self, Self::Stopped(_) | Self::Creating(_)) {
+            return Err(self.wrong_state("delete"));
+        }
+        let core = for_any!(self, container => container.core);
+        Self::destroy(&core.root, core.found()?)
+    }
+
+    /// Deletes by name, whatever is left under it, damaged records included. Idempotent: an unknown name is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incomplete`] naming what could not be removed.
+    pub fn delete_by_name(root: &StateRoot, name: &str) -> Result<()> {
+        match root.find(name) {
+            Ok(found) => Self::destroy(root, &found),
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn destroy(root: &StateRoot, found: &Found) -> Result<()> {
+        let destroyed = root.lock(found).and_then(|lock| match lock.load() {
+            // Nothing to learn from a damaged record; what it named dies with its sandbox, and the name is freed.
+            Err(error) if *error.kind() == ErrorKind::Stale => lock.remove(),
+            _ => teardown::destroy(lock),
+        });
+        match destroyed {
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn wrong_state(&self, operation: &'static str) -> Error {
+        let actual = self.status();
+        let problem = format!("{:?} is {actual}", self.id().as_str());
+        Error::new(ErrorKind::WrongState { actual }, operation, problem)
+    }
+}
+
+impl Serialize for AnyContainer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.record().serialize(serializer)
+    }
+}
+
+impl TryFrom<(&StateRoot, Record)> for AnyContainer {
+    type Error = Error;
+
+    /// The container a record describes, in the phase the kernel has it in now.
+    fn try_from((root, record): (&StateRoot, Record)) -> Result<Self> {
+        let found = match root.find(record.id.as_str()) {
+            Ok(found) if found.id() == record.id.as_str() => Some(found),
+            Ok(_) => None,
+            Err(error) if *error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Self::from_record(root, found, record)
+    }
+}
+
+impl From<AnyContainer> for Record {
+    fn from(container: AnyContainer) -> Self {
+        for_any!(container, container => *container.core.record)
+    }
+}
+
+/// The container is in another phase than the one asked for; it comes along unchanged.
+#[derive(Debug)]
+pub struct WrongPhase {
+    /// The container.
+    pub container: Box<AnyContainer>,
+    /// The phase asked for.
+    pub wanted: Status,
+}
+
+impl fmt::Display for WrongPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "container {:?} is {}, not {}", self.container.id().as_str(), self.container.status(), self.wanted)
+    }
+}
+
+impl std::error::Error for WrongPhase {}
+
+macro_rules! conversions {
+    ($($phase:ident),*) => { $(
+        impl From<Container<$phase>> for AnyContainer {
+            fn from(container: Container<$phase>) -> Self {
+                Self::$phase(container)
+            }
+        }
+
+        impl TryFrom<AnyContainer> for Container<$phase> {
+            type Error = WrongPhase;
+
+            fn try_from(container: AnyContainer) -> Result<Self, WrongPhase> {
+                match container {
+                    AnyContainer::$phase(container) => Ok(container),
+                    other => Err(WrongPhase { container: Box::new(other), wanted: <$phase as Phase>::STATUS }),
+                }
+            }
+        }
+    )* };
+}
+conversions!(Creating, Created, Running, Paused, Stopped);
+
+impl<P: Alive> From<Failed<P>> for Option<AnyContainer>
+where
+    AnyContainer: From<Container<P>>,
+{
+    fn from(failed: Failed<P>) -> Self {
+        match failed.into_parts().1 {
+            super::Recovered::Unchanged(container) => Some(container.into()),
+            super::Recovered::Moved(container) => Some(container),
+            super::Recovered::Gone => None,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! [`Created`]: everything is in place, and the program has not run yet.
+
+use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Signal;
+use crate::protocol::message::Request;
+use crate::state::Status;
+use std::fs::File;
+
+impl<P: Phase> Container<P> {
+    /// Executes the program.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`] or the errno of `execve` if the program
+    /// cannot be executed after all (its interpreter is missing, for example): the container has then ended.
+    /// [`ErrorKind::WrongState`] if another process started or ended it first.
+    pub fn start(self) -> Result<Container<Running>, Failed<Created>>
+    where
+        P: Startable + Into<Created>,
+    {
+        let mut created = Container::<Created> { core: self.core, phase: self.phase.into() };
+        match created.start_locked() {
+            Ok(()) => {
+                let Container { core, phase: Created { live, streams } } = created;
+                Ok(Container { core, phase: Running { live, streams } })
+            }
+            Err(error) => Err(created.recover(error)),
+        }
+    }
+}
+
+impl Container<Created> {
+    fn start_locked(&mut self) -> Result<()> {
+        let mut lock = self.core.lock_unchanged()?;
+        self.phase.live.ask(&self.core, &Request::Start)?;
+        self.core.record.advance(Status::Running)?;
+        lock.save(&mut self.core.record)
+    }
+
+    /// Hands the container over to whoever loads it by its id: from here on it outlives this program.
+    ///
+    /// # Errors
+    /// The container comes back attached if its sandbox does not answer.
+    pub fn detach(self) -> Result<Self, Failed<Created>> {
+        detach(self)
+    }
+}
+
+impl Container<Running> {
+    /// Lets the container outlive this program and this value.
+    ///
+    /// # Errors
+    /// The container comes back attached if its sandbox does not answer.
+    pub fn detach(self) -> Result<Self, Failed<Running>> {
+        detach(self)
+    }
+}
+
+fn detach<P: Alive>(mut container: Container<P>) -> Result<Container<P>, Failed<P>> {
+    if container.phase.live().tether.is_none() {
+        return Ok(container);
+    }
+    let cut = container.core.lock_unchanged().and_then(|mut lock| {
+        container.phase.live().ask(&container.core, &Request::Detach)?;
+        container.core.record.attached = false;
+        lock.save(&mut container.core.record)
+    });
+    match cut {
+        Ok(()) => {
+            if let Some(tether) = container.phase.live_mut().tether.take() {
+                tether.cut();
+            }
+            Ok(container)
+        }
+        Err(error) => Err(container.recover(error)),
+    }
+}
+
+impl<P: Phase> Container<P> {
+    /// The pid of the sandbox on the host: what the OCI state and the PID file call the container's pid.
+    #[must_use]
+    pub fn sandbox_pid(&self) -> i32
+    where
+        P: Alive,
+    {
+        self.phase.live().sandbox_pid
+    }
+
+    /// The pid of the workload on the host; before start, of the process that will become it.
+    #[must_use]
+    pub fn init_pid(&self) -> i32
+    where
+        P: Alive,
+    {
+        self.phase.live().init_pid
+    }
+
+    /// Sends `signal` to init, the workload's first process.
+    ///
+    /// A PID 1 without a handler for a signal does not get it from the kernel; here it gets what the signal does by
+    /// default, so that SIGTERM ends a program that never heard of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HelperDied`] if the container has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()>
+    where
+        P: Alive,
+    {
+        self.phase.live().ask(&self.core, &Request::Signal { number: signal.number() }).map(drop)
+    }
+
+    /// Kills every process of the container and waits until they are gone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if the kernel does not get rid of them.
+    pub fn kill(self) -> Result<Container<Stopped>, Failed<P>>
+    where
+        P: Alive,
+    {
+        super::running::kill(self)
+    }
+
+    /// What a failed transition leaves: the same container if its sandbox still stands, else what became of it.
+    pub(super) fn recover(self, error: Error) -> Failed<P>
+    where
+        P: Alive,
+    {
+        let moved = matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied)
+            || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox))
+            || matches!(error.kind(), ErrorKind::ProgramNotFound | ErrorKind::ProgramNotExecutable);
+        if !moved {
+            return Failed::unchanged(error, self);
+        }
+        let Some(found) = self.core.found.clone() else { return Failed::unchanged(error, self) };
+        let root = self.core.root.clone();
+        // Our own hold on it moves along, so that an attached container is still undone with the value.
+        let tether = self.phase.into_parts().0.tether;
+        match AnyContainer::load_found(&root, &found) {
+            Ok(container) => Failed::moved(error, container.with_tether(tether)),
+            Err(_) => Failed::gone(error),
+        }
+    }
+
+    /// The writing end of the workload's standard input, if it is a pipe and was not taken yet.
+    pub fn take_stdin(&mut self) -> Option<File>
+    where
+        P: HasStreams,
+    {
+        self.phase.streams_mut()[0].take()
+    }
+
+    /// The reading end of the workload's standard output, if it is a pipe and was not taken yet.
+    pub fn take_stdout(&mut self) -> Option<File>
+    where
+        P: HasStreams,
+    {
+        self.phase.streams_mut()[1].take()
+    }
+
+    /// The reading end of the workload's standard error, if it is a pipe and was not taken yet.
+    pub fn take_stderr(&mut self) -> Option<File>
+    where
+        P: HasStreams,
+    {
+        self.phase.streams_mut()[2].take()
+    }
+}
+
+/// A phase that may hold the caller's ends of the workload's streams.
+pub trait HasStreams: Phase {
+    #[doc(hidden)]
+    fn streams_mut(&mut self) -> &mut [Option<File>; 3];
+}
+
+macro_rules! has_streams {
+    ($($phase:ident),*) => { $(
+        impl HasStreams for $phase {
+            fn streams_mut(&mut self) -> &mut [Option<File>; 3] {
+                &mut self.streams
+            }
+        }
+    )* };
+}
+has_streams!(Created, Running, Paused, Stopped);

@@ -1,0 +1,63 @@
+//! [`Creating`]: configured and planned, with nothing on the host yet.
+
+use super::handle::Core;
+use super::{AnyContainer, Container, Created, Creating, Failed, launch, teardown};
+use crate::error::{Error, ErrorKind};
+use crate::plan::{Extras, Plan};
+use crate::process::Stdio;
+use crate::state::Status;
+
+/// What is needed to make the container.
+#[derive(Debug)]
+pub(super) struct Blueprint {
+    pub(super) plan: Plan,
+    pub(super) extras: Extras,
+    pub(super) stdio: [Stdio; 3],
+    /// What errors about the configuration start with.
+    pub(super) origin: &'static str,
+}
+
+impl Container<Creating> {
+    /// Claims the id and makes the container: cgroup, gofer and sandbox, the assembled root, the program found.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if the id is taken, [`ErrorKind::ProgramNotFound`] and
+    /// [`ErrorKind::ProgramNotExecutable`] if the program is missing in the container's root or cannot be executed,
+    /// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`] naming the field, or the system call that failed.
+    /// Whatever was made is undone and nothing that existed before is touched; the container comes back as it was.
+    pub fn create(mut self) -> Result<Container<Created>, Failed<Creating>> {
+        super::handle::collect_ended_children();
+        if self.core.found.is_some()
+            && let Err(error) = self.undo_crashed_creation()
+        {
+            return match self.core.found.as_ref().map(|found| AnyContainer::load_found(&self.core.root, found)) {
+                Some(Ok(moved)) if moved.status() != Status::Creating => Err(Failed::moved(error, moved)),
+                _ => Err(Failed::unchanged(error, self)),
+            };
+        }
+        match launch::launch(&mut self.core, &mut self.phase.blueprint) {
+            Ok((live, streams)) => Ok(Container { core: self.core, phase: Created { live, streams } }),
+            Err(error) => Err(Failed::unchanged(error, self)),
+        }
+    }
+
+    /// The record of a creation that its creator did not live to finish.
+    fn undo_crashed_creation(&mut self) -> Result<(), Error> {
+        let lock = self.core.root.lock(self.core.found()?)?;
+        let record = lock.load()?;
+        let actual = record.status();
+        if actual != Status::Creating {
+            let problem = format!("{:?} is {actual} already", record.id.as_str());
+            return Err(Error::new(ErrorKind::WrongState { actual }, "create", problem));
+        }
+        teardown::destroy(lock)?;
+        self.core.found = None;
+        Ok(())
+    }
+}
+
+impl Container<Creating> {
+    pub(super) fn new(core: Core, blueprint: Blueprint) -> Self {
+        Self { core, phase: Creating { blueprint } }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a container value holds besides its phase: the record, the processes, the caller's ends of the streams.
+
+use super::teardown;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::spawn::reap;
+use crate::process::{Channel, boot_id};
+use crate::protocol::message::{Reply, Request};
+use crate::sandbox::client;
+use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, StateLock, StateRoot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Where the container is on disk, and its record as last seen.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) root: StateRoot,
+    pub(super) record: Box<Record>,
+    /// `None` until the id is claimed.
+    pub(super) found: Option<Found>,
+}
+
+impl Core {
+    pub(super) fn found(&self) -> Result<&Found> {
+        self.found.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "container", format!("{:?} was not created yet", self.record.id.as_str()))
+        })
+    }
+
+    /// Takes the lock and makes sure that nobody changed the container since this value last saw it.
+    pub(super) fn lock_unchanged(&mut self) -> Result<StateLock> {
+        let lock = self.root.lock(self.found()?)?;
+        let now = lock.load()?;
+        if now.generation() == self.record.generation() && now.created_at == self.record.created_at {
+            return Ok(lock);
+        }
+        let actual = teardown::observe(&now)?;
+        let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
+        *self.record = now;
+        Err(Error::new(ErrorKind::WrongState { actual }, "container", problem))
+    }
+
+    pub(super) fn exit_record(&self) -> Result<Option<ExitRecord>> {
+        self.root.run_dir(self.found()?)?.exit_record()
+    }
+}
+
+/// The caller's ends of streams that are pipes: stdin, stdout, stderr.
+pub(super) type Streams = [Option<File>; 3];
+
+/// The processes of a container that was seen alive.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) sandbox: OwnedFd,
+    pub(super) sandbox_pid: i32,
+    pub(super) init_pid: i32,
+    pub(super) control: Control,
+    pub(super) tether: Option<Tether>,
+}
+
+/// How to reach the sandbox.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// The connection made at create.
+    Creator(Channel),
+    /// A new connection for each request.
+    ByName,
+}
+
+impl Live {
+    /// Asks the sandbox.
+    pub(super) fn ask(&self, core: &Core, request: &Request) -> Result<Reply> {
+        match &self.control {
+            Control::Creator(channel) => client::ask(channel, request),
+            Control::ByName => {
+                let run_dir = core.root.run_dir(core.found()?)?;
+                client::ask(&client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?, request)
+            }
+        }
+    }
+
+    /// Waits until the sandbox has ended, until `deadline` if there is one. Whether it has.
+    pub(super) fn wait_until(&self, deadline: Option<Instant>) -> Result<bool> {
+        crate::process::channel::wait_readable_until(self.sandbox.as_fd(), deadline)
+    }
+}
+
+/// What ties a container to the value that made it: dropping the value destroys the container.
+#[derive(Debug)]
+pub(super) struct Tether {
+    /// Our end of the lifeline: the sandbox watches the other one.
+    pub(super) _lifeline: OwnedFd,
+    /// Where the record to undo is.
+    pub(super) root: StateRoot,
+    pub(super) found: Found,
+    /// The children to collect.
+    pub(super) children: Option<[OwnedFd; 2]>,
+}
+
+impl Tether {
+    /// Lets the container go. The children are collected when they end, at the next call into this crate after that.
+    pub(super) fn cut(mut self) {
+        if let Some(children) = self.children.take() {
+            collect_later(children);
+        }
+    }
+
+    /// Destroys the container and collects its processes.
+    pub(super) fn destroy(&mut self) -> Result<()> {
+        let Some(children) = self.children.take() else { return Ok(()) };
+        let destroyed = self.root.lock(&self.found).and_then(|lock| teardown::destroy(lock));
+        for child in &children {
+            reap(child.as_fd());
+        }
+        match destroyed {
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl Drop for Tether {
+    fn drop(&mut self) {
+        // A destructor has nobody to tell; what is left keeps its record and can be deleted by id.
+        if let Err(error) = self.destroy() {
+            tracing::debug!(container = self.found.id(), %error, "destroy on drop");
+        }
+    }
+}
+
+/// Children of detached containers whose end nobody waits for.
+static LEFT_BEHIND: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+fn collect_later(children: [OwnedFd; 2]) {
+    let mut left = LEFT_BEHIND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    left.extend(children);
+}
+
+/// Collects what has ended of the containers this program let go of, so that they are no zombies of the caller's.
+pub(super) fn collect_ended_children() {
+    let Ok(mut left) = LEFT_BEHIND.try_lock() else { return };
+    left.retain(|child| {
+        let ended = has_ended(child.as_fd());
+        if ended {
+            reap(child.as_fd());
+        }
+        !ended
+    });
+}
+
+/// Whether the process behind `pidfd` has ended.
+pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// The processes of a container found on disk, if they are alive.
+pub(super) fn find_live(record: &Record) -> Result<Option<Live>> {
+    if record.boot_id != boot_id()? {
+        return Ok(None);
+    }
+    let Some(identity) = &record.sandbox else { return Ok(None) };
+    let Some(sandbox) = identity.pidfd(&record.boot_id)? else { return Ok(None) };
+    let init_pid = record.init.as_ref().map_or(0, |init| init.pid);
+    Ok(Some(Live { sandbox, sandbox_pid: identity.pid, init_pid, control: Control::ByName, tether: None }))
+}

@@ -1,0 +1,276 @@
+//! Making a container: every effect of create, each with its undo beside it.
+
+use super::creating::Blueprint;
+use super::handle::{Control, Core, Live, Streams, Tether};
+use super::{id_maps, teardown};
+use crate::cgroup::Cgroup;
+use crate::entry::{GOFER, SANDBOX};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::spawn::{Start, seal_plan, spawn};
+use crate::process::{Channel, Child, Donations, ProcessIdentity, boot_id, stdio};
+use crate::protocol::message::{Order, Report};
+use crate::sandbox::client;
+use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long creation may take. Image file systems over a network are slow; nothing else comes near.
+const CREATE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Claims the id, makes everything, and saves `created`. On failure nothing is left.
+pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live, Streams)> {
+    let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
+    let untouched = core.record.clone();
+    let record = &mut core.record;
+    record.created_at = since_epoch_ms();
+    record.boot_id = boot_id()?.to_owned();
+    record.cgroups = blueprint.plan.cgroup.leaves();
+    record.control_socket = claim.run_dir().control_socket();
+    record.attached = true;
+    // What is going to exist is on disk before it exists.
+    let lock = claim.commit(record)?;
+    let found = core.root.find(record.id.as_str())?;
+
+    let mut making = Making { lock, children: Vec::new() };
+    match making.make(core, blueprint) {
+        Ok((mut live, streams)) => {
+            let [sandbox, gofer] = making.release();
+            let lifeline = live.tether.take().expect("make ties every container to its creator");
+            let children = Some([sandbox, gofer]);
+            live.tether = Some(Tether { root: core.root.clone(), found: found.clone(), children, ..lifeline });
+            core.found = Some(found);
+            Ok((live, streams))
+        }
+        Err(error) => {
+            core.record = untouched;
+            Err(making.undo(error))
+        }
+    }
+}
+
+/// What exists so far, to be undone if the rest fails.
+struct Making {
+    lock: StateLock,
+    children: Vec<Child>,
+}
+
+/// The connections between the four processes, each end where it belongs.
+struct Wires {
+    boot_gofer: (Channel, Channel),
+    boot_sandbox: (Channel, Channel),
+    mounts: (Channel, Channel),
+    creator: (Channel, Channel),
+    lifeline: (OwnedFd, OwnedFd),
+    listener: OwnedFd,
+    exit_record: OwnedFd,
+}
+
+impl Wires {
+    fn open(run_dir: &RunDir) -> Result<Self> {
+        Ok(Self {
+            boot_gofer: Channel::pair()?,
+            boot_sandbox: Channel::pair()?,
+            mounts: Channel::pair()?,
+            creator: Channel::pair()?,
+            lifeline: pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?,
+            listener: client::listen_in(run_dir.as_fd(), CONTROL_SOCKET)?,
+            exit_record: run_dir.create_exit_record()?,
+        })
+    }
+}
+
+impl Making {
+    fn make(&mut self, core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live, Streams)> {
+        let cgroup = Cgroup::create(&blueprint.plan.cgroup)?;
+        let run_dir = self.lock.run_dir()?;
+        let wires = Wires::open(&run_dir)?;
+        let owner = blueprint.plan.gofer.scratch_owner;
+        let [stdin, stdout, stderr] = &blueprint.stdio;
+        let streams = stdio::Streams::open([stdin, stdout, stderr], owner)?;
+        blueprint.plan.gofer.staging = run_dir.path().to_owned();
+        blueprint.plan.gofer.origin = blueprint.origin.to_owned();
+
+        // The gofer first: it starts up while the sandbox's namespaces are made.
+        let gofer = self.spawn_gofer(blueprint, &wires)?;
+        core.record.gofer = ProcessIdentity::of(gofer)?;
+        let sandbox = self.spawn_sandbox(blueprint, &wires, &cgroup, &streams)?;
+        core.record.sandbox = ProcessIdentity::of(sandbox)?;
+        let Wires { boot_gofer, boot_sandbox, mounts, creator, lifeline, listener, exit_record } = wires;
+        // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
+        drop((boot_gofer.1, boot_sandbox.1, mounts, creator.1, lifeline.0, listener, exit_record));
+        let stdio::Streams { workload, caller } = streams;
+        drop(workload);
+
+        let namespace = self.map_ids(blueprint, sandbox)?;
+        boot_sandbox.0.send(&Order {}, &[])?;
+        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
+        boot_gofer.0.send(&Order {}, &namespace)?;
+
+        let init = await_ready(&boot_gofer.0, &boot_sandbox.0)?;
+        let init_pid = client::pid_of(init.as_fd())?;
+        core.record.init = ProcessIdentity::of(init_pid)?;
+        core.record.advance(Status::Created)?;
+        self.lock.save(&mut core.record)?;
+        if let Some(path) = &core.record.pid_file {
+            write_pid_file(path, sandbox)?;
+        }
+
+        let sandbox_fd = self.children.last().expect("the sandbox was spawned last").pidfd();
+        let tether = Tether {
+            _lifeline: lifeline.1,
+            root: core.root.clone(),
+            found: core.root.find(core.record.id.as_str())?,
+            children: None,
+        };
+        let live = Live {
+            sandbox: sandbox_fd.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?,
+            sandbox_pid: sandbox,
+            init_pid,
+            control: Control::Creator(creator.0),
+            tether: Some(tether),
+        };
+        Ok((live, caller))
+    }
+
+    fn spawn_gofer(&mut self, blueprint: &Blueprint, wires: &Wires) -> Result<i32> {
+        let plan = seal_plan(&blueprint.plan.gofer)?;
+        let mut donations = Donations::default();
+        donations.give("boot", &wires.boot_gofer.1);
+        donations.give("plan", &plan);
+        donations.give("init", &wires.mounts.0);
+        self.add(spawn(&Start { name: GOFER, namespaces: 0, cgroup: None }, &donations)?)
+    }
+
+    fn spawn_sandbox(
+        &mut self,
+        blueprint: &Blueprint,
+        wires: &Wires,
+        cgroup: &Cgroup,
+        streams: &stdio::Streams,
+    ) -> Result<i32> {
+        let plan = seal_plan(&blueprint.plan.sandbox)?;
+        let join = cgroup.join_fds()?;
+        let evidence = cgroup.evidence_fds();
+        let mut donations = Donations::default();
+        donations.give("boot", &wires.boot_sandbox.1);
+        donations.give("plan", &plan);
+        donations.give("gofer", &wires.mounts.1);
+        donations.give("creator", &wires.creator.1);
+        donations.give("control", &wires.listener);
+        donations.give("exit", &wires.exit_record);
+        donations.give("lifeline", &wires.lifeline.0);
+        for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload) {
+            donations.give(name, stream);
+        }
+        for (name, fd) in join.iter().chain(&evidence) {
+            donations.give(name.as_str(), fd);
+        }
+        let namespaces = blueprint.plan.sandbox.namespaces.with_sandbox.bits();
+        let start = Start { name: SANDBOX, namespaces, cgroup: cgroup.sandbox_dir_fd() };
+        self.add(spawn(&start, &donations)?)
+    }
+
+    fn add(&mut self, child: Child) -> Result<i32> {
+        let pid = child.pid();
+        self.children.push(child);
+        Ok(pid)
+    }
+
+    /// Maps the ids of a new user namespace and returns it: the gofer needs it for mounts.
+    fn map_ids(&self, blueprint: &Blueprint, sandbox: i32) -> Result<Option<OwnedFd>> {
+        let maps = &blueprint.plan.id_maps;
+        if maps.uids.is_empty() {
+            return Ok(None);
+        }
+        id_maps::write(sandbox, maps)?;
+        let path = format!("/proc/{sandbox}/ns/user");
+        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})")).map(Some)
+    }
+
+    fn release(self) -> [OwnedFd; 2] {
+        let mut children = self.children.into_iter().rev().map(Child::into_pidfd);
+        let mut next = || children.next().expect("gofer and sandbox were spawned");
+        [next(), next()]
+    }
+
+    /// Undoes everything, in the one way that also works after a crash: from the record.
+    fn undo(self, error: Error) -> Error {
+        for child in &self.children {
+            child.destroy();
+        }
+        match teardown::destroy(self.lock) {
+            Ok(()) => error,
+            Err(left) => error.hint(format!("left behind: {left}")),
+        }
+    }
+}
+
+/// Waits until both helpers are ready. Returns init's pidfd.
+fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
+    let deadline = Instant::now() + CREATE_LIMIT;
+    let mut gofer_ready = false;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::new(ErrorKind::TimedOut, "create", "gofer and sandbox were not ready in time"));
+        }
+        let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut fds = vec![PollFd::new(sandbox, PollFlags::IN)];
+        if !gofer_ready {
+            fds.push(PollFd::new(gofer, PollFlags::IN));
+        }
+        match poll(&mut fds, Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => result.os(|| "poll")?,
+        };
+        let (sandbox_spoke, gofer_spoke) =
+            (!fds[0].revents().is_empty(), fds.get(1).is_some_and(|fd| !fd.revents().is_empty()));
+        // The gofer first: if it failed, that is why the sandbox did.
+        if gofer_spoke {
+            ready(gofer, "gofer")?;
+            gofer_ready = true;
+        }
+        if sandbox_spoke {
+            return match ready(sandbox, "sandbox") {
+                Ok(init) => {
+                    init.ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd"))
+                }
+                Err(error) if gofer_ready => Err(error),
+                // Both are about to tell; the cause is the gofer's if it has one.
+                Err(error) => match ready(gofer, "gofer") {
+                    Err(cause) if *cause.kind() != ErrorKind::HelperDied => Err(cause),
+                    _ => Err(error),
+                },
+            };
+        }
+    }
+}
+
+fn ready(helper: &Channel, name: &'static str) -> Result<Option<OwnedFd>> {
+    match helper.receive_now::<Report>() {
+        Ok(delivery) => match delivery.message {
+            Report::Ready => Ok(delivery.fds.into_iter().next()),
+            Report::Failed(failure) => Err(failure.into()),
+        },
+        Err(error) => Err(error.during(name)),
+    }
+}
+
+/// The PID file: the sandbox's pid in decimal without a newline, as engines parse it; whole or not at all.
+fn write_pid_file(path: &std::path::Path, pid: i32) -> Result<()> {
+    use std::io::Write;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let step = || format!("write pid file {path:?}");
+    let mut file = tempfile::NamedTempFile::new_in(directory).os(step)?;
+    file.write_all(pid.to_string().as_bytes()).os(step)?;
+    file.persist(path).map_err(|error| error.error).os(step)?;
+    Ok(())
+}
+
+fn since_epoch_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

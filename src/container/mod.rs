@@ -1,0 +1,188 @@
+//! Containers, one type for each phase of their life.
+//!
+//! ```text
+//!   ContainerBuilder --build--> Creating --create--> Created --start--> Running --wait_stopped, kill, stop--> Stopped
+//!                                                       |                                                        |
+//!                                                       +-------- kill --------> Stopped                      delete
+//! ```
+//!
+//! A phase type says what *this program* did; the kernel may have moved on since, and the workload may have ended. So
+//! every transition takes the container's lock, reads its record again, compares, acts, saves and unlocks. Transitions
+//! consume the container; if one fails, [`Failed`] gives it back.
+
+mod any;
+mod builder;
+mod bundle;
+mod created;
+mod creating;
+mod default_spec;
+mod failed;
+mod handle;
+mod id_maps;
+mod launch;
+mod oci_state;
+mod outcome;
+mod running;
+mod stopped;
+mod teardown;
+
+pub use any::{AnyContainer, Listed, WrongPhase};
+pub use builder::{ContainerBuilder, Rootfs};
+pub use failed::{Failed, Recovered};
+pub use oci_state::OciState;
+pub use outcome::{Exit, Outcome, Output};
+
+use crate::id::ContainerId;
+use crate::state::{Record, Status};
+use handle::{Core, Live, Streams};
+use std::path::Path;
+
+/// A container in phase `P`: [`Creating`], [`Created`], [`Running`], [`Paused`] or [`Stopped`].
+///
+/// What can be called depends on the phase, so what makes no sense does not compile. A container whose phase is only
+/// known at run time, loaded from disk for example, is an [`AnyContainer`].
+///
+/// A container made by this program is *attached*: it is destroyed when the value is dropped, and when this program
+/// ends in any way. [`detach`](Container::<Running>::detach) lets it go.
+#[must_use = "an attached container is destroyed when it is dropped"]
+#[derive(Debug)]
+pub struct Container<P: Phase> {
+    core: Core,
+    phase: P,
+}
+
+/// A phase of a container's life. Sealed: the five phases are all there are.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a phase of a container",
+    note = "the phases are Creating, Created, Running, Paused and Stopped"
+)]
+pub trait Phase: sealed::Sealed + std::fmt::Debug {
+    /// The phase as a value.
+    const STATUS: Status;
+}
+
+/// A phase in which there is a program to start. Only [`Created`] is one.
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` cannot be started",
+    label = "`start` needs a `Container<Created>`",
+    note = "call `create()` first; a container is started once, a stopped one is made again from its builder"
+)]
+pub trait Startable: Phase {}
+
+/// A phase in which the container's processes exist: [`Created`], [`Running`] and [`Paused`].
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` has no processes",
+    label = "this needs a `Container<Created>`, `Container<Running>` or `Container<Paused>`",
+    note = "before `create()` there is nothing to signal, wait for or detach; after the end there is only `exit()` and `delete()`"
+)]
+pub trait Alive: Phase {
+    #[doc(hidden)]
+    fn live(&self) -> &Live;
+    #[doc(hidden)]
+    fn live_mut(&mut self) -> &mut Live;
+    #[doc(hidden)]
+    fn into_parts(self) -> (Live, Streams);
+}
+
+/// A phase in which everything has ended. Only [`Stopped`] is one.
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` cannot be deleted",
+    label = "`delete` needs a `Container<Stopped>`",
+    note = "`kill()`, `stop(grace)` or `wait_stopped()` it first, or `delete(true)` an `AnyContainer`"
+)]
+pub trait Deletable: Phase {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Configured and planned; nothing exists on the host yet.
+#[derive(Debug)]
+pub struct Creating {
+    blueprint: creating::Blueprint,
+}
+
+/// The root is assembled, the program is found, and init waits to execute it.
+#[derive(Debug)]
+pub struct Created {
+    live: Live,
+    streams: Streams,
+}
+
+/// The program was executed.
+#[derive(Debug)]
+pub struct Running {
+    live: Live,
+    streams: Streams,
+}
+
+/// The program was executed and is frozen.
+#[derive(Debug)]
+pub struct Paused {
+    live: Live,
+    streams: Streams,
+}
+
+/// Everything has ended. What is left is the exit record.
+#[derive(Debug)]
+pub struct Stopped {
+    exit: Exit,
+    live: Option<Live>,
+    streams: Streams,
+}
+
+macro_rules! phases {
+    ($($phase:ident),*) => { $(
+        impl sealed::Sealed for $phase {}
+        impl Phase for $phase {
+            const STATUS: Status = Status::$phase;
+        }
+    )* };
+}
+phases!(Creating, Created, Running, Paused, Stopped);
+
+impl Startable for Created {}
+impl Deletable for Stopped {}
+
+macro_rules! alive {
+    ($($phase:ident),*) => { $(
+        impl Alive for $phase {
+            fn live(&self) -> &Live {
+                &self.live
+            }
+            fn live_mut(&mut self) -> &mut Live {
+                &mut self.live
+            }
+            fn into_parts(self) -> (Live, Streams) {
+                (self.live, self.streams)
+            }
+        }
+    )* };
+}
+alive!(Created, Running, Paused);
+
+impl<P: Phase> Container<P> {
+    /// The container's id.
+    #[must_use]
+    pub fn id(&self) -> &ContainerId {
+        &self.core.record.id
+    }
+
+    /// The directory of the bundle it was made from; of its rootfs, if it was made without one.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        &self.core.record.bundle
+    }
+
+    /// The phase as a value, as this program left it.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        P::STATUS
+    }
+
+    /// The record as this program last saved or loaded it.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.core.record
+    }
+}

@@ -1,0 +1,133 @@
+//! [`Running`]: the program was executed. Waiting for it, and ending it.
+
+use super::handle::has_ended;
+use super::{Alive, Container, Exit, Failed, Phase, Running, Stopped};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Signal;
+use crate::process::spawn::reap;
+use crate::protocol::message::Request;
+use rustix::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// How long killed processes may take to go.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+impl<P: Phase> Container<P> {
+    /// Waits until the container has ended. Holds no lock and can be called again, from any number of processes.
+    ///
+    /// A container that is never started never ends by itself: there, something else has to end it.
+    ///
+    /// # Errors
+    /// The system call that failed.
+    pub fn wait(&self) -> Result<Exit>
+    where
+        P: Alive,
+    {
+        self.phase.live().wait_until(None)?;
+        self.read_exit()
+    }
+
+    /// Whether the container has ended, and how.
+    ///
+    /// # Errors
+    /// The system call that failed.
+    pub fn try_wait(&self) -> Result<Option<Exit>>
+    where
+        P: Alive,
+    {
+        if has_ended(self.phase.live().sandbox.as_fd()) { self.read_exit().map(Some) } else { Ok(None) }
+    }
+
+    /// Waits until the container has ended, at most for `limit`; `None` if it has not.
+    ///
+    /// # Errors
+    /// The system call that failed.
+    pub fn wait_timeout(&self, limit: Duration) -> Result<Option<Exit>>
+    where
+        P: Alive,
+    {
+        let deadline = Instant::now().checked_add(limit);
+        if self.phase.live().wait_until(deadline)? { self.read_exit().map(Some) } else { Ok(None) }
+    }
+
+    fn read_exit(&self) -> Result<Exit> {
+        match self.core.exit_record() {
+            Ok(record) => Ok(Exit::new(record.as_ref())),
+            // Deleted by somebody else meanwhile, with its record.
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(Exit::new(None)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Container<Running> {
+    /// Waits until the container has ended.
+    ///
+    /// # Errors
+    /// The system call that failed; the container comes back.
+    pub fn wait_stopped(self) -> Result<Container<Stopped>, Failed<Running>> {
+        match self.wait() {
+            Ok(exit) => Ok(self.into_stopped(exit)),
+            Err(error) => Err(self.recover(error)),
+        }
+    }
+
+    /// Asks the workload to end with SIGTERM, and kills it if it has not within `grace`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
+    pub fn stop(self, grace: Duration) -> Result<Container<Stopped>, Failed<Running>> {
+        match self.signal(Signal::TERM) {
+            Ok(()) => {}
+            Err(error) if *error.kind() == ErrorKind::HelperDied => {}
+            Err(error) => return Err(self.recover(error)),
+        }
+        match self.wait_timeout(grace) {
+            Ok(Some(exit)) => Ok(self.into_stopped(exit)),
+            Ok(None) => kill(self),
+            Err(error) => Err(self.recover(error)),
+        }
+    }
+}
+
+impl AsFd for Container<Running> {
+    /// A pidfd of the sandbox: readable when the container has ended, for poll(2) and every event loop built on it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.phase.live.sandbox.as_fd()
+    }
+}
+
+/// Kills through the sandbox, which writes down why; through the kernel if the sandbox does not answer.
+pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stopped>, Failed<P>> {
+    let live = container.phase.live();
+    let asked = live.ask(&container.core, &Request::Kill);
+    let deadline = Some(Instant::now() + KILL_LIMIT);
+    let gone = match asked {
+        Ok(_) => live.wait_until(deadline),
+        Err(_) => {
+            let _ = rustix::process::pidfd_send_signal(&live.sandbox, rustix::process::Signal::KILL);
+            live.wait_until(deadline)
+        }
+    };
+    match gone.and_then(|gone| if gone { container.read_exit() } else { Err(still_there()) }) {
+        Ok(exit) => Ok(container.into_stopped(exit)),
+        Err(error) => Err(container.recover(error)),
+    }
+}
+
+fn still_there() -> Error {
+    Error::new(ErrorKind::TimedOut, "kill", "the container's processes are still there").hint("is one in state D?")
+}
+
+impl<P: Phase> Container<P> {
+    fn into_stopped(self, exit: Exit) -> Container<Stopped>
+    where
+        P: Alive,
+    {
+        let Self { core, phase } = self;
+        let (live, streams) = phase.into_parts();
+        // Collected now if it is a child of ours, so that it is no zombie while the container is looked at.
+        reap(live.sandbox.as_fd());
+        Container { core, phase: Stopped { exit, live: Some(live), streams } }
+    }
+}

@@ -1,0 +1,54 @@
+//! [`Stopped`]: everything has ended.
+
+use super::{AnyContainer, Container, Deletable, Exit, Failed, Phase, Recovered, Stopped, teardown};
+use crate::error::{Error, ErrorKind, Result};
+
+impl Container<Stopped> {
+    /// How it ended.
+    #[must_use]
+    pub fn exit(&self) -> &Exit {
+        &self.phase.exit
+    }
+}
+
+impl<P: Phase> Container<P> {
+    /// Removes what is left of the container: helpers, cgroup, state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incomplete`] naming what could not be removed; the record is then kept, and the call can be
+    /// repeated. That somebody else deleted it meanwhile is no error.
+    pub fn delete(self) -> Result<(), Failed<Stopped>>
+    where
+        P: Deletable + Into<Stopped>,
+    {
+        let mut stopped = Container::<Stopped> { core: self.core, phase: self.phase.into() };
+        match stopped.delete_locked() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Failed::unchanged(error, stopped)),
+        }
+    }
+}
+
+impl Container<Stopped> {
+    fn delete_locked(&mut self) -> Result<(), Error> {
+        if let Some(tether) = self.phase.live.as_mut().and_then(|live| live.tether.as_mut()) {
+            return tether.destroy();
+        }
+        match self.core.root.lock(self.core.found()?).and_then(teardown::destroy) {
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl Failed<Stopped> {
+    /// The container that could not be deleted completely.
+    #[must_use]
+    pub fn into_container(self) -> Option<AnyContainer> {
+        match self.into_parts().1 {
+            Recovered::Unchanged(container) => Some(container.into()),
+            Recovered::Moved(container) => Some(container),
+            Recovered::Gone => None,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Undoing a container, from its record alone: safe on a half-created one, and again on one that is half undone.
+//!
+//! The order is processes, helpers, mounts, cgroup, state. The mounts need no step of their own: they live in mount
+//! namespaces that end with the processes. Every step is tried; what fails is reported together, and the record stays
+//! until nothing is left.
+
+use crate::cgroup;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::channel::wait_readable;
+use crate::process::{ProcessIdentity, boot_id};
+use crate::state::{Record, StateLock, Status};
+use rustix::fd::AsFd;
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+/// How long killed processes may take to go. Only one that the kernel cannot interrupt comes near.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Kills and removes everything the record names, then the record.
+pub(super) fn destroy(lock: StateLock) -> Result<()> {
+    let record = lock.load()?;
+    let mut left = Vec::new();
+    if record.boot_id == boot_id()? {
+        // The sandbox first: as PID 1 of its namespace it takes everything inside along.
+        let processes = [("sandbox", &record.sandbox), ("init", &record.init), ("gofer", &record.gofer)];
+        for (name, identity) in processes {
+            if let Some(Err(error)) = identity.as_ref().map(|identity| kill(identity, &record.boot_id)) {
+                left.push(error.during(name).to_string());
+            }
+        }
+        if !record.cgroups.is_empty()
+            && let Err(error) = cgroup::destroy(&record.cgroups)
+        {
+            left.push(error.during("cgroup").to_string());
+        }
+    }
+    if left.is_empty() {
+        return lock.remove();
+    }
+    let step = format!("destroy {:?}", record.id.as_str());
+    Err(Error::new(ErrorKind::Incomplete, step, left.join("; ")).hint("the record is kept: delete it again"))
+}
+
+fn kill(identity: &ProcessIdentity, boot: &str) -> Result<()> {
+    let Some(pidfd) = identity.pidfd(boot)? else { return Ok(()) };
+    // Gone between the two calls is what we want.
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    wait_readable(pidfd.as_fd(), Instant::now() + KILL_LIMIT)
+}
+
+/// The status of a container as the kernel has it: what the record says, unless its sandbox is gone.
+pub(super) fn observe(record: &Record) -> Result<Status> {
+    let recorded = record.status();
+    if recorded == Status::Stopped || record.boot_id != boot_id()? {
+        return Ok(Status::Stopped);
+    }
+    let alive = match &record.sandbox {
+        Some(sandbox) => sandbox.is_alive(&record.boot_id)?,
+        None => false,
+    };
+    Ok(match recorded {
+        Status::Creating => Status::Creating,
+        _ if alive => recorded,
+        _ => Status::Stopped,
+    })
+}

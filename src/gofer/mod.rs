@@ -1,0 +1,97 @@
+//! The gofer: the only process that opens host paths.
+//!
+//! ```text
+//!   caller --plan, order--> gofer --detached mounts + manifest--> init (in the sandbox)
+//! ```
+//!
+//! It resolves every source of the plan to a *detached* mount, its attributes already set, and hands it over by
+//! descriptor: the sandbox never sees a host path. Then it gives up every privilege and stays only as long as the
+//! sandbox does. It treats the sandbox as hostile and takes no request from it.
+
+mod confine;
+mod mounts;
+
+use crate::error::{Actor, OsContext, RemoteFailure, Result};
+use crate::plan::GoferPlan;
+use crate::process::spawn::read_plan;
+use crate::process::{Channel, Received};
+use crate::protocol::frame::MAX_FDS;
+use crate::protocol::message::{Handed, HandedItem, Order, Report};
+use crate::sys;
+use mounts::Workshop;
+use rustix::fd::{AsFd, OwnedFd};
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// The gofer's whole life, entered from the constructor.
+pub(crate) fn serve(mut donated: Received) {
+    let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
+    match prepare(&caller, &mut donated) {
+        Ok(sandbox) => {
+            if caller.send(&Report::Ready, &[]).is_ok() {
+                drop(caller);
+                sandbox.wait_for_hangup();
+            }
+        }
+        Err(error) => {
+            let _ = caller.send(&Report::Failed(RemoteFailure::pack(Actor::Gofer, &error)), &[]);
+        }
+    }
+}
+
+/// Everything up to the point where only waiting is left. Returns the connection whose end means the sandbox is gone.
+fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
+    sys::reset_signals();
+    // Not in the caller's session: a Ctrl-C there is for the caller, whose end we notice anyway.
+    rustix::process::setsid().os(|| "setsid()")?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+    rustix::thread::set_name(c"cofferdam-gofer").os(|| "prctl(PR_SET_NAME)")?;
+    let plan: GoferPlan = read_plan(donated.take("plan")?)?;
+    let init = Channel::from(donated.take("init")?);
+
+    let user_namespace = caller.receive::<Order>(None)?.fds.into_iter().next();
+    isolate(&plan, user_namespace.as_ref())?;
+    let mut workshop = Workshop::new(&plan, user_namespace)?;
+    let mut batch = Batch::default();
+    for item in &plan.items {
+        let (handed, mount) = workshop.make(item)?;
+        if batch.mounts.len() == MAX_FDS {
+            batch.send(&init, false)?;
+        }
+        batch.items.push(handed);
+        batch.mounts.extend(mount);
+    }
+    batch.send(&init, true)?;
+    drop(workshop);
+    confine::give_up_everything()?;
+    Ok(init)
+}
+
+/// Leaves the caller's mount, ipc and uts namespaces; enters the sandbox's user namespace where only there mounting is
+/// allowed.
+fn isolate(plan: &GoferPlan, user_namespace: Option<&OwnedFd>) -> Result<()> {
+    if let (true, Some(namespace)) = (plan.join_user_namespace, user_namespace) {
+        setns(namespace, CloneFlags::CLONE_NEWUSER).os(|| "setns(sandbox, CLONE_NEWUSER)")?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
+        .os(|| "unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)")?;
+    // What is done here must not reach the host; what the host does may reach us, if the plan passes it on.
+    let root = mounts::open_path(std::path::Path::new("/"))?;
+    let propagation = if plan.rslave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+    sys::set_propagation(root.as_fd(), propagation, true).os(|| "mount_setattr(\"/\", AT_RECURSIVE, propagation)")
+}
+
+/// Mounts on their way to init.
+#[derive(Default)]
+struct Batch {
+    items: Vec<HandedItem>,
+    mounts: Vec<OwnedFd>,
+}
+
+impl Batch {
+    fn send(&mut self, init: &Channel, last: bool) -> Result<()> {
+        let Self { items, mounts } = std::mem::take(self);
+        let fds: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
+        init.send(&Handed { items, last }, &fds)
+    }
+}

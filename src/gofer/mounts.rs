@@ -1,0 +1,160 @@
+//! From a host path to a detached mount.
+
+use crate::error::{Error, OsContext, Result};
+use crate::plan::{GoferItem, GoferPlan, GoferSource, IdMapping};
+use crate::protocol::message::HandedItem;
+use crate::sys::{self, MountAttr};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use std::path::Path;
+
+/// Where mounts are made: the plan's scratch memory, attached inside the gofer's own mount namespace.
+pub(super) struct Workshop<'a> {
+    plan: &'a GoferPlan,
+    user_namespace: Option<OwnedFd>,
+    /// The root of the scratch file system; made with the first overlay.
+    scratch: Option<OwnedFd>,
+    overlays: usize,
+}
+
+impl<'a> Workshop<'a> {
+    pub(super) fn new(plan: &'a GoferPlan, user_namespace: Option<OwnedFd>) -> Result<Self> {
+        Ok(Self { plan, user_namespace, scratch: None, overlays: 0 })
+    }
+
+    /// Makes one item of the plan.
+    pub(super) fn make(&mut self, item: &GoferItem) -> Result<(HandedItem, Option<OwnedFd>)> {
+        let mount = match &item.source {
+            GoferSource::Bind { path, recursive } => match self.bind(path, *recursive, item)? {
+                Some(mount) => mount,
+                None => return Ok((HandedItem::Absent, None)),
+            },
+            GoferSource::Overlay { lower } => self.overlay(lower, item)?,
+        };
+        let (set, clear) = (item.set.bits(), item.clear.bits());
+        sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), false).os(|| step(item, "mount_setattr"))?;
+        let (set, clear) = (item.set_recursive.bits(), item.clear_recursive.bits());
+        sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), true)
+            .os(|| step(item, "mount_setattr(AT_RECURSIVE)"))?;
+        let handed = if is_directory(mount.as_fd())? { HandedItem::Directory } else { HandedItem::File };
+        Ok((handed, Some(mount)))
+    }
+
+    /// A detached copy of the mount at `path`; `None` if the plan allows the source to be absent and it is.
+    fn bind(&self, path: &Path, recursive: bool, item: &GoferItem) -> Result<Option<OwnedFd>> {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let mount = match rustix::mount::open_tree(CWD, path, flags) {
+            Err(Errno::NOENT | Errno::NOTDIR) if item.optional => return Ok(None),
+            // In a user namespace a tree whose submounts hide something can only be taken whole.
+            Err(Errno::INVAL) if !recursive => {
+                rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_RECURSIVE)
+            }
+            other => other,
+        };
+        let mount = mount.map_err(|errno| {
+            let why = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
+            Error::spec(&self.plan.origin, item.field.as_str(), format!("{}: {why}", path.display()))
+        })?;
+        if item.ids == IdMapping::ThroughUserNamespace
+            && let Some(namespace) = &self.user_namespace
+        {
+            sys::mount_setattr(mount.as_fd(), &MountAttr::idmap(namespace.as_fd()), recursive).map_err(|errno| {
+                let why = format!("{}: the file system cannot map ids: {errno}", path.display());
+                Error::unsupported(item.field.clone(), why).hint("build without idmapped_rootfs")
+            })?;
+        }
+        Ok(Some(mount))
+    }
+
+    /// `lower` with an empty writable layer in memory on top.
+    fn overlay(&mut self, lower: &Path, item: &GoferItem) -> Result<OwnedFd> {
+        let lower = self.bind(lower, false, &GoferItem { optional: false, ..item.clone() })?;
+        let lower = lower.expect("a source that is not optional is there or an error");
+        let [upper, work, base] = self.layer_directories()?;
+        // KERNEL(6.15): older kernels take only attached mounts as layers, so it gets a place in our namespace.
+        attach(lower.as_fd(), base.as_fd()).os(|| step(item, "move_mount(lower)"))?;
+
+        let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).os(|| "fsopen(\"overlay\")")?;
+        for (key, layer) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
+            let path = format!("/proc/self/fd/{}", layer.as_raw_fd());
+            rustix::mount::fsconfig_set_string(fs.as_fd(), key, &path)
+                .os(|| format!("fsconfig(overlay, {key:?}, {path:?})"))?;
+        }
+        // Nothing of the scratch survives the container, so nothing need be flushed for it.
+        rustix::mount::fsconfig_set_flag(fs.as_fd(), "volatile").os(|| "fsconfig(overlay, \"volatile\")")?;
+        if self.plan.join_user_namespace {
+            // trusted.* attributes are out of reach in a user namespace.
+            rustix::mount::fsconfig_set_flag(fs.as_fd(), "userxattr").os(|| "fsconfig(overlay, \"userxattr\")")?;
+        }
+        rustix::mount::fsconfig_create(fs.as_fd()).os(|| step(item, "fsconfig(overlay, FSCONFIG_CMD_CREATE)"))?;
+        rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+            .os(|| "fsmount(overlay)")
+    }
+
+    /// Upper, work and mount-point directories of the next overlay.
+    fn layer_directories(&mut self) -> Result<[OwnedFd; 3]> {
+        if self.scratch.is_none() {
+            self.scratch = Some(self.make_scratch()?);
+        }
+        let scratch = self.scratch.as_ref().expect("made just above");
+        let number = self.overlays;
+        self.overlays += 1;
+        let directory = |kind: &str| -> Result<OwnedFd> {
+            let name = format!("{kind}{number}");
+            rustix::fs::mkdirat(scratch, &name, Mode::from_raw_mode(0o755)).os(|| format!("mkdir(scratch/{name})"))?;
+            let fd = rustix::fs::openat(scratch, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .os(|| format!("open(scratch/{name})"))?;
+            let (uid, gid) = self.plan.scratch_owner;
+            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+            rustix::fs::chownat(scratch, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .os(|| format!("chown(scratch/{name})"))?;
+            Ok(fd)
+        };
+        Ok([directory("upper")?, directory("work")?, directory("lower")?])
+    }
+
+    fn make_scratch(&self) -> Result<OwnedFd> {
+        let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).os(|| "fsopen(\"tmpfs\")")?;
+        if let Some(size) = self.plan.scratch_size {
+            rustix::mount::fsconfig_set_string(fs.as_fd(), "size", size.to_string())
+                .os(|| format!("fsconfig(tmpfs, \"size\", {size})"))?;
+        }
+        rustix::mount::fsconfig_set_string(fs.as_fd(), "mode", "0755").os(|| "fsconfig(tmpfs, \"mode\")")?;
+        rustix::mount::fsconfig_create(fs.as_fd()).os(|| "fsconfig(tmpfs, FSCONFIG_CMD_CREATE)")?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        let scratch = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .os(|| "fsmount(tmpfs)")?;
+        let place = open_path(&self.plan.staging)?;
+        attach(scratch.as_fd(), place.as_fd()).os(|| format!("move_mount(scratch, {:?})", self.plan.staging))?;
+        Ok(scratch)
+    }
+}
+
+/// Attaches a detached mount over the directory `at`.
+fn attach(mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", at, "", flags)
+}
+
+pub(super) fn open_path(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?}, O_PATH)"))
+}
+
+fn is_directory(mount: BorrowedFd<'_>) -> Result<bool> {
+    let stat = rustix::fs::fstat(mount).os(|| "fstat(mount)")?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn step(item: &GoferItem, call: &str) -> String {
+    let path = match &item.source {
+        GoferSource::Bind { path, .. } => path,
+        GoferSource::Overlay { lower } => lower,
+    };
+    format!("{}: {call}({path:?})", item.field)
+}

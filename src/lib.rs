@@ -1,0 +1,3 @@
+//! cofferdam
+pub mod error;
+pub mod id;

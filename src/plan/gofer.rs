@@ -1,0 +1,56 @@
+//! What the gofer does: turn host paths into detached mounts, in order.
+
+use crate::spec::MountAttrs;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The gofer's work before it hands over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GoferPlan {
+    /// Whether it must enter the sandbox's user namespace first: an unprivileged caller may mount nowhere else.
+    pub(crate) join_user_namespace: bool,
+    /// The mounts to make; init refers to them by position.
+    pub(crate) items: Vec<GoferItem>,
+    /// Size of the memory that backs writable layers, shared by all overlays of the container.
+    pub(crate) scratch_size: Option<u64>,
+    /// Owner of the writable layers, as host ids.
+    pub(crate) scratch_owner: (u32, u32),
+    /// An empty directory of ours to work on, out of sight in the gofer's own mount namespace.
+    pub(crate) staging: PathBuf,
+    /// What errors about the configuration start with: `config.json` or `builder`.
+    pub(crate) origin: String,
+    /// Whether mount events of the host are to reach the container (`rootfsPropagation: slave`).
+    pub(crate) rslave: bool,
+}
+
+/// One detached mount to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GoferItem {
+    pub(crate) source: GoferSource,
+    /// Whether file ids are mapped through the container's user namespace.
+    pub(crate) ids: IdMapping,
+    pub(crate) set: MountAttrs,
+    pub(crate) clear: MountAttrs,
+    pub(crate) set_recursive: MountAttrs,
+    pub(crate) clear_recursive: MountAttrs,
+    /// Whether a source that does not exist is skipped.
+    pub(crate) optional: bool,
+    /// The configuration field this serves, for errors.
+    pub(crate) field: String,
+}
+
+/// How the ids of files are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum IdMapping {
+    AsOnDisk,
+    ThroughUserNamespace,
+}
+
+/// Where the mount comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum GoferSource {
+    /// A bind of this host path.
+    Bind { path: PathBuf, recursive: bool },
+    /// This host path with a writable layer of its own on top.
+    Overlay { lower: PathBuf },
+}

@@ -1,0 +1,131 @@
+//! What init does: assemble the root, shed every privilege not asked for, execute.
+
+use crate::error::Result;
+use crate::seccomp::{self, Filter};
+use crate::spec::{Capabilities, MountAttrs, Propagation, Rlimit, RootfsPropagation, User, ValidSpec};
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// Init's work, in the order of the fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct InitPlan {
+    pub(crate) root: RootPlan,
+    pub(crate) rootfs_propagation: RootfsPropagation,
+    pub(crate) tree: Vec<TreeStep>,
+    /// `root.readonly`: set after everything below it is in place.
+    pub(crate) root_readonly: bool,
+    pub(crate) sysctl: Vec<(String, String)>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) envp: Vec<CString>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) rlimits: Vec<Rlimit>,
+    pub(crate) user: User,
+    pub(crate) may_set_groups: bool,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) seccomp: Option<Filter>,
+}
+
+/// What the root directory is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RootPlan {
+    /// The gofer's mount at this position.
+    Handed(usize),
+    /// An empty directory in memory; the tree fills it.
+    Empty,
+}
+
+/// One step below the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeStep {
+    /// Where, relative to the container's root.
+    pub(crate) at: PathBuf,
+    pub(crate) source: StepSource,
+    pub(crate) target: Target,
+    pub(crate) set: MountAttrs,
+    pub(crate) clear: MountAttrs,
+    pub(crate) propagation: Option<Propagation>,
+    /// The configuration field this serves, for errors.
+    pub(crate) field: String,
+}
+
+/// What appears there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum StepSource {
+    /// The gofer's mount at this position.
+    Handed(usize),
+    Proc,
+    Sysfs,
+    Tmpfs {
+        options: Vec<String>,
+        copy_up: bool,
+    },
+    /// The device directory: always our tmpfs, with the standard nodes and links (OCI config-linux.md, "Default Devices").
+    Devices {
+        options: Vec<String>,
+        nodes: Vec<DeviceNode>,
+    },
+    Devpts {
+        options: Vec<String>,
+    },
+    Mqueue,
+    /// A directory, not a mount.
+    Directory,
+    /// A symbolic link, not a mount.
+    Symlink(String),
+    /// Hides a file behind `/dev/null` or a directory behind an empty one.
+    Mask,
+    /// Makes what is there read-only.
+    ReadOnly,
+    /// A device node of `linux.devices`.
+    Node(DeviceNode),
+}
+
+/// A device in `/dev`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceNode {
+    /// Path relative to the container's root.
+    pub(crate) path: PathBuf,
+    /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`, and the permission bits.
+    pub(crate) mode: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// The gofer's mount of the host's node: mknod(2) needs the initial user namespace.
+    pub(crate) handed: Option<usize>,
+}
+
+/// What to do when the mount point is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Target {
+    /// Create it, with its parents, as a directory or a file, whichever the source is.
+    Create,
+    /// Skip the step.
+    IfExists,
+}
+
+impl InitPlan {
+    pub(super) fn new(spec: &ValidSpec, root: RootPlan, tree: Vec<TreeStep>, may_set_groups: bool) -> Result<Self> {
+        let process = &spec.process;
+        Ok(Self {
+            root,
+            rootfs_propagation: spec.rootfs_propagation,
+            tree,
+            root_readonly: spec.root_readonly,
+            sysctl: spec.sysctl.clone().into_iter().collect(),
+            oom_score_adj: process.oom_score_adj,
+            argv: process.args.clone(),
+            envp: process.env.clone(),
+            cwd: process.cwd.clone(),
+            rlimits: process.rlimits.clone(),
+            user: process.user.clone(),
+            may_set_groups,
+            capabilities: process.capabilities,
+            no_new_privileges: process.no_new_privileges,
+            seccomp: spec.seccomp.as_ref().map(seccomp::compile).transpose()?,
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! From a valid configuration and facts about the host to an ordered plan. No effects.
+//!
+//! ```text
+//!   ValidSpec + Extras + Host  --Plan::new-->  Plan { cgroup, gofer, sandbox { init } }
+//! ```
+//!
+//! Each part is what one process will do, in order, with nothing left to decide: the caller makes the cgroup and the
+//! processes, the gofer makes detached mounts, the sandbox makes namespaces and init, and init assembles its root and
+//! becomes the workload. The parts for other processes are serializable, because they travel.
+
+pub(crate) mod cgroup;
+mod gofer;
+mod host;
+mod init;
+mod mounts;
+mod sandbox;
+
+pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
+pub(crate) use host::{Host, IdRange, SystemDir};
+pub(crate) use init::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
+pub(crate) use sandbox::{CloneFlags, NamespacePlan, SandboxPlan};
+
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::spec::{IdMaps, NamespaceSource, ValidSpec};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the builder offers beyond the OCI configuration. Part of the state record, so that a loaded container knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Extras {
+    /// The root is the host's own system directories, read-only, instead of `root.path`.
+    pub(crate) host_rootfs: bool,
+    /// A writable layer in memory over the root, thrown away with the container.
+    pub(crate) scratch: Option<Scratch>,
+    /// Show the rootfs with its on-disk ids mapped into the container's user namespace.
+    pub(crate) idmap_rootfs: bool,
+    /// How long the workload may run.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// The writable layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Scratch {
+    /// The most bytes it may hold; the kernel's default for tmpfs (half of memory) if absent.
+    pub(crate) size: Option<u64>,
+}
+
+/// Everything that will be done to make one container.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) cgroup: cgroup::CgroupPlan,
+    /// Written by the caller; empty without a new user namespace.
+    pub(crate) id_maps: IdMaps,
+    pub(crate) gofer: GoferPlan,
+    pub(crate) sandbox: SandboxPlan,
+}
+
+impl Plan {
+    /// Plans the container `id`. Fails where the host cannot do what the configuration asks for.
+    pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
+        let new_user = spec.namespaces.user == NamespaceSource::New;
+        if !host.privileged && spec.namespaces.user == NamespaceSource::Inherit {
+            return Err(Error::unsupported("linux.namespaces", "no user namespace, and the caller is not privileged")
+                .hint("add a namespace of type \"user\" with mappings"));
+        }
+        if new_user {
+            host.check_id_maps(&spec.id_maps)?;
+        }
+        let cgroup = cgroup::plan(
+            &spec.resources,
+            spec.cgroups_path.as_deref(),
+            id,
+            &host.cgroups,
+            host.cgroups_writable,
+        )?;
+        let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup);
+        layout.root();
+        layout.mounts()?;
+        layout.devices();
+        layout.masks();
+        let (gofer, tree) = layout.finish();
+        let sandbox = sandbox::plan(id, spec, extras, tree)?;
+        let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
+        Ok(Self { cgroup, id_maps, gofer, sandbox })
+    }
+}
+
+/// Joins an absolute container path to nothing: the form the in-root resolver takes (`/proc/sys` -> `proc/sys`).
+pub(crate) fn relative_to_root(path: &std::path::Path) -> PathBuf {
+    path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect()
+}

@@ -1,0 +1,319 @@
+//! The file system: which mounts the gofer makes, and what init does with them, in order.
+//!
+//! The order is a law that tests check: the root first; the configuration's mounts in the order given ("the runtime MUST
+//! mount entries in the listed order", OCI config.md); devices after `/dev`; masks and read-only paths last, because
+//! they cover what the mounts brought; the read-only root after everything that still creates mount points.
+
+use super::cgroup::CgroupPlan;
+use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
+use super::host::Host;
+use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
+use super::{Extras, relative_to_root};
+use crate::error::{Error, Result};
+use crate::spec::{
+    Device, DeviceKind, IdMap, Mount, MountAttrs, MountKind, NamespaceSource, RootfsPropagation, ValidSpec,
+};
+use std::path::{Path, PathBuf};
+
+/// The host directories that get a writable layer of their own when the host's rootfs is used with a scratch: what
+/// package managers and build tools write to.
+const LAYERED_SYSTEM_DIRS: [&str; 3] = ["usr", "etc", "opt"];
+
+/// Directories a program expects besides the system's own.
+const EMPTY_DIRS: [&str; 7] = ["dev", "home", "proc", "root", "run", "sys", "tmp"];
+
+/// The devices of OCI config-linux.md, "Default Devices": name, major, minor.
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+pub(super) struct TreeBuilder<'a> {
+    spec: &'a ValidSpec,
+    extras: &'a Extras,
+    host: &'a Host,
+    cgroup: &'a CgroupPlan,
+    items: Vec<GoferItem>,
+    root: RootPlan,
+    steps: Vec<TreeStep>,
+}
+
+impl<'a> TreeBuilder<'a> {
+    pub(super) fn new(spec: &'a ValidSpec, extras: &'a Extras, host: &'a Host, cgroup: &'a CgroupPlan) -> Self {
+        Self { spec, extras, host, cgroup, items: Vec::new(), root: RootPlan::Empty, steps: Vec::new() }
+    }
+
+    pub(super) fn root(&mut self) {
+        if self.extras.host_rootfs {
+            return self.host_root();
+        }
+        let path = self.spec.root_path.clone();
+        let source = match self.extras.scratch {
+            Some(_) => GoferSource::Overlay { lower: path },
+            None => GoferSource::Bind { path, recursive: true },
+        };
+        let ids = if self.extras.idmap_rootfs && self.in_user_namespace() && self.host.privileged {
+            IdMapping::ThroughUserNamespace
+        } else {
+            IdMapping::AsOnDisk
+        };
+        let item = GoferItem { ids, ..item(source, "root.path") };
+        self.root = RootPlan::Handed(self.hand(item));
+    }
+
+    /// The host's own system directories on a root in memory.
+    fn host_root(&mut self) {
+        let protect = MountAttrs::NOSUID | MountAttrs::NODEV;
+        for dir in &self.host.system_dirs {
+            let at = PathBuf::from(&dir.name);
+            if let Some(link) = &dir.link {
+                self.steps.push(step(at, StepSource::Symlink(link.clone()), "root"));
+                continue;
+            }
+            let path = Path::new("/").join(&at);
+            let layered = self.extras.scratch.is_some() && LAYERED_SYSTEM_DIRS.contains(&dir.name.as_str());
+            let item = if layered {
+                GoferItem { set: protect, ..item(GoferSource::Overlay { lower: path }, "root") }
+            } else {
+                let source = GoferSource::Bind { path, recursive: true };
+                GoferItem { set_recursive: protect | MountAttrs::RDONLY, ..item(source, "root") }
+            };
+            let handed = self.hand(item);
+            self.steps.push(step(at, StepSource::Handed(handed), "root"));
+        }
+        for name in EMPTY_DIRS {
+            self.steps.push(step(PathBuf::from(name), StepSource::Directory, "root"));
+        }
+    }
+
+    pub(super) fn mounts(&mut self) -> Result<()> {
+        let spec = self.spec;
+        if !spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
+            // The device directory is never the image's: its entries decide what the kernel hands out.
+            let nodes = self.default_nodes();
+            let source = StepSource::Devices { options: vec!["mode=755".into(), "size=64k".into()], nodes };
+            self.steps.push(TreeStep { set: MountAttrs::NOSUID, ..step("dev".into(), source, "mounts") });
+        }
+        for (index, mount) in spec.mounts.iter().enumerate() {
+            self.mount(mount, &format!("mounts[{index}]"))?;
+        }
+        Ok(())
+    }
+
+    fn mount(&mut self, mount: &Mount, field: &str) -> Result<()> {
+        let at = relative_to_root(&mount.destination);
+        if at.as_os_str().is_empty() {
+            return Err(Error::unsupported(format!("{field}.destination"), "mounting over the root itself"));
+        }
+        let source = match &mount.kind {
+            MountKind::Bind { source, recursive } => {
+                let source = GoferSource::Bind { path: source.clone(), recursive: *recursive };
+                let handed = self.hand(GoferItem {
+                    set: mount.set,
+                    clear: mount.clear,
+                    set_recursive: mount.set_recursive,
+                    clear_recursive: mount.clear_recursive,
+                    ..item(source, &format!("{field}.source"))
+                });
+                self.steps.push(TreeStep {
+                    propagation: mount.propagation,
+                    ..step(at, StepSource::Handed(handed), field)
+                });
+                return Ok(());
+            }
+            MountKind::Proc => StepSource::Proc,
+            MountKind::Sysfs if self.in_user_namespace() && self.spec.namespaces.network != NamespaceSource::New => {
+                // The kernel mounts sysfs only for the owner of the network namespace; a bind shows the same.
+                let source = GoferSource::Bind { path: "/sys".into(), recursive: true };
+                let handed = self.hand(GoferItem {
+                    set_recursive: mount.set | MountAttrs::RDONLY,
+                    ..item(source, &format!("{field}.source"))
+                });
+                self.steps.push(step(at, StepSource::Handed(handed), field));
+                return Ok(());
+            }
+            MountKind::Sysfs => StepSource::Sysfs,
+            MountKind::Tmpfs { options } if at == Path::new("dev") => {
+                StepSource::Devices { options: options.clone(), nodes: self.default_nodes() }
+            }
+            MountKind::Tmpfs { options } => {
+                StepSource::Tmpfs { options: options.clone(), copy_up: mount.tmpcopyup }
+            }
+            MountKind::Devpts { options } => StepSource::Devpts { options: self.mapped_gid_only(options) },
+            MountKind::Mqueue => StepSource::Mqueue,
+            MountKind::Cgroup => {
+                self.cgroup_mount(&at, mount, field);
+                return Ok(());
+            }
+        };
+        self.steps.push(TreeStep {
+            set: mount.set | mount.set_recursive,
+            clear: mount.clear | mount.clear_recursive,
+            propagation: mount.propagation,
+            ..step(at, source, field)
+        });
+        Ok(())
+    }
+
+    /// The container's cgroups, read-only: a bind of its own directory in each hierarchy, or of the caller's where the
+    /// container has none of its own.
+    fn cgroup_mount(&mut self, at: &Path, mount: &Mount, field: &str) {
+        let set = mount.set | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC | MountAttrs::RDONLY;
+        let layout = &self.host.cgroups;
+        if layout.v1.is_empty() {
+            let Some(unified) = &layout.unified else { return };
+            let path = self.cgroup.directory_in(&unified.mountpoint).unwrap_or_else(|| unified.own_dir());
+            let source = GoferSource::Bind { path, recursive: false };
+            let handed = self.hand(GoferItem { set, ..item(source, field) });
+            self.steps.push(step(at.to_owned(), StepSource::Handed(handed), field));
+            return;
+        }
+        let options = vec!["mode=755".into(), "size=64k".into()];
+        let source = StepSource::Tmpfs { options, copy_up: false };
+        self.steps.push(TreeStep { set: set - MountAttrs::RDONLY, ..step(at.to_owned(), source, field) });
+        for hierarchy in &layout.v1 {
+            let Some(name) = hierarchy.mountpoint.file_name() else { continue };
+            let path = self.cgroup.directory_in(&hierarchy.mountpoint).unwrap_or_else(|| hierarchy.own_dir());
+            let source = GoferSource::Bind { path, recursive: false };
+            let handed = self.hand(GoferItem { set, optional: true, ..item(source, field) });
+            self.steps.push(step(at.join(name), StepSource::Handed(handed), field));
+        }
+        self.steps.push(TreeStep {
+            target: Target::IfExists,
+            ..step(at.to_owned(), StepSource::ReadOnly, field)
+        });
+    }
+
+    pub(super) fn devices(&mut self) {
+        for (index, device) in self.spec.devices.iter().enumerate() {
+            let name = device.path.strip_prefix("/dev").ok().and_then(Path::to_str);
+            if DEFAULT_DEVICES.iter().any(|(default, ..)| Some(*default) == name) {
+                continue;
+            }
+            let field = format!("linux.devices[{index}]");
+            let node = self.configured_node(device, &field);
+            self.steps.push(step(node.path.clone(), StepSource::Node(node), &field));
+        }
+    }
+
+    pub(super) fn masks(&mut self) {
+        let host_secrets = ["/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers"];
+        let secrets = host_secrets.iter().filter(|_| self.extras.host_rootfs).map(|path| (Path::new(path), "root"));
+        let asked = self.spec.masked_paths.iter().map(|path| (path.as_path(), "linux.maskedPaths"));
+        for (path, field) in asked.chain(secrets) {
+            let masked = step(relative_to_root(path), StepSource::Mask, field);
+            self.steps.push(TreeStep { target: Target::IfExists, ..masked });
+        }
+        for path in &self.spec.readonly_paths {
+            let readonly = step(relative_to_root(path), StepSource::ReadOnly, "linux.readonlyPaths");
+            self.steps.push(TreeStep { target: Target::IfExists, set: MountAttrs::RDONLY, ..readonly });
+        }
+    }
+
+    pub(super) fn finish(self) -> (GoferPlan, (RootPlan, Vec<TreeStep>)) {
+        let root_of = |maps: &[IdMap], own: u32| host_id(maps, 0).unwrap_or(own);
+        let maps = &self.spec.id_maps;
+        let gofer = GoferPlan {
+            join_user_namespace: self.in_user_namespace() && !self.host.privileged,
+            items: self.items,
+            scratch_size: self.extras.scratch.as_ref().and_then(|scratch| scratch.size),
+            scratch_owner: (root_of(&maps.uids, self.host.euid), root_of(&maps.gids, self.host.egid)),
+            rslave: self.spec.rootfs_propagation == RootfsPropagation::Slave,
+        };
+        (gofer, (self.root, self.steps))
+    }
+
+    fn hand(&mut self, item: GoferItem) -> usize {
+        self.items.push(item);
+        self.items.len() - 1
+    }
+
+    fn in_user_namespace(&self) -> bool {
+        self.spec.namespaces.user != NamespaceSource::Inherit
+    }
+
+    /// mknod(2) of devices needs the initial user namespace; elsewhere the host's nodes are bound.
+    fn must_bind_devices(&self) -> bool {
+        self.in_user_namespace() || !self.host.privileged
+    }
+
+    fn default_nodes(&mut self) -> Vec<DeviceNode> {
+        DEFAULT_DEVICES
+            .into_iter()
+            .map(|(name, major, minor)| {
+                let path = Path::new("dev").join(name);
+                let handed = self.must_bind_devices().then(|| {
+                    let source = GoferSource::Bind { path: Path::new("/").join(&path), recursive: false };
+                    // Without nodev on this one mount: the device is the point.
+                    self.hand(GoferItem {
+                        set: MountAttrs::NOSUID | MountAttrs::NOEXEC,
+                        ..item(source, "linux.devices")
+                    })
+                });
+                DeviceNode { path, mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0, handed }
+            })
+            .collect()
+    }
+
+    fn configured_node(&mut self, device: &Device, field: &str) -> DeviceNode {
+        let kind = match device.kind {
+            DeviceKind::Char => libc::S_IFCHR,
+            DeviceKind::Block => libc::S_IFBLK,
+            DeviceKind::Fifo => libc::S_IFIFO,
+        };
+        let bind = device.kind != DeviceKind::Fifo && self.must_bind_devices();
+        let handed = bind.then(|| {
+            let source = GoferSource::Bind { path: device.path.clone(), recursive: false };
+            self.hand(GoferItem { set: MountAttrs::NOSUID | MountAttrs::NOEXEC, ..item(source, field) })
+        });
+        DeviceNode {
+            path: relative_to_root(&device.path),
+            mode: kind | device.mode,
+            major: device.major,
+            minor: device.minor,
+            uid: device.uid,
+            gid: device.gid,
+            handed,
+        }
+    }
+
+    /// `gid=5` (the tty group) is in every default configuration, and not mapped where there is one id.
+    fn mapped_gid_only(&self, options: &[String]) -> Vec<String> {
+        let mapped = |option: &&String| match option.strip_prefix("gid=").and_then(|gid| gid.parse().ok()) {
+            Some(gid) if self.in_user_namespace() => host_id(&self.spec.id_maps.gids, gid).is_some(),
+            _ => true,
+        };
+        options.iter().filter(mapped).cloned().collect()
+    }
+}
+
+/// The host id that `id` of the container is mapped to.
+fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
+    maps.iter().find_map(|map| {
+        let offset = id.checked_sub(map.container)?;
+        (offset < map.size).then(|| map.host + offset)
+    })
+}
+
+fn item(source: GoferSource, field: &str) -> GoferItem {
+    GoferItem {
+        source,
+        ids: IdMapping::AsOnDisk,
+        set: MountAttrs::empty(),
+        clear: MountAttrs::empty(),
+        set_recursive: MountAttrs::empty(),
+        clear_recursive: MountAttrs::empty(),
+        optional: false,
+        field: field.to_owned(),
+    }
+}
+
+fn step(at: PathBuf, source: StepSource, field: &str) -> TreeStep {
+    TreeStep {
+        at,
+        source,
+        target: Target::Create,
+        set: MountAttrs::empty(),
+        clear: MountAttrs::empty(),
+        propagation: None,
+        field: field.to_owned(),
+    }
+}

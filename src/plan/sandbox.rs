@@ -1,0 +1,116 @@
+//! What the sandbox does before it serves: namespaces, names, limits on time.
+
+use super::init::{InitPlan, TreeStep};
+use super::{Extras, RootPlan};
+use crate::error::Result;
+use crate::id::ContainerId;
+use crate::spec::{NamespaceKind, NamespaceSource, Namespaces, ValidSpec};
+use bitflags::bitflags;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The sandbox's work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SandboxPlan {
+    pub(crate) id: ContainerId,
+    pub(crate) namespaces: NamespacePlan,
+    /// The uid and gid to take on inside a new user namespace, where 0 is mapped.
+    pub(crate) become_root: bool,
+    /// Whether setgroups(2) is allowed in the user namespace.
+    pub(crate) may_set_groups: bool,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) init: InitPlan,
+}
+
+bitflags! {
+    /// `CLONE_NEW*` (clone(2)).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(transparent)]
+    pub(crate) struct CloneFlags: u32 {
+        const NEWNS = 0x0002_0000;
+        const NEWCGROUP = 0x0200_0000;
+        const NEWUTS = 0x0400_0000;
+        const NEWIPC = 0x0800_0000;
+        const NEWUSER = 0x1000_0000;
+        const NEWPID = 0x2000_0000;
+        const NEWNET = 0x4000_0000;
+    }
+}
+
+/// Which namespaces are made or joined by whom.
+///
+/// The user and pid namespaces of the sandbox are made with its process, by the caller: a process cannot move itself
+/// into a pid namespace. The pid and cgroup namespaces of the container are made with init, so that init is their
+/// first process and their root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamespacePlan {
+    pub(crate) with_sandbox: CloneFlags,
+    pub(crate) by_sandbox: CloneFlags,
+    pub(crate) with_init: CloneFlags,
+    /// Joined by path, in this order; the user namespace comes first because it decides what else may be joined.
+    pub(crate) join: Vec<(NamespaceKind, PathBuf)>,
+}
+
+impl NamespacePlan {
+    fn new(namespaces: &Namespaces) -> Self {
+        let new = |source: &NamespaceSource, flag: CloneFlags| {
+            if *source == NamespaceSource::New { flag } else { CloneFlags::empty() }
+        };
+        let mut with_sandbox = new(&namespaces.user, CloneFlags::NEWUSER);
+        // The sandbox is PID 1 of a namespace of its own whenever the container's is new: killing it then kills all.
+        with_sandbox |= new(&namespaces.pid, CloneFlags::NEWPID);
+        let by_sandbox = CloneFlags::NEWNS
+            | new(&namespaces.network, CloneFlags::NEWNET)
+            | new(&namespaces.ipc, CloneFlags::NEWIPC)
+            | new(&namespaces.uts, CloneFlags::NEWUTS);
+        let with_init = new(&namespaces.pid, CloneFlags::NEWPID) | new(&namespaces.cgroup, CloneFlags::NEWCGROUP);
+        let order = [
+            (NamespaceKind::User, &namespaces.user),
+            (NamespaceKind::Network, &namespaces.network),
+            (NamespaceKind::Ipc, &namespaces.ipc),
+            (NamespaceKind::Uts, &namespaces.uts),
+            (NamespaceKind::Cgroup, &namespaces.cgroup),
+            (NamespaceKind::Pid, &namespaces.pid),
+            (NamespaceKind::Mount, &namespaces.mount),
+        ];
+        let join = order
+            .into_iter()
+            .filter_map(|(kind, source)| match source {
+                NamespaceSource::Path(path) => Some((kind, path.clone())),
+                _ => None,
+            })
+            .collect();
+        Self { with_sandbox, by_sandbox, with_init, join }
+    }
+
+    /// Whether the container has a network namespace of its own, whose loopback is down until somebody raises it.
+    pub(crate) fn new_network(&self) -> bool {
+        self.by_sandbox.contains(CloneFlags::NEWNET)
+    }
+}
+
+pub(super) fn plan(
+    id: &ContainerId,
+    spec: &ValidSpec,
+    extras: &Extras,
+    (root, tree): (RootPlan, Vec<TreeStep>),
+) -> Result<SandboxPlan> {
+    let new_user = spec.namespaces.user == NamespaceSource::New;
+    let maps_root = |maps: &[crate::spec::IdMap]| maps.iter().any(|map| map.container == 0);
+    // A single mapped gid means the map was written without privilege, which the kernel only allows once setgroups(2)
+    // is denied for good (user_namespaces(7)).
+    let single = matches!(spec.id_maps.gids.as_slice(), [map] if map.size == 1);
+    Ok(SandboxPlan {
+        id: id.clone(),
+        namespaces: NamespacePlan::new(&spec.namespaces),
+        become_root: new_user && maps_root(&spec.id_maps.uids) && maps_root(&spec.id_maps.gids),
+        may_set_groups: !(new_user && single),
+        hostname: spec.hostname.clone(),
+        domainname: spec.domainname.clone(),
+        timeout: extras.timeout,
+        init: InitPlan::new(spec, root, tree, !(new_user && single))?,
+    })
+}

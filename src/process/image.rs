@@ -1,0 +1,91 @@
+//! What a helper executes: a sealed copy of this very program.
+//!
+//! The copy lives in a memfd that nobody can write, so a container that gets hold of `/proc/PID/exe` of a helper holds
+//! nothing worth having (CVE-2019-5736). It is made once per process and shared by every helper of every container.
+//! Only what the kernel loads is copied: debug information, often nine tenths of the file, stays behind as a hole.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+/// `MFD_EXEC`: since Linux 6.3 a memfd says whether it may be executed.
+const MFD_EXEC: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
+/// ELF program headers beyond this many are not an executable of ours.
+const MAX_SEGMENTS: u16 = 256;
+const COPY_CHUNK: usize = 1 << 20;
+const PT_LOAD: u32 = 1;
+const PT_INTERP: u32 = 3;
+
+/// The image, made on first use.
+pub(super) fn image() -> Result<BorrowedFd<'static>> {
+    static IMAGE: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(image) = IMAGE.get() {
+        return Ok(image.as_fd());
+    }
+    let made = make()?;
+    // A race makes two; one wins, the other is closed here.
+    Ok(IMAGE.get_or_init(|| made).as_fd())
+}
+
+fn make() -> Result<OwnedFd> {
+    let program = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| "open(\"/proc/self/exe\")")?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let image = rustix::fs::memfd_create("cofferdam", flags | MFD_EXEC)
+        .or_else(|_| rustix::fs::memfd_create("cofferdam", flags)) // KERNEL(6.3): MFD_EXEC
+        .os(|| "memfd_create(\"cofferdam\")")?;
+    let (program, image) = (File::from(program), File::from(image));
+    copy_loaded_parts(&program, &image)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&image, seals).os(|| "fcntl(F_ADD_SEALS)")?;
+    Ok(image.into())
+}
+
+/// Copies the ELF header, the program headers and every loaded segment to the same offsets; the rest reads as zeroes.
+fn copy_loaded_parts(program: &File, image: &File) -> Result<()> {
+    let size = program.metadata().os(|| "fstat(\"/proc/self/exe\")")?.len();
+    image.set_len(size).os(|| "ftruncate(memfd)")?;
+    let mut header = [0_u8; 64];
+    program.read_exact_at(&mut header, 0).os(|| "read(\"/proc/self/exe\")")?;
+    let not_elf = || Error::new(ErrorKind::Os(libc::ENOEXEC), "read(\"/proc/self/exe\")", "not a 64-bit ELF file");
+    if header[..5] != *b"\x7fELF\x02" {
+        return Err(not_elf());
+    }
+    let u16_at = |bytes: &[u8], at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+    let u64_at = |bytes: &[u8], at: usize| {
+        u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes make a u64"))
+    };
+    let (table, entry_size, count) = (u64_at(&header, 32), u16_at(&header, 54), u16_at(&header, 56));
+    if entry_size != 56 || count > MAX_SEGMENTS {
+        return Err(not_elf());
+    }
+    let mut entries = vec![0_u8; usize::from(entry_size) * usize::from(count)];
+    program.read_exact_at(&mut entries, table).os(|| "read(\"/proc/self/exe\")")?;
+    // No section table: it describes what was not copied (e_shoff, e_shnum, e_shstrndx).
+    header[40..48].fill(0);
+    header[60..64].fill(0);
+
+    for entry in entries.chunks_exact(usize::from(entry_size)) {
+        let kind = u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
+        if kind == PT_LOAD || kind == PT_INTERP {
+            copy_range(program, image, u64_at(entry, 8), u64_at(entry, 32))?;
+        }
+    }
+    image.write_all_at(&entries, table).os(|| "write(memfd)")?;
+    image.write_all_at(&header, 0).os(|| "write(memfd)")
+}
+
+fn copy_range(program: &File, image: &File, offset: u64, length: u64) -> Result<()> {
+    let mut buffer = vec![0; COPY_CHUNK.min(usize::try_from(length).unwrap_or(COPY_CHUNK))];
+    let mut done = 0;
+    while done < length {
+        let want = buffer.len().min(usize::try_from(length - done).unwrap_or(COPY_CHUNK));
+        program.read_exact_at(&mut buffer[..want], offset + done).os(|| "read(\"/proc/self/exe\")")?;
+        image.write_all_at(&buffer[..want], offset + done).os(|| "write(memfd)")?;
+        done += want as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! Processes of ours: making them, naming them, talking to them.
+//!
+//! [`spawn`] starts a helper from any caller without touching the caller; [`donation`] names the descriptors it gets;
+//! [`image`] is what it executes; [`channel`] carries frames; [`identity`] tells one process from the next that gets
+//! its number; [`stdio`] is what the workload reads and writes.
+
+pub(crate) mod channel;
+pub(crate) mod donation;
+pub(crate) mod identity;
+mod image;
+pub(crate) mod signal;
+pub(crate) mod spawn;
+pub(crate) mod stdio;
+
+pub(crate) use channel::Channel;
+pub(crate) use donation::{Donations, Received};
+pub(crate) use identity::{ProcessIdentity, boot_id};
+pub use signal::Signal;
+pub(crate) use spawn::Child;
+pub use stdio::Stdio;

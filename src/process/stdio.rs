@@ -1,0 +1,115 @@
+//! Where the workload's standard streams go.
+
+use crate::error::{OsContext, Result};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::fs::File;
+
+/// One standard stream of the workload, as [`std::process::Stdio`] does it for commands.
+///
+/// Whatever is given here is handed to the workload and to nobody else: no process of ours keeps a copy open, so the
+/// other end of a pipe sees the end of file when the workload ends.
+#[derive(Debug, Default)]
+pub struct Stdio(Source);
+
+#[derive(Debug, Default)]
+enum Source {
+    #[default]
+    Null,
+    Inherit,
+    Piped,
+    Fd(OwnedFd),
+}
+
+impl Stdio {
+    /// `/dev/null`, the default.
+    #[must_use]
+    pub fn null() -> Self {
+        Self(Source::Null)
+    }
+
+    /// The caller's own stream.
+    #[must_use]
+    pub fn inherit() -> Self {
+        Self(Source::Inherit)
+    }
+
+    /// A new pipe; the caller's end is taken from the created container (`take_stdin`, `take_stdout`, `take_stderr`).
+    #[must_use]
+    pub fn piped() -> Self {
+        Self(Source::Piped)
+    }
+
+    /// This descriptor: a file, a socket, a pipe, a terminal.
+    #[must_use]
+    pub fn fd(fd: impl Into<OwnedFd>) -> Self {
+        Self(Source::Fd(fd.into()))
+    }
+}
+
+impl From<File> for Stdio {
+    fn from(file: File) -> Self {
+        Self::fd(file)
+    }
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Self {
+        Self::fd(fd)
+    }
+}
+
+/// The three streams, opened: the workload's ends, and the caller's ends of those that are pipes.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub(crate) workload: [StreamEnd; 3],
+    pub(crate) caller: [Option<File>; 3],
+}
+
+/// A workload's end, owned where it was made or given, borrowed where it is the process's own.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    Owned(OwnedFd),
+    Borrowed(BorrowedFd<'static>),
+}
+
+impl AsFd for StreamEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Owned(fd) => fd.as_fd(),
+            Self::Borrowed(fd) => *fd,
+        }
+    }
+}
+
+impl Streams {
+    /// Opens stdin, stdout and stderr. A pipe of ours belongs to `owner` (host ids), so that a workload with other ids
+    /// than the caller's can reopen it as `/dev/stdout`; what was given or inherited is never changed.
+    pub(crate) fn open(wanted: [&Stdio; 3], owner: (u32, u32)) -> Result<Self> {
+        let mut caller = [None, None, None];
+        let mut open = |index: usize| -> Result<StreamEnd> {
+            Ok(match &wanted[index].0 {
+                Source::Null => StreamEnd::Borrowed(super::spawn::dev_null()?),
+                Source::Inherit => StreamEnd::Borrowed(match index {
+                    0 => rustix::stdio::stdin(),
+                    1 => rustix::stdio::stdout(),
+                    _ => rustix::stdio::stderr(),
+                }),
+                Source::Fd(fd) => StreamEnd::Owned(rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD)")?),
+                Source::Piped => {
+                    let (read, write) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
+                    let (theirs, ours) = if index == 0 { (read, write) } else { (write, read) };
+                    let (uid, gid) = owner;
+                    let uid = rustix::fs::Uid::from_raw(uid);
+                    let gid = rustix::fs::Gid::from_raw(gid);
+                    // Refused without privilege, where the ids are the caller's own anyway or cannot be given away.
+                    let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
+                    caller[index] = Some(File::from(ours));
+                    StreamEnd::Owned(theirs)
+                }
+            })
+        };
+        let workload = [open(0)?, open(1)?, open(2)?];
+        Ok(Self { workload, caller })
+    }
+}

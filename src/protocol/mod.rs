@@ -1,0 +1,14 @@
+//! What our processes say to each other, as bytes.
+//!
+//! Pure: no socket, no clock. Frames and limits are in [`frame`], the vocabulary in [`message`]; sockets and descriptor
+//! passing are in `process::channel`.
+//!
+//! ```text
+//!   caller --order-->  gofer, sandbox      once: go (user namespace mapped)
+//!   gofer, sandbox --report--> caller      once: ready | failed
+//!   gofer --handed mounts--> init          detached mounts, with a manifest
+//!   any process of the owner --request/reply--> sandbox     the control socket
+//! ```
+
+pub(crate) mod frame;
+pub(crate) mod message;

@@ -1,0 +1,175 @@
+//! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
+//!
+//! keyring, limits, bounding set, groups and ids, capabilities, no_new_privs, working directory, a look in the mirror,
+//! descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so there it goes before
+//! the capabilities.
+
+use super::program::Program;
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::InitPlan;
+use crate::seccomp::Filter;
+use crate::spec::{CapSet, User};
+use crate::sys;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// Where OCI says nothing, the umask every Linux distribution starts its users with.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// Becomes the workload. Returns only what went wrong.
+pub(super) fn execute(plan: &InitPlan, program: &Program) -> Error {
+    match shed(plan) {
+        Err(error) => error,
+        Ok(()) => {
+            let errno = sys::execve(&program.0, &plan.argv, &plan.envp);
+            exec_error(program, errno)
+        }
+    }
+}
+
+fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
+    use rustix::io::Errno;
+    let kind = match errno {
+        Errno::NOENT | Errno::NOTDIR => ErrorKind::ProgramNotFound,
+        Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR | Errno::LOOP => ErrorKind::ProgramNotExecutable,
+        other => ErrorKind::Os(other.raw_os_error()),
+    };
+    let words = match errno {
+        Errno::NOENT => "no such file or directory, or its interpreter is missing".to_owned(),
+        Errno::NOEXEC => "exec format error".to_owned(),
+        Errno::ACCESS => "permission denied".to_owned(),
+        other => nix::errno::Errno::from_raw(other.raw_os_error()).desc().to_lowercase(),
+    };
+    Error::new(kind, format!("exec: {:?}", program.0.to_string_lossy()), words)
+}
+
+fn shed(plan: &InitPlan) -> Result<()> {
+    match sys::join_new_session_keyring() {
+        // A kernel without keyrings, or a quota that is used up by others, gives away nothing of the caller's.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => {}
+        result => result.os(|| "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")?,
+    }
+    for limit in &plan.rlimits {
+        sys::set_rlimit(limit.resource, limit.soft, limit.hard)
+            .os(|| format!("setrlimit({}, {}, {})", limit.resource, limit.soft, limit.hard))
+            .map_err(|error| error.during("process.rlimits"))?;
+    }
+    let filter = plan.seccomp.as_ref();
+    if !plan.no_new_privileges {
+        filter.map_or(Ok(()), load)?;
+    }
+    drop_bounding_set(plan.capabilities.bounding)?;
+    take_ids(&plan.user, plan.may_set_groups)?;
+    take_capabilities(plan)?;
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(plan.user.umask.unwrap_or(DEFAULT_UMASK)));
+    enter_working_directory(plan)?;
+    check_posture(plan)?;
+    sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
+    if plan.no_new_privileges { filter.map_or(Ok(()), load) } else { Ok(()) }
+}
+
+fn load(filter: &Filter) -> Result<()> {
+    sys::load_seccomp(&filter.to_kernel(), filter.flags)
+        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+        .map_err(|error| error.during("linux.seccomp"))
+}
+
+fn drop_bounding_set(keep: CapSet) -> Result<()> {
+    for number in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if keep.bits() >> number & 1 == 1 {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // Past the last capability this kernel knows.
+            Err(rustix::io::Errno::INVAL) => return Ok(()),
+            result => result.os(|| format!("prctl(PR_CAPBSET_DROP, {number})"))?,
+        }
+    }
+    Ok(())
+}
+
+fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
+    // Capabilities stay permitted across the change of ids; what is too much goes in the next step.
+    rustix::thread::set_keep_capabilities(true).os(|| "prctl(PR_SET_KEEPCAPS)")?;
+    if may_set_groups {
+        let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
+        rustix::thread::set_thread_groups(&groups).os(|| format!("setgroups({:?})", user.additional_gids))?;
+    } else if !user.additional_gids.is_empty() {
+        return Err(Error::unsupported("process.user.additionalGids", "setgroups is denied in this user namespace")
+            .hint("map a range of gids"));
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| format!("setresgid({0}, {0}, {0})", user.gid))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| format!("setresuid({0}, {0}, {0})", user.uid))
+}
+
+fn take_capabilities(plan: &InitPlan) -> Result<()> {
+    let wanted = plan.capabilities;
+    let set = |set: CapSet| CapabilitySet::from_bits_retain(set.bits());
+    rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
+    let sets = CapabilitySets {
+        effective: set(wanted.effective),
+        permitted: set(wanted.permitted),
+        inheritable: set(wanted.inheritable),
+    };
+    rustix::thread::set_capabilities(None, sets).map_err(|errno| {
+        Error::unsupported("process.capabilities", format!("the caller does not have all of them: {errno}"))
+    })?;
+    for number in (0..64).filter(|number| wanted.ambient.bits() >> number & 1 == 1) {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        rustix::thread::configure_capability_in_ambient_set(capability, true)
+            .os(|| format!("prctl(PR_CAP_AMBIENT_RAISE, {number})"))?;
+    }
+    Ok(())
+}
+
+fn enter_working_directory(plan: &InitPlan) -> Result<()> {
+    let cwd = &plan.cwd;
+    rustix::process::chdir(cwd).os(|| format!("chdir({cwd:?})")).map_err(|error| error.during("process.cwd"))?;
+    // The kernel marks a directory that is not below the root; entering one would be a way out (CVE-2024-21626).
+    let reached = rustix::process::getcwd(Vec::new()).os(|| "getcwd()")?;
+    if reached.to_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    let problem = format!("{cwd:?} is outside the container's root");
+    Err(Error::new(ErrorKind::InvalidSpec { path: "process.cwd".into() }, "process.cwd", problem))
+}
+
+/// Reads back what the kernel made of it. A workload never starts with other powers than the plan's.
+fn check_posture(plan: &InitPlan) -> Result<()> {
+    let mismatch = |what: &str| Err(Error::new(ErrorKind::Os(libc::EPERM), "check posture", format!("{what} differ")));
+    let sets = rustix::thread::capabilities(None).os(|| "capget()")?;
+    let wanted = plan.capabilities;
+    if (sets.effective.bits(), sets.permitted.bits(), sets.inheritable.bits())
+        != (wanted.effective.bits(), wanted.permitted.bits(), wanted.inheritable.bits())
+    {
+        return mismatch("capabilities");
+    }
+    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+    if (uid.as_raw(), gid.as_raw()) != (plan.user.uid, plan.user.gid)
+        || (rustix::process::geteuid(), rustix::process::getegid()) != (uid, gid)
+    {
+        return mismatch("user and group ids");
+    }
+    if rustix::thread::no_new_privs().os(|| "prctl(PR_GET_NO_NEW_PRIVS)")? != plan.no_new_privileges {
+        return mismatch("no_new_privs flags");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exec_errors_are_sorted_into_not_found_and_not_executable() {
+        let program = Program(std::ffi::CString::new("/bin/x").unwrap());
+        let kind = |errno| exec_error(&program, errno).kind().clone();
+        assert_eq!(kind(rustix::io::Errno::NOENT), ErrorKind::ProgramNotFound);
+        assert_eq!(kind(rustix::io::Errno::NOEXEC), ErrorKind::ProgramNotExecutable);
+        assert_eq!(kind(rustix::io::Errno::NOMEM), ErrorKind::Os(libc::ENOMEM));
+    }
+}

@@ -1,0 +1,74 @@
+//! Talking to a sandbox over its control socket.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::Channel;
+use crate::protocol::message::{Reply, Request};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a sandbox may take to answer. It does nothing slow: only a frozen or swapped-out one comes near.
+const REPLY_LIMIT: Duration = Duration::from_secs(30);
+/// How long `start` may take: `execve` reads the program, perhaps over a network file system.
+const START_LIMIT: Duration = Duration::from_secs(300);
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Sends `request` over `channel` and waits for the reply.
+pub(crate) fn ask(channel: &Channel, request: &Request) -> Result<Reply> {
+    let limit = if *request == Request::Start { START_LIMIT } else { REPLY_LIMIT };
+    channel.send(request, &[])?;
+    match channel.receive::<Reply>(Some(Instant::now() + limit))?.message {
+        Reply::Failed(failure) => Err(failure.into()),
+        reply => Ok(reply),
+    }
+}
+
+/// Connects to the control socket `name` in the directory `run_dir`.
+pub(crate) fn connect_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<Channel> {
+    let socket = new_socket()?;
+    let address = address_in(run_dir, name)?;
+    match connect(&socket, &address) {
+        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
+            Err(Error::new(ErrorKind::HelperDied, "connect(control socket)", "the sandbox is gone"))
+        }
+        result => {
+            result.os(|| "connect(control socket)")?;
+            Ok(socket.into())
+        }
+    }
+}
+
+/// The listening end, for the sandbox, bound as `name` in `run_dir`.
+pub(crate) fn listen_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let socket = new_socket()?;
+    bind(&socket, &address_in(run_dir, name)?).os(|| format!("bind({name:?})"))?;
+    listen(&socket, BACKLOG).os(|| "listen(control socket)")?;
+    Ok(socket)
+}
+
+fn new_socket() -> Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .os(|| "socket(AF_UNIX, SOCK_SEQPACKET)")
+}
+
+/// The address through the directory's descriptor: a path of any length fits into the 108 bytes of `sockaddr_un`.
+fn address_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
+    let path = Path::new("/proc/self/fd").join(run_dir.as_raw_fd().to_string()).join(name);
+    SocketAddrUnix::new(path).os(|| format!("sockaddr_un({name:?})"))
+}
+
+/// Reads the host pid of a process out of its pidfd: the `Pid:` line of fdinfo is in the reader's own pid namespace
+/// (pidfd_open(2)).
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))?;
+    let text = std::io::read_to_string(std::fs::File::from(file)).os(|| format!("read({path:?})"))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+    match pid {
+        Some(pid) if pid > 0 => Ok(pid),
+        _ => Err(Error::new(ErrorKind::HelperDied, "read pidfd", "the process is gone")),
+    }
+}

@@ -1,0 +1,92 @@
+//! Init: forked from the sandbox at create, turned into the workload at start.
+//!
+//! ```text
+//!   sandbox                         init
+//!      |---------- fork ------------->|  own pid and cgroup namespace
+//!      |                              |  assemble the root, pivot, find the program
+//!      |<------ Ready (proc) ---------|  or Failed
+//!      |------- Order (start) ------->|
+//!      |                              |  shed privileges, execve
+//!      |<------ end of file ----------|  executed; or Failed
+//! ```
+
+use super::{become_workload, program, tree};
+use crate::error::{Actor, OsContext, RemoteFailure, Result};
+use crate::plan::{InitPlan, SandboxPlan};
+use crate::process::{Channel, Received};
+use crate::protocol::message::{Order, Report};
+use crate::sys::{self, Forked};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::Pid;
+
+/// Init as its parent holds it.
+pub(super) struct Init {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: Channel,
+    /// Our end of the gofer's connection: as long as it is open, the gofer stays.
+    pub(super) _gofer: Channel,
+}
+
+impl Init {
+    pub(super) fn fork(plan: &SandboxPlan, donated: &mut Received) -> Result<Self> {
+        let gofer = Channel::from(donated.take("gofer")?);
+        let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
+        let container_cgroups = donated.take_all(crate::cgroup::CONTAINER_JOIN);
+        let (channel, theirs) = Channel::pair()?;
+        let namespaces = plan.namespaces.with_init.bits();
+        match sys::fork(namespaces, None).os(|| "clone3(init)")? {
+            Forked::Parent { pid, pidfd } => Ok(Self { pid, pidfd, channel, _gofer: gofer }),
+            Forked::Child => {
+                drop(channel);
+                run(&plan.init, &theirs, gofer, stdio, container_cgroups)
+            }
+        }
+    }
+}
+
+/// The new process. Never returns to the sandbox's code.
+fn run(plan: &InitPlan, parent: &Channel, gofer: Channel, stdio: [OwnedFd; 3], cgroups: Vec<OwnedFd>) -> ! {
+    let fail = |error| {
+        let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+        sys::exit_now(1)
+    };
+    let program = match prepare(plan, &gofer, stdio, cgroups) {
+        Ok((program, proc)) => match parent.send(&Report::Ready, &[proc.as_fd()]) {
+            Ok(()) => program,
+            Err(_) => sys::exit_now(1),
+        },
+        Err(error) => fail(error),
+    };
+    drop(gofer);
+    // No order but the end of the connection: the sandbox is gone, and we are about to be.
+    if parent.receive::<Order>(None).is_err() {
+        sys::exit_now(1);
+    }
+    fail(become_workload::execute(plan, &program))
+}
+
+/// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
+fn prepare(
+    plan: &InitPlan,
+    gofer: &Channel,
+    [stdin, stdout, stderr]: [OwnedFd; 3],
+    cgroups: Vec<OwnedFd>,
+) -> Result<(program::Program, OwnedFd)> {
+    sys::reset_signals();
+    rustix::process::setsid().os(|| "setsid()")?;
+    rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
+    rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
+    rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
+    rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+    for tasks in cgroups {
+        rustix::io::write(&tasks, b"0").os(|| "write(tasks, \"0\")")?;
+    }
+    rustix::process::umask(rustix::fs::Mode::empty());
+
+    let (root, proc) = tree::assemble(plan, gofer)?;
+    tree::write_kernel_settings(plan, proc.as_fd())?;
+    tree::enter(root)?;
+    let program = program::find(plan)?;
+    Ok((program, proc))
+}

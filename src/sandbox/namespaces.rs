@@ -1,0 +1,71 @@
+//! The namespaces the sandbox makes or joins itself, and their first settings.
+
+use crate::error::{Error, OsContext, Result};
+use crate::plan::{CloneFlags, SandboxPlan};
+use crate::spec::NamespaceKind;
+use crate::sys;
+use nix::sched;
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
+
+/// Takes on the sandbox's identity and namespaces. The user namespace, if new, is mapped by now.
+pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
+    // Before any namespace is shared with the workload: nothing inside may trace or read this process.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+    for (kind, path) in &plan.namespaces.join {
+        let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .os(|| format!("open({path:?})"))?;
+        sched::setns(namespace, clone_flag(*kind)).map_err(|errno| {
+            let problem = format!("{}: cannot join this {kind:?} namespace: {errno}", path.display());
+            Error::spec("config.json", "linux.namespaces", problem)
+        })?;
+    }
+    if plan.become_root {
+        become_root_of_user_namespace(plan)?;
+    }
+    let flags = plan.namespaces.by_sandbox;
+    sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32)).os(|| format!("unshare({flags:?})"))?;
+
+    // Nothing mounted here may reach the host. Slave, so that the host's unmounts still reach us.
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| "open(\"/\", O_PATH)")?;
+    sys::set_propagation(root.as_fd(), libc::MS_SLAVE, true)
+        .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_SLAVE)")?;
+
+    if plan.namespaces.new_network() {
+        sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
+    }
+    if plan.namespaces.by_sandbox.contains(CloneFlags::NEWUTS) {
+        if let Some(name) = &plan.hostname {
+            nix::unistd::sethostname(name).os(|| format!("sethostname({name:?})"))?;
+        }
+        if let Some(name) = &plan.domainname {
+            rustix::system::setdomainname(name.as_bytes()).os(|| format!("setdomainname({name:?})"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Uid 0 and gid 0 of the new user namespace, with no group of the caller's where the kernel lets go of them.
+fn become_root_of_user_namespace(plan: &SandboxPlan) -> Result<()> {
+    let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    if plan.may_set_groups {
+        rustix::thread::set_thread_groups(&[]).os(|| "setgroups([])")?;
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| "setresgid(0, 0, 0)")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| "setresuid(0, 0, 0)")
+}
+
+fn clone_flag(kind: NamespaceKind) -> sched::CloneFlags {
+    match kind {
+        NamespaceKind::User => sched::CloneFlags::CLONE_NEWUSER,
+        NamespaceKind::Mount => sched::CloneFlags::CLONE_NEWNS,
+        NamespaceKind::Pid => sched::CloneFlags::CLONE_NEWPID,
+        NamespaceKind::Network => sched::CloneFlags::CLONE_NEWNET,
+        NamespaceKind::Ipc => sched::CloneFlags::CLONE_NEWIPC,
+        NamespaceKind::Uts => sched::CloneFlags::CLONE_NEWUTS,
+        NamespaceKind::Cgroup => sched::CloneFlags::CLONE_NEWCGROUP,
+        NamespaceKind::Time => sched::CloneFlags::from_bits_retain(0x80),
+    }
+}

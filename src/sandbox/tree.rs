@@ -1,0 +1,339 @@
+//! The container's file system: receive the gofer's mounts, put everything in its place, pivot.
+//!
+//! Every mount is made detached, gets its attributes while nobody can see it, and is moved onto a target that was
+//! resolved below the root. The steps and their order come from the plan; nothing is decided here.
+
+use super::copy_up;
+use super::resolve::{self, Kind};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
+use crate::process::Channel;
+use crate::protocol::message::{Handed, HandedItem};
+use crate::spec::{MountAttrs, Propagation, RootfsPropagation};
+use crate::sys::{self, MountAttr};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// The links of OCI runtime-linux.md, "/dev symbolic links", and the multiplexer of devpts.
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// The root under construction.
+struct Tree {
+    root: OwnedFd,
+    handed: Vec<Option<(HandedItem, OwnedFd)>>,
+    /// The container's own proc, straight from the kernel: what the image has at `/proc` plays no part.
+    proc: Option<OwnedFd>,
+}
+
+/// Builds the whole tree. Returns its root, attached but not yet entered, and a handle on the container's proc.
+pub(super) fn assemble(plan: &InitPlan, gofer: &Channel) -> Result<(OwnedFd, OwnedFd)> {
+    let mut handed = receive(gofer)?;
+    let root = match plan.root {
+        RootPlan::Handed(index) => take(&mut handed, index)?.1,
+        RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
+    };
+    // On top of the old root, which stays this process's root until the pivot: the one place that is always there.
+    attach_at_path(root.as_fd(), "/")?;
+    let mut tree = Tree { root, handed, proc: None };
+    for step in &plan.tree {
+        tree.apply(step).map_err(|error| match error.kind() {
+            ErrorKind::Os(_) => error.during(step.field.clone()),
+            _ => error,
+        })?;
+    }
+    if plan.cwd != Path::new("/") {
+        let cwd = crate::plan::relative_to_root(&plan.cwd);
+        // A missing working directory is created; whether the workload may enter it shows when it does.
+        if let Err(error) = resolve::ensure(tree.root.as_fd(), &cwd, Kind::Directory)
+            && error.raw_os_error() != Some(libc::EACCES)
+        {
+            return Err(error.during("process.cwd"));
+        }
+    }
+    if plan.root_readonly {
+        sys::mount_setattr(tree.root.as_fd(), &MountAttr::change(MountAttrs::RDONLY.bits(), 0), false)
+            .os(|| "mount_setattr(rootfs, MOUNT_ATTR_RDONLY)")?;
+    }
+    let propagation = match plan.rootfs_propagation {
+        RootfsPropagation::Private => libc::MS_PRIVATE,
+        RootfsPropagation::Slave => libc::MS_SLAVE,
+        RootfsPropagation::Shared => libc::MS_SHARED,
+        RootfsPropagation::Unbindable => libc::MS_UNBINDABLE,
+    };
+    sys::set_propagation(tree.root.as_fd(), propagation, false)
+        .os(|| "mount_setattr(rootfs)")
+        .map_err(|error| error.during("linux.rootfsPropagation"))?;
+    let proc = match tree.proc {
+        Some(proc) => proc,
+        None => new_proc(MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC)?,
+    };
+    Ok((tree.root, proc))
+}
+
+/// Makes the tree this process's root and the sandbox's, and lets go of the host's.
+pub(super) fn enter(root: OwnedFd) -> Result<()> {
+    rustix::process::fchdir(&root).os(|| "fchdir(rootfs)")?;
+    // The new root and the place for the old one are the same directory: the old root ends up on top of the new one
+    // and is taken off again (pivot_root(2), "pivot_root(".", ".")").
+    rustix::process::pivot_root(".", ".").os(|| "pivot_root(\".\", \".\")")?;
+    unmount(".", UnmountFlags::DETACH).os(|| "umount2(\".\", MNT_DETACH)")?;
+    rustix::process::chdir("/").os(|| "chdir(\"/\")")
+}
+
+/// `linux.sysctl` and the OOM score, through the container's own proc.
+pub(super) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Result<()> {
+    for (key, value) in &plan.sysctl {
+        let path = format!("sys/{}", key.replace('.', "/"));
+        write_setting(proc, &path, value).map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        write_setting(proc, "self/oom_score_adj", &score.to_string())
+            .map_err(|error| error.during("process.oomScoreAdj"))?;
+    }
+    Ok(())
+}
+
+fn write_setting(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
+    let file = resolve::open_setting(proc, path).os(|| format!("open(\"/proc/{path}\")"))?;
+    std::fs::File::from(file).write_all_at(value.as_bytes(), 0).os(|| format!("write(\"/proc/{path}\", {value:?})"))
+}
+
+fn receive(gofer: &Channel) -> Result<Vec<Option<(HandedItem, OwnedFd)>>> {
+    let mut handed = Vec::new();
+    loop {
+        let delivery = gofer.receive::<Handed>(None)?;
+        let mut fds = delivery.fds.into_iter();
+        for item in delivery.message.items {
+            handed.push(match item {
+                HandedItem::Absent => None,
+                item => Some((item, fds.next().ok_or_else(|| misbehaved("too few descriptors"))?)),
+            });
+        }
+        if fds.next().is_some() {
+            return Err(misbehaved("too many descriptors"));
+        }
+        if delivery.message.last {
+            return Ok(handed);
+        }
+    }
+}
+
+fn misbehaved(problem: &str) -> Error {
+    Error::new(ErrorKind::PeerMisbehaved, "receive mounts from the gofer", problem)
+}
+
+fn take(handed: &mut [Option<(HandedItem, OwnedFd)>], index: usize) -> Result<(HandedItem, OwnedFd)> {
+    handed.get_mut(index).and_then(Option::take).ok_or_else(|| misbehaved("a mount of the plan was not handed over"))
+}
+
+impl Tree {
+    fn apply(&mut self, step: &TreeStep) -> Result<()> {
+        match &step.source {
+            StepSource::Handed(index) => {
+                // Absent is allowed by the plan: the gofer checked.
+                let Some((item, mount)) = self.handed.get_mut(*index).and_then(Option::take) else { return Ok(()) };
+                let kind = if item == HandedItem::Directory { Kind::Directory } else { Kind::File };
+                self.attach(mount, step, kind)
+            }
+            StepSource::Proc => {
+                let proc = new_proc(step.set)?;
+                let handle = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+                self.proc = Some(handle);
+                self.attach(proc, step, Kind::Directory)
+            }
+            StepSource::Sysfs => self.attach(new_fs("sysfs", &[], step.set)?, step, Kind::Directory),
+            StepSource::Mqueue => self.attach(new_fs("mqueue", &[], step.set)?, step, Kind::Directory),
+            StepSource::Devpts { options } => {
+                self.attach(new_fs("devpts", options, step.set)?, step, Kind::Directory)
+            }
+            StepSource::Tmpfs { options, copy_up } => {
+                let mount = new_fs("tmpfs", options, step.set - MountAttrs::RDONLY)?;
+                if *copy_up {
+                    copy_up::copy_up(self.root.as_fd(), &step.at, mount.as_fd())?;
+                }
+                let read_only = step.set & MountAttrs::RDONLY;
+                sys::mount_setattr(mount.as_fd(), &MountAttr::change(read_only.bits(), 0), false)
+                    .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
+                self.attach(mount, step, Kind::Directory)
+            }
+            StepSource::Devices { options, nodes } => {
+                let mount = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
+                self.attach(mount, step, Kind::Directory)?;
+                nodes.iter().try_for_each(|node| self.node(node))?;
+                DEVICE_LINKS.iter().try_for_each(|(name, to)| self.symlink(&Path::new("dev").join(name), to))
+            }
+            StepSource::Node(node) => self.node(node),
+            StepSource::Directory => resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory).map(drop),
+            StepSource::Symlink(to) => self.symlink(&step.at, to),
+            StepSource::Mask => self.mask(step),
+            StepSource::ReadOnly => self.make_read_only(step),
+        }
+    }
+
+    fn attach(&self, mount: OwnedFd, step: &TreeStep, kind: Kind) -> Result<()> {
+        let target = match step.target {
+            Target::Create => resolve::ensure(self.root.as_fd(), &step.at, kind)?,
+            Target::IfExists => match self.existing(&step.at)? {
+                Some(target) => target,
+                None => return Ok(()),
+            },
+        };
+        attach(mount.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))?;
+        match step.propagation {
+            Some(propagation) => {
+                let (flag, recursive) = propagation_flag(propagation);
+                sys::set_propagation(mount.as_fd(), flag, recursive)
+                    .os(|| format!("mount_setattr({:?}, {propagation:?})", step.at))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn existing(&self, at: &Path) -> Result<Option<OwnedFd>> {
+        match resolve::open(self.root.as_fd(), at) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
+            Err(errno) => Err(errno).os(|| format!("openat2(rootfs, {at:?})")),
+        }
+    }
+
+    fn symlink(&self, at: &Path, to: &str) -> Result<()> {
+        let parent = at.parent().unwrap_or(Path::new(""));
+        let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
+        let name = at.file_name().unwrap_or_default();
+        match rustix::fs::symlinkat(to, &parent, name) {
+            Err(Errno::EXIST) => Ok(()),
+            result => result.os(|| format!("symlink({to:?}, rootfs/{})", at.display())),
+        }
+    }
+
+    fn node(&mut self, node: &DeviceNode) -> Result<()> {
+        if let Some(index) = node.handed {
+            let (_, mount) = take(&mut self.handed, index)?;
+            let stat = rustix::fs::fstat(&mount).os(|| format!("fstat({:?})", node.path))?;
+            let expected = rustix::fs::makedev(node.major, node.minor);
+            if stat.st_mode & libc::S_IFMT != node.mode & libc::S_IFMT || stat.st_rdev != expected {
+                let problem = format!("the host has another device there, not {}:{}", node.major, node.minor);
+                return Err(Error::unsupported(format!("/{}", node.path.display()), problem));
+            }
+            let target = resolve::ensure(self.root.as_fd(), &node.path, Kind::File)?;
+            return attach(mount.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", node.path));
+        }
+        let parent = node.path.parent().unwrap_or(Path::new(""));
+        let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
+        let name = node.path.file_name().unwrap_or_default();
+        let kind = FileType::from_raw_mode(node.mode);
+        let device = rustix::fs::makedev(node.major, node.minor);
+        rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device)
+            .os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?;
+        if (node.uid, node.gid) == (0, 0) {
+            return Ok(());
+        }
+        let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
+        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
+    }
+
+    fn mask(&self, step: &TreeStep) -> Result<()> {
+        let Some(target) = self.existing(&step.at)? else { return Ok(()) };
+        let stat = rustix::fs::fstat(&target).os(|| format!("fstat({:?})", step.at))?;
+        let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let attributes = MountAttrs::RDONLY | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC;
+            new_fs("tmpfs", &["nr_inodes=1".into(), "size=4k".into()], attributes)?
+        } else {
+            self.another_null()?
+        };
+        attach(cover.as_fd(), target.as_fd()).os(|| format!("move_mount(mask, {:?})", step.at))
+    }
+
+    /// One more mount of the container's `/dev/null`, which came from us and is checked to be the null device.
+    fn another_null(&self) -> Result<OwnedFd> {
+        let null = resolve::open(self.root.as_fd(), Path::new("dev/null")).os(|| "openat2(rootfs, \"dev/null\")")?;
+        let stat = rustix::fs::fstat(&null).os(|| "fstat(\"dev/null\")")?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != rustix::fs::makedev(1, 3) {
+            return Err(Error::new(ErrorKind::Os(libc::ENODEV), "mask", "/dev/null is not the null device"));
+        }
+        clone_mount(null.as_fd(), false).os(|| "open_tree(\"dev/null\", OPEN_TREE_CLONE)")
+    }
+
+    fn make_read_only(&self, step: &TreeStep) -> Result<()> {
+        let Some(target) = self.existing(&step.at)? else { return Ok(()) };
+        let read_only = MountAttr::change(MountAttrs::RDONLY.bits(), 0);
+        match sys::mount_setattr(target.as_fd(), &read_only, false) {
+            // Not the root of a mount: make it one.
+            Err(Errno::INVAL) => {}
+            result => return result.os(|| format!("mount_setattr({:?}, MOUNT_ATTR_RDONLY)", step.at)),
+        }
+        let copy = clone_mount(target.as_fd(), true).os(|| format!("open_tree({:?}, OPEN_TREE_CLONE)", step.at))?;
+        sys::mount_setattr(copy.as_fd(), &read_only, true)
+            .os(|| format!("mount_setattr({:?}, AT_RECURSIVE, MOUNT_ATTR_RDONLY)", step.at))?;
+        attach(copy.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))
+    }
+}
+
+fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(at, "", flags)
+}
+
+fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags)
+}
+
+fn attach_at_path(mount: BorrowedFd<'_>, path: &str) -> Result<()> {
+    move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .os(|| format!("move_mount(rootfs, {path:?})"))
+}
+
+fn new_proc(set: MountAttrs) -> Result<OwnedFd> {
+    new_fs("proc", &[], set).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => error.hint("the kernel refuses where parts of the host's /proc are hidden"),
+        _ => error,
+    })
+}
+
+/// A new instance of a file system, detached, with its attributes set.
+fn new_fs(kind: &str, options: &[String], set: MountAttrs) -> Result<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).os(|| format!("fsopen({kind:?})"))?;
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value),
+            None => fsconfig_set_flag(fs.as_fd(), option.as_str()),
+        }
+        .os(|| format!("fsconfig({kind:?}, {option:?})"))?;
+    }
+    fsconfig_create(fs.as_fd()).os(|| format!("fsconfig({kind:?}, FSCONFIG_CMD_CREATE)"))?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set.bits()).unwrap_or_default());
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).os(|| format!("fsmount({kind:?})"))
+}
+
+fn propagation_flag(propagation: Propagation) -> (u64, bool) {
+    match propagation {
+        Propagation::Private => (libc::MS_PRIVATE, false),
+        Propagation::RPrivate => (libc::MS_PRIVATE, true),
+        Propagation::Slave => (libc::MS_SLAVE, false),
+        Propagation::RSlave => (libc::MS_SLAVE, true),
+        Propagation::Shared => (libc::MS_SHARED, false),
+        Propagation::RShared => (libc::MS_SHARED, true),
+        Propagation::Unbindable => (libc::MS_UNBINDABLE, false),
+        Propagation::RUnbindable => (libc::MS_UNBINDABLE, true),
+    }
+}

@@ -1,0 +1,126 @@
+//! What a process does to itself on the way to `execve`, and how its parent collects it.
+
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::ffi::{CStr, CString};
+
+/// Gives this process default dispositions for every signal and an empty mask. Ignored signals and the mask survive
+/// `execve`, so without this the caller's choices would reach the workload.
+pub(crate) fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no code. SIGKILL, SIGSTOP and libc's own numbers refuse, which is fine.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises `none`.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: `none` is initialised.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+}
+
+/// Takes ownership of a descriptor number this process was started with. Returns `None` if nothing is open there.
+///
+/// Each number must be taken at most once; the donation list in `argv`, which names every number once, ensures that.
+pub(crate) fn inherited_fd(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: fcntl with integers has no memory effects.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return None;
+    }
+    // SAFETY: open (just checked), and owned by nobody else: the donor placed it for this process to take once.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Marks every descriptor from `first` on close-on-exec: close_range(2).
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: only a flag of descriptors changes; ownership does not.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
+}
+
+/// A new, anonymous session keyring: keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`.
+pub(crate) fn join_new_session_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory is read.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) })
+}
+
+/// setrlimit(2) by number: OCI names limits that enums of other crates may not know.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is a valid struct for the duration of the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>())
+    })
+}
+
+/// execve(2). Returns only if it failed.
+pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
+    let pointers = |strings: &[CString]| {
+        strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: both arrays end with a null pointer and point into strings that live across the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    last_errno()
+}
+
+/// pidfd_send_signal(2) by number: real-time signals have no name.
+pub(crate) fn pidfd_send_raw(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let pidfd = pidfd.as_raw_fd();
+    // SAFETY: a null siginfo asks for the default one; no memory is read.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, std::ptr::null::<u8>(), 0) })
+}
+
+/// _exit(2): no destructor, no atexit handler, no buffer of the copied parent runs.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process at once; nothing can observe it afterwards.
+    unsafe { libc::_exit(code) }
+}
+
+/// What wait4(2) tells about an ended child.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Exit code, if it exited.
+    pub(crate) code: Option<i32>,
+    /// Signal and "core dumped", if it was killed.
+    pub(crate) signal: Option<(i32, bool)>,
+    /// CPU time in user mode, microseconds, waited-for descendants included.
+    pub(crate) user_us: u64,
+    /// CPU time in kernel mode, microseconds, waited-for descendants included.
+    pub(crate) system_us: u64,
+    /// Largest resident set of any one process, KiB.
+    pub(crate) max_rss_kib: u64,
+}
+
+/// Collects `pid` if it has ended: wait4(2) with `WNOHANG | __WALL`.
+pub(crate) fn wait4(pid: Pid) -> Result<Option<Usage>, Errno> {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: both out-pointers are valid for the call.
+    match unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG | libc::__WALL, usage.as_mut_ptr()) } {
+        ..0 => Err(last_errno()),
+        0 => Ok(None),
+        _ => {
+            // SAFETY: rusage is plain numbers; zeroed or filled in, it is initialised.
+            let usage = unsafe { usage.assume_init() };
+            let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+            Ok(Some(Usage {
+                code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+                signal: libc::WIFSIGNALED(status).then(|| (libc::WTERMSIG(status), libc::WCOREDUMP(status))),
+                user_us: micros(usage.ru_utime),
+                system_us: micros(usage.ru_stime),
+                max_rss_kib: usage.ru_maxrss as u64,
+            }))
+        }
+    }
+}
+
+fn check(result: libc::c_long) -> Result<(), Errno> {
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

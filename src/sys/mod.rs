@@ -1,0 +1,21 @@
+//! System calls that no safe wrapper covers: the only `unsafe` of the crate.
+//!
+//! Conventions: borrowed descriptors in, owned descriptors out, close-on-exec at birth, one wrapper for one call. A
+//! wrapper neither retries nor decides; the actors above do. Calls that `rustix` already offers safely are made there
+//! directly and do not appear here.
+
+mod clone;
+mod identity;
+mod mount;
+mod net;
+mod seccomp;
+
+pub(crate) use clone::{Forked, Helper, fork, spawn_helper};
+pub(crate) use identity::{
+    Usage, close_on_exec_from, execve, exit_now, inherited_fd, join_new_session_keyring, pidfd_send_raw,
+    reset_signals,
+    set_rlimit, wait4,
+};
+pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
+pub(crate) use net::bring_loopback_up;
+pub(crate) use seccomp::load_seccomp;
