@@ -3,10 +3,11 @@
 //! The id is claimed first and cleanup is armed after: a creation that finds the id taken has nothing to undo, and so
 //! cannot undo somebody else's container.
 
+use super::directory::DIRECTORY;
 use super::lock::{Acquired, Flock, StateLock};
 use super::name::{Role, Stem};
 use super::record::Record;
-use super::run_dir::{DIRECTORY, RunDir};
+use super::run_dir::RunDir;
 use super::store::StateRoot;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;

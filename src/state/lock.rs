@@ -4,9 +4,10 @@
 //! is still the named one. That check and the order of removal (the lock file last, while it is held) make a held
 //! [`StateLock`] mean what it says.
 
+use super::directory::remove_name;
 use super::name::{Role, Stem};
 use super::record::Record;
-use super::run_dir::{RunDir, remove_name};
+use super::run_dir::RunDir;
 use super::store::{StateRoot, not_found};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -203,14 +204,14 @@ impl StateLock {
     }
 
     fn remove_run_dir(&self) -> Result<()> {
-        let name = self.stem.file(Role::RunDir);
-        if let Some(run_dir) = RunDir::open(self.root.fd(), self.root.path(), &name)? {
-            run_dir.clear()?;
+        match RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(Role::RunDir)) {
+            Ok(Some(run_dir)) => run_dir.clear()?,
+            Ok(None) => return Ok(()),
+            // A link or a file in its place: that goes, what a link points to stays.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {}
+            Err(error) => return Err(error),
         }
-        match rustix::fs::unlinkat(self.root.fd(), &name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno).os(|| format!("rmdir({:?})", self.path(Role::RunDir))),
-        }
+        self.unlink(Role::RunDir)
     }
 
     fn unlink(&self, role: Role) -> Result<()> {

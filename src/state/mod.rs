@@ -15,12 +15,13 @@
 //! ```
 //!
 //! `record`, `exit`, `name` and `digest` are pure: types, their text form and the transition table. `store`, `claim`,
-//! `lock` and `run_dir` are the only code that touches the directory, always relative to a held fd. A record is a
+//! `lock`, `run_dir` and `directory` are the only code that touches the disk, always relative to a held fd. A record is a
 //! hint and kernel objects are the truth: nothing here decides whether a container lives, see
 //! [`ProcessIdentity`](crate::process::ProcessIdentity) for that.
 
 mod claim;
 mod digest;
+mod directory;
 mod exit;
 mod lock;
 mod name;

@@ -127,7 +127,7 @@ impl Record {
         Ok(())
     }
 
-    /// The text form: a line of JSON, and a second one with its checksum.
+    /// The text form: the record as JSON, and on a last line its checksum.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a path is not UTF-8 or the record is larger than [`MAX_RECORD_BYTES`].

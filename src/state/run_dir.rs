@@ -2,9 +2,10 @@
 //!
 //! Everything in it has a fixed name, so that it can be cleared without reading it.
 
+use super::directory::{DIRECTORY, REGULAR, make_directory, remove_name};
 use super::exit::{ExitRecord, MAX_EXIT_RECORD_BYTES};
 use crate::error::{OsContext, Result};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -100,46 +101,5 @@ impl RunDir {
 impl AsFd for RunDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// How a directory of ours is opened.
-pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-/// How a file of ours is opened for reading. Whatever was put in its place, opening does not wait for it.
-pub(super) const REGULAR: OFlags = OFlags::RDONLY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOCTTY);
-
-/// Opens the directory `name` of `parent`, made if missing, and says whether it was. `path` is for the message.
-pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(OwnedFd, bool)> {
-    let created = match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
-        Err(errno) => return Err(errno).os(|| format!("mkdirat({path:?}, 0700)")),
-    };
-    let fd = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())
-        .os(|| format!("openat({path:?}, O_DIRECTORY|O_NOFOLLOW)"))?;
-    if created {
-        // A umask of 0177 is good for a caller's files and would lock us out of our directory.
-        rustix::fs::fchmod(&fd, Mode::RWXU).os(|| format!("fchmod({path:?}, 0700)"))?;
-    }
-    Ok((fd, created))
-}
-
-/// Removes `name` from `dir`, also if somebody put an empty directory in its place; already gone is fine.
-pub(super) fn remove_name(dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
-    let removed = match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR),
-        removed => removed,
-    };
-    match removed {
-        Err(Errno::NOENT) => Ok(()),
-        removed => removed,
     }
 }

@@ -4,19 +4,20 @@
 //! changes a container goes through [`StateLock`], what makes one through [`Claim`].
 
 use super::claim::Claim;
+use super::directory::{DIRECTORY, REGULAR, make_path};
 use super::lock::{Acquired, StateLock};
 use super::name::{Role, Stem};
 use super::record::{MAX_RECORD_BYTES, Record};
-use super::run_dir::{DIRECTORY, REGULAR, RunDir, make_directory};
+use super::run_dir::RunDir;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The open state directory of one user. Clones share it.
@@ -350,27 +351,6 @@ fn default_path(euid: u32, xdg_runtime_dir: Option<PathBuf>) -> PathBuf {
         Some(runtime_dir) if runtime_dir.is_absolute() => runtime_dir.join("cofferdam"),
         _ => format!("/tmp/cofferdam-{euid}").into(),
     }
-}
-
-/// Makes the directory `path`, absolute and without a slash at its end, and its missing parents. Symbolic links on
-/// the way are the host's own business, the last component may not be one.
-fn make_path(path: &Path) -> Result<OwnedFd> {
-    const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-    let mut so_far = PathBuf::from("/");
-    let mut dir = rustix::fs::open("/", WAY, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-    let mut components = path
-        .components()
-        .filter(|component| *component != Component::RootDir)
-        .peekable();
-    while let Some(component) = components.next() {
-        so_far.push(component);
-        dir = match rustix::fs::openat(&dir, component.as_os_str(), WAY, Mode::empty()) {
-            Ok(next) if components.peek().is_some() => next,
-            Ok(_) | Err(Errno::NOENT) => make_directory(dir.as_fd(), component.as_os_str(), &so_far)?.0,
-            Err(errno) => return Err(errno).os(|| format!("openat({so_far:?}, O_PATH|O_DIRECTORY)")),
-        };
-    }
-    Ok(dir)
 }
 
 /// Only what nobody else can write to is believed.
