@@ -1,0 +1,110 @@
+//! Taking an id for a container that does not exist yet.
+//!
+//! The id is claimed first and cleanup is armed after: a creation that finds the id taken has nothing to undo, and so
+//! cannot undo somebody else's container.
+
+use super::directory::DIRECTORY;
+use super::lock::{Acquired, Flock, StateLock};
+use super::name::{Role, Stem};
+use super::record::Record;
+use super::run_dir::RunDir;
+use super::store::StateRoot;
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::id::ContainerId;
+use rustix::fs::{FlockOperation, Mode};
+
+/// An id that is taken, with its lock held and an empty run directory, but no record yet. Dropped, it is free again.
+#[derive(Debug)]
+#[must_use = "dropping a claim frees the id"]
+pub struct Claim {
+    run_dir: RunDir,
+    lock: Option<StateLock>,
+}
+
+impl Claim {
+    /// The run directory, for the control socket and the exit record.
+    #[must_use]
+    pub fn run_dir(&self) -> &RunDir {
+        &self.run_dir
+    }
+
+    /// Saves the container's first record: from here on it exists, and outlives this process.
+    ///
+    /// # Errors
+    /// As [`StateLock::save`]; the id is then free again.
+    pub fn commit(mut self, record: &mut Record) -> Result<StateLock> {
+        let lock = self
+            .lock
+            .as_mut()
+            .expect("only commit and drop take the lock, and both end the claim");
+        lock.save(record)?;
+        Ok(self.lock.take().expect("it was there a line ago"))
+    }
+
+    pub(super) fn take(root: &StateRoot, container: &ContainerId, sandbox: &ContainerId) -> Result<Self> {
+        let exists = |why: &str| {
+            let problem = format!("container \"{container}\" already exists{why}");
+            Err(Error::new(ErrorKind::AlreadyExists, "claim", problem))
+        };
+        let busy = || exists(": somebody is creating or deleting it");
+
+        // One claim at a time: claims of one id for two sandboxes lock two files. Opened anew, because the lock
+        // belongs to the open file, which the threads of this program share.
+        let directory = rustix::fs::openat(root.fd(), ".", DIRECTORY, Mode::empty())
+            .os(|| format!("openat({:?}, O_DIRECTORY)", root.path()))?;
+        let _one_at_a_time = Flock::take(directory, FlockOperation::LockExclusive)
+            .os(|| format!("flock({:?}, LOCK_EX)", root.path()))?;
+
+        let own = Stem::new(container, sandbox);
+        let mut others = Vec::new();
+        for (stem, role) in root.stems()? {
+            match role {
+                Role::State if stem.is_of(container) => return exists(""),
+                Role::Lock if stem.is_of(container) && stem != own => others.push(stem),
+                _ => {}
+            }
+        }
+        for stem in others {
+            match StateLock::acquire(root, &stem, FlockOperation::NonBlockingLockExclusive)? {
+                Acquired::Busy => return busy(),
+                // Saved between the two looks.
+                Acquired::Held(_) if root.has(&stem, Role::State)? => return exists(""),
+                // The remains of a creation in another sandbox, that nobody else would ever come across.
+                Acquired::Held(remains) => remains.remove()?,
+                Acquired::Missing => {}
+            }
+        }
+        let lock = match StateLock::create(root, &own)? {
+            Acquired::Held(lock) => lock,
+            Acquired::Busy | Acquired::Missing => return busy(),
+        };
+        if root.has(&own, Role::State)? {
+            return exists("");
+        }
+        match RunDir::make(root.fd(), root.path(), &own.file(Role::RunDir)) {
+            Ok(run_dir) => Ok(Self {
+                run_dir,
+                lock: Some(lock),
+            }),
+            Err(error) => {
+                give_back(lock);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            give_back(lock);
+        }
+    }
+}
+
+/// Frees an id without a record. What cannot be removed is harmless: the next claim takes it over.
+fn give_back(lock: StateLock) {
+    if let Err(error) = lock.remove() {
+        tracing::debug!(%error, "remains of a claim");
+    }
+}

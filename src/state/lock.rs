@@ -1,0 +1,252 @@
+//! The lock of one container, and what only its holder may do: save and remove the record.
+//!
+//! A lock file can be removed and made again while somebody waits on the old one, so a lock counts only if its inode
+//! is still the named one. That check and the order of removal (the lock file last, while it is held) make a held
+//! [`StateLock`] mean what it says.
+
+use super::directory::remove_name;
+use super::name::{Role, Stem};
+use super::record::Record;
+use super::run_dir::RunDir;
+use super::store::{StateRoot, not_found};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// The right to change one container's record. Unlocks on drop.
+#[derive(Debug)]
+pub struct StateLock {
+    root: StateRoot,
+    stem: Stem,
+    _flock: Flock,
+}
+
+/// What became of an attempt to lock.
+#[derive(Debug)]
+pub(super) enum Acquired {
+    Held(StateLock),
+    Busy,
+    Missing,
+}
+
+impl StateLock {
+    /// The record as it is now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the container was deleted before the lock was taken, [`ErrorKind::Stale`] if the
+    /// record is damaged or another version's.
+    pub fn load(&self) -> Result<Record> {
+        self.root
+            .read_record(&self.stem)?
+            .ok_or_else(|| not_found(self.stem.container()))
+    }
+
+    /// Replaces the record as a whole and counts up its generation. On failure both are as before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if `record` is another container's or cannot be written as text.
+    pub fn save(&mut self, record: &mut Record) -> Result<()> {
+        if Stem::new(&record.id, &record.sandbox_id) != self.stem {
+            let problem = format!(
+                "container \"{}\" is not the one that is locked, {}",
+                record.id, self.stem
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, "save", problem));
+        }
+        record.generation += 1;
+        let saved = record.encode().and_then(|bytes| self.replace(&bytes));
+        if saved.is_err() {
+            record.generation -= 1;
+        }
+        saved
+    }
+
+    /// The container's run directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is gone, as after a removal that was cut short.
+    pub fn run_dir(&self) -> Result<RunDir> {
+        RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(Role::RunDir))?
+            .ok_or_else(|| not_found(self.stem.container()))
+    }
+
+    /// Removes all that is on disk about the container, the lock file last. What is already gone is no error.
+    ///
+    /// The record goes first: from then on the container does not exist, and a crash leaves what a later claim of
+    /// the id takes over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incomplete`] with every failure, if something is left; the lock file then is, too.
+    pub fn remove(self) -> Result<()> {
+        let mut failures = Vec::new();
+        let mut tried = |outcome: Result<()>| failures.extend(outcome.err().map(|error| error.to_string()));
+        tried(self.unlink(Role::State));
+        tried(self.unlink(Role::Temporary));
+        tried(self.remove_run_dir());
+        if failures.is_empty() {
+            // Held until it is gone: who waits for it then sees that its inode is no longer the named one.
+            failures.extend(self.unlink(Role::Lock).err().map(|error| error.to_string()));
+        }
+        if failures.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Incomplete,
+            format!("remove state of {}", self.stem),
+            failures.join("; "),
+        ))
+    }
+
+    /// Locks `stem`, which has a lock file or a record. `operation` says whether to wait.
+    pub(super) fn acquire(root: &StateRoot, stem: &Stem, operation: FlockOperation) -> Result<Acquired> {
+        loop {
+            let file = match open_lock(root, stem, OFlags::empty()) {
+                Err(Errno::NOENT) if !root.has(stem, Role::State)? => return Ok(Acquired::Missing),
+                // A record without its lock file: somebody tidied up. It must still be possible to delete it.
+                Err(Errno::NOENT) => open_lock(root, stem, OFlags::CREATE),
+                opened => opened,
+            };
+            if let Some(done) = Self::hold(root, stem, file, operation)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Makes the lock file of `stem` if it is missing, and locks it without waiting.
+    pub(super) fn create(root: &StateRoot, stem: &Stem) -> Result<Acquired> {
+        loop {
+            let file = open_lock(root, stem, OFlags::CREATE);
+            if let Some(done) = Self::hold(root, stem, file, FlockOperation::NonBlockingLockExclusive)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Locks the opened file; `None` if its name has come to mean another one.
+    fn hold(
+        root: &StateRoot,
+        stem: &Stem,
+        file: rustix::io::Result<OwnedFd>,
+        operation: FlockOperation,
+    ) -> Result<Option<Acquired>> {
+        let path = || root.path().join(stem.file(Role::Lock));
+        let file = file.os(|| format!("openat({:?}, O_NOFOLLOW)", path()))?;
+        let flock = match Flock::take(file, operation) {
+            Err(Errno::WOULDBLOCK) => return Ok(Some(Acquired::Busy)),
+            locked => locked.os(|| format!("flock({:?}, LOCK_EX)", path()))?,
+        };
+        let locked = rustix::fs::fstat(&flock.file).os(|| format!("fstat({:?})", path()))?;
+        match rustix::fs::statat(root.fd(), stem.file(Role::Lock), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) if (named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino) => {
+                Ok(Some(Acquired::Held(Self {
+                    root: root.clone(),
+                    stem: stem.clone(),
+                    _flock: flock,
+                })))
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno).os(|| format!("fstatat({:?})", path())),
+        }
+    }
+
+    /// Writes the new record beside the old one and renames it over.
+    fn replace(&self, bytes: &[u8]) -> Result<()> {
+        let written = self.write_temporary(bytes).and_then(|()| {
+            let (from, to) = (self.stem.file(Role::Temporary), self.stem.file(Role::State));
+            rustix::fs::renameat(self.root.fd(), from, self.root.fd(), to).os(|| {
+                format!(
+                    "renameat({:?}, {:?})",
+                    self.path(Role::Temporary),
+                    self.path(Role::State)
+                )
+            })
+        });
+        if let Err(error) = written {
+            // A full disk should not stay full on our account.
+            let left = self.unlink(Role::Temporary).err();
+            tracing::debug!(stem = %self.stem, ?left, "save failed");
+            return Err(error);
+        }
+        if self.root.is_durable() {
+            rustix::fs::fsync(self.root.fd()).os(|| format!("fsync({:?})", self.root.path()))?;
+        }
+        Ok(())
+    }
+
+    fn write_temporary(&self, bytes: &[u8]) -> Result<()> {
+        let path = || self.path(Role::Temporary);
+        let create = || {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(
+                self.root.fd(),
+                self.stem.file(Role::Temporary),
+                flags,
+                Mode::RUSR | Mode::WUSR,
+            )
+        };
+        let mut created = create();
+        if matches!(created, Err(Errno::EXIST)) {
+            // Whoever made it crashed: only the holder of the lock does.
+            self.unlink(Role::Temporary)?;
+            created = create();
+        }
+        let mut file = File::from(created.os(|| format!("openat({:?}, O_CREAT|O_EXCL)", path()))?);
+        file.write_all(bytes)
+            .os(|| format!("write({:?}, {} bytes)", path(), bytes.len()))?;
+        if self.root.is_durable() {
+            rustix::fs::fsync(&file).os(|| format!("fsync({:?})", path()))?;
+        }
+        Ok(())
+    }
+
+    fn remove_run_dir(&self) -> Result<()> {
+        match RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(Role::RunDir)) {
+            Ok(Some(run_dir)) => run_dir.clear()?,
+            Ok(None) => return Ok(()),
+            // A link or a file in its place: that goes, what a link points to stays.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {}
+            Err(error) => return Err(error),
+        }
+        self.unlink(Role::RunDir)
+    }
+
+    fn unlink(&self, role: Role) -> Result<()> {
+        remove_name(self.root.fd(), &self.stem.file(role)).os(|| format!("unlinkat({:?})", self.path(role)))
+    }
+
+    fn path(&self, role: Role) -> PathBuf {
+        self.root.path().join(self.stem.file(role))
+    }
+}
+
+/// A held flock(2).
+#[derive(Debug)]
+pub(super) struct Flock {
+    file: OwnedFd,
+}
+
+impl Flock {
+    pub(super) fn take(file: OwnedFd, operation: FlockOperation) -> rustix::io::Result<Self> {
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Flock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that the caller's program forked meanwhile shares the lock. Unlocking fails
+        // on a bad fd only, and this one is ours.
+        let _ = rustix::fs::flock(self.file.as_fd(), FlockOperation::Unlock);
+    }
+}
+
+/// Opens a lock file. It is never read or written, so whatever was put in its place can be locked as well.
+fn open_lock(root: &StateRoot, stem: &Stem, create: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags =
+        OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | create;
+    rustix::fs::openat(root.fd(), stem.file(Role::Lock), flags, Mode::RUSR | Mode::WUSR)
+}
