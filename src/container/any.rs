@@ -102,7 +102,7 @@ impl AnyContainer {
     fn from_record(root: &StateRoot, found: Option<Found>, record: Record) -> Result<Self> {
         let recorded = record.status();
         let live = find_live(&record)?;
-        let core = Core { root: root.clone(), record: Box::new(record), found };
+        let core = Core { root: root.clone(), record: Box::new(record), found, tether: None };
         let streams = [None, None, None];
         Ok(match (recorded, live) {
             (Status::Creating, _) => {
@@ -113,31 +113,17 @@ impl AnyContainer {
             (Status::Running, Some(live)) => Self::Running(Container { core, phase: Running { live, streams } }),
             (Status::Paused, Some(live)) => Self::Paused(Container { core, phase: Paused { live, streams } }),
             // Dead, whatever the record says: also if it was paused.
-            (Status::Stopped, live) | (_, live @ None) => {
+            (Status::Stopped, _) | (_, None) => {
                 let record = core.exit_record().unwrap_or_default();
                 let exit = Exit::new(record.as_ref());
-                Self::Stopped(Container { core, phase: Stopped { exit, live, streams } })
+                Self::Stopped(Container { core, phase: Stopped { exit, streams } })
             }
         })
     }
 
     /// Hands the creator's hold on the container on to this value.
     pub(super) fn with_tether(mut self, tether: Option<Tether>) -> Self {
-        let live = match &mut self {
-            Self::Creating(_) => None,
-            Self::Created(container) => Some(&mut container.phase.live),
-            Self::Running(container) => Some(&mut container.phase.live),
-            Self::Paused(container) => Some(&mut container.phase.live),
-            Self::Stopped(container) => container.phase.live.as_mut(),
-        };
-        match live {
-            Some(live) => live.tether = tether,
-            None => {
-                if let Self::Stopped(container) = &mut self {
-                    container.core.tether = tether;
-                }
-            }
-        }
+        for_any!(&mut self, container => container.core.tether = tether);
         self
     }
 

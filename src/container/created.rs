@@ -57,7 +57,7 @@ impl Container<Running> {
 }
 
 fn detach<P: Alive>(mut container: Container<P>) -> Result<Container<P>, Failed<P>> {
-    if container.phase.live().tether.is_none() {
+    if container.core.tether.is_none() {
         return Ok(container);
     }
     let cut = container.core.lock_unchanged().and_then(|mut lock| {
@@ -67,7 +67,7 @@ fn detach<P: Alive>(mut container: Container<P>) -> Result<Container<P>, Failed<
     });
     match cut {
         Ok(()) => {
-            if let Some(tether) = container.phase.live_mut().tether.take() {
+            if let Some(tether) = container.core.tether.take() {
                 tether.cut();
             }
             Ok(container)
@@ -134,7 +134,7 @@ impl<P: Phase> Container<P> {
         let Some(found) = self.core.found.clone() else { return Failed::unchanged(error, self) };
         let root = self.core.root.clone();
         // Our own hold on it moves along, so that an attached container is still undone with the value.
-        let tether = self.phase.into_parts().0.tether;
+        let tether = self.core.tether;
         match AnyContainer::load_found(&root, &found) {
             Ok(container) => Failed::moved(error, container.with_tether(tether)),
             Err(_) => Failed::gone(error),

@@ -20,6 +20,8 @@ pub(super) struct Core {
     pub(super) record: Box<Record>,
     /// `None` until the id is claimed.
     pub(super) found: Option<Found>,
+    /// What ties the container to this value; `None` if it is loaded or detached.
+    pub(super) tether: Option<Tether>,
 }
 
 impl Core {
@@ -57,7 +59,6 @@ pub(super) struct Live {
     pub(super) sandbox_pid: i32,
     pub(super) init_pid: i32,
     pub(super) control: Control,
-    pub(super) tether: Option<Tether>,
 }
 
 /// How to reach the sandbox.
@@ -91,15 +92,19 @@ impl Live {
 #[derive(Debug)]
 pub(super) struct Tether {
     /// Our end of the lifeline: the sandbox watches the other one.
-    pub(super) _lifeline: OwnedFd,
+    _lifeline: OwnedFd,
     /// Where the record to undo is.
-    pub(super) root: StateRoot,
-    pub(super) found: Found,
-    /// The children to collect.
-    pub(super) children: Option<[OwnedFd; 2]>,
+    root: StateRoot,
+    found: Found,
+    /// The children to collect; `None` once that is done.
+    children: Option<[OwnedFd; 2]>,
 }
 
 impl Tether {
+    pub(super) fn new(lifeline: OwnedFd, root: StateRoot, found: Found, children: [OwnedFd; 2]) -> Self {
+        Self { _lifeline: lifeline, root, found, children: Some(children) }
+    }
+
     /// Lets the container go. The children are collected when they end, at the next call into this crate after that.
     pub(super) fn cut(mut self) {
         if let Some(children) = self.children.take() {
@@ -110,7 +115,7 @@ impl Tether {
     /// Destroys the container and collects its processes.
     pub(super) fn destroy(&mut self) -> Result<()> {
         let Some(children) = self.children.take() else { return Ok(()) };
-        let destroyed = self.root.lock(&self.found).and_then(|lock| teardown::destroy(lock));
+        let destroyed = self.root.lock(&self.found).and_then(teardown::destroy);
         for child in &children {
             reap(child.as_fd());
         }
@@ -164,5 +169,5 @@ pub(super) fn find_live(record: &Record) -> Result<Option<Live>> {
     let Some(identity) = &record.sandbox else { return Ok(None) };
     let Some(sandbox) = identity.pidfd(&record.boot_id)? else { return Ok(None) };
     let init_pid = record.init.as_ref().map_or(0, |init| init.pid);
-    Ok(Some(Live { sandbox, sandbox_pid: identity.pid, init_pid, control: Control::ByName, tether: None }))
+    Ok(Some(Live { sandbox, sandbox_pid: identity.pid, init_pid, control: Control::ByName }))
 }

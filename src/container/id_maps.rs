@@ -4,7 +4,6 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::spec::{IdMap, IdMaps};
 use rustix::fs::{Mode, OFlags};
 use std::fmt::Write as _;
-use std::os::unix::fs::FileExt;
 
 /// Maps the ids of `pid`'s user namespace: directly where the kernel allows it, else through newuidmap(1) and
 /// newgidmap(1).
@@ -29,7 +28,8 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
 fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{name}");
     let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))?;
-    std::fs::File::from(file).write_all_at(text.as_bytes(), 0).os(|| format!("write({path:?}, {text:?})"))
+    // One write: the kernel takes a map whole or not at all.
+    rustix::io::write(file, text.as_bytes()).os(|| format!("write({path:?}, {text:?})")).map(drop)
 }
 
 fn lines(maps: &[IdMap]) -> String {

@@ -36,11 +36,8 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
 
     let mut making = Making { lock, children: Vec::new() };
     match making.make(core, blueprint) {
-        Ok((mut live, streams)) => {
-            let [sandbox, gofer] = making.release();
-            let lifeline = live.tether.take().expect("make ties every container to its creator");
-            let children = Some([sandbox, gofer]);
-            live.tether = Some(Tether { root: core.root.clone(), found: found.clone(), children, ..lifeline });
+        Ok((live, streams, lifeline)) => {
+            core.tether = Some(Tether::new(lifeline, core.root.clone(), found.clone(), making.release()));
             core.found = Some(found);
             Ok((live, streams))
         }
@@ -83,7 +80,7 @@ impl Wires {
 }
 
 impl Making {
-    fn make(&mut self, core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live, Streams)> {
+    fn make(&mut self, core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live, Streams, OwnedFd)> {
         let cgroup = Cgroup::create(&blueprint.plan.cgroup)?;
         let run_dir = self.lock.run_dir()?;
         let wires = Wires::open(&run_dir)?;
@@ -119,20 +116,13 @@ impl Making {
         }
 
         let sandbox_fd = self.children.last().expect("the sandbox was spawned last").pidfd();
-        let tether = Tether {
-            _lifeline: lifeline.1,
-            root: core.root.clone(),
-            found: core.root.find(core.record.id.as_str())?,
-            children: None,
-        };
         let live = Live {
             sandbox: sandbox_fd.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?,
             sandbox_pid: sandbox,
             init_pid,
             control: Control::Creator(creator.0),
-            tether: Some(tether),
         };
-        Ok((live, caller))
+        Ok((live, caller, lifeline.1))
     }
 
     fn spawn_gofer(&mut self, blueprint: &Blueprint, wires: &Wires) -> Result<i32> {

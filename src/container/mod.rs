@@ -79,8 +79,6 @@ pub trait Alive: Phase {
     #[doc(hidden)]
     fn live(&self) -> &Live;
     #[doc(hidden)]
-    fn live_mut(&mut self) -> &mut Live;
-    #[doc(hidden)]
     fn into_parts(self) -> (Live, Streams);
 }
 
@@ -127,7 +125,6 @@ pub struct Paused {
 #[derive(Debug)]
 pub struct Stopped {
     exit: Exit,
-    live: Option<Live>,
     streams: Streams,
 }
 
@@ -149,9 +146,6 @@ macro_rules! alive {
         impl Alive for $phase {
             fn live(&self) -> &Live {
                 &self.live
-            }
-            fn live_mut(&mut self) -> &mut Live {
-                &mut self.live
             }
             fn into_parts(self) -> (Live, Streams) {
                 (self.live, self.streams)

@@ -128,6 +128,6 @@ impl<P: Phase> Container<P> {
         let (live, streams) = phase.into_parts();
         // Collected now if it is a child of ours, so that it is no zombie while the container is looked at.
         reap(live.sandbox.as_fd());
-        Container { core, phase: Stopped { exit, live: Some(live), streams } }
+        Container { core, phase: Stopped { exit, streams } }
     }
 }

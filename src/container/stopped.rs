@@ -31,7 +31,7 @@ impl<P: Phase> Container<P> {
 
 impl Container<Stopped> {
     fn delete_locked(&mut self) -> Result<(), Error> {
-        if let Some(tether) = self.phase.live.as_mut().and_then(|live| live.tether.as_mut()) {
+        if let Some(tether) = self.core.tether.as_mut() {
             return tether.destroy();
         }
         match self.core.root.lock(self.core.found()?).and_then(teardown::destroy) {

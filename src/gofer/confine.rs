@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::seccomp;
 use crate::sys;
-use landlock::{ABI, AccessFs, Ruleset, RulesetAttr};
+use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder, LinuxSyscallBuilder};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -33,7 +33,7 @@ pub(super) fn give_up_everything() -> Result<()> {
         .restrict_self()
         .map_err(|error| landlock(&error))?;
     let filter = seccomp::compile(&profile())?;
-    sys::load_seccomp(&filter.to_kernel(), filter.flags).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
 }
 
 fn profile() -> LinuxSeccomp {

@@ -102,6 +102,11 @@ impl CgroupPlan {
         self.branches.is_empty()
     }
 
+    /// The container's directory in the hierarchy mounted at `mountpoint`, if it has one there.
+    pub(crate) fn directory_in(&self, mountpoint: &Path) -> Option<PathBuf> {
+        self.leaves().into_iter().find(|leaf| leaf.starts_with(mountpoint))
+    }
+
     /// The leaf directories: what the state record keeps *before* any effect, and what
     /// [`destroy`](crate::cgroup::destroy) takes.
     pub(crate) fn leaves(&self) -> Vec<PathBuf> {

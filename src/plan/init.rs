@@ -1,6 +1,6 @@
 //! What init does: assemble the root, shed every privilege not asked for, execute.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::seccomp::{self, Filter};
 use crate::spec::{Capabilities, MountAttrs, Propagation, Rlimit, RootfsPropagation, User, ValidSpec};
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,10 @@ pub(crate) enum Target {
 impl InitPlan {
     pub(super) fn new(spec: &ValidSpec, root: RootPlan, tree: Vec<TreeStep>, may_set_groups: bool) -> Result<Self> {
         let process = &spec.process;
+        let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
+        if filter.as_ref().is_some_and(|filter| filter.notify) {
+            return Err(Error::unsupported("linux.seccomp", "SCMP_ACT_NOTIFY has no listener to go to"));
+        }
         Ok(Self {
             root,
             rootfs_propagation: spec.rootfs_propagation,
@@ -125,7 +129,7 @@ impl InitPlan {
             may_set_groups,
             capabilities: process.capabilities,
             no_new_privileges: process.no_new_privileges,
-            seccomp: spec.seccomp.as_ref().map(seccomp::compile).transpose()?,
+            seccomp: filter,
         })
     }
 }

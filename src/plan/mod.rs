@@ -18,7 +18,7 @@ mod sandbox;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use host::{Host, IdRange, SystemDir};
 pub(crate) use init::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
-pub(crate) use sandbox::{CloneFlags, NamespacePlan, SandboxPlan};
+pub(crate) use sandbox::{CloneFlags, SandboxPlan};
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;

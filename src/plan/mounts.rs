@@ -215,6 +215,8 @@ impl<'a> TreeBuilder<'a> {
             join_user_namespace: self.in_user_namespace() && !self.host.privileged,
             items: self.items,
             scratch_size: self.extras.scratch.as_ref().and_then(|scratch| scratch.size),
+            staging: PathBuf::new(),
+            origin: String::new(),
             scratch_owner: (root_of(&maps.uids, self.host.euid), root_of(&maps.gids, self.host.egid)),
             rslave: self.spec.rootfs_propagation == RootfsPropagation::Slave,
         };

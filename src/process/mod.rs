@@ -14,7 +14,8 @@ pub(crate) mod stdio;
 
 pub(crate) use channel::Channel;
 pub(crate) use donation::{Donations, Received};
-pub(crate) use identity::{ProcessIdentity, boot_id};
+pub use identity::ProcessIdentity;
+pub(crate) use identity::boot_id;
 pub use signal::Signal;
 pub(crate) use spawn::Child;
 pub use stdio::Stdio;

@@ -48,7 +48,8 @@ impl Child {
 /// Collects the child behind `pidfd` when it ends. A caller that reaps everything itself, or ignores SIGCHLD, may have
 /// been faster: that is not an error, the exit record tells what happened.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) {
-    while rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) == Err(rustix::io::Errno::INTR) {}
+    let wait = || rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+    while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
 }
 
 /// How a helper is started, besides what it is given.

@@ -71,7 +71,7 @@ fn shed(plan: &InitPlan) -> Result<()> {
 }
 
 fn load(filter: &Filter) -> Result<()> {
-    sys::load_seccomp(&filter.to_kernel(), filter.flags)
+    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
         .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
         .map_err(|error| error.during("linux.seccomp"))
 }

@@ -47,7 +47,7 @@ impl Init {
 
 /// The new process. Never returns to the sandbox's code.
 fn run(plan: &InitPlan, parent: &Channel, gofer: Channel, stdio: [OwnedFd; 3], cgroups: Vec<OwnedFd>) -> ! {
-    let fail = |error| {
+    let fail = |error| -> ! {
         let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
         sys::exit_now(1)
     };

@@ -12,13 +12,12 @@ use crate::protocol::message::{Handed, HandedItem};
 use crate::spec::{MountAttrs, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The links of OCI runtime-linux.md, "/dev symbolic links", and the multiplexer of devpts.
@@ -108,7 +107,7 @@ pub(super) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Re
 
 fn write_setting(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
     let file = resolve::open_setting(proc, path).os(|| format!("open(\"/proc/{path}\")"))?;
-    std::fs::File::from(file).write_all_at(value.as_bytes(), 0).os(|| format!("write(\"/proc/{path}\", {value:?})"))
+    rustix::io::write(file, value.as_bytes()).os(|| format!("write(\"/proc/{path}\", {value:?})")).map(drop)
 }
 
 fn receive(gofer: &Channel) -> Result<Vec<Option<(HandedItem, OwnedFd)>>> {

@@ -90,6 +90,12 @@ impl From<u64> for Instruction {
     }
 }
 
+impl From<&Instruction> for libc::sock_filter {
+    fn from(&Instruction { code, jt, jf, k }: &Instruction) -> Self {
+        Self { code, jt, jf, k }
+    }
+}
+
 impl From<Instruction> for u64 {
     fn from(Instruction { code, jt, jf, k }: Instruction) -> Self {
         Self::from(code) << 48 | Self::from(jt) << 40 | Self::from(jf) << 32 | Self::from(k)

@@ -68,7 +68,7 @@ struct ChildPlan {
     errno: AtomicI32,
 }
 
-const CALLS: [&str; 6] = ["", "fcntl(F_DUPFD_CLOEXEC)", "dup3", "close_range", "execveat", "capset"];
+const CALLS: [&str; 6] = ["", "dup3(source)", "dup3(target)", "close_range", "execveat", "capset"];
 
 /// Starts a helper process from any thread: no page table is copied and no signal handler of the caller can run in it.
 /// The helper starts with every signal blocked ([`super::reset_signals`] is its first act).
@@ -142,23 +142,15 @@ extern "C" fn child_main(plan: *const c_void) -> ! {
 fn child_steps(plan: &ChildPlan) -> (u32, i32) {
     let count = plan.sources.len() as RawFd;
     let image_at = FIRST_DONATED + count;
-    // First everything out of the way of the target numbers, then into place. The copies start above the targets.
-    let above = image_at + 1;
-    let mut next = above;
-    for &source in [plan.null].iter().chain(&plan.sources).chain([&plan.image]) {
-        // SAFETY: fcntl with integers has no memory effects; a bad descriptor is an error return.
-        let at = unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, next) };
-        if at < 0 {
+    // First everything out of the way of the target numbers, then into place. The copies start above every number in
+    // play, so that no copy lands on a source that is still to be copied.
+    let highest = plan.sources.iter().copied().fold(plan.null.max(plan.image).max(image_at), RawFd::max);
+    let above = highest + 1;
+    for (&source, copy) in [plan.null].iter().chain(&plan.sources).chain([&plan.image]).zip(above..) {
+        // SAFETY: dup3 on numbers of this process's own table, which is a copy (no CLONE_FILES).
+        if unsafe { libc::dup3(source, copy, libc::O_CLOEXEC) } < 0 {
             return (1, last_errno());
         }
-        // The lowest free number at or above `next` need not be `next` itself: close the gap by force.
-        if at != next {
-            // SAFETY: as above; both numbers belong to this process alone, whose table is a copy (no CLONE_FILES).
-            if unsafe { libc::dup3(at, next, libc::O_CLOEXEC) } < 0 {
-                return (2, last_errno());
-            }
-        }
-        next += 1;
     }
     for target in 0..FIRST_DONATED {
         // SAFETY: as above.

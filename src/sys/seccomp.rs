@@ -3,7 +3,11 @@
 use rustix::io::Errno;
 
 /// Installs a filter on this thread. It cannot be removed again.
-pub(crate) fn load_seccomp(instructions: &[libc::sock_filter], flags: u32) -> Result<(), Errno> {
+pub(crate) fn load_seccomp(
+    instructions: impl Iterator<Item = libc::sock_filter>,
+    flags: u32,
+) -> Result<(), Errno> {
+    let instructions: Vec<_> = instructions.collect();
     let program = libc::sock_fprog {
         len: u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?,
         filter: instructions.as_ptr().cast_mut(),
