@@ -113,7 +113,11 @@ fn bench(options: &Options) -> Result<()> {
         big_caller_ratio: callers::ratio(&ground, amounts.caller_runs)?,
         peers,
     };
-    if options.json { println!("{:#}", report.json()) } else { print!("{}", report.table()) }
+    if options.json {
+        println!("{:#}", report.json())
+    } else {
+        print!("{}", report.table())
+    }
     Ok(())
 }
 
@@ -202,8 +206,9 @@ fn in_turns(ground: &Ground, peers: &mut [Peer], amounts: &Amounts) -> Result<(S
 fn parallel(ground: &Ground, runs: usize) -> Result<f64> {
     let clock = Instant::now();
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..THREADS).map(|_| scope.spawn(|| (0..runs).try_for_each(|_| ground.run().map(drop)))).collect();
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| scope.spawn(|| (0..runs).try_for_each(|_| ground.run().map(drop))))
+            .collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("a run returns its errors"))
     })?;
     Ok((THREADS * runs) as f64 / clock.elapsed().as_secs_f64())
@@ -221,6 +226,7 @@ fn helpers_pss_kib(ground: &Ground) -> Result<u64> {
 fn pss_kib(pid: i32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or_else(|| format!("{path}: no Pss"))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or_else(|| format!("{path}: no Pss"))?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -35,8 +35,14 @@ const DEVICES: [(&CStr, &CStr); 6] = [
     (c"/dev/urandom", c"dev/urandom"),
     (c"/dev/tty", c"dev/tty"),
 ];
-const MASKED_FILES: [&CStr; 6] =
-    [c"proc/kcore", c"proc/keys", c"proc/latency_stats", c"proc/timer_list", c"proc/timer_stats", c"proc/sched_debug"];
+const MASKED_FILES: [&CStr; 6] = [
+    c"proc/kcore",
+    c"proc/keys",
+    c"proc/latency_stats",
+    c"proc/timer_list",
+    c"proc/timer_stats",
+    c"proc/sched_debug",
+];
 const MASKED_DIRECTORIES: [&CStr; 4] = [c"proc/acpi", c"proc/asound", c"proc/scsi", c"sys/firmware"];
 const READ_ONLY: [&CStr; 5] = [c"proc/bus", c"proc/fs", c"proc/irq", c"proc/sys", c"proc/sysrq-trigger"];
 
@@ -48,8 +54,9 @@ const READ_ONLY: [&CStr; 5] = [c"proc/bus", c"proc/fs", c"proc/irq", c"proc/sys"
 /// The system call of this process that failed. One of the new process's shows as an exit code: its errno.
 pub fn run(rootfs: &Path, program: &Path) -> Result<i32> {
     let text = |path: &Path| {
-        CString::new(path.as_os_str().as_bytes())
-            .map_err(|_| Error::new(ErrorKind::InvalidInput, "floor", format!("{path:?} contains a zero byte")))
+        CString::new(path.as_os_str().as_bytes()).map_err(|_| {
+            Error::new(ErrorKind::InvalidInput, "floor", format!("{path:?} contains a zero byte"))
+        })
     };
     let (rootfs, program) = (text(rootfs)?, text(program)?);
     let argv = [program.clone()];
@@ -78,7 +85,8 @@ fn map_ids(pid: i32) -> Result<()> {
     let maps = crate::host::probe(crate::host::Needs::default())?.default_id_maps();
     let write = |name: &str, text: String| {
         let path = format!("/proc/{pid}/{name}");
-        let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).os(|| path.clone())?;
+        let file =
+            rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).os(|| path.clone())?;
         rustix::io::write(file, text.as_bytes()).os(|| format!("write({path:?}, {text:?})")).map(drop)
     };
     let (uid, gid) = (maps.uids[0], maps.gids[0]);

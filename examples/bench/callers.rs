@@ -30,8 +30,10 @@ impl Caller {
     pub(super) fn serve(&self) -> Result<()> {
         let memory = touched(self.mib << 20);
         for _ in 0..self.threads {
-            std::thread::spawn(|| loop {
-                std::thread::park();
+            std::thread::spawn(|| {
+                loop {
+                    std::thread::park();
+                }
             });
         }
         let ground = Ground::new(self.rootfs.clone(), self.state.clone())?;
@@ -79,7 +81,11 @@ struct Copy {
 impl Copy {
     fn start(ground: &Ground, mib: usize, threads: usize) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("caller").arg(ground.rootfs()).arg(ground.state()).args([mib, threads].map(|n| n.to_string()));
+        command
+            .arg("caller")
+            .arg(ground.rootfs())
+            .arg(ground.state())
+            .args([mib, threads].map(|n| n.to_string()));
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let answers = BufReader::new(process.stdout.take().expect("asked for just above"));
         Ok(Self { requests: process.stdin.take(), answers, process, times: Samples::default() })

@@ -30,7 +30,10 @@ pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
     let mut peers = vec![runc(place), crun(place), bwrap(rootfs)];
     if let Err(reason) = write_bundle(place) {
         let reason = format!("no bundle: {reason}");
-        peers.iter_mut().filter(|peer| peer.name != "bwrap").for_each(|peer| peer.left_out = Some(reason.clone()));
+        peers
+            .iter_mut()
+            .filter(|peer| peer.name != "bwrap")
+            .for_each(|peer| peer.left_out = Some(reason.clone()));
     }
     for peer in &mut peers {
         if find_on_path(peer.name).is_none() {
@@ -45,11 +48,15 @@ pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
 }
 
 fn runc(place: &Path) -> Peer {
-    Peer::new("runc", words(&["runc", "--root", &path(place, "runc"), "run", "--bundle", &path(place, ""), "bench-runc"]))
+    Peer::new(
+        "runc",
+        words(&["runc", "--root", &path(place, "runc"), "run", "--bundle", &path(place, ""), "bench-runc"]),
+    )
 }
 
 fn crun(place: &Path) -> Peer {
-    let run = words(&["crun", "--root", &path(place, "crun"), "run", "--bundle", &path(place, ""), "bench-crun"]);
+    let run =
+        words(&["crun", "--root", &path(place, "crun"), "run", "--bundle", &path(place, ""), "bench-crun"]);
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     if !mounts.lines().any(|mount| mount.split(' ').nth(1) == Some(HYBRID)) {
         return Peer::new("crun", run);
@@ -63,7 +70,8 @@ fn crun(place: &Path) -> Peer {
 
 fn bwrap(rootfs: &Path) -> Peer {
     let root = path(rootfs, "");
-    let options = ["bwrap", "--unshare-all", "--ro-bind", &root, "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"];
+    let options =
+        ["bwrap", "--unshare-all", "--ro-bind", &root, "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"];
     Peer::new("bwrap", words(&options))
 }
 

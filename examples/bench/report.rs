@@ -69,7 +69,8 @@ impl Report {
     pub(super) fn json(&self) -> Value {
         let phases: Map<String, Value> =
             self.phases.medians().map(|(phase, median)| (phase.to_owned(), rounded(median))).collect();
-        let (measured, left_out): (Vec<_>, Vec<_>) = self.peers.iter().partition(|peer| peer.left_out.is_none());
+        let (measured, left_out): (Vec<_>, Vec<_>) =
+            self.peers.iter().partition(|peer| peer.left_out.is_none());
         let peers: Map<String, Value> = measured
             .into_iter()
             .map(|peer| {
@@ -108,7 +109,10 @@ impl Report {
         let ours = self.run.median();
         let uid = rustix::process::geteuid();
         line(&mut text, format_args!("Linux {}, {} cpus, uid {}", kernel(), cpus(), uid.as_raw()));
-        line(&mut text, format_args!("\n{:<22}{:>9}{:>9}{:>9}{:>9}", "one run of true, ms", "p50", "p95", "p99", "ratio"));
+        line(
+            &mut text,
+            format_args!("\n{:<22}{:>9}{:>9}{:>9}{:>9}", "one run of true, ms", "p50", "p95", "p99", "ratio"),
+        );
         row(&mut text, "cofferdam", &self.run, ours);
         row(&mut text, "floor", &self.floor, ours);
         for peer in &self.peers {
@@ -126,13 +130,23 @@ impl Report {
         for (phase, median) in self.phases.medians() {
             line(&mut text, format_args!("{phase:<22}{median:>9.3}"));
         }
-        line(&mut text, format_args!("\n{:<34}{:>8.0}", "runs per second from 8 threads", self.parallel_per_second));
+        line(
+            &mut text,
+            format_args!("\n{:<34}{:>8.0}", "runs per second from 8 threads", self.parallel_per_second),
+        );
         match &self.helpers_pss_kib {
-            Ok(size) => line(&mut text, format_args!("{:<34}{size:>8} KiB", "memory of gofer and sandbox, PSS")),
-            Err(reason) => line(&mut text, format_args!("{:<34} left out: {reason}", "memory of gofer and sandbox, PSS")),
+            Ok(size) => {
+                line(&mut text, format_args!("{:<34}{size:>8} KiB", "memory of gofer and sandbox, PSS"))
+            }
+            Err(reason) => {
+                line(&mut text, format_args!("{:<34} left out: {reason}", "memory of gofer and sandbox, PSS"))
+            }
         }
         let ratio = self.big_caller_ratio;
-        line(&mut text, format_args!("{:<34}{ratio:>8.2} times a small one's run", "caller of 2 GiB and 64 threads"));
+        line(
+            &mut text,
+            format_args!("{:<34}{ratio:>8.2} times a small one's run", "caller of 2 GiB and 64 threads"),
+        );
         text
     }
 }

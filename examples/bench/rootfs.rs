@@ -13,7 +13,8 @@ use tempfile::TempDir;
 pub(super) fn directory() -> Result<TempDir> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let places = runtime.into_iter().chain(["/dev/shm".into(), "/run".into(), std::env::temp_dir()]);
-    let made = places.into_iter().find_map(|place| tempfile::Builder::new().prefix("bench-").tempdir_in(place).ok());
+    let made =
+        places.into_iter().find_map(|place| tempfile::Builder::new().prefix("bench-").tempdir_in(place).ok());
     let made = made.ok_or("no place for temporary files")?;
     // Root of another user namespace has to get through.
     std::fs::set_permissions(made.path(), Permissions::from_mode(0o755))?;
@@ -22,9 +23,14 @@ pub(super) fn directory() -> Result<TempDir> {
 
 /// Makes `place/rootfs`: `/bin/busybox`, `true`, `sh` and `sleep` as links to it, and empty mount points.
 pub(super) fn busybox(place: &Path) -> Result<PathBuf> {
-    let busybox = find_on_path("busybox").ok_or("busybox is not on the PATH: install a static one (busybox-static)")?;
+    let busybox =
+        find_on_path("busybox").ok_or("busybox is not on the PATH: install a static one (busybox-static)")?;
     if !is_static(&std::fs::read(&busybox)?) {
-        return Err(format!("{} is linked dynamically: install a static one (busybox-static)", busybox.display()).into());
+        return Err(format!(
+            "{} is linked dynamically: install a static one (busybox-static)",
+            busybox.display()
+        )
+        .into());
     }
     let rootfs = place.join("rootfs");
     for name in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"] {
@@ -54,7 +60,9 @@ fn is_static(elf: &[u8]) -> bool {
     };
     let headers = || {
         let (first, size, count) = (number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?);
-        (0..count).map(|index| number(usize::try_from(first + index * size).ok()?, 4)).collect::<Option<Vec<_>>>()
+        (0..count)
+            .map(|index| number(usize::try_from(first + index * size).ok()?, 4))
+            .collect::<Option<Vec<_>>>()
     };
     elf.starts_with(b"\x7fELF\x02\x01") && headers().is_some_and(|kinds| !kinds.contains(&PT_INTERP))
 }
