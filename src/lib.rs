@@ -5,6 +5,9 @@ mod cgroup;
 mod container;
 mod entry;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gofer;
 mod host;
 mod id;

@@ -34,7 +34,7 @@ impl Call {
 }
 
 /// Whether the kernel would load `program`: known opcodes, jumps that stay inside, a return at the end.
-pub(super) fn check(program: &[Instruction]) {
+pub(crate) fn check(program: &[Instruction]) {
     assert!(
         (1..=MAX_INSTRUCTIONS).contains(&program.len()),
         "{} instructions",
