@@ -1,0 +1,18 @@
+use cofferdam::{Container, Created, Phase, Running, Status};
+
+#[derive(Debug)]
+struct Resting;
+
+impl Phase for Resting {
+    const STATUS: Status = Status::Stopped;
+}
+
+fn no_phase(_: Container<String>) {}
+
+fn relabelled(container: Container<Created>) -> Container<Running> {
+    container
+}
+
+fn taken_apart(Container { core, phase }: Container<Created>) {}
+
+fn main() {}
