@@ -32,9 +32,12 @@ impl<P: Phase> Container<P> {
 impl Container<Created> {
     fn start_locked(&mut self) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
-        self.phase.live.ask(&self.core, &Request::Start)?;
+        let asked = self.phase.live.begin(&self.core, &Request::Start)?;
+        // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
+        // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
-        lock.save(&mut self.core.record)
+        lock.save(&mut self.core.record)?;
+        asked.reply().map(drop)
     }
 
     /// Hands the container over to whoever loads it by its id: from here on it outlives this program.

@@ -90,21 +90,20 @@ impl Making {
         blueprint.plan.gofer.staging = run_dir.path().to_owned();
         blueprint.plan.gofer.origin = blueprint.origin.to_owned();
 
-        // The gofer first: it starts up while the sandbox's namespaces are made.
-        let gofer = self.spawn_gofer(blueprint, &wires)?;
-        core.record.gofer = ProcessIdentity::of(gofer)?;
+        // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
         let sandbox = self.spawn_sandbox(blueprint, &wires, &cgroup, &streams)?;
+        let namespace = self.map_ids(blueprint, sandbox)?;
+        wires.boot_sandbox.0.send(&Order {}, &[])?;
+        let gofer = self.spawn_gofer(blueprint, &wires)?;
+        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
+        wires.boot_gofer.0.send(&Order {}, &namespace)?;
         core.record.sandbox = ProcessIdentity::of(sandbox)?;
+        core.record.gofer = ProcessIdentity::of(gofer)?;
         let Wires { boot_gofer, boot_sandbox, mounts, creator, lifeline, listener, exit_record } = wires;
         // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
         drop((boot_gofer.1, boot_sandbox.1, mounts, creator.1, lifeline.0, listener, exit_record));
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
-
-        let namespace = self.map_ids(blueprint, sandbox)?;
-        boot_sandbox.0.send(&Order {}, &[])?;
-        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
-        boot_gofer.0.send(&Order {}, &namespace)?;
 
         let init = await_ready(&boot_gofer.0, &boot_sandbox.0)?;
         let init_pid = client::pid_of(init.as_fd())?;
@@ -115,7 +114,7 @@ impl Making {
             write_pid_file(path, sandbox)?;
         }
 
-        let sandbox_fd = self.children.last().expect("the sandbox was spawned last").pidfd();
+        let sandbox_fd = self.children.first().expect("the sandbox was spawned first").pidfd();
         let live = Live {
             sandbox: sandbox_fd.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?,
             sandbox_pid: sandbox,
@@ -181,8 +180,8 @@ impl Making {
     }
 
     fn release(self) -> [OwnedFd; 2] {
-        let mut children = self.children.into_iter().rev().map(Child::into_pidfd);
-        let mut next = || children.next().expect("gofer and sandbox were spawned");
+        let mut children = self.children.into_iter().map(Child::into_pidfd);
+        let mut next = || children.next().expect("sandbox and gofer were spawned");
         [next(), next()]
     }
 

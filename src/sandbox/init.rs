@@ -73,7 +73,8 @@ fn prepare(
     [stdin, stdout, stderr]: [OwnedFd; 3],
     cgroups: Vec<OwnedFd>,
 ) -> Result<(program::Program, OwnedFd)> {
-    sys::reset_signals();
+    // Forked with the sandbox's dispositions, which are the defaults.
+    sys::unblock_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
     rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;

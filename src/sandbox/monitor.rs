@@ -336,7 +336,7 @@ impl Monitor {
 
     /// Init is gone. The record first: whoever is told can read it.
     fn end(mut self) -> i32 {
-        let usage: Option<Usage> = sys::wait4(self.init.pid).ok().flatten();
+        let usage: Option<Usage> = sys::wait4(self.init.pid).ok();
         // A program that ended before its connection's end was seen did run.
         if self.starting.is_some() && self.phase == InitPhase::Created {
             match self.init.channel.receive_now::<Report>() {

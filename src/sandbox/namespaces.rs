@@ -8,11 +8,8 @@ use nix::sched;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 
-/// Takes on the sandbox's identity and namespaces. The user namespace, if new, is mapped by now.
-pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
-    // Before any namespace is shared with the workload: nothing inside may trace or read this process.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+/// Joins and makes the namespaces. A new user namespace need not be mapped yet.
+pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
     for (kind, path) in &plan.namespaces.join {
         let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .os(|| format!("open({path:?})"))?;
@@ -20,9 +17,6 @@ pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
             let problem = format!("{}: cannot join this {kind:?} namespace: {errno}", path.display());
             Error::spec("config.json", "linux.namespaces", problem)
         })?;
-    }
-    if plan.become_root {
-        become_root_of_user_namespace(plan)?;
     }
     let flags = plan.namespaces.by_sandbox;
     sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32)).os(|| format!("unshare({flags:?})"))?;
@@ -32,7 +26,6 @@ pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
         .os(|| "open(\"/\", O_PATH)")?;
     sys::set_propagation(root.as_fd(), libc::MS_SLAVE, true)
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_SLAVE)")?;
-
     if plan.namespaces.new_network() {
         sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
     }
@@ -45,6 +38,17 @@ pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes on the sandbox's identity in its user namespace, which is mapped by now.
+pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
+    if plan.become_root {
+        become_root_of_user_namespace(plan)?;
+    }
+    // Before anything of the workload's exists: nothing inside may trace or read this process. Not earlier: the files
+    // under /proc/PID, the id maps among them, belong to the caller only as long as a process can be dumped.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .os(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
 /// Uid 0 and gid 0 of the new user namespace, with no group of the caller's where the kernel lets go of them.

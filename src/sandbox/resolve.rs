@@ -68,7 +68,7 @@ pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Ow
 }
 
 /// Creates one component: exclusively, so that a symlink placed there meanwhile is an error and not a way out.
-fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: Kind) -> Result<OwnedFd> {
+pub(super) fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: Kind) -> Result<OwnedFd> {
     let hint = |error: Error| error.hint("create the mount point in the rootfs, or give the container a scratch");
     match kind {
         Kind::Directory => {

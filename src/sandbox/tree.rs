@@ -18,6 +18,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
+use std::ffi::OsStr;
 use std::path::Path;
 
 /// The links of OCI runtime-linux.md, "/dev symbolic links", and the multiplexer of devpts.
@@ -168,18 +169,34 @@ impl Tree {
                     .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
                 self.attach(mount, step, Kind::Directory)
             }
-            StepSource::Devices { options, nodes } => {
-                let mount = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
-                self.attach(mount, step, Kind::Directory)?;
-                nodes.iter().try_for_each(|node| self.node(node))?;
-                DEVICE_LINKS.iter().try_for_each(|(name, to)| self.symlink(&Path::new("dev").join(name), to))
-            }
+            StepSource::Devices { options, nodes } => self.devices(step, options, nodes),
             StepSource::Node(node) => self.node(node),
             StepSource::Directory => resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory).map(drop),
             StepSource::Symlink(to) => self.symlink(&step.at, to),
             StepSource::Mask => self.mask(step),
             StepSource::ReadOnly => self.make_read_only(step),
         }
+    }
+
+    /// The device directory, filled while nobody can see it; bound nodes follow once it is attached.
+    fn devices(&mut self, step: &TreeStep, options: &[String], nodes: &[DeviceNode]) -> Result<()> {
+        let directory = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
+        for (name, to) in DEVICE_LINKS {
+            rustix::fs::symlinkat(to, &directory, name).os(|| format!("symlink({to:?}, dev/{name})"))?;
+        }
+        let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
+        attach(directory.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))?;
+        for node in nodes {
+            let name = node.path.file_name().unwrap_or_default();
+            let Some(index) = node.handed else {
+                make_node(directory.as_fd(), name, node)?;
+                continue;
+            };
+            let mount = self.take_device(index, node)?;
+            let place = resolve::create(directory.as_fd(), name, &node.path, Kind::File)?;
+            attach(mount.as_fd(), place.as_fd()).os(|| format!("move_mount({:?})", node.path))?;
+        }
+        Ok(())
     }
 
     fn attach(&self, mount: OwnedFd, step: &TreeStep, kind: Kind) -> Result<()> {
@@ -221,29 +238,25 @@ impl Tree {
 
     fn node(&mut self, node: &DeviceNode) -> Result<()> {
         if let Some(index) = node.handed {
-            let (_, mount) = take(&mut self.handed, index)?;
-            let stat = rustix::fs::fstat(&mount).os(|| format!("fstat({:?})", node.path))?;
-            let expected = rustix::fs::makedev(node.major, node.minor);
-            if stat.st_mode & libc::S_IFMT != node.mode & libc::S_IFMT || stat.st_rdev != expected {
-                let problem = format!("the host has another device there, not {}:{}", node.major, node.minor);
-                return Err(Error::unsupported(format!("/{}", node.path.display()), problem));
-            }
+            let mount = self.take_device(index, node)?;
             let target = resolve::ensure(self.root.as_fd(), &node.path, Kind::File)?;
             return attach(mount.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", node.path));
         }
         let parent = node.path.parent().unwrap_or(Path::new(""));
         let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
-        let name = node.path.file_name().unwrap_or_default();
-        let kind = FileType::from_raw_mode(node.mode);
-        let device = rustix::fs::makedev(node.major, node.minor);
-        rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device)
-            .os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?;
-        if (node.uid, node.gid) == (0, 0) {
-            return Ok(());
+        make_node(parent.as_fd(), node.path.file_name().unwrap_or_default(), node)
+    }
+
+    /// The gofer's mount of a device, checked to be that device.
+    fn take_device(&mut self, index: usize, node: &DeviceNode) -> Result<OwnedFd> {
+        let (_, mount) = take(&mut self.handed, index)?;
+        let stat = rustix::fs::fstat(&mount).os(|| format!("fstat({:?})", node.path))?;
+        let expected = rustix::fs::makedev(node.major, node.minor);
+        if stat.st_mode & libc::S_IFMT == node.mode & libc::S_IFMT && stat.st_rdev == expected {
+            return Ok(mount);
         }
-        let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
-        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-            .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
+        let problem = format!("the host has another device there, not {}:{}", node.major, node.minor);
+        Err(Error::unsupported(format!("/{}", node.path.display()), problem))
     }
 
     fn mask(&self, step: &TreeStep) -> Result<()> {
@@ -281,6 +294,19 @@ impl Tree {
             .os(|| format!("mount_setattr({:?}, AT_RECURSIVE, MOUNT_ATTR_RDONLY)", step.at))?;
         attach(copy.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))
     }
+}
+
+fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<()> {
+    let kind = FileType::from_raw_mode(node.mode);
+    let device = rustix::fs::makedev(node.major, node.minor);
+    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device)
+        .os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?;
+    if (node.uid, node.gid) == (0, 0) {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
 }
 
 fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
