@@ -11,6 +11,7 @@ use crate::plan::{
 };
 use crate::protocol::frame::{self, Message};
 use crate::protocol::message::{Handed, Order, Reply, Report, Request};
+use crate::seccomp::interpret::{self, Call};
 use crate::spec::{self, MountKind, Origin, ValidSpec};
 use crate::state::{ExitRecord, Record, sealed};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
@@ -243,14 +244,23 @@ pub fn state_record(bytes: &[u8]) {
     }
 }
 
-/// A profile is refused by naming a field, or compiles to a program the kernel would load.
+/// A profile is refused by naming a field, or compiles to a program the kernel would load and that ends for every call.
 pub fn seccomp(bytes: &[u8]) {
     let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) else { return };
-    match crate::seccomp::compile(&profile) {
-        Ok(filter) => crate::seccomp::interpret::check(&filter.instructions),
-        Err(error) => assert_names_a_field(&error),
+    let filter = match crate::seccomp::compile(&profile) {
+        Ok(filter) => filter,
+        Err(error) => return assert_names_a_field(&error),
+    };
+    interpret::check(&filter.instructions);
+    for arch in AUDIT_ARCHES {
+        for number in [0, 59, 0x3fff_ffff, 0x4000_0000, u32::MAX] {
+            interpret::run(&filter.instructions, &Call { number, arch, args: [1, 0, u64::MAX, 1 << 40, 9, 8] });
+        }
     }
 }
+
+/// `AUDIT_ARCH_X86_64`, `AUDIT_ARCH_I386`, `AUDIT_ARCH_AARCH64`, and one that is none.
+const AUDIT_ARCHES: [u32; 4] = [0xc000_003e, 0x4000_0003, 0xc000_00b7, 0];
 
 #[cfg(test)]
 mod tests {

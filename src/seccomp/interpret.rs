@@ -6,10 +6,10 @@ use super::{Instruction, MAX_INSTRUCTIONS};
 
 /// The kernel's `struct seccomp_data`: what a filter sees of a call.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Call {
-    pub(super) number: u32,
-    pub(super) arch: u32,
-    pub(super) args: [u64; 6],
+pub(crate) struct Call {
+    pub(crate) number: u32,
+    pub(crate) arch: u32,
+    pub(crate) args: [u64; 6],
 }
 
 impl Call {
@@ -56,7 +56,7 @@ pub(crate) fn check(program: &[Instruction]) {
 }
 
 /// What `program` returns for `call`, and the number of instructions it took.
-pub(super) fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
+pub(crate) fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
     let (mut accumulator, mut at, mut steps) = (0, 0, 0);
     loop {
         let Instruction { code, jt, jf, k } = program[at];

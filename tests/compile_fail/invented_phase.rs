@@ -13,6 +13,4 @@ fn relabelled(container: Container<Created>) -> Container<Running> {
     container
 }
 
-fn taken_apart(Container { core, phase }: Container<Created>) {}
-
 fn main() {}
