@@ -5,6 +5,8 @@ mod cgroup;
 mod container;
 mod entry;
 pub mod error;
+#[doc(hidden)]
+pub mod floor;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -117,8 +117,10 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        let moved = matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied)
-            || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox))
+        let moved = matches!(
+            error.kind(),
+            ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied
+        ) || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox))
             || matches!(error.kind(), ErrorKind::ProgramNotFound | ErrorKind::ProgramNotExecutable);
         if !moved {
             return Failed::unchanged(error, self);

@@ -28,7 +28,11 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn found(&self) -> Result<&Found> {
         self.found.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "container", format!("{:?} was not created yet", self.record.id.as_str()))
+            Error::new(
+                ErrorKind::NotFound,
+                "container",
+                format!("{:?} was not created yet", self.record.id.as_str()),
+            )
         })
     }
 

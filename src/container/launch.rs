@@ -176,7 +176,9 @@ impl Making {
         }
         id_maps::write(sandbox, maps)?;
         let path = format!("/proc/{sandbox}/ns/user");
-        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})")).map(Some)
+        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .os(|| format!("open({path:?})"))
+            .map(Some)
     }
 
     fn release(self) -> [OwnedFd; 2] {
@@ -204,9 +206,14 @@ fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Error::new(ErrorKind::TimedOut, "create", "gofer and sandbox were not ready in time"));
+            return Err(Error::new(
+                ErrorKind::TimedOut,
+                "create",
+                "gofer and sandbox were not ready in time",
+            ));
         }
-        let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let timeout =
+            rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut fds = vec![PollFd::new(sandbox, PollFlags::IN)];
         if !gofer_ready {
             fds.push(PollFd::new(gofer, PollFlags::IN));
@@ -224,9 +231,9 @@ fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
         }
         if sandbox_spoke {
             return match ready(sandbox, "sandbox") {
-                Ok(init) => {
-                    init.ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd"))
-                }
+                Ok(init) => init.ok_or_else(|| {
+                    Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd")
+                }),
                 Err(error) if gofer_ready => Err(error),
                 // Both are about to tell; the cause is the gofer's if it has one.
                 Err(error) => match ready(gofer, "gofer") {
@@ -251,7 +258,8 @@ fn ready(helper: &Channel, name: &'static str) -> Result<Option<OwnedFd>> {
 /// The PID file: the sandbox's pid in decimal without a newline, as engines parse it; whole or not at all.
 fn write_pid_file(path: &std::path::Path, pid: i32) -> Result<()> {
     use std::io::Write;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let step = || format!("write pid file {path:?}");
     let mut file = tempfile::NamedTempFile::new_in(directory).os(step)?;
     file.write_all(pid.to_string().as_bytes()).os(step)?;

@@ -63,8 +63,11 @@ impl Plan {
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
         let new_user = spec.namespaces.user == NamespaceSource::New;
         if !host.privileged && spec.namespaces.user == NamespaceSource::Inherit {
-            return Err(Error::unsupported("linux.namespaces", "no user namespace, and the caller is not privileged")
-                .hint("add a namespace of type \"user\" with mappings"));
+            return Err(Error::unsupported(
+                "linux.namespaces",
+                "no user namespace, and the caller is not privileged",
+            )
+            .hint("add a namespace of type \"user\" with mappings"));
         }
         if new_user {
             host.check_id_maps(&spec.id_maps)?;

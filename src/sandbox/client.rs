@@ -5,7 +5,9 @@ use crate::process::Channel;
 use crate::protocol::message::{Reply, Request};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
 use std::borrow::Borrow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -79,7 +81,8 @@ fn address_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
 /// (pidfd_open(2)).
 pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))?;
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?})"))?;
     let text = std::io::read_to_string(std::fs::File::from(file)).os(|| format!("read({path:?})"))?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
     match pid {

@@ -78,7 +78,8 @@ impl Monitor {
         forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let creator = Channel::from(donated.take("creator")?);
-        let memory = donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
+        let memory =
+            donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
         Ok(Self {
             init,
             phase: InitPhase::Preparing,
@@ -113,7 +114,8 @@ impl Monitor {
             }
             if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.deadline = None;
-                let after_ms = self.timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+                let after_ms =
+                    self.timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
                 self.kill(Cause::TimedOut { after_ms });
             }
             if turn.signalled {
@@ -152,7 +154,10 @@ impl Monitor {
             connecting: ready(2),
             init_spoke: speaks && ready(3),
             lifeline_cut: self.lifeline.is_some() && ready(clients - 1),
-            speaking: (clients..fds.len()).filter(|index| ready(*index)).map(|index| index - clients).collect(),
+            speaking: (clients..fds.len())
+                .filter(|index| ready(*index))
+                .map(|index| index - clients)
+                .collect(),
         }
     }
 
@@ -280,7 +285,8 @@ impl Monitor {
     }
 
     fn is_outsider(&self, peer: rustix::net::UCred) -> bool {
-        rustix::process::getpid() != rustix::process::Pid::INIT || rustix::process::Pid::as_raw(Some(peer.pid)) == 0
+        rustix::process::getpid() != rustix::process::Pid::INIT
+            || rustix::process::Pid::as_raw(Some(peer.pid)) == 0
     }
 
     fn serve(&mut self, speaking: Vec<usize>) {

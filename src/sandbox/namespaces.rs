@@ -5,7 +5,7 @@ use crate::plan::{CloneFlags, SandboxPlan};
 use crate::spec::NamespaceKind;
 use crate::sys;
 use nix::sched;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 /// Joins and makes the namespaces. A new user namespace need not be mapped yet.
@@ -19,16 +19,14 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
         })?;
     }
     let flags = plan.namespaces.by_sandbox;
-    sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32)).os(|| format!("unshare({flags:?})"))?;
+    sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32))
+        .os(|| format!("unshare({flags:?})"))?;
 
     // Nothing mounted here may reach the host. Slave, so that the host's unmounts still reach us.
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/\", O_PATH)")?;
     sys::set_propagation(root.as_fd(), libc::MS_SLAVE, true)
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_SLAVE)")?;
-    if plan.namespaces.new_network() {
-        sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
-    }
     if plan.namespaces.by_sandbox.contains(CloneFlags::NEWUTS) {
         if let Some(name) = &plan.hostname {
             nix::unistd::sethostname(name).os(|| format!("sethostname({name:?})"))?;
@@ -38,6 +36,19 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the network namespace, its loopback interface up, and returns it for init to join.
+pub(super) fn make_network() -> Result<OwnedFd> {
+    sched::unshare(sched::CloneFlags::CLONE_NEWNET).os(|| "unshare(CLONE_NEWNET)")?;
+    sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
+    let path = "/proc/thread-self/ns/net";
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))
+}
+
+/// Joins the network namespace that the sandbox made.
+pub(super) fn join_network(namespace: OwnedFd) -> Result<()> {
+    sched::setns(namespace, sched::CloneFlags::CLONE_NEWNET).os(|| "setns(CLONE_NEWNET)")
 }
 
 /// Takes on the sandbox's identity in its user namespace, which is mapped by now.

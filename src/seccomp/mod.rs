@@ -81,12 +81,7 @@ pub struct Instruction {
 impl From<u64> for Instruction {
     fn from(packed: u64) -> Self {
         let [a, b, jt, jf, k @ ..] = packed.to_be_bytes();
-        Self {
-            code: u16::from_be_bytes([a, b]),
-            jt,
-            jf,
-            k: u32::from_be_bytes(k),
-        }
+        Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) }
     }
 }
 
@@ -112,10 +107,7 @@ impl From<Instruction> for u64 {
 /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) on machines that are neither x86-64 nor AArch64.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
     let machine = Machine::HOST.ok_or_else(|| {
-        Error::unsupported(
-            "linux.seccomp",
-            "system call tables exist for x86_64 and aarch64 only",
-        )
+        Error::unsupported("linux.seccomp", "system call tables exist for x86_64 and aarch64 only")
     })?;
     // Nearly every container has the one default, and compiling it is a good part of planning a container.
     static DEFAULT: OnceLock<(LinuxSeccomp, Filter)> = OnceLock::new();
