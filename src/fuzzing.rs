@@ -7,7 +7,8 @@ use crate::cgroup::CgroupLayout;
 use crate::error::{Error, ErrorKind};
 use crate::id::ContainerId;
 use crate::plan::{
-    DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, StepSource, SystemDir, TreeStep,
+    DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, StepSource,
+    SystemDir, TreeStep,
 };
 use crate::protocol::frame::{self, Message};
 use crate::protocol::message::{Handed, Order, Reply, Report, Request};
@@ -23,7 +24,8 @@ use std::path::{Component, Path};
 pub fn config(bytes: &[u8]) {
     let Some((spec, _)) = valid_spec(bytes) else { return };
     let text = serde_json::to_vec(&spec).expect("what was read from JSON can be written as JSON");
-    let again = spec::parse(&text).and_then(|spec| ValidSpec::new(&spec, Some(Path::new(BUNDLE)), Origin::ConfigJson));
+    let again = spec::parse(&text)
+        .and_then(|spec| ValidSpec::new(&spec, Some(Path::new(BUNDLE)), Origin::ConfigJson));
     if let Err(error) = again {
         panic!("valid when read, but not when read back: {error}");
     }
@@ -139,7 +141,8 @@ fn handed_mounts_are_used_once(gofer: &GoferPlan, root: &RootPlan, tree: &[TreeS
 /// "the runtime MUST mount entries in the listed order" - OCI config.md. Before them the root's own directories and,
 /// unless the configuration brings one, `/dev`; after them devices, then what covers the result.
 fn steps_are_in_order(spec: &ValidSpec, tree: &[TreeStep]) {
-    let ranks: Vec<(u8, usize)> = tree.iter().map(|step| (rank(step), mount_index(step).unwrap_or(0))).collect();
+    let ranks: Vec<(u8, usize)> =
+        tree.iter().map(|step| (rank(step), mount_index(step).unwrap_or(0))).collect();
     assert!(ranks.is_sorted(), "steps out of order: {tree:#?}");
     let brings_dev = spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev"));
     let own_dev = tree.iter().filter(|step| rank(step) == OWN_DEV).count();
@@ -149,7 +152,9 @@ fn steps_are_in_order(spec: &ValidSpec, tree: &[TreeStep]) {
         let planned = tree.iter().any(|step| mount_index(step) == Some(index));
         assert!(planned || mount.kind == MountKind::Cgroup, "mounts[{index}] is dropped");
     }
-    for (what, asked) in [("linux.maskedPaths", &spec.masked_paths), ("linux.readonlyPaths", &spec.readonly_paths)] {
+    for (what, asked) in
+        [("linux.maskedPaths", &spec.masked_paths), ("linux.readonlyPaths", &spec.readonly_paths)]
+    {
         assert_eq!(tree.iter().filter(|step| step.field == what).count(), asked.len(), "{what}");
     }
 }
@@ -254,7 +259,10 @@ pub fn seccomp(bytes: &[u8]) {
     interpret::check(&filter.instructions);
     for arch in AUDIT_ARCHES {
         for number in [0, 59, 0x3fff_ffff, 0x4000_0000, u32::MAX] {
-            interpret::run(&filter.instructions, &Call { number, arch, args: [1, 0, u64::MAX, 1 << 40, 9, 8] });
+            interpret::run(
+                &filter.instructions,
+                &Call { number, arch, args: [1, 0, u64::MAX, 1 << 40, 9, 8] },
+            );
         }
     }
 }
