@@ -61,6 +61,7 @@ fn limits() -> Resources {
         memory: MemoryLimits { limit: Some(64 << 20), ..MemoryLimits::default() },
         cpu: CpuLimits { shares: Some(512), ..CpuLimits::default() },
         pids_limit: Some(17),
+        ..Resources::default()
     }
 }
 

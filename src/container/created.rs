@@ -16,9 +16,9 @@ impl<P: Phase> Container<P> {
     /// [`ErrorKind::WrongState`] if another process started or ended it first.
     pub fn start(self) -> Result<Container<Running>, Failed<Created>>
     where
-        P: Startable + Into<Created>,
+        P: Startable,
     {
-        let mut created = Container::<Created> { core: self.core, phase: self.phase.into() };
+        let mut created = self.map(P::into_created);
         match created.start_locked() {
             Ok(()) => {
                 let Container { core, phase: Created { live, streams } } = created;
@@ -38,44 +38,6 @@ impl Container<Created> {
         self.core.record.advance(Status::Running)?;
         lock.save(&mut self.core.record)?;
         asked.reply().map(drop)
-    }
-
-    /// Hands the container over to whoever loads it by its id: from here on it outlives this program.
-    ///
-    /// # Errors
-    /// The container comes back attached if its sandbox does not answer.
-    pub fn detach(self) -> Result<Self, Failed<Created>> {
-        detach(self)
-    }
-}
-
-impl Container<Running> {
-    /// Lets the container outlive this program and this value.
-    ///
-    /// # Errors
-    /// The container comes back attached if its sandbox does not answer.
-    pub fn detach(self) -> Result<Self, Failed<Running>> {
-        detach(self)
-    }
-}
-
-fn detach<P: Alive>(mut container: Container<P>) -> Result<Container<P>, Failed<P>> {
-    if container.core.tether.is_none() {
-        return Ok(container);
-    }
-    let cut = container.core.lock_unchanged().and_then(|mut lock| {
-        container.phase.live().ask(&container.core, &Request::Detach)?;
-        container.core.record.attached = false;
-        lock.save(&mut container.core.record)
-    });
-    match cut {
-        Ok(()) => {
-            if let Some(tether) = container.core.tether.take() {
-                tether.cut();
-            }
-            Ok(container)
-        }
-        Err(error) => Err(container.recover(error)),
     }
 }
 
@@ -121,6 +83,33 @@ impl<P: Phase> Container<P> {
         P: Alive,
     {
         super::running::kill(self)
+    }
+
+    /// Lets the container outlive this program and this value: from here on it belongs to whoever loads it by its id.
+    ///
+    /// # Errors
+    /// The container comes back attached if its sandbox does not answer.
+    pub fn detach(mut self) -> Result<Self, Failed<P>>
+    where
+        P: Alive,
+    {
+        if self.core.tether.is_none() {
+            return Ok(self);
+        }
+        let cut = self.core.lock_unchanged().and_then(|mut lock| {
+            self.phase.live().ask(&self.core, &Request::Detach)?;
+            self.core.record.attached = false;
+            lock.save(&mut self.core.record)
+        });
+        match cut {
+            Ok(()) => {
+                if let Some(tether) = self.core.tether.take() {
+                    tether.cut();
+                }
+                Ok(self)
+            }
+            Err(error) => Err(self.recover(error)),
+        }
     }
 
     /// What a failed transition leaves: the same container if its sandbox still stands, else what became of it.
@@ -172,6 +161,10 @@ impl<P: Phase> Container<P> {
 }
 
 /// A phase that may hold the caller's ends of the workload's streams.
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` has no streams",
+    label = "its pipes are made by `create()`"
+)]
 pub trait HasStreams: Phase {
     #[doc(hidden)]
     fn streams_mut(&mut self) -> &mut [Option<File>; 3];

@@ -43,6 +43,7 @@ fn everything() -> Resources {
             mems: None,
         },
         pids_limit: Some(64),
+        ..Resources::default()
     }
 }
 
