@@ -148,6 +148,11 @@ pub fn write_busybox_rootfs(rootfs: &Path) {
     }
 }
 
+/// Every process below this one, zombies too, as text.
+pub fn descendants_of_this_process() -> Vec<String> {
+    witness::descendants(std::process::id()).iter().map(ToString::to_string).collect()
+}
+
 /// Writes a file that may be executed.
 pub fn write_script(path: &Path, text: &str) {
     std::fs::write(path, text).expect("a script");
