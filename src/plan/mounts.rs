@@ -55,7 +55,10 @@ impl<'a> TreeBuilder<'a> {
         } else {
             IdMapping::AsOnDisk
         };
-        let item = GoferItem { ids, ..item(source, "root.path") };
+        // Device rules are kept by having no node they forbid: one that came with the image must not open either.
+        let forbids = self.spec.resources.devices.iter().any(|rule| !rule.allow);
+        let set_recursive = if forbids { MountAttrs::NODEV } else { MountAttrs::empty() };
+        let item = GoferItem { ids, set_recursive, ..item(source, "root.path") };
         self.root = RootPlan::Handed(self.hand(item));
     }
 
