@@ -98,7 +98,7 @@ fn attempt(builder: Option<ContainerBuilder>, id: &str, place: &Place) -> Result
         Some(builder) => builder,
         None => ContainerBuilder::from_bundle(id, place.path())?.state_root(place.state()),
     };
-    builder.build()?.create()?.start()?;
+    drop(builder.build()?.create()?.start()?);
     Ok(())
 }
 
