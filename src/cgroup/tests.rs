@@ -70,6 +70,7 @@ fn limits() -> Resources {
             ..CpuLimits::default()
         },
         pids_limit: Some(17),
+        ..Resources::default()
     }
 }
 

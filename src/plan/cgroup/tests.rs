@@ -55,6 +55,7 @@ fn everything() -> Resources {
             mems: None,
         },
         pids_limit: Some(64),
+        ..Resources::default()
     }
 }
 
