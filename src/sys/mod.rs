@@ -17,5 +17,5 @@ pub(crate) use identity::{
     set_rlimit, wait4,
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
-pub(crate) use net::bring_loopback_up;
+pub(crate) use net::{bring_loopback_up, peer_pid};
 pub(crate) use seccomp::load_seccomp;
