@@ -8,7 +8,9 @@ use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::channel::wait_readable;
 use crate::process::{ProcessIdentity, boot_id};
-use crate::state::{Record, StateLock, Status};
+use crate::protocol::message::Request;
+use crate::sandbox::client;
+use crate::state::{CONTROL_SOCKET, Record, StateLock, Status};
 use rustix::fd::AsFd;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -46,6 +48,23 @@ fn kill(identity: &ProcessIdentity, boot: &str) -> Result<()> {
     // Gone between the two calls is what we want.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
     wait_readable(pidfd.as_fd(), Instant::now() + KILL_LIMIT)
+}
+
+/// Ends a container whose record cannot be read: its sandbox is reached by its socket, and takes all inside along.
+pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
+    let gone = |error: Error| match error.kind() {
+        ErrorKind::HelperDied | ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    };
+    let sandbox = match lock.run_dir().and_then(|run_dir| client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return gone(error),
+    };
+    match client::ask(&sandbox, &Request::Kill) {
+        // Its end of the connection closes with it.
+        Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
+        Err(error) => gone(error),
+    }
 }
 
 /// The status of a container as the kernel has it: what the record says, unless its sandbox is gone.
