@@ -20,7 +20,11 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Kills and removes everything the record names, then the record.
 pub(super) fn destroy(lock: StateLock) -> Result<()> {
-    let record = lock.load()?;
+    let record = match lock.load() {
+        // The record goes first: a removal that failed after that has this much left to do.
+        Err(error) if *error.kind() == ErrorKind::NotFound => return lock.remove(),
+        loaded => loaded?,
+    };
     let mut left = Vec::new();
     if record.boot_id == boot_id()? {
         // The sandbox first: as PID 1 of its namespace it takes everything inside along.
