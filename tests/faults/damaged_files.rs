@@ -45,7 +45,8 @@ fn a_damaged_record_hides_no_neighbour_and_is_deleted_by_name() {
     alone(|| {
         let Some(place) = Place::new() else { return };
         let state = place.state();
-        let neighbour = place.builder(&place.id("neighbour")).build().expect("a plan").create().expect("a neighbour");
+        let neighbour =
+            place.builder(&place.id("neighbour")).build().expect("a plan").create().expect("a neighbour");
         for (name, damage) in DAMAGES {
             let id = place.id("damaged");
             let container = place.builder(&id).args(["sleep", "1000"]).build().expect("a plan");
@@ -54,11 +55,15 @@ fn a_damaged_record_hides_no_neighbour_and_is_deleted_by_name() {
 
             let listed = AnyContainer::list(&state).expect("a list");
             assert!(
-                listed.iter().any(|entry| matches!(entry, Listed::Container(one) if one.id() == neighbour.id())),
+                listed
+                    .iter()
+                    .any(|entry| matches!(entry, Listed::Container(one) if one.id() == neighbour.id())),
                 "{name}: {listed:?}"
             );
             assert!(
-                listed.iter().any(|entry| matches!(entry, Listed::Damaged { id: damaged, .. } if *damaged == id)),
+                listed
+                    .iter()
+                    .any(|entry| matches!(entry, Listed::Damaged { id: damaged, .. } if *damaged == id)),
                 "{name}: {listed:?}"
             );
             let error = AnyContainer::load(&state, &id).expect_err(name);
@@ -66,7 +71,8 @@ fn a_damaged_record_hides_no_neighbour_and_is_deleted_by_name() {
             // The value still holds its lifeline: it takes its processes along, with or without a record.
             drop(container);
             AnyContainer::delete_by_name(&state, &id).unwrap_or_else(|error| panic!("{name}: {error}"));
-            AnyContainer::delete_by_name(&state, &id).unwrap_or_else(|error| panic!("{name}, again: {error}"));
+            AnyContainer::delete_by_name(&state, &id)
+                .unwrap_or_else(|error| panic!("{name}, again: {error}"));
             let left = place.leftovers();
             assert!(!left.iter().any(|left| left.contains(&id)), "{name}: {left:#?}");
             assert!(place.builder(&id).run().expect(name).outcome.success());

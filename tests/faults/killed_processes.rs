@@ -9,9 +9,32 @@ use std::time::{Duration, Instant};
 
 /// The calls a step of create, start, kill and delete consists of; memory, clocks and closing are no steps.
 const STEPS: [&str; 26] = [
-    "bind", "clone3", "connect", "fchown", "fcntl", "flock", "ftruncate", "getdents64", "listen", "memfd_create",
-    "mkdir", "mkdirat", "openat", "pidfd_open", "pidfd_send_signal", "pipe2", "poll", "recvmsg", "renameat", "rmdir",
-    "sendmsg", "socket", "socketpair", "unlinkat", "waitid", "write",
+    "bind",
+    "clone3",
+    "connect",
+    "fchown",
+    "fcntl",
+    "flock",
+    "ftruncate",
+    "getdents64",
+    "listen",
+    "memfd_create",
+    "mkdir",
+    "mkdirat",
+    "openat",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pipe2",
+    "poll",
+    "recvmsg",
+    "renameat",
+    "rmdir",
+    "sendmsg",
+    "socket",
+    "socketpair",
+    "unlinkat",
+    "waitid",
+    "write",
 ];
 
 /// How many points each sweep visits at most, and how long it may take: enough to hit every kind of call, spread over

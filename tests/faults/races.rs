@@ -38,7 +38,10 @@ fn of_sixteen_threads_that_create_one_id_one_wins() {
             }
             // The losers undid nothing of the winner's.
             let winner = won.into_iter().next().expect("one").expect("partitioned");
-            assert_eq!(AnyContainer::load(&place.state(), &id).expect("a record").status(), cofferdam::Status::Created);
+            assert_eq!(
+                AnyContainer::load(&place.state(), &id).expect("a record").status(),
+                cofferdam::Status::Created
+            );
             winner.start().expect("started").wait_stopped().expect("ended").delete().expect("deleted");
             assert_eq!(place.leftovers(), Vec::<String>::new());
         }
@@ -65,7 +68,13 @@ fn of_two_processes_that_start_one_container_one_wins() {
         let Some(place) = Place::new() else { return };
         for round in 0..ROUNDS {
             let id = place.id(&format!("start{round}"));
-            let created = place.builder(&id).args(["sleep", "1000"]).build().expect("a plan").create().expect("created");
+            let created = place
+                .builder(&id)
+                .args(["sleep", "1000"])
+                .build()
+                .expect("a plan")
+                .create()
+                .expect("created");
             let mut words = race("start", &place, &id, 2);
             words.sort();
             assert_eq!(words, ["WrongState", "won"]);
@@ -82,7 +91,13 @@ fn a_container_deleted_while_it_starts_is_gone_and_the_starter_knows() {
         let Some(place) = Place::new() else { return };
         for round in 0..ROUNDS * 2 {
             let id = place.id(&format!("gone{round}"));
-            let created = place.builder(&id).args(["sleep", "1000"]).build().expect("a plan").create().expect("created");
+            let created = place
+                .builder(&id)
+                .args(["sleep", "1000"])
+                .build()
+                .expect("a plan")
+                .create()
+                .expect("created");
             let mut starter = Racer::new("start", &place, &id);
             let mut deleter = Racer::new("delete", &place, &id);
             starter.go();
@@ -111,7 +126,12 @@ struct Racer(Child);
 impl Racer {
     fn new(what: &str, place: &Place, id: &str) -> Self {
         let mut command = again("races::races_when_told_to");
-        command.env(RACE, what).env(DIR, place.path()).env(ID, id).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env(RACE, what)
+            .env(DIR, place.path())
+            .env(ID, id)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("this program again");
         let mut ready = [0; 1];
         child.stderr.as_mut().expect("a pipe").read_exact(&mut ready).expect("a racer at the line");
@@ -133,7 +153,10 @@ impl Racer {
 /// Not a test but a racer: without being told to, it does nothing.
 #[test]
 fn races_when_told_to() {
-    let (Ok(what), Some(dir), Ok(id)) = (std::env::var(RACE), std::env::var_os(DIR), std::env::var(ID)) else { return };
+    let (Ok(what), Some(dir), Ok(id)) = (std::env::var(RACE), std::env::var_os(DIR), std::env::var(ID))
+    else {
+        return;
+    };
     let dir = PathBuf::from(dir);
     let state = StateRoot::open(dir.join("state")).expect("the state root");
     let planned = cofferdam::ContainerBuilder::new(&id)
@@ -141,7 +164,8 @@ fn races_when_told_to() {
         .state_root(state.clone())
         .args(["sleep", "1000"])
         .build();
-    let loaded = if what == "create" { None } else { Some(AnyContainer::load(&state, &id).expect("a container")) };
+    let loaded =
+        if what == "create" { None } else { Some(AnyContainer::load(&state, &id).expect("a container")) };
     eprint!(".");
     std::io::stdin().read_exact(&mut [0]).expect("the signal to go");
     let outcome = match (what.as_str(), loaded) {

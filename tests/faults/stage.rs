@@ -16,7 +16,8 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 pub(crate) fn alone(body: impl FnOnce()) {
     let name = std::thread::current().name().expect("a test's thread has its name").to_owned();
     if std::env::var(STAGE).is_ok_and(|stage| stage == name) {
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("prctl(PR_SET_CHILD_SUBREAPER)");
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .expect("prctl(PR_SET_CHILD_SUBREAPER)");
         return body();
     }
     let status = again(&name).env(STAGE, &name).status().expect("this program again");
@@ -26,7 +27,10 @@ pub(crate) fn alone(body: impl FnOnce()) {
 /// This test program again, for one test.
 pub(crate) fn again(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     command
 }
 
@@ -42,7 +46,8 @@ pub(crate) fn settle(limit: Duration) -> Vec<String> {
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         if matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)), Ok(0)) {
             late.push(format!("still there: {}", describe(pid.as_raw_nonzero().get())));
-            rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).expect("the right to kill a child");
+            rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL)
+                .expect("the right to kill a child");
             let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None);
         }
     }
@@ -54,11 +59,15 @@ pub(crate) fn recovers(place: &Place, id: &str) -> Vec<String> {
     let state = place.state();
     let mut problems = place.mounts();
     match AnyContainer::load(&state, id) {
-        Ok(container) => problems.extend(container.delete(true).err().map(|error| format!("delete: {error}"))),
+        Ok(container) => {
+            problems.extend(container.delete(true).err().map(|error| format!("delete: {error}")))
+        }
         Err(error) if *error.kind() == ErrorKind::NotFound => {}
         Err(error) => problems.push(format!("load: {error}")),
     }
-    problems.extend(AnyContainer::delete_by_name(&state, id).err().map(|error| format!("second delete: {error}")));
+    problems.extend(
+        AnyContainer::delete_by_name(&state, id).err().map(|error| format!("second delete: {error}")),
+    );
     problems.extend(place.cgroups());
     match place.builder(id).run() {
         Ok(exit) if exit.outcome.success() => {}

@@ -61,7 +61,9 @@ pub(crate) fn census(record: &Path, caller: i32) -> Census {
     for line in text.lines() {
         let (pid, rest) = line.split_once(char::is_whitespace).expect("a pid and a call");
         let (pid, rest) = (pid.parse::<i32>().expect("a pid"), rest.trim_start());
-        let Some((call, arguments)) = rest.split_once('(').filter(|(call, _)| is_name(call)) else { continue };
+        let Some((call, arguments)) = rest.split_once('(').filter(|(call, _)| is_name(call)) else {
+            continue;
+        };
         if call == "execveat" {
             let role = if arguments.contains("cofferdam-gofer") { "gofer" } else { "sandbox" };
             roles.insert(pid, role);
@@ -76,7 +78,8 @@ pub(crate) fn census(record: &Path, caller: i32) -> Census {
 }
 
 fn is_name(call: &str) -> bool {
-    !call.is_empty() && call.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    !call.is_empty()
+        && call.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// How many processes strace saw killed.
