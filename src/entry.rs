@@ -31,7 +31,9 @@ fn before_main() {
         Some(SANDBOX) => crate::sandbox::serve,
         _ => return,
     };
-    let Some(donated) = arguments.next().and_then(|list| Received::from_argument(list.to_str()?)) else { return };
+    let Some(donated) = arguments.next().and_then(|list| Received::from_argument(list.to_str()?)) else {
+        return;
+    };
     // Unwinding must not cross the C frame that runs constructors. The helpers report their own failures; a panic is a
     // bug that shows as their death.
     let ended = catch_unwind(AssertUnwindSafe(|| serve(donated)));

@@ -75,7 +75,11 @@ struct Inner {
 
 impl Error {
     /// An error of `kind` raised by `step`, explained by `message`.
-    pub(crate) fn new(kind: ErrorKind, step: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        kind: ErrorKind,
+        step: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
         let (step, message) = (step.into(), message.into());
         Self(Box::new(Inner { kind, step, message, hint: None, source: None }))
     }
@@ -271,7 +275,9 @@ impl From<RemoteFailure> for Error {
             FailureClass::ProgramNotExecutable => (ErrorKind::ProgramNotExecutable, failure.step),
             FailureClass::InvalidSpec { path } => (ErrorKind::InvalidSpec { path }, failure.step),
             FailureClass::Unsupported { feature } => (ErrorKind::Unsupported { feature }, failure.step),
-            FailureClass::Protocol => (ErrorKind::PeerMisbehaved, format!("{}: {}", failure.actor, failure.step)),
+            FailureClass::Protocol => {
+                (ErrorKind::PeerMisbehaved, format!("{}: {}", failure.actor, failure.step))
+            }
             FailureClass::TimedOut => (ErrorKind::TimedOut, format!("{}: {}", failure.actor, failure.step)),
             FailureClass::Os | FailureClass::Internal => {
                 (ErrorKind::Os(failure.errno), format!("{}: {}", failure.actor, failure.step))

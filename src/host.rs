@@ -28,7 +28,8 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
     let euid = rustix::process::geteuid().as_raw();
     let egid = rustix::process::getegid().as_raw();
     let effective = rustix::thread::capabilities(None).os(|| "capget()")?.effective;
-    let privileged = effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID);
+    let privileged =
+        effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID);
     let (subuids, subgids) = if privileged { (None, None) } else { subordinate_ids(euid) };
     let cgroups = if needs.cgroups { CgroupLayout::probe()? } else { CgroupLayout::default() };
     let cgroups_writable = needs.cgroups && cgroups.probe_writable(needs.cgroups_path);

@@ -5,6 +5,8 @@ mod cgroup;
 mod container;
 mod entry;
 pub mod error;
+#[doc(hidden)]
+pub mod floor;
 mod gofer;
 mod host;
 mod id;

@@ -34,9 +34,7 @@ impl CgroupDir {
         let resolve = ResolveFlags::NO_SYMLINKS;
         let fd = rustix::fs::openat2(rustix::fs::CWD, path, DIRECTORY, Mode::empty(), resolve)
             .os(|| format!("openat2({path:?}, RESOLVE_NO_SYMLINKS)"))?;
-        let magic = rustix::fs::fstatfs(&fd)
-            .os(|| format!("fstatfs({path:?})"))?
-            .f_type;
+        let magic = rustix::fs::fstatfs(&fd).os(|| format!("fstatfs({path:?})"))?.f_type;
         let version = match magic {
             libc::CGROUP_SUPER_MAGIC => Version::V1,
             libc::CGROUP2_SUPER_MAGIC => Version::V2,
@@ -45,31 +43,21 @@ impl CgroupDir {
                 return Err(Error::new(ErrorKind::InvalidInput, "open cgroup", message));
             }
         };
-        Ok(Self {
-            fd,
-            path: path.to_path_buf(),
-            version,
-        })
+        Ok(Self { fd, path: path.to_path_buf(), version })
     }
 
     /// Opens the child `name`, a single component on the same mount.
     pub(super) fn child(&self, name: &OsStr) -> Result<Self> {
         let path = self.path.join(name);
         let fd = self.openat(name, DIRECTORY).os(|| format!("openat2({path:?})"))?;
-        Ok(Self {
-            fd,
-            path,
-            version: self.version,
-        })
+        Ok(Self { fd, path, version: self.version })
     }
 
     /// Makes the child `name`; `false` if there is one already.
     pub(super) fn make(&self, name: &OsStr) -> Result<bool> {
         match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
             Err(Errno::EXIST) => Ok(false),
-            made => made
-                .map(|()| true)
-                .os(|| format!("mkdir({:?})", self.path.join(name))),
+            made => made.map(|()| true).os(|| format!("mkdir({:?})", self.path.join(name))),
         }
     }
 
@@ -91,11 +79,7 @@ impl CgroupDir {
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let fd = rustix::fs::openat2(&self.fd, "..", DIRECTORY, Mode::empty(), resolve)
             .os(|| format!("openat2({:?}, \"..\")", self.path))?;
-        Ok(Self {
-            fd,
-            path,
-            version: self.version,
-        })
+        Ok(Self { fd, path, version: self.version })
     }
 
     /// The name of some child cgroup, if there is one.
@@ -139,9 +123,7 @@ impl CgroupDir {
 
     /// Another descriptor of this directory, to be given away.
     pub(super) fn duplicate(&self) -> Result<OwnedFd> {
-        self.fd
-            .try_clone()
-            .os(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))
+        self.fd.try_clone().os(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))
     }
 
     pub(super) fn version(&self) -> Version {
@@ -154,8 +136,7 @@ impl CgroupDir {
 
     fn open_file(&self, file: &str, access: OFlags) -> Result<OwnedFd> {
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        self.openat(OsStr::new(file), flags)
-            .os(|| format!("openat2({:?})", self.path.join(file)))
+        self.openat(OsStr::new(file), flags).os(|| format!("openat2({:?})", self.path.join(file)))
     }
 
     fn openat(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -182,10 +163,8 @@ pub(super) enum Removal {
     Failed(Error),
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The most read of a control file. `cgroup.procs` is the only long one: seven bytes a process, and what is beyond is
 /// read in the next round.
@@ -202,10 +181,7 @@ pub(super) fn read_text(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
         }
         if text.len() >= MAX_CONTROL_BYTES {
             // A number cut in two must not be taken for another number.
-            let whole = text
-                .iter()
-                .rposition(|&byte| byte == b'\n')
-                .map_or(0, |newline| newline + 1);
+            let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
             text.truncate(whole);
             break;
         }

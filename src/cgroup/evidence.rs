@@ -32,16 +32,8 @@ impl OomEvidence {
 
     /// Parses the two files. Both versions say `oom_kill N` on a line of its own.
     fn parse(oom: &str, peak: Option<&str>) -> Option<Self> {
-        let oom_kills = oom
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill "))?
-            .trim()
-            .parse()
-            .ok()?;
-        Some(Self {
-            oom_kills,
-            peak: peak.and_then(|text| text.trim().parse().ok()),
-        })
+        let oom_kills = oom.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()?;
+        Some(Self { oom_kills, peak: peak.and_then(|text| text.trim().parse().ok()) })
     }
 }
 
@@ -54,27 +46,15 @@ mod tests {
         let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
         assert_eq!(
             OomEvidence::parse(v1, Some("1048576\n")),
-            Some(OomEvidence {
-                oom_kills: 3,
-                peak: Some(1 << 20)
-            })
+            Some(OomEvidence { oom_kills: 3, peak: Some(1 << 20) })
         );
         let v2 = "low 0\nhigh 0\nmax 12\noom 4\noom_kill 2\noom_group_kill 0\n";
-        assert_eq!(
-            OomEvidence::parse(v2, None),
-            Some(OomEvidence {
-                oom_kills: 2,
-                peak: None
-            })
-        );
+        assert_eq!(OomEvidence::parse(v2, None), Some(OomEvidence { oom_kills: 2, peak: None }));
     }
 
     #[test]
     fn a_file_without_the_counter_is_not_a_zero() {
-        assert_eq!(
-            OomEvidence::parse("oom_kill_disable 0\nunder_oom 0\n", None),
-            None
-        );
+        assert_eq!(OomEvidence::parse("oom_kill_disable 0\nunder_oom 0\n", None), None);
         assert_eq!(OomEvidence::parse("oom_kill many\n", None), None);
     }
 }

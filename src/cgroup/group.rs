@@ -47,20 +47,14 @@ impl Cgroup {
     /// the errno of the call, under the name of the field it served. What was made is removed again.
     pub(crate) fn create(plan: &CgroupPlan) -> Result<Self> {
         let mut made = Vec::new();
-        let groups: Result<Vec<Group>> = plan
-            .branches
-            .iter()
-            .map(|branch| build(branch, &mut made))
-            .collect();
+        let groups: Result<Vec<Group>> =
+            plan.branches.iter().map(|branch| build(branch, &mut made)).collect();
         // The deepest first, as it has to be removed.
         made.reverse();
         match groups {
             Ok(groups) => {
                 let ancestors = made.into_iter().filter(|(role, _)| *role == Role::Ancestor);
-                Ok(Self {
-                    groups,
-                    made_ancestors: ancestors.map(|(_, path)| path).collect(),
-                })
+                Ok(Self { groups, made_ancestors: ancestors.map(|(_, path)| path).collect() })
             }
             Err(error) => {
                 let paths: Vec<PathBuf> = made.into_iter().map(|(_, path)| path).collect();
@@ -105,10 +99,7 @@ impl Cgroup {
 
     /// The v2 leaf, for clone3(2) with `CLONE_INTO_CGROUP` of the sandbox.
     pub(crate) fn sandbox_dir_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.groups
-            .iter()
-            .find(|group| group.hierarchy == Hierarchy::V2)
-            .map(|group| group.sandbox.as_fd())
+        self.groups.iter().find(|group| group.hierarchy == Hierarchy::V2).map(|group| group.sandbox.as_fd())
     }
 
     /// What the sandbox needs to tell an OOM kill from another SIGKILL, by donation name; see
@@ -122,11 +113,7 @@ impl Cgroup {
         let open = |group: &Group| {
             let (oom, peak) = files(group);
             let oom = group.sandbox.open_read(oom).ok()?;
-            let peak = group
-                .sandbox
-                .open_read(peak)
-                .ok()
-                .map(|peak| (EVIDENCE_PEAK.into(), peak));
+            let peak = group.sandbox.open_read(peak).ok().map(|peak| (EVIDENCE_PEAK.into(), peak));
             Some(std::iter::once((EVIDENCE_OOM.into(), oom)).chain(peak).collect())
         };
         self.groups.iter().find_map(open).unwrap_or_default()
@@ -136,36 +123,21 @@ impl Cgroup {
 /// Makes one branch from the top down, recording in `made` what was not there before.
 fn build(branch: &Branch, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
     let during = |error: Error| error.during(branch.field.clone());
-    let broken = || {
-        Error::new(
-            ErrorKind::InvalidInput,
-            "cgroup plan",
-            "a branch without directories",
-        )
-    };
+    let broken = || Error::new(ErrorKind::InvalidInput, "cgroup plan", "a branch without directories");
     let (base, below) = branch.dirs.split_first().ok_or_else(broken)?;
     let mut parent = CgroupDir::open(&base.path).map_err(during)?;
-    base.writes
-        .iter()
-        .try_for_each(|write| apply(write, &parent, &parent))?;
+    base.writes.iter().try_for_each(|write| apply(write, &parent, &parent))?;
     let mut container = None;
     for planned in below {
         let dir = enter(&parent, planned, made).map_err(during)?;
-        planned
-            .writes
-            .iter()
-            .try_for_each(|write| apply(write, &parent, &dir))?;
+        planned.writes.iter().try_for_each(|write| apply(write, &parent, &dir))?;
         match planned.role {
             Role::Container => container = Some(dir),
             // The leaf is the last of these, so the walk ends with it as the parent.
             Role::Base | Role::Ancestor | Role::Sandbox => parent = dir,
         }
     }
-    Ok(Group {
-        hierarchy: branch.hierarchy.clone(),
-        sandbox: parent,
-        container,
-    })
+    Ok(Group { hierarchy: branch.hierarchy.clone(), sandbox: parent, container })
 }
 
 fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf)>) -> Result<CgroupDir> {
@@ -211,13 +183,8 @@ fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir)
     // Read first: who may make cgroups here need not be allowed to write what is enabled already.
     let enabled = dir.read(file)?;
     let missing = |wanted: &[String]| {
-        let missing = wanted
-            .iter()
-            .filter(|name| !enabled.split_ascii_whitespace().any(|on| on == *name));
-        missing
-            .map(|name| format!("+{name}"))
-            .collect::<Vec<_>>()
-            .join(" ")
+        let missing = wanted.iter().filter(|name| !enabled.split_ascii_whitespace().any(|on| on == *name));
+        missing.map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ")
     };
     let (required, observed) = (missing(required), missing(observed));
     if !required.is_empty() {

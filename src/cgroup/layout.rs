@@ -90,21 +90,9 @@ impl CgroupLayout {
             let controllers = member.controllers().map(str::to_owned).collect::<Vec<_>>();
             if mount.v2 {
                 let (controllers, own_controllers) = (Vec::new(), Vec::new());
-                layout.unified = Some(UnifiedHierarchy {
-                    mountpoint,
-                    own,
-                    controllers,
-                    own_controllers,
-                });
-            } else if !controllers
-                .iter()
-                .any(|controller| controller.starts_with("name="))
-            {
-                layout.v1.push(V1Hierarchy {
-                    controllers,
-                    mountpoint,
-                    own,
-                });
+                layout.unified = Some(UnifiedHierarchy { mountpoint, own, controllers, own_controllers });
+            } else if !controllers.iter().any(|controller| controller.starts_with("name=")) {
+                layout.v1.push(V1Hierarchy { controllers, mountpoint, own });
             }
         }
         layout
@@ -122,9 +110,7 @@ impl CgroupLayout {
 
     /// The v1 hierarchy that has `controller`.
     pub(crate) fn v1(&self, controller: &str) -> Option<&V1Hierarchy> {
-        self.v1
-            .iter()
-            .find(|hierarchy| hierarchy.controllers.iter().any(|own| own == controller))
+        self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|own| own == controller))
     }
 
     /// Whether the caller may make cgroups where `cgroups_path` (or its absence) puts them: the fact
@@ -132,13 +118,8 @@ impl CgroupLayout {
     /// exists, in every hierarchy that can carry a limit.
     pub(crate) fn probe_writable(&self, cgroups_path: Option<&Path>) -> bool {
         let limits = ["memory", "cpu", "cpuset", "pids"];
-        let v1 = self
-            .v1
-            .iter()
-            .filter(|h| h.controllers.iter().any(|c| limits.contains(&c.as_str())));
-        let mut places: Vec<_> = v1
-            .map(|h| place(&h.mountpoint, &h.own_dir(), cgroups_path))
-            .collect();
+        let v1 = self.v1.iter().filter(|h| h.controllers.iter().any(|c| limits.contains(&c.as_str())));
+        let mut places: Vec<_> = v1.map(|h| place(&h.mountpoint, &h.own_dir(), cgroups_path)).collect();
         if let (true, Some(unified)) = (places.is_empty(), &self.unified) {
             places.push(place(&unified.mountpoint, &unified.default_base(), cgroups_path));
         }
@@ -174,9 +155,7 @@ impl UnifiedHierarchy {
 
 /// `mountpoint` joined with `inner`, which starts at the mount's root.
 pub(crate) fn below(mountpoint: &Path, inner: &Path) -> PathBuf {
-    let names = inner
-        .components()
-        .filter(|component| matches!(component, Component::Normal(_)));
+    let names = inner.components().filter(|component| matches!(component, Component::Normal(_)));
     names.fold(mountpoint.to_path_buf(), |path, name| path.join(name))
 }
 
@@ -192,10 +171,7 @@ fn may_write(path: &Path) -> bool {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     use rustix::io::Errno;
     let verdict = |dir: &Path| accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
-    path.ancestors()
-        .map(verdict)
-        .find(|verdict| *verdict != Err(Errno::NOENT))
-        == Some(Ok(()))
+    path.ancestors().map(verdict).find(|verdict| *verdict != Err(Errno::NOENT)) == Some(Ok(()))
 }
 
 /// A cgroup mount of the mount table.
@@ -218,12 +194,7 @@ impl<'a> CgroupMount<'a> {
             "cgroup2" => true,
             _ => return None,
         };
-        Some(Self {
-            root,
-            mountpoint,
-            v2,
-            super_options: filesystem.nth(1)?,
-        })
+        Some(Self { root, mountpoint, v2, super_options: filesystem.nth(1)? })
     }
 
     /// Whether this is a mount of the hierarchy `member` is about.
@@ -246,10 +217,7 @@ struct Membership<'a> {
 impl<'a> Membership<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.splitn(3, ':').skip(1);
-        Some(Self {
-            controllers: fields.next()?,
-            path: fields.next()?,
-        })
+        Some(Self { controllers: fields.next()?, path: fields.next()? })
     }
 
     fn controllers(&self) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -261,19 +229,14 @@ impl<'a> Membership<'a> {
 /// mount was made in another cgroup namespace (its root then contains `..`) or is of another part.
 fn own_below(root: &Path, own: &Path) -> Option<PathBuf> {
     let inner = own.strip_prefix(root).ok()?;
-    let plain = inner
-        .components()
-        .all(|component| matches!(component, Component::Normal(_)));
+    let plain = inner.components().all(|component| matches!(component, Component::Normal(_)));
     plain.then(|| Path::new("/").join(inner))
 }
 
 /// Undoes the octal escapes of space, tab, newline and backslash in the mount table.
 fn unescape(field: &str) -> PathBuf {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    escapes
-        .iter()
-        .fold(field.to_owned(), |text, (from, to)| text.replace(from, to))
-        .into()
+    escapes.iter().fold(field.to_owned(), |text, (from, to)| text.replace(from, to)).into()
 }
 
 /// The most read of any file here: a mount table of a host with ten thousand containers is about 10 MiB.
@@ -282,9 +245,7 @@ const MAX_PROC_BYTES: u64 = 32 << 20;
 fn read_bounded(path: &Path) -> Result<String> {
     let mut text = Vec::new();
     let file = File::open(path).os(|| format!("open({path:?})"))?;
-    file.take(MAX_PROC_BYTES)
-        .read_to_end(&mut text)
-        .os(|| format!("read({path:?})"))?;
+    file.take(MAX_PROC_BYTES).read_to_end(&mut text).os(|| format!("read({path:?})"))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -294,11 +255,7 @@ mod tests {
 
     fn v1(controllers: &[&str], mountpoint: &str, own: &str) -> V1Hierarchy {
         let controllers = controllers.iter().map(|&controller| controller.into()).collect();
-        V1Hierarchy {
-            controllers,
-            mountpoint: mountpoint.into(),
-            own: own.into(),
-        }
+        V1Hierarchy { controllers, mountpoint: mountpoint.into(), own: own.into() }
     }
 
     #[test]
@@ -314,11 +271,7 @@ mod tests {
 ";
         let membership = "9:name=systemd:/\n4:memory:/agent/1b57\n2:cpuacct:/\n1:cpu:/\n0::/\n";
         let mut layout = CgroupLayout::parse(mountinfo, membership);
-        layout
-            .unified
-            .as_mut()
-            .unwrap()
-            .set_controllers("hugetlb\n", "hugetlb\n");
+        layout.unified.as_mut().unwrap().set_controllers("hugetlb\n", "hugetlb\n");
         assert_eq!(layout.mode(), CgroupMode::Hybrid);
         assert_eq!(
             layout.v1,
@@ -328,10 +281,7 @@ mod tests {
                 v1(&["cpu"], "/sys/fs/cgroup/cpu", "/"),
             ]
         );
-        assert_eq!(
-            layout.v1("memory").unwrap().own_dir(),
-            Path::new("/sys/fs/cgroup/memory/agent/1b57")
-        );
+        assert_eq!(layout.v1("memory").unwrap().own_dir(), Path::new("/sys/fs/cgroup/memory/agent/1b57"));
         assert_eq!(layout.unified.unwrap().controllers, ["hugetlb"]);
     }
 
@@ -340,14 +290,7 @@ mod tests {
         let mountinfo = "30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
         let layout = CgroupLayout::parse(mountinfo, "3:cpu,cpuacct:/user.slice\n");
         assert_eq!(layout.mode(), CgroupMode::V1);
-        assert_eq!(
-            layout.v1,
-            [v1(
-                &["cpu", "cpuacct"],
-                "/sys/fs/cgroup/cpu,cpuacct",
-                "/user.slice"
-            )]
-        );
+        assert_eq!(layout.v1, [v1(&["cpu", "cpuacct"], "/sys/fs/cgroup/cpu,cpuacct", "/user.slice")]);
         assert_eq!(layout.v1("cpu"), layout.v1("cpuacct"));
     }
 
@@ -359,10 +302,7 @@ mod tests {
         let unified = layout.unified.as_mut().unwrap();
         unified.set_controllers("cpuset cpu io memory pids\n", "memory pids\n");
         assert_eq!(unified.own_controllers, ["memory", "pids"]);
-        assert_eq!(
-            unified.own_dir(),
-            Path::new("/sys/fs/cgroup/user.slice/session-1.scope")
-        );
+        assert_eq!(unified.own_dir(), Path::new("/sys/fs/cgroup/user.slice/session-1.scope"));
         assert_eq!(unified.default_base(), Path::new("/sys/fs/cgroup/user.slice"));
     }
 
@@ -395,10 +335,7 @@ mod tests {
 ";
         let layout = CgroupLayout::parse(mountinfo, "4:memory:/job\n0::/job\n");
         assert_eq!(layout.v1, [v1(&["memory"], "/sys/fs/cgroup/memory", "/job")]);
-        assert_eq!(
-            layout.unified.unwrap().mountpoint,
-            Path::new("/sys/fs/cgroup/unified")
-        );
+        assert_eq!(layout.unified.unwrap().mountpoint, Path::new("/sys/fs/cgroup/unified"));
         let only_first = CgroupLayout::parse(mountinfo.lines().next().unwrap(), "4:memory:/job\n");
         assert_eq!(only_first.v1[0].mountpoint, Path::new("/mnt/a b"));
     }

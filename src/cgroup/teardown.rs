@@ -60,11 +60,7 @@ fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
     let failures: Vec<String> = failures.map(|error| error.to_string()).collect();
     match failures.is_empty() {
         true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Incomplete,
-            "remove cgroups",
-            failures.join("; "),
-        )),
+        false => Err(Error::new(ErrorKind::Incomplete, "remove cgroups", failures.join("; "))),
     }
 }
 
@@ -86,10 +82,7 @@ fn remove(path: &Path, deadline: Instant) -> Result<()> {
 
 /// The parent of `path`, which must be a cgroup itself: so a mount root is never a candidate. `None` if it is gone.
 fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
-    let plain = path.is_absolute()
-        && !path
-            .components()
-            .any(|component| component == Component::ParentDir);
+    let plain = path.is_absolute() && !path.components().any(|component| component == Component::ParentDir);
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) if plain => {
             Ok(gone_is_none(CgroupDir::open(parent))?.map(|dir| (dir, name)))
@@ -159,13 +152,8 @@ pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     loop {
         let mut held: Vec<(i32, OwnedFd)> = Vec::new();
         for pid in listed(dir)? {
-            let refuse = |why: &str| {
-                Err(Error::new(
-                    ErrorKind::Incomplete,
-                    "kill",
-                    format!("{:?} {why}", dir.path()),
-                ))
-            };
+            let refuse =
+                |why: &str| Err(Error::new(ErrorKind::Incomplete, "kill", format!("{:?} {why}", dir.path())));
             if pid == std::process::id().cast_signed() {
                 return refuse("holds the calling process itself");
             }
@@ -211,17 +199,10 @@ fn listed(dir: &CgroupDir) -> Result<BTreeSet<i32>> {
 pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         match rustix::event::poll(fds, Some(&timeout)) {
             Ok(0) => {
-                return Err(Error::new(
-                    ErrorKind::TimedOut,
-                    "poll",
-                    "killed processes are still there",
-                ));
+                return Err(Error::new(ErrorKind::TimedOut, "poll", "killed processes are still there"));
             }
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
@@ -234,11 +215,7 @@ fn check(deadline: Instant, path: &Path) -> Result<()> {
     if Instant::now() < deadline {
         return Ok(());
     }
-    Err(Error::new(
-        ErrorKind::TimedOut,
-        "remove cgroup",
-        format!("{path:?} is still in use"),
-    ))
+    Err(Error::new(ErrorKind::TimedOut, "remove cgroup", format!("{path:?} is still in use")))
 }
 
 fn settled(removal: Removal) -> Result<bool> {

@@ -38,10 +38,7 @@ impl Fixture {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self {
-            name: format!("cofferdam-test-{}-{number}", std::process::id()),
-            paths: Vec::new(),
-        }
+        Self { name: format!("cofferdam-test-{}-{number}", std::process::id()), paths: Vec::new() }
     }
 
     fn plan(&mut self, resources: &Resources, layout: &CgroupLayout, explicit: Option<&str>) -> CgroupPlan {
@@ -61,14 +58,8 @@ impl Drop for Fixture {
 
 fn limits() -> Resources {
     Resources {
-        memory: MemoryLimits {
-            limit: Some(64 << 20),
-            ..MemoryLimits::default()
-        },
-        cpu: CpuLimits {
-            shares: Some(512),
-            ..CpuLimits::default()
-        },
+        memory: MemoryLimits { limit: Some(64 << 20), ..MemoryLimits::default() },
+        cpu: CpuLimits { shares: Some(512), ..CpuLimits::default() },
         pids_limit: Some(17),
         ..Resources::default()
     }
@@ -80,17 +71,11 @@ fn read(path: PathBuf) -> String {
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process to be killed, made by the test alone"
-)]
+#[expect(clippy::disallowed_methods, reason = "a process to be killed, made by the test alone")]
 fn inhabitant(procs: &Path, script: &str) -> Child {
     // It begins when its input ends, and by then it is inside.
     let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", &format!("read _; {script}")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null());
+    command.args(["-c", &format!("read _; {script}")]).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     let file = rustix::fs::open(procs, rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty()).unwrap();
     rustix::io::write(file, child.id().to_string().as_bytes()).unwrap();
@@ -114,32 +99,16 @@ fn limits_are_in_the_kernel_before_anything_joins_and_destroy_leaves_nothing() {
     assert_eq!(read(leaf("pids").join("pids.max")), "17");
     assert_eq!(read(leaf("cpu").join("cpu.shares")), "512");
 
-    let names: Vec<String> = cgroup
-        .join_fds()
-        .unwrap()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let names: Vec<String> = cgroup.join_fds().unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), 3);
-    assert!(
-        names.iter().all(|name| name.starts_with(SANDBOX_JOIN)),
-        "{names:?}"
-    );
+    assert!(names.iter().all(|name| name.starts_with(SANDBOX_JOIN)), "{names:?}");
     assert!(cgroup.sandbox_dir_fd().is_none());
 
     let evidence = cgroup.evidence_fds();
-    let [(oom, oom_fd), (peak, peak_fd)] = evidence.as_slice() else {
-        panic!("{evidence:?}")
-    };
+    let [(oom, oom_fd), (peak, peak_fd)] = evidence.as_slice() else { panic!("{evidence:?}") };
     assert_eq!((oom.as_str(), peak.as_str()), (EVIDENCE_OOM, EVIDENCE_PEAK));
     let seen = OomEvidence::read(oom_fd.as_fd(), Some(peak_fd.as_fd())).unwrap();
-    assert_eq!(
-        seen,
-        OomEvidence {
-            oom_kills: 0,
-            peak: Some(0)
-        }
-    );
+    assert_eq!(seen, OomEvidence { oom_kills: 0, peak: Some(0) });
 
     destroy(&plan.leaves()).unwrap();
     assert!(plan.leaves().iter().all(|path| !path.exists()));
@@ -154,14 +123,9 @@ fn destroy_ends_live_processes_and_nested_cgroups() {
     let mut fixture = Fixture::new();
     let plan = fixture.plan(&limits(), &layout, Some("/leaf"));
     let cgroup = Cgroup::create(&plan).unwrap();
-    let freezer = below(
-        &layout.v1("freezer").unwrap().mountpoint,
-        &Path::new(&fixture.name).join("leaf/container"),
-    );
-    let pids = below(
-        &layout.v1("pids").unwrap().mountpoint,
-        &Path::new(&fixture.name).join("leaf"),
-    );
+    let freezer =
+        below(&layout.v1("freezer").unwrap().mountpoint, &Path::new(&fixture.name).join("leaf/container"));
+    let pids = below(&layout.v1("pids").unwrap().mountpoint, &Path::new(&fixture.name).join("leaf"));
     let inner = pids.join("a/b");
     std::fs::create_dir(pids.join("a")).unwrap();
     std::fs::create_dir(&inner).unwrap();
@@ -181,10 +145,7 @@ fn destroy_ends_live_processes_and_nested_cgroups() {
     assert!(plan.leaves().iter().all(|path| !path.exists()));
     for child in [&mut deep, &mut frozen] {
         let status = child.wait().unwrap();
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(libc::SIGKILL)
-        );
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
     }
     assert_eq!(cgroup.made_ancestors().len(), plan.branches.len());
     prune(cgroup.made_ancestors()).unwrap();
@@ -195,10 +156,7 @@ fn destroy_ends_live_processes_and_nested_cgroups() {
 fn destroy_wins_against_a_process_that_keeps_forking() {
     let Some(layout) = host(&["pids"]) else { return };
     let mut fixture = Fixture::new();
-    let resources = Resources {
-        pids_limit: Some(100),
-        ..Resources::default()
-    };
+    let resources = Resources { pids_limit: Some(100), ..Resources::default() };
     let plan = fixture.plan(&resources, &layout, None);
     Cgroup::create(&plan).unwrap();
     let [leaf] = plan.leaves().try_into().unwrap();
@@ -224,12 +182,7 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     let plan = fixture.plan(&Resources::default(), &layout, Some(""));
     let cgroup = Cgroup::create(&plan).unwrap();
     assert!(cgroup.sandbox_dir_fd().is_some());
-    let names: Vec<String> = cgroup
-        .join_fds()
-        .unwrap()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let names: Vec<String> = cgroup.join_fds().unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, [CONTAINER_DIR.to_owned(), format!("{CONTAINER_JOIN}-v2")]);
     let leaf = plan.leaves().remove(0);
     std::fs::create_dir(leaf.join("container/inner")).unwrap();
@@ -246,17 +199,11 @@ fn a_refused_limit_names_its_field_and_leaves_no_directory() {
         return;
     };
     let mut fixture = Fixture::new();
-    let cpu = CpuLimits {
-        cpus: Some("4000".into()),
-        ..CpuLimits::default()
-    };
+    let cpu = CpuLimits { cpus: Some("4000".into()), ..CpuLimits::default() };
     let plan = fixture.plan(&Resources { cpu, ..limits() }, &layout, Some("/leaf"));
     let error = Cgroup::create(&plan).unwrap_err();
     let message = error.to_string();
-    assert!(
-        message.starts_with("linux.resources.cpu.cpus: write(\"/"),
-        "{message}"
-    );
+    assert!(message.starts_with("linux.resources.cpu.cpus: write(\"/"), "{message}");
     assert!(message.contains("cpuset.cpus\", \"4000\"): E"), "{message}");
     for path in plan.leaves() {
         assert!(!path.parent().unwrap().exists(), "{path:?}");
@@ -267,25 +214,12 @@ fn a_refused_limit_names_its_field_and_leaves_no_directory() {
 fn a_cpuset_takes_what_was_not_given_from_its_parent() {
     let Some(layout) = host(&["cpuset"]) else { return };
     let mut fixture = Fixture::new();
-    let cpu = CpuLimits {
-        cpus: Some("0".into()),
-        ..CpuLimits::default()
-    };
-    let plan = fixture.plan(
-        &Resources {
-            cpu,
-            ..Resources::default()
-        },
-        &layout,
-        None,
-    );
+    let cpu = CpuLimits { cpus: Some("0".into()), ..CpuLimits::default() };
+    let plan = fixture.plan(&Resources { cpu, ..Resources::default() }, &layout, None);
     Cgroup::create(&plan).unwrap();
     let [leaf] = plan.leaves().try_into().unwrap();
     assert_eq!(read(leaf.join("cpuset.cpus")), "0");
-    assert_eq!(
-        read(leaf.join("cpuset.mems")),
-        read(leaf.parent().unwrap().join("cpuset.mems"))
-    );
+    assert_eq!(read(leaf.join("cpuset.mems")), read(leaf.parent().unwrap().join("cpuset.mems")));
 }
 
 #[test]
@@ -293,12 +227,8 @@ fn nothing_but_cgroups_below_a_mount_is_ever_removed() {
     let dir = tempfile::tempdir().unwrap();
     let victim = dir.path().join("victim");
     std::fs::create_dir(&victim).unwrap();
-    let mut paths = vec![
-        victim.clone(),
-        PathBuf::from("relative"),
-        PathBuf::from("/"),
-        dir.path().join("a/../victim"),
-    ];
+    let mut paths =
+        vec![victim.clone(), PathBuf::from("relative"), PathBuf::from("/"), dir.path().join("a/../victim")];
     let layout = CgroupLayout::probe().unwrap();
     paths.extend(layout.v1.first().map(|hierarchy| hierarchy.mountpoint.clone()));
     for path in paths {

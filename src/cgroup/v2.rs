@@ -25,11 +25,7 @@ pub(super) fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     let events = dir.open_read("cgroup.events")?;
     let step = || format!("read({:?})", dir.path().join("cgroup.events"));
     // The kernel raises POLLPRI when the text changes after it was last read, so the order cannot miss a change.
-    while read_text(events.as_fd())
-        .os(step)?
-        .lines()
-        .any(|line| line == "populated 1")
-    {
+    while read_text(events.as_fd()).os(step)?.lines().any(|line| line == "populated 1") {
         poll_until(&mut [PollFd::new(&events, PollFlags::PRI)], deadline)?;
     }
     Ok(())

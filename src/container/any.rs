@@ -3,7 +3,8 @@
 use super::creating::Blueprint;
 use super::handle::{Core, Tether, find_live};
 use super::{
-    Alive, Container, Created, Creating, Exit, Failed, OciState, Paused, Phase, Running, Stopped, builder, teardown,
+    Alive, Container, Created, Creating, Exit, Failed, OciState, Paused, Phase, Running, Stopped, builder,
+    teardown,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
@@ -109,8 +110,12 @@ impl AnyContainer {
                 let blueprint: Blueprint = builder::blueprint_of(&core.record)?;
                 Self::Creating(Container::new(core, blueprint))
             }
-            (Status::Created, Some(live)) => Self::Created(Container { core, phase: Created { live, streams } }),
-            (Status::Running, Some(live)) => Self::Running(Container { core, phase: Running { live, streams } }),
+            (Status::Created, Some(live)) => {
+                Self::Created(Container { core, phase: Created { live, streams } })
+            }
+            (Status::Running, Some(live)) => {
+                Self::Running(Container { core, phase: Running { live, streams } })
+            }
             (Status::Paused, Some(live)) => Self::Paused(Container { core, phase: Paused { live, streams } }),
             // Dead, whatever the record says: also if it was paused.
             (Status::Stopped, _) | (_, None) => {
@@ -265,7 +270,13 @@ pub struct WrongPhase {
 
 impl fmt::Display for WrongPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "container {:?} is {}, not {}", self.container.id().as_str(), self.container.status(), self.wanted)
+        write!(
+            f,
+            "container {:?} is {}, not {}",
+            self.container.id().as_str(),
+            self.container.status(),
+            self.wanted
+        )
     }
 }
 

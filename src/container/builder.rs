@@ -17,8 +17,8 @@ use crate::spec::{IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
     Capabilities, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
-    LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxSeccomp, Mount, PosixRlimit, Process,
-    RootBuilder, Spec,
+    LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxSeccomp, Mount,
+    PosixRlimit, Process, RootBuilder, Spec,
 };
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -272,7 +272,10 @@ impl ContainerBuilder {
 
     /// How many CPUs' worth of time the container may use; 0.5 is half of one. Needs a cpu cgroup.
     pub fn cpu_limit(mut self, cpus: f64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "out of range saturates, and validation refuses it")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "out of range saturates, and validation refuses it"
+        )]
         let quota = match (cpus * CPU_PERIOD as f64) as i64 {
             // What says "no limit" in a configuration was not meant by whoever asks for one: too little to be obeyed.
             -1 | 0 => 1,
@@ -528,7 +531,8 @@ fn blueprint(
     let cgroups = !valid.resources.is_empty()
         || valid.cgroups_path.is_some()
         || valid.mounts.iter().any(|mount| mount.kind == MountKind::Cgroup);
-    let needs = Needs { cgroups, cgroups_path: valid.cgroups_path.as_deref(), system_dirs: extras.host_rootfs };
+    let needs =
+        Needs { cgroups, cgroups_path: valid.cgroups_path.as_deref(), system_dirs: extras.host_rootfs };
     let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;
     Ok(Blueprint { plan, extras, stdio: Default::default(), origin: origin.as_str() })
 }

@@ -58,7 +58,12 @@ pub(super) fn extras_of(spec: &Spec) -> Result<Extras> {
 }
 
 /// Writes `spec` and its extras as a bundle to `directory`.
-pub(super) fn write(directory: &Path, mut spec: Spec, extras: &Extras, system_dirs: &[SystemDir]) -> Result<()> {
+pub(super) fn write(
+    directory: &Path,
+    mut spec: Spec,
+    extras: &Extras,
+    system_dirs: &[SystemDir],
+) -> Result<()> {
     make_empty_directory(directory)?;
     if extras.host_rootfs {
         write_host_rootfs(directory, &mut spec, system_dirs)?;

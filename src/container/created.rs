@@ -32,9 +32,12 @@ impl<P: Phase> Container<P> {
 impl Container<Created> {
     fn start_locked(&mut self) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
-        self.phase.live.ask(&self.core, &Request::Start)?;
+        let asked = self.phase.live.begin(&self.core, &Request::Start)?;
+        // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
+        // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
-        lock.save(&mut self.core.record)
+        lock.save(&mut self.core.record)?;
+        asked.reply().map(drop)
     }
 
     /// Hands the container over to whoever loads it by its id: from here on it outlives this program.
@@ -125,8 +128,10 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        let moved = matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied)
-            || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox))
+        let moved = matches!(
+            error.kind(),
+            ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied
+        ) || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox))
             || matches!(error.kind(), ErrorKind::ProgramNotFound | ErrorKind::ProgramNotExecutable);
         if !moved {
             return Failed::unchanged(error, self);

@@ -30,7 +30,12 @@ impl Container<Creating> {
         if self.core.found.is_some()
             && let Err(error) = self.undo_crashed_creation()
         {
-            return match self.core.found.as_ref().map(|found| AnyContainer::load_found(&self.core.root, found)) {
+            return match self
+                .core
+                .found
+                .as_ref()
+                .map(|found| AnyContainer::load_found(&self.core.root, found))
+            {
                 Some(Ok(moved)) if moved.status() != Status::Creating => Err(Failed::moved(error, moved)),
                 _ => Err(Failed::unchanged(error, self)),
             };

@@ -5,10 +5,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::spawn::reap;
 use crate::process::{Channel, boot_id};
 use crate::protocol::message::{Reply, Request};
-use crate::sandbox::client;
+use crate::sandbox::client::{self, Asked};
 use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, StateLock, StateRoot};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::borrow::Borrow;
 use std::fs::File;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -27,7 +28,11 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn found(&self) -> Result<&Found> {
         self.found.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "container", format!("{:?} was not created yet", self.record.id.as_str()))
+            Error::new(
+                ErrorKind::NotFound,
+                "container",
+                format!("{:?} was not created yet", self.record.id.as_str()),
+            )
         })
     }
 
@@ -50,11 +55,11 @@ impl Core {
 }
 
 /// The caller's ends of streams that are pipes: stdin, stdout, stderr.
-pub(super) type Streams = [Option<File>; 3];
+pub type Streams = [Option<File>; 3];
 
 /// The processes of a container that was seen alive.
 #[derive(Debug)]
-pub(super) struct Live {
+pub struct Live {
     pub(super) sandbox: OwnedFd,
     pub(super) sandbox_pid: i32,
     pub(super) init_pid: i32,
@@ -70,16 +75,37 @@ pub(super) enum Control {
     ByName,
 }
 
+/// A connection, ours for good or for one request.
+pub(super) enum Line<'a> {
+    Creator(&'a Channel),
+    Own(Channel),
+}
+
+impl Borrow<Channel> for Line<'_> {
+    fn borrow(&self) -> &Channel {
+        match self {
+            Self::Creator(channel) => channel,
+            Self::Own(channel) => channel,
+        }
+    }
+}
+
 impl Live {
     /// Asks the sandbox.
     pub(super) fn ask(&self, core: &Core, request: &Request) -> Result<Reply> {
-        match &self.control {
-            Control::Creator(channel) => client::ask(channel, request),
+        self.begin(core, request)?.reply()
+    }
+
+    /// Asks the sandbox, and leaves the reply for later.
+    pub(super) fn begin(&self, core: &Core, request: &Request) -> Result<Asked<Line<'_>>> {
+        let line = match &self.control {
+            Control::Creator(channel) => Line::Creator(channel),
             Control::ByName => {
                 let run_dir = core.root.run_dir(core.found()?)?;
-                client::ask(&client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?, request)
+                Line::Own(client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?)
             }
-        }
+        };
+        client::begin(line, request)
     }
 
     /// Waits until the sandbox has ended, until `deadline` if there is one. Whether it has.

@@ -11,7 +11,8 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let single = |maps: &[IdMap], id: u32| matches!(maps, [map] if map.size == 1 && map.host == id);
     let alone = single(&maps.uids, own.0) && single(&maps.gids, own.1);
-    let privileged = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETUID).unwrap_or(false);
+    let privileged =
+        caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETUID).unwrap_or(false);
     if !alone && !privileged {
         run_helper("newuidmap", pid, &maps.uids)?;
         return run_helper("newgidmap", pid, &maps.gids);
@@ -27,7 +28,8 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
 
 fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{name}");
-    let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))?;
+    let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?})"))?;
     // One write: the kernel takes a map whole or not at all.
     rustix::io::write(file, text.as_bytes()).os(|| format!("write({path:?}, {text:?})")).map(drop)
 }
@@ -46,10 +48,12 @@ fn run_helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
     for map in maps {
         command.args([map.container.to_string(), map.host.to_string(), map.size.to_string()]);
     }
-    let output = command.env_clear().env("PATH", "/usr/bin:/bin:/usr/local/bin").output().os(|| program.to_owned())?;
+    let output =
+        command.env_clear().env("PATH", "/usr/bin:/bin:/usr/local/bin").output().os(|| program.to_owned())?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::new(ErrorKind::Os(libc::EPERM), program.to_owned(), said).hint("check /etc/subuid and /etc/subgid"))
+    Err(Error::new(ErrorKind::Os(libc::EPERM), program.to_owned(), said)
+        .hint("check /etc/subuid and /etc/subgid"))
 }

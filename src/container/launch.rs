@@ -90,21 +90,20 @@ impl Making {
         blueprint.plan.gofer.staging = run_dir.path().to_owned();
         blueprint.plan.gofer.origin = blueprint.origin.to_owned();
 
-        // The gofer first: it starts up while the sandbox's namespaces are made.
-        let gofer = self.spawn_gofer(blueprint, &wires)?;
-        core.record.gofer = ProcessIdentity::of(gofer)?;
+        // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
         let sandbox = self.spawn_sandbox(blueprint, &wires, &cgroup, &streams)?;
+        let namespace = self.map_ids(blueprint, sandbox)?;
+        wires.boot_sandbox.0.send(&Order {}, &[])?;
+        let gofer = self.spawn_gofer(blueprint, &wires)?;
+        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
+        wires.boot_gofer.0.send(&Order {}, &namespace)?;
         core.record.sandbox = ProcessIdentity::of(sandbox)?;
+        core.record.gofer = ProcessIdentity::of(gofer)?;
         let Wires { boot_gofer, boot_sandbox, mounts, creator, lifeline, listener, exit_record } = wires;
         // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
         drop((boot_gofer.1, boot_sandbox.1, mounts, creator.1, lifeline.0, listener, exit_record));
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
-
-        let namespace = self.map_ids(blueprint, sandbox)?;
-        boot_sandbox.0.send(&Order {}, &[])?;
-        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
-        boot_gofer.0.send(&Order {}, &namespace)?;
 
         let init = await_ready(&boot_gofer.0, &boot_sandbox.0)?;
         let init_pid = client::pid_of(init.as_fd())?;
@@ -115,7 +114,7 @@ impl Making {
             write_pid_file(path, sandbox)?;
         }
 
-        let sandbox_fd = self.children.last().expect("the sandbox was spawned last").pidfd();
+        let sandbox_fd = self.children.first().expect("the sandbox was spawned first").pidfd();
         let live = Live {
             sandbox: sandbox_fd.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?,
             sandbox_pid: sandbox,
@@ -177,12 +176,14 @@ impl Making {
         }
         id_maps::write(sandbox, maps)?;
         let path = format!("/proc/{sandbox}/ns/user");
-        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})")).map(Some)
+        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .os(|| format!("open({path:?})"))
+            .map(Some)
     }
 
     fn release(self) -> [OwnedFd; 2] {
-        let mut children = self.children.into_iter().rev().map(Child::into_pidfd);
-        let mut next = || children.next().expect("gofer and sandbox were spawned");
+        let mut children = self.children.into_iter().map(Child::into_pidfd);
+        let mut next = || children.next().expect("sandbox and gofer were spawned");
         [next(), next()]
     }
 
@@ -205,9 +206,14 @@ fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Error::new(ErrorKind::TimedOut, "create", "gofer and sandbox were not ready in time"));
+            return Err(Error::new(
+                ErrorKind::TimedOut,
+                "create",
+                "gofer and sandbox were not ready in time",
+            ));
         }
-        let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let timeout =
+            rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut fds = vec![PollFd::new(sandbox, PollFlags::IN)];
         if !gofer_ready {
             fds.push(PollFd::new(gofer, PollFlags::IN));
@@ -225,9 +231,9 @@ fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
         }
         if sandbox_spoke {
             return match ready(sandbox, "sandbox") {
-                Ok(init) => {
-                    init.ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd"))
-                }
+                Ok(init) => init.ok_or_else(|| {
+                    Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd")
+                }),
                 Err(error) if gofer_ready => Err(error),
                 // Both are about to tell; the cause is the gofer's if it has one.
                 Err(error) => match ready(gofer, "gofer") {
@@ -252,7 +258,8 @@ fn ready(helper: &Channel, name: &'static str) -> Result<Option<OwnedFd>> {
 /// The PID file: the sandbox's pid in decimal without a newline, as engines parse it; whole or not at all.
 fn write_pid_file(path: &std::path::Path, pid: i32) -> Result<()> {
     use std::io::Write;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let step = || format!("write pid file {path:?}");
     let mut file = tempfile::NamedTempFile::new_in(directory).os(step)?;
     file.write_all(pid.to_string().as_bytes()).os(step)?;

@@ -116,7 +116,8 @@ pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stoppe
 }
 
 fn still_there() -> Error {
-    Error::new(ErrorKind::TimedOut, "kill", "the container's processes are still there").hint("is one in state D?")
+    Error::new(ErrorKind::TimedOut, "kill", "the container's processes are still there")
+        .hint("is one in state D?")
 }
 
 impl<P: Phase> Container<P> {

@@ -60,7 +60,8 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
         ErrorKind::HelperDied | ErrorKind::NotFound => Ok(()),
         _ => Err(error),
     };
-    let sandbox = match lock.run_dir().and_then(|run_dir| client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)) {
+    let sandbox = match lock.run_dir().and_then(|run_dir| client::connect_in(run_dir.as_fd(), CONTROL_SOCKET))
+    {
         Ok(sandbox) => sandbox,
         Err(error) => return gone(error),
     };

@@ -10,16 +10,35 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 /// What waiting takes, memory management of the allocator and a clean exit included. No call here opens, connects,
 /// signals or creates anything.
 const ALLOWED: [&str; 18] = [
-    "read", "write", "close", "poll", "ppoll", "recvmsg", "sendmsg", "futex", "brk", "mmap", "munmap", "mremap",
-    "madvise", "rt_sigreturn", "rt_sigprocmask", "restart_syscall", "exit", "exit_group",
+    "read",
+    "write",
+    "close",
+    "poll",
+    "ppoll",
+    "recvmsg",
+    "sendmsg",
+    "futex",
+    "brk",
+    "mmap",
+    "munmap",
+    "mremap",
+    "madvise",
+    "rt_sigreturn",
+    "rt_sigprocmask",
+    "restart_syscall",
+    "exit",
+    "exit_group",
 ];
 
 /// Gives up every capability, the right to gain any, the file system, and every system call but those of waiting.
 pub(super) fn give_up_everything() -> Result<()> {
     let none = CapabilitySet::empty();
     rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .os(|| "capset(none)")?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: none, permitted: none, inheritable: none },
+    )
+    .os(|| "capset(none)")?;
     rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     let landlock = |error: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Os(libc::EINVAL), "landlock_restrict_self", error.to_string())
@@ -33,7 +52,8 @@ pub(super) fn give_up_everything() -> Result<()> {
         .restrict_self()
         .map_err(|error| landlock(&error))?;
     let filter = seccomp::compile(&profile())?;
-    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
+        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
 }
 
 fn profile() -> LinuxSeccomp {

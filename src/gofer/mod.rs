@@ -19,8 +19,8 @@ use crate::protocol::frame::MAX_FDS;
 use crate::protocol::message::{Handed, HandedItem, Order, Report};
 use crate::sys;
 use mounts::Workshop;
-use rustix::fd::{AsFd, OwnedFd};
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fd::{AsFd, OwnedFd};
 
 /// The gofer's whole life, entered from the constructor.
 pub(crate) fn serve(mut donated: Received) {
@@ -78,7 +78,8 @@ fn isolate(plan: &GoferPlan, user_namespace: Option<&OwnedFd>) -> Result<()> {
     // What is done here must not reach the host; what the host does may reach us, if the plan passes it on.
     let root = mounts::open_path(std::path::Path::new("/"))?;
     let propagation = if plan.rslave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
-    sys::set_propagation(root.as_fd(), propagation, true).os(|| "mount_setattr(\"/\", AT_RECURSIVE, propagation)")
+    sys::set_propagation(root.as_fd(), propagation, true)
+        .os(|| "mount_setattr(\"/\", AT_RECURSIVE, propagation)")
 }
 
 /// Mounts on their way to init.

@@ -34,7 +34,8 @@ impl<'a> Workshop<'a> {
             GoferSource::Overlay { lower } => self.overlay(lower, item)?,
         };
         let (set, clear) = (item.set.bits(), item.clear.bits());
-        sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), false).os(|| step(item, "mount_setattr"))?;
+        sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), false)
+            .os(|| step(item, "mount_setattr"))?;
         let (set, clear) = (item.set_recursive.bits(), item.clear_recursive.bits());
         sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), true)
             .os(|| step(item, "mount_setattr(AT_RECURSIVE)"))?;
@@ -67,10 +68,12 @@ impl<'a> Workshop<'a> {
         if item.ids == IdMapping::ThroughUserNamespace
             && let Some(namespace) = &self.user_namespace
         {
-            sys::mount_setattr(mount.as_fd(), &MountAttr::idmap(namespace.as_fd()), recursive).map_err(|errno| {
-                let why = format!("{}: the file system cannot map ids: {errno}", path.display());
-                Error::unsupported(item.field.clone(), why).hint("build without idmapped_rootfs")
-            })?;
+            sys::mount_setattr(mount.as_fd(), &MountAttr::idmap(namespace.as_fd()), recursive).map_err(
+                |errno| {
+                    let why = format!("{}: the file system cannot map ids: {errno}", path.display());
+                    Error::unsupported(item.field.clone(), why).hint("build without idmapped_rootfs")
+                },
+            )?;
         }
         Ok(Some(mount))
     }
@@ -83,7 +86,8 @@ impl<'a> Workshop<'a> {
         // KERNEL(6.15): older kernels take only attached mounts as layers, so it gets a place in our namespace.
         attach(lower.as_fd(), base.as_fd()).os(|| step(item, "move_mount(lower)"))?;
 
-        let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).os(|| "fsopen(\"overlay\")")?;
+        let fs =
+            rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).os(|| "fsopen(\"overlay\")")?;
         for (key, layer) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
             let path = format!("/proc/self/fd/{}", layer.as_raw_fd());
             rustix::mount::fsconfig_set_string(fs.as_fd(), key, &path)
@@ -93,9 +97,11 @@ impl<'a> Workshop<'a> {
         rustix::mount::fsconfig_set_flag(fs.as_fd(), "volatile").os(|| "fsconfig(overlay, \"volatile\")")?;
         if self.plan.join_user_namespace {
             // trusted.* attributes are out of reach in a user namespace.
-            rustix::mount::fsconfig_set_flag(fs.as_fd(), "userxattr").os(|| "fsconfig(overlay, \"userxattr\")")?;
+            rustix::mount::fsconfig_set_flag(fs.as_fd(), "userxattr")
+                .os(|| "fsconfig(overlay, \"userxattr\")")?;
         }
-        rustix::mount::fsconfig_create(fs.as_fd()).os(|| step(item, "fsconfig(overlay, FSCONFIG_CMD_CREATE)"))?;
+        rustix::mount::fsconfig_create(fs.as_fd())
+            .os(|| step(item, "fsconfig(overlay, FSCONFIG_CMD_CREATE)"))?;
         rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .os(|| "fsmount(overlay)")
     }
@@ -110,9 +116,15 @@ impl<'a> Workshop<'a> {
         self.overlays += 1;
         let directory = |kind: &str| -> Result<OwnedFd> {
             let name = format!("{kind}{number}");
-            rustix::fs::mkdirat(scratch, &name, Mode::from_raw_mode(0o755)).os(|| format!("mkdir(scratch/{name})"))?;
-            let fd = rustix::fs::openat(scratch, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .os(|| format!("open(scratch/{name})"))?;
+            rustix::fs::mkdirat(scratch, &name, Mode::from_raw_mode(0o755))
+                .os(|| format!("mkdir(scratch/{name})"))?;
+            let fd = rustix::fs::openat(
+                scratch,
+                &name,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .os(|| format!("open(scratch/{name})"))?;
             let (uid, gid) = self.plan.scratch_owner;
             let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
             rustix::fs::chownat(scratch, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
@@ -134,7 +146,8 @@ impl<'a> Workshop<'a> {
         let scratch = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .os(|| "fsmount(tmpfs)")?;
         let place = open_path(&self.plan.staging)?;
-        attach(scratch.as_fd(), place.as_fd()).os(|| format!("move_mount(scratch, {:?})", self.plan.staging))?;
+        attach(scratch.as_fd(), place.as_fd())
+            .os(|| format!("move_mount(scratch, {:?})", self.plan.staging))?;
         Ok(scratch)
     }
 }

@@ -90,10 +90,7 @@ pub(crate) enum Value {
     FromParent,
     /// `+controller` for those not yet enabled for the children. The required ones must succeed; the observed ones
     /// only give statistics, and a host that refuses them has none.
-    Enable {
-        required: Vec<String>,
-        observed: Vec<String>,
-    },
+    Enable { required: Vec<String>, observed: Vec<String> },
 }
 
 impl CgroupPlan {
@@ -111,9 +108,7 @@ impl CgroupPlan {
     /// [`destroy`](crate::cgroup::destroy) takes.
     pub(crate) fn leaves(&self) -> Vec<PathBuf> {
         let dirs = self.branches.iter().flat_map(|branch| &branch.dirs);
-        dirs.filter(|dir| dir.role == Role::Sandbox)
-            .map(|dir| dir.path.clone())
-            .collect()
+        dirs.filter(|dir| dir.role == Role::Sandbox).map(|dir| dir.path.clone()).collect()
     }
 }
 
@@ -138,10 +133,7 @@ pub(crate) fn plan(
     writable: bool,
 ) -> Result<CgroupPlan> {
     let asked = asked(resources);
-    let Some(first_field) = asked
-        .first()
-        .map(|asked| asked.field)
-        .or(cgroups_path.map(|_| CGROUPS_PATH))
+    let Some(first_field) = asked.first().map(|asked| asked.field).or(cgroups_path.map(|_| CGROUPS_PATH))
     else {
         return Ok(CgroupPlan::default());
     };
@@ -195,22 +187,14 @@ fn asked(resources: &Resources) -> Vec<Asked> {
     let nonzero = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let fields = [
         ("memory", "linux.resources.memory.limit", nonzero(memory.limit)),
-        (
-            "memory",
-            "linux.resources.memory.reservation",
-            nonzero(memory.reservation),
-        ),
+        ("memory", "linux.resources.memory.reservation", nonzero(memory.reservation)),
         ("memory", "linux.resources.memory.swap", nonzero(memory.swap)),
         ("cpu", "linux.resources.cpu.shares", cpu.shares.is_some()),
         ("cpu", "linux.resources.cpu.quota", cpu.quota.is_some()),
         ("cpu", "linux.resources.cpu.period", cpu.period.is_some()),
         ("cpuset", "linux.resources.cpu.cpus", cpu.cpus.is_some()),
         ("cpuset", "linux.resources.cpu.mems", cpu.mems.is_some()),
-        (
-            "pids",
-            "linux.resources.pids.limit",
-            resources.pids_limit.is_some(),
-        ),
+        ("pids", "linux.resources.pids.limit", resources.pids_limit.is_some()),
     ];
     let mut asked: Vec<Asked> = Vec::new();
     for (controller, field, _) in fields.into_iter().filter(|(_, _, present)| *present) {
@@ -224,12 +208,10 @@ fn asked(resources: &Resources) -> Vec<Asked> {
 /// Swap is counted together with memory, so a bound on the sum means nothing without one on memory.
 fn check_swap(resources: &Resources) -> Result<()> {
     match (resources.memory.swap, resources.memory.limit) {
-        (Some(1..), None | Some(..=0)) => Err(Error::spec(
-            "config.json",
-            "linux.resources.memory.swap",
-            "is set without a memory limit",
-        )
-        .hint("set linux.resources.memory.limit too")),
+        (Some(1..), None | Some(..=0)) => {
+            Err(Error::spec("config.json", "linux.resources.memory.swap", "is set without a memory limit")
+                .hint("set linux.resources.memory.limit too"))
+        }
         _ => Ok(()),
     }
 }
@@ -246,19 +228,10 @@ struct Place {
 impl Place {
     fn new(cgroups_path: Option<&Path>, id: &ContainerId) -> Result<Self> {
         let Some(path) = cgroups_path else {
-            return Ok(Self {
-                absolute: false,
-                explicit: false,
-                names: vec![default_name(id)],
-            });
+            return Ok(Self { absolute: false, explicit: false, names: vec![default_name(id)] });
         };
-        let refuse = |problem: &str| {
-            Err(Error::spec(
-                "config.json",
-                CGROUPS_PATH,
-                format!("{path:?} {problem}"),
-            ))
-        };
+        let refuse =
+            |problem: &str| Err(Error::spec("config.json", CGROUPS_PATH, format!("{path:?} {problem}")));
         let mut names = Vec::new();
         for component in path.components() {
             match component {
@@ -274,21 +247,13 @@ impl Place {
         }
         match names.is_empty() {
             true => refuse("names the root of the hierarchy"),
-            false => Ok(Self {
-                absolute: path.is_absolute(),
-                explicit: true,
-                names,
-            }),
+            false => Ok(Self { absolute: path.is_absolute(), explicit: true, names }),
         }
     }
 
     /// Base, ancestors and leaf, without writes.
     fn dirs(&self, base: PathBuf) -> Vec<PlannedDir> {
-        let dir = |path: &Path, role| PlannedDir {
-            path: path.to_path_buf(),
-            role,
-            writes: Vec::new(),
-        };
+        let dir = |path: &Path, role| PlannedDir { path: path.to_path_buf(), role, writes: Vec::new() };
         let mut path = base;
         let mut dirs = vec![dir(&path, Role::Base)];
         for (position, name) in self.names.iter().enumerate() {
@@ -320,11 +285,7 @@ const CONTAINER: &str = "container";
 
 fn with_container(mut dirs: Vec<PlannedDir>) -> Vec<PlannedDir> {
     let leaf = dirs.last().map(|leaf| leaf.path.join(CONTAINER));
-    dirs.extend(leaf.map(|path| PlannedDir {
-        path,
-        role: Role::Container,
-        writes: Vec::new(),
-    }));
+    dirs.extend(leaf.map(|path| PlannedDir { path, role: Role::Container, writes: Vec::new() }));
     dirs
 }
 
@@ -339,36 +300,20 @@ fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &C
         if limits.is_empty() && !(place.explicit && OBSERVED.into_iter().any(has)) {
             continue;
         }
-        let base = if place.absolute {
-            hierarchy.mountpoint.clone()
-        } else {
-            hierarchy.own_dir()
-        };
+        let base = if place.absolute { hierarchy.mountpoint.clone() } else { hierarchy.own_dir() };
         let mut dirs = place.dirs(base);
-        for dir in dirs
-            .iter_mut()
-            .filter(|dir| has("cpuset") && dir.role == Role::Ancestor)
-        {
+        for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
             dir.writes = v1::inherited_cpuset();
         }
         if let Some(leaf) = dirs.last_mut() {
             let controllers = hierarchy.controllers.iter().map(String::as_str);
-            leaf.writes = controllers
-                .flat_map(|controller| v1::writes(controller, resources))
-                .collect();
+            leaf.writes = controllers.flat_map(|controller| v1::writes(controller, resources)).collect();
         }
         if has("freezer") {
             dirs = with_container(dirs);
         }
-        let field = limits
-            .first()
-            .map_or(CGROUPS_PATH, |asked| asked.field)
-            .to_owned();
-        branches.push(Branch {
-            hierarchy: Hierarchy::V1(hierarchy.controllers.clone()),
-            field,
-            dirs,
-        });
+        let field = limits.first().map_or(CGROUPS_PATH, |asked| asked.field).to_owned();
+        branches.push(Branch { hierarchy: Hierarchy::V1(hierarchy.controllers.clone()), field, dirs });
     }
     branches
 }
@@ -379,18 +324,10 @@ fn v2_branch(
     place: &Place,
     unified: &UnifiedHierarchy,
 ) -> Result<Branch> {
-    let base = if place.absolute {
-        unified.mountpoint.clone()
-    } else {
-        unified.default_base()
-    };
+    let base = if place.absolute { unified.mountpoint.clone() } else { unified.default_base() };
     let from_top = base == unified.mountpoint;
     // Below the top, the children of the caller's parent have what the caller has: nothing there needs to be enabled.
-    let available = if from_top {
-        &unified.controllers
-    } else {
-        &unified.own_controllers
-    };
+    let available = if from_top { &unified.controllers } else { &unified.own_controllers };
     let has = |name: &str| available.iter().any(|own| own == name);
     if let Some(missing) = asked.iter().find(|asked| !has(asked.controller)) {
         return Err(missing.unavailable(&format!("cgroup v2 at {base:?} without it in cgroup.controllers"))
@@ -410,24 +347,14 @@ fn v2_branch(
             role => role == Role::Ancestor,
         };
         if enables && !(required.is_empty() && observed.is_empty()) {
-            let value = Value::Enable {
-                required: required.clone(),
-                observed: observed.clone(),
-            };
+            let value = Value::Enable { required: required.clone(), observed: observed.clone() };
             let (file, field) = ("cgroup.subtree_control".into(), field.clone());
             dir.writes.push(PlannedWrite { file, value, field });
         } else if dir.role == Role::Sandbox {
-            dir.writes = required
-                .iter()
-                .flat_map(|controller| v2::writes(controller, resources))
-                .collect();
+            dir.writes = required.iter().flat_map(|controller| v2::writes(controller, resources)).collect();
         }
     }
-    Ok(Branch {
-        hierarchy: Hierarchy::V2,
-        field,
-        dirs: with_container(dirs),
-    })
+    Ok(Branch { hierarchy: Hierarchy::V2, field, dirs: with_container(dirs) })
 }
 
 #[cfg(test)]

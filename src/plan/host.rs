@@ -77,7 +77,8 @@ impl Host {
     /// own (user_namespaces(7)).
     #[must_use]
     pub(crate) fn needs_map_helpers(&self, maps: &IdMaps) -> bool {
-        let just_own = |maps: &[IdMap], own: u32| matches!(maps, [IdMap { host, size: 1, .. }] if *host == own);
+        let just_own =
+            |maps: &[IdMap], own: u32| matches!(maps, [IdMap { host, size: 1, .. }] if *host == own);
         !self.privileged && !(just_own(&maps.uids, self.euid) && just_own(&maps.gids, self.egid))
     }
 

@@ -108,7 +108,12 @@ pub(crate) enum Target {
 }
 
 impl InitPlan {
-    pub(super) fn new(spec: &ValidSpec, root: RootPlan, tree: Vec<TreeStep>, may_set_groups: bool) -> Result<Self> {
+    pub(super) fn new(
+        spec: &ValidSpec,
+        root: RootPlan,
+        tree: Vec<TreeStep>,
+        may_set_groups: bool,
+    ) -> Result<Self> {
         let process = &spec.process;
         let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
         if filter.as_ref().is_some_and(|filter| filter.notify) {

@@ -64,8 +64,11 @@ impl Plan {
         refuse_what_nobody_does(spec)?;
         let new_user = spec.namespaces.user == NamespaceSource::New;
         if !host.privileged && spec.namespaces.user == NamespaceSource::Inherit {
-            return Err(Error::unsupported("linux.namespaces", "no user namespace, and the caller is not privileged")
-                .hint("add a namespace of type \"user\" with mappings"));
+            return Err(Error::unsupported(
+                "linux.namespaces",
+                "no user namespace, and the caller is not privileged",
+            )
+            .hint("add a namespace of type \"user\" with mappings"));
         }
         if new_user {
             host.check_id_maps(&spec.id_maps)?;
@@ -113,7 +116,9 @@ fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
             NamespaceSource::Path(_) => "joining a mount namespace by path is not supported",
             _ => "no mount namespace",
         };
-        return Err(Error::unsupported("linux.namespaces", problem).hint("add {\"type\": \"mount\"} without a path"));
+        return Err(
+            Error::unsupported("linux.namespaces", problem).hint("add {\"type\": \"mount\"} without a path")
+        );
     }
     // No controller enforces the rules, but what they forbid cannot be reached: `/dev` has the nodes of the
     // configuration only, the root shows none, and without mknod(2) there will be no other. In a user namespace the
@@ -122,8 +127,11 @@ fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
     let makes_nodes = spec.process.capabilities.bounding.contains(CapSet::MKNOD)
         && spec.namespaces.user == NamespaceSource::Inherit;
     if forbids && makes_nodes {
-        return Err(Error::unsupported("linux.resources.devices", "a container with CAP_MKNOD could make any device")
-            .hint("drop CAP_MKNOD from process.capabilities.bounding, or add a user namespace"));
+        return Err(Error::unsupported(
+            "linux.resources.devices",
+            "a container with CAP_MKNOD could make any device",
+        )
+        .hint("drop CAP_MKNOD from process.capabilities.bounding, or add a user namespace"));
     }
     Ok(())
 }

@@ -37,7 +37,12 @@ pub(super) struct TreeBuilder<'a> {
 }
 
 impl<'a> TreeBuilder<'a> {
-    pub(super) fn new(spec: &'a ValidSpec, extras: &'a Extras, host: &'a Host, cgroup: &'a CgroupPlan) -> Self {
+    pub(super) fn new(
+        spec: &'a ValidSpec,
+        extras: &'a Extras,
+        host: &'a Host,
+        cgroup: &'a CgroupPlan,
+    ) -> Self {
         Self { spec, extras, host, cgroup, items: Vec::new(), root: RootPlan::Empty, steps: Vec::new() }
     }
 
@@ -123,7 +128,9 @@ impl<'a> TreeBuilder<'a> {
                 return Ok(());
             }
             MountKind::Proc => StepSource::Proc,
-            MountKind::Sysfs if self.in_user_namespace() && self.spec.namespaces.network != NamespaceSource::New => {
+            MountKind::Sysfs
+                if self.in_user_namespace() && self.spec.namespaces.network != NamespaceSource::New =>
+            {
                 // The kernel mounts sysfs only for the owner of the network namespace; a bind shows the same.
                 let source = GoferSource::Bind { path: "/sys".into(), recursive: true };
                 let handed = self.hand(GoferItem {
@@ -159,7 +166,8 @@ impl<'a> TreeBuilder<'a> {
     /// The container's cgroups, read-only: a bind of its own directory in each hierarchy, or of the caller's where the
     /// container has none of its own.
     fn cgroup_mount(&mut self, at: &Path, mount: &Mount, field: &str) {
-        let set = mount.set | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC | MountAttrs::RDONLY;
+        let set =
+            mount.set | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC | MountAttrs::RDONLY;
         let layout = &self.host.cgroups;
         if layout.v1.is_empty() {
             let Some(unified) = &layout.unified else { return };
@@ -179,10 +187,8 @@ impl<'a> TreeBuilder<'a> {
             let handed = self.hand(GoferItem { set, optional: true, ..item(source, field) });
             self.steps.push(step(at.join(name), StepSource::Handed(handed), field));
         }
-        self.steps.push(TreeStep {
-            target: Target::IfExists,
-            ..step(at.to_owned(), StepSource::ReadOnly, field)
-        });
+        self.steps
+            .push(TreeStep { target: Target::IfExists, ..step(at.to_owned(), StepSource::ReadOnly, field) });
     }
 
     pub(super) fn devices(&mut self) {
@@ -199,7 +205,8 @@ impl<'a> TreeBuilder<'a> {
 
     pub(super) fn masks(&mut self) {
         let host_secrets = ["/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers"];
-        let secrets = host_secrets.iter().filter(|_| self.extras.host_rootfs).map(|path| (Path::new(path), "root"));
+        let secrets =
+            host_secrets.iter().filter(|_| self.extras.host_rootfs).map(|path| (Path::new(path), "root"));
         let asked = self.spec.masked_paths.iter().map(|path| (path.as_path(), "linux.maskedPaths"));
         for (path, field) in asked.chain(secrets) {
             let masked = step(relative_to_root(path), StepSource::Mask, field);

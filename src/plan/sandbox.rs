@@ -50,6 +50,9 @@ pub(crate) struct NamespacePlan {
     pub(crate) with_sandbox: CloneFlags,
     pub(crate) by_sandbox: CloneFlags,
     pub(crate) with_init: CloneFlags,
+    /// Whether the container has a network namespace of its own. It takes the kernel longest to make, so the sandbox
+    /// makes it while init is busy with the root, and init joins it when it needs it.
+    pub(crate) network: bool,
     /// Joined by path, in this order; the user namespace comes first because it decides what else may be joined.
     pub(crate) join: Vec<(NamespaceKind, PathBuf)>,
 }
@@ -63,10 +66,10 @@ impl NamespacePlan {
         // The sandbox is PID 1 of a namespace of its own whenever the container's is new: killing it then kills all.
         with_sandbox |= new(&namespaces.pid, CloneFlags::NEWPID);
         let by_sandbox = CloneFlags::NEWNS
-            | new(&namespaces.network, CloneFlags::NEWNET)
             | new(&namespaces.ipc, CloneFlags::NEWIPC)
             | new(&namespaces.uts, CloneFlags::NEWUTS);
-        let with_init = new(&namespaces.pid, CloneFlags::NEWPID) | new(&namespaces.cgroup, CloneFlags::NEWCGROUP);
+        let with_init =
+            new(&namespaces.pid, CloneFlags::NEWPID) | new(&namespaces.cgroup, CloneFlags::NEWCGROUP);
         let order = [
             (NamespaceKind::User, &namespaces.user),
             (NamespaceKind::Network, &namespaces.network),
@@ -83,12 +86,8 @@ impl NamespacePlan {
                 _ => None,
             })
             .collect();
-        Self { with_sandbox, by_sandbox, with_init, join }
-    }
-
-    /// Whether the container has a network namespace of its own, whose loopback is down until somebody raises it.
-    pub(crate) fn new_network(&self) -> bool {
-        self.by_sandbox.contains(CloneFlags::NEWNET)
+        let network = namespaces.network == NamespaceSource::New;
+        Self { with_sandbox, by_sandbox, with_init, network, join }
     }
 }
 

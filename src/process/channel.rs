@@ -6,8 +6,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -60,7 +60,9 @@ impl Channel {
 
     /// Receives one message that poll(2) said is there.
     pub(crate) fn receive_now<M: Message>(&self) -> Result<Delivery<M>> {
-        let mut bytes = vec![0; MAX_FRAME + 1];
+        // Its size first: a buffer for the largest frame would be sixteen fresh pages for every message.
+        let size = self.next_frame_size()?;
+        let mut bytes = vec![0; size];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
@@ -82,6 +84,17 @@ impl Channel {
         }
         let message = frame::decode(&bytes[..received.bytes])?;
         Ok(Delivery { message, fds })
+    }
+
+    /// The size of the frame that comes next, at most one byte more than allowed. Waits for it.
+    fn next_frame_size(&self) -> Result<usize> {
+        loop {
+            match recv(&self.0, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Err(gone("recv")),
+                result => return result.os(|| "recv(MSG_PEEK)").map(|(_, size)| size.min(MAX_FRAME + 1)),
+            }
+        }
     }
 
     /// Waits until the peer is gone or has sent something unexpected; both end the conversation.

@@ -42,14 +42,17 @@ impl Received {
     /// Takes what `argument` names; `None` if it is not a donation list. Called once, before anything else opens one.
     pub(crate) fn from_argument(argument: &str) -> Option<Self> {
         let names = argument.strip_prefix(TOKEN)?;
-        let fds = (3..).zip(names.split(',')).map(|(number, name)| (name.to_owned(), crate::sys::inherited_fd(number)));
+        let fds = (3..)
+            .zip(names.split(','))
+            .map(|(number, name)| (name.to_owned(), crate::sys::inherited_fd(number)));
         Some(Self { fds: fds.collect() })
     }
 
     /// Takes the descriptor called `name`.
     pub(crate) fn take(&mut self, name: &str) -> Result<OwnedFd> {
-        self.take_optional(name)
-            .ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "take donation", format!("{name:?} was not given")))
+        self.take_optional(name).ok_or_else(|| {
+            Error::new(ErrorKind::PeerMisbehaved, "take donation", format!("{name:?} was not given"))
+        })
     }
 
     /// Takes the descriptor called `name`, where the plan leaves it to the donor.
@@ -59,6 +62,10 @@ impl Received {
 
     /// Takes every descriptor whose name starts with `prefix`.
     pub(crate) fn take_all(&mut self, prefix: &str) -> Vec<OwnedFd> {
-        self.fds.iter_mut().filter(|(name, _)| name.starts_with(prefix)).filter_map(|(_, fd)| fd.take()).collect()
+        self.fds
+            .iter_mut()
+            .filter(|(name, _)| name.starts_with(prefix))
+            .filter_map(|(_, fd)| fd.take())
+            .collect()
     }
 }

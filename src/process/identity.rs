@@ -45,15 +45,8 @@ impl ProcessIdentity {
         };
         match Stat::parse(&stat) {
             Some(stat) if stat.is_dead() => Ok(None),
-            Some(stat) => Ok(Some(Self {
-                pid,
-                start_time: stat.start_time,
-            })),
-            None => Err(Error::new(
-                ErrorKind::Os(libc::EIO),
-                path,
-                "not in the format of proc_pid_stat(5)",
-            )),
+            Some(stat) => Ok(Some(Self { pid, start_time: stat.start_time })),
+            None => Err(Error::new(ErrorKind::Os(libc::EIO), path, "not in the format of proc_pid_stat(5)")),
         }
     }
 
@@ -104,11 +97,7 @@ pub fn boot_id() -> Result<&'static str> {
 
 /// One open and one read: these files are far below a page and the kernel formats them whole.
 fn read_small(path: &str) -> rustix::io::Result<Vec<u8>> {
-    let file = rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY,
-        Mode::empty(),
-    )?;
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
     let mut buffer = vec![0; 2048];
     let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, buffer.as_mut_slice()))?;
     buffer.truncate(length);
@@ -128,17 +117,11 @@ impl Stat {
         // Field 2 is the command name in parentheses. It may itself hold spaces and parentheses, so the fields are
         // counted from the last one.
         let name_end = line.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = std::str::from_utf8(&line[name_end + 1..])
-            .ok()?
-            .split_ascii_whitespace();
+        let mut fields = std::str::from_utf8(&line[name_end + 1..]).ok()?.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?; // field 3
         let threads = fields.nth(16)?.parse().ok()?; // field 20
         let start_time = fields.nth(1)?.parse().ok()?; // field 22
-        Some(Self {
-            state,
-            threads,
-            start_time,
-        })
+        Some(Self { state, threads, start_time })
     }
 
     /// A zombie with more than one thread is a live process whose first thread ended.
@@ -167,10 +150,7 @@ mod tests {
     #[test]
     fn a_reused_pid_is_another_process() {
         let me = ProcessIdentity::of(own_pid()).unwrap().unwrap();
-        let earlier = ProcessIdentity {
-            start_time: me.start_time - 1,
-            ..me
-        };
+        let earlier = ProcessIdentity { start_time: me.start_time - 1, ..me };
         assert!(!earlier.is_alive(boot_id().unwrap()).unwrap());
         assert!(earlier.pidfd(boot_id().unwrap()).unwrap().is_none());
     }
@@ -192,10 +172,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test needs a child that is a zombie for certain"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a test needs a child that is a zombie for certain")]
     fn a_zombie_is_dead_before_it_is_reaped() {
         let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
@@ -210,24 +187,11 @@ mod tests {
         let tail = "1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 4242 0 0";
         for name in ["cat", "a) Z 1 1", "))) (", "x y"] {
             let stat = Stat::parse(format!("7 ({name}) S {tail}\n").as_bytes()).unwrap();
-            assert_eq!(
-                stat,
-                Stat {
-                    state: b'S',
-                    threads: 3,
-                    start_time: 4242
-                }
-            );
+            assert_eq!(stat, Stat { state: b'S', threads: 3, start_time: 4242 });
         }
         let leaderless = Stat::parse(format!("7 (x) Z {tail}").as_bytes()).unwrap();
         assert!(!leaderless.is_dead());
-        assert!(
-            Stat {
-                threads: 1,
-                ..leaderless
-            }
-            .is_dead()
-        );
+        assert!(Stat { threads: 1, ..leaderless }.is_dead());
         assert_eq!(Stat::parse(b"7 (x) S 1 7"), None);
     }
 

@@ -50,7 +50,8 @@ fn copy_loaded_parts(program: &File, image: &File) -> Result<()> {
     image.set_len(size).os(|| "ftruncate(memfd)")?;
     let mut header = [0_u8; 64];
     program.read_exact_at(&mut header, 0).os(|| "read(\"/proc/self/exe\")")?;
-    let not_elf = || Error::new(ErrorKind::Os(libc::ENOEXEC), "read(\"/proc/self/exe\")", "not a 64-bit ELF file");
+    let not_elf =
+        || Error::new(ErrorKind::Os(libc::ENOEXEC), "read(\"/proc/self/exe\")", "not a 64-bit ELF file");
     if header[..5] != *b"\x7fELF\x02" {
         return Err(not_elf());
     }

@@ -69,8 +69,9 @@ impl FromStr for Signal {
         }
         let upper = text.to_ascii_uppercase();
         let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-        let named = nix::sys::signal::Signal::from_str(&name)
-            .map_err(|_| Error::new(ErrorKind::InvalidInput, "signal", format!("{text:?} is not a signal name")))?;
+        let named = nix::sys::signal::Signal::from_str(&name).map_err(|_| {
+            Error::new(ErrorKind::InvalidInput, "signal", format!("{text:?} is not a signal name"))
+        })?;
         Ok(Self(named as i32))
     }
 }

@@ -65,8 +65,11 @@ pub(crate) struct Start<'a> {
 /// Executes the image as the helper `start.name`, with `donations` as its only descriptors.
 pub(crate) fn spawn(start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
     if !constructor_is_linked() {
-        return Err(Error::unsupported("re-execution", "the constructor of this crate did not run in this program")
-            .hint("link the crate into the main executable"));
+        return Err(Error::unsupported(
+            "re-execution",
+            "the constructor of this crate did not run in this program",
+        )
+        .hint("link the crate into the main executable"));
     }
     let name = CString::new(start.name).expect("helper names are literals without NUL");
     let list = donations.argument();
@@ -81,10 +84,9 @@ pub(crate) fn spawn(start: &Start<'_>, donations: &Donations<'_>) -> Result<Chil
         namespaces: start.namespaces,
         cgroup: start.cgroup,
     };
-    let (pid, pidfd) =
-        sys::spawn_helper(&helper).map_err(|error| (error.call, error.errno)).or_else(|(call, errno)| {
-            Err(errno).os(|| format!("spawn {}: {call}", start.name))
-        })?;
+    let (pid, pidfd) = sys::spawn_helper(&helper)
+        .map_err(|error| (error.call, error.errno))
+        .or_else(|(call, errno)| Err(errno).os(|| format!("spawn {}: {call}", start.name)))?;
     Ok(Child { pid, pidfd })
 }
 
@@ -122,5 +124,6 @@ pub(crate) fn seal_plan<P: Serialize>(plan: &P) -> Result<OwnedFd> {
 pub(crate) fn read_plan<P: DeserializeOwned>(memory: OwnedFd) -> Result<P> {
     let mut bytes = Vec::new();
     File::from(memory).take(MAX_PLAN).read_to_end(&mut bytes).os(|| "read(plan)")?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::new(ErrorKind::PeerMisbehaved, "read plan", error.to_string()))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::new(ErrorKind::PeerMisbehaved, "read plan", error.to_string()))
 }

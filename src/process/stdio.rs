@@ -95,7 +95,9 @@ impl Streams {
                     1 => rustix::stdio::stdout(),
                     _ => rustix::stdio::stderr(),
                 }),
-                Source::Fd(fd) => StreamEnd::Owned(rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD)")?),
+                Source::Fd(fd) => {
+                    StreamEnd::Owned(rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD)")?)
+                }
                 Source::Piped => {
                     let (read, write) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
                     let (theirs, ours) = if index == 0 { (read, write) } else { (write, read) };

@@ -99,8 +99,11 @@ fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
         let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
         rustix::thread::set_thread_groups(&groups).os(|| format!("setgroups({:?})", user.additional_gids))?;
     } else if !user.additional_gids.is_empty() {
-        return Err(Error::unsupported("process.user.additionalGids", "setgroups is denied in this user namespace")
-            .hint("map a range of gids"));
+        return Err(Error::unsupported(
+            "process.user.additionalGids",
+            "setgroups is denied in this user namespace",
+        )
+        .hint("map a range of gids"));
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| format!("setresgid({0}, {0}, {0})", user.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| format!("setresuid({0}, {0}, {0})", user.uid))
@@ -128,7 +131,9 @@ fn take_capabilities(plan: &InitPlan) -> Result<()> {
 
 fn enter_working_directory(plan: &InitPlan) -> Result<()> {
     let cwd = &plan.cwd;
-    rustix::process::chdir(cwd).os(|| format!("chdir({cwd:?})")).map_err(|error| error.during("process.cwd"))?;
+    rustix::process::chdir(cwd)
+        .os(|| format!("chdir({cwd:?})"))
+        .map_err(|error| error.during("process.cwd"))?;
     // The kernel marks a directory that is not below the root; entering one would be a way out (CVE-2024-21626).
     let reached = rustix::process::getcwd(Vec::new()).os(|| "getcwd()")?;
     if reached.to_bytes().starts_with(b"/") {
@@ -140,7 +145,8 @@ fn enter_working_directory(plan: &InitPlan) -> Result<()> {
 
 /// Reads back what the kernel made of it. A workload never starts with other powers than the plan's.
 fn check_posture(plan: &InitPlan) -> Result<()> {
-    let mismatch = |what: &str| Err(Error::new(ErrorKind::Os(libc::EPERM), "check posture", format!("{what} differ")));
+    let mismatch =
+        |what: &str| Err(Error::new(ErrorKind::Os(libc::EPERM), "check posture", format!("{what} differ")));
     let sets = rustix::thread::capabilities(None).os(|| "capget()")?;
     let wanted = plan.capabilities;
     if (sets.effective.bits(), sets.permitted.bits(), sets.inheritable.bits())

@@ -5,7 +5,10 @@ use crate::process::Channel;
 use crate::protocol::message::{Reply, Request};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+use std::borrow::Borrow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,13 +19,27 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 64;
 
-/// Sends `request` over `channel` and waits for the reply.
-pub(crate) fn ask(channel: &Channel, request: &Request) -> Result<Reply> {
+/// A request that was sent and not answered yet.
+#[must_use = "the next request on the same connection would get this one's reply"]
+pub(crate) struct Asked<C> {
+    channel: C,
+    deadline: Instant,
+}
+
+/// Sends `request` over `channel`.
+pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<Asked<C>> {
     let limit = if *request == Request::Start { START_LIMIT } else { REPLY_LIMIT };
-    channel.send(request, &[])?;
-    match channel.receive::<Reply>(Some(Instant::now() + limit))?.message {
-        Reply::Failed(failure) => Err(failure.into()),
-        reply => Ok(reply),
+    channel.borrow().send(request, &[])?;
+    Ok(Asked { channel, deadline: Instant::now() + limit })
+}
+
+impl<C: Borrow<Channel>> Asked<C> {
+    /// Waits for the reply.
+    pub(crate) fn reply(self) -> Result<Reply> {
+        match self.channel.borrow().receive::<Reply>(Some(self.deadline))?.message {
+            Reply::Failed(failure) => Err(failure.into()),
+            reply => Ok(reply),
+        }
     }
 }
 
@@ -64,7 +81,8 @@ fn address_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
 /// (pidfd_open(2)).
 pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))?;
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?})"))?;
     let text = std::io::read_to_string(std::fs::File::from(file)).os(|| format!("read({path:?})"))?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
     match pid {

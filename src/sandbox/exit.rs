@@ -22,7 +22,9 @@ pub(super) fn conclude(usage: Option<Usage>, what: &Circumstances, now_ms: u64) 
     let status = match (what.started_at_ms, usage) {
         (None, _) => WaitStatus::NotStarted,
         (_, None) => WaitStatus::Unknown,
-        (_, Some(Usage { signal: Some((signal, core_dumped)), .. })) => WaitStatus::Signalled { signal, core_dumped },
+        (_, Some(Usage { signal: Some((signal, core_dumped)), .. })) => {
+            WaitStatus::Signalled { signal, core_dumped }
+        }
         (_, Some(Usage { code, .. })) => WaitStatus::Exited(code.unwrap_or_default()),
     };
     let oom_kills = what.memory.map_or(0, |memory| memory.oom_kills);
@@ -34,7 +36,8 @@ pub(super) fn conclude(usage: Option<Usage>, what: &Circumstances, now_ms: u64) 
     let mut record = ExitRecord::new(status, cause, now_ms);
     record.started_at_ms = what.started_at_ms;
     if let Some(usage) = usage {
-        (record.user_us, record.system_us, record.max_rss_kib) = (usage.user_us, usage.system_us, usage.max_rss_kib);
+        (record.user_us, record.system_us, record.max_rss_kib) =
+            (usage.user_us, usage.system_us, usage.max_rss_kib);
     }
     record.oom_kills = oom_kills;
     record.memory_peak = what.memory.and_then(|memory| memory.peak);

@@ -3,6 +3,7 @@
 //! ```text
 //!   sandbox                         init
 //!      |---------- fork ------------->|  own pid and cgroup namespace
+//!      |------- network ------------>|  made meanwhile; joined when sysfs needs it, or last
 //!      |                              |  assemble the root, pivot, find the program
 //!      |<------ Ready (proc) ---------|  or Failed
 //!      |------- Order (start) ------->|
@@ -10,7 +11,7 @@
 //!      |<------ end of file ----------|  executed; or Failed
 //! ```
 
-use super::{become_workload, program, tree};
+use super::{become_workload, namespaces, program, tree};
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::plan::{InitPlan, SandboxPlan};
 use crate::process::{Channel, Received};
@@ -36,22 +37,36 @@ impl Init {
         let (channel, theirs) = Channel::pair()?;
         let namespaces = plan.namespaces.with_init.bits();
         match sys::fork(namespaces, None).os(|| "clone3(init)")? {
-            Forked::Parent { pid, pidfd } => Ok(Self { pid, pidfd, channel, _gofer: gofer }),
+            Forked::Parent { pid, pidfd } => {
+                if plan.namespaces.network {
+                    let network = namespaces::make_network()?;
+                    channel.send(&Order {}, &[network.as_fd()])?;
+                }
+                Ok(Self { pid, pidfd, channel, _gofer: gofer })
+            }
             Forked::Child => {
                 drop(channel);
-                run(&plan.init, &theirs, gofer, stdio, container_cgroups)
+                let network = plan.namespaces.network.then_some(&theirs);
+                run(&plan.init, &theirs, network, gofer, stdio, container_cgroups)
             }
         }
     }
 }
 
 /// The new process. Never returns to the sandbox's code.
-fn run(plan: &InitPlan, parent: &Channel, gofer: Channel, stdio: [OwnedFd; 3], cgroups: Vec<OwnedFd>) -> ! {
+fn run(
+    plan: &InitPlan,
+    parent: &Channel,
+    network: Option<&Channel>,
+    gofer: Channel,
+    stdio: [OwnedFd; 3],
+    cgroups: Vec<OwnedFd>,
+) -> ! {
     let fail = |error| -> ! {
         let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
         sys::exit_now(1)
     };
-    let program = match prepare(plan, &gofer, stdio, cgroups) {
+    let program = match prepare(plan, network, &gofer, stdio, cgroups) {
         Ok((program, proc)) => match parent.send(&Report::Ready, &[proc.as_fd()]) {
             Ok(()) => program,
             Err(_) => sys::exit_now(1),
@@ -69,11 +84,13 @@ fn run(plan: &InitPlan, parent: &Channel, gofer: Channel, stdio: [OwnedFd; 3], c
 /// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
 fn prepare(
     plan: &InitPlan,
+    network: Option<&Channel>,
     gofer: &Channel,
     [stdin, stdout, stderr]: [OwnedFd; 3],
     cgroups: Vec<OwnedFd>,
 ) -> Result<(program::Program, OwnedFd)> {
-    sys::reset_signals();
+    // Forked with the sandbox's dispositions, which are the defaults.
+    sys::unblock_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
     rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
@@ -84,7 +101,7 @@ fn prepare(
     }
     rustix::process::umask(rustix::fs::Mode::empty());
 
-    let (root, proc) = tree::assemble(plan, gofer)?;
+    let (root, proc) = tree::assemble(plan, gofer, network)?;
     tree::write_kernel_settings(plan, proc.as_fd())?;
     tree::enter(root)?;
     let program = program::find(plan)?;

@@ -52,8 +52,10 @@ fn prepare(caller: &Channel, mut donated: Received) -> Result<Monitor> {
     let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
     join_cgroups(&mut donated)?;
 
+    namespaces::make(&plan)?;
+    // The ids are mapped meanwhile; nothing so far needed one.
     caller.receive::<Order>(None)?;
-    namespaces::enter(&plan)?;
+    namespaces::settle(&plan)?;
     let init = Init::fork(&plan, &mut donated)?;
     Monitor::new(&plan, init, donated)
 }

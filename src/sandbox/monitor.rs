@@ -78,7 +78,8 @@ impl Monitor {
         forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let creator = Channel::from(donated.take("creator")?);
-        let memory = donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
+        let memory =
+            donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
         Ok(Self {
             init,
             phase: InitPhase::Preparing,
@@ -113,7 +114,8 @@ impl Monitor {
             }
             if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.deadline = None;
-                let after_ms = self.timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+                let after_ms =
+                    self.timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
                 self.kill(Cause::TimedOut { after_ms });
             }
             if turn.signalled {
@@ -152,7 +154,10 @@ impl Monitor {
             connecting: ready(2),
             init_spoke: speaks && ready(3),
             lifeline_cut: self.lifeline.is_some() && ready(clients - 1),
-            speaking: (clients..fds.len()).filter(|index| ready(*index)).map(|index| index - clients).collect(),
+            speaking: (clients..fds.len())
+                .filter(|index| ready(*index))
+                .map(|index| index - clients)
+                .collect(),
         }
     }
 
@@ -332,7 +337,7 @@ impl Monitor {
 
     /// Init is gone. The record first: whoever is told can read it.
     fn end(mut self) -> i32 {
-        let usage: Option<Usage> = sys::wait4(self.init.pid).ok().flatten();
+        let usage: Option<Usage> = sys::wait4(self.init.pid).ok();
         // A program that ended before its connection's end was seen did run.
         if self.starting.is_some() && self.phase == InitPhase::Created {
             match self.init.channel.receive_now::<Report>() {

@@ -5,14 +5,11 @@ use crate::plan::{CloneFlags, SandboxPlan};
 use crate::spec::NamespaceKind;
 use crate::sys;
 use nix::sched;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
-/// Takes on the sandbox's identity and namespaces. The user namespace, if new, is mapped by now.
-pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
-    // Before any namespace is shared with the workload: nothing inside may trace or read this process.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+/// Joins and makes the namespaces. A new user namespace need not be mapped yet.
+pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
     for (kind, path) in &plan.namespaces.join {
         let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .os(|| format!("open({path:?})"))?;
@@ -21,21 +18,15 @@ pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
             Error::spec("config.json", "linux.namespaces", problem)
         })?;
     }
-    if plan.become_root {
-        become_root_of_user_namespace(plan)?;
-    }
     let flags = plan.namespaces.by_sandbox;
-    sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32)).os(|| format!("unshare({flags:?})"))?;
+    sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32))
+        .os(|| format!("unshare({flags:?})"))?;
 
     // Nothing mounted here may reach the host. Slave, so that the host's unmounts still reach us.
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/\", O_PATH)")?;
     sys::set_propagation(root.as_fd(), libc::MS_SLAVE, true)
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_SLAVE)")?;
-
-    if plan.namespaces.new_network() {
-        sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
-    }
     if plan.namespaces.by_sandbox.contains(CloneFlags::NEWUTS) {
         if let Some(name) = &plan.hostname {
             nix::unistd::sethostname(name).os(|| format!("sethostname({name:?})"))?;
@@ -45,6 +36,30 @@ pub(super) fn enter(plan: &SandboxPlan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the network namespace, its loopback interface up, and returns it for init to join.
+pub(super) fn make_network() -> Result<OwnedFd> {
+    sched::unshare(sched::CloneFlags::CLONE_NEWNET).os(|| "unshare(CLONE_NEWNET)")?;
+    sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
+    let path = "/proc/thread-self/ns/net";
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))
+}
+
+/// Joins the network namespace that the sandbox made.
+pub(super) fn join_network(namespace: OwnedFd) -> Result<()> {
+    sched::setns(namespace, sched::CloneFlags::CLONE_NEWNET).os(|| "setns(CLONE_NEWNET)")
+}
+
+/// Takes on the sandbox's identity in its user namespace, which is mapped by now.
+pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
+    if plan.become_root {
+        become_root_of_user_namespace(plan)?;
+    }
+    // Before anything of the workload's exists: nothing inside may trace or read this process. Not earlier: the files
+    // under /proc/PID, the id maps among them, belong to the caller only as long as a process can be dumped.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .os(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
 /// Uid 0 and gid 0 of the new user namespace, with no group of the caller's where the kernel lets go of them.

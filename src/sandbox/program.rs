@@ -28,7 +28,8 @@ enum Refusal {
 /// Finds `argv[0]` as execvp(3) would, but from inside the container's root. The messages are the ones engines know.
 pub(super) fn find(plan: &InitPlan) -> Result<Program> {
     let name = plan.argv.first().map(CString::as_c_str).unwrap_or_default();
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+    let root =
+        rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
     let step = format!("exec: {:?}", name.to_string_lossy());
     let not_executable = || Error::new(ErrorKind::ProgramNotExecutable, step.clone(), "permission denied");
     if name.to_bytes().contains(&b'/') {
@@ -58,8 +59,9 @@ pub(super) fn find(plan: &InitPlan) -> Result<Program> {
 }
 
 fn program(path: PathBuf) -> Result<Program> {
-    let path = CString::new(path.into_os_string().into_vec())
-        .map_err(|_| Error::new(ErrorKind::InvalidSpec { path: "process.args[0]".into() }, "exec", "contains a NUL"))?;
+    let path = CString::new(path.into_os_string().into_vec()).map_err(|_| {
+        Error::new(ErrorKind::InvalidSpec { path: "process.args[0]".into() }, "exec", "contains a NUL")
+    })?;
     Ok(Program(path))
 }
 
@@ -76,7 +78,11 @@ fn candidate(root: &OwnedFd, path: &Path, user: &User) -> Result<(), Refusal> {
     };
     let stat = rustix::fs::fstat(found.as_fd()).map_err(|_| Refusal::Missing)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile if may_execute(stat.st_mode, (stat.st_uid, stat.st_gid), user, found.as_fd()) => Ok(()),
+        FileType::RegularFile
+            if may_execute(stat.st_mode, (stat.st_uid, stat.st_gid), user, found.as_fd()) =>
+        {
+            Ok(())
+        }
         _ => Err(Refusal::NotExecutable),
     }
 }
@@ -98,7 +104,9 @@ fn may_execute(mode: u32, (uid, gid): (u32, u32), user: &User, file: BorrowedFd<
 /// `..` stays in: only the kernel knows where it leads once symlinks are followed.
 fn relative_to_root_keeping_parents(path: &Path) -> PathBuf {
     match path.strip_prefix("/") {
-        Ok(relative) if relative.components().any(|c| c == std::path::Component::ParentDir) => relative.to_owned(),
+        Ok(relative) if relative.components().any(|c| c == std::path::Component::ParentDir) => {
+            relative.to_owned()
+        }
         _ => relative_to_root(path),
     }
 }

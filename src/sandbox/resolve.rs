@@ -60,7 +60,9 @@ pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Ow
         let last = index + 1 == components.len();
         parent = match open(root, &so_far) {
             Ok(found) => found,
-            Err(Errno::NOENT) => create(parent.as_fd(), name, &so_far, if last { kind } else { Kind::Directory })?,
+            Err(Errno::NOENT) => {
+                create(parent.as_fd(), name, &so_far, if last { kind } else { Kind::Directory })?
+            }
             Err(errno) => return Err(errno).os(|| format!("openat2(rootfs, {so_far:?})")),
         };
     }
@@ -68,8 +70,9 @@ pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Ow
 }
 
 /// Creates one component: exclusively, so that a symlink placed there meanwhile is an error and not a way out.
-fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: Kind) -> Result<OwnedFd> {
-    let hint = |error: Error| error.hint("create the mount point in the rootfs, or give the container a scratch");
+pub(super) fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: Kind) -> Result<OwnedFd> {
+    let hint =
+        |error: Error| error.hint("create the mount point in the rootfs, or give the container a scratch");
     match kind {
         Kind::Directory => {
             rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))

@@ -3,12 +3,12 @@
 //! Every mount is made detached, gets its attributes while nobody can see it, and is moved onto a target that was
 //! resolved below the root. The steps and their order come from the plan; nothing is decided here.
 
-use super::copy_up;
 use super::resolve::{self, Kind};
+use super::{copy_up, namespaces};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
-use crate::protocol::message::{Handed, HandedItem};
+use crate::protocol::message::{Handed, HandedItem, Order};
 use crate::spec::{MountAttrs, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +18,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
+use std::ffi::OsStr;
 use std::path::Path;
 
 /// The links of OCI runtime-linux.md, "/dev symbolic links", and the multiplexer of devpts.
@@ -30,15 +31,21 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 ];
 
 /// The root under construction.
-struct Tree {
+struct Tree<'a> {
     root: OwnedFd,
+    /// Where the network namespace comes from, until it is joined.
+    network: Option<&'a Channel>,
     handed: Vec<Option<(HandedItem, OwnedFd)>>,
     /// The container's own proc, straight from the kernel: what the image has at `/proc` plays no part.
     proc: Option<OwnedFd>,
 }
 
 /// Builds the whole tree. Returns its root, attached but not yet entered, and a handle on the container's proc.
-pub(super) fn assemble(plan: &InitPlan, gofer: &Channel) -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn assemble(
+    plan: &InitPlan,
+    gofer: &Channel,
+    network: Option<&Channel>,
+) -> Result<(OwnedFd, OwnedFd)> {
     let mut handed = receive(gofer)?;
     let root = match plan.root {
         RootPlan::Handed(index) => take(&mut handed, index)?.1,
@@ -46,13 +53,14 @@ pub(super) fn assemble(plan: &InitPlan, gofer: &Channel) -> Result<(OwnedFd, Own
     };
     // On top of the old root, which stays this process's root until the pivot: the one place that is always there.
     attach_at_path(root.as_fd(), "/")?;
-    let mut tree = Tree { root, handed, proc: None };
+    let mut tree = Tree { root, network, handed, proc: None };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
             ErrorKind::Os(_) => error.during(step.field.clone()),
             _ => error,
         })?;
     }
+    tree.join_network()?;
     if plan.cwd != Path::new("/") {
         let cwd = crate::plan::relative_to_root(&plan.cwd);
         // A missing working directory is created; whether the workload may enter it shows when it does.
@@ -135,15 +143,27 @@ fn misbehaved(problem: &str) -> Error {
 }
 
 fn take(handed: &mut [Option<(HandedItem, OwnedFd)>], index: usize) -> Result<(HandedItem, OwnedFd)> {
-    handed.get_mut(index).and_then(Option::take).ok_or_else(|| misbehaved("a mount of the plan was not handed over"))
+    handed
+        .get_mut(index)
+        .and_then(Option::take)
+        .ok_or_else(|| misbehaved("a mount of the plan was not handed over"))
 }
 
-impl Tree {
+impl Tree<'_> {
+    /// Joins the container's network namespace, if it has one and this was not done yet.
+    fn join_network(&mut self) -> Result<()> {
+        let Some(sandbox) = self.network.take() else { return Ok(()) };
+        let namespace = sandbox.receive::<Order>(None)?.fds.into_iter().next();
+        namespaces::join_network(namespace.ok_or_else(|| misbehaved("no network namespace"))?)
+    }
+
     fn apply(&mut self, step: &TreeStep) -> Result<()> {
         match &step.source {
             StepSource::Handed(index) => {
                 // Absent is allowed by the plan: the gofer checked.
-                let Some((item, mount)) = self.handed.get_mut(*index).and_then(Option::take) else { return Ok(()) };
+                let Some((item, mount)) = self.handed.get_mut(*index).and_then(Option::take) else {
+                    return Ok(());
+                };
                 let kind = if item == HandedItem::Directory { Kind::Directory } else { Kind::File };
                 self.attach(mount, step, kind)
             }
@@ -153,7 +173,10 @@ impl Tree {
                 self.proc = Some(handle);
                 self.attach(proc, step, Kind::Directory)
             }
-            StepSource::Sysfs => self.attach(new_fs("sysfs", &[], step.set)?, step, Kind::Directory),
+            StepSource::Sysfs => {
+                self.join_network()?;
+                self.attach(new_fs("sysfs", &[], step.set)?, step, Kind::Directory)
+            }
             StepSource::Mqueue => self.attach(new_fs("mqueue", &[], step.set)?, step, Kind::Directory),
             StepSource::Devpts { options } => {
                 self.attach(new_fs("devpts", options, step.set)?, step, Kind::Directory)
@@ -168,18 +191,34 @@ impl Tree {
                     .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
                 self.attach(mount, step, Kind::Directory)
             }
-            StepSource::Devices { options, nodes } => {
-                let mount = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
-                self.attach(mount, step, Kind::Directory)?;
-                nodes.iter().try_for_each(|node| self.node(node))?;
-                DEVICE_LINKS.iter().try_for_each(|(name, to)| self.symlink(&Path::new("dev").join(name), to))
-            }
+            StepSource::Devices { options, nodes } => self.devices(step, options, nodes),
             StepSource::Node(node) => self.node(node),
             StepSource::Directory => resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory).map(drop),
             StepSource::Symlink(to) => self.symlink(&step.at, to),
             StepSource::Mask => self.mask(step),
             StepSource::ReadOnly => self.make_read_only(step),
         }
+    }
+
+    /// The device directory, filled while nobody can see it; bound nodes follow once it is attached.
+    fn devices(&mut self, step: &TreeStep, options: &[String], nodes: &[DeviceNode]) -> Result<()> {
+        let directory = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
+        for (name, to) in DEVICE_LINKS {
+            rustix::fs::symlinkat(to, &directory, name).os(|| format!("symlink({to:?}, dev/{name})"))?;
+        }
+        let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
+        attach(directory.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))?;
+        for node in nodes {
+            let name = node.path.file_name().unwrap_or_default();
+            let Some(index) = node.handed else {
+                make_node(directory.as_fd(), name, node)?;
+                continue;
+            };
+            let mount = self.take_device(index, node)?;
+            let place = resolve::create(directory.as_fd(), name, &node.path, Kind::File)?;
+            attach(mount.as_fd(), place.as_fd()).os(|| format!("move_mount({:?})", node.path))?;
+        }
+        Ok(())
     }
 
     fn attach(&self, mount: OwnedFd, step: &TreeStep, kind: Kind) -> Result<()> {
@@ -221,29 +260,25 @@ impl Tree {
 
     fn node(&mut self, node: &DeviceNode) -> Result<()> {
         if let Some(index) = node.handed {
-            let (_, mount) = take(&mut self.handed, index)?;
-            let stat = rustix::fs::fstat(&mount).os(|| format!("fstat({:?})", node.path))?;
-            let expected = rustix::fs::makedev(node.major, node.minor);
-            if stat.st_mode & libc::S_IFMT != node.mode & libc::S_IFMT || stat.st_rdev != expected {
-                let problem = format!("the host has another device there, not {}:{}", node.major, node.minor);
-                return Err(Error::unsupported(format!("/{}", node.path.display()), problem));
-            }
+            let mount = self.take_device(index, node)?;
             let target = resolve::ensure(self.root.as_fd(), &node.path, Kind::File)?;
             return attach(mount.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", node.path));
         }
         let parent = node.path.parent().unwrap_or(Path::new(""));
         let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
-        let name = node.path.file_name().unwrap_or_default();
-        let kind = FileType::from_raw_mode(node.mode);
-        let device = rustix::fs::makedev(node.major, node.minor);
-        rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device)
-            .os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?;
-        if (node.uid, node.gid) == (0, 0) {
-            return Ok(());
+        make_node(parent.as_fd(), node.path.file_name().unwrap_or_default(), node)
+    }
+
+    /// The gofer's mount of a device, checked to be that device.
+    fn take_device(&mut self, index: usize, node: &DeviceNode) -> Result<OwnedFd> {
+        let (_, mount) = take(&mut self.handed, index)?;
+        let stat = rustix::fs::fstat(&mount).os(|| format!("fstat({:?})", node.path))?;
+        let expected = rustix::fs::makedev(node.major, node.minor);
+        if stat.st_mode & libc::S_IFMT == node.mode & libc::S_IFMT && stat.st_rdev == expected {
+            return Ok(mount);
         }
-        let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
-        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-            .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
+        let problem = format!("the host has another device there, not {}:{}", node.major, node.minor);
+        Err(Error::unsupported(format!("/{}", node.path.display()), problem))
     }
 
     fn mask(&self, step: &TreeStep) -> Result<()> {
@@ -260,7 +295,8 @@ impl Tree {
 
     /// One more mount of the container's `/dev/null`, which came from us and is checked to be the null device.
     fn another_null(&self) -> Result<OwnedFd> {
-        let null = resolve::open(self.root.as_fd(), Path::new("dev/null")).os(|| "openat2(rootfs, \"dev/null\")")?;
+        let null =
+            resolve::open(self.root.as_fd(), Path::new("dev/null")).os(|| "openat2(rootfs, \"dev/null\")")?;
         let stat = rustix::fs::fstat(&null).os(|| "fstat(\"dev/null\")")?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != rustix::fs::makedev(1, 3) {
             return Err(Error::new(ErrorKind::Os(libc::ENODEV), "mask", "/dev/null is not the null device"));
@@ -276,11 +312,25 @@ impl Tree {
             Err(Errno::INVAL) => {}
             result => return result.os(|| format!("mount_setattr({:?}, MOUNT_ATTR_RDONLY)", step.at)),
         }
-        let copy = clone_mount(target.as_fd(), true).os(|| format!("open_tree({:?}, OPEN_TREE_CLONE)", step.at))?;
+        let copy =
+            clone_mount(target.as_fd(), true).os(|| format!("open_tree({:?}, OPEN_TREE_CLONE)", step.at))?;
         sys::mount_setattr(copy.as_fd(), &read_only, true)
             .os(|| format!("mount_setattr({:?}, AT_RECURSIVE, MOUNT_ATTR_RDONLY)", step.at))?;
         attach(copy.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))
     }
+}
+
+fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<()> {
+    let kind = FileType::from_raw_mode(node.mode);
+    let device = rustix::fs::makedev(node.major, node.minor);
+    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device)
+        .os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?;
+    if (node.uid, node.gid) == (0, 0) {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
 }
 
 fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {

@@ -25,16 +25,10 @@ impl Machine {
     /// The ABIs a profile that lists `listed` is about: the native one always, the compatible ones if listed.
     pub(super) fn abis(self, listed: &[Arch]) -> Vec<Abi> {
         let (native, compatible): (Abi, &[(Arch, Abi)]) = match self {
-            Self::X86_64 => (
-                Abi::X86_64,
-                &[(Arch::ScmpArchX32, Abi::X32), (Arch::ScmpArchX86, Abi::X86)],
-            ),
+            Self::X86_64 => (Abi::X86_64, &[(Arch::ScmpArchX32, Abi::X32), (Arch::ScmpArchX86, Abi::X86)]),
             Self::Aarch64 => (Abi::Aarch64, &[(Arch::ScmpArchArm, Abi::Arm)]),
         };
-        let compatible = compatible
-            .iter()
-            .filter(|(arch, _)| listed.contains(arch))
-            .map(|(_, abi)| *abi);
+        let compatible = compatible.iter().filter(|(arch, _)| listed.contains(arch)).map(|(_, abi)| *abi);
         std::iter::once(native).chain(compatible).collect()
     }
 }
@@ -81,24 +75,15 @@ impl Abi {
     /// The numbers of `name`; both empty where this ABI does not have the call.
     pub(super) fn numbers(self, name: Name<'_>) -> Numbers {
         match self {
-            Self::X86_64 => Numbers {
-                regular: X86_64.find(name),
-                extra: None,
-            },
+            Self::X86_64 => Numbers { regular: X86_64.find(name), extra: None },
             // Kernels before 5.4 also answer to the x86-64 number of calls that have an x32 number of their own, so a
             // rule about the name has to cover both.
             Self::X32 => Numbers {
                 regular: X86_64.find(name).map(|number| X32_BIT | number),
                 extra: position(&X32_CALLS, name).map(|index| X32_BIT | (512 + index)),
             },
-            Self::X86 => Numbers {
-                regular: X86.find(name),
-                extra: None,
-            },
-            Self::Aarch64 => Numbers {
-                regular: AARCH64.find(name),
-                extra: None,
-            },
+            Self::X86 => Numbers { regular: X86.find(name), extra: None },
+            Self::Aarch64 => Numbers { regular: AARCH64.find(name), extra: None },
             Self::Arm => Numbers {
                 regular: ARM.find(name),
                 extra: position(&ARM_PRIVATE_CALLS, name).map(|index| 0x000f_0001 + index),
@@ -113,19 +98,11 @@ impl Abi {
         }
         if let Some(index) = position(&SOCKETCALL_CALLS, name) {
             // The kernel takes the call number as an int and refuses any other.
-            return Some(Multiplexed {
-                number: 102,
-                mask: u32::MAX,
-                call: index + 1,
-            });
+            return Some(Multiplexed { number: 102, mask: u32::MAX, call: index + 1 });
         }
         // The upper half of the call number is a version the kernel strips off.
         let (_, call) = *IPC_CALLS.iter().find(|(hidden, _)| *hidden == name.text)?;
-        Some(Multiplexed {
-            number: 117,
-            mask: 0xffff,
-            call,
-        })
+        Some(Multiplexed { number: 117, mask: 0xffff, call })
     }
 }
 
@@ -149,10 +126,7 @@ pub(super) struct Name<'a> {
 
 impl<'a> Name<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            hash: hash(text),
-        }
+        Self { text, hash: hash(text) }
     }
 }
 
@@ -207,10 +181,7 @@ macro_rules! table {
             }
             number += 1;
         }
-        Table {
-            slots,
-            name: |number| Sysno::new(number).map(|call| call.name()),
-        }
+        Table { slots, name: |number| Sysno::new(number).map(|call| call.name()) }
     }};
 }
 
@@ -351,13 +322,7 @@ mod tests {
     #[test]
     fn x32_calls_with_their_own_number_answer_to_both() {
         let execve = Abi::X32.numbers(Name::new("execve"));
-        assert_eq!(
-            execve,
-            Numbers {
-                regular: Some(X32_BIT | 59),
-                extra: Some(X32_BIT | 520)
-            }
-        );
+        assert_eq!(execve, Numbers { regular: Some(X32_BIT | 59), extra: Some(X32_BIT | 520) });
         let last = Abi::X32.numbers(Name::new("pwritev2"));
         assert_eq!(last.extra, Some(X32_BIT | 547));
     }
@@ -365,11 +330,7 @@ mod tests {
     #[test]
     fn only_i386_hides_sockets_behind_one_call() {
         let connect = Name::new("connect");
-        let hidden = Multiplexed {
-            number: 102,
-            mask: u32::MAX,
-            call: 3,
-        };
+        let hidden = Multiplexed { number: 102, mask: u32::MAX, call: 3 };
         assert_eq!(Abi::X86.multiplexer(connect), Some(hidden));
         assert_eq!(regular(Abi::X86, "socketcall"), Some(102));
         assert_eq!(regular(Abi::X86, "ipc"), Some(117));

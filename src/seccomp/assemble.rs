@@ -56,11 +56,7 @@ impl Assembler {
     fn search(&mut self, ranges: &[NumberRange<'_>]) -> Label {
         let entry = self.search_tree(ranges);
         // The caller falls through into the entry, which for a lone range may be a shared return further back.
-        if entry.0 + 1 == self.reversed.len() {
-            entry
-        } else {
-            self.stepping_stone(entry)
-        }
+        if entry.0 + 1 == self.reversed.len() { entry } else { self.stepping_stone(entry) }
     }
 
     fn search_tree(&mut self, ranges: &[NumberRange<'_>]) -> Label {
@@ -83,11 +79,7 @@ impl Assembler {
     fn verdict(&mut self, verdict: &Verdict<'_>) -> Label {
         match verdict {
             Verdict::Return(value) => self.ret(*value),
-            Verdict::Clauses {
-                clauses,
-                otherwise,
-                narrow,
-            } => {
+            Verdict::Clauses { clauses, otherwise, narrow } => {
                 let mut next = self.ret(*otherwise);
                 for clause in clauses.iter().rev() {
                     let mut matched = self.ret(clause.action);
@@ -103,11 +95,7 @@ impl Assembler {
 
     /// Goes to `holds` or `fails`. A narrow ABI has no high half: it counts as zero, whatever the register holds.
     fn condition(&mut self, condition: &Condition, narrow: bool, holds: Label, fails: Label) -> Label {
-        let (holds, fails) = if condition.negated {
-            (fails, holds)
-        } else {
-            (holds, fails)
-        };
+        let (holds, fails) = if condition.negated { (fails, holds) } else { (holds, fails) };
         let low_word = OFFSET_ARGS + 8 * condition.index;
         let high_word = low_word + 4;
         match condition.test {
@@ -120,14 +108,9 @@ impl Assembler {
                 let low = self.masked_equal(low_word, mask.low, value.low, holds, fails);
                 self.masked_equal(high_word, high_mask, value.high, low, fails)
             }
-            Test::AtLeast(value) => self.ordered(
-                JUMP_IF_AT_LEAST,
-                low_word,
-                Halves::of(value),
-                narrow,
-                holds,
-                fails,
-            ),
+            Test::AtLeast(value) => {
+                self.ordered(JUMP_IF_AT_LEAST, low_word, Halves::of(value), narrow, holds, fails)
+            }
             Test::Above(value) => {
                 self.ordered(JUMP_IF_ABOVE, low_word, Halves::of(value), narrow, holds, fails)
             }
@@ -140,12 +123,7 @@ impl Assembler {
         }
         self.branch(JUMP_IF_EQUAL, value, holds, fails);
         if mask != u32::MAX {
-            self.write(Instruction {
-                code: AND,
-                jt: 0,
-                jf: 0,
-                k: mask,
-            });
+            self.write(Instruction { code: AND, jt: 0, jf: 0, k: mask });
         }
         self.load(word)
     }
@@ -181,12 +159,7 @@ impl Assembler {
         {
             return self.returns[at].1;
         }
-        let label = self.write(Instruction {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: value,
-        });
+        let label = self.write(Instruction { code: RETURN, jt: 0, jf: 0, k: value });
         match known {
             Some(at) => self.returns[at].1 = label,
             None => self.returns.push((value, label)),
@@ -207,41 +180,22 @@ impl Assembler {
 
     /// Loads a word of `seccomp_data` and falls through into the instruction written last.
     fn load(&mut self, offset: u32) -> Label {
-        self.write(Instruction {
-            code: LOAD,
-            jt: 0,
-            jf: 0,
-            k: offset,
-        })
+        self.write(Instruction { code: LOAD, jt: 0, jf: 0, k: offset })
     }
 
     /// `label`, or a stand-in for it that a conditional jump can reach.
     fn near(&mut self, label: Label) -> Label {
-        if self.distance(label) <= REACH {
-            label
-        } else {
-            self.stepping_stone(label)
-        }
+        if self.distance(label) <= REACH { label } else { self.stepping_stone(label) }
     }
 
     /// An instruction that does what jumping to `label` does.
     fn stepping_stone(&mut self, label: Label) -> Label {
         match self.reversed[label.0] {
-            Instruction { code: RETURN, k, .. } => self.write(Instruction {
-                code: RETURN,
-                jt: 0,
-                jf: 0,
-                k,
-            }),
+            Instruction { code: RETURN, k, .. } => self.write(Instruction { code: RETURN, jt: 0, jf: 0, k }),
             _ => {
                 let k =
                     u32::try_from(self.distance(label)).expect("programs of 2^32 instructions fit no memory");
-                self.write(Instruction {
-                    code: JUMP,
-                    jt: 0,
-                    jf: 0,
-                    k,
-                })
+                self.write(Instruction { code: JUMP, jt: 0, jf: 0, k })
             }
         }
     }
@@ -267,9 +221,6 @@ struct Halves {
 impl Halves {
     fn of(value: u64) -> Self {
         let [a, b, c, d, low @ ..] = value.to_be_bytes();
-        Self {
-            high: u32::from_be_bytes([a, b, c, d]),
-            low: u32::from_be_bytes(low),
-        }
+        Self { high: u32::from_be_bytes([a, b, c, d]), low: u32::from_be_bytes(low) }
     }
 }

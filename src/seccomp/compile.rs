@@ -31,17 +31,11 @@ pub(super) fn compile_for(machine: Machine, profile: &LinuxSeccomp) -> Result<Fi
     }
     let instructions = assembler.finish();
     if instructions.len() > MAX_INSTRUCTIONS {
-        let problem = format!(
-            "compiles to {} instructions, the kernel takes {MAX_INSTRUCTIONS}",
-            instructions.len()
-        );
+        let problem =
+            format!("compiles to {} instructions, the kernel takes {MAX_INSTRUCTIONS}", instructions.len());
         return Err(Error::spec("config.json", "linux.seccomp", problem).hint("use fewer rules with args"));
     }
-    Ok(Filter {
-        instructions,
-        flags: rules.flags,
-        notify: rules.notify,
-    })
+    Ok(Filter { instructions, flags: rules.flags, notify: rules.notify })
 }
 
 /// What happens to each of the 2^32 numbers that arrive under one audit value.
@@ -130,10 +124,7 @@ impl<'a> NumberMap<'a> {
 impl<'a> Verdict<'a> {
     /// `clauses` are all of one number's, those without conditions last.
     fn new(clauses: &[Clause<'a>], default: u32, abi: Abi) -> Self {
-        let conditional = clauses
-            .iter()
-            .position(Clause::always_holds)
-            .unwrap_or(clauses.len());
+        let conditional = clauses.iter().position(Clause::always_holds).unwrap_or(clauses.len());
         let otherwise = clauses.get(conditional).map_or(default, |clause| clause.action);
         // A clause that decides what would be decided anyway need not be tested.
         let mut clauses = &clauses[..conditional];
@@ -145,11 +136,7 @@ impl<'a> Verdict<'a> {
         if clauses.is_empty() {
             return Self::Return(otherwise);
         }
-        Self::Clauses {
-            clauses: clauses.to_vec(),
-            otherwise,
-            narrow: abi.narrow(),
-        }
+        Self::Clauses { clauses: clauses.to_vec(), otherwise, narrow: abi.narrow() }
     }
 }
 
@@ -197,19 +184,7 @@ fn hidden_clause<'a>(
     if rule.permits() && !conditions.is_empty() {
         return None;
     }
-    let test = Test::Masked {
-        mask: u64::from(hidden.mask),
-        value: u64::from(hidden.call),
-    };
-    let selector = Some(Condition {
-        index: 0,
-        test,
-        negated: false,
-    });
-    Some(Clause {
-        number: hidden.number,
-        selector,
-        conditions: &[],
-        action: rule.action,
-    })
+    let test = Test::Masked { mask: u64::from(hidden.mask), value: u64::from(hidden.call) };
+    let selector = Some(Condition { index: 0, test, negated: false });
+    Some(Clause { number: hidden.number, selector, conditions: &[], action: rule.action })
 }

@@ -36,23 +36,14 @@ pub fn default_profile(granted: CapSet) -> LinuxSeccomp {
     rules.push(allow(&["socketpair"], vec![equal(0, AF_UNIX)]));
     for (capabilities, families) in SOCKET_FAMILIES {
         if capabilities.is_empty() || granted.intersects(*capabilities) {
-            rules.extend(
-                families
-                    .iter()
-                    .map(|family| allow(&["socket"], vec![equal(0, *family)])),
-            );
+            rules.extend(families.iter().map(|family| allow(&["socket"], vec![equal(0, *family)])));
         }
     }
     if !granted.contains(CapSet::SYS_ADMIN) {
         let no_namespaces = LinuxSeccompOperator::ScmpCmpMaskedEq;
-        rules.push(allow(
-            &["clone"],
-            vec![argument(0, no_namespaces, NEW_NAMESPACES)],
-        ));
+        rules.push(allow(&["clone"], vec![argument(0, no_namespaces, NEW_NAMESPACES)]));
         let mut clone3 = LinuxSyscall::default();
-        clone3
-            .set_names(vec!["clone3".to_owned()])
-            .set_action(LinuxSeccompAction::ScmpActErrno);
+        clone3.set_names(vec!["clone3".to_owned()]).set_action(LinuxSeccompAction::ScmpActErrno);
         clone3.set_errno_ret(Some(ENOSYS));
         rules.push(clone3);
     }
@@ -82,11 +73,7 @@ fn equal(index: usize, value: u64) -> LinuxSeccompArg {
 
 /// `valueTwo`, which only a masked comparison looks at, is zero.
 fn argument(index: usize, op: LinuxSeccompOperator, value: u64) -> LinuxSeccompArg {
-    let arg = LinuxSeccompArgBuilder::default()
-        .index(index)
-        .op(op)
-        .value(value)
-        .value_two(0_u64);
+    let arg = LinuxSeccompArgBuilder::default().index(index).op(op).value(value).value_two(0_u64);
     arg.build().expect("the builder has a default for every field")
 }
 
@@ -134,49 +121,10 @@ const fn capability(number: u32) -> CapSet {
 /// Calls that come with a capability. The kernel checks it too; without it the call is only attack surface.
 pub(super) const WITH_CAPABILITY: &[(CapSet, &[&str])] = &[
     // Namespaces and the mount table: whoever may build containers.
-    (
-        CapSet::SYS_ADMIN,
-        &[
-            "clone",
-            "clone3",
-            "setns",
-            "unshare",
-            "sethostname",
-            "setdomainname",
-        ],
-    ),
-    (
-        CapSet::SYS_ADMIN,
-        &[
-            "mount",
-            "umount",
-            "umount2",
-            "pivot_root",
-            "mount_setattr",
-            "move_mount",
-        ],
-    ),
-    (
-        CapSet::SYS_ADMIN,
-        &[
-            "fsopen",
-            "fsconfig",
-            "fsmount",
-            "fspick",
-            "open_tree",
-            "open_tree_attr",
-        ],
-    ),
-    (
-        CapSet::SYS_ADMIN,
-        &[
-            "statmount",
-            "listmount",
-            "quotactl",
-            "quotactl_fd",
-            "fanotify_init",
-        ],
-    ),
+    (CapSet::SYS_ADMIN, &["clone", "clone3", "setns", "unshare", "sethostname", "setdomainname"]),
+    (CapSet::SYS_ADMIN, &["mount", "umount", "umount2", "pivot_root", "mount_setattr", "move_mount"]),
+    (CapSet::SYS_ADMIN, &["fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "open_tree_attr"]),
+    (CapSet::SYS_ADMIN, &["statmount", "listmount", "quotactl", "quotactl_fd", "fanotify_init"]),
     // A file handle opens a file by inode, past every directory's permissions.
     (DAC_READ_SEARCH, &["open_by_handle_at"]),
     (SYS_MODULE, &["init_module", "finit_module", "delete_module"]),
@@ -185,31 +133,13 @@ pub(super) const WITH_CAPABILITY: &[(CapSet, &[&str])] = &[
     // Other processes' memory and descriptors.
     (
         SYS_PTRACE,
-        &[
-            "ptrace",
-            "process_vm_readv",
-            "process_vm_writev",
-            "process_madvise",
-            "pidfd_getfd",
-            "kcmp",
-        ],
+        &["ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp"],
     ),
     (SYS_PACCT, &["acct"]),
     (SYS_BOOT, &["reboot"]),
-    (
-        SYS_NICE,
-        &[
-            "get_mempolicy",
-            "mbind",
-            "set_mempolicy",
-            "set_mempolicy_home_node",
-        ],
-    ),
+    (SYS_NICE, &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"]),
     (SYS_NICE, &["migrate_pages", "move_pages"]),
-    (
-        SYS_TIME,
-        &["settimeofday", "stime", "clock_settime", "clock_settime64"],
-    ),
+    (SYS_TIME, &["settimeofday", "stime", "clock_settime", "clock_settime64"]),
     (SYS_TTY_CONFIG, &["vhangup"]),
     (SYSLOG.union(CapSet::SYS_ADMIN), &["syslog"]),
     (PERFMON.union(CapSet::SYS_ADMIN), &["perf_event_open"]),

@@ -23,11 +23,7 @@ impl Call {
             8 | 12 => 0,
             _ => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                if offset.is_multiple_of(8) {
-                    arg as u32
-                } else {
-                    (arg >> 32) as u32
-                }
+                if offset.is_multiple_of(8) { arg as u32 } else { (arg >> 32) as u32 }
             }
         }
     }
@@ -35,11 +31,7 @@ impl Call {
 
 /// Whether the kernel would load `program`: known opcodes, jumps that stay inside, a return at the end.
 pub(super) fn check(program: &[Instruction]) {
-    assert!(
-        (1..=MAX_INSTRUCTIONS).contains(&program.len()),
-        "{} instructions",
-        program.len()
-    );
+    assert!((1..=MAX_INSTRUCTIONS).contains(&program.len()), "{} instructions", program.len());
     for (at, instruction) in program.iter().enumerate() {
         let furthest = match instruction.code {
             LOAD | AND => 0,
@@ -48,10 +40,7 @@ pub(super) fn check(program: &[Instruction]) {
             JUMP_IF_EQUAL | JUMP_IF_ABOVE | JUMP_IF_AT_LEAST => instruction.jt.max(instruction.jf).into(),
             code => panic!("opcode {code:#x} at {at}"),
         };
-        assert!(
-            at + 1 + furthest < program.len(),
-            "instruction {at} leaves the program"
-        );
+        assert!(at + 1 + furthest < program.len(), "instruction {at} leaves the program");
     }
 }
 

@@ -81,12 +81,7 @@ pub struct Instruction {
 impl From<u64> for Instruction {
     fn from(packed: u64) -> Self {
         let [a, b, jt, jf, k @ ..] = packed.to_be_bytes();
-        Self {
-            code: u16::from_be_bytes([a, b]),
-            jt,
-            jf,
-            k: u32::from_be_bytes(k),
-        }
+        Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) }
     }
 }
 
@@ -112,26 +107,18 @@ impl From<Instruction> for u64 {
 /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) on machines that are neither x86-64 nor AArch64.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
     let machine = Machine::HOST.ok_or_else(|| {
-        Error::unsupported(
-            "linux.seccomp",
-            "system call tables exist for x86_64 and aarch64 only",
-        )
+        Error::unsupported("linux.seccomp", "system call tables exist for x86_64 and aarch64 only")
     })?;
-    compile::compile_for(machine, profile)
-}
-
-/// [`default_profile`] compiled for this machine; the one for no capabilities is compiled once per process.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) on machines that are neither x86-64 nor AArch64.
-pub fn default_filter(granted: CapSet) -> Result<Filter> {
-    static UNPRIVILEGED: OnceLock<Filter> = OnceLock::new();
-    if !granted.is_empty() {
-        return compile(&default_profile(granted));
-    }
-    if let Some(filter) = UNPRIVILEGED.get() {
+    // Nearly every container has the one default, and compiling it is a good part of planning a container.
+    static DEFAULT: OnceLock<(LinuxSeccomp, Filter)> = OnceLock::new();
+    if let Some((known, filter)) = DEFAULT.get()
+        && known == profile
+    {
         return Ok(filter.clone());
     }
-    let filter = compile(&default_profile(granted))?;
-    Ok(UNPRIVILEGED.get_or_init(|| filter).clone())
+    let filter = compile::compile_for(machine, profile)?;
+    if DEFAULT.get().is_none() && *profile == default_profile(CapSet::empty()) {
+        let _ = DEFAULT.set((profile.clone(), filter.clone()));
+    }
+    Ok(filter)
 }

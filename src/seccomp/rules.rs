@@ -74,10 +74,7 @@ impl<'a> Rules<'a> {
             sum.saturating_add(rule.names.len().saturating_mul(rule.alternatives.len()))
         });
         if clauses > MAX_CLAUSES {
-            return Err(refuse(
-                "syscalls",
-                format!("{clauses} names and conditions, at most {MAX_CLAUSES}"),
-            ));
+            return Err(refuse("syscalls", format!("{clauses} names and conditions, at most {MAX_CLAUSES}")));
         }
         let notify = check_listener(profile, &rules)?;
         let unknown = match default & RET_ACTION_FULL {
@@ -85,13 +82,7 @@ impl<'a> Rules<'a> {
             RET_ALLOW | RET_LOG | RET_TRACE => default,
             _ => RET_ERRNO | ENOSYS,
         };
-        Ok(Self {
-            default,
-            unknown,
-            rules,
-            flags: flags(profile, notify),
-            notify,
-        })
+        Ok(Self { default, unknown, rules, flags: flags(profile, notify), notify })
     }
 }
 
@@ -123,9 +114,7 @@ fn default_value(profile: &LinuxSeccomp) -> Result<u32> {
         return Err(refuse("defaultAction", "SCMP_ACT_NOTIFY cannot be the default")
             .hint("name the system calls the agent should see"));
     }
-    action_value(action, profile.default_errno_ret(), || {
-        "defaultErrnoRet".to_owned()
-    })
+    action_value(action, profile.default_errno_ret(), || "defaultErrnoRet".to_owned())
 }
 
 fn parse_rule<'a>(at: usize, entry: &'a LinuxSyscall, default: u32) -> Result<Rule<'a>> {
@@ -133,9 +122,7 @@ fn parse_rule<'a>(at: usize, entry: &'a LinuxSyscall, default: u32) -> Result<Ru
         // "names [...] MUST contain at least one entry" - OCI config-linux.md
         return Err(refuse(format!("syscalls[{at}].names"), "is empty"));
     }
-    let action = action_value(entry.action(), entry.errno_ret(), || {
-        format!("syscalls[{at}].errnoRet")
-    })?;
+    let action = action_value(entry.action(), entry.errno_ret(), || format!("syscalls[{at}].errnoRet"))?;
     let args = entry.args().as_deref().unwrap_or_default();
     let conditions = args
         .iter()
@@ -154,11 +141,7 @@ fn parse_rule<'a>(at: usize, entry: &'a LinuxSyscall, default: u32) -> Result<Ru
     } else {
         vec![conditions]
     };
-    Ok(Rule {
-        names: entry.names(),
-        action,
-        alternatives,
-    })
+    Ok(Rule { names: entry.names(), action, alternatives })
 }
 
 fn repeats_an_index(conditions: &[Condition]) -> bool {
@@ -173,10 +156,7 @@ fn repeats_an_index(conditions: &[Condition]) -> bool {
 fn condition(arg: &LinuxSeccompArg) -> Option<Condition> {
     let index = u32::try_from(arg.index()).ok().filter(|index| *index < 6)?;
     let value = arg.value();
-    let equal = Test::Masked {
-        mask: u64::MAX,
-        value,
-    };
+    let equal = Test::Masked { mask: u64::MAX, value };
     let (test, negated) = match arg.op() {
         LinuxSeccompOperator::ScmpCmpEq => (equal, false),
         LinuxSeccompOperator::ScmpCmpNe => (equal, true),
@@ -185,13 +165,9 @@ fn condition(arg: &LinuxSeccompArg) -> Option<Condition> {
         LinuxSeccompOperator::ScmpCmpGt => (Test::Above(value), false),
         LinuxSeccompOperator::ScmpCmpLe => (Test::Above(value), true),
         // "matches when the masked argument value is equal to the masked datum value" - seccomp_rule_add(3)
-        LinuxSeccompOperator::ScmpCmpMaskedEq => (
-            Test::Masked {
-                mask: value,
-                value: arg.value_two().unwrap_or(0) & value,
-            },
-            false,
-        ),
+        LinuxSeccompOperator::ScmpCmpMaskedEq => {
+            (Test::Masked { mask: value, value: arg.value_two().unwrap_or(0) & value }, false)
+        }
     };
     Some(Condition { index, test, negated })
 }
@@ -266,9 +242,5 @@ fn flags(profile: &LinuxSeccomp, notify: bool) -> u32 {
 }
 
 fn refuse(field: impl AsRef<str>, problem: impl std::fmt::Display) -> Error {
-    Error::spec(
-        "config.json",
-        format!("linux.seccomp.{}", field.as_ref()),
-        problem,
-    )
+    Error::spec("config.json", format!("linux.seccomp.{}", field.as_ref()), problem)
 }

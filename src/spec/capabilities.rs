@@ -102,24 +102,14 @@ impl Capabilities {
             permitted: read("permitted", sets.permitted())?,
             ambient: read("ambient", sets.ambient())?,
         };
-        within(
-            &field.key("effective"),
-            this.effective,
-            "permitted",
-            this.permitted,
-        )?;
+        within(&field.key("effective"), this.effective, "permitted", this.permitted)?;
         within(&field.key("ambient"), this.ambient, "permitted", this.permitted)?;
         if sets.inheritable().is_none() {
             // `runc spec` of 1.1 lists ambient capabilities and leaves `inheritable` out. "No capability can ever be
             // ambient if it is not both permitted and inheritable" (capabilities(7)), so the set it means is empty.
             this.ambient = CapSet::empty();
         }
-        within(
-            &field.key("ambient"),
-            this.ambient,
-            "inheritable",
-            this.inheritable,
-        )?;
+        within(&field.key("ambient"), this.ambient, "inheritable", this.inheritable)?;
         Ok(this)
     }
 }
@@ -137,13 +127,9 @@ fn within(field: &Field<'_>, set: CapSet, outer_name: &str, outer: CapSet) -> Re
     match (0..u64::BITS as u8).find(|bit| excess.bits() >> bit & 1 == 1) {
         None => Ok(()),
         Some(number) => {
-            let name = caps::all()
-                .into_iter()
-                .find(|capability| capability.index() == number);
-            let name = name.map_or_else(
-                || format!("capability {number}"),
-                |capability| capability.to_string(),
-            );
+            let name = caps::all().into_iter().find(|capability| capability.index() == number);
+            let name =
+                name.map_or_else(|| format!("capability {number}"), |capability| capability.to_string());
             Err(field.error(format_args!("{name} is not in {outer_name}")))
         }
     }
@@ -168,9 +154,6 @@ mod tests {
     fn an_unknown_name_is_reported_with_its_index() {
         let error =
             parse_capability_set(Origin::Builder, "exec.capabilities", &["CAP_KILL", "CAP_FLY"]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "builder: exec.capabilities[1]: unknown capability \"CAP_FLY\""
-        );
+        assert_eq!(error.to_string(), "builder: exec.capabilities[1]: unknown capability \"CAP_FLY\"");
     }
 }

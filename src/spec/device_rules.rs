@@ -48,11 +48,7 @@ bitflags! {
 
 /// Checks `linux.resources.devices`.
 pub(super) fn device_rules(field: &Field<'_>, rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
-    rules
-        .iter()
-        .enumerate()
-        .map(|(index, rule)| DeviceRule::new(&field.index(index), rule))
-        .collect()
+    rules.iter().enumerate().map(|(index, rule)| DeviceRule::new(&field.index(index), rule)).collect()
 }
 
 impl DeviceRule {
@@ -62,9 +58,9 @@ impl DeviceRule {
             None | Some(-1) => Ok(None),
             Some(number) => match u32::try_from(number) {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(field
-                    .key(name)
-                    .error(format_args!("{number} is not between -1 and {}", u32::MAX))),
+                Err(_) => {
+                    Err(field.key(name).error(format_args!("{number} is not between -1 and {}", u32::MAX)))
+                }
             },
         };
         let kind = match rule.typ() {

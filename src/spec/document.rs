@@ -53,10 +53,9 @@ pub fn parse(bytes: &[u8]) -> Result<Spec> {
     let document = Field::document(Origin::ConfigJson);
     // Bytes have a limit before they have a type.
     if bytes.len() > MAX_CONFIG_BYTES {
-        return Err(document.error(format_args!(
-            "is {} bytes long, the limit is {MAX_CONFIG_BYTES}",
-            bytes.len()
-        )));
+        return Err(
+            document.error(format_args!("is {} bytes long, the limit is {MAX_CONFIG_BYTES}", bytes.len()))
+        );
     }
     if bytes.trim_ascii().is_empty() {
         return Err(document.error("is empty"));

@@ -28,29 +28,17 @@ enum Name<'a> {
 impl<'a> Field<'a> {
     /// The whole document.
     pub(super) fn document(origin: Origin) -> Self {
-        Self {
-            origin,
-            parent: None,
-            name: Name::Document,
-        }
+        Self { origin, parent: None, name: Name::Document }
     }
 
     /// The property `key` of the object at `self`.
     pub(super) fn key(&'a self, key: &'a str) -> Self {
-        Self {
-            origin: self.origin,
-            parent: Some(self),
-            name: Name::Key(key),
-        }
+        Self { origin: self.origin, parent: Some(self), name: Name::Key(key) }
     }
 
     /// The element `index` of the array at `self`.
     pub(super) fn index(&'a self, index: usize) -> Self {
-        Self {
-            origin: self.origin,
-            parent: Some(self),
-            name: Name::Index(index),
-        }
+        Self { origin: self.origin, parent: Some(self), name: Name::Index(index) }
     }
 
     /// `ORIGIN: FIELD: PROBLEM`.
@@ -65,11 +53,7 @@ impl<'a> Field<'a> {
 
     /// Refuses the property at `self` when it was `asked` for: nothing is silently dropped.
     pub(super) fn refuse_if(&self, asked: bool) -> Result<()> {
-        if asked {
-            Err(self.unsupported("is not supported"))
-        } else {
-            Ok(())
-        }
+        if asked { Err(self.unsupported("is not supported")) } else { Ok(()) }
     }
 
     /// A string that can be handed to the kernel.
@@ -101,18 +85,13 @@ impl<'a> Field<'a> {
         if path.is_absolute() {
             return Ok(path);
         }
-        Err(self
-            .error(format_args!("{path:?} is relative"))
-            .hint("use an absolute path"))
+        Err(self.error(format_args!("{path:?} is relative")).hint("use an absolute path"))
     }
 
     /// A path inside the container: absolute, without `..`; `.` and doubled slashes are dropped.
     pub(super) fn inside(&self, path: &Path) -> Result<PathBuf> {
         let path = self.absolute(path)?;
-        if path
-            .components()
-            .any(|component| component == Component::ParentDir)
-        {
+        if path.components().any(|component| component == Component::ParentDir) {
             return Err(self.error(format_args!("{path:?} contains \"..\"")));
         }
         Ok(path.components().collect())
@@ -134,10 +113,8 @@ impl fmt::Display for Field<'_> {
             Name::Document => Ok(()),
             Name::Index(index) => write!(f, "[{index}]"),
             Name::Key(key) => {
-                let plain = |key: &str| {
-                    key.chars()
-                        .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-                };
+                let plain =
+                    |key: &str| key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
                 let key = shorten(key);
                 match self.parent {
                     _ if key.is_empty() || !plain(&key) => write!(f, "[{key:?}]"),
@@ -169,14 +146,8 @@ mod tests {
         let document = Field::document(Origin::ConfigJson);
         assert_eq!(document.to_string(), "");
         let mounts = document.key("mounts");
-        assert_eq!(
-            mounts.index(3).key("destination").to_string(),
-            "mounts[3].destination"
-        );
-        assert_eq!(
-            document.key("annotations").key("a.b\n").to_string(),
-            "annotations[\"a.b\\n\"]"
-        );
+        assert_eq!(mounts.index(3).key("destination").to_string(), "mounts[3].destination");
+        assert_eq!(document.key("annotations").key("a.b\n").to_string(), "annotations[\"a.b\\n\"]");
     }
 
     #[test]

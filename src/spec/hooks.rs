@@ -42,11 +42,7 @@ impl Hooks {
         let list = |name: &str, hooks: &Option<Vec<runtime::Hook>>| -> Result<Vec<Hook>> {
             let field = field.key(name);
             let hooks = hooks.as_deref().unwrap_or_default();
-            hooks
-                .iter()
-                .enumerate()
-                .map(|(index, hook)| Hook::new(&field.index(index), hook))
-                .collect()
+            hooks.iter().enumerate().map(|(index, hook)| Hook::new(&field.index(index), hook)).collect()
         };
         Ok(Self {
             prestart: list("prestart", hooks.prestart())?,
@@ -81,18 +77,11 @@ impl Hook {
             Some(seconds) => match u64::try_from(seconds) {
                 Ok(seconds @ 1..) => Some(Duration::from_secs(seconds)),
                 _ => {
-                    let error = field
-                        .key("timeout")
-                        .error(format_args!("{seconds} is not positive"));
+                    let error = field.key("timeout").error(format_args!("{seconds} is not positive"));
                     return Err(error.hint("give whole seconds, or leave it out"));
                 }
             },
         };
-        Ok(Self {
-            path,
-            args,
-            env,
-            timeout,
-        })
+        Ok(Self { path, args, env, timeout })
     }
 }

@@ -14,24 +14,16 @@ use std::fmt;
 pub(super) fn read(document: &Field<'_>, text: &str) -> Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let mut refusal = None;
-    let strict = Strict {
-        field: document,
-        depth: 0,
-        refusal: &mut refusal,
-    };
-    let value = strict
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
+    let strict = Strict { field: document, depth: 0, refusal: &mut refusal };
+    let value = strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     value.map_err(|error| refusal.unwrap_or_else(|| not_json(document, &error)))
 }
 
 fn not_json(document: &Field<'_>, error: &serde_json::Error) -> Error {
     match error.classify() {
-        Category::Eof => document.error(format_args!(
-            "ends early, at line {} column {}",
-            error.line(),
-            error.column()
-        )),
+        Category::Eof => {
+            document.error(format_args!("ends early, at line {} column {}", error.line(), error.column()))
+        }
         _ => document.error(format_args!("is not JSON: {error}")),
     }
 }
@@ -53,9 +45,7 @@ impl Strict<'_, '_> {
         if self.depth < MAX_CONFIG_DEPTH {
             return Ok(());
         }
-        let error = self
-            .field
-            .error(format_args!("is nested deeper than {MAX_CONFIG_DEPTH} levels"));
+        let error = self.field.error(format_args!("is nested deeper than {MAX_CONFIG_DEPTH} levels"));
         Err(Self::refuse(self.refusal, error))
     }
 }
@@ -92,9 +82,7 @@ impl<'de> Visitor<'de> for Strict<'_, '_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -106,11 +94,7 @@ impl<'de> Visitor<'de> for Strict<'_, '_> {
         let mut array = Vec::new();
         loop {
             let field = self.field.index(array.len());
-            let seed = Strict {
-                field: &field,
-                depth: self.depth + 1,
-                refusal: &mut *self.refusal,
-            };
+            let seed = Strict { field: &field, depth: self.depth + 1, refusal: &mut *self.refusal };
             match elements.next_element_seed(seed)? {
                 Some(element) => array.push(element),
                 None => return Ok(Value::Array(array)),
@@ -127,11 +111,7 @@ impl<'de> Visitor<'de> for Strict<'_, '_> {
             if object.contains_key(&key) {
                 return Err(Self::refuse(self.refusal, field.error("appears twice")));
             }
-            let seed = Strict {
-                field: &field,
-                depth: self.depth + 1,
-                refusal: &mut *self.refusal,
-            };
+            let seed = Strict { field: &field, depth: self.depth + 1, refusal: &mut *self.refusal };
             let value = entries.next_value_seed(seed)?;
             object.insert(key, value);
         }

@@ -100,10 +100,7 @@ impl LinuxSection {
         }
         Ok(Self {
             id_maps: IdMaps::new(field, linux, &namespaces)?,
-            devices: devices(
-                &field.key("devices"),
-                linux.devices().as_deref().unwrap_or_default(),
-            )?,
+            devices: devices(&field.key("devices"), linux.devices().as_deref().unwrap_or_default())?,
             cgroups_path: cgroups_path(&field.key("cgroupsPath"), linux.cgroups_path().as_deref())?,
             resources: Resources::new(field, linux.resources().as_ref())?,
             sysctl: sysctl(field, linux.sysctl().as_ref(), &namespaces)?,
@@ -121,31 +118,18 @@ impl LinuxSection {
 
 /// Refuses what `linux` can ask for and this crate does not implement.
 fn refuse_unsupported(field: &Field<'_>, linux: &runtime::Linux) -> Result<()> {
-    field.key("netDevices").refuse_if(
-        linux
-            .net_devices()
-            .as_ref()
-            .is_some_and(|devices| !devices.is_empty()),
-    )?;
-    field.key("mountLabel").refuse_if(
-        linux
-            .mount_label()
-            .as_deref()
-            .is_some_and(|label| !label.is_empty()),
-    )?;
+    field
+        .key("netDevices")
+        .refuse_if(linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))?;
+    field
+        .key("mountLabel")
+        .refuse_if(linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()))?;
     field.key("intelRdt").refuse_if(linux.intel_rdt().is_some())?;
+    field.key("memoryPolicy").refuse_if(linux.memory_policy().is_some())?;
+    field.key("personality").refuse_if(linux.personality().is_some())?;
     field
-        .key("memoryPolicy")
-        .refuse_if(linux.memory_policy().is_some())?;
-    field
-        .key("personality")
-        .refuse_if(linux.personality().is_some())?;
-    field.key("timeOffsets").refuse_if(
-        linux
-            .time_offsets()
-            .as_ref()
-            .is_some_and(|offsets| !offsets.is_empty()),
-    )
+        .key("timeOffsets")
+        .refuse_if(linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()))
 }
 
 /// The most lines of a `uid_map` (user_namespaces(7), since Linux 4.15).
@@ -154,8 +138,7 @@ const MAX_ID_MAPS: usize = 340;
 impl IdMap {
     /// Whether `id` of the container is in this map.
     pub(super) fn holds(&self, id: u32) -> bool {
-        id.checked_sub(self.container)
-            .is_some_and(|offset| offset < self.size)
+        id.checked_sub(self.container).is_some_and(|offset| offset < self.size)
     }
 }
 
@@ -192,34 +175,24 @@ impl IdMaps {
 
 fn id_maps(field: &Field<'_>, maps: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
     if maps.len() > MAX_ID_MAPS {
-        return Err(field.error(format_args!(
-            "has {} entries, the limit is {MAX_ID_MAPS}",
-            maps.len()
-        )));
+        return Err(field.error(format_args!("has {} entries, the limit is {MAX_ID_MAPS}", maps.len())));
     }
     let mut checked: Vec<IdMap> = Vec::with_capacity(maps.len());
     for (index, map) in maps.iter().enumerate() {
         let field = field.index(index);
-        let map = IdMap {
-            container: map.container_id(),
-            host: map.host_id(),
-            size: map.size(),
-        };
+        let map = IdMap { container: map.container_id(), host: map.host_id(), size: map.size() };
         if map.size == 0 {
             return Err(field.key("size").error("is 0"));
         }
         for (name, first) in [("containerID", map.container), ("hostID", map.host)] {
             if first.checked_add(map.size).is_none() {
-                return Err(field
-                    .key("size")
-                    .error(format_args!("{name} plus size is above {}", u32::MAX)));
+                return Err(field.key("size").error(format_args!("{name} plus size is above {}", u32::MAX)));
             }
         }
         for (other, earlier) in checked.iter().enumerate() {
-            for (name, a, b) in [
-                ("containerID", map.container, earlier.container),
-                ("hostID", map.host, earlier.host),
-            ] {
+            for (name, a, b) in
+                [("containerID", map.container, earlier.container), ("hostID", map.host, earlier.host)]
+            {
                 if a < b + earlier.size && b < a + map.size {
                     let problem = format!("overlaps the range of entry {other}");
                     return Err(field.key(name).error(problem));
@@ -243,9 +216,7 @@ fn devices(field: &Field<'_>, devices: &[runtime::LinuxDevice]) -> Result<Vec<De
         let field = field.index(index);
         let device = Device::new(&field, device)?;
         if !paths.insert(device.path.clone()) {
-            return Err(field
-                .key("path")
-                .error(format_args!("{:?} appears twice", device.path)));
+            return Err(field.key("path").error(format_args!("{:?} appears twice", device.path)));
         }
         checked.push(device);
     }
@@ -256,9 +227,7 @@ impl Device {
     fn new(field: &Field<'_>, device: &runtime::LinuxDevice) -> Result<Self> {
         let number = |name: &str, number: i64, max: u32| match u32::try_from(number) {
             Ok(number) if number <= max => Ok(number),
-            _ => Err(field
-                .key(name)
-                .error(format_args!("{number} is not between 0 and {max}"))),
+            _ => Err(field.key(name).error(format_args!("{number} is not between 0 and {max}"))),
         };
         let kind = match device.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
@@ -271,10 +240,9 @@ impl Device {
         };
         let (major, minor) = match kind {
             DeviceKind::Fifo => (0, 0),
-            DeviceKind::Char | DeviceKind::Block => (
-                number("major", device.major(), MAX_MAJOR)?,
-                number("minor", device.minor(), MAX_MINOR)?,
-            ),
+            DeviceKind::Char | DeviceKind::Block => {
+                (number("major", device.major(), MAX_MAJOR)?, number("minor", device.minor(), MAX_MINOR)?)
+            }
         };
         Ok(Self {
             path: field.key("path").inside(device.path())?,
@@ -292,11 +260,7 @@ impl Device {
 /// Checks `linux.maskedPaths` or `linux.readonlyPaths`.
 fn container_paths(field: &Field<'_>, paths: Option<&[String]>) -> Result<Vec<PathBuf>> {
     let paths = paths.unwrap_or_default();
-    paths
-        .iter()
-        .enumerate()
-        .map(|(index, path)| field.index(index).inside(Path::new(path)))
-        .collect()
+    paths.iter().enumerate().map(|(index, path)| field.index(index).inside(Path::new(path))).collect()
 }
 
 /// Checks `linux.cgroupsPath`. A relative path is the cgroup driver's to place; an empty one is absent.
@@ -305,10 +269,7 @@ fn cgroups_path(field: &Field<'_>, path: Option<&Path>) -> Result<Option<PathBuf
         return Ok(None);
     };
     let path = field.path(path)?;
-    if path
-        .components()
-        .any(|component| component == Component::ParentDir)
-    {
+    if path.components().any(|component| component == Component::ParentDir) {
         return Err(field.error(format_args!("{path:?} contains \"..\"")));
     }
     if path.is_relative() && path.to_string_lossy().split(':').count() == 3 {

@@ -107,11 +107,7 @@ impl ValidSpec {
         Ok(Self {
             oci_version,
             root_path,
-            root_readonly: spec
-                .root()
-                .as_ref()
-                .and_then(runtime::Root::readonly)
-                .unwrap_or(false),
+            root_readonly: spec.root().as_ref().and_then(runtime::Root::readonly).unwrap_or(false),
             process: Process::new(&document, spec.process().as_ref(), &linux.id_maps)?,
             hostname: uts_name(&document.key("hostname"), spec.hostname().as_deref(), uts)?,
             domainname: uts_name(&document.key("domainname"), spec.domainname().as_deref(), uts)?,
@@ -135,9 +131,7 @@ impl ValidSpec {
 /// "MUST be in SemVer v2.0.0 format and specifies the version of the [...] Specification" - OCI config.md
 fn version(field: &Field<'_>, version: &str) -> Result<String> {
     if version.is_empty() {
-        return Err(field
-            .error("is missing")
-            .hint("set it to a version such as \"1.0.2\""));
+        return Err(field.error("is missing").hint("set it to a version such as \"1.0.2\""));
     }
     let Some(major) = major(version) else {
         let error = field.error(format_args!("{:?} is not a version", field::shorten(version)));
@@ -184,10 +178,7 @@ fn uts_name(field: &Field<'_>, name: Option<&str>, uts: bool) -> Result<Option<S
     }
     field.c_string(name)?;
     if name.len() > MAX_UTS_NAME {
-        return Err(field.error(format_args!(
-            "is {} bytes long, the limit is {MAX_UTS_NAME}",
-            name.len()
-        )));
+        return Err(field.error(format_args!("is {} bytes long, the limit is {MAX_UTS_NAME}", name.len())));
     }
     Ok(Some(name.to_owned()))
 }
@@ -199,10 +190,8 @@ fn annotations(
     // "Keys MUST NOT be an empty string." - OCI config.md
     match annotations.is_some_and(|annotations| annotations.contains_key("")) {
         true => Err(field.error("has an empty key")),
-        false => Ok(annotations
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()),
+        false => {
+            Ok(annotations.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
     }
 }

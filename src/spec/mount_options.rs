@@ -219,9 +219,8 @@ pub(super) fn parameters(
 ) -> Result<Vec<String>> {
     let check = |(index, word): (usize, String)| {
         let field = field.index(index);
-        let (name, value) = word
-            .split_once('=')
-            .map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+        let (name, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
         let Some((_, parameter)) = table.iter().find(|(known, _)| *known == name) else {
             return Err(unknown(&field, &word));
         };
@@ -259,9 +258,5 @@ fn digits(text: &str) -> bool {
 
 fn unknown(field: &Field<'_>, word: &str) -> Error {
     let error = field.error(format_args!("unknown option {:?}", shorten(word)));
-    if word.contains(',') {
-        error.hint("write one option per string")
-    } else {
-        error
-    }
+    if word.contains(',') { error.hint("write one option per string") } else { error }
 }

@@ -107,11 +107,7 @@ pub(super) fn mounts(
     bundle: Option<&Path>,
 ) -> Result<Vec<Mount>> {
     let field = document.key("mounts");
-    mounts
-        .iter()
-        .enumerate()
-        .map(|(index, mount)| Mount::new(&field.index(index), mount, bundle))
-        .collect()
+    mounts.iter().enumerate().map(|(index, mount)| Mount::new(&field.index(index), mount, bundle)).collect()
 }
 
 impl Mount {
@@ -160,10 +156,7 @@ impl MountKind {
             let Some(source) = mount.source() else {
                 return Err(field.key("source").error("is missing"));
             };
-            return Ok(Self::Bind {
-                source: field.key("source").on_host(source, bundle)?,
-                recursive,
-            });
+            return Ok(Self::Bind { source: field.key("source").on_host(source, bundle)?, recursive });
         }
         let kind = match file_system {
             "tmpfs" => {
@@ -183,9 +176,8 @@ impl MountKind {
                 return Err(error.hint("name a file system, or add the option \"bind\""));
             }
             other => {
-                let error = field
-                    .key("type")
-                    .error(format_args!("unknown file system type {:?}", shorten(other)));
+                let error =
+                    field.key("type").error(format_args!("unknown file system type {:?}", shorten(other)));
                 return Err(
                     error.hint("known are proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2 and bind")
                 );

@@ -91,10 +91,7 @@ impl Process {
             cwd: field.key("cwd").absolute(process.cwd())?,
             user: User::new(&field.key("user"), process.user(), maps)?,
             capabilities: Capabilities::new(&field, process.capabilities().as_ref())?,
-            rlimits: rlimits(
-                &field.key("rlimits"),
-                process.rlimits().as_deref().unwrap_or_default(),
-            )?,
+            rlimits: rlimits(&field.key("rlimits"), process.rlimits().as_deref().unwrap_or_default())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: oom_score_adj(&field.key("oomScoreAdj"), process.oom_score_adj())?,
         })
@@ -103,15 +100,9 @@ impl Process {
 
 fn refuse_unsupported(field: &Field<'_>, process: &runtime::Process) -> Result<()> {
     let named = |label: &Option<String>| label.as_deref().is_some_and(|label| !label.is_empty());
-    field
-        .key("apparmorProfile")
-        .refuse_if(named(process.apparmor_profile()))?;
-    field
-        .key("selinuxLabel")
-        .refuse_if(named(process.selinux_label()))?;
-    field
-        .key("ioPriority")
-        .refuse_if(process.io_priority().is_some())?;
+    field.key("apparmorProfile").refuse_if(named(process.apparmor_profile()))?;
+    field.key("selinuxLabel").refuse_if(named(process.selinux_label()))?;
+    field.key("ioPriority").refuse_if(process.io_priority().is_some())?;
     field.key("scheduler").refuse_if(process.scheduler().is_some())?;
     let affinity = process.exec_cpu_affinity().as_ref();
     let affine = affinity.is_some_and(|cpus| named(cpus.initial()) || named(cpus.cpu_affinity_final()));
@@ -121,11 +112,8 @@ fn refuse_unsupported(field: &Field<'_>, process: &runtime::Process) -> Result<(
 fn console_size(process: &Field<'_>, size: Option<runtime::Box>) -> Result<Option<ConsoleSize>> {
     let field = process.key("consoleSize");
     let side = |name: &str, length: u64| {
-        u16::try_from(length).map_err(|_| {
-            field
-                .key(name)
-                .error(format_args!("{length} is above {}", u16::MAX))
-        })
+        u16::try_from(length)
+            .map_err(|_| field.key(name).error(format_args!("{length} is above {}", u16::MAX)))
     };
     match size {
         None => Ok(None),
@@ -145,10 +133,7 @@ fn args(field: &Field<'_>, args: &[String]) -> Result<Vec<CString>> {
         }
         _ => {}
     }
-    args.iter()
-        .enumerate()
-        .map(|(index, arg)| field.index(index).c_string(arg))
-        .collect()
+    args.iter().enumerate().map(|(index, arg)| field.index(index).c_string(arg)).collect()
 }
 
 /// "Last duplicate wins", at the place of the first, so that a program which prints its environment is predictable.
@@ -175,9 +160,7 @@ impl User {
         if let Some(umask) = umask
             && umask > 0o777
         {
-            return Err(field
-                .key("umask")
-                .error(format_args!("{umask:#o} is above 0o777")));
+            return Err(field.key("umask").error(format_args!("{umask:#o} is above 0o777")));
         }
         let additional_gids = user.additional_gids().clone().unwrap_or_default();
         check_id(&field.key("uid"), user.uid(), &maps.uids, "linux.uidMappings")?;
@@ -186,21 +169,14 @@ impl User {
         for (index, gid) in additional_gids.iter().enumerate() {
             check_id(&gids.index(index), *gid, &maps.gids, "linux.gidMappings")?;
         }
-        Ok(Self {
-            uid: user.uid(),
-            gid: user.gid(),
-            additional_gids,
-            umask,
-        })
+        Ok(Self { uid: user.uid(), gid: user.gid(), additional_gids, umask })
     }
 }
 
 fn check_id(field: &Field<'_>, id: u32, maps: &[IdMap], maps_name: &str) -> Result<()> {
     // (uid_t) -1 means "leave unchanged" to setresuid(2).
     if id == u32::MAX {
-        return Err(field
-            .error(format_args!("{id} is out of range"))
-            .hint("the highest id is 4294967294"));
+        return Err(field.error(format_args!("{id} is out of range")).hint("the highest id is 4294967294"));
     }
     if !maps.is_empty() && !maps.iter().any(|map| map.holds(id)) {
         let error = field.error(format_args!("{id} is not mapped"));
@@ -216,14 +192,10 @@ fn rlimits(field: &Field<'_>, rlimits: &[runtime::PosixRlimit]) -> Result<Vec<Rl
         let (resource, soft, hard) = (resource(rlimit.typ()), rlimit.soft(), rlimit.hard());
         // "If `rlimits` contains duplicated entries with same `type`, the runtime MUST generate an error." - config.md
         if checked.iter().any(|earlier| earlier.resource == resource) {
-            return Err(field
-                .key("type")
-                .error(format_args!("{} appears twice", rlimit.typ())));
+            return Err(field.key("type").error(format_args!("{} appears twice", rlimit.typ())));
         }
         if soft > hard {
-            return Err(field
-                .key("soft")
-                .error(format_args!("{soft} is above hard, {hard}")));
+            return Err(field.key("soft").error(format_args!("{soft} is above hard, {hard}")));
         }
         checked.push(Rlimit { resource, soft, hard });
     }

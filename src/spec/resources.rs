@@ -52,12 +52,7 @@ impl Resources {
     /// container's `/dev` is ours, and a rule is applied where there is a cgroup to hold it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self {
-            memory,
-            cpu,
-            pids_limit,
-            devices: _,
-        } = self;
+        let Self { memory, cpu, pids_limit, devices: _ } = self;
         *memory == MemoryLimits::default() && *cpu == CpuLimits::default() && pids_limit.is_none()
     }
 
@@ -72,10 +67,7 @@ impl Resources {
             memory: MemoryLimits::new(&field.key("memory"), resources.memory().as_ref())?,
             cpu: CpuLimits::new(&field.key("cpu"), resources.cpu().as_ref())?,
             pids_limit: pids_limit(&field.key("pids"), resources.pids().as_ref())?,
-            devices: device_rules(
-                &field.key("devices"),
-                resources.devices().as_deref().unwrap_or_default(),
-            )?,
+            devices: device_rules(&field.key("devices"), resources.devices().as_deref().unwrap_or_default())?,
         })
     }
 }
@@ -85,44 +77,26 @@ fn refuse_unsupported(field: &Field<'_>, resources: &runtime::LinuxResources) ->
     let full = |length: Option<usize>| length.is_some_and(|length| length > 0);
     if let Some(block) = resources.block_io() {
         let field = field.key("blockIO");
-        field
-            .key("weight")
-            .refuse_if(block.weight().is_some_and(|weight| weight != 0))?;
-        field
-            .key("leafWeight")
-            .refuse_if(block.leaf_weight().is_some_and(|weight| weight != 0))?;
-        field
-            .key("weightDevice")
-            .refuse_if(full(block.weight_device().as_ref().map(Vec::len)))?;
+        field.key("weight").refuse_if(block.weight().is_some_and(|weight| weight != 0))?;
+        field.key("leafWeight").refuse_if(block.leaf_weight().is_some_and(|weight| weight != 0))?;
+        field.key("weightDevice").refuse_if(full(block.weight_device().as_ref().map(Vec::len)))?;
         for (name, throttles) in [
             ("throttleReadBpsDevice", block.throttle_read_bps_device()),
             ("throttleWriteBpsDevice", block.throttle_write_bps_device()),
             ("throttleReadIOPSDevice", block.throttle_read_iops_device()),
             ("throttleWriteIOPSDevice", block.throttle_write_iops_device()),
         ] {
-            field
-                .key(name)
-                .refuse_if(full(throttles.as_ref().map(Vec::len)))?;
+            field.key(name).refuse_if(full(throttles.as_ref().map(Vec::len)))?;
         }
     }
     if let Some(network) = resources.network() {
         let field = field.key("network");
-        field
-            .key("classID")
-            .refuse_if(network.class_id().is_some_and(|class| class != 0))?;
-        field
-            .key("priorities")
-            .refuse_if(full(network.priorities().as_ref().map(Vec::len)))?;
+        field.key("classID").refuse_if(network.class_id().is_some_and(|class| class != 0))?;
+        field.key("priorities").refuse_if(full(network.priorities().as_ref().map(Vec::len)))?;
     }
-    field
-        .key("hugepageLimits")
-        .refuse_if(full(resources.hugepage_limits().as_ref().map(Vec::len)))?;
-    field
-        .key("rdma")
-        .refuse_if(full(resources.rdma().as_ref().map(|rdma| rdma.len())))?;
-    field
-        .key("unified")
-        .refuse_if(full(resources.unified().as_ref().map(|unified| unified.len())))
+    field.key("hugepageLimits").refuse_if(full(resources.hugepage_limits().as_ref().map(Vec::len)))?;
+    field.key("rdma").refuse_if(full(resources.rdma().as_ref().map(|rdma| rdma.len())))?;
+    field.key("unified").refuse_if(full(resources.unified().as_ref().map(|unified| unified.len())))
 }
 
 /// One page: no process can start in less, and the kernel rounds down to pages.
@@ -136,17 +110,13 @@ impl MemoryLimits {
             return Ok(Self::default());
         };
         field.key("swappiness").refuse_if(memory.swappiness().is_some())?;
-        field
-            .key("disableOOMKiller")
-            .refuse_if(memory.disable_oom_killer() == Some(true))?;
+        field.key("disableOOMKiller").refuse_if(memory.disable_oom_killer() == Some(true))?;
         let amount = |name: &str, bytes: Option<i64>| match bytes {
             None | Some(0) => Ok(None),
             Some(bytes @ (-1 | MIN_MEMORY..)) => Ok(Some(bytes)),
             Some(bytes) if bytes < 0 => Err(field.key(name).error(format_args!("{bytes} is below -1"))),
             Some(bytes) => {
-                let error = field
-                    .key(name)
-                    .error(format_args!("{bytes} is below {MIN_MEMORY}"));
+                let error = field.key(name).error(format_args!("{bytes} is below {MIN_MEMORY}"));
                 Err(error.hint("the unit is bytes"))
             }
         };
@@ -154,24 +124,15 @@ impl MemoryLimits {
         let swap = amount("swap", memory.swap())?;
         match (limit, swap) {
             (None, Some(1..)) => {
-                return Err(field
-                    .key("swap")
-                    .error("needs a memory limit")
-                    .hint("set memory.limit, too"));
+                return Err(field.key("swap").error("needs a memory limit").hint("set memory.limit, too"));
             }
             (Some(limit), Some(swap @ 1..)) if limit == -1 || swap < limit => {
-                let error = field
-                    .key("swap")
-                    .error(format_args!("{swap} is below limit, {limit}"));
+                let error = field.key("swap").error(format_args!("{swap} is below limit, {limit}"));
                 return Err(error.hint("swap counts memory and swap together"));
             }
             _ => {}
         }
-        Ok(Self {
-            limit,
-            reservation: amount("reservation", memory.reservation())?,
-            swap,
-        })
+        Ok(Self { limit, reservation: amount("reservation", memory.reservation())?, swap })
     }
 }
 
@@ -183,32 +144,20 @@ impl CpuLimits {
         let Some(cpu) = cpu else {
             return Ok(Self::default());
         };
-        field
-            .key("idle")
-            .refuse_if(cpu.idle().is_some_and(|idle| idle != 0))?;
-        field
-            .key("burst")
-            .refuse_if(cpu.burst().is_some_and(|burst| burst != 0))?;
-        field
-            .key("realtimeRuntime")
-            .refuse_if(cpu.realtime_runtime().is_some_and(|runtime| runtime != 0))?;
-        field
-            .key("realtimePeriod")
-            .refuse_if(cpu.realtime_period().is_some_and(|period| period != 0))?;
+        field.key("idle").refuse_if(cpu.idle().is_some_and(|idle| idle != 0))?;
+        field.key("burst").refuse_if(cpu.burst().is_some_and(|burst| burst != 0))?;
+        field.key("realtimeRuntime").refuse_if(cpu.realtime_runtime().is_some_and(|runtime| runtime != 0))?;
+        field.key("realtimePeriod").refuse_if(cpu.realtime_period().is_some_and(|period| period != 0))?;
         let within = |name: &str, value: Option<u64>, min: u64, max: u64| match value {
             None | Some(0) => Ok(None),
             Some(value) if (min..=max).contains(&value) => Ok(Some(value)),
-            Some(value) => Err(field
-                .key(name)
-                .error(format_args!("{value} is not between {min} and {max}"))),
+            Some(value) => Err(field.key(name).error(format_args!("{value} is not between {min} and {max}"))),
         };
         let quota = match cpu.quota() {
             None | Some(0) => None,
             Some(quota @ (-1 | 1000..=MAX_CPU_QUOTA)) => Some(quota),
             Some(quota @ 1000..) => {
-                return Err(field
-                    .key("quota")
-                    .error(format_args!("{quota} is above {MAX_CPU_QUOTA}")));
+                return Err(field.key("quota").error(format_args!("{quota} is above {MAX_CPU_QUOTA}")));
             }
             Some(quota) => {
                 let error = field.key("quota").error(format_args!("{quota} is below 1000"));
@@ -237,16 +186,12 @@ fn cpuset(field: &Field<'_>, list: Option<&str>) -> Result<Option<String>> {
     };
     let good = |range: &str| match range.split_once('-') {
         None => number(range).is_some(),
-        Some((first, last)) => number(first)
-            .zip(number(last))
-            .is_some_and(|(first, last)| first <= last),
+        Some((first, last)) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
     };
     if list.split(',').all(good) {
         return Ok(Some(list.to_owned()));
     }
-    Err(field
-        .error(format_args!("{:?} is not a list", shorten(list)))
-        .hint("write it as in 0-3,7"))
+    Err(field.error(format_args!("{:?} is not a list", shorten(list))).hint("write it as in 0-3,7"))
 }
 
 /// The most tasks a 64-bit kernel can have, and the highest limit it takes (`PID_MAX_LIMIT`).
@@ -258,9 +203,7 @@ fn pids_limit(field: &Field<'_>, pids: Option<&runtime::LinuxPids>) -> Result<Op
         Some(limit) => match u64::try_from(limit) {
             Ok(limit) if limit <= MAX_PIDS => Ok(Some(limit)),
             Ok(limit) => {
-                let error = field
-                    .key("limit")
-                    .error(format_args!("{limit} is above {MAX_PIDS}"));
+                let error = field.key("limit").error(format_args!("{limit} is above {MAX_PIDS}"));
                 Err(error.hint("-1 is unlimited"))
             }
             Err(_) => {

@@ -14,27 +14,16 @@ pub(super) fn check(linux: &Field<'_>, profile: &LinuxSeccomp) -> Result<()> {
     let field = linux.key("seccomp");
     if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
         // Nobody could hand the listener over: its holder would be stopped at its first system call.
-        return Err(field
-            .key("defaultAction")
-            .error("SCMP_ACT_NOTIFY cannot be the default"));
+        return Err(field.key("defaultAction").error("SCMP_ACT_NOTIFY cannot be the default"));
     }
     let listener = profile.listener_path().is_some();
-    if profile
-        .listener_metadata()
-        .as_deref()
-        .is_some_and(|text| !text.is_empty())
-        && !listener
-    {
+    if profile.listener_metadata().as_deref().is_some_and(|text| !text.is_empty()) && !listener {
         return Err(field.key("listenerMetadata").error("needs listenerPath"));
     }
     if let Some(path) = profile.listener_path() {
         field.key("listenerPath").absolute(path)?;
     }
-    check_errno(
-        &field.key("defaultErrnoRet"),
-        profile.default_action(),
-        profile.default_errno_ret(),
-    )?;
+    check_errno(&field.key("defaultErrnoRet"), profile.default_action(), profile.default_errno_ret())?;
     let syscalls = field.key("syscalls");
     for (index, rule) in profile.syscalls().iter().flatten().enumerate() {
         check_rule(&syscalls.index(index), rule, listener)?;
@@ -89,15 +78,11 @@ const MAX_ARG_INDEX: usize = 5;
 
 fn check_arg(field: &Field<'_>, arg: &LinuxSeccompArg) -> Result<()> {
     if arg.index() > MAX_ARG_INDEX {
-        return Err(field
-            .key("index")
-            .error(format_args!("{} is above {MAX_ARG_INDEX}", arg.index())));
+        return Err(field.key("index").error(format_args!("{} is above {MAX_ARG_INDEX}", arg.index())));
     }
     let masked = arg.op() == LinuxSeccompOperator::ScmpCmpMaskedEq;
     if !masked && arg.value_two().is_some_and(|value| value != 0) {
-        let error = field
-            .key("valueTwo")
-            .error(format_args!("{} compares with one value", arg.op()));
+        let error = field.key("valueTwo").error(format_args!("{} compares with one value", arg.op()));
         return Err(error.hint("SCMP_CMP_MASKED_EQ takes a mask and a value"));
     }
     Ok(())

@@ -24,21 +24,14 @@ pub(super) fn sysctl(
         }
         check_namespace(&field, name, namespaces)?;
     }
-    Ok(parameters
-        .into_iter()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect())
+    Ok(parameters.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// The name becomes a path below `/proc/sys`, so it may hold nothing a path could be bent with.
 fn check_name(field: &Field<'_>, name: &str) -> Result<()> {
     if let Some(bad) = name.chars().find(|c| !c.is_ascii_graphic() || "/\\".contains(*c)) {
         let error = field.error(format_args!("has {bad:?} in its name"));
-        return Err(if bad == '/' {
-            error.hint("separate the parts with dots")
-        } else {
-            error
-        });
+        return Err(if bad == '/' { error.hint("separate the parts with dots") } else { error });
     }
     if name.split('.').any(str::is_empty) {
         return Err(field.error("has an empty part in its name"));
@@ -58,9 +51,7 @@ fn check_namespace(field: &Field<'_>, name: &str, namespaces: &Namespaces) -> Re
         | "kernel.shm_rmid_forced" => ("ipc", &namespaces.ipc),
         "kernel.domainname" => ("uts", &namespaces.uts),
         "kernel.hostname" => {
-            return Err(field
-                .error("is not set this way")
-                .hint("use the property hostname"));
+            return Err(field.error("is not set this way").hint("use the property hostname"));
         }
         _ if name.starts_with("fs.mqueue.") => ("ipc", &namespaces.ipc),
         _ if name.starts_with("net.") => ("network", &namespaces.network),

@@ -249,26 +249,14 @@ fn a_document_of_runc_is_accepted() {
     assert_eq!(spec.process.capabilities.effective, asked);
     // Without inheritable capabilities the kernel knows no ambient ones.
     assert_eq!(spec.process.capabilities.ambient, CapSet::empty());
-    assert_eq!(
-        spec.process.rlimits,
-        [Rlimit {
-            resource: libc::RLIMIT_NOFILE,
-            soft: 1024,
-            hard: 1024
-        }]
-    );
+    assert_eq!(spec.process.rlimits, [Rlimit { resource: libc::RLIMIT_NOFILE, soft: 1024, hard: 1024 }]);
     assert_eq!(spec.hostname.as_deref(), Some("runc"));
     assert_eq!(spec.namespaces.pid, NamespaceSource::New);
     assert_eq!(spec.namespaces.user, NamespaceSource::Inherit);
     assert!(spec.resources.is_empty() && spec.resources.devices.len() == 1);
     assert_eq!(spec.masked_paths.len(), 10);
     let dev = &spec.mounts[1];
-    assert_eq!(
-        dev.kind,
-        MountKind::Tmpfs {
-            options: vec!["mode=755".into(), "size=65536k".into()]
-        }
-    );
+    assert_eq!(dev.kind, MountKind::Tmpfs { options: vec!["mode=755".into(), "size=65536k".into()] });
     assert_eq!(dev.set, MountAttrs::NOSUID | MountAttrs::STRICTATIME);
     assert_eq!(spec.mounts[6].kind, MountKind::Cgroup);
 }
@@ -297,26 +285,13 @@ fn a_document_of_docker_is_accepted() {
     assert_eq!(spec.hooks.prestart[0].args[0], "libnetwork-setkey");
     assert_eq!(spec.sysctl.len(), 2);
     let hosts = &spec.mounts[5];
-    assert_eq!(
-        hosts.kind,
-        MountKind::Bind {
-            source: "/var/lib/docker/hosts".into(),
-            recursive: true
-        }
-    );
-    assert_eq!(
-        (hosts.set, hosts.propagation),
-        (MountAttrs::RDONLY, Some(Propagation::RPrivate))
-    );
+    assert_eq!(hosts.kind, MountKind::Bind { source: "/var/lib/docker/hosts".into(), recursive: true });
+    assert_eq!((hosts.set, hosts.propagation), (MountAttrs::RDONLY, Some(Propagation::RPrivate)));
 }
 
 #[test]
 fn properties_of_nobody_and_of_other_platforms_are_ignored() {
-    let extra = [
-        ("/windows", 7.into()),
-        ("/vendor", "x".into()),
-        ("/process/vendor", Value::Null),
-    ];
+    let extra = [("/windows", 7.into()), ("/vendor", "x".into()), ("/process/vendor", Value::Null)];
     check(&patched(RUNC, &extra)).unwrap();
 }
 
@@ -324,10 +299,7 @@ fn properties_of_nobody_and_of_other_platforms_are_ignored() {
 fn the_last_of_two_variables_wins_at_the_place_of_the_first() {
     let env = ["A=1", "B=2", "A=3"].map(Value::from).to_vec();
     let spec = check(&patched(RUNC, &[("/process/env", env.into())])).unwrap();
-    assert_eq!(
-        spec.process.env,
-        ["A=3", "B=2"].map(|text| CString::new(text).unwrap())
-    );
+    assert_eq!(spec.process.env, ["A=3", "B=2"].map(|text| CString::new(text).unwrap()));
 }
 
 #[test]
@@ -336,61 +308,28 @@ fn the_last_of_two_mount_options_wins() {
         let mount = serde_json::json!({
             "destination": "/m//./n/", "type": "tmpfs", "source": "src", "options": options
         });
-        check(&patched(RUNC, &[("/mounts", vec![mount].into())]))
-            .unwrap()
-            .mounts
-            .remove(0)
+        check(&patched(RUNC, &[("/mounts", vec![mount].into())])).unwrap().mounts.remove(0)
     };
-    let plain = mount(&[
-        "ro",
-        "rw",
-        "noatime",
-        "strictatime",
-        "dev",
-        "nodev",
-        "defaults",
-        "nofail",
-    ]);
+    let plain = mount(&["ro", "rw", "noatime", "strictatime", "dev", "nodev", "defaults", "nofail"]);
     assert_eq!(plain.destination, Path::new("/m/n"));
-    assert_eq!(
-        (plain.set, plain.clear),
-        (MountAttrs::STRICTATIME | MountAttrs::NODEV, MountAttrs::RDONLY)
-    );
+    assert_eq!((plain.set, plain.clear), (MountAttrs::STRICTATIME | MountAttrs::NODEV, MountAttrs::RDONLY));
     assert_eq!(mount(&["noatime", "relatime"]).set, MountAttrs::empty());
     // The option makes it a bind, whatever the type says.
     let bind = mount(&["bind", "rro", "rslave", "rrelatime"]);
-    assert_eq!(
-        bind.kind,
-        MountKind::Bind {
-            source: "/bundle/src".into(),
-            recursive: false
-        }
-    );
+    assert_eq!(bind.kind, MountKind::Bind { source: "/bundle/src".into(), recursive: false });
     assert_eq!(bind.set_recursive, MountAttrs::RDONLY);
-    assert_eq!(
-        bind.clear_recursive,
-        MountAttrs::NOATIME | MountAttrs::STRICTATIME
-    );
+    assert_eq!(bind.clear_recursive, MountAttrs::NOATIME | MountAttrs::STRICTATIME);
     assert!(mount(&["tmpcopyup"]).tmpcopyup);
 }
 
 #[test]
 fn a_joined_user_namespace_brings_its_own_mappings() {
     let patches = [
-        (
-            "/linux/namespaces/-",
-            serde_json::json!({"type": "user", "path": "/proc/7/ns/user"}),
-        ),
-        (
-            "/linux/uidMappings",
-            serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}]),
-        ),
+        ("/linux/namespaces/-", serde_json::json!({"type": "user", "path": "/proc/7/ns/user"})),
+        ("/linux/uidMappings", serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}])),
         ("/process/user/uid", 1000.into()),
     ];
-    assert_eq!(
-        check(&patched(RUNC, &patches)).unwrap().id_maps,
-        IdMaps::default()
-    );
+    assert_eq!(check(&patched(RUNC, &patches)).unwrap().id_maps, IdMaps::default());
 }
 
 #[test]
@@ -404,8 +343,5 @@ fn every_version_from_1_0_0_to_below_2_is_accepted() {
 fn a_relative_root_needs_a_bundle() {
     let spec = parse(RUNC.as_bytes()).unwrap();
     let error = ValidSpec::new(&spec, None, Origin::Builder).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "builder: root.path: \"rootfs\" is relative (use an absolute path)"
-    );
+    assert_eq!(error.to_string(), "builder: root.path: \"rootfs\" is relative (use an absolute path)");
 }

@@ -14,9 +14,7 @@ use std::fmt;
 /// Reads `value`, which stands at `field`, as a `T`.
 pub(super) fn read<T: DeserializeOwned>(field: &Field<'_>, value: &Value) -> Result<T> {
     T::deserialize(Typed { field, value }).map_err(|fault| match fault.at(field) {
-        Fault {
-            error: Some(error), ..
-        } => error,
+        Fault { error: Some(error), .. } => error,
         Fault { problem, .. } => field.error(problem),
     })
 }
@@ -44,29 +42,17 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self {
-            problem: String::new(),
-            missing: None,
-            error: Some(error),
-        }
+        Self { problem: String::new(), missing: None, error: Some(error) }
     }
 }
 
 impl de::Error for Fault {
     fn custom<T: fmt::Display>(problem: T) -> Self {
-        Self {
-            problem: problem.to_string(),
-            missing: None,
-            error: None,
-        }
+        Self { problem: problem.to_string(), missing: None, error: None }
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self {
-            problem: String::new(),
-            missing: Some(name),
-            error: None,
-        }
+        Self { problem: String::new(), missing: Some(name), error: None }
     }
 }
 
@@ -94,9 +80,7 @@ impl Typed<'_, '_> {
             Value::Array(_) => &"an array",
             Value::Object(_) => &"an object",
         };
-        self.field
-            .error(format_args!("expected {expected}, found {found}"))
-            .into()
+        self.field.error(format_args!("expected {expected}, found {found}")).into()
     }
 
     fn integer<N>(&self, min: N, max: N) -> Result<N, Fault>
@@ -106,16 +90,9 @@ impl Typed<'_, '_> {
         let Value::Number(number) = self.value else {
             return Err(self.mismatch("an integer"));
         };
-        let wide = number
-            .as_i64()
-            .map(i128::from)
-            .or_else(|| number.as_u64().map(i128::from));
+        let wide = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
         wide.and_then(|wide| N::try_from(wide).ok()).ok_or_else(|| {
-            self.field
-                .error(format_args!(
-                    "expected an integer from {min} to {max}, found {number}"
-                ))
-                .into()
+            self.field.error(format_args!("expected an integer from {min} to {max}, found {number}")).into()
         })
     }
 }
@@ -182,10 +159,9 @@ impl<'de> de::Deserializer<'de> for Typed<'de, '_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.value {
-            Value::Array(elements) => visitor.visit_seq(Elements {
-                field: self.field,
-                elements: elements.iter().enumerate(),
-            }),
+            Value::Array(elements) => {
+                visitor.visit_seq(Elements { field: self.field, elements: elements.iter().enumerate() })
+            }
             _ => Err(self.mismatch("an array")),
         }
     }
@@ -224,9 +200,7 @@ impl<'de> de::Deserializer<'de> for Typed<'de, '_> {
             return Err(self.mismatch("a string"));
         };
         if !words.contains(&word.as_str()) {
-            let error = self
-                .field
-                .error(format_args!("unknown {} {:?}", noun(name), shorten(word)));
+            let error = self.field.error(format_args!("unknown {} {:?}", noun(name), shorten(word)));
             return Err(error.hint(format!("known are {}", words.join(", "))).into());
         }
         visitor.visit_enum(word.as_str().into_deserializer())
@@ -268,9 +242,7 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
             return Ok(None);
         };
         let field = self.field.index(index);
-        seed.deserialize(Typed { field: &field, value })
-            .map(Some)
-            .map_err(|fault| fault.at(&field))
+        seed.deserialize(Typed { field: &field, value }).map(Some).map_err(|fault| fault.at(&field))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -286,11 +258,7 @@ struct Properties<'de, 'f> {
 
 impl<'de, 'f> Properties<'de, 'f> {
     fn new(field: &'f Field<'f>, properties: &'de Map<String, Value>) -> Self {
-        Self {
-            field,
-            properties: properties.iter(),
-            current: None,
-        }
+        Self { field, properties: properties.iter(), current: None }
     }
 }
 
@@ -307,12 +275,9 @@ impl<'de> MapAccess<'de> for Properties<'de, '_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let (key, value) = self
-            .current
-            .take()
-            .ok_or_else(|| <Fault as de::Error>::custom("a value before its key"))?;
+        let (key, value) =
+            self.current.take().ok_or_else(|| <Fault as de::Error>::custom("a value before its key"))?;
         let field = self.field.key(key);
-        seed.deserialize(Typed { field: &field, value })
-            .map_err(|fault| fault.at(&field))
+        seed.deserialize(Typed { field: &field, value }).map_err(|fault| fault.at(&field))
     }
 }

@@ -33,10 +33,7 @@ impl Claim {
     /// # Errors
     /// As [`StateLock::save`]; the id is then free again.
     pub fn commit(mut self, record: &mut Record) -> Result<StateLock> {
-        let lock = self
-            .lock
-            .as_mut()
-            .expect("only commit and drop take the lock, and both end the claim");
+        let lock = self.lock.as_mut().expect("only commit and drop take the lock, and both end the claim");
         lock.save(record)?;
         Ok(self.lock.take().expect("it was there a line ago"))
     }
@@ -82,10 +79,7 @@ impl Claim {
             return exists("");
         }
         match RunDir::make(root.fd(), root.path(), &own.file(Role::RunDir)) {
-            Ok(run_dir) => Ok(Self {
-                run_dir,
-                lock: Some(lock),
-            }),
+            Ok(run_dir) => Ok(Self { run_dir, lock: Some(lock) }),
             Err(error) => {
                 give_back(lock);
                 Err(error)

@@ -4,9 +4,7 @@
 pub(super) fn fnv1a_128(bytes: &[u8]) -> u128 {
     const OFFSET_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = (1 << 88) + 0x13b;
-    bytes.iter().fold(OFFSET_BASIS, |hash, byte| {
-        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
-    })
+    bytes.iter().fold(OFFSET_BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
 }
 
 /// Tells a damaged record from a whole one.
@@ -22,9 +20,7 @@ pub(super) fn checksum(bytes: &[u8]) -> u64 {
         hash ^ (hash >> 32)
     };
     let (words, rest) = bytes.as_chunks::<8>();
-    let hash = words
-        .iter()
-        .fold(OFFSET_BASIS ^ bytes.len() as u64, |hash, word| step(hash, *word));
+    let hash = words.iter().fold(OFFSET_BASIS ^ bytes.len() as u64, |hash, word| step(hash, *word));
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     step(hash, last)

@@ -8,10 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 /// How a directory of ours is opened.
-pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// How a file of ours is opened for reading. Whatever was put in its place, opening does not wait for it.
 pub(super) const REGULAR: OFlags = OFlags::RDONLY
@@ -26,10 +24,7 @@ pub(super) fn make_path(path: &Path) -> Result<OwnedFd> {
     const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
     let mut so_far = PathBuf::from("/");
     let mut dir = rustix::fs::open("/", WAY, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-    let mut components = path
-        .components()
-        .filter(|component| *component != Component::RootDir)
-        .peekable();
+    let mut components = path.components().filter(|component| *component != Component::RootDir).peekable();
     while let Some(component) = components.next() {
         so_far.push(component);
         dir = match rustix::fs::openat(&dir, component.as_os_str(), WAY, Mode::empty()) {

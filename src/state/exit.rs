@@ -140,9 +140,7 @@ impl From<EndRequest> for Cause {
     fn from(request: EndRequest) -> Self {
         match request {
             EndRequest::Signal(signal) => Self::Requested { signal },
-            EndRequest::Killed => Self::Requested {
-                signal: libc::SIGKILL,
-            },
+            EndRequest::Killed => Self::Requested { signal: libc::SIGKILL },
             EndRequest::TimedOut { after_ms } => Self::TimedOut { after_ms },
         }
     }
@@ -212,10 +210,7 @@ pub(super) mod tests {
     fn impossible_statuses_and_oversized_files_are_no_exit_record() {
         let mut record = ExitRecord::new(WaitStatus::Exited(256), Cause::Itself, 0);
         assert_eq!(ExitRecord::decode(&record.encode()), None);
-        record.status = WaitStatus::Signalled {
-            signal: 0,
-            core_dumped: false,
-        };
+        record.status = WaitStatus::Signalled { signal: 0, core_dumped: false };
         assert_eq!(ExitRecord::decode(&record.encode()), None);
         let mut padded = vec![b' '; MAX_EXIT_RECORD_BYTES];
         padded.extend(ExitRecord::new(WaitStatus::Exited(0), Cause::Itself, 0).encode());
@@ -224,11 +219,6 @@ pub(super) mod tests {
 
     #[test]
     fn destruction_is_a_requested_kill() {
-        assert_eq!(
-            Cause::from(EndRequest::Killed),
-            Cause::Requested {
-                signal: libc::SIGKILL
-            }
-        );
+        assert_eq!(Cause::from(EndRequest::Killed), Cause::Requested { signal: libc::SIGKILL });
     }
 }

@@ -40,9 +40,7 @@ impl StateLock {
     /// [`ErrorKind::NotFound`] if the container was deleted before the lock was taken, [`ErrorKind::Stale`] if the
     /// record is damaged or another version's.
     pub fn load(&self) -> Result<Record> {
-        self.root
-            .read_record(&self.stem)?
-            .ok_or_else(|| not_found(self.stem.container()))
+        self.root.read_record(&self.stem)?.ok_or_else(|| not_found(self.stem.container()))
     }
 
     /// Replaces the record as a whole and counts up its generation. On failure both are as before.
@@ -51,10 +49,7 @@ impl StateLock {
     /// [`ErrorKind::InvalidInput`] if `record` is another container's or cannot be written as text.
     pub fn save(&mut self, record: &mut Record) -> Result<()> {
         if Stem::new(&record.id, &record.sandbox_id) != self.stem {
-            let problem = format!(
-                "container \"{}\" is not the one that is locked, {}",
-                record.id, self.stem
-            );
+            let problem = format!("container \"{}\" is not the one that is locked, {}", record.id, self.stem);
             return Err(Error::new(ErrorKind::InvalidInput, "save", problem));
         }
         record.generation += 1;
@@ -94,11 +89,7 @@ impl StateLock {
         if failures.is_empty() {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::Incomplete,
-            format!("remove state of {}", self.stem),
-            failures.join("; "),
-        ))
+        Err(Error::new(ErrorKind::Incomplete, format!("remove state of {}", self.stem), failures.join("; ")))
     }
 
     /// Locks `stem`, which has a lock file or a record. `operation` says whether to wait.
@@ -142,11 +133,7 @@ impl StateLock {
         let locked = rustix::fs::fstat(&flock.file).os(|| format!("fstat({:?})", path()))?;
         match rustix::fs::statat(root.fd(), stem.file(Role::Lock), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) if (named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino) => {
-                Ok(Some(Acquired::Held(Self {
-                    root: root.clone(),
-                    stem: stem.clone(),
-                    _flock: flock,
-                })))
+                Ok(Some(Acquired::Held(Self { root: root.clone(), stem: stem.clone(), _flock: flock })))
             }
             Ok(_) | Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno).os(|| format!("fstatat({:?})", path())),
@@ -157,13 +144,8 @@ impl StateLock {
     fn replace(&self, bytes: &[u8]) -> Result<()> {
         let written = self.write_temporary(bytes).and_then(|()| {
             let (from, to) = (self.stem.file(Role::Temporary), self.stem.file(Role::State));
-            rustix::fs::renameat(self.root.fd(), from, self.root.fd(), to).os(|| {
-                format!(
-                    "renameat({:?}, {:?})",
-                    self.path(Role::Temporary),
-                    self.path(Role::State)
-                )
-            })
+            rustix::fs::renameat(self.root.fd(), from, self.root.fd(), to)
+                .os(|| format!("renameat({:?}, {:?})", self.path(Role::Temporary), self.path(Role::State)))
         });
         if let Err(error) = written {
             // A full disk should not stay full on our account.
@@ -195,8 +177,7 @@ impl StateLock {
             created = create();
         }
         let mut file = File::from(created.os(|| format!("openat({:?}, O_CREAT|O_EXCL)", path()))?);
-        file.write_all(bytes)
-            .os(|| format!("write({:?}, {} bytes)", path(), bytes.len()))?;
+        file.write_all(bytes).os(|| format!("write({:?}, {} bytes)", path(), bytes.len()))?;
         if self.root.is_durable() {
             rustix::fs::fsync(&file).os(|| format!("fsync({:?})", path()))?;
         }

@@ -55,18 +55,13 @@ impl Stem {
         if whole.len() + LONGEST_SUFFIX <= NAME_MAX {
             return Self(whole);
         }
-        Self(format!(
-            "{}{SEPARATOR}{}",
-            shortened(container),
-            shortened(sandbox)
-        ))
+        Self(format!("{}{SEPARATOR}{}", shortened(container), shortened(sandbox)))
     }
 
     /// Splits a file name; `None` if this crate never made it.
     pub(super) fn parse(file_name: &str) -> Option<(Self, Role)> {
-        let (stem, role) = Role::ALL
-            .into_iter()
-            .find_map(|role| Some((file_name.strip_suffix(role.suffix())?, role)))?;
+        let (stem, role) =
+            Role::ALL.into_iter().find_map(|role| Some((file_name.strip_suffix(role.suffix())?, role)))?;
         let (container, sandbox) = stem.split_once(SEPARATOR)?;
         (is_part(container) && is_part(sandbox)).then(|| (Self(stem.to_owned()), role))
     }
@@ -77,9 +72,7 @@ impl Stem {
 
     /// The container's id, whole or shortened.
     pub(super) fn container(&self) -> &str {
-        self.0
-            .split_once(SEPARATOR)
-            .map_or("", |(container, _)| container)
+        self.0.split_once(SEPARATOR).map_or("", |(container, _)| container)
     }
 
     /// The container's id, unless it is shortened.
@@ -156,10 +149,7 @@ mod tests {
         let id = |id: &str| ContainerId::new(id).unwrap();
         let stem = Stem::new(&id("a_sandbox"), &id("b.state"));
         assert_eq!(stem.file(Role::Lock), "a_sandbox_sandbox:b.state.lock");
-        assert_eq!(
-            Stem::parse("a_sandbox_sandbox:b.state.lock"),
-            Some((stem, Role::Lock))
-        );
+        assert_eq!(Stem::parse("a_sandbox_sandbox:b.state.lock"), Some((stem, Role::Lock)));
     }
 
     #[test]

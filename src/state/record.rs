@@ -113,15 +113,8 @@ impl Record {
     /// [`ErrorKind::WrongState`] if the table does not allow it; the record is unchanged.
     pub fn advance(&mut self, next: Status) -> Result<()> {
         if !self.status.may_become(next) {
-            let problem = format!(
-                "container \"{}\" is {}, it cannot become {next}",
-                self.id, self.status
-            );
-            return Err(Error::new(
-                ErrorKind::WrongState { actual: self.status },
-                "state",
-                problem,
-            ));
+            let problem = format!("container \"{}\" is {}, it cannot become {next}", self.id, self.status);
+            return Err(Error::new(ErrorKind::WrongState { actual: self.status }, "state", problem));
         }
         self.status = next;
         Ok(())
@@ -138,10 +131,7 @@ impl Record {
         let trailer = trailer(&bytes);
         bytes.extend_from_slice(trailer.as_bytes());
         if bytes.len() > MAX_RECORD_BYTES {
-            return Err(refuse(format!(
-                "is {} bytes long, the limit is {MAX_RECORD_BYTES}",
-                bytes.len()
-            )));
+            return Err(refuse(format!("is {} bytes long, the limit is {MAX_RECORD_BYTES}", bytes.len())));
         }
         Ok(bytes)
     }
@@ -153,10 +143,7 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let stale = |problem: String| Error::new(ErrorKind::Stale, "decode record", problem);
         if bytes.len() > MAX_RECORD_BYTES {
-            return Err(stale(format!(
-                "is {} bytes long, the limit is {MAX_RECORD_BYTES}",
-                bytes.len()
-            )));
+            return Err(stale(format!("is {} bytes long, the limit is {MAX_RECORD_BYTES}", bytes.len())));
         }
         // The version is only looked for when the rest does not fit: a record of this version is parsed once.
         let damaged = |problem: String| match version_of(bytes) {
@@ -202,11 +189,7 @@ fn version_of(bytes: &[u8]) -> Option<u32> {
 }
 
 fn other_version(version: u32) -> String {
-    let age = if version > RECORD_VERSION {
-        "newer"
-    } else {
-        "older"
-    };
+    let age = if version > RECORD_VERSION { "newer" } else { "older" };
     format!("was written by {age} version {version}, this program reads version {RECORD_VERSION}")
 }
 

@@ -39,10 +39,7 @@ impl RunDir {
     /// Makes the run directory, or empties the one that a crashed creation left.
     pub(super) fn make(root: BorrowedFd<'_>, root_path: &Path, name: &str) -> Result<Self> {
         let (fd, created) = make_directory(root, OsStr::new(name), &root_path.join(name))?;
-        let run_dir = Self {
-            fd,
-            path: root_path.join(name),
-        };
+        let run_dir = Self { fd, path: root_path.join(name) };
         if !created {
             run_dir.clear()?;
         }
@@ -83,9 +80,7 @@ impl RunDir {
             Err(errno) => return Err(errno).os(step),
         };
         let mut bytes = Vec::with_capacity(MAX_EXIT_RECORD_BYTES + 1);
-        file.take(MAX_EXIT_RECORD_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)
-            .os(step)?;
+        file.take(MAX_EXIT_RECORD_BYTES as u64 + 1).read_to_end(&mut bytes).os(step)?;
         Ok(ExitRecord::decode(&bytes))
     }
 

@@ -49,21 +49,15 @@ impl StateRoot {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let given = path.as_ref();
         // Rebuilt from its components, because O_NOFOLLOW means nothing to a path that ends in a slash.
-        let path: PathBuf = std::path::absolute(given)
-            .os(|| format!("open({given:?})"))?
-            .components()
-            .collect();
+        let path: PathBuf =
+            std::path::absolute(given).os(|| format!("open({given:?})"))?.components().collect();
         let dir = match rustix::fs::open(&path, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => make_path(&path)?,
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(refused(&path, "is not a directory")),
             opened => opened.os(|| format!("open({path:?}, O_DIRECTORY|O_NOFOLLOW)"))?,
         };
         check_private(dir.as_fd(), &path)?;
-        Ok(Self {
-            dir: Arc::new(dir),
-            path: path.into(),
-            durable: false,
-        })
+        Ok(Self { dir: Arc::new(dir), path: path.into(), durable: false })
     }
 
     /// Whether every save also reaches the disk (two fsync(2), milliseconds) before it returns. Off by default.
@@ -107,18 +101,10 @@ impl StateRoot {
         // A container that is its own sandbox is found without reading the directory.
         let own = Stem::new(&wanted, &wanted);
         if own.whole_container().is_some() && self.has(&own, Role::State)? {
-            return Ok(Found {
-                stem: own,
-                id: wanted.into(),
-            });
+            return Ok(Found { stem: own, id: wanted.into() });
         }
         let mut candidates = BTreeMap::new();
-        for stem in self
-            .stems()?
-            .into_iter()
-            .filter(|(_, role)| *role == Role::State)
-            .map(|(stem, _)| stem)
-        {
+        for stem in self.stems()?.into_iter().filter(|(_, role)| *role == Role::State).map(|(stem, _)| stem) {
             if !stem.may_start_with(name) {
                 continue;
             }
@@ -136,10 +122,7 @@ impl StateRoot {
             return Err(ambiguous(name, candidates.keys()));
         }
         let only = candidates.pop_first().ok_or_else(|| not_found(name))?;
-        Ok(Found {
-            id: only.0.into(),
-            stem: only.1,
-        })
+        Ok(Found { id: only.0.into(), stem: only.1 })
     }
 
     /// Waits for the container's lock. There is no time limit: its holders bound their own work.
@@ -158,11 +141,7 @@ impl StateRoot {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the container was deleted in the meantime.
     pub fn try_lock(&self, found: &Found) -> Result<Option<StateLock>> {
-        match StateLock::acquire(
-            self,
-            &found.stem,
-            rustix::fs::FlockOperation::NonBlockingLockExclusive,
-        )? {
+        match StateLock::acquire(self, &found.stem, rustix::fs::FlockOperation::NonBlockingLockExclusive)? {
             Acquired::Held(lock) => Ok(Some(lock)),
             Acquired::Busy => Ok(None),
             Acquired::Missing => Err(not_found(&found.id)),
@@ -201,10 +180,7 @@ impl StateRoot {
                 Ok(Some(record)) => Ok(record),
                 Ok(None) => continue, // deleted since the directory was read
                 Err(error) => Err(Damaged {
-                    found: Found {
-                        id: stem.container().to_owned(),
-                        stem: stem.clone(),
-                    },
+                    found: Found { id: stem.container().to_owned(), stem: stem.clone() },
                     error,
                 }),
             };
@@ -262,17 +238,12 @@ impl StateRoot {
         }
         let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         if size > MAX_RECORD_BYTES {
-            return Err(stale(&format!(
-                "is {size} bytes long, the limit is {MAX_RECORD_BYTES}"
-            )));
+            return Err(stale(&format!("is {size} bytes long, the limit is {MAX_RECORD_BYTES}")));
         }
         // One byte more, so that the end is seen without growing the buffer.
         let mut bytes = Vec::with_capacity(size + 1);
         let limit = MAX_RECORD_BYTES as u64 + 1;
-        File::from(file)
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .os(|| format!("read({path:?})"))?;
+        File::from(file).take(limit).read_to_end(&mut bytes).os(|| format!("read({path:?})"))?;
         let record = Record::decode(&bytes).map_err(|error| error.during(format!("read({path:?})")))?;
         if Stem::new(&record.id, &record.sandbox_id) != *stem {
             let problem = format!(
@@ -320,22 +291,14 @@ pub struct Damaged {
 }
 
 pub(super) fn not_found(id: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        "find",
-        format!("container \"{id}\" does not exist"),
-    )
+    Error::new(ErrorKind::NotFound, "find", format!("container \"{id}\" does not exist"))
 }
 
 fn ambiguous<'a>(name: &str, candidates: impl ExactSizeIterator<Item = &'a ContainerId>) -> Error {
     /// Enough to find the mistake by, few enough for a line.
     const MAX_NAMED: usize = 10;
     let count = candidates.len();
-    let mut names = candidates
-        .take(MAX_NAMED)
-        .map(ContainerId::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut names = candidates.take(MAX_NAMED).map(ContainerId::as_str).collect::<Vec<_>>().join(", ");
     if count > MAX_NAMED {
         names.push_str(&format!(" and {} more", count - MAX_NAMED));
     }
@@ -358,10 +321,7 @@ fn check_private(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let stat = rustix::fs::fstat(dir).os(|| format!("fstat({path:?})"))?;
     let euid = rustix::process::geteuid().as_raw();
     if stat.st_uid != euid {
-        return Err(refused(
-            path,
-            &format!("belongs to uid {}, not to {euid}", stat.st_uid),
-        ));
+        return Err(refused(path, &format!("belongs to uid {}, not to {euid}", stat.st_uid)));
     }
     if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
         return Err(refused(
@@ -374,11 +334,7 @@ fn check_private(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
 }
 
 fn refused(path: &Path, problem: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidInput,
-        "state directory",
-        format!("{path:?} {problem}"),
-    )
+    Error::new(ErrorKind::InvalidInput, "state directory", format!("{path:?} {problem}"))
 }
 
 #[cfg(test)]

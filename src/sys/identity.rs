@@ -12,6 +12,11 @@ pub(crate) fn reset_signals() {
         // SAFETY: SIG_DFL installs no code. SIGKILL, SIGSTOP and libc's own numbers refuse, which is fine.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    unblock_signals();
+}
+
+/// Gives this process an empty signal mask.
+pub(crate) fn unblock_signals() {
     let mut none = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises `none`.
     unsafe { libc::sigemptyset(none.as_mut_ptr()) };
@@ -50,7 +55,13 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` is a valid struct for the duration of the call.
     check(unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>())
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
     })
 }
 
@@ -93,26 +104,25 @@ pub(crate) struct Usage {
     pub(crate) max_rss_kib: u64,
 }
 
-/// Collects `pid` if it has ended: wait4(2) with `WNOHANG | __WALL`.
-pub(crate) fn wait4(pid: Pid) -> Result<Option<Usage>, Errno> {
+/// Collects `pid`, waiting for its end: wait4(2) with `__WALL`.
+pub(crate) fn wait4(pid: Pid) -> Result<Usage, Errno> {
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     let pid = pid.as_raw_nonzero().get();
     // SAFETY: both out-pointers are valid for the call.
-    match unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG | libc::__WALL, usage.as_mut_ptr()) } {
+    match unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, usage.as_mut_ptr()) } {
         ..0 => Err(last_errno()),
-        0 => Ok(None),
         _ => {
             // SAFETY: rusage is plain numbers; zeroed or filled in, it is initialised.
             let usage = unsafe { usage.assume_init() };
             let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
-            Ok(Some(Usage {
+            Ok(Usage {
                 code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
                 signal: libc::WIFSIGNALED(status).then(|| (libc::WTERMSIG(status), libc::WCOREDUMP(status))),
                 user_us: micros(usage.ru_utime),
                 system_us: micros(usage.ru_stime),
                 max_rss_kib: usage.ru_maxrss as u64,
-            }))
+            })
         }
     }
 }

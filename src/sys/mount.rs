@@ -54,7 +54,11 @@ pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, attr: &MountAttr, recursive: boo
             size_of::<MountAttr>(),
         )
     };
-    if result < 0 { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)) } else { Ok(()) }
+    if result < 0 {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+    } else {
+        Ok(())
+    }
 }
 
 /// Sets propagation (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`) on the mount `fd` is the root of.

@@ -27,26 +27,14 @@ fn v1_host() -> CgroupLayout {
 
 fn v2_host(own: &str, controllers: &str, own_controllers: &str) -> CgroupLayout {
     let (mountpoint, own) = ("/cg".into(), own.into());
-    let mut unified = UnifiedHierarchy {
-        mountpoint,
-        own,
-        controllers: vec![],
-        own_controllers: vec![],
-    };
+    let mut unified = UnifiedHierarchy { mountpoint, own, controllers: vec![], own_controllers: vec![] };
     unified.set_controllers(controllers, own_controllers);
-    CgroupLayout {
-        v1: Vec::new(),
-        unified: Some(unified),
-    }
+    CgroupLayout { v1: Vec::new(), unified: Some(unified) }
 }
 
 fn everything() -> Resources {
     Resources {
-        memory: MemoryLimits {
-            limit: Some(1 << 20),
-            reservation: Some(1 << 19),
-            swap: Some(3 << 20),
-        },
+        memory: MemoryLimits { limit: Some(1 << 20), reservation: Some(1 << 19), swap: Some(3 << 20) },
         cpu: CpuLimits {
             shares: Some(1024),
             quota: Some(50_000),
@@ -60,10 +48,7 @@ fn everything() -> Resources {
 }
 
 fn pids(limit: u64) -> Resources {
-    Resources {
-        pids_limit: Some(limit),
-        ..Resources::default()
-    }
+    Resources { pids_limit: Some(limit), ..Resources::default() }
 }
 
 /// A plan as text: directories in order, each write indented below its own.
@@ -87,35 +72,17 @@ fn show(plan: &CgroupPlan) -> Vec<String> {
 #[test]
 fn nothing_asked_for_costs_nothing_on_any_host() {
     for (layout, writable) in [(v1_host(), true), (CgroupLayout::default(), false)] {
-        assert!(
-            plan(&Resources::default(), None, &id(), &layout, writable)
-                .unwrap()
-                .is_empty()
-        );
+        assert!(plan(&Resources::default(), None, &id(), &layout, writable).unwrap().is_empty());
     }
-    let zero = MemoryLimits {
-        limit: Some(0),
-        reservation: Some(0),
-        swap: Some(0),
-    };
-    let zero = Resources {
-        memory: zero,
-        ..Resources::default()
-    };
+    let zero = MemoryLimits { limit: Some(0), reservation: Some(0), swap: Some(0) };
+    let zero = Resources { memory: zero, ..Resources::default() };
     assert!(plan(&zero, None, &id(), &v1_host(), true).unwrap().is_empty());
 }
 
 #[test]
 fn on_v1_only_the_hierarchies_with_limits_are_used() {
     let plan = plan(&pids(9), None, &id(), &v1_host(), true).unwrap();
-    assert_eq!(
-        show(&plan),
-        [
-            "Base /cg/pids",
-            "Sandbox /cg/pids/cofferdam-job-1",
-            "  pids.max = 9"
-        ]
-    );
+    assert_eq!(show(&plan), ["Base /cg/pids", "Sandbox /cg/pids/cofferdam-job-1", "  pids.max = 9"]);
     assert_eq!(plan.leaves(), [Path::new("/cg/pids/cofferdam-job-1")]);
 }
 
@@ -149,10 +116,7 @@ fn on_v1_every_limit_is_spelled_in_the_order_the_kernel_needs() {
 #[test]
 fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
     let resources = Resources {
-        cpu: CpuLimits {
-            mems: Some("0".into()),
-            ..CpuLimits::default()
-        },
+        cpu: CpuLimits { mems: Some("0".into()), ..CpuLimits::default() },
         ..Resources::default()
     };
     let plan = plan(&resources, Some(Path::new("/pod/app")), &id(), &v1_host(), true).unwrap();
@@ -248,15 +212,8 @@ fn on_v2_a_named_place_has_its_controllers_enabled_from_the_top() {
 #[test]
 fn unlimited_and_moot_values_need_no_swap_accounting() {
     let write = |limit, swap, layout: &CgroupLayout| {
-        let memory = MemoryLimits {
-            limit: Some(limit),
-            swap: Some(swap),
-            reservation: Some(-1),
-        };
-        let resources = Resources {
-            memory,
-            ..Resources::default()
-        };
+        let memory = MemoryLimits { limit: Some(limit), swap: Some(swap), reservation: Some(-1) };
+        let resources = Resources { memory, ..Resources::default() };
         show(&plan(&resources, None, &id(), layout, true).unwrap())
             .into_iter()
             .filter(|line| line.contains("memory."))
@@ -275,16 +232,9 @@ fn unlimited_and_moot_values_need_no_swap_accounting() {
     );
     assert_eq!(
         write(-1, -1, &v2),
-        [
-            "memory.max = max",
-            "memory.swap.max = max if present",
-            "memory.low = max"
-        ]
+        ["memory.max = max", "memory.swap.max = max if present", "memory.low = max"]
     );
-    assert_eq!(
-        write(4096, 4096, &v1_host())[1],
-        "memory.memsw.limit_in_bytes = 4096 if present"
-    );
+    assert_eq!(write(4096, 4096, &v1_host())[1], "memory.memsw.limit_in_bytes = 4096 if present");
     assert_eq!(write(4096, 4096, &v2)[1], "memory.swap.max = 0 if present");
 }
 
@@ -295,9 +245,7 @@ fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
     layout.unified = v2_host("/", "hugetlb", "hugetlb").unified;
     let error = plan(&pids(9), None, &id(), &layout, true).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .starts_with("linux.resources.pids.limit: the pids controller is not available")
+        error.to_string().starts_with("linux.resources.pids.limit: the pids controller is not available")
     );
     layout.unified = v2_host("/", "pids", "pids").unified;
     let plan = plan(&everything(), None, &id(), &layout, true).unwrap();
@@ -309,12 +257,7 @@ fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
 fn what_the_host_cannot_do_is_refused_by_field() {
     let refused = |layout: &CgroupLayout, path: Option<&str>, writable| {
         let error = plan(&pids(9), path.map(Path::new), &id(), layout, writable).unwrap_err();
-        assert_eq!(
-            error.kind(),
-            &ErrorKind::Unsupported {
-                feature: "linux.resources.pids.limit".into()
-            }
-        );
+        assert_eq!(error.kind(), &ErrorKind::Unsupported { feature: "linux.resources.pids.limit".into() });
         error.to_string()
     };
     assert_eq!(
@@ -337,34 +280,15 @@ fn what_the_host_cannot_do_is_refused_by_field() {
 #[test]
 fn a_path_that_is_not_plain_is_refused() {
     for path in ["../x", "/a/../b", "/", "", "a\nb", &"x".repeat(256)] {
-        let error = plan(
-            &Resources::default(),
-            Some(Path::new(path)),
-            &id(),
-            &v1_host(),
-            true,
-        )
-        .unwrap_err();
-        assert_eq!(
-            error.kind(),
-            &ErrorKind::InvalidSpec {
-                path: "linux.cgroupsPath".into()
-            },
-            "{path:?}"
-        );
+        let error = plan(&Resources::default(), Some(Path::new(path)), &id(), &v1_host(), true).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::InvalidSpec { path: "linux.cgroupsPath".into() }, "{path:?}");
     }
 }
 
 #[test]
 fn swap_without_a_memory_limit_is_refused() {
-    let memory = MemoryLimits {
-        swap: Some(4096),
-        ..MemoryLimits::default()
-    };
-    let resources = Resources {
-        memory,
-        ..Resources::default()
-    };
+    let memory = MemoryLimits { swap: Some(4096), ..MemoryLimits::default() };
+    let resources = Resources { memory, ..Resources::default() };
     let error = plan(&resources, None, &id(), &v1_host(), true).unwrap_err();
     assert_eq!(
         error.to_string(),

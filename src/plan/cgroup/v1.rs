@@ -9,11 +9,9 @@ pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrit
         "memory" => memory(resources),
         "cpu" => cpu(resources),
         "cpuset" => cpuset(resources),
-        "pids" => resources
-            .pids_limit
-            .map(|limit| text("pids.max", limit, "pids.limit"))
-            .into_iter()
-            .collect(),
+        "pids" => {
+            resources.pids_limit.map(|limit| text("pids.max", limit, "pids.limit")).into_iter().collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -35,19 +33,11 @@ fn memory(resources: &Resources) -> Vec<PlannedWrite> {
         // than the memory limit itself was asked for.
         let moot = swap < 0 || Some(swap) == memory.limit;
         let value = swap.to_string();
-        let value = if moot {
-            Value::TextIfPresent(value)
-        } else {
-            Value::Text(value)
-        };
+        let value = if moot { Value::TextIfPresent(value) } else { Value::Text(value) };
         writes.push(write("memory.memsw.limit_in_bytes", value, "memory.swap"));
     }
     if let Some(reservation) = memory.reservation.filter(|reservation| *reservation != 0) {
-        writes.push(text(
-            "memory.soft_limit_in_bytes",
-            reservation,
-            "memory.reservation",
-        ));
+        writes.push(text("memory.soft_limit_in_bytes", reservation, "memory.reservation"));
     }
     writes
 }
@@ -81,9 +71,5 @@ fn text(file: &str, value: impl ToString, field: &str) -> PlannedWrite {
 }
 
 fn write(file: &str, value: Value, field: &str) -> PlannedWrite {
-    PlannedWrite {
-        file: file.into(),
-        value,
-        field: format!("linux.resources.{field}"),
-    }
+    PlannedWrite { file: file.into(), value, field: format!("linux.resources.{field}") }
 }

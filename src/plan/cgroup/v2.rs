@@ -9,11 +9,9 @@ pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrit
         "memory" => memory(resources),
         "cpu" => cpu(resources),
         "cpuset" => cpuset(resources),
-        "pids" => resources
-            .pids_limit
-            .map(|limit| text("pids.max", limit, "pids.limit"))
-            .into_iter()
-            .collect(),
+        "pids" => {
+            resources.pids_limit.map(|limit| text("pids.max", limit, "pids.limit")).into_iter().collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -27,17 +25,9 @@ fn memory(resources: &Resources) -> Vec<PlannedWrite> {
     if let Some(swap) = memory.swap.filter(|swap| *swap != 0) {
         // The configuration counts memory and swap together, v2 counts swap alone. The file is absent without swap
         // accounting, which matters only when some swap was asked for.
-        let alone = if swap < 0 {
-            -1
-        } else {
-            swap.saturating_sub(memory.limit.unwrap_or(0)).max(0)
-        };
+        let alone = if swap < 0 { -1 } else { swap.saturating_sub(memory.limit.unwrap_or(0)).max(0) };
         let value = or_max(alone);
-        let value = if alone <= 0 {
-            Value::TextIfPresent(value)
-        } else {
-            Value::Text(value)
-        };
+        let value = if alone <= 0 { Value::TextIfPresent(value) } else { Value::Text(value) };
         writes.push(write("memory.swap.max", value, "memory.swap"));
     }
     if let Some(reservation) = memory.reservation.filter(|reservation| *reservation != 0) {
@@ -54,16 +44,8 @@ fn cpu(resources: &Resources) -> Vec<PlannedWrite> {
     }
     if cpu.quota.is_some() || cpu.period.is_some() {
         let quota = or_max(cpu.quota.unwrap_or(-1));
-        let field = if cpu.quota.is_some() {
-            "cpu.quota"
-        } else {
-            "cpu.period"
-        };
-        writes.push(text(
-            "cpu.max",
-            format!("{quota} {}", cpu.period.unwrap_or(DEFAULT_PERIOD_US)),
-            field,
-        ));
+        let field = if cpu.quota.is_some() { "cpu.quota" } else { "cpu.period" };
+        writes.push(text("cpu.max", format!("{quota} {}", cpu.period.unwrap_or(DEFAULT_PERIOD_US)), field));
     }
     writes
 }
@@ -72,16 +54,8 @@ fn cpu(resources: &Resources) -> Vec<PlannedWrite> {
 const DEFAULT_PERIOD_US: u64 = 100_000;
 
 fn cpuset(resources: &Resources) -> Vec<PlannedWrite> {
-    let cpus = resources
-        .cpu
-        .cpus
-        .as_ref()
-        .map(|cpus| text("cpuset.cpus", cpus, "cpu.cpus"));
-    let mems = resources
-        .cpu
-        .mems
-        .as_ref()
-        .map(|mems| text("cpuset.mems", mems, "cpu.mems"));
+    let cpus = resources.cpu.cpus.as_ref().map(|cpus| text("cpuset.cpus", cpus, "cpu.cpus"));
+    let mems = resources.cpu.mems.as_ref().map(|mems| text("cpuset.mems", mems, "cpu.mems"));
     cpus.into_iter().chain(mems).collect()
 }
 
@@ -101,11 +75,7 @@ fn weight_from_shares(shares: u64) -> u64 {
 }
 
 fn or_max(value: i64) -> String {
-    if value < 0 {
-        "max".into()
-    } else {
-        value.to_string()
-    }
+    if value < 0 { "max".into() } else { value.to_string() }
 }
 
 fn text(file: &str, value: impl ToString, field: &str) -> PlannedWrite {
@@ -113,11 +83,7 @@ fn text(file: &str, value: impl ToString, field: &str) -> PlannedWrite {
 }
 
 fn write(file: &str, value: Value, field: &str) -> PlannedWrite {
-    PlannedWrite {
-        file: file.into(),
-        value,
-        field: format!("linux.resources.{field}"),
-    }
+    PlannedWrite { file: file.into(), value, field: format!("linux.resources.{field}") }
 }
 
 #[cfg(test)]

@@ -31,12 +31,7 @@ const NAMES: [&str; 20] = [
 
 /// The profile read rule by rule, names looked up by number instead of numbers by name.
 fn reference(profile: &LinuxSeccomp, call: &Call) -> u32 {
-    let listed = |arch| {
-        profile
-            .architectures()
-            .as_ref()
-            .is_some_and(|archs| archs.contains(&arch))
-    };
+    let listed = |arch| profile.architectures().as_ref().is_some_and(|archs| archs.contains(&arch));
     let default = profile.default_action().as_u32(profile.default_errno_ret());
     let permissive = (0x7ff0_0000..0x8000_0000).contains(&default);
     let unknown = if permissive { default } else { NO_SUCH_CALL };
@@ -48,9 +43,7 @@ fn reference(profile: &LinuxSeccomp, call: &Call) -> u32 {
         0x4000_0003 if listed(Arch::ScmpArchX86) => Abi::X86,
         _ => return RET_KILL_PROCESS,
     };
-    let args = call
-        .args
-        .map(|arg| if abi == Abi::X86 { arg & 0xffff_ffff } else { arg });
+    let args = call.args.map(|arg| if abi == Abi::X86 { arg & 0xffff_ffff } else { arg });
     let name = name_of(abi, call.number);
     let hidden = match (name, args[0]) {
         (Some("socketcall"), 1) if abi == Abi::X86 => Some("socket"),
@@ -81,11 +74,7 @@ fn reference(profile: &LinuxSeccomp, call: &Call) -> u32 {
             conditional = conditional.or(Some(value));
         }
     }
-    let newest = rules
-        .iter()
-        .flat_map(LinuxSyscall::names)
-        .filter_map(|name| newest(abi, name))
-        .max();
+    let newest = rules.iter().flat_map(LinuxSyscall::names).filter_map(|name| newest(abi, name)).max();
     // New are numbers no rule is about: x32's own calls and i386's multiplexers may lie above all the profile names.
     let ruled = rules.iter().any(|rule| {
         let value = rule.action().as_u32(rule.errno_ret());
@@ -126,21 +115,12 @@ fn newest(abi: Abi, name: &str) -> Option<u32> {
 fn matches(conditions: &[LinuxSeccompArg], args: &[u64; 6]) -> bool {
     let one = |condition: &LinuxSeccompArg| {
         let value_two = condition.value_two().unwrap_or(0);
-        holds(
-            condition.op(),
-            args[condition.index()],
-            condition.value(),
-            value_two,
-        )
+        holds(condition.op(), args[condition.index()], condition.value(), value_two)
     };
     let mut indices: Vec<_> = conditions.iter().map(LinuxSeccompArg::index).collect();
     indices.sort_unstable();
     indices.dedup();
-    if indices.len() < conditions.len() {
-        conditions.iter().any(one)
-    } else {
-        conditions.iter().all(one)
-    }
+    if indices.len() < conditions.len() { conditions.iter().any(one) } else { conditions.iter().all(one) }
 }
 
 fn value() -> impl Strategy<Value = u64> {

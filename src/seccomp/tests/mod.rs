@@ -29,11 +29,7 @@ fn filter(document: Value) -> Filter {
 }
 
 fn ask(filter: &Filter, abi: Abi, number: u32, args: &[u64]) -> u32 {
-    let mut call = Call {
-        number,
-        arch: abi.audit(),
-        ..Call::default()
-    };
+    let mut call = Call { number, arch: abi.audit(), ..Call::default() };
     call.args[..args.len()].copy_from_slice(args);
     run(&filter.instructions, &call).0
 }
@@ -58,12 +54,7 @@ fn a_listed_call_is_allowed_and_an_unlisted_one_refused() {
         "defaultAction": "SCMP_ACT_ERRNO",
         "syscalls": [{ "names": ["read", "close", "no_such_call", "getpid"], "action": "SCMP_ACT_ALLOW" }],
     }));
-    for (name, verdict) in [
-        ("read", RET_ALLOW),
-        ("close", RET_ALLOW),
-        ("getpid", RET_ALLOW),
-        ("write", NO),
-    ] {
+    for (name, verdict) in [("read", RET_ALLOW), ("close", RET_ALLOW), ("getpid", RET_ALLOW), ("write", NO)] {
         assert_eq!(ask(&filter, Abi::X86_64, x86_64(name), &[]), verdict, "{name}");
     }
 }
@@ -84,11 +75,7 @@ fn calls_newer_than_the_profile_do_not_exist() {
         ("SCMP_ACT_ALLOW", RET_ALLOW),
         ("SCMP_ACT_TRACE", 0x7ff0_0001),
     ] {
-        assert_eq!(
-            ask(&document(action), Abi::X86_64, newer, &[]),
-            verdict,
-            "{action}"
-        );
+        assert_eq!(ask(&document(action), Abi::X86_64, newer, &[]), verdict, "{action}");
     }
 }
 
@@ -101,10 +88,7 @@ fn an_abi_that_is_not_listed_is_no_way_around_the_filter() {
             "syscalls": [{ "names": ["mount", "execve"], "action": "SCMP_ACT_ERRNO" }],
         }))
     };
-    for closed in [
-        document(json!([])),
-        document(json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_S390X"])),
-    ] {
+    for closed in [document(json!([])), document(json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_S390X"]))] {
         assert_eq!(ask(&closed, Abi::X86_64, x86_64("mount"), &[]), NO);
         assert_eq!(ask(&closed, Abi::X86_64, x86_64("read"), &[]), RET_ALLOW);
         for number in 0..600 {
@@ -119,16 +103,8 @@ fn an_abi_that_is_not_listed_is_no_way_around_the_filter() {
     assert_eq!(ask(&open, Abi::X86, x86("mount"), &[]), NO);
     assert_eq!(ask(&open, Abi::X86, x86("read"), &[]), RET_ALLOW);
     assert_eq!(ask(&open, Abi::X32, X32_BIT | x86_64("mount"), &[]), NO);
-    assert_eq!(
-        ask(&open, Abi::X32, X32_BIT | 59, &[]),
-        NO,
-        "execve by its x86-64 number"
-    );
-    assert_eq!(
-        ask(&open, Abi::X32, X32_BIT | 520, &[]),
-        NO,
-        "execve by its own number"
-    );
+    assert_eq!(ask(&open, Abi::X32, X32_BIT | 59, &[]), NO, "execve by its x86-64 number");
+    assert_eq!(ask(&open, Abi::X32, X32_BIT | 520, &[]), NO, "execve by its own number");
     assert_eq!(ask(&open, Abi::X32, X32_BIT, &[]), RET_ALLOW);
 }
 
@@ -161,21 +137,13 @@ fn every_operator_compares_both_halves() {
                 }));
                 for arg in EDGES {
                     let expected = |arg| {
-                        if holds(op, arg, value, value_two) {
-                            RET_ALLOW
-                        } else {
-                            NO
-                        }
+                        if holds(op, arg, value, value_two) { RET_ALLOW } else { NO }
                     };
                     let args = [0, 0, 0, arg];
                     let told = ask(&filter, Abi::X86_64, x86_64("getpid"), &args);
                     assert_eq!(told, expected(arg), "{arg:#x} {op} {value:#x} {value_two:#x}");
                     let narrow = ask(&filter, Abi::X86, x86("getpid"), &args);
-                    assert_eq!(
-                        narrow,
-                        expected(arg & 0xffff_ffff),
-                        "i386 {arg:#x} {op} {value:#x}"
-                    );
+                    assert_eq!(narrow, expected(arg & 0xffff_ffff), "i386 {arg:#x} {op} {value:#x}");
                 }
             }
         }
@@ -228,11 +196,7 @@ fn a_call_hidden_in_socketcall_obeys_the_rule_of_its_name() {
     }));
     let socketcall = |call| ask(&filter, Abi::X86, x86("socketcall"), &[call]);
     assert_eq!(socketcall(3), RET_ALLOW);
-    assert_eq!(
-        socketcall(0xdead_0000_0000 | 3),
-        RET_ALLOW,
-        "the kernel ignores the high half"
-    );
+    assert_eq!(socketcall(0xdead_0000_0000 | 3), RET_ALLOW, "the kernel ignores the high half");
     assert_eq!(socketcall(1), NO, "the family cannot be read");
     assert_eq!(socketcall(2), 0x0003_0000, "refused whatever the arguments");
     assert_eq!(ask(&filter, Abi::X86, x86("ipc"), &[0x1_0000 | 21]), RET_ALLOW);
@@ -252,10 +216,7 @@ fn flags_become_bits_and_a_listener_adds_its_own() {
         "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
     ]);
-    assert_eq!(
-        flags(json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": all })),
-        (0b00_0111, false)
-    );
+    assert_eq!(flags(json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": all })), (0b00_0111, false));
     let notify = json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": all, "listenerPath": "/run/agent",
                          "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }] });
     assert_eq!(flags(notify), (0b11_1111, true));
@@ -302,21 +263,14 @@ fn a_bad_profile_is_refused_by_field() {
 
 #[test]
 fn a_program_too_long_for_the_kernel_is_refused() {
-    let args: Vec<Value> = (0..2000)
-        .map(|value| json!({ "index": 0, "value": value, "op": "SCMP_CMP_EQ" }))
-        .collect();
+    let args: Vec<Value> =
+        (0..2000).map(|value| json!({ "index": 0, "value": value, "op": "SCMP_CMP_EQ" })).collect();
     let message = refusal(json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "syscalls": [{ "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": args }],
     }));
-    assert!(
-        message.starts_with("config.json: linux.seccomp: compiles to "),
-        "{message}"
-    );
-    assert!(
-        message.ends_with("the kernel takes 4096 (use fewer rules with args)"),
-        "{message}"
-    );
+    assert!(message.starts_with("config.json: linux.seccomp: compiles to "), "{message}");
+    assert!(message.ends_with("the kernel takes 4096 (use fewer rules with args)"), "{message}");
 }
 
 #[test]
@@ -331,9 +285,7 @@ fn names_times_conditions_have_a_limit_of_their_own() {
 
 #[test]
 fn jumps_past_255_instructions_arrive() {
-    let names = [
-        "read", "write", "dup", "getpid", "close", "pause", "mkdir", "rmdir",
-    ];
+    let names = ["read", "write", "dup", "getpid", "close", "pause", "mkdir", "rmdir"];
     let rules: Vec<Value> = (0..120)
         .flat_map(|value| names.map(|name| (value, name)))
         .map(|(value, name)| {
@@ -362,12 +314,7 @@ fn an_instruction_is_one_number_on_the_wire() {
     let wire = serde_json::to_value(&filter).unwrap();
     assert_eq!(wire["instructions"][0], json!(0x0020_0000_0000_0004_u64));
     assert_eq!(serde_json::from_value::<Filter>(wire).unwrap(), filter);
-    let instruction = Instruction {
-        code: 0x1234,
-        jt: 0x56,
-        jf: 0x78,
-        k: 0x9abc_def0,
-    };
+    let instruction = Instruction { code: 0x1234, jt: 0x56, jf: 0x78, k: 0x9abc_def0 };
     assert_eq!(u64::from(instruction), 0x1234_5678_9abc_def0);
     assert_eq!(Instruction::from(u64::from(instruction)), instruction);
 }

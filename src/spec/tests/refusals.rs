@@ -15,11 +15,7 @@ enum Verdict {
 fn assert_refused(document: &[u8], case: &str, verdict: Verdict, path: &str, problem: &str) {
     let error = check(document).expect_err(case);
     let separator = if path.is_empty() { "" } else { ": " };
-    assert_eq!(
-        error.to_string(),
-        format!("config.json: {path}{separator}{problem}"),
-        "{case}"
-    );
+    assert_eq!(error.to_string(), format!("config.json: {path}{separator}{problem}"), "{case}");
     let kind = match verdict {
         Invalid => ErrorKind::InvalidSpec { path: path.into() },
         Unsupported => ErrorKind::Unsupported { feature: path.into() },
@@ -32,9 +28,7 @@ const TABLE: &str = include_str!("refusals.txt");
 
 #[test]
 fn every_row_of_the_table_is_refused_in_its_words() {
-    let mut lines = TABLE
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     while let Some(change) = lines.next() {
         let (pointer, json) = change.split_once(' ').expect(change);
         let value = serde_json::from_str(json).expect(change);
@@ -46,13 +40,7 @@ fn every_row_of_the_table_is_refused_in_its_words() {
             other => panic!("{other} is no kind"),
         };
         let (path, problem) = message.split_once(": ").expect(refusal);
-        assert_refused(
-            &patched(RUNC, &[(pointer, value)]),
-            change,
-            verdict,
-            path,
-            problem,
-        );
+        assert_refused(&patched(RUNC, &[(pointer, value)]), change, verdict, path, problem);
     }
 }
 
@@ -69,29 +57,13 @@ fn bytes_that_are_no_document_are_refused() {
         (&big, "", "is 16777217 bytes long, the limit is 16777216"),
         (b"{\"a\": \"\xff\"}", "", "is not UTF-8 at byte 7"),
         (b"{\"a\":\n \"b", "", "ends early, at line 2 column 3"),
-        (
-            b"{\"a\": 1,}",
-            "",
-            "is not JSON: trailing comma at line 1 column 9",
-        ),
+        (b"{\"a\": 1,}", "", "is not JSON: trailing comma at line 1 column 9"),
         (b"{} x", "", "is not JSON: trailing characters at line 1 column 4"),
         (b"[]", "", "expected an object, found an array"),
         (deep.as_bytes(), &deep_path, "is nested deeper than 64 levels"),
-        (
-            deep_object.as_bytes(),
-            &deep_object_path,
-            "is nested deeper than 64 levels",
-        ),
-        (
-            b"{\"process\": {\"args\": [], \"args\": []}}",
-            "process.args",
-            "appears twice",
-        ),
-        (
-            b"{\"mounts\": [{}, {\"a b\": 1, \"a b\": 2}]}",
-            "mounts[1][\"a b\"]",
-            "appears twice",
-        ),
+        (deep_object.as_bytes(), &deep_object_path, "is nested deeper than 64 levels"),
+        (b"{\"process\": {\"args\": [], \"args\": []}}", "process.args", "appears twice"),
+        (b"{\"mounts\": [{}, {\"a b\": 1, \"a b\": 2}]}", "mounts[1][\"a b\"]", "appears twice"),
         (b"{\"x\": 1, \"x\": 1}", "x", "appears twice"),
     ];
     for (bytes, path, problem) in rows {
@@ -101,9 +73,7 @@ fn bytes_that_are_no_document_are_refused() {
 
 #[test]
 fn ids_must_be_mapped_and_mappings_must_be_sound() {
-    let most: Vec<_> = (0..341)
-        .map(|n| json!({"containerID": n, "hostID": n, "size": 1}))
-        .collect();
+    let most: Vec<_> = (0..341).map(|n| json!({"containerID": n, "hostID": n, "size": 1})).collect();
     let map = |container: u32, host: u32, size: u32| json!({"containerID": container, "hostID": host, "size": size});
     let rows: &[(&str, Value, &str, &str)] = &[
         (
@@ -124,18 +94,8 @@ fn ids_must_be_mapped_and_mappings_must_be_sound() {
             "process.user.additionalGids[1]",
             "10 is not mapped (add it to linux.gidMappings)",
         ),
-        (
-            "/linux/gidMappings",
-            json!([]),
-            "linux.gidMappings",
-            "is empty, and a new user namespace needs it",
-        ),
-        (
-            "/linux/uidMappings/0/size",
-            json!(0),
-            "linux.uidMappings[0].size",
-            "is 0",
-        ),
+        ("/linux/gidMappings", json!([]), "linux.gidMappings", "is empty, and a new user namespace needs it"),
+        ("/linux/uidMappings/0/size", json!(0), "linux.uidMappings[0].size", "is 0"),
         (
             "/linux/uidMappings",
             json!([map(0, u32::MAX, 1)]),
@@ -154,12 +114,7 @@ fn ids_must_be_mapped_and_mappings_must_be_sound() {
             "linux.uidMappings[1].hostID",
             "overlaps the range of entry 0",
         ),
-        (
-            "/linux/uidMappings",
-            json!(most),
-            "linux.uidMappings",
-            "has 341 entries, the limit is 340",
-        ),
+        ("/linux/uidMappings", json!(most), "linux.uidMappings", "has 341 entries, the limit is 340"),
     ];
     for (pointer, value, path, problem) in rows {
         let document = patched(

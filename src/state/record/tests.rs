@@ -4,13 +4,8 @@ use super::super::exit::tests::any_exit_record;
 use super::*;
 use proptest::prelude::*;
 
-const EVERY_STATUS: [Status; 5] = [
-    Status::Creating,
-    Status::Created,
-    Status::Running,
-    Status::Paused,
-    Status::Stopped,
-];
+const EVERY_STATUS: [Status; 5] =
+    [Status::Creating, Status::Created, Status::Running, Status::Paused, Status::Stopped];
 
 fn id(id: &str) -> ContainerId {
     ContainerId::new(id).unwrap()
@@ -139,10 +134,7 @@ fn nothing_leaves_stopped_and_nothing_returns_to_creating() {
 #[test]
 fn a_refused_transition_says_what_the_container_is() {
     let error = sample().advance(Status::Paused).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "state: container \"web\" is creating, it cannot become paused"
-    );
+    assert_eq!(error.to_string(), "state: container \"web\" is creating, it cannot become paused");
 }
 
 #[test]
@@ -160,17 +152,11 @@ fn a_record_of_another_version_names_both() {
         let expected =
             format!("decode record: was written by {age} version {version}, this program reads version 1");
         let error = Record::decode(&record.encode().unwrap()).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.to_string()),
-            (&ErrorKind::Stale, expected.clone())
-        );
+        assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Stale, expected.clone()));
 
         // Other fields and another ending are what makes another version.
         let foreign = format!("{{\"version\":{version},\"shape\":\"other\"}}\n");
-        assert_eq!(
-            Record::decode(foreign.as_bytes()).unwrap_err().to_string(),
-            expected
-        );
+        assert_eq!(Record::decode(foreign.as_bytes()).unwrap_err().to_string(), expected);
     }
 }
 
@@ -189,12 +175,7 @@ fn the_limit_holds_in_both_directions() {
     let mut record = sample();
     record.spec = RawSpec::new(format!("\"{}\"", "x".repeat(MAX_RECORD_BYTES))).unwrap();
     assert_eq!(record.encode().unwrap_err().kind(), &ErrorKind::InvalidInput);
-    assert_eq!(
-        Record::decode(&vec![b' '; MAX_RECORD_BYTES + 1])
-            .unwrap_err()
-            .kind(),
-        &ErrorKind::Stale
-    );
+    assert_eq!(Record::decode(&vec![b' '; MAX_RECORD_BYTES + 1]).unwrap_err().kind(), &ErrorKind::Stale);
 }
 
 #[test]
@@ -204,10 +185,7 @@ fn nesting_that_would_exhaust_the_stack_is_an_error() {
     let json = std::str::from_utf8(&bytes[..bytes.len() - TRAILER_LEN]).unwrap();
     let nested = json.replacen("\"extras\":null", &format!("\"extras\":{deep}"), 1);
     let sealed = format!("{nested}{}", trailer(nested.as_bytes()));
-    assert_eq!(
-        Record::decode(sealed.as_bytes()).unwrap_err().kind(),
-        &ErrorKind::Stale
-    );
+    assert_eq!(Record::decode(sealed.as_bytes()).unwrap_err().kind(), &ErrorKind::Stale);
 }
 
 #[test]

@@ -25,18 +25,12 @@ fn record(container: &str, sandbox: &str) -> Record {
 /// Makes a container and gives its record as saved.
 fn create(root: &StateRoot, container: &str, sandbox: &str) -> Record {
     let mut record = record(container, sandbox);
-    root.claim(&id(container), &id(sandbox))
-        .unwrap()
-        .commit(&mut record)
-        .unwrap();
+    root.claim(&id(container), &id(sandbox)).unwrap().commit(&mut record).unwrap();
     record
 }
 
 fn remove(root: &StateRoot, container: &str) {
-    root.lock(&root.find(container).unwrap())
-        .unwrap()
-        .remove()
-        .unwrap();
+    root.lock(&root.find(container).unwrap()).unwrap().remove().unwrap();
 }
 
 fn files(root: &StateRoot) -> Vec<String> {
@@ -49,14 +43,10 @@ fn files(root: &StateRoot) -> Vec<String> {
 }
 
 fn state_file(root: &StateRoot, container: &str, sandbox: &str) -> PathBuf {
-    root.path()
-        .join(Stem::new(&id(container), &id(sandbox)).file(Role::State))
+    root.path().join(Stem::new(&id(container), &id(sandbox)).file(Role::State))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "plays somebody who damages the directory"
-)]
+#[expect(clippy::disallowed_methods, reason = "plays somebody who damages the directory")]
 fn overwrite(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
@@ -72,14 +62,7 @@ fn the_directory_is_made_private_with_all_that_is_missing_above_it() {
     let root = StateRoot::open(&path).unwrap();
     assert_eq!(root.path(), parent.path().join("a/b/state"));
     for made in ["a", "a/b", "a/b/state"] {
-        assert_eq!(
-            fs::metadata(parent.path().join(made))
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o7777,
-            0o700
-        );
+        assert_eq!(fs::metadata(parent.path().join(made)).unwrap().permissions().mode() & 0o7777, 0o700);
     }
     StateRoot::open(&path).unwrap();
 }
@@ -132,18 +115,9 @@ fn a_symlink_above_the_directory_is_followed() {
 
 #[test]
 fn every_user_has_a_default_directory() {
-    assert_eq!(
-        default_path(0, Some("/run/user/0".into())),
-        Path::new("/run/cofferdam")
-    );
-    assert_eq!(
-        default_path(7, Some("/run/user/7".into())),
-        Path::new("/run/user/7/cofferdam")
-    );
-    assert_eq!(
-        default_path(7, Some("relative".into())),
-        Path::new("/tmp/cofferdam-7")
-    );
+    assert_eq!(default_path(0, Some("/run/user/0".into())), Path::new("/run/cofferdam"));
+    assert_eq!(default_path(7, Some("/run/user/7".into())), Path::new("/run/user/7/cofferdam"));
+    assert_eq!(default_path(7, Some("relative".into())), Path::new("/tmp/cofferdam-7"));
     assert_eq!(default_path(7, Some("".into())), Path::new("/tmp/cofferdam-7"));
     assert_eq!(default_path(7, None), Path::new("/tmp/cofferdam-7"));
 }
@@ -158,11 +132,8 @@ fn of_sixteen_racers_for_an_id_one_wins() {
             let racer = |number: usize| {
                 let (root, container, barrier) = (&root, &container, &barrier);
                 // Every other one wants the id in a sandbox of its own.
-                let sandbox = if number.is_multiple_of(2) {
-                    container.clone()
-                } else {
-                    format!("pod{number}")
-                };
+                let sandbox =
+                    if number.is_multiple_of(2) { container.clone() } else { format!("pod{number}") };
                 scope.spawn(move || {
                     barrier.wait();
                     root.claim(&id(container), &id(&sandbox))
@@ -175,9 +146,7 @@ fn of_sixteen_racers_for_an_id_one_wins() {
         for error in outcomes.into_iter().filter_map(Result::err) {
             assert_eq!(error.kind(), &ErrorKind::AlreadyExists);
             assert!(
-                error
-                    .to_string()
-                    .starts_with(&format!("claim: container \"{container}\" already exists"))
+                error.to_string().starts_with(&format!("claim: container \"{container}\" already exists"))
             );
         }
     }
@@ -198,16 +167,10 @@ fn a_claim_destroys_nothing_that_exists() {
 
     // Nor while it is locked, nor when its record is damaged.
     let lock = root.lock(&root.find("web").unwrap()).unwrap();
-    assert_eq!(
-        root.claim(&id("web"), &id("web")).unwrap_err().kind(),
-        &ErrorKind::AlreadyExists
-    );
+    assert_eq!(root.claim(&id("web"), &id("web")).unwrap_err().kind(), &ErrorKind::AlreadyExists);
     drop(lock);
     overwrite(&state_file(&root, "web", "web"), b"");
-    assert_eq!(
-        root.claim(&id("web"), &id("web")).unwrap_err().kind(),
-        &ErrorKind::AlreadyExists
-    );
+    assert_eq!(root.claim(&id("web"), &id("web")).unwrap_err().kind(), &ErrorKind::AlreadyExists);
     assert_eq!(files(&root), before);
 }
 
@@ -218,11 +181,7 @@ fn a_dropped_claim_and_a_failed_commit_free_the_id() {
     assert_eq!(files(&root), [] as [&str; 0]);
 
     let mut foreign = record("other", "other");
-    let error = root
-        .claim(&id("web"), &id("web"))
-        .unwrap()
-        .commit(&mut foreign)
-        .unwrap_err();
+    let error = root.claim(&id("web"), &id("web")).unwrap().commit(&mut foreign).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::InvalidInput);
     assert_eq!(foreign.generation(), 0);
     assert_eq!(files(&root), [] as [&str; 0]);
@@ -246,14 +205,7 @@ fn the_remains_of_a_crashed_claim_are_taken_over() {
         let claim = root.claim(&id("web"), &id("web")).unwrap();
         assert_eq!(claim.run_dir().exit_record().unwrap(), None);
         claim.commit(&mut record("web", "web")).unwrap();
-        assert_eq!(
-            files(&root),
-            [
-                "web_sandbox:web.lock",
-                "web_sandbox:web.run",
-                "web_sandbox:web.state"
-            ]
-        );
+        assert_eq!(files(&root), ["web_sandbox:web.lock", "web_sandbox:web.run", "web_sandbox:web.state"]);
         remove(&root, "web");
     }
 }
@@ -265,10 +217,7 @@ fn a_run_directory_that_is_something_else_stops_the_claim() {
     fs::create_dir(&canary).unwrap();
     overwrite(&canary.join(EXIT_RECORD), b"precious");
     symlink(&canary, root.path().join("web_sandbox:web.run")).unwrap();
-    assert!(matches!(
-        root.claim(&id("web"), &id("web")).unwrap_err().kind(),
-        ErrorKind::Os(_)
-    ));
+    assert!(matches!(root.claim(&id("web"), &id("web")).unwrap_err().kind(), ErrorKind::Os(_)));
     assert_eq!(fs::read(canary.join(EXIT_RECORD)).unwrap(), b"precious");
 }
 
@@ -306,10 +255,7 @@ fn looking_for_an_unknown_id_leaves_nothing() {
     for name in ["web", &"x".repeat(255)] {
         let error = root.find(name).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::NotFound);
-        assert_eq!(
-            error.to_string(),
-            format!("find: container \"{name}\" does not exist")
-        );
+        assert_eq!(error.to_string(), format!("find: container \"{name}\" does not exist"));
     }
     for name in ["", "../web", "we*b"] {
         assert_eq!(root.find(name).unwrap_err().kind(), &ErrorKind::InvalidId);
@@ -330,22 +276,8 @@ fn saving_counts_and_loading_sees_the_last_save() {
     lock.save(&mut record).unwrap();
     assert_eq!(lock.load().unwrap(), record);
     assert_eq!(root.read(&found).unwrap().generation(), 2);
-    assert_eq!(
-        files(&root),
-        [
-            "web_sandbox:web.lock",
-            "web_sandbox:web.run",
-            "web_sandbox:web.state"
-        ]
-    );
-    assert_eq!(
-        fs::metadata(state_file(&root, "web", "web"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o077,
-        0
-    );
+    assert_eq!(files(&root), ["web_sandbox:web.lock", "web_sandbox:web.run", "web_sandbox:web.state"]);
+    assert_eq!(fs::metadata(state_file(&root, "web", "web")).unwrap().permissions().mode() & 0o077, 0);
 }
 
 #[test]
@@ -448,10 +380,7 @@ fn a_container_whose_lock_file_was_tidied_up_can_still_be_removed() {
 fn removal_takes_a_link_in_place_of_the_run_directory_and_not_what_it_points_to() {
     let (parent, root) = root();
     create(&root, "web", "web");
-    let (run, canary) = (
-        root.path().join("web_sandbox:web.run"),
-        parent.path().join("canary"),
-    );
+    let (run, canary) = (root.path().join("web_sandbox:web.run"), parent.path().join("canary"));
     fs::rename(&run, &canary).unwrap();
     overwrite(&canary.join(EXIT_RECORD), b"precious");
     symlink(&canary, &run).unwrap();
@@ -465,11 +394,7 @@ fn removal_reports_what_it_does_not_know_and_leaves_it() {
     let (_parent, root) = root();
     create(&root, "web", "web");
     overwrite(&root.path().join("web_sandbox:web.run/precious"), b"x");
-    let error = root
-        .lock(&root.find("web").unwrap())
-        .unwrap()
-        .remove()
-        .unwrap_err();
+    let error = root.lock(&root.find("web").unwrap()).unwrap().remove().unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Incomplete);
     assert!(error.to_string().contains("ENOTEMPTY"), "{error}");
     assert_eq!(files(&root), ["web_sandbox:web.lock", "web_sandbox:web.run"]);
@@ -492,11 +417,7 @@ fn assert_damage_stays_local(root: &StateRoot, what: &str) {
 
     let found = root.find("b").unwrap();
     assert_eq!(root.read(&found).unwrap_err().kind(), &ErrorKind::Stale, "{what}");
-    assert_eq!(
-        root.lock(&found).unwrap().load().unwrap_err().kind(),
-        &ErrorKind::Stale,
-        "{what}"
-    );
+    assert_eq!(root.lock(&found).unwrap().load().unwrap_err().kind(), &ErrorKind::Stale, "{what}");
 }
 
 #[test]
@@ -519,10 +440,7 @@ fn a_damaged_record_is_an_error_of_its_container_alone() {
     }
     overwrite(&path, &fs::read(state_file(&root, "a", "a")).unwrap());
     assert_damage_stays_local(&root, "another container's record");
-    File::create(&path)
-        .unwrap()
-        .set_len(MAX_RECORD_BYTES as u64 + 1)
-        .unwrap();
+    File::create(&path).unwrap().set_len(MAX_RECORD_BYTES as u64 + 1).unwrap();
     assert_damage_stays_local(&root, "longer than the limit");
     remove(&root, "b");
     assert_eq!(root.list().unwrap().len(), 2);
@@ -534,14 +452,10 @@ fn what_is_put_in_the_place_of_a_record_is_neither_followed_nor_waited_for() {
     type Intruder = fn(&Path, &Path);
     let intruders: [(&str, Intruder); 5] = [
         ("directory", |path, _| fs::create_dir(path).unwrap()),
-        ("symlink to a good record", |path, other| {
-            symlink(other, path).unwrap()
-        }),
+        ("symlink to a good record", |path, other| symlink(other, path).unwrap()),
         ("dangling symlink", |path, _| symlink("nowhere", path).unwrap()),
         ("fifo", |path, _| make_fifo(path)),
-        ("socket", |path, _| {
-            drop(std::os::unix::net::UnixListener::bind(path).unwrap())
-        }),
+        ("socket", |path, _| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
     ];
     create(&root, "a", "a");
     create(&root, "c", "c");
@@ -559,13 +473,7 @@ fn what_is_put_in_the_place_of_a_record_is_neither_followed_nor_waited_for() {
 #[test]
 fn foreign_files_are_neither_listed_nor_touched() {
     let (_parent, root) = root();
-    for name in [
-        "notes.txt",
-        "x.state",
-        "~_sandbox:y.state",
-        ".state",
-        "b_sandbox:",
-    ] {
+    for name in ["notes.txt", "x.state", "~_sandbox:y.state", ".state", "b_sandbox:"] {
         overwrite(&root.path().join(name), b"");
     }
     let before = files(&root);
@@ -590,20 +498,9 @@ fn the_longest_ids_live_like_any_other() {
     for beginning in ["x", &"x".repeat(200)] {
         assert_eq!(root.find(beginning).unwrap_err().kind(), &ErrorKind::InvalidInput);
     }
-    assert_eq!(
-        root.find(&"x".repeat(255)).unwrap_err().kind(),
-        &ErrorKind::NotFound
-    );
-    assert_eq!(
-        root.claim(&id(&long('1')), &id("pod")).unwrap_err().kind(),
-        &ErrorKind::AlreadyExists
-    );
-    let ids: Vec<_> = root
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|record| record.unwrap().id.to_string())
-        .collect();
+    assert_eq!(root.find(&"x".repeat(255)).unwrap_err().kind(), &ErrorKind::NotFound);
+    assert_eq!(root.claim(&id(&long('1')), &id("pod")).unwrap_err().kind(), &ErrorKind::AlreadyExists);
+    let ids: Vec<_> = root.list().unwrap().into_iter().map(|record| record.unwrap().id.to_string()).collect();
     assert_eq!(ids, ["short".into(), long('1'), long('2')]);
 
     // Damaged, the whole id still finds it, and so does the list.
@@ -624,10 +521,7 @@ fn an_exit_record_is_read_once_it_is_whole() {
     let run_dir = root.run_dir(&root.find("web").unwrap()).unwrap();
     assert_eq!(run_dir.exit_record().unwrap(), None);
     let mut file = File::from(run_dir.create_exit_record().unwrap());
-    assert_eq!(
-        run_dir.create_exit_record().unwrap_err().raw_os_error(),
-        Some(libc::EEXIST)
-    );
+    assert_eq!(run_dir.create_exit_record().unwrap_err().raw_os_error(), Some(libc::EEXIST));
     let ended = ExitRecord::new(WaitStatus::Exited(3), Cause::Itself, 1);
     let line = ended.encode();
     for byte in &line {

@@ -1,0 +1,232 @@
+//! What a container costs, beside the least that Linux takes for one and beside other runtimes.
+//!
+//! ```text
+//! cargo run --release --example bench              # a table
+//! cargo run --release --example bench -- --quick   # within 40 seconds
+//! cargo run --release --example bench -- --json    # one object
+//! ```
+//!
+//! A *run* is build, create, start, wait and delete of a static `true` from busybox, in every namespace the builder
+//! makes by default and without cgroup limits. The *floor* is one clone into the same namespaces, the same mounts and
+//! an exec, without any machinery around it. runc, crun and bubblewrap take part if they are on the `PATH`; all of them
+//! take turns in one loop, so that a busy host is busy for everybody.
+//!
+//! Works as root and as any other user; what a user cannot run or read is left out, with the reason.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+#[path = "bench/callers.rs"]
+mod callers;
+#[path = "bench/peers.rs"]
+mod peers;
+#[path = "bench/report.rs"]
+mod report;
+#[path = "bench/rootfs.rs"]
+mod rootfs;
+
+use clap::{Parser, Subcommand};
+use cofferdam::{ContainerBuilder, Rootfs, StateRoot, floor};
+use peers::Peer;
+use report::{Phases, Report, Samples};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// Threads that make containers at the same time in the parallel measurement.
+const THREADS: usize = 8;
+/// Rounds whose times are thrown away: the first runs find cold caches and open what is opened once per process.
+const WARM_UP: usize = 5;
+
+/// What a container costs, beside the least that Linux takes for one and beside other runtimes.
+#[derive(Parser)]
+struct Options {
+    /// Fewer runs: done within 40 seconds.
+    #[arg(long)]
+    quick: bool,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How many containers to run one after the other.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What this program does when it starts itself.
+#[derive(Subcommand)]
+enum Role {
+    /// Run one container for every line of standard input and print its nanoseconds.
+    #[command(hide = true)]
+    Caller(callers::Caller),
+}
+
+/// How often each thing is measured.
+struct Amounts {
+    runs: usize,
+    peer_runs: usize,
+    caller_runs: usize,
+    parallel_runs: usize,
+}
+
+impl Options {
+    fn amounts(&self) -> Amounts {
+        let (runs, peer_runs, caller_runs, parallel_runs) =
+            if self.quick { (150, 15, 30, 10) } else { (500, 60, 100, 40) };
+        let runs = self.runs.map_or(runs, |runs| runs as usize);
+        Amounts { runs, peer_runs: peer_runs.min(runs), caller_runs, parallel_runs }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let done = match &options.role {
+        Some(Role::Caller(caller)) => caller.serve(),
+        None => bench(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(options: &Options) -> Result<()> {
+    let amounts = options.amounts();
+    let place = rootfs::directory()?;
+    let ground = Ground::new(rootfs::busybox(place.path())?, place.path().join("state"))?;
+    let mut peers = peers::on_path(place.path(), ground.rootfs())?;
+
+    let (run, floor, phases) = in_turns(&ground, &mut peers, &amounts)?;
+    let report = Report {
+        run,
+        floor,
+        phases,
+        parallel_per_second: parallel(&ground, amounts.parallel_runs)?,
+        helpers_pss_kib: helpers_pss_kib(&ground),
+        big_caller_ratio: callers::ratio(&ground, amounts.caller_runs)?,
+        peers,
+    };
+    if options.json {
+        println!("{:#}", report.json())
+    } else {
+        print!("{}", report.table())
+    }
+    Ok(())
+}
+
+/// Where the containers of this program have their root and their records.
+struct Ground {
+    rootfs: PathBuf,
+    state: StateRoot,
+    made: AtomicUsize,
+}
+
+impl Ground {
+    fn new(rootfs: PathBuf, state: PathBuf) -> Result<Self> {
+        Ok(Self { rootfs, state: StateRoot::open(state)?, made: AtomicUsize::new(0) })
+    }
+
+    fn rootfs(&self) -> &Path {
+        &self.rootfs
+    }
+
+    fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    fn container(&self, program: &[&str]) -> ContainerBuilder {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        ContainerBuilder::new(format!("bench-{}-{number}", std::process::id()))
+            .rootfs(Rootfs::directory(&self.rootfs))
+            .state_root(self.state.clone())
+            .args(program.iter().copied())
+    }
+
+    /// One container from its description to its deletion, and when each phase was over.
+    fn run(&self) -> Result<[Duration; 5]> {
+        let mut clock = Instant::now();
+        let mut lap = || {
+            let now = Instant::now();
+            now - std::mem::replace(&mut clock, now)
+        };
+        let creating = self.container(&["/bin/true"]).build()?;
+        let build = lap();
+        let created = creating.create()?;
+        let create = lap();
+        let running = created.start()?;
+        let start = lap();
+        let stopped = running.wait_stopped()?;
+        let wait = lap();
+        let outcome = stopped.exit().outcome;
+        stopped.delete()?;
+        let delete = lap();
+        if !outcome.success() {
+            return Err(format!("true ended with {outcome:?}").into());
+        }
+        Ok([build, create, start, wait, delete])
+    }
+
+    fn run_floor(&self) -> Result<Duration> {
+        let clock = Instant::now();
+        match floor::run(&self.rootfs, Path::new("/bin/true"))? {
+            0 => Ok(clock.elapsed()),
+            errno => Err(format!("the floor: {}", std::io::Error::from_raw_os_error(errno)).into()),
+        }
+    }
+}
+
+/// Ours and the floor in every round, the slower peers in some rounds, spread evenly.
+fn in_turns(ground: &Ground, peers: &mut [Peer], amounts: &Amounts) -> Result<(Samples, Samples, Phases)> {
+    let (mut run, mut floor, mut phases) = (Samples::default(), Samples::default(), Phases::default());
+    for _ in 0..WARM_UP {
+        ground.run()?;
+        ground.run_floor()?;
+    }
+    let every = amounts.runs / amounts.peer_runs;
+    for round in 0..amounts.runs {
+        let laps = ground.run()?;
+        run.add(laps.iter().sum());
+        phases.add(laps);
+        floor.add(ground.run_floor()?);
+        if round % every == 0 {
+            peers.iter_mut().for_each(Peer::measure);
+        }
+    }
+    Ok((run, floor, phases))
+}
+
+/// Containers per second when [`THREADS`] threads make them at the same time.
+fn parallel(ground: &Ground, runs: usize) -> Result<f64> {
+    let clock = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| scope.spawn(|| (0..runs).try_for_each(|_| ground.run().map(drop))))
+            .collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a run returns its errors"))
+    })?;
+    Ok((THREADS * runs) as f64 / clock.elapsed().as_secs_f64())
+}
+
+/// The proportional set size of gofer and sandbox together while a workload sleeps (proc_pid_smaps_rollup(5)).
+fn helpers_pss_kib(ground: &Ground) -> Result<u64> {
+    let sleeping = ground.container(&["/bin/sleep", "60"]).build()?.create()?.start()?;
+    let gofer = sleeping.record().gofer.as_ref().ok_or("the record names no gofer")?.pid;
+    let size = [gofer, sleeping.sandbox_pid()].into_iter().map(pss_kib).sum();
+    sleeping.kill()?.delete()?;
+    size
+}
+
+fn pss_kib(pid: i32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or_else(|| format!("{path}: no Pss"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}

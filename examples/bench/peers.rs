@@ -1,0 +1,135 @@
+//! The other runtimes on the `PATH`, each given the same root file system and its own idea of a container.
+
+#![expect(clippy::disallowed_methods, reason = "peers are programs, and the bench is no container")]
+
+use super::report::Samples;
+use super::rootfs::find_on_path;
+use super::{Result, WARM_UP};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Where a host with cgroup v1 mounts the v2 hierarchy too. crun takes such a host for one of the two and refuses.
+const HYBRID: &str = "/sys/fs/cgroup/unified";
+
+/// A program measured from its start to its end, which is what its user waits for.
+pub(super) struct Peer {
+    pub(super) name: &'static str,
+    command: Vec<String>,
+    pub(super) times: Samples,
+    /// The command around the peer, alone, where it needs one.
+    wrapper: Option<Vec<String>>,
+    pub(super) wrapper_times: Samples,
+    /// Why there are no times.
+    pub(super) left_out: Option<String>,
+}
+
+/// Sets up the peers. One that cannot run here stays in the list, with the reason.
+pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
+    let mut peers = vec![runc(place), crun(place), bwrap(rootfs)];
+    if let Err(reason) = write_bundle(place) {
+        let reason = format!("no bundle: {reason}");
+        peers
+            .iter_mut()
+            .filter(|peer| peer.name != "bwrap")
+            .for_each(|peer| peer.left_out = Some(reason.clone()));
+    }
+    for peer in &mut peers {
+        if find_on_path(peer.name).is_none() {
+            peer.left_out = Some("not on the PATH".into());
+        }
+        for _ in 0..WARM_UP.min(2) {
+            peer.measure();
+        }
+        (peer.times, peer.wrapper_times) = Default::default();
+    }
+    Ok(peers)
+}
+
+fn runc(place: &Path) -> Peer {
+    Peer::new(
+        "runc",
+        words(&["runc", "--root", &path(place, "runc"), "run", "--bundle", &path(place, ""), "bench-runc"]),
+    )
+}
+
+fn crun(place: &Path) -> Peer {
+    let run =
+        words(&["crun", "--root", &path(place, "crun"), "run", "--bundle", &path(place, ""), "bench-crun"]);
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    if !mounts.lines().any(|mount| mount.split(' ').nth(1) == Some(HYBRID)) {
+        return Peer::new("crun", run);
+    }
+    let wrap = |inner: &[String]| {
+        let script = format!("umount {HYBRID}; exec \"$@\"");
+        [words(&["unshare", "-m", "sh", "-c", &script, "sh"]), inner.to_vec()].concat()
+    };
+    Peer { wrapper: Some(wrap(&words(&["true"]))), ..Peer::new("crun", wrap(&run)) }
+}
+
+fn bwrap(rootfs: &Path) -> Peer {
+    let root = path(rootfs, "");
+    let options =
+        ["bwrap", "--unshare-all", "--ro-bind", &root, "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"];
+    Peer::new("bwrap", words(&options))
+}
+
+/// `config.json` as `runc spec` writes it, but for the terminal and the program.
+fn write_bundle(place: &Path) -> Result<()> {
+    let mut spec = Command::new("runc");
+    spec.args(["spec", "--bundle"]).arg(place);
+    if !rustix::process::geteuid().is_root() {
+        spec.arg("--rootless");
+    }
+    let output = spec.output().map_err(|error| format!("runc spec: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("runc spec: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
+    }
+    let path = place.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["/bin/true"]);
+    std::fs::write(path, serde_json::to_vec(&config)?)?;
+    Ok(())
+}
+
+impl Peer {
+    fn new(name: &'static str, command: Vec<String>) -> Self {
+        let (times, wrapper_times) = Default::default();
+        Self { name, command, times, wrapper: None, wrapper_times, left_out: None }
+    }
+
+    /// Runs it once. After a failure it is left out.
+    pub(super) fn measure(&mut self) {
+        if self.left_out.is_none()
+            && let Err(reason) = self.try_measure()
+        {
+            self.left_out = Some(reason.to_string());
+        }
+    }
+
+    fn try_measure(&mut self) -> Result<()> {
+        time(&self.command, &mut self.times)?;
+        self.wrapper.as_ref().map_or(Ok(()), |wrapper| time(wrapper, &mut self.wrapper_times))
+    }
+}
+
+fn time(command: &[String], times: &mut Samples) -> Result<()> {
+    let clock = Instant::now();
+    let output = Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).output()?;
+    times.add(clock.elapsed());
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}: {}", output.status, said.lines().last().unwrap_or("said nothing").trim()).into())
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().copied().map(str::to_owned).collect()
+}
+
+fn path(directory: &Path, name: &str) -> String {
+    directory.join(name).to_string_lossy().into_owned()
+}

@@ -1,0 +1,180 @@
+//! Samples, and the two ways to print them.
+
+use super::Result;
+use super::peers::Peer;
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Times of the same thing, milliseconds.
+#[derive(Default)]
+pub(super) struct Samples(Vec<f64>);
+
+impl Samples {
+    pub(super) fn add(&mut self, took: Duration) {
+        self.0.push(took.as_secs_f64() * 1e3);
+    }
+
+    pub(super) fn median(&self) -> f64 {
+        self.percentile(50)
+    }
+
+    /// By nearest rank: a time that was measured.
+    fn percentile(&self, percent: usize) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "p50": rounded(self.percentile(50)),
+            "p95": rounded(self.percentile(95)),
+            "p99": rounded(self.percentile(99)),
+        })
+    }
+}
+
+/// The phases of a run, each with its samples.
+#[derive(Default)]
+pub(super) struct Phases([Samples; 5]);
+
+const PHASES: [&str; 5] = ["build", "create", "start", "wait", "delete"];
+
+impl Phases {
+    pub(super) fn add(&mut self, laps: [Duration; 5]) {
+        for (samples, took) in self.0.iter_mut().zip(laps) {
+            samples.add(took);
+        }
+    }
+
+    fn medians(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        PHASES.into_iter().zip(self.0.iter().map(Samples::median))
+    }
+}
+
+/// Everything that was measured.
+pub(super) struct Report {
+    pub(super) run: Samples,
+    pub(super) floor: Samples,
+    pub(super) phases: Phases,
+    pub(super) parallel_per_second: f64,
+    pub(super) helpers_pss_kib: Result<u64>,
+    pub(super) big_caller_ratio: f64,
+    pub(super) peers: Vec<Peer>,
+}
+
+impl Report {
+    pub(super) fn json(&self) -> Value {
+        let phases: Map<String, Value> =
+            self.phases.medians().map(|(phase, median)| (phase.to_owned(), rounded(median))).collect();
+        let (measured, left_out): (Vec<_>, Vec<_>) =
+            self.peers.iter().partition(|peer| peer.left_out.is_none());
+        let peers: Map<String, Value> = measured
+            .into_iter()
+            .map(|peer| {
+                let mut entry = json!({ "run_ms": peer.times.json() });
+                if peer.wrapped() {
+                    entry["wrapper_ms"] = rounded(peer.wrapper_times.median());
+                }
+                (peer.name.to_owned(), entry)
+            })
+            .collect();
+        let left_out: Map<String, Value> =
+            left_out.into_iter().map(|peer| (peer.name.to_owned(), json!(peer.left_out))).collect();
+        json!({
+            "cofferdam": {
+                "run_ms": self.run.json(),
+                "floor_ms": self.floor.json(),
+                "phases_ms": phases,
+                "parallel8_per_s": rounded(self.parallel_per_second),
+                "helpers_pss_kib": self.helpers_pss_kib.as_ref().ok(),
+                "big_caller_ratio": rounded(self.big_caller_ratio),
+            },
+            "peers": peers,
+            "host": {
+                "kernel": kernel(),
+                "arch": std::env::consts::ARCH,
+                "cpus": cpus(),
+                "uid": rustix::process::geteuid().as_raw(),
+                "runs": self.run.0.len(),
+                "peers_left_out": left_out,
+            },
+        })
+    }
+
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        let ours = self.run.median();
+        let uid = rustix::process::geteuid();
+        line(&mut text, format_args!("Linux {}, {} cpus, uid {}", kernel(), cpus(), uid.as_raw()));
+        line(
+            &mut text,
+            format_args!("\n{:<22}{:>9}{:>9}{:>9}{:>9}", "one run of true, ms", "p50", "p95", "p99", "ratio"),
+        );
+        row(&mut text, "cofferdam", &self.run, ours);
+        row(&mut text, "floor", &self.floor, ours);
+        for peer in &self.peers {
+            match &peer.left_out {
+                Some(reason) => line(&mut text, format_args!("{:<22}left out: {reason}", peer.name)),
+                None => row(&mut text, peer.name, &peer.times, ours),
+            }
+            if peer.left_out.is_none() && peer.wrapped() {
+                row(&mut text, &format!("  wrapper of {}", peer.name), &peer.wrapper_times, ours);
+            }
+        }
+        line(&mut text, format_args!("cofferdam is {:.2} times the floor", ours / self.floor.median()));
+
+        line(&mut text, format_args!("\n{:<22}{:>9}", "phases of a run, ms", "p50"));
+        for (phase, median) in self.phases.medians() {
+            line(&mut text, format_args!("{phase:<22}{median:>9.3}"));
+        }
+        line(
+            &mut text,
+            format_args!("\n{:<34}{:>8.0}", "runs per second from 8 threads", self.parallel_per_second),
+        );
+        match &self.helpers_pss_kib {
+            Ok(size) => {
+                line(&mut text, format_args!("{:<34}{size:>8} KiB", "memory of gofer and sandbox, PSS"))
+            }
+            Err(reason) => {
+                line(&mut text, format_args!("{:<34} left out: {reason}", "memory of gofer and sandbox, PSS"))
+            }
+        }
+        let ratio = self.big_caller_ratio;
+        line(
+            &mut text,
+            format_args!("{:<34}{ratio:>8.2} times a small one's run", "caller of 2 GiB and 64 threads"),
+        );
+        text
+    }
+}
+
+impl Peer {
+    fn wrapped(&self) -> bool {
+        !self.wrapper_times.0.is_empty()
+    }
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a string takes everything");
+}
+
+fn row(text: &mut String, name: &str, samples: &Samples, ours: f64) {
+    let [p50, p95, p99] = [50, 95, 99].map(|percent| samples.percentile(percent));
+    line(text, format_args!("{name:<22}{p50:>9.2}{p95:>9.2}{p99:>9.2}{:>8.2}x", p50 / ours));
+}
+
+/// To the microsecond: more digits would be noise.
+fn rounded(number: f64) -> Value {
+    json!((number * 1e3).round() / 1e3)
+}
+
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
