@@ -65,7 +65,7 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
         Ok(sandbox) => sandbox,
         Err(error) => return gone(error),
     };
-    match client::ask(&sandbox, &Request::Kill) {
+    match client::begin(&sandbox, &Request::Kill).and_then(client::Asked::reply) {
         // Its end of the connection closes with it.
         Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
         Err(error) => gone(error),

@@ -82,10 +82,11 @@ fn is_name(call: &str) -> bool {
         && call.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// How many processes strace saw killed.
-pub(crate) fn killed(record: &Path) -> usize {
+/// The processes strace saw killed; with one traced thread it names none, and that one is `caller`.
+pub(crate) fn killed(record: &Path, caller: i32) -> Vec<i32> {
     let text = std::fs::read_to_string(record).unwrap_or_default();
-    text.lines().filter(|line| line.ends_with("+++ killed by SIGKILL +++")).count()
+    let killed = text.lines().filter_map(|line| line.strip_suffix("+++ killed by SIGKILL +++"));
+    killed.map(|pid| pid.trim().parse().unwrap_or(caller)).collect()
 }
 
 /// How often strace made a call fail.
