@@ -61,6 +61,10 @@ impl<'a> Workshop<'a> {
             let why = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
             Error::spec(&self.plan.origin, item.field.as_str(), format!("{}: {why}", path.display()))
         })?;
+        if item.directory && !is_directory(mount.as_fd())? {
+            let problem = format!("{}: Not a directory", path.display());
+            return Err(Error::spec(&self.plan.origin, item.field.as_str(), problem));
+        }
         if item.ids == IdMapping::ThroughUserNamespace
             && let Some(namespace) = &self.user_namespace
         {
