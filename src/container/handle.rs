@@ -55,7 +55,7 @@ impl Core {
 }
 
 /// The caller's ends of streams that are pipes: stdin, stdout, stderr.
-pub type Streams = [Option<File>; 3];
+pub(super) type Streams = [Option<File>; 3];
 
 /// The processes of a container that was seen alive.
 #[derive(Debug)]

@@ -35,7 +35,8 @@ pub(super) fn destroy(lock: StateLock) -> Result<()> {
             }
         }
         if !record.cgroups.is_empty()
-            && let Err(error) = cgroup::destroy(&record.cgroups)
+            && let Err(error) =
+                cgroup::destroy(&record.cgroups).and_then(|()| cgroup::prune(&record.cgroup_ancestors))
         {
             left.push(error.during("cgroup").to_string());
         }

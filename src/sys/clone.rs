@@ -346,6 +346,5 @@ fn restore_signals(old: &libc::sigset_t) {
 }
 
 fn last_errno() -> i32 {
-    // SAFETY: the location of errno is always valid in a thread of libc.
-    unsafe { *libc::__errno_location() }
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
