@@ -36,11 +36,20 @@ fn dropping_an_attached_container_destroys_it() {
     await_end(sandbox);
     await_end(init);
 
-    let running = stage.container("dropped").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
+    let running = stage
+        .container("dropped")
+        .args(["sleep", "1000"])
+        .build()
+        .unwrap()
+        .create()
+        .unwrap()
+        .start()
+        .unwrap();
     drop(running);
     assert!(stage.changes().is_empty(), "a running one: {:?}", stage.changes());
 
-    let running = stage.container("dropped").args(["true"]).build().unwrap().create().unwrap().start().unwrap();
+    let running =
+        stage.container("dropped").args(["true"]).build().unwrap().create().unwrap().start().unwrap();
     drop(running.wait_stopped().unwrap());
     assert!(stage.changes().is_empty(), "a stopped one: {:?}", stage.changes());
 }
@@ -48,7 +57,8 @@ fn dropping_an_attached_container_destroys_it() {
 #[test]
 fn dropping_a_loaded_container_changes_nothing() {
     let stage = Stage::new();
-    let running = stage.container("loaded").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
+    let running =
+        stage.container("loaded").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
     assert!(matches!(loaded, AnyContainer::Running(_)));
     drop(loaded);
@@ -66,7 +76,15 @@ fn a_container_that_was_never_created_leaves_nothing_when_dropped() {
 #[test]
 fn a_detached_container_outlives_its_value() {
     let stage = Stage::new();
-    let running = stage.container("detached").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
+    let running = stage
+        .container("detached")
+        .args(["sleep", "1000"])
+        .build()
+        .unwrap()
+        .create()
+        .unwrap()
+        .start()
+        .unwrap();
     let id = running.id().to_string();
     drop(running.detach().unwrap());
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();

@@ -93,8 +93,11 @@ fn the_list_has_every_container_in_its_phase() {
         })
         .collect();
     let id = |id: &cofferdam::ContainerId| id.to_string();
-    let expected =
-        [(id(created.id()), Status::Created), (id(running.id()), Status::Running), (id(stopped.id()), Status::Stopped)];
+    let expected = [
+        (id(created.id()), Status::Created),
+        (id(running.id()), Status::Running),
+        (id(stopped.id()), Status::Stopped),
+    ];
     assert_eq!(seen, expected);
 }
 
@@ -117,7 +120,8 @@ fn delete_is_idempotent() {
     let stage = Stage::new();
     let stopped = start(&stage, "twice").kill().unwrap();
     let id = stopped.id().to_string();
-    let (one, two) = (AnyContainer::load(stage.root(), &id).unwrap(), AnyContainer::load(stage.root(), &id).unwrap());
+    let (one, two) =
+        (AnyContainer::load(stage.root(), &id).unwrap(), AnyContainer::load(stage.root(), &id).unwrap());
     one.delete(false).unwrap();
     two.delete(false).unwrap();
     AnyContainer::delete_by_name(stage.root(), &id).unwrap();
@@ -167,7 +171,8 @@ fn a_container_goes_through_its_record_and_back() {
 fn a_container_somebody_else_moved_comes_back_as_it_is_now() {
     let stage = Stage::new();
     let created = stage.container("moved").args(["sleep", "1000"]).build().unwrap().create().unwrap();
-    let AnyContainer::Created(other) = AnyContainer::load(stage.root(), created.id().as_str()).unwrap() else {
+    let AnyContainer::Created(other) = AnyContainer::load(stage.root(), created.id().as_str()).unwrap()
+    else {
         panic!("it was created")
     };
     let running = other.start().unwrap();

@@ -42,7 +42,10 @@ impl Container<Created> {
     fn await_end_of_failed_start(&self, error: &Error) {
         let refused = matches!(
             error.kind(),
-            ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::TimedOut
+            ErrorKind::WrongState { .. }
+                | ErrorKind::NotFound
+                | ErrorKind::InvalidInput
+                | ErrorKind::TimedOut
         );
         if !refused && self.core.record.status() == Status::Running {
             let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));

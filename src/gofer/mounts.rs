@@ -112,9 +112,15 @@ impl<'a> Workshop<'a> {
         self.overlays += 1;
         let directory = |kind: &str| -> Result<OwnedFd> {
             let name = format!("{kind}{number}");
-            rustix::fs::mkdirat(scratch, &name, Mode::from_raw_mode(0o755)).os(|| format!("mkdir(scratch/{name})"))?;
-            let fd = rustix::fs::openat(scratch, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .os(|| format!("open(scratch/{name})"))?;
+            rustix::fs::mkdirat(scratch, &name, Mode::from_raw_mode(0o755))
+                .os(|| format!("mkdir(scratch/{name})"))?;
+            let fd = rustix::fs::openat(
+                scratch,
+                &name,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .os(|| format!("open(scratch/{name})"))?;
             // Inside the user namespace this process is the container's root, and what it makes is root's already.
             if !self.plan.join_user_namespace {
                 let (uid, gid) = self.plan.scratch_owner;
