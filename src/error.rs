@@ -31,7 +31,7 @@ pub enum ErrorKind {
     /// The container is in another phase than the operation needs, because somebody else moved it.
     WrongState {
         /// The status the kernel and the record agree on now.
-        actual: crate::Status,
+        actual: crate::state::Status,
     },
     /// The record was written by another boot, another version, or is damaged.
     Stale,

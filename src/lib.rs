@@ -7,6 +7,9 @@ mod entry;
 pub mod error;
 #[doc(hidden)]
 pub mod floor;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gofer;
 mod host;
 mod id;

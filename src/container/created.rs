@@ -6,6 +6,10 @@ use crate::process::Signal;
 use crate::protocol::message::Request;
 use crate::state::Status;
 use std::fs::File;
+use std::time::{Duration, Instant};
+
+/// How long a sandbox may take to end when its init has.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 impl<P: Phase> Container<P> {
     /// Executes the program.
@@ -16,20 +20,35 @@ impl<P: Phase> Container<P> {
     /// [`ErrorKind::WrongState`] if another process started or ended it first.
     pub fn start(self) -> Result<Container<Running>, Failed<Created>>
     where
-        P: Startable + Into<Created>,
+        P: Startable,
     {
-        let mut created = Container::<Created> { core: self.core, phase: self.phase.into() };
+        let mut created = self.map(P::into_created);
         match created.start_locked() {
             Ok(()) => {
                 let Container { core, phase: Created { live, streams } } = created;
                 Ok(Container { core, phase: Running { live, streams } })
             }
-            Err(error) => Err(created.recover(error)),
+            Err(error) => {
+                created.await_end_of_failed_start(&error);
+                Err(created.recover(error))
+            }
         }
     }
 }
 
 impl Container<Created> {
+    /// Whatever init failed at, it ended with it, and the sandbox ends when it has written that down: only then does
+    /// looking at the container show what became of it.
+    fn await_end_of_failed_start(&self, error: &Error) {
+        let refused = matches!(
+            error.kind(),
+            ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::TimedOut
+        );
+        if !refused && self.core.record.status() == Status::Running {
+            let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
+        }
+    }
+
     fn start_locked(&mut self) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
         let asked = self.phase.live.begin(&self.core, &Request::Start)?;
@@ -38,44 +57,6 @@ impl Container<Created> {
         self.core.record.advance(Status::Running)?;
         lock.save(&mut self.core.record)?;
         asked.reply().map(drop)
-    }
-
-    /// Hands the container over to whoever loads it by its id: from here on it outlives this program.
-    ///
-    /// # Errors
-    /// The container comes back attached if its sandbox does not answer.
-    pub fn detach(self) -> Result<Self, Failed<Created>> {
-        detach(self)
-    }
-}
-
-impl Container<Running> {
-    /// Lets the container outlive this program and this value.
-    ///
-    /// # Errors
-    /// The container comes back attached if its sandbox does not answer.
-    pub fn detach(self) -> Result<Self, Failed<Running>> {
-        detach(self)
-    }
-}
-
-fn detach<P: Alive>(mut container: Container<P>) -> Result<Container<P>, Failed<P>> {
-    if container.core.tether.is_none() {
-        return Ok(container);
-    }
-    let cut = container.core.lock_unchanged().and_then(|mut lock| {
-        container.phase.live().ask(&container.core, &Request::Detach)?;
-        container.core.record.attached = false;
-        lock.save(&mut container.core.record)
-    });
-    match cut {
-        Ok(()) => {
-            if let Some(tether) = container.core.tether.take() {
-                tether.cut();
-            }
-            Ok(container)
-        }
-        Err(error) => Err(container.recover(error)),
     }
 }
 
@@ -123,6 +104,33 @@ impl<P: Phase> Container<P> {
         super::running::kill(self)
     }
 
+    /// Lets the container outlive this program and this value: from here on it belongs to whoever loads it by its id.
+    ///
+    /// # Errors
+    /// The container comes back attached if its sandbox does not answer.
+    pub fn detach(mut self) -> Result<Self, Failed<P>>
+    where
+        P: Alive,
+    {
+        if self.core.tether.is_none() {
+            return Ok(self);
+        }
+        let cut = self.core.lock_unchanged().and_then(|mut lock| {
+            self.phase.live().ask(&self.core, &Request::Detach)?;
+            self.core.record.attached = false;
+            lock.save(&mut self.core.record)
+        });
+        match cut {
+            Ok(()) => {
+                if let Some(tether) = self.core.tether.take() {
+                    tether.cut();
+                }
+                Ok(self)
+            }
+            Err(error) => Err(self.recover(error)),
+        }
+    }
+
     /// What a failed transition leaves: the same container if its sandbox still stands, else what became of it.
     pub(super) fn recover(self, error: Error) -> Failed<P>
     where
@@ -131,8 +139,7 @@ impl<P: Phase> Container<P> {
         let moved = matches!(
             error.kind(),
             ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied
-        ) || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox))
-            || matches!(error.kind(), ErrorKind::ProgramNotFound | ErrorKind::ProgramNotExecutable);
+        ) || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox));
         if !moved {
             return Failed::unchanged(error, self);
         }
@@ -172,6 +179,10 @@ impl<P: Phase> Container<P> {
 }
 
 /// A phase that may hold the caller's ends of the workload's streams.
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` has no streams",
+    label = "its pipes are made by `create()`"
+)]
 pub trait HasStreams: Phase {
     #[doc(hidden)]
     fn streams_mut(&mut self) -> &mut [Option<File>; 3];

@@ -1,7 +1,7 @@
 //! [`Creating`]: configured and planned, with nothing on the host yet.
 
 use super::handle::Core;
-use super::{AnyContainer, Container, Created, Creating, Failed, launch, teardown};
+use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase, launch, teardown};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Extras, Plan};
 use crate::process::Stdio;
@@ -17,7 +17,7 @@ pub(super) struct Blueprint {
     pub(super) origin: &'static str,
 }
 
-impl Container<Creating> {
+impl<P: Phase> Container<P> {
     /// Claims the id and makes the container: cgroup, gofer and sandbox, the assembled root, the program found.
     ///
     /// # Errors
@@ -25,7 +25,16 @@ impl Container<Creating> {
     /// [`ErrorKind::ProgramNotExecutable`] if the program is missing in the container's root or cannot be executed,
     /// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`] naming the field, or the system call that failed.
     /// Whatever was made is undone and nothing that existed before is touched; the container comes back as it was.
-    pub fn create(mut self) -> Result<Container<Created>, Failed<Creating>> {
+    pub fn create(self) -> Result<Container<Created>, Failed<Creating>>
+    where
+        P: Creatable,
+    {
+        self.map(P::into_creating).create_now()
+    }
+}
+
+impl Container<Creating> {
+    fn create_now(mut self) -> Result<Container<Created>, Failed<Creating>> {
         super::handle::collect_ended_children();
         if self.core.found.is_some()
             && let Err(error) = self.undo_crashed_creation()
@@ -59,9 +68,7 @@ impl Container<Creating> {
         self.core.found = None;
         Ok(())
     }
-}
 
-impl Container<Creating> {
     pub(super) fn new(core: Core, blueprint: Blueprint) -> Self {
         Self { core, phase: Creating { blueprint } }
     }

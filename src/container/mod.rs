@@ -43,7 +43,7 @@ use std::path::Path;
 /// known at run time, loaded from disk for example, is an [`AnyContainer`].
 ///
 /// A container made by this program is *attached*: it is destroyed when the value is dropped, and when this program
-/// ends in any way. [`detach`](Container::<Running>::detach) lets it go.
+/// ends in any way. [`detach`](Container::detach) lets it go.
 #[must_use = "an attached container is destroyed when it is dropped"]
 #[derive(Debug)]
 pub struct Container<P: Phase> {
@@ -61,13 +61,38 @@ pub trait Phase: sealed::Sealed + std::fmt::Debug {
     const STATUS: Status;
 }
 
+/// A phase in which nothing exists yet. Only [`Creating`] is one.
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` was created already",
+    label = "`create` needs a `Container<Creating>`",
+    note = "a container is created once; build another one, with an id of its own, to have two"
+)]
+pub trait Creatable: Phase {
+    #[doc(hidden)]
+    fn into_creating(self) -> Creating;
+}
+
 /// A phase in which there is a program to start. Only [`Created`] is one.
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` cannot be started",
     label = "`start` needs a `Container<Created>`",
     note = "call `create()` first; a container is started once, a stopped one is made again from its builder"
 )]
-pub trait Startable: Phase {}
+pub trait Startable: Phase {
+    #[doc(hidden)]
+    fn into_created(self) -> Created;
+}
+
+/// A phase in which the program runs. Only [`Running`] is one.
+#[diagnostic::on_unimplemented(
+    message = "the program of a `Container<{Self}>` does not run",
+    label = "this needs a `Container<Running>`",
+    note = "`start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
+)]
+pub trait Started: Phase {
+    #[doc(hidden)]
+    fn into_running(self) -> Running;
+}
 
 /// A phase in which the container's processes exist: [`Created`], [`Running`] and [`Paused`].
 #[diagnostic::on_unimplemented(
@@ -84,13 +109,22 @@ pub trait Alive: Phase {
 
 /// A phase in which everything has ended. Only [`Stopped`] is one.
 #[diagnostic::on_unimplemented(
-    message = "a `Container<{Self}>` cannot be deleted",
-    label = "`delete` needs a `Container<Stopped>`",
-    note = "`kill()`, `stop(grace)` or `wait_stopped()` it first, or `delete(true)` an `AnyContainer`"
+    message = "a `Container<{Self}>` has not ended",
+    label = "this needs a `Container<Stopped>`",
+    note = "`kill()`, `stop(grace)` or `wait_stopped()` it first; an `AnyContainer` is deleted in any phase by `delete(true)`"
 )]
-pub trait Deletable: Phase {}
+pub trait Ended: Phase {
+    #[doc(hidden)]
+    fn stopped(&self) -> &Stopped;
+    #[doc(hidden)]
+    fn into_stopped(self) -> Stopped;
+}
 
 mod sealed {
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be made a phase of a container",
+        label = "the five phases are all there are"
+    )]
     pub trait Sealed {}
 }
 
@@ -138,8 +172,32 @@ macro_rules! phases {
 }
 phases!(Creating, Created, Running, Paused, Stopped);
 
-impl Startable for Created {}
-impl Deletable for Stopped {}
+impl Creatable for Creating {
+    fn into_creating(self) -> Creating {
+        self
+    }
+}
+
+impl Startable for Created {
+    fn into_created(self) -> Created {
+        self
+    }
+}
+
+impl Started for Running {
+    fn into_running(self) -> Running {
+        self
+    }
+}
+
+impl Ended for Stopped {
+    fn stopped(&self) -> &Stopped {
+        self
+    }
+    fn into_stopped(self) -> Stopped {
+        self
+    }
+}
 
 macro_rules! alive {
     ($($phase:ident),*) => { $(
@@ -156,6 +214,10 @@ macro_rules! alive {
 alive!(Created, Running, Paused);
 
 impl<P: Phase> Container<P> {
+    fn map<Q: Phase>(self, phase: impl FnOnce(P) -> Q) -> Container<Q> {
+        Container { core: self.core, phase: phase(self.phase) }
+    }
+
     /// The container's id.
     #[must_use]
     pub fn id(&self) -> &ContainerId {

@@ -1,7 +1,7 @@
 //! [`Running`]: the program was executed. Waiting for it, and ending it.
 
 use super::handle::has_ended;
-use super::{Alive, Container, Exit, Failed, Phase, Running, Stopped};
+use super::{Alive, Container, Exit, Failed, Phase, Running, Started, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Signal;
 use crate::process::spawn::reap;
@@ -50,25 +50,18 @@ impl<P: Phase> Container<P> {
         if self.phase.live().wait_until(deadline)? { self.read_exit().map(Some) } else { Ok(None) }
     }
 
-    fn read_exit(&self) -> Result<Exit> {
-        match self.core.exit_record() {
-            Ok(record) => Ok(Exit::new(record.as_ref())),
-            // Deleted by somebody else meanwhile, with its record.
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(Exit::new(None)),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-impl Container<Running> {
     /// Waits until the container has ended.
     ///
     /// # Errors
     /// The system call that failed; the container comes back.
-    pub fn wait_stopped(self) -> Result<Container<Stopped>, Failed<Running>> {
-        match self.wait() {
-            Ok(exit) => Ok(self.into_stopped(exit)),
-            Err(error) => Err(self.recover(error)),
+    pub fn wait_stopped(self) -> Result<Container<Stopped>, Failed<Running>>
+    where
+        P: Started,
+    {
+        let running = self.map(P::into_running);
+        match running.wait() {
+            Ok(exit) => Ok(running.into_stopped(exit)),
+            Err(error) => Err(running.recover(error)),
         }
     }
 
@@ -76,16 +69,29 @@ impl Container<Running> {
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
-    pub fn stop(self, grace: Duration) -> Result<Container<Stopped>, Failed<Running>> {
-        match self.signal(Signal::TERM) {
+    pub fn stop(self, grace: Duration) -> Result<Container<Stopped>, Failed<Running>>
+    where
+        P: Started,
+    {
+        let running = self.map(P::into_running);
+        match running.signal(Signal::TERM) {
             Ok(()) => {}
             Err(error) if *error.kind() == ErrorKind::HelperDied => {}
-            Err(error) => return Err(self.recover(error)),
+            Err(error) => return Err(running.recover(error)),
         }
-        match self.wait_timeout(grace) {
-            Ok(Some(exit)) => Ok(self.into_stopped(exit)),
-            Ok(None) => kill(self),
-            Err(error) => Err(self.recover(error)),
+        match running.wait_timeout(grace) {
+            Ok(Some(exit)) => Ok(running.into_stopped(exit)),
+            Ok(None) => kill(running),
+            Err(error) => Err(running.recover(error)),
+        }
+    }
+
+    fn read_exit(&self) -> Result<Exit> {
+        match self.core.exit_record() {
+            Ok(record) => Ok(Exit::new(record.as_ref())),
+            // Deleted by somebody else meanwhile, with its record.
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(Exit::new(None)),
+            Err(error) => Err(error),
         }
     }
 }

@@ -1,17 +1,18 @@
 //! [`Stopped`]: everything has ended.
 
-use super::{AnyContainer, Container, Deletable, Exit, Failed, Phase, Recovered, Stopped, teardown};
+use super::{AnyContainer, Container, Ended, Exit, Failed, Phase, Recovered, Stopped, teardown};
 use crate::error::{Error, ErrorKind, Result};
 
-impl Container<Stopped> {
+impl<P: Phase> Container<P> {
     /// How it ended.
     #[must_use]
-    pub fn exit(&self) -> &Exit {
-        &self.phase.exit
+    pub fn exit(&self) -> &Exit
+    where
+        P: Ended,
+    {
+        &self.phase.stopped().exit
     }
-}
 
-impl<P: Phase> Container<P> {
     /// Removes what is left of the container: helpers, cgroup, state.
     ///
     /// # Errors
@@ -19,9 +20,9 @@ impl<P: Phase> Container<P> {
     /// repeated. That somebody else deleted it meanwhile is no error.
     pub fn delete(self) -> Result<(), Failed<Stopped>>
     where
-        P: Deletable + Into<Stopped>,
+        P: Ended,
     {
-        let mut stopped = Container::<Stopped> { core: self.core, phase: self.phase.into() };
+        let mut stopped = self.map(P::into_stopped);
         match stopped.delete_locked() {
             Ok(()) => Ok(()),
             Err(error) => Err(Failed::unchanged(error, stopped)),

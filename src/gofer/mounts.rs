@@ -116,19 +116,16 @@ impl<'a> Workshop<'a> {
         self.overlays += 1;
         let directory = |kind: &str| -> Result<OwnedFd> {
             let name = format!("{kind}{number}");
-            rustix::fs::mkdirat(scratch, &name, Mode::from_raw_mode(0o755))
-                .os(|| format!("mkdir(scratch/{name})"))?;
-            let fd = rustix::fs::openat(
-                scratch,
-                &name,
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .os(|| format!("open(scratch/{name})"))?;
-            let (uid, gid) = self.plan.scratch_owner;
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            rustix::fs::chownat(scratch, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .os(|| format!("chown(scratch/{name})"))?;
+            rustix::fs::mkdirat(scratch, &name, Mode::from_raw_mode(0o755)).os(|| format!("mkdir(scratch/{name})"))?;
+            let fd = rustix::fs::openat(scratch, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .os(|| format!("open(scratch/{name})"))?;
+            // Inside the user namespace this process is the container's root, and what it makes is root's already.
+            if !self.plan.join_user_namespace {
+                let (uid, gid) = self.plan.scratch_owner;
+                let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                rustix::fs::chownat(scratch, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                    .os(|| format!("chown(scratch/{name})"))?;
+            }
             Ok(fd)
         };
         Ok([directory("upper")?, directory("work")?, directory("lower")?])

@@ -23,9 +23,9 @@ pub(crate) use sandbox::{CloneFlags, SandboxPlan};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::spec::{CapSet, IdMaps, NamespaceSource, ValidSpec};
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What the builder offers beyond the OCI configuration. Part of the state record, so that a loaded container knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,9 +6,9 @@ use crate::error::Result;
 use crate::id::ContainerId;
 use crate::spec::{NamespaceKind, NamespaceSource, Namespaces, ValidSpec};
 use bitflags::bitflags;
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The sandbox's work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

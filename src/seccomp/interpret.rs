@@ -6,10 +6,10 @@ use super::{Instruction, MAX_INSTRUCTIONS};
 
 /// The kernel's `struct seccomp_data`: what a filter sees of a call.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Call {
-    pub(super) number: u32,
-    pub(super) arch: u32,
-    pub(super) args: [u64; 6],
+pub(crate) struct Call {
+    pub(crate) number: u32,
+    pub(crate) arch: u32,
+    pub(crate) args: [u64; 6],
 }
 
 impl Call {
@@ -30,7 +30,7 @@ impl Call {
 }
 
 /// Whether the kernel would load `program`: known opcodes, jumps that stay inside, a return at the end.
-pub(super) fn check(program: &[Instruction]) {
+pub(crate) fn check(program: &[Instruction]) {
     assert!((1..=MAX_INSTRUCTIONS).contains(&program.len()), "{} instructions", program.len());
     for (at, instruction) in program.iter().enumerate() {
         let furthest = match instruction.code {
@@ -45,7 +45,7 @@ pub(super) fn check(program: &[Instruction]) {
 }
 
 /// What `program` returns for `call`, and the number of instructions it took.
-pub(super) fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
+pub(crate) fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
     let (mut accumulator, mut at, mut steps) = (0, 0, 0);
     loop {
         let Instruction { code, jt, jf, k } = program[at];

@@ -34,8 +34,8 @@ mod arch;
 mod assemble;
 mod compile;
 mod default;
-#[cfg(test)]
-mod interpret;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod interpret;
 mod rules;
 #[cfg(test)]
 mod tests;

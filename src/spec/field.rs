@@ -97,6 +97,15 @@ impl<'a> Field<'a> {
         Ok(path.components().collect())
     }
 
+    /// A path inside the container that is not the root itself.
+    pub(super) fn below_root(&self, path: &Path) -> Result<PathBuf> {
+        let path = self.inside(path)?;
+        match path.parent() {
+            Some(_) => Ok(path),
+            None => Err(self.error("is the root itself")),
+        }
+    }
+
     /// A path on the host: absolute, or relative to the bundle directory where there is one.
     pub(super) fn on_host(&self, path: &Path, bundle: Option<&Path>) -> Result<PathBuf> {
         let path = self.path(path)?;

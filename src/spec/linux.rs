@@ -245,7 +245,7 @@ impl Device {
             }
         };
         Ok(Self {
-            path: field.key("path").inside(device.path())?,
+            path: field.key("path").below_root(device.path())?,
             kind,
             major,
             minor,
@@ -260,7 +260,7 @@ impl Device {
 /// Checks `linux.maskedPaths` or `linux.readonlyPaths`.
 fn container_paths(field: &Field<'_>, paths: Option<&[String]>) -> Result<Vec<PathBuf>> {
     let paths = paths.unwrap_or_default();
-    paths.iter().enumerate().map(|(index, path)| field.index(index).inside(Path::new(path))).collect()
+    paths.iter().enumerate().map(|(index, path)| field.index(index).below_root(Path::new(path))).collect()
 }
 
 /// Checks `linux.cgroupsPath`. A relative path is the cgroup driver's to place; an empty one is absent.

@@ -70,7 +70,7 @@ pub struct ValidSpec {
     pub resources: Resources,
     /// `linux.sysctl`: namespaced keys only, in dotted form.
     pub sysctl: BTreeMap<String, String>,
-    /// `linux.seccomp`, as read; the compiler in [`crate::seccomp`] has already accepted it.
+    /// `linux.seccomp`: its fields make sense; whether it fits into one program is the compiler's question.
     pub seccomp: Option<runtime::LinuxSeccomp>,
     /// `linux.rootfsPropagation`.
     pub rootfs_propagation: RootfsPropagation,

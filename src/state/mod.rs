@@ -32,6 +32,8 @@ mod store;
 pub use claim::Claim;
 pub use exit::{Cause, EndRequest, ExitRecord, MAX_EXIT_RECORD_BYTES, WaitStatus};
 pub use lock::StateLock;
+#[cfg(any(test, fuzzing))]
+pub(crate) use record::sealed;
 pub use record::{MAX_RECORD_BYTES, RECORD_VERSION, RawSpec, Record, Status};
 pub use run_dir::{CONTROL_SOCKET, EXIT_RECORD, RunDir};
 pub use store::{Damaged, Found, StateRoot};

@@ -128,8 +128,7 @@ impl Record {
         let refuse = |problem: String| Error::new(ErrorKind::InvalidInput, "encode record", problem);
         let mut bytes = Vec::with_capacity(self.spec.text().len() + TYPICAL_BYTES_BESIDE_SPEC);
         serde_json::to_writer(&mut bytes, self).map_err(|error| refuse(error.to_string()).because(error))?;
-        let trailer = trailer(&bytes);
-        bytes.extend_from_slice(trailer.as_bytes());
+        let bytes = sealed(bytes);
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(refuse(format!("is {} bytes long, the limit is {MAX_RECORD_BYTES}", bytes.len())));
         }
@@ -167,6 +166,13 @@ impl Record {
 
 /// What a record needs beside the spec, in bytes, when nothing in it is unusual: spares the encoder its reallocations.
 const TYPICAL_BYTES_BESIDE_SPEC: usize = 2 << 10;
+
+/// The text form of a record whose fields are `json`.
+pub(crate) fn sealed(mut json: Vec<u8>) -> Vec<u8> {
+    let trailer = trailer(&json);
+    json.extend_from_slice(trailer.as_bytes());
+    json
+}
 
 /// A newline, the checksum as a JSON string, a newline.
 fn trailer(json: &[u8]) -> String {

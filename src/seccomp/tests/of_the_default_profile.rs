@@ -2,10 +2,8 @@
 
 use super::*;
 use crate::seccomp::arch::{Name, Numbers};
-use crate::seccomp::compile;
-use crate::seccomp::default::{
-    ALWAYS, NEW_NAMESPACES, PERSONALITIES, SOCKET_FAMILIES, WITH_CAPABILITY, default_profile,
-};
+use crate::seccomp::default::{ALWAYS, NEW_NAMESPACES, PERSONALITIES, SOCKET_FAMILIES, WITH_CAPABILITY};
+use crate::seccomp::{compile, default_profile};
 use crate::spec::CapSet;
 
 fn filter(granted: CapSet) -> Filter {

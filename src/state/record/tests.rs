@@ -41,6 +41,7 @@ prop_compose! {
         hostname in "\\PC{0,30}",
         status in prop::sample::select(&EVERY_STATUS[..]),
         numbers in any::<(u64, u64)>(),
+        share in any::<f64>(),
         flags in any::<(bool, bool, bool)>(),
         identities in (any_identity(), any_identity(), any_identity()),
         request in prop::option::of(any_request()),
@@ -51,7 +52,7 @@ prop_compose! {
         record.status = status;
         record.created_at = numbers.0;
         record.generation = numbers.1;
-        record.extras = serde_json::json!({ "hostname": hostname, "paths": paths });
+        record.extras = serde_json::json!({ "hostname": hostname, "paths": paths, "share": share });
         (record.sandbox, record.gofer, record.init) = identities;
         record.control_socket = paths[1].clone().into();
         record.pid_file = flags.0.then(|| paths[1].clone().into());

@@ -1,0 +1,300 @@
+//! What the fuzz targets in `fuzz/` call, one function for each: bytes in, laws asserted, nothing returned.
+//!
+//! The laws live here and not in the targets because they are about what callers never see. The same functions run over
+//! the committed seeds in the test below, so that a seed once added for a bug is checked wherever the tests run.
+
+use crate::cgroup::CgroupLayout;
+use crate::error::{Error, ErrorKind};
+use crate::id::ContainerId;
+use crate::plan::{
+    DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, StepSource,
+    SystemDir, TreeStep,
+};
+use crate::protocol::frame::{self, Message};
+use crate::protocol::message::{Handed, Order, Reply, Report, Request};
+use crate::seccomp::interpret::{self, Call};
+use crate::spec::{self, MountKind, Origin, ValidSpec};
+use crate::state::{ExitRecord, Record, sealed};
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+use std::fmt::Debug;
+use std::path::{Component, Path};
+
+/// A `config.json` is refused by naming a field, or it is valid; a valid one is read the same way again from the text
+/// that the state record keeps.
+pub fn config(bytes: &[u8]) {
+    let Some((spec, _)) = valid_spec(bytes) else { return };
+    let text = serde_json::to_vec(&spec).expect("what was read from JSON can be written as JSON");
+    let again = spec::parse(&text)
+        .and_then(|spec| ValidSpec::new(&spec, Some(Path::new(BUNDLE)), Origin::ConfigJson));
+    if let Err(error) = again {
+        panic!("valid when read, but not when read back: {error}");
+    }
+}
+
+const BUNDLE: &str = "/bundle";
+
+fn valid_spec(bytes: &[u8]) -> Option<(Spec, ValidSpec)> {
+    let read = spec::parse(bytes).and_then(|spec| {
+        let valid = ValidSpec::new(&spec, Some(Path::new(BUNDLE)), Origin::ConfigJson)?;
+        Ok((spec, valid))
+    });
+    match read {
+        Ok(read) => Some(read),
+        Err(error) => {
+            assert_names_a_field(&error);
+            None
+        }
+    }
+}
+
+fn assert_names_a_field(error: &Error) {
+    match error.kind() {
+        ErrorKind::InvalidSpec { .. } | ErrorKind::Unsupported { .. } => {}
+        kind => panic!("a configuration was refused as {kind:?}: {error}"),
+    }
+}
+
+/// A valid configuration is planned by the laws of `plan::mounts`, on any host, or refused by naming a field.
+///
+/// The first byte states the machine and what the builder asks for beside the configuration; the rest is the
+/// `config.json`.
+pub fn plan(bytes: &[u8]) {
+    let Some((facts, config)) = bytes.split_first() else { return };
+    let Some((_, spec)) = valid_spec(config) else { return };
+    let (host, extras) = made_up(*facts);
+    let id = ContainerId::new("fuzzed").expect("letters are a valid id");
+    let plan = match Plan::new(&id, &spec, &extras, &host) {
+        Ok(plan) => plan,
+        Err(error) => return assert_names_a_field(&error),
+    };
+    let init = &plan.sandbox.init;
+    handed_mounts_are_used_once(&plan.gofer, &init.root, &init.tree);
+    steps_are_in_order(&spec, &init.tree);
+    targets_stay_below_the_root(&init.tree);
+    cgroups_stay_below_their_hierarchy(&plan);
+    survives_the_trip::<GoferPlan>(&plan.gofer);
+    survives_the_trip::<SandboxPlan>(&plan.sandbox);
+}
+
+fn made_up(facts: u8) -> (Host, Extras) {
+    let is = |bit: u8| facts & (1 << bit) != 0;
+    let privileged = is(0);
+    let id = if privileged { 0 } else { 1000 };
+    let range = is(1).then_some(IdRange { start: 100_000, count: 65_536 });
+    let mut mounted = Vec::new();
+    let mut joined = Vec::new();
+    if is(2) {
+        mounted.push("30 23 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
+        mounted.push("31 23 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct");
+        mounted.push("32 23 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids");
+        joined.extend(["6:memory:/user", "5:cpu,cpuacct:/user", "4:pids:/"]);
+    }
+    if is(3) {
+        mounted.push("33 23 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw");
+        joined.push("0::/user.slice");
+    }
+    let mut cgroups = CgroupLayout::parse(&mounted.join("\n"), &joined.join("\n"));
+    if let Some(unified) = &mut cgroups.unified {
+        unified.set_controllers("cpuset cpu io memory pids", "cpu memory pids");
+    }
+    let dir = |name: &str, link: Option<&str>| SystemDir { name: name.into(), link: link.map(Into::into) };
+    let host = Host {
+        euid: id,
+        egid: id,
+        privileged,
+        subuids: range,
+        subgids: range,
+        cgroups,
+        cgroups_writable: is(4),
+        system_dirs: vec![dir("usr", None), dir("bin", Some("usr/bin")), dir("etc", None)],
+    };
+    let extras = Extras {
+        host_rootfs: is(5),
+        scratch: is(6).then(Scratch::default),
+        idmap_rootfs: is(7),
+        ..Extras::default()
+    };
+    (host, extras)
+}
+
+/// Every mount the gofer makes is what one step, device or the root refers to, and only one: a descriptor is moved to
+/// its place, and one that is left over would stay open in init.
+fn handed_mounts_are_used_once(gofer: &GoferPlan, root: &RootPlan, tree: &[TreeStep]) {
+    let node = |node: &DeviceNode| node.handed;
+    let mut used: Vec<usize> = match root {
+        RootPlan::Handed(index) => vec![*index],
+        RootPlan::Empty => Vec::new(),
+    };
+    for step in tree {
+        match &step.source {
+            StepSource::Handed(index) => used.push(*index),
+            StepSource::Devices { nodes, .. } => used.extend(nodes.iter().filter_map(node)),
+            StepSource::Node(device) => used.extend(node(device)),
+            _ => {}
+        }
+    }
+    used.sort_unstable();
+    let made: Vec<usize> = (0..gofer.items.len()).collect();
+    assert_eq!(used, made, "the mounts that steps use, against those the gofer makes");
+}
+
+/// "the runtime MUST mount entries in the listed order" - OCI config.md. Before them the root's own directories and,
+/// unless the configuration brings one, `/dev`; after them devices, then what covers the result.
+fn steps_are_in_order(spec: &ValidSpec, tree: &[TreeStep]) {
+    let ranks: Vec<(u8, usize)> =
+        tree.iter().map(|step| (rank(step), mount_index(step).unwrap_or(0))).collect();
+    assert!(ranks.is_sorted(), "steps out of order: {tree:#?}");
+    let brings_dev = spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev"));
+    let own_dev = tree.iter().filter(|step| rank(step) == OWN_DEV).count();
+    assert_eq!(own_dev, usize::from(!brings_dev), "device directories besides the configuration's");
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        // A host may have no cgroup hierarchy to show.
+        let planned = tree.iter().any(|step| mount_index(step) == Some(index));
+        assert!(planned || mount.kind == MountKind::Cgroup, "mounts[{index}] is dropped");
+    }
+    for (what, asked) in
+        [("linux.maskedPaths", &spec.masked_paths), ("linux.readonlyPaths", &spec.readonly_paths)]
+    {
+        assert_eq!(tree.iter().filter(|step| step.field == what).count(), asked.len(), "{what}");
+    }
+}
+
+const OWN_DEV: u8 = 1;
+
+/// The part of the plan that a step belongs to, by the field it serves.
+fn rank(step: &TreeStep) -> u8 {
+    match step.field.as_str() {
+        // The host's secrets are covered with the configuration's masked paths.
+        "root" if step.source == StepSource::Mask => 4,
+        "root" => 0,
+        "mounts" => OWN_DEV,
+        "linux.maskedPaths" => 4,
+        "linux.readonlyPaths" => 5,
+        field if field.starts_with("mounts[") => 2,
+        field if field.starts_with("linux.devices[") => 3,
+        field => panic!("a step for {field}"),
+    }
+}
+
+/// `mounts[3]` -> 3.
+fn mount_index(step: &TreeStep) -> Option<usize> {
+    step.field.strip_prefix("mounts[")?.split_once(']')?.0.parse().ok()
+}
+
+/// The resolver takes relative paths of plain names, and the root itself is nobody's mount point.
+fn targets_stay_below_the_root(tree: &[TreeStep]) {
+    for step in tree {
+        assert_ne!(step.at, Path::new(""), "{} covers the root", step.field);
+        let plain = step.at.components().all(|component| matches!(component, Component::Normal(_)));
+        assert!(plain, "{}: {:?} is not a path below the root", step.field, step.at);
+    }
+}
+
+/// Each directory of a branch is the child of the one before, and none is named `..`.
+fn cgroups_stay_below_their_hierarchy(plan: &Plan) {
+    for branch in &plan.cgroup.branches {
+        for pair in branch.dirs.windows(2) {
+            assert_eq!(pair[1].path.parent(), Some(pair[0].path.as_path()), "{}", branch.field);
+        }
+        let plain = |path: &Path| path.components().all(|component| component != Component::ParentDir);
+        assert!(branch.dirs.iter().all(|dir| plain(&dir.path)), "{:?}", branch.dirs);
+    }
+}
+
+/// Plans travel to other processes as JSON.
+fn survives_the_trip<T>(sent: &T)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + Debug,
+{
+    let text = serde_json::to_vec(sent).expect("a plan from a valid configuration can be written");
+    let received: T = serde_json::from_slice(&text).expect("a plan that was written can be read");
+    assert_eq!(&received, sent);
+}
+
+/// A frame from a hostile peer is refused as such or understood; what was understood can be said again.
+pub fn control_frame(bytes: &[u8]) {
+    frame_of::<Request>(bytes);
+    frame_of::<Reply>(bytes);
+    frame_of::<Order>(bytes);
+    frame_of::<Report>(bytes);
+    frame_of::<Handed>(bytes);
+}
+
+fn frame_of<M: Message + PartialEq + Debug>(bytes: &[u8]) {
+    match frame::decode::<M>(bytes) {
+        Ok(message) => {
+            // Said in full, it may be longer than it was heard.
+            let Ok(again) = frame::encode(&message) else { return };
+            assert_eq!(frame::decode::<M>(&again).expect("our own frame"), message);
+        }
+        Err(error) => assert_eq!(*error.kind(), ErrorKind::PeerMisbehaved, "{error}"),
+    }
+}
+
+/// A record from a damaged disk is stale, never a panic; one that is whole is the same after a save and a load.
+///
+/// The bytes are tried as they are and, because no fuzzer guesses a checksum, as the text of a whole record.
+pub fn state_record(bytes: &[u8]) {
+    for bytes in [bytes.to_vec(), sealed(bytes.to_vec())] {
+        match Record::decode(&bytes) {
+            Ok(record) => {
+                let again = record.encode().expect("a record that was read can be written");
+                assert_eq!(Record::decode(&again).expect("our own record"), record);
+            }
+            Err(error) => assert_eq!(*error.kind(), ErrorKind::Stale, "{error}"),
+        }
+    }
+    if let Some(exit) = ExitRecord::decode(bytes) {
+        assert_eq!(ExitRecord::decode(&exit.encode()), Some(exit));
+    }
+}
+
+/// A profile is refused by naming a field, or compiles to a program the kernel would load and that ends for every call.
+pub fn seccomp(bytes: &[u8]) {
+    let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) else { return };
+    let filter = match crate::seccomp::compile(&profile) {
+        Ok(filter) => filter,
+        Err(error) => return assert_names_a_field(&error),
+    };
+    interpret::check(&filter.instructions);
+    for arch in AUDIT_ARCHES {
+        for number in [0, 59, 0x3fff_ffff, 0x4000_0000, u32::MAX] {
+            interpret::run(
+                &filter.instructions,
+                &Call { number, arch, args: [1, 0, u64::MAX, 1 << 40, 9, 8] },
+            );
+        }
+    }
+}
+
+/// `AUDIT_ARCH_X86_64`, `AUDIT_ARCH_I386`, `AUDIT_ARCH_AARCH64`, and one that is none.
+const AUDIT_ARCHES: [u32; 4] = [0xc000_003e, 0x4000_0003, 0xc000_00b7, 0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_obeys_the_laws() {
+        let targets: [(&str, fn(&[u8])); 5] = [
+            ("config", config),
+            ("plan", plan),
+            ("control_frame", control_frame),
+            ("state_record", state_record),
+            ("seccomp", seccomp),
+        ];
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+        if !seeds.exists() {
+            eprintln!("skipped: the seeds are in the repository, not in the published crate");
+            return;
+        }
+        for (target, check) in targets {
+            let mut count = 0;
+            for seed in std::fs::read_dir(seeds.join(target)).unwrap() {
+                check(&std::fs::read(seed.unwrap().path()).unwrap());
+                count += 1;
+            }
+            assert!(count > 0, "no seed for {target}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+#![deny(unused_must_use)]
+
+use cofferdam::{Container, ContainerBuilder, Created, Creating, Running};
+
+fn builder() {
+    ContainerBuilder::new("web").args(["true"]);
+}
+
+fn built() {
+    ContainerBuilder::new("web").build();
+}
+
+fn created(container: Container<Creating>) {
+    container.create();
+}
+
+fn started(container: Container<Created>) {
+    container.start();
+}
+
+fn given(container: impl FnOnce() -> Container<Running>) {
+    container();
+}
+
+fn main() {}

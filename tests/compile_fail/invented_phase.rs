@@ -1,0 +1,16 @@
+use cofferdam::{Container, Created, Phase, Running, Status};
+
+#[derive(Debug)]
+struct Resting;
+
+impl Phase for Resting {
+    const STATUS: Status = Status::Stopped;
+}
+
+fn no_phase(_: Container<String>) {}
+
+fn relabelled(container: Container<Created>) -> Container<Running> {
+    container
+}
+
+fn main() {}
