@@ -58,8 +58,12 @@ impl Container<Created> {
         // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
         // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
-        lock.save(&mut self.core.record)?;
-        asked.reply().map(drop)
+        let saved = lock.save(&mut self.core.record);
+        asked.reply()?;
+        saved.inspect_err(|_| {
+            // It runs, and no record says so: ended is better than unknown to everybody else.
+            let _ = self.phase.live.ask(&self.core, &Request::Kill);
+        })
     }
 }
 
