@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_permission_bits_of_the_right_class_decide() {
-        let file = std::fs::File::open("/").unwrap();
+        let file = File::open("/").unwrap();
         let check = |mode, owner, user: &User| may_execute(mode, owner, user, file.as_fd());
         assert!(check(0o100, (7, 7), &user(7, 1)));
         assert!(!check(0o011, (7, 7), &user(7, 7)), "the owner's bit decides for the owner");
