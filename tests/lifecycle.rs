@@ -1,6 +1,5 @@
 //! The phases of a container, on real processes: create, start, wait, signal, stop, kill, delete.
 
-
 mod common;
 
 use cofferdam::{AnyContainer, ErrorKind, Outcome, Recovered, Rootfs, Signal, Status, Stdio};

@@ -1,6 +1,5 @@
 //! Limits: time, memory, processes, CPU; and what is said where they cannot be set.
 
-
 mod common;
 
 use cofferdam::{AnyContainer, ErrorKind, Outcome};

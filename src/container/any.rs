@@ -219,6 +219,8 @@ impl AnyContainer {
             }
             _ => teardown::destroy(lock),
         });
+        // It may have been a child of ours that was let go of.
+        super::handle::collect_ended_children();
         match destroyed {
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
             result => result,

@@ -48,6 +48,8 @@ impl Container<Created> {
                 | ErrorKind::TimedOut
         );
         if !refused && self.core.record.status() == Status::Running {
+            // Unless what failed was ours, a full disk for one: then it runs, and nobody would know.
+            let _ = self.phase.live.ask(&self.core, &Request::Kill);
             let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
         }
     }
@@ -59,11 +61,9 @@ impl Container<Created> {
         // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
         let saved = lock.save(&mut self.core.record);
+        // Init's failure comes first: it says more.
         asked.reply()?;
-        saved.inspect_err(|_| {
-            // It runs, and no record says so: ended is better than unknown to everybody else.
-            let _ = self.phase.live.ask(&self.core, &Request::Kill);
-        })
+        saved
     }
 }
 
