@@ -21,9 +21,11 @@ use crate::state::Cause;
 use crate::sys::{self, Usage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{SocketFlags, accept_with};
+use rustix::process::Pid;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -276,17 +278,14 @@ impl Monitor {
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC;
         let Ok(socket) = accept_with(&self.listener, flags) else { return };
-        // Everybody inside the container has a pid here; a peer from outside has none that we can see.
-        let outside = rustix::net::sockopt::socket_peercred(&socket).is_ok_and(|peer| self.is_outsider(peer));
+        // Everybody inside the container has a pid here; a peer from outside has none that we can see. Not through
+        // rustix: its type for a peer's pid has no place for that 0.
+        let peer = getsockopt(&socket, PeerCredentials);
+        let outside = peer.is_ok_and(|peer| rustix::process::getpid() != Pid::INIT || peer.pid() == 0);
         if outside && self.connections.len() < MAX_CONNECTIONS {
             let deadline = Some(Instant::now() + IDLE_LIMIT);
             self.connections.push(Connection { channel: socket.into(), deadline });
         }
-    }
-
-    fn is_outsider(&self, peer: rustix::net::UCred) -> bool {
-        rustix::process::getpid() != rustix::process::Pid::INIT
-            || rustix::process::Pid::as_raw(Some(peer.pid)) == 0
     }
 
     fn serve(&mut self, speaking: Vec<usize>) {
