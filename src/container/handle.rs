@@ -122,13 +122,16 @@ pub(super) struct Tether {
     /// Where the record to undo is.
     root: StateRoot,
     found: Found,
+    /// Which container of that name it is.
+    created_at: u64,
     /// The children to collect; `None` once that is done.
     children: Option<[OwnedFd; 2]>,
 }
 
 impl Tether {
-    pub(super) fn new(lifeline: OwnedFd, root: StateRoot, found: Found, children: [OwnedFd; 2]) -> Self {
-        Self { _lifeline: lifeline, root, found, children: Some(children) }
+    pub(super) fn new(lifeline: OwnedFd, core: &Core, found: Found, children: [OwnedFd; 2]) -> Self {
+        let (root, created_at) = (core.root.clone(), core.record.created_at);
+        Self { _lifeline: lifeline, root, found, created_at, children: Some(children) }
     }
 
     /// Lets the container go. The children are collected when they end, at the next call into this crate after that.
@@ -141,8 +144,11 @@ impl Tether {
     /// Destroys the container and collects its processes.
     pub(super) fn destroy(&mut self) -> Result<()> {
         let Some(children) = self.children.take() else { return Ok(()) };
-        let destroyed = self.root.lock(&self.found).and_then(teardown::destroy);
+        let lock = self.root.lock(&self.found);
+        let destroyed = lock.and_then(|lock| teardown::destroy(lock, Some(self.created_at)));
         for child in &children {
+            // Whatever became of the record: these are ours, and nobody else would end them.
+            let _ = rustix::process::pidfd_send_signal(child, rustix::process::Signal::KILL);
             reap(child.as_fd());
         }
         match destroyed {

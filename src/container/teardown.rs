@@ -8,7 +8,9 @@ use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::channel::wait_readable;
 use crate::process::{ProcessIdentity, boot_id};
-use crate::state::{Record, StateLock, Status};
+use crate::protocol::message::Request;
+use crate::sandbox::client;
+use crate::state::{CONTROL_SOCKET, Record, StateLock, Status};
 use rustix::fd::AsFd;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -16,9 +18,14 @@ use std::time::{Duration, Instant};
 /// How long killed processes may take to go. Only one that the kernel cannot interrupt comes near.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Kills and removes everything the record names, then the record.
-pub(super) fn destroy(lock: StateLock) -> Result<()> {
+/// Kills and removes everything the record names, then the record. With `created_at`, only if it is the container of
+/// that moment: the one that a handle means may be gone, and its name another's by now.
+pub(super) fn destroy(lock: StateLock, created_at: Option<u64>) -> Result<()> {
     let record = lock.load()?;
+    if created_at.is_some_and(|created_at| created_at != record.created_at) {
+        let problem = format!("{:?} is another container by now", record.id.as_str());
+        return Err(Error::new(ErrorKind::NotFound, "destroy", problem));
+    }
     let mut left = Vec::new();
     if record.boot_id == boot_id()? {
         // The sandbox first: as PID 1 of its namespace it takes everything inside along.
@@ -34,11 +41,26 @@ pub(super) fn destroy(lock: StateLock) -> Result<()> {
             left.push(error.during("cgroup").to_string());
         }
     }
+    super::handle::collect_ended_children();
     if left.is_empty() {
         return lock.remove();
     }
     let step = format!("destroy {:?}", record.id.as_str());
     Err(Error::new(ErrorKind::Incomplete, step, left.join("; ")).hint("the record is kept: delete it again"))
+}
+
+/// Removes a container whose record cannot be read. The record would name its processes; the sandbox is still there to
+/// be asked, and its end is theirs.
+pub(super) fn destroy_damaged(lock: StateLock) -> Result<()> {
+    if let Ok(run_dir) = lock.run_dir()
+        && let Ok(sandbox) = client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)
+    {
+        // An answer that does not come is a sandbox that has just ended, or the time limit's to notice.
+        let _ = client::begin(&sandbox, &Request::Kill).and_then(client::Asked::reply);
+        wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT)?;
+    }
+    super::handle::collect_ended_children();
+    lock.remove()
 }
 
 fn kill(identity: &ProcessIdentity, boot: &str) -> Result<()> {
