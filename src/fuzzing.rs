@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn every_seed_obeys_the_laws() {
-        let targets: [(&str, fn(&[u8])); 5] = [
+        type Check = fn(&[u8]);
+        let targets: [(&str, Check); 5] = [
             ("config", config),
             ("plan", plan),
             ("control_frame", control_frame),
