@@ -1,17 +1,291 @@
-fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match cofferdam::ContainerBuilder::new(format!("run-{}", std::process::id()))
-        .args(args)
-        .inherit_stdio()
-        .run()
-    {
+//! Runs one program in a container, like `docker run` without an image, a daemon or root.
+//!
+//! ```text
+//! cargo run --example run -- sh -c 'echo hello; id; ls /'
+//! cargo run --example run -- --scratch --memory 64m --timeout 10s sh -c 'touch /usr/x && ls /usr'
+//! cargo run --example run -- --rootfs ./alpine --bind ./src:/src:ro --cwd /src ls -l
+//! cargo run --example run -- --bundle ./bundle
+//! ```
+//!
+//! Options come before the program; what follows it is the program's own. Without `--rootfs` or `--bundle` the
+//! container sees the host's system directories, read-only. The three standard streams are this program's.
+//!
+//! The exit code is the program's, or 128 + n if signal n ended it; 127 if there is no such program, 126 if it cannot
+//! be executed, 125 if there is no container to run it in. What is not plain from the code is one line on stderr.
+
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
+
+use clap::Parser;
+use cofferdam::{ContainerBuilder, Error, ErrorKind, Exit, Outcome, Rootfs, StateRoot};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Runs a program in a container.
+#[derive(Parser)]
+#[command(after_help = "SIZE is in bytes, or with k, m or g; DURATION is in seconds, or with ms, s, m or h.")]
+struct Options {
+    /// Show this directory as the root, instead of the host's system directories
+    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
+    rootfs: Option<PathBuf>,
+    /// Run the container that DIR/config.json describes; the other options change it
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Put a writable layer in memory over the root, thrown away at the end
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size)]
+    scratch: Option<Option<u64>>,
+    /// Let the program write to the root directory itself
+    #[arg(long, conflicts_with = "scratch")]
+    writable: bool,
+    /// Show the host's SRC at DST, read-only unless rw
+    #[arg(long, value_name = "SRC:DST[:ro|rw]", value_parser = bind)]
+    bind: Vec<Bind>,
+    /// An empty directory in memory, 64m unless SIZE
+    #[arg(long, value_name = "DST[:SIZE]", value_parser = tmpfs)]
+    tmpfs: Vec<Tmpfs>,
+    /// The most memory the container may use
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// The most processes and threads the container may have
+    #[arg(long, value_name = "N")]
+    pids: Option<i64>,
+    /// How many CPUs' worth of time the container may use
+    #[arg(long, value_name = "F")]
+    cpus: Option<f64>,
+    /// Kill the program if it runs longer
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// An environment variable for the program, which gets none of the host's
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// The directory to start in
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Who to be in the container
+    #[arg(long, value_name = "UID[:GID]", value_parser = user)]
+    user: Option<(u32, u32)>,
+    /// The host name to see
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Which network to be in: an empty one, or the host's
+    #[arg(long, value_enum, default_value_t = Network::None)]
+    network: Network,
+    /// The container's id
+    #[arg(long, value_name = "ID")]
+    name: Option<String>,
+    /// Where containers are recorded
+    #[arg(long, value_name = "STATE_DIR")]
+    root: Option<PathBuf>,
+    /// Print how it ended as JSON on stderr
+    #[arg(long)]
+    json: bool,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, required_unless_present = "bundle")]
+    program: Vec<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Network {
+    None,
+    Host,
+}
+
+#[derive(Clone)]
+struct Bind {
+    source: PathBuf,
+    destination: PathBuf,
+    writable: bool,
+}
+
+#[derive(Clone)]
+struct Tmpfs {
+    destination: PathBuf,
+    size: u64,
+}
+
+/// What docker and runc exit with if they fail themselves.
+const OUR_FAULT: u8 = 125;
+
+fn main() -> ExitCode {
+    // clap's own code for a bad command line is 2, which could be the program's.
+    let options = Options::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { OUR_FAULT.into() } else { 0 })
+    });
+    let json = options.json;
+    match container(options).and_then(ContainerBuilder::run) {
         Ok(exit) => {
-            eprintln!("{exit:?}");
-            std::process::exit(exit.outcome.shell_code())
+            if json {
+                eprintln!("{}", to_json(&exit))
+            } else {
+                explain(exit.outcome)
+            }
+            ExitCode::from(u8::try_from(exit.outcome.shell_code()).unwrap_or(OUR_FAULT))
         }
-        Err(e) => {
-            eprintln!("run: {e}");
-            std::process::exit(1)
+        Err(error) => {
+            eprintln!("run: {error}");
+            ExitCode::from(match error.kind() {
+                ErrorKind::ProgramNotFound => 127,
+                ErrorKind::ProgramNotExecutable => 126,
+                _ => OUR_FAULT,
+            })
         }
+    }
+}
+
+/// The container that the command line describes.
+fn container(options: Options) -> Result<ContainerBuilder, Error> {
+    let name = options.name.unwrap_or_else(|| format!("run-{}", std::process::id()));
+    let mut container = match options.bundle {
+        Some(bundle) => ContainerBuilder::from_bundle(name, bundle)?,
+        None => ContainerBuilder::new(name),
+    };
+    container = container.inherit_stdio();
+    if !options.program.is_empty() {
+        container = container.args(options.program);
+    }
+    if let Some(directory) = options.rootfs {
+        container = container.rootfs(Rootfs::directory(directory));
+    }
+    if let Some(size) = options.scratch {
+        container = container.scratch(size);
+    }
+    if options.writable {
+        container = container.writable_rootfs();
+    }
+    for Bind { source, destination, writable } in options.bind {
+        container = if writable {
+            container.bind_rw(source, destination)
+        } else {
+            container.bind_ro(source, destination)
+        };
+    }
+    for Tmpfs { destination, size } in options.tmpfs {
+        container = container.tmpfs(destination, size);
+    }
+    if let Some(bytes) = options.memory {
+        container = container.memory_limit(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+    if let Some(tasks) = options.pids {
+        container = container.pids_limit(tasks);
+    }
+    if let Some(cpus) = options.cpus {
+        container = container.cpu_limit(cpus);
+    }
+    if let Some(limit) = options.timeout {
+        container = container.timeout(limit);
+    }
+    for (name, value) in options.env {
+        container = container.env(name, value);
+    }
+    if let Some(directory) = options.cwd {
+        container = container.cwd(directory);
+    }
+    if let Some((uid, gid)) = options.user {
+        container = container.user(uid, gid);
+    }
+    if let Some(name) = options.hostname {
+        container = container.hostname(name);
+    }
+    if let Network::Host = options.network {
+        container = container.host_network();
+    }
+    if let Some(directory) = options.root {
+        container = container.state_root(StateRoot::open(directory)?);
+    }
+    Ok(container)
+}
+
+/// Says on stderr what an exit code alone does not.
+fn explain(outcome: Outcome) {
+    if !matches!(outcome, Outcome::Exited { .. }) {
+        eprintln!("run: {outcome}");
+    }
+}
+
+fn to_json(exit: &Exit) -> serde_json::Value {
+    let since_epoch = |at: Option<SystemTime>| at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let outcome = match exit.outcome {
+        Outcome::Exited { code } => json!({ "exited": code }),
+        Outcome::Signalled { signal, core_dumped } => {
+            json!({ "signalled": signal.to_string(), "core_dumped": core_dumped })
+        }
+        Outcome::OutOfMemory => json!("out_of_memory"),
+        Outcome::TimedOut { after } => json!({ "timed_out_after_ms": ms(after) }),
+        Outcome::Killed { signal } => json!({ "killed": signal.to_string() }),
+        Outcome::CallerGone => json!("caller_gone"),
+        Outcome::NeverStarted => json!("never_started"),
+        Outcome::Lost => json!("lost"),
+        other => json!(format!("{other:?}")),
+    };
+    json!({
+        "outcome": outcome,
+        "code": exit.outcome.shell_code(),
+        "started_at_ms": since_epoch(exit.started_at).map(ms),
+        "finished_at_ms": since_epoch(exit.finished_at).map(ms),
+        "user_ms": ms(exit.user_time),
+        "system_ms": ms(exit.system_time),
+        "max_rss_bytes": exit.max_rss,
+        "memory_peak_bytes": exit.memory_peak,
+        "oom_kills": exit.oom_kills,
+    })
+}
+
+fn bind(text: &str) -> Result<Bind, String> {
+    let (source, rest) = text.split_once(':').ok_or("needs SRC:DST")?;
+    let (destination, writable) = match rest.rsplit_once(':') {
+        Some((destination, "rw")) => (destination, true),
+        Some((destination, "ro")) => (destination, false),
+        Some((_, mode)) => return Err(format!("{mode:?} is neither ro nor rw")),
+        None => (rest, false),
+    };
+    // A shell's relative path is relative to the shell; the container's builder has no directory of its own.
+    let source = std::path::absolute(source).map_err(|error| error.to_string())?;
+    Ok(Bind { source, destination: destination.into(), writable })
+}
+
+fn tmpfs(text: &str) -> Result<Tmpfs, String> {
+    let (destination, bytes) = match text.split_once(':') {
+        Some((destination, bytes)) => (destination, size(bytes)?),
+        None => (text, 64 << 20),
+    };
+    Ok(Tmpfs { destination: destination.into(), size: bytes })
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.to_ascii_lowercase().chars().last() {
+        Some('k') => (&text[..text.len() - 1], 10),
+        Some('m') => (&text[..text.len() - 1], 20),
+        Some('g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "is not a number of bytes, nor one with k, m or g".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "is too large".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let (number, seconds) = units
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .unwrap_or((text, 1.0));
+    let number: f64 =
+        number.parse().map_err(|_| "is not a number of seconds, nor one with ms, s, m or h".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("needs K=V")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn user(text: &str) -> Result<(u32, u32), String> {
+    let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a numeric id"));
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((id(uid)?, id(gid)?)),
+        None => Ok((id(text)?, 0)),
     }
 }

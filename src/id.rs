@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// The longest id, in bytes. A state file name holds two ids and a suffix, and file names end at 255 bytes, so a long
 /// id is stored under a digest of itself; the id proper keeps the limit runsc and runc users know.
-pub const MAX_ID_LEN: usize = 255;
+const MAX_ID_LEN: usize = 255;
 
 /// A container id: 1 to 255 characters of `[A-Za-z0-9_+.-]`, not starting with `-` or `.`.
 ///

@@ -1,5 +1,4 @@
 //! cofferdam
-#![expect(missing_docs)]
 
 mod cgroup;
 mod container;

@@ -43,19 +43,6 @@ pub(crate) struct UnifiedHierarchy {
     pub(crate) own_controllers: Vec<String>,
 }
 
-/// Which versions of the interface the host offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CgroupMode {
-    /// Only v1 hierarchies.
-    V1,
-    /// Only the unified hierarchy.
-    V2,
-    /// Both; each controller is in one of them.
-    Hybrid,
-    /// No hierarchy is mounted.
-    None,
-}
-
 impl CgroupLayout {
     /// Reads the layout of the calling process.
     ///
@@ -96,16 +83,6 @@ impl CgroupLayout {
             }
         }
         layout
-    }
-
-    /// Which versions of the interface there are.
-    pub(crate) fn mode(&self) -> CgroupMode {
-        match (self.v1.is_empty(), &self.unified) {
-            (true, None) => CgroupMode::None,
-            (true, Some(_)) => CgroupMode::V2,
-            (false, None) => CgroupMode::V1,
-            (false, Some(_)) => CgroupMode::Hybrid,
-        }
     }
 
     /// The v1 hierarchy that has `controller`.
@@ -272,7 +249,7 @@ mod tests {
         let membership = "9:name=systemd:/\n4:memory:/agent/1b57\n2:cpuacct:/\n1:cpu:/\n0::/\n";
         let mut layout = CgroupLayout::parse(mountinfo, membership);
         layout.unified.as_mut().unwrap().set_controllers("hugetlb\n", "hugetlb\n");
-        assert_eq!(layout.mode(), CgroupMode::Hybrid);
+        assert!(!layout.v1.is_empty() && layout.unified.is_some());
         assert_eq!(
             layout.v1,
             [
@@ -289,7 +266,7 @@ mod tests {
     fn controllers_mounted_together_are_one_hierarchy() {
         let mountinfo = "30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
         let layout = CgroupLayout::parse(mountinfo, "3:cpu,cpuacct:/user.slice\n");
-        assert_eq!(layout.mode(), CgroupMode::V1);
+        assert!(!layout.v1.is_empty() && layout.unified.is_none());
         assert_eq!(layout.v1, [v1(&["cpu", "cpuacct"], "/sys/fs/cgroup/cpu,cpuacct", "/user.slice")]);
         assert_eq!(layout.v1("cpu"), layout.v1("cpuacct"));
     }
@@ -298,7 +275,7 @@ mod tests {
     fn a_pure_v2_host_has_one_mount_and_two_lists_of_controllers() {
         let mountinfo = "29 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
         let mut layout = CgroupLayout::parse(mountinfo, "0::/user.slice/session-1.scope\n");
-        assert_eq!(layout.mode(), CgroupMode::V2);
+        assert!(layout.v1.is_empty() && layout.unified.is_some());
         let unified = layout.unified.as_mut().unwrap();
         unified.set_controllers("cpuset cpu io memory pids\n", "memory pids\n");
         assert_eq!(unified.own_controllers, ["memory", "pids"]);
@@ -310,7 +287,7 @@ mod tests {
     fn a_host_without_cgroup_mounts_has_none() {
         let layout = CgroupLayout::parse("23 1 259:0 / / rw - ext4 /dev/root rw\n", "1:cpu:/\n0::/\n");
         assert_eq!(layout, CgroupLayout::default());
-        assert_eq!(layout.mode(), CgroupMode::None);
+        assert!(layout.v1.is_empty() && layout.unified.is_none());
         assert!(!layout.probe_writable(None));
     }
 

@@ -24,8 +24,8 @@ mod v2;
 
 pub(crate) use evidence::OomEvidence;
 pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};
-pub(crate) use layout::{CgroupLayout, CgroupMode, UnifiedHierarchy, V1Hierarchy};
-pub(crate) use teardown::{TEARDOWN_LIMIT, destroy, destroy_within, prune};
+pub(crate) use layout::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+pub(crate) use teardown::{destroy, prune};
 
 #[cfg(test)]
 mod tests;

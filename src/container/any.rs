@@ -212,8 +212,11 @@ impl AnyContainer {
 
     fn destroy(root: &StateRoot, found: &Found) -> Result<()> {
         let destroyed = root.lock(found).and_then(|lock| match lock.load() {
-            // Nothing to learn from a damaged record; what it named dies with its sandbox, and the name is freed.
-            Err(error) if *error.kind() == ErrorKind::Stale => lock.remove(),
+            // Nothing to learn from a damaged record but where it lies: next to the sandbox's socket.
+            Err(error) if *error.kind() == ErrorKind::Stale => {
+                teardown::kill_by_socket(&lock)?;
+                lock.remove()
+            }
             _ => teardown::destroy(lock),
         });
         match destroyed {

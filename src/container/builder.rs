@@ -276,7 +276,11 @@ impl ContainerBuilder {
             clippy::cast_possible_truncation,
             reason = "out of range saturates, and validation refuses it"
         )]
-        let quota = (cpus * CPU_PERIOD as f64) as i64;
+        let quota = match (cpus * CPU_PERIOD as f64) as i64 {
+            // What says "no limit" in a configuration was not meant by whoever asks for one: too little to be obeyed.
+            -1 | 0 => 1,
+            quota => quota,
+        };
         let cpu = build(|| LinuxCpuBuilder::default().quota(quota).period(CPU_PERIOD).build());
         self.resources(|resources| {
             resources.set_cpu(Some(cpu));

@@ -6,6 +6,10 @@ use crate::process::Signal;
 use crate::protocol::message::Request;
 use crate::state::Status;
 use std::fs::File;
+use std::time::{Duration, Instant};
+
+/// How long a sandbox may take to end when its init has.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 impl<P: Phase> Container<P> {
     /// Executes the program.
@@ -24,20 +28,42 @@ impl<P: Phase> Container<P> {
                 let Container { core, phase: Created { live, streams } } = created;
                 Ok(Container { core, phase: Running { live, streams } })
             }
-            Err(error) => Err(created.recover(error)),
+            Err(error) => {
+                created.await_end_of_failed_start(&error);
+                Err(created.recover(error))
+            }
         }
     }
 }
 
 impl Container<Created> {
+    /// Whatever init failed at, it ended with it, and the sandbox ends when it has written that down: only then does
+    /// looking at the container show what became of it.
+    fn await_end_of_failed_start(&self, error: &Error) {
+        let refused = matches!(
+            error.kind(),
+            ErrorKind::WrongState { .. }
+                | ErrorKind::NotFound
+                | ErrorKind::InvalidInput
+                | ErrorKind::TimedOut
+        );
+        if !refused && self.core.record.status() == Status::Running {
+            let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
+        }
+    }
+
     fn start_locked(&mut self) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
         let asked = self.phase.live.begin(&self.core, &Request::Start)?;
         // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
         // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
-        lock.save(&mut self.core.record)?;
-        asked.reply().map(drop)
+        let saved = lock.save(&mut self.core.record);
+        asked.reply()?;
+        saved.inspect_err(|_| {
+            // It runs, and no record says so: ended is better than unknown to everybody else.
+            let _ = self.phase.live.ask(&self.core, &Request::Kill);
+        })
     }
 }
 
@@ -120,8 +146,7 @@ impl<P: Phase> Container<P> {
         let moved = matches!(
             error.kind(),
             ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied
-        ) || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox))
-            || matches!(error.kind(), ErrorKind::ProgramNotFound | ErrorKind::ProgramNotExecutable);
+        ) || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().sandbox));
         if !moved {
             return Failed::unchanged(error, self);
         }

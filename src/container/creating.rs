@@ -70,6 +70,6 @@ impl Container<Creating> {
     }
 
     pub(super) fn new(core: Core, blueprint: Blueprint) -> Self {
-        Self { core, phase: Creating { blueprint } }
+        Self { core, phase: Creating { blueprint: Box::new(blueprint) } }
     }
 }

@@ -55,7 +55,7 @@ impl Core {
 }
 
 /// The caller's ends of streams that are pipes: stdin, stdout, stderr.
-pub type Streams = [Option<File>; 3];
+pub(super) type Streams = [Option<File>; 3];
 
 /// The processes of a container that was seen alive.
 #[derive(Debug)]
@@ -124,30 +124,42 @@ pub(super) struct Tether {
     found: Found,
     /// The children to collect; `None` once that is done.
     children: Option<[OwnedFd; 2]>,
+    /// Whether the container is this value's to destroy, and not destroyed yet.
+    holds: bool,
 }
 
 impl Tether {
     pub(super) fn new(lifeline: OwnedFd, root: StateRoot, found: Found, children: [OwnedFd; 2]) -> Self {
-        Self { _lifeline: lifeline, root, found, children: Some(children) }
+        Self { _lifeline: lifeline, root, found, children: Some(children), holds: true }
     }
 
     /// Lets the container go. The children are collected when they end, at the next call into this crate after that.
     pub(super) fn cut(mut self) {
+        self.holds = false;
         if let Some(children) = self.children.take() {
             collect_later(children);
         }
     }
 
-    /// Destroys the container and collects its processes.
+    /// Destroys the container and collects its processes. What fails can be tried again.
     pub(super) fn destroy(&mut self) -> Result<()> {
-        let Some(children) = self.children.take() else { return Ok(()) };
+        if !self.holds {
+            return Ok(());
+        }
+        // By what this value holds first: a record that cannot be read must keep nothing alive.
+        for child in self.children.iter().flatten() {
+            let _ = rustix::process::pidfd_send_signal(child, rustix::process::Signal::KILL);
+        }
         let destroyed = self.root.lock(&self.found).and_then(teardown::destroy);
-        for child in &children {
+        for child in self.children.take().iter().flatten() {
             reap(child.as_fd());
         }
         match destroyed {
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
-            result => result,
+            Err(error) if *error.kind() != ErrorKind::NotFound => Err(error),
+            _ => {
+                self.holds = false;
+                Ok(())
+            }
         }
     }
 }

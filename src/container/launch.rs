@@ -82,6 +82,7 @@ impl Wires {
 impl Making {
     fn make(&mut self, core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live, Streams, OwnedFd)> {
         let cgroup = Cgroup::create(&blueprint.plan.cgroup)?;
+        core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
         let run_dir = self.lock.run_dir()?;
         let wires = Wires::open(&run_dir)?;
         let owner = blueprint.plan.gofer.scratch_owner;

@@ -104,7 +104,7 @@ pub trait Alive: Phase {
     #[doc(hidden)]
     fn live(&self) -> &Live;
     #[doc(hidden)]
-    fn into_parts(self) -> (Live, Streams);
+    fn into_parts(self) -> (Live, [Option<std::fs::File>; 3]);
 }
 
 /// A phase in which everything has ended. Only [`Stopped`] is one.
@@ -131,7 +131,7 @@ mod sealed {
 /// Configured and planned; nothing exists on the host yet.
 #[derive(Debug)]
 pub struct Creating {
-    blueprint: creating::Blueprint,
+    blueprint: Box<creating::Blueprint>,
 }
 
 /// The root is assembled, the program is found, and init waits to execute it.
@@ -205,7 +205,7 @@ macro_rules! alive {
             fn live(&self) -> &Live {
                 &self.live
             }
-            fn into_parts(self) -> (Live, Streams) {
+            fn into_parts(self) -> (Live, [Option<std::fs::File>; 3]) {
                 (self.live, self.streams)
             }
         }

@@ -8,7 +8,9 @@ use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::channel::wait_readable;
 use crate::process::{ProcessIdentity, boot_id};
-use crate::state::{Record, StateLock, Status};
+use crate::protocol::message::Request;
+use crate::sandbox::client;
+use crate::state::{CONTROL_SOCKET, Record, StateLock, Status};
 use rustix::fd::AsFd;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -18,7 +20,11 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Kills and removes everything the record names, then the record.
 pub(super) fn destroy(lock: StateLock) -> Result<()> {
-    let record = lock.load()?;
+    let record = match lock.load() {
+        // The record goes first: a removal that failed after that has this much left to do.
+        Err(error) if *error.kind() == ErrorKind::NotFound => return lock.remove(),
+        loaded => loaded?,
+    };
     let mut left = Vec::new();
     if record.boot_id == boot_id()? {
         // The sandbox first: as PID 1 of its namespace it takes everything inside along.
@@ -29,7 +35,8 @@ pub(super) fn destroy(lock: StateLock) -> Result<()> {
             }
         }
         if !record.cgroups.is_empty()
-            && let Err(error) = cgroup::destroy(&record.cgroups)
+            && let Err(error) =
+                cgroup::destroy(&record.cgroups).and_then(|()| cgroup::prune(&record.cgroup_ancestors))
         {
             left.push(error.during("cgroup").to_string());
         }
@@ -46,6 +53,24 @@ fn kill(identity: &ProcessIdentity, boot: &str) -> Result<()> {
     // Gone between the two calls is what we want.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
     wait_readable(pidfd.as_fd(), Instant::now() + KILL_LIMIT)
+}
+
+/// Ends a container whose record cannot be read: its sandbox is reached by its socket, and takes all inside along.
+pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
+    let gone = |error: Error| match error.kind() {
+        ErrorKind::HelperDied | ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    };
+    let sandbox = match lock.run_dir().and_then(|run_dir| client::connect_in(run_dir.as_fd(), CONTROL_SOCKET))
+    {
+        Ok(sandbox) => sandbox,
+        Err(error) => return gone(error),
+    };
+    match client::begin(&sandbox, &Request::Kill).and_then(client::Asked::reply) {
+        // Its end of the connection closes with it.
+        Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
+        Err(error) => gone(error),
+    }
 }
 
 /// The status of a container as the kernel has it: what the record says, unless its sandbox is gone.

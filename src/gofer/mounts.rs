@@ -61,6 +61,10 @@ impl<'a> Workshop<'a> {
             let why = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
             Error::spec(&self.plan.origin, item.field.as_str(), format!("{}: {why}", path.display()))
         })?;
+        if item.directory && !is_directory(mount.as_fd())? {
+            let problem = format!("{}: Not a directory", path.display());
+            return Err(Error::spec(&self.plan.origin, item.field.as_str(), problem));
+        }
         if item.ids == IdMapping::ThroughUserNamespace
             && let Some(namespace) = &self.user_namespace
         {
@@ -121,10 +125,13 @@ impl<'a> Workshop<'a> {
                 Mode::empty(),
             )
             .os(|| format!("open(scratch/{name})"))?;
-            let (uid, gid) = self.plan.scratch_owner;
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            rustix::fs::chownat(scratch, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .os(|| format!("chown(scratch/{name})"))?;
+            // Inside the user namespace this process is the container's root, and what it makes is root's already.
+            if !self.plan.join_user_namespace {
+                let (uid, gid) = self.plan.scratch_owner;
+                let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                rustix::fs::chownat(scratch, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                    .os(|| format!("chown(scratch/{name})"))?;
+            }
             Ok(fd)
         };
         Ok([directory("upper")?, directory("work")?, directory("lower")?])

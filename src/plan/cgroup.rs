@@ -95,6 +95,7 @@ pub(crate) enum Value {
 
 impl CgroupPlan {
     /// Whether the container needs no cgroup.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.branches.is_empty()
     }

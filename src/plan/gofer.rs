@@ -35,6 +35,8 @@ pub(crate) struct GoferItem {
     pub(crate) clear_recursive: MountAttrs,
     /// Whether a source that does not exist is skipped.
     pub(crate) optional: bool,
+    /// Whether the source has to be a directory: the root.
+    pub(crate) directory: bool,
     /// The configuration field this serves, for errors.
     pub(crate) field: String,
 }

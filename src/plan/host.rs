@@ -79,7 +79,8 @@ impl Host {
     pub(crate) fn needs_map_helpers(&self, maps: &IdMaps) -> bool {
         let just_own =
             |maps: &[IdMap], own: u32| matches!(maps, [IdMap { host, size: 1, .. }] if *host == own);
-        !self.privileged && !(just_own(&maps.uids, self.euid) && just_own(&maps.gids, self.egid))
+        let alone = just_own(&maps.uids, self.euid) && just_own(&maps.gids, self.egid);
+        !self.privileged && !alone
     }
 
     /// Refuses mappings the caller has no right to write.

@@ -22,7 +22,7 @@ pub(crate) use sandbox::{CloneFlags, SandboxPlan};
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::spec::{IdMaps, NamespaceSource, ValidSpec};
+use crate::spec::{CapSet, IdMaps, NamespaceSource, ValidSpec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -61,6 +61,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Plans the container `id`. Fails where the host cannot do what the configuration asks for.
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
+        refuse_what_nobody_does(spec)?;
         let new_user = spec.namespaces.user == NamespaceSource::New;
         if !host.privileged && spec.namespaces.user == NamespaceSource::Inherit {
             return Err(Error::unsupported(
@@ -89,6 +90,50 @@ impl Plan {
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         Ok(Self { cgroup, id_maps, gofer, sandbox })
     }
+}
+
+/// Refuses what a configuration can ask for and no process here would do: nothing is silently dropped.
+fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
+    let hooks = &spec.hooks;
+    let lists = [
+        ("hooks.prestart", &hooks.prestart),
+        ("hooks.createRuntime", &hooks.create_runtime),
+        ("hooks.createContainer", &hooks.create_container),
+        ("hooks.startContainer", &hooks.start_container),
+        ("hooks.poststart", &hooks.poststart),
+        ("hooks.poststop", &hooks.poststop),
+    ];
+    if let Some((field, _)) = lists.into_iter().find(|(_, list)| !list.is_empty()) {
+        return Err(Error::unsupported(field, "hooks are not run").hint("remove them from the configuration"));
+    }
+    if spec.process.terminal {
+        return Err(Error::unsupported("process.terminal", "there is no console to give")
+            .hint("set it to false; the standard streams can be pipes, files or an open terminal"));
+    }
+    // Without one of its own the root could not be changed, and every mount of the container would be the host's.
+    if spec.namespaces.mount != NamespaceSource::New {
+        let problem = match spec.namespaces.mount {
+            NamespaceSource::Path(_) => "joining a mount namespace by path is not supported",
+            _ => "no mount namespace",
+        };
+        return Err(
+            Error::unsupported("linux.namespaces", problem).hint("add {\"type\": \"mount\"} without a path")
+        );
+    }
+    // No controller enforces the rules, but what they forbid cannot be reached: `/dev` has the nodes of the
+    // configuration only, the root shows none, and without mknod(2) there will be no other. In a user namespace the
+    // kernel refuses mknod(2) of devices whatever the capabilities.
+    let forbids = spec.resources.devices.iter().any(|rule| !rule.allow);
+    let makes_nodes = spec.process.capabilities.bounding.contains(CapSet::MKNOD)
+        && spec.namespaces.user == NamespaceSource::Inherit;
+    if forbids && makes_nodes {
+        return Err(Error::unsupported(
+            "linux.resources.devices",
+            "a container with CAP_MKNOD could make any device",
+        )
+        .hint("drop CAP_MKNOD from process.capabilities.bounding, or add a user namespace"));
+    }
+    Ok(())
 }
 
 /// Joins an absolute container path to nothing: the form the in-root resolver takes (`/proc/sys` -> `proc/sys`).

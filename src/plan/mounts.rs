@@ -60,7 +60,10 @@ impl<'a> TreeBuilder<'a> {
         } else {
             IdMapping::AsOnDisk
         };
-        let item = GoferItem { ids, ..item(source, "root.path") };
+        // Device rules are kept by having no node they forbid: one that came with the image must not open either.
+        let forbids = self.spec.resources.devices.iter().any(|rule| !rule.allow);
+        let set_recursive = if forbids { MountAttrs::NODEV } else { MountAttrs::empty() };
+        let item = GoferItem { ids, set_recursive, directory: true, ..item(source, "root.path") };
         self.root = RootPlan::Handed(self.hand(item));
     }
 
@@ -311,6 +314,7 @@ fn item(source: GoferSource, field: &str) -> GoferItem {
         set_recursive: MountAttrs::empty(),
         clear_recursive: MountAttrs::empty(),
         optional: false,
+        directory: false,
         field: field.to_owned(),
     }
 }

@@ -84,7 +84,7 @@ impl ProcessIdentity {
 ///
 /// # Errors
 /// [`ErrorKind::Os`] when `/proc` cannot be read.
-pub fn boot_id() -> Result<&'static str> {
+pub(crate) fn boot_id() -> Result<&'static str> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     static BOOT_ID: OnceLock<String> = OnceLock::new();
     if let Some(id) = BOOT_ID.get() {

@@ -18,6 +18,7 @@ use crate::process::{Channel, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys::{self, Forked};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 /// Init as its parent holds it.
@@ -33,10 +34,23 @@ impl Init {
     pub(super) fn fork(plan: &SandboxPlan, donated: &mut Received) -> Result<Self> {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
-        let container_cgroups = donated.take_all(crate::cgroup::CONTAINER_JOIN);
+        let mut cgroups = donated.take_all(crate::cgroup::CONTAINER_JOIN);
+        let directory = donated.take_optional(crate::cgroup::CONTAINER_DIR);
         let (channel, theirs) = Channel::pair()?;
         let namespaces = plan.namespaces.with_init.bits();
-        match sys::fork(namespaces, None).os(|| "clone3(init)")? {
+        let forked = match &directory {
+            // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace
+            // may not.
+            Some(directory) => match sys::fork(namespaces, Some(directory.as_fd())) {
+                Err(Errno::ACCESS | Errno::PERM) => sys::fork(namespaces, None),
+                forked => {
+                    cgroups.clear();
+                    forked
+                }
+            },
+            None => sys::fork(namespaces, None),
+        };
+        match forked.os(|| "clone3(init)")? {
             Forked::Parent { pid, pidfd } => {
                 if plan.namespaces.network {
                     let network = namespaces::make_network()?;
@@ -47,7 +61,7 @@ impl Init {
             Forked::Child => {
                 drop(channel);
                 let network = plan.namespaces.network.then_some(&theirs);
-                run(&plan.init, &theirs, network, gofer, stdio, container_cgroups)
+                run(&plan.init, &theirs, network, gofer, stdio, cgroups)
             }
         }
     }

@@ -277,16 +277,11 @@ impl Monitor {
         let flags = SocketFlags::CLOEXEC;
         let Ok(socket) = accept_with(&self.listener, flags) else { return };
         // Everybody inside the container has a pid here; a peer from outside has none that we can see.
-        let outside = rustix::net::sockopt::socket_peercred(&socket).is_ok_and(|peer| self.is_outsider(peer));
+        let outside = sys::peer_pid(socket.as_fd()).is_ok_and(is_outside);
         if outside && self.connections.len() < MAX_CONNECTIONS {
             let deadline = Some(Instant::now() + IDLE_LIMIT);
             self.connections.push(Connection { channel: socket.into(), deadline });
         }
-    }
-
-    fn is_outsider(&self, peer: rustix::net::UCred) -> bool {
-        rustix::process::getpid() != rustix::process::Pid::INIT
-            || rustix::process::Pid::as_raw(Some(peer.pid)) == 0
     }
 
     fn serve(&mut self, speaking: Vec<usize>) {
@@ -370,6 +365,11 @@ impl Connection {
     fn reply(self, reply: &Reply) -> Option<Self> {
         self.channel.send(reply, &[]).ok().map(|()| self)
     }
+}
+
+/// Whether a peer with this pid is outside the container; not to be told apart where the pid namespace is shared.
+fn is_outside(peer: i32) -> bool {
+    rustix::process::getpid() != rustix::process::Pid::INIT || peer == 0
 }
 
 fn failed(error: &Error) -> Reply {

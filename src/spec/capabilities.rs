@@ -30,6 +30,8 @@ bitflags! {
     pub struct CapSet: u64 {
         /// `CAP_SYS_ADMIN`, the one the mount and seccomp code asks about.
         const SYS_ADMIN = 1 << 21;
+        /// `CAP_MKNOD`, which makes rules about devices matter.
+        const MKNOD = 1 << 27;
         /// Every other capability, those of future kernels included.
         const _ = !0;
     }

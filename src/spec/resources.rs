@@ -136,6 +136,9 @@ impl MemoryLimits {
     }
 }
 
+/// The most microseconds per period the kernel can count (`MAX_BW` in kernel/sched/sched.h).
+const MAX_CPU_QUOTA: i64 = (1 << 44) - 1;
+
 impl CpuLimits {
     fn new(field: &Field<'_>, cpu: Option<&runtime::LinuxCpu>) -> Result<Self> {
         let Some(cpu) = cpu else {
@@ -152,7 +155,10 @@ impl CpuLimits {
         };
         let quota = match cpu.quota() {
             None | Some(0) => None,
-            Some(quota @ (-1 | 1000..)) => Some(quota),
+            Some(quota @ (-1 | 1000..=MAX_CPU_QUOTA)) => Some(quota),
+            Some(quota @ 1000..) => {
+                return Err(field.key("quota").error(format_args!("{quota} is above {MAX_CPU_QUOTA}")));
+            }
             Some(quota) => {
                 let error = field.key("quota").error(format_args!("{quota} is below 1000"));
                 return Err(error.hint("the unit is microseconds per period; -1 is unlimited"));
@@ -188,11 +194,18 @@ fn cpuset(field: &Field<'_>, list: Option<&str>) -> Result<Option<String>> {
     Err(field.error(format_args!("{:?} is not a list", shorten(list))).hint("write it as in 0-3,7"))
 }
 
+/// The most tasks a 64-bit kernel can have, and the highest limit it takes (`PID_MAX_LIMIT`).
+const MAX_PIDS: u64 = 1 << 22;
+
 fn pids_limit(field: &Field<'_>, pids: Option<&runtime::LinuxPids>) -> Result<Option<u64>> {
     match pids.map(runtime::LinuxPids::limit) {
         None | Some(-1 | 0) => Ok(None),
         Some(limit) => match u64::try_from(limit) {
-            Ok(limit) => Ok(Some(limit)),
+            Ok(limit) if limit <= MAX_PIDS => Ok(Some(limit)),
+            Ok(limit) => {
+                let error = field.key("limit").error(format_args!("{limit} is above {MAX_PIDS}"));
+                Err(error.hint("-1 is unlimited"))
+            }
             Err(_) => {
                 let error = field.key("limit").error(format_args!("{limit} is below -1"));
                 Err(error.hint("-1 is unlimited"))

@@ -53,6 +53,8 @@ pub struct Record {
     /// The cgroup directories of the container, absolute. Written down before the first is made, so that a crash
     /// leaves nothing that nobody knows of.
     pub cgroups: Vec<PathBuf>,
+    /// Directories that led to those cgroups and were made for them, the deepest first; removed if nobody else uses them.
+    pub cgroup_ancestors: Vec<PathBuf>,
     /// The sandbox's control socket, absolute.
     pub control_socket: PathBuf,
     /// The PID file the caller asked for, absolute.
@@ -86,6 +88,7 @@ impl Record {
             gofer: None,
             init: None,
             cgroups: Vec::new(),
+            cgroup_ancestors: Vec::new(),
             control_socket: PathBuf::new(),
             pid_file: None,
             attached: false,

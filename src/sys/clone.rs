@@ -149,7 +149,9 @@ fn child_steps(plan: &ChildPlan) -> (u32, i32) {
     for (&source, copy) in [plan.null].iter().chain(&plan.sources).chain([&plan.image]).zip(above..) {
         // SAFETY: dup3 on numbers of this process's own table, which is a copy (no CLONE_FILES).
         if unsafe { libc::dup3(source, copy, libc::O_CLOEXEC) } < 0 {
-            return (1, last_errno());
+            // Every source is open, so it is the number of the copy that is bad: above RLIMIT_NOFILE (dup(2)).
+            let errno = if last_errno() == libc::EBADF { libc::EMFILE } else { last_errno() };
+            return (1, errno);
         }
     }
     for target in 0..FIRST_DONATED {
@@ -344,6 +346,5 @@ fn restore_signals(old: &libc::sigset_t) {
 }
 
 fn last_errno() -> i32 {
-    // SAFETY: the location of errno is always valid in a thread of libc.
-    unsafe { *libc::__errno_location() }
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }

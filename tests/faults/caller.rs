@@ -1,0 +1,103 @@
+//! The caller that things happen to: this program once more, which makes a container when it is told to.
+
+use crate::host::Place;
+use crate::stage::again;
+use cofferdam::{ContainerBuilder, Error, Rootfs, StateRoot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdin, Stdio};
+use std::time::{Duration, Instant};
+
+const DIR: &str = "COFFERDAM_TEST_CALLER_DIR";
+const ID: &str = "COFFERDAM_TEST_CALLER_ID";
+
+/// A caller that waits for its word.
+pub(crate) struct Caller {
+    pub(crate) process: Child,
+    stdin: Option<ChildStdin>,
+    lines: BufReader<ChildStderr>,
+    /// The thread that will make the container.
+    pub(crate) thread: i32,
+}
+
+impl Caller {
+    pub(crate) fn new(place: &Place, id: &str) -> Self {
+        let mut command = again("caller::makes_a_container_when_told_to");
+        command.env(DIR, place.path()).env(ID, id).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("this program again");
+        let stdin = process.stdin.take();
+        let lines = BufReader::new(process.stderr.take().expect("stderr is a pipe"));
+        let mut caller = Self { process, stdin, lines, thread: 0 };
+        caller.thread = caller.line().and_then(|line| line.parse().ok()).expect("the caller's thread id");
+        caller
+    }
+
+    /// Lets it begin.
+    pub(crate) fn go(&mut self) {
+        self.stdin.as_mut().expect("it was not told yet").write_all(b"go\n").expect("a caller that listens");
+    }
+
+    /// What it has to say next: `ok`, or `failed: ...`; `None` if it is gone without a word.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
+        Some(line.trim_end().to_owned())
+    }
+
+    /// Its last word, or that there was none within `limit`.
+    pub(crate) fn verdict(&mut self, limit: Duration) -> Result<Option<String>, String> {
+        let deadline = Instant::now() + limit;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        if self.lines.buffer().is_empty() {
+            let stderr = self.lines.get_ref();
+            match poll(&mut [PollFd::new(&stderr.as_fd(), PollFlags::IN)], Some(&timeout)) {
+                Ok(0) => return Err(format!("the caller hangs: {}", self.stack())),
+                result => result.map(drop).map_err(|errno| errno.to_string())?,
+            }
+        }
+        Ok(self.line())
+    }
+
+    fn stack(&self) -> String {
+        let file = format!("/proc/{}/task/{}/syscall", self.process.id(), self.thread);
+        std::fs::read_to_string(file).unwrap_or_default()
+    }
+}
+
+/// Not a test but the other program of this file: without being told to, it does nothing.
+#[test]
+fn makes_a_container_when_told_to() {
+    let (Some(dir), Ok(id)) = (std::env::var_os(DIR).map(PathBuf::from), std::env::var(ID)) else { return };
+    say(&rustix::thread::gettid().as_raw_nonzero().to_string());
+    if std::io::stdin().lock().read(&mut [0; 3]).unwrap_or(0) == 0 {
+        return;
+    }
+    match lifecycle(&dir, &id) {
+        Ok(()) => say("ok"),
+        Err(error) => say(&format!("failed: {error}")),
+    }
+}
+
+/// Build, create, start, kill, delete: each attached, so that whatever fails half-way is undone.
+fn lifecycle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
+    let builder = ContainerBuilder::new(id)
+        .rootfs(Rootfs::directory(dir.join("rootfs")))
+        .state_root(StateRoot::open(dir.join("state"))?)
+        .args(["sleep", "1000"]);
+    let builder = if rustix::process::geteuid().is_root() {
+        builder.memory_limit(64 << 20).pids_limit(64)
+    } else {
+        builder
+    };
+    builder.build()?.create()?.start()?.kill()?.delete()?;
+    Ok(())
+}
+
+/// A line on stderr, by a call nobody injects a fault into.
+fn say(line: &str) {
+    let line = format!("{line}\n");
+    let _ = rustix::io::writev(rustix::stdio::stderr(), &[std::io::IoSlice::new(line.as_bytes())]);
+}

@@ -1,0 +1,131 @@
+//! Calls that fail: no descriptor left, no space, interrupted. The caller gets an error and the host keeps nothing.
+
+use crate::caller::Caller;
+use crate::host::Place;
+use crate::stage::{SETTLE, alone, recovers, settle};
+use crate::tracer::{self, Scope};
+use cofferdam::ErrorKind;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::time::{Duration, Instant};
+
+/// What fails, and how. The last group must not be noticed at all.
+const FAULTS: [(&str, &str); 18] = [
+    ("openat", "EMFILE"),
+    ("openat", "ENOSPC"),
+    ("openat", "EROFS"),
+    ("mkdirat", "ENOSPC"),
+    ("write", "ENOSPC"),
+    ("renameat", "ENOSPC"),
+    ("pwrite64", "ENOSPC"),
+    ("socketpair", "EMFILE"),
+    ("socket", "EMFILE"),
+    ("bind", "ENOSPC"),
+    ("pipe2", "EMFILE"),
+    ("memfd_create", "EMFILE"),
+    ("fcntl", "EMFILE"),
+    ("clone3", "EAGAIN"),
+    ("sendmsg", "ENOBUFS"),
+    ("recvmsg", "ENOMEM"),
+    ("poll", "EINTR"),
+    ("recvmsg", "EINTR"),
+];
+
+/// Points of one kind of fault, spread over the whole life.
+const MAX_EACH: u32 = 40;
+const BUDGET: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_call_that_fails_fails_the_container_and_leaves_nothing() {
+    alone(|| {
+        let Some(place) = Place::new() else { return };
+        let mut baseline = Caller::new(&place, &place.id("baseline"));
+        let Some(record) = tracer::attach(&place, &baseline, Scope::Everybody, &[]) else { return };
+        baseline.go();
+        assert_eq!(baseline.line().as_deref(), Some("ok"), "an undisturbed life");
+        assert_eq!(settle(SETTLE), Vec::<String>::new());
+        let census = tracer::census(&record, baseline.thread);
+
+        let began = Instant::now();
+        let (mut injected, mut problems) = (0, Vec::new());
+        for (call, errno) in FAULTS {
+            let times = census.caller.get(call).copied().unwrap_or(0);
+            let stride = times.div_ceil(MAX_EACH).max(1);
+            for nth in (1..=times).step_by(stride as usize) {
+                if began.elapsed() > BUDGET {
+                    break;
+                }
+                let id = place.id(&format!("{call}-{errno}-{nth}").to_lowercase());
+                let fault = format!("{call}:error={errno}:when={nth}");
+                let mut caller = Caller::new(&place, &id);
+                let Some(record) =
+                    tracer::attach(&place, &caller, Scope::Caller, std::slice::from_ref(&fault))
+                else {
+                    return;
+                };
+                caller.go();
+                let verdict = caller.verdict(Duration::from_secs(5));
+                let mut found = settle(SETTLE);
+                injected += tracer::injected(&record);
+                match verdict {
+                    Ok(Some(word)) if word == "ok" || word.starts_with("failed: ") => {
+                        if errno == "EINTR" && word != "ok" {
+                            found.push(format!("an interruption was not taken up again: {word}"));
+                        }
+                        // Undone by the caller itself: one fault never keeps the second attempt from working.
+                        found.extend(
+                            place.leftovers().into_iter().map(|left| format!("{left} after {word:?}")),
+                        );
+                    }
+                    other => found.push(format!("no verdict: {other:?}")),
+                }
+                found.extend(recovers(&place, &id));
+                problems.extend(found.into_iter().map(|problem| format!("{fault}: {problem}")));
+            }
+        }
+        eprintln!("failing calls: {injected}");
+        assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+        assert!(injected > 30, "{injected} failing calls are too few to mean anything");
+    });
+}
+
+#[test]
+fn a_caller_at_its_limit_of_descriptors_gets_an_error_and_loses_none() {
+    alone(|| {
+        let Some(place) = Place::new() else { return };
+        let id = place.id("nofile");
+        // Once without the limit, so that what is opened once per process is open.
+        assert!(place.builder(&id).run().expect("a container").outcome.success());
+        let before = fds();
+        let whole = getrlimit(Resource::Nofile);
+        let (mut failed, mut limit) = (0, before as u64);
+        loop {
+            let container = place.builder(&id).build().expect("a plan");
+            setrlimit(Resource::Nofile, Rlimit { current: Some(limit), ..whole }).expect("a lower limit");
+            let outcome = container.create();
+            setrlimit(Resource::Nofile, whole).expect("the old limit");
+            match outcome {
+                Ok(created) => {
+                    drop(created);
+                    break;
+                }
+                Err(failure) => {
+                    let error = failure.error();
+                    assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{limit}: {error}");
+                    assert!(matches!(error.kind(), ErrorKind::Os(_)), "{limit}: {error:?}");
+                    drop(failure);
+                    failed += 1;
+                }
+            }
+            assert_eq!(place.leftovers(), Vec::<String>::new(), "at {limit} descriptors");
+            assert_eq!(fds(), before, "at {limit} descriptors");
+            limit += 1;
+        }
+        assert!(failed > 10, "failed with {failed} limits only");
+        assert_eq!(recovers(&place, &id), Vec::<String>::new());
+        eprintln!("descriptor limits: {failed}");
+    });
+}
+
+fn fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("the descriptors of this process").count()
+}

@@ -1,0 +1,130 @@
+//! kill -9 of the caller, the gofer, the sandbox and init, at every step of a container's life.
+
+use crate::caller::Caller;
+use crate::host::Place;
+use crate::stage::{SETTLE, alone, recovers, settle};
+use crate::tracer::{self, Census, Scope};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The calls a step of create, start, kill and delete consists of; memory, clocks and closing are no steps.
+const STEPS: [&str; 26] = [
+    "bind",
+    "clone3",
+    "connect",
+    "fchown",
+    "fcntl",
+    "flock",
+    "ftruncate",
+    "getdents64",
+    "listen",
+    "memfd_create",
+    "mkdir",
+    "mkdirat",
+    "openat",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pipe2",
+    "poll",
+    "recvmsg",
+    "renameat",
+    "rmdir",
+    "sendmsg",
+    "socket",
+    "socketpair",
+    "unlinkat",
+    "waitid",
+    "write",
+];
+
+/// How many points each sweep visits at most, and how long it may take: enough to hit every kind of call, spread over
+/// the whole life, and still something one runs.
+const MAX_POINTS: usize = 220;
+const BUDGET: Duration = Duration::from_secs(35);
+
+#[test]
+fn a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted() {
+    alone(|| {
+        let Some(place) = Place::new() else { return };
+        let Some(census) = baseline(&place) else { return };
+        let points = STEPS.into_iter().flat_map(|call| {
+            let times = census.caller.get(call).copied().unwrap_or(0);
+            (1..=times).map(move |nth| (call.to_owned(), nth))
+        });
+        let tally = sweep(&place, points.collect(), Scope::Caller);
+        eprintln!("kill points: {tally} of the caller");
+        assert!(tally > 40, "{tally} kills are too few to mean anything");
+    });
+}
+
+#[test]
+fn a_helper_killed_at_any_call_fails_the_caller_and_leaves_nothing() {
+    alone(|| {
+        let Some(place) = Place::new() else { return };
+        let Some(census) = baseline(&place) else { return };
+        let mut points = BTreeMap::new();
+        for (role, calls) in &census.helpers {
+            for (call, times) in calls {
+                // Counted per process: only a count the caller never reaches singles the helper out.
+                let own = census.caller.get(call).copied().unwrap_or(0);
+                for nth in own + 1..=*times {
+                    points.insert((call.clone(), nth), *role);
+                }
+            }
+        }
+        let tally = sweep(&place, points.into_keys().collect(), Scope::Everybody);
+        eprintln!("kill points: {tally} of gofer, sandbox and init");
+        assert!(tally > 40, "{tally} kills are too few to mean anything");
+    });
+}
+
+/// One undisturbed life, to know how often each call is made.
+fn baseline(place: &Place) -> Option<Census> {
+    let id = place.id("baseline");
+    let mut caller = Caller::new(place, &id);
+    let record = tracer::attach(place, &caller, Scope::Everybody, &[])?;
+    caller.go();
+    assert_eq!(caller.line().as_deref(), Some("ok"), "an undisturbed life");
+    assert_eq!(settle(SETTLE), Vec::<String>::new());
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+    Some(tracer::census(&record, caller.thread))
+}
+
+/// Kills at each point and checks what is left. Returns how many processes were killed.
+fn sweep(place: &Place, points: Vec<(String, u32)>, scope: Scope) -> usize {
+    let began = Instant::now();
+    let every = points.len().div_ceil(MAX_POINTS).max(1);
+    let mut kills = 0;
+    let mut problems = Vec::new();
+    // Strided, so that running out of time thins the sweep out instead of cutting its end off.
+    let order = (0..every.max(4)).flat_map(|first| (first..points.len()).step_by(every.max(4)));
+    for index in order.take(MAX_POINTS) {
+        if began.elapsed() > BUDGET {
+            break;
+        }
+        let (call, nth) = &points[index];
+        let id = place.id(&format!("p{index}"));
+        let mut caller = Caller::new(place, &id);
+        let inject = format!("{call}:signal=KILL:when={nth}");
+        let Some(record) = tracer::attach(place, &caller, scope, &[inject]) else { return kills };
+        caller.go();
+        let verdict = caller.verdict(Duration::from_secs(5));
+        let mut found = settle(SETTLE);
+        let killed = tracer::killed(&record, caller.thread);
+        kills += killed.len();
+        // It may reach the same count on a path the census did not see; then this was a kill of the caller.
+        let caller_lives = !killed.contains(&caller.thread);
+        match verdict {
+            Err(hangs) => found.push(hangs),
+            Ok(None) if caller_lives => found.push("the caller died along".into()),
+            Ok(_) => {}
+        }
+        if caller_lives {
+            found.extend(place.leftovers());
+        }
+        found.extend(recovers(place, &id));
+        problems.extend(found.into_iter().map(|problem| format!("{call} #{nth}: {problem}")));
+    }
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+    kills
+}

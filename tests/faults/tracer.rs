@@ -1,0 +1,95 @@
+//! strace(1): what a caller and its helpers call, and faults at the n-th call.
+
+use crate::caller::Caller;
+use crate::host::Place;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// How often each process of a container's life makes each call, in the order the processes came up.
+#[derive(Default)]
+pub(crate) struct Census {
+    pub(crate) caller: BTreeMap<String, u32>,
+    /// Gofer, sandbox and init.
+    pub(crate) helpers: BTreeMap<&'static str, BTreeMap<String, u32>>,
+}
+
+/// Who is traced.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Scope {
+    /// The one thread that makes the container.
+    Caller,
+    /// And every process it starts.
+    Everybody,
+}
+
+/// Attaches strace with the expressions `inject`; its record goes to the returned file. `None`, with the reason on
+/// stderr, where that cannot be.
+pub(crate) fn attach(place: &Place, caller: &Caller, scope: Scope, inject: &[String]) -> Option<PathBuf> {
+    let record = place.path().join("strace");
+    let mut command = Command::new("strace");
+    if scope == Scope::Everybody {
+        command.arg("-f");
+    }
+    command.args(["-s", "32", "-o"]).arg(&record).args(["-p", &caller.thread.to_string()]);
+    for expression in inject {
+        command.args(["-e", &format!("inject={expression}")]);
+    }
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let Ok(mut strace) = spawned else {
+        eprintln!("skipped: strace is not installed");
+        return None;
+    };
+    let mut said = String::new();
+    let mut lines = BufReader::new(strace.stderr.take().expect("stderr is a pipe"));
+    let _ = lines.read_line(&mut said);
+    if !said.contains("attached") {
+        eprintln!("skipped: strace cannot attach here: {}", said.trim_end());
+        return None;
+    }
+    // Its later remarks have no reader: strace must not be stopped by a full or closed pipe.
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    Some(record)
+}
+
+/// The calls in strace's record of a whole life.
+pub(crate) fn census(record: &Path, caller: i32) -> Census {
+    let text = std::fs::read_to_string(record).expect("strace's record");
+    let mut roles = BTreeMap::from([(caller, "caller")]);
+    let mut census = Census::default();
+    for line in text.lines() {
+        let (pid, rest) = line.split_once(char::is_whitespace).expect("a pid and a call");
+        let (pid, rest) = (pid.parse::<i32>().expect("a pid"), rest.trim_start());
+        let Some((call, arguments)) = rest.split_once('(').filter(|(call, _)| is_name(call)) else {
+            continue;
+        };
+        if call == "execveat" {
+            let role = if arguments.contains("cofferdam-gofer") { "gofer" } else { "sandbox" };
+            roles.insert(pid, role);
+        }
+        let calls = match roles.get(&pid).copied().unwrap_or("init") {
+            "caller" => &mut census.caller,
+            role => census.helpers.entry(role).or_default(),
+        };
+        *calls.entry(call.to_owned()).or_default() += 1;
+    }
+    census
+}
+
+fn is_name(call: &str) -> bool {
+    !call.is_empty()
+        && call.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// The processes strace saw killed; with one traced thread it names none, and that one is `caller`.
+pub(crate) fn killed(record: &Path, caller: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(record).unwrap_or_default();
+    let killed = text.lines().filter_map(|line| line.strip_suffix("+++ killed by SIGKILL +++"));
+    killed.map(|pid| pid.trim().parse().unwrap_or(caller)).collect()
+}
+
+/// How often strace made a call fail.
+pub(crate) fn injected(record: &Path) -> usize {
+    std::fs::read_to_string(record).unwrap_or_default().matches("(INJECTED)").count()
+}

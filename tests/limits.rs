@@ -1,0 +1,145 @@
+//! Limits: time, memory, processes, CPU; and what is said where they cannot be set.
+
+
+mod common;
+
+use cofferdam::{AnyContainer, ErrorKind, Outcome};
+use common::{Stage, is_root, skip};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Whether a v1 hierarchy or the unified one offers `controller`, as `/proc/cgroups` tells.
+fn has_controller(controller: &str) -> bool {
+    let table = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    table.lines().any(|line| line.split('\t').next() == Some(controller) && line.ends_with("\t1"))
+}
+
+#[test]
+fn a_program_that_runs_too_long_is_killed() {
+    let stage = Stage::new();
+    let limit = Duration::from_millis(150);
+    let began = Instant::now();
+    let exit =
+        stage.shell("timeout", "trap '' TERM INT; sleep 1000; sleep 1000").timeout(limit).run().unwrap();
+    assert_eq!(exit.outcome, Outcome::TimedOut { after: limit });
+    assert!(began.elapsed() >= limit, "not before its time");
+    assert!(began.elapsed() < Duration::from_secs(30), "nor long after");
+}
+
+#[test]
+fn a_program_within_its_time_ends_by_itself() {
+    let stage = Stage::new();
+    let exit = stage.shell("intime", "exit 4").timeout(Duration::from_secs(60)).run().unwrap();
+    assert_eq!(exit.outcome, Outcome::Exited { code: 4 });
+}
+
+#[test]
+fn the_time_limit_holds_for_a_loaded_container_too() {
+    let stage = Stage::new();
+    let builder = stage.container("detached").args(["sleep", "1000"]).timeout(Duration::from_millis(150));
+    let running = builder.build().unwrap().create().unwrap().start().unwrap().detach().unwrap();
+    let id = running.id().to_string();
+    drop(running);
+    let loaded = AnyContainer::load(stage.root(), &id).unwrap();
+    assert_eq!(loaded.wait().unwrap().outcome, Outcome::TimedOut { after: Duration::from_millis(150) });
+    AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap();
+}
+
+#[test]
+fn memory_beyond_the_limit_is_an_outcome_of_its_own() {
+    let stage = Stage::new();
+    if !is_root() || !has_controller("memory") {
+        skip!("a memory cgroup needs root and the memory controller");
+    }
+    let exit = stage.container("oom").args(["tail", "/dev/zero"]).memory_limit(32 << 20).run().unwrap();
+    assert_eq!(exit.outcome, Outcome::OutOfMemory);
+    assert!(exit.oom_kills >= 1);
+    assert!(exit.memory_peak.is_some_and(|peak| peak <= 33 << 20), "{:?}", exit.memory_peak);
+}
+
+#[test]
+fn memory_within_the_limit_is_reported() {
+    let stage = Stage::new();
+    if !is_root() || !has_controller("memory") {
+        skip!("a memory cgroup needs root and the memory controller");
+    }
+    let exit = stage.container("fits").args(["true"]).memory_limit(64 << 20).run().unwrap();
+    assert_eq!((exit.outcome, exit.oom_kills), (Outcome::Exited { code: 0 }, 0));
+    assert!(exit.memory_peak.is_some_and(|peak| peak > 0));
+}
+
+#[test]
+fn more_processes_than_allowed_cannot_be_made() {
+    let stage = Stage::new();
+    if !is_root() || !has_controller("pids") {
+        skip!("a pids cgroup needs root and the pids controller");
+    }
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 1000 & done; echo all";
+    let output = stage.busybox_shell("pids", script).pids_limit(8).output().unwrap();
+    assert!(!output.exit.outcome.success(), "{:?}", output.exit);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("fork"), "{said}");
+}
+
+#[test]
+fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("cgroups need root");
+    }
+    if !["cpu", "memory", "pids"].iter().all(|controller| has_controller(controller)) {
+        skip!("a controller is missing");
+    }
+    let builder = stage.container("files").args(["sleep", "1000"]);
+    let builder = builder.cpu_limit(0.5).memory_limit(64 << 20).pids_limit(20);
+    let running = builder.build().unwrap().create().unwrap().start().unwrap();
+    let cgroups: Vec<PathBuf> = running.record().cgroups.clone();
+    let value = |name: &str| {
+        let in_or_above = cgroups.iter().flat_map(|leaf| leaf.ancestors().take(2)).map(|dir| dir.join(name));
+        let found = in_or_above
+            .filter_map(|file| std::fs::read_to_string(file).ok())
+            .map(|text| text.trim().to_owned());
+        found.collect::<Vec<_>>()
+    };
+    let any = |names: [&str; 2], wanted: [&str; 2]| {
+        names.into_iter().zip(wanted).any(|(name, wanted)| value(name).iter().any(|found| found == wanted))
+    };
+    assert!(any(["cpu.cfs_quota_us", "cpu.max"], ["50000", "50000 100000"]), "{cgroups:?}");
+    assert!(any(["memory.limit_in_bytes", "memory.max"], ["67108864", "67108864"]), "{cgroups:?}");
+    assert!(any(["pids.max", "pids.max"], ["20", "20"]), "{cgroups:?}");
+    for pid in [running.init_pid(), running.sandbox_pid()] {
+        let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let id = running.id().as_str();
+        for controller in ["cpu", "memory", "pids"] {
+            let v1 = membership.lines().find(|line| line.split(':').nth(1) == Some(controller));
+            let line = v1.or_else(|| membership.lines().find(|line| line.starts_with("0::"))).unwrap();
+            assert!(line.contains(id), "process {pid} is outside: {line}");
+        }
+    }
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn limits_that_cannot_be_set_are_refused_and_not_dropped() {
+    let stage = Stage::new();
+    if is_root() {
+        skip!("root can set them");
+    }
+    let builders = [
+        (stage.container("m").args(["true"]).memory_limit(64 << 20), "linux.resources.memory"),
+        (stage.container("p").args(["true"]).pids_limit(20), "linux.resources.pids"),
+        (stage.container("c").args(["true"]).cpu_limit(0.5), "linux.resources.cpu"),
+    ];
+    for (builder, field) in builders {
+        let refused = builder.build().unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Unsupported { .. }), "{refused}");
+        assert!(refused.to_string().contains(field), "{refused}");
+    }
+}
+
+#[test]
+fn a_fork_bomb_without_any_cgroup_is_held_by_its_process_limit() {
+    let stage = Stage::new();
+    let builder = stage.busybox_shell("bomb", "ulimit -u; ulimit -Hu");
+    assert_eq!(common::stdout_of(builder).split_whitespace().last(), Some("1024"));
+}
