@@ -275,6 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a skip says so")]
     fn every_seed_obeys_the_laws() {
         type Check = fn(&[u8]);
         let targets: [(&str, Check); 5] = [
