@@ -4,7 +4,10 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::seccomp;
 use crate::sys;
 use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder, LinuxSyscallBuilder};
+use oci_spec::runtime::{
+    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator,
+    LinuxSyscallBuilder,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// What waiting takes, memory management of the allocator and a clean exit included. No call here opens, connects,
@@ -62,9 +65,24 @@ fn profile() -> LinuxSeccomp {
         .action(LinuxSeccompAction::ScmpActAllow)
         .build()
         .expect("names and action are all a rule needs");
+    // Built with debug assertions, std asks whether a descriptor is open before it closes it. Nothing else of fcntl(2):
+    // F_SETOWN and F_SETSIG would send signals.
+    let is_open = LinuxSeccompArgBuilder::default()
+        .index(1_usize)
+        .op(LinuxSeccompOperator::ScmpCmpEq)
+        .value(libc::F_GETFD as u64)
+        .value_two(0_u64)
+        .build()
+        .expect("the builder has a default for every field");
+    let ask = LinuxSyscallBuilder::default()
+        .names(["fcntl".to_owned()])
+        .action(LinuxSeccompAction::ScmpActAllow)
+        .args(vec![is_open])
+        .build()
+        .expect("names and action are all a rule needs");
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActKillProcess)
-        .syscalls(vec![allow])
+        .syscalls(vec![allow, ask])
         .build()
         .expect("a default action is all a profile needs")
 }
