@@ -158,12 +158,6 @@
 //!   its record. Dropping a loaded or a detached one changes nothing. `std::process::exit` runs no destructor; there
 //!   the lifeline does it.
 //!
-//! ```
-//! fn shareable<T: Send + Sync>() {}
-//! shareable::<cofferdam::Container<cofferdam::Running>>();
-//! shareable::<cofferdam::AnyContainer>();
-//! ```
-//!
 //! # Privileges and kernels
 //!
 //! Linux 5.14 or later, 64-bit, with user namespaces where the caller is not root. No capability is needed, and no
@@ -230,3 +224,9 @@ pub use id::ContainerId;
 pub use oci_spec;
 pub use process::{ProcessIdentity, Signal, Stdio};
 pub use state::{StateRoot, Status};
+
+// What the tour says of threads, for all five phases at once.
+const _: fn() = || {
+    fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<AnyContainer>();
+};
