@@ -84,7 +84,7 @@ fn lifecycle() -> Result<(), Box<dyn std::error::Error>> {
         None => running.kill()?,
     };
     step("wait_stopped()", &stopped);
-    say(format!("exit(): {:?}", stopped.exit().outcome));
+    say(format!("exit(): {}", stopped.exit().outcome));
     look(&root)?;
 
     let wrong = Container::<Running>::try_from(AnyContainer::load(&root, "demo")?);
@@ -140,6 +140,6 @@ fn describe(container: &AnyContainer) -> String {
         AnyContainer::Created(created) => format!("created, pid {} can be started", created.init_pid()),
         AnyContainer::Running(running) => format!("running as pid {}", running.init_pid()),
         AnyContainer::Paused(paused) => format!("paused, pid {} is frozen", paused.init_pid()),
-        AnyContainer::Stopped(stopped) => format!("stopped, {:?}", stopped.exit().outcome),
+        AnyContainer::Stopped(stopped) => format!("stopped, {}", stopped.exit().outcome),
     }
 }

@@ -199,16 +199,8 @@ fn container(options: Options) -> Result<ContainerBuilder, Error> {
 
 /// Says on stderr what an exit code alone does not.
 fn explain(outcome: Outcome) {
-    match outcome {
-        Outcome::Exited { .. } => {}
-        Outcome::Signalled { signal, core_dumped: false } => eprintln!("run: killed by {signal}"),
-        Outcome::Signalled { signal, core_dumped: true } => eprintln!("run: killed by {signal}, core dumped"),
-        Outcome::OutOfMemory => eprintln!("run: out of memory"),
-        Outcome::TimedOut { after } => eprintln!("run: timed out after {after:?}"),
-        Outcome::Killed { signal } => eprintln!("run: killed with {signal} by request"),
-        Outcome::NeverStarted => eprintln!("run: ended before the program was executed"),
-        Outcome::Lost => eprintln!("run: the sandbox was killed from outside, and the exit status is lost"),
-        other => eprintln!("run: {other:?}"),
+    if !matches!(outcome, Outcome::Exited { .. }) {
+        eprintln!("run: {outcome}");
     }
 }
 

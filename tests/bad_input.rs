@@ -1,12 +1,14 @@
 //! Bad input, as a table: what is wrong, the exact message, the kind, and a host that is as it was before.
+#![expect(clippy::print_stderr, reason = "skips and counts are for people to read")]
 #![expect(clippy::disallowed_methods, reason = "a test prepares its inputs with the plain tools")]
 
 mod host;
 
 use cofferdam::{ContainerBuilder, Error, ErrorKind};
-use host::Place;
+use host::{Place, names_in};
 use serde_json::{Value, json};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fmt::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -71,7 +73,7 @@ fn check(row: &Row, place: &Place) -> Result<(), String> {
         Builder(change) => Some(change(place.builder(&id), place)),
         Config(_) | Bundle(_) => None,
     };
-    let before = place.rootfs_listing();
+    let before = listing_of_the_rootfs(place);
     let outcome = attempt(changed, &id, place);
     let Err(error) = outcome else { return Err(format!("accepted: {}", row.message)) };
     let message = error.to_string().replace(place.path().to_str().expect("UTF-8"), "DIR");
@@ -87,10 +89,26 @@ fn check(row: &Row, place: &Place) -> Result<(), String> {
     for left in place.leftovers() {
         problem += &format!("\n  left behind: {left}");
     }
-    if place.rootfs_listing() != before {
+    if listing_of_the_rootfs(place) != before {
         problem += "\n  the rootfs changed";
     }
     if problem.is_empty() { Ok(()) } else { Err(format!("{}: {problem}", row.message)) }
+}
+
+/// The rootfs, one line for each file with everything that could be changed about it.
+fn listing_of_the_rootfs(place: &Place) -> String {
+    let mut listing = String::new();
+    let mut todo = vec![place.rootfs()];
+    while let Some(path) = todo.pop() {
+        let meta = std::fs::symlink_metadata(&path).expect("a file of the rootfs");
+        let (mode, owner) = (meta.permissions().mode(), (meta.uid(), meta.gid()));
+        let changed = (meta.mtime(), meta.mtime_nsec());
+        writeln!(listing, "{path:?} {mode:o} {owner:?} {} {changed:?}", meta.len()).expect("text in memory");
+        if meta.is_dir() {
+            todo.extend(names_in(&path).iter().map(|name| path.join(name)));
+        }
+    }
+    listing
 }
 
 fn attempt(builder: Option<ContainerBuilder>, id: &str, place: &Place) -> Result<(), Error> {
@@ -714,7 +732,8 @@ fn limits_a_caller_may_not_set_are_refused_by_name() {
         eprintln!("skipped: root may set every limit");
         return;
     }
-    let limits: [(&str, fn(ContainerBuilder) -> ContainerBuilder); 2] = [
+    type Limit = fn(ContainerBuilder) -> ContainerBuilder;
+    let limits: [(&str, Limit); 2] = [
         ("linux.resources.memory.limit", |builder| builder.memory_limit(64 << 20)),
         ("linux.resources.pids.limit", |builder| builder.pids_limit(10)),
     ];

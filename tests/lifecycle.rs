@@ -1,7 +1,5 @@
 //! The phases of a container, on real processes: create, start, wait, signal, stop, kill, delete.
 
-#![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
-
 mod common;
 
 use cofferdam::{AnyContainer, ErrorKind, Outcome, Recovered, Rootfs, Signal, Status, Stdio};

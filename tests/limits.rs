@@ -1,7 +1,5 @@
 //! Limits: time, memory, processes, CPU; and what is said where they cannot be set.
 
-#![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
-
 mod common;
 
 use cofferdam::{AnyContainer, ErrorKind, Outcome};

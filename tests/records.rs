@@ -162,7 +162,7 @@ fn a_container_goes_through_its_record_and_back() {
     let right = Container::<Running>::try_from(*wrong.container).unwrap();
     assert_eq!(right.init_pid(), running.init_pid());
 
-    running.kill().unwrap();
+    drop(running.kill().unwrap());
     let late = AnyContainer::try_from((stage.root(), record)).unwrap();
     assert_eq!(late.status(), Status::Stopped, "a record is a hint, the kernel is the truth");
 }
@@ -194,4 +194,34 @@ fn what_has_ended_refuses_signals_by_its_phase() {
     assert_eq!(refused.to_string(), format!("signal: {:?} is stopped", stopped.id().as_str()));
     let state = loaded.oci_state().unwrap();
     assert_eq!((state.pid, state.status, state.id.as_str()), (0, Status::Stopped, stopped.id().as_str()));
+}
+
+#[test]
+fn a_handle_never_destroys_another_container_of_the_same_name() {
+    let stage = Stage::new();
+    let first = start(&stage, "name");
+    let id = first.id().to_string();
+    let stale = AnyContainer::load(stage.root(), &id).unwrap();
+    AnyContainer::delete_by_name(stage.root(), &id).unwrap();
+
+    let second = start(&stage, "name");
+    drop(first);
+    stale.delete(true).unwrap();
+    assert!(second.try_wait().unwrap().is_none(), "the second one has nothing to do with the first");
+    assert_eq!(AnyContainer::load(stage.root(), &id).unwrap().status(), Status::Running);
+    second.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn a_damaged_record_is_deleted_with_the_processes_it_named() {
+    let stage = Stage::new();
+    let running = start(&stage, "damaged").detach().unwrap();
+    let (id, init, sandbox) = (running.id().to_string(), running.init_pid(), running.sandbox_pid());
+    drop(running);
+    std::fs::write(file_ending_in(&stage, &id, ".state"), "not a record").unwrap();
+    AnyContainer::delete_by_name(stage.root(), &id).unwrap();
+    common::await_end(init);
+    common::await_end(sandbox);
+    let gone = stage.container("collector").args(["true"]).run().unwrap();
+    assert!(gone.outcome.success());
 }

@@ -195,7 +195,7 @@ impl AnyContainer {
             return Err(self.wrong_state("delete"));
         }
         let core = for_any!(self, container => container.core);
-        Self::destroy(&core.root, core.found()?)
+        Self::destroy(&core.root, core.found()?, Some(core.record.created_at))
     }
 
     /// Deletes by name, whatever is left under it, damaged records included. Idempotent: an unknown name is no error.
@@ -204,21 +204,23 @@ impl AnyContainer {
     /// [`ErrorKind::Incomplete`] naming what could not be removed.
     pub fn delete_by_name(root: &StateRoot, name: &str) -> Result<()> {
         match root.find(name) {
-            Ok(found) => Self::destroy(root, &found),
+            Ok(found) => Self::destroy(root, &found, None),
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    fn destroy(root: &StateRoot, found: &Found) -> Result<()> {
+    fn destroy(root: &StateRoot, found: &Found, created_at: Option<u64>) -> Result<()> {
         let destroyed = root.lock(found).and_then(|lock| match lock.load() {
             // Nothing to learn from a damaged record but where it lies: next to the sandbox's socket.
             Err(error) if *error.kind() == ErrorKind::Stale => {
                 teardown::kill_by_socket(&lock)?;
                 lock.remove()
             }
-            _ => teardown::destroy(lock),
+            _ => teardown::destroy(lock, created_at),
         });
+        // It may have been a child of ours that was let go of.
+        super::handle::collect_ended_children();
         match destroyed {
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
             result => result,

@@ -48,6 +48,8 @@ impl Container<Created> {
                 | ErrorKind::TimedOut
         );
         if !refused && self.core.record.status() == Status::Running {
+            // Unless what failed was ours, a full disk for one: then it runs, and nobody would know.
+            let _ = self.phase.live.ask(&self.core, &Request::Kill);
             let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
         }
     }
@@ -58,8 +60,10 @@ impl Container<Created> {
         // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
         // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
-        lock.save(&mut self.core.record)?;
-        asked.reply().map(drop)
+        let saved = lock.save(&mut self.core.record);
+        // Init's failure comes first: it says more.
+        asked.reply()?;
+        saved
     }
 }
 

@@ -64,7 +64,7 @@ impl Container<Creating> {
             let problem = format!("{:?} is {actual} already", record.id.as_str());
             return Err(Error::new(ErrorKind::WrongState { actual }, "create", problem));
         }
-        teardown::destroy(lock)?;
+        teardown::destroy(lock, None)?;
         self.core.found = None;
         Ok(())
     }

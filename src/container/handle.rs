@@ -122,6 +122,8 @@ pub(super) struct Tether {
     /// Where the record to undo is.
     root: StateRoot,
     found: Found,
+    /// Which container of that name it is.
+    created_at: u64,
     /// The children to collect; `None` once that is done.
     children: Option<[OwnedFd; 2]>,
     /// Whether the container is this value's to destroy, and not destroyed yet.
@@ -129,8 +131,9 @@ pub(super) struct Tether {
 }
 
 impl Tether {
-    pub(super) fn new(lifeline: OwnedFd, root: StateRoot, found: Found, children: [OwnedFd; 2]) -> Self {
-        Self { _lifeline: lifeline, root, found, children: Some(children), holds: true }
+    pub(super) fn new(lifeline: OwnedFd, core: &Core, found: Found, children: [OwnedFd; 2]) -> Self {
+        let (root, created_at) = (core.root.clone(), core.record.created_at);
+        Self { _lifeline: lifeline, root, found, created_at, children: Some(children), holds: true }
     }
 
     /// Lets the container go. The children are collected when they end, at the next call into this crate after that.
@@ -150,7 +153,8 @@ impl Tether {
         for child in self.children.iter().flatten() {
             let _ = rustix::process::pidfd_send_signal(child, rustix::process::Signal::KILL);
         }
-        let destroyed = self.root.lock(&self.found).and_then(teardown::destroy);
+        let lock = self.root.lock(&self.found);
+        let destroyed = lock.and_then(|lock| teardown::destroy(lock, Some(self.created_at)));
         for child in self.children.take().iter().flatten() {
             reap(child.as_fd());
         }

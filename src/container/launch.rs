@@ -37,7 +37,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
     let mut making = Making { lock, children: Vec::new() };
     match making.make(core, blueprint) {
         Ok((live, streams, lifeline)) => {
-            core.tether = Some(Tether::new(lifeline, core.root.clone(), found.clone(), making.release()));
+            core.tether = Some(Tether::new(lifeline, core, found.clone(), making.release()));
             core.found = Some(found);
             Ok((live, streams))
         }
@@ -193,7 +193,7 @@ impl Making {
         for child in &self.children {
             child.destroy();
         }
-        match teardown::destroy(self.lock) {
+        match teardown::destroy(self.lock, None) {
             Ok(()) => error,
             Err(left) => error.hint(format!("left behind: {left}")),
         }

@@ -2,6 +2,7 @@
 
 use crate::process::Signal;
 use crate::state::{Cause, ExitRecord, WaitStatus};
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How it ended, each case from kernel evidence: the wait status, the cgroup's own counters, and what this API did.
@@ -54,6 +55,23 @@ impl Outcome {
             Self::Exited { code } => code,
             Self::Signalled { signal, .. } | Self::Killed { signal } => 128 + signal.number(),
             _ => 128 + libc::SIGKILL,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// For people: `exited with code 3`, `killed by SIGTERM`, `timed out after 2s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exited with code {code}"),
+            Self::Signalled { signal, core_dumped: false } => write!(f, "died of {signal}"),
+            Self::Signalled { signal, core_dumped: true } => write!(f, "died of {signal}, core dumped"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::TimedOut { after } => write!(f, "timed out after {after:?}"),
+            Self::Killed { signal } => write!(f, "killed by {signal}"),
+            Self::CallerGone => f.write_str("killed because its creator ended"),
+            Self::NeverStarted => f.write_str("ended before it was started"),
+            Self::Lost => f.write_str("lost with its sandbox"),
         }
     }
 }

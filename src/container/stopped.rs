@@ -35,7 +35,8 @@ impl Container<Stopped> {
         if let Some(tether) = self.core.tether.as_mut() {
             return tether.destroy();
         }
-        match self.core.root.lock(self.core.found()?).and_then(teardown::destroy) {
+        let lock = self.core.root.lock(self.core.found()?);
+        match lock.and_then(|lock| teardown::destroy(lock, Some(self.core.record.created_at))) {
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
             result => result,
         }

@@ -18,13 +18,18 @@ use std::time::{Duration, Instant};
 /// How long killed processes may take to go. Only one that the kernel cannot interrupt comes near.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Kills and removes everything the record names, then the record.
-pub(super) fn destroy(lock: StateLock) -> Result<()> {
+/// Kills and removes everything the record names, then the record. With `created_at`, only if it is the container of
+/// that moment: the one that a handle means may be gone, and its name another's by now.
+pub(super) fn destroy(lock: StateLock, created_at: Option<u64>) -> Result<()> {
     let record = match lock.load() {
         // The record goes first: a removal that failed after that has this much left to do.
         Err(error) if *error.kind() == ErrorKind::NotFound => return lock.remove(),
         loaded => loaded?,
     };
+    if created_at.is_some_and(|created_at| created_at != record.created_at) {
+        let problem = format!("{:?} is another container by now", record.id.as_str());
+        return Err(Error::new(ErrorKind::NotFound, "destroy", problem));
+    }
     let mut left = Vec::new();
     if record.boot_id == boot_id()? {
         // The sandbox first: as PID 1 of its namespace it takes everything inside along.
@@ -41,6 +46,7 @@ pub(super) fn destroy(lock: StateLock) -> Result<()> {
             left.push(error.during("cgroup").to_string());
         }
     }
+    super::handle::collect_ended_children();
     if left.is_empty() {
         return lock.remove();
     }

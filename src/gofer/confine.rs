@@ -65,24 +65,22 @@ fn profile() -> LinuxSeccomp {
         .action(LinuxSeccompAction::ScmpActAllow)
         .build()
         .expect("names and action are all a rule needs");
-    // Built with debug assertions, std asks whether a descriptor is open before it closes it. Nothing else of fcntl(2):
-    // F_SETOWN and F_SETSIG would send signals.
-    let is_open = LinuxSeccompArgBuilder::default()
+    // Built with debug assertions, the standard library asks whether a descriptor is open before it closes it.
+    let get_flags = LinuxSeccompArgBuilder::default()
         .index(1_usize)
+        .value(u64::from(libc::F_GETFD.unsigned_abs()))
         .op(LinuxSeccompOperator::ScmpCmpEq)
-        .value(libc::F_GETFD as u64)
-        .value_two(0_u64)
         .build()
-        .expect("the builder has a default for every field");
-    let ask = LinuxSyscallBuilder::default()
+        .expect("index, value and operator are all a condition needs");
+    let allow_get_flags = LinuxSyscallBuilder::default()
         .names(["fcntl".to_owned()])
         .action(LinuxSeccompAction::ScmpActAllow)
-        .args(vec![is_open])
+        .args([get_flags])
         .build()
         .expect("names and action are all a rule needs");
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActKillProcess)
-        .syscalls(vec![allow, ask])
+        .syscalls(vec![allow, allow_get_flags])
         .build()
         .expect("a default action is all a profile needs")
 }

@@ -20,7 +20,7 @@ pub(super) fn execute(plan: &InitPlan, program: &Program) -> Error {
     match shed(plan) {
         Err(error) => error,
         Ok(()) => {
-            let errno = sys::execve(&program.0, &plan.argv, &plan.envp);
+            let errno = sys::execve(&program.path, &plan.argv, &program.environment);
             exec_error(program, errno)
         }
     }
@@ -39,7 +39,7 @@ fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
         Errno::ACCESS => "permission denied".to_owned(),
         other => nix::errno::Errno::from_raw(other.raw_os_error()).desc().to_lowercase(),
     };
-    Error::new(kind, format!("exec: {:?}", program.0.to_string_lossy()), words)
+    Error::new(kind, format!("exec: {:?}", program.path.to_string_lossy()), words)
 }
 
 fn shed(plan: &InitPlan) -> Result<()> {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn exec_errors_are_sorted_into_not_found_and_not_executable() {
-        let program = Program(std::ffi::CString::new("/bin/x").unwrap());
+        let program = Program { path: std::ffi::CString::new("/bin/x").unwrap(), environment: Vec::new() };
         let kind = |errno| exec_error(&program, errno).kind().clone();
         assert_eq!(kind(rustix::io::Errno::NOENT), ErrorKind::ProgramNotFound);
         assert_eq!(kind(rustix::io::Errno::NOEXEC), ErrorKind::ProgramNotExecutable);

@@ -21,9 +21,11 @@ use crate::state::Cause;
 use crate::sys::{self, Usage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{SocketFlags, accept_with};
+use rustix::process::Pid;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -276,8 +278,10 @@ impl Monitor {
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC;
         let Ok(socket) = accept_with(&self.listener, flags) else { return };
-        // Everybody inside the container has a pid here; a peer from outside has none that we can see.
-        let outside = sys::peer_pid(socket.as_fd()).is_ok_and(is_outside);
+        // Everybody inside the container has a pid here; a peer from outside has none that we can see. Not through
+        // rustix: its type for a peer's pid has no place for that 0.
+        let peer = getsockopt(&socket, PeerCredentials);
+        let outside = peer.is_ok_and(|peer| rustix::process::getpid() != Pid::INIT || peer.pid() == 0);
         if outside && self.connections.len() < MAX_CONNECTIONS {
             let deadline = Some(Instant::now() + IDLE_LIMIT);
             self.connections.push(Connection { channel: socket.into(), deadline });
@@ -365,11 +369,6 @@ impl Connection {
     fn reply(self, reply: &Reply) -> Option<Self> {
         self.channel.send(reply, &[]).ok().map(|()| self)
     }
-}
-
-/// Whether a peer with this pid is outside the container; not to be told apart where the pid namespace is shared.
-fn is_outside(peer: i32) -> bool {
-    rustix::process::getpid() != rustix::process::Pid::INIT || peer == 0
 }
 
 fn failed(error: &Error) -> Reply {

@@ -9,15 +9,20 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Where programs are looked for if the environment has no `PATH`, as the shell and execvp(3) do.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The path execve(2) gets.
+/// What execve(2) gets besides the arguments.
 #[derive(Debug)]
-pub(super) struct Program(pub(super) CString);
+pub(super) struct Program {
+    pub(super) path: CString,
+    pub(super) environment: Vec<CString>,
+}
 
 /// Why a candidate is not the program.
 enum Refusal {
@@ -35,7 +40,7 @@ pub(super) fn find(plan: &InitPlan) -> Result<Program> {
     if name.to_bytes().contains(&b'/') {
         let path = plan.cwd.join(OsStr::from_bytes(name.to_bytes()));
         return match candidate(&root, &path, &plan.user) {
-            Ok(()) => program(path),
+            Ok(()) => program(plan, path),
             Err(Refusal::NotExecutable) => Err(not_executable()),
             Err(Refusal::Missing) => {
                 let problem = format!("stat {}: no such file or directory", path.display());
@@ -47,7 +52,7 @@ pub(super) fn find(plan: &InitPlan) -> Result<Program> {
     for directory in search_path(&plan.envp).split(|byte| *byte == b':') {
         let path = plan.cwd.join(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name.to_bytes()));
         match candidate(&root, &path, &plan.user) {
-            Ok(()) => return program(path),
+            Ok(()) => return program(plan, path),
             Err(Refusal::NotExecutable) => seen_not_executable = true,
             Err(Refusal::Missing) => {}
         }
@@ -58,15 +63,50 @@ pub(super) fn find(plan: &InitPlan) -> Result<Program> {
     Err(Error::new(ErrorKind::ProgramNotFound, step, "executable file not found in $PATH"))
 }
 
-fn program(path: PathBuf) -> Result<Program> {
+fn program(plan: &InitPlan, path: PathBuf) -> Result<Program> {
     let path = CString::new(path.into_os_string().into_vec()).map_err(|_| {
         Error::new(ErrorKind::InvalidSpec { path: "process.args[0]".into() }, "exec", "contains a NUL")
     })?;
-    Ok(Program(path))
+    Ok(Program { path, environment: environment(plan) })
 }
 
 fn search_path(env: &[CString]) -> &[u8] {
     env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH)
+}
+
+/// The most of `/etc/passwd` that is looked at: an image's, so of any size.
+const MAX_PASSWD: u64 = 1 << 20;
+
+/// The workload's environment: the configuration's, and a `HOME` where it has none. That is the home directory the
+/// image's `/etc/passwd` gives the user, or `/`.
+fn environment(plan: &InitPlan) -> Vec<CString> {
+    let mut environment = plan.envp.clone();
+    if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
+        let home =
+            read_passwd().and_then(|passwd| home_of(&passwd, plan.user.uid)).unwrap_or_else(|| b"/".to_vec());
+        environment.extend(CString::new([b"HOME=".as_slice(), &home].concat()));
+    }
+    environment
+}
+
+fn read_passwd() -> Option<Vec<u8>> {
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // Without blocking: an image may have a FIFO there.
+    let file =
+        resolve::open_with(root.as_fd(), Path::new("etc/passwd"), OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+    let mut bytes = Vec::new();
+    File::from(file).take(MAX_PASSWD).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The sixth field of the first line whose third is `uid` (passwd(5)).
+fn home_of(passwd: &[u8], uid: u32) -> Option<Vec<u8>> {
+    passwd.split(|byte| *byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        let number = std::str::from_utf8(fields.get(2)?).ok()?.parse::<u32>().ok()?;
+        let home = fields.get(5).filter(|home| home.starts_with(b"/") && !home.contains(&0))?;
+        (number == uid).then(|| home.to_vec())
+    })
 }
 
 /// Whether `path` is a regular file that `user` may execute. Directories are skipped, as a shell does.
@@ -121,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_permission_bits_of_the_right_class_decide() {
-        let file = std::fs::File::open("/").unwrap();
+        let file = File::open("/").unwrap();
         let check = |mode, owner, user: &User| may_execute(mode, owner, user, file.as_fd());
         assert!(check(0o100, (7, 7), &user(7, 1)));
         assert!(!check(0o011, (7, 7), &user(7, 7)), "the owner's bit decides for the owner");
@@ -130,6 +170,15 @@ mod tests {
         assert!(check(0o001, (7, 8), &user(1, 1)));
         assert!(check(0o010, (7, 8), &user(0, 0)), "any bit will do for root");
         assert!(!check(0o644, (0, 0), &user(0, 0)));
+    }
+
+    #[test]
+    fn home_is_what_the_images_passwd_says() {
+        let passwd =
+            b"root:x:0:0:root:/root:/bin/sh\nbroken\nnum:x:7x:0::/no:\nweb:x:33:33::/var/www:/bin/false\n";
+        assert_eq!(home_of(passwd, 0).unwrap(), b"/root");
+        assert_eq!(home_of(passwd, 33).unwrap(), b"/var/www");
+        assert_eq!(home_of(passwd, 7), None);
     }
 
     #[test]

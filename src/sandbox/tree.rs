@@ -362,6 +362,8 @@ fn new_proc(set: MountAttrs) -> Result<OwnedFd> {
 /// A new instance of a file system, detached, with its attributes set.
 fn new_fs(kind: &str, options: &[String], set: MountAttrs) -> Result<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).os(|| format!("fsopen({kind:?})"))?;
+    // What the first column of mount(8) shows; without it, "none".
+    fsconfig_set_string(fs.as_fd(), "source", kind).os(|| format!("fsconfig({kind:?}, \"source\")"))?;
     for option in options {
         match option.split_once('=') {
             Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value),

@@ -16,5 +16,5 @@ pub(crate) use identity::{
     reset_signals, set_rlimit, unblock_signals, wait4,
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
-pub(crate) use net::{bring_loopback_up, peer_pid};
+pub(crate) use net::bring_loopback_up;
 pub(crate) use seccomp::load_seccomp;

@@ -1,6 +1,6 @@
-//! The one network setting of a new network namespace, its loopback interface; and who is at the other end of a socket.
+//! The one network setting of a new network namespace: its loopback interface.
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 
 /// Sets `IFF_UP` on `lo` of the current network namespace (netdevice(7)).
@@ -24,26 +24,4 @@ pub(crate) fn bring_loopback_up() -> Result<(), Errno> {
     } else {
         Ok(())
     }
-}
-
-/// The pid of a Unix socket's peer in this process's pid namespace, 0 if it has none there: getsockopt(2), `SO_PEERCRED`.
-///
-/// `rustix` promises a pid that is not 0, which a peer from outside does not have.
-pub(crate) fn peer_pid(socket: BorrowedFd<'_>) -> Result<i32, Errno> {
-    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes, which is the size of `peer`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &raw mut length,
-        )
-    };
-    if result < 0 {
-        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
-    }
-    Ok(peer.pid)
 }

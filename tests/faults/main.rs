@@ -2,6 +2,7 @@
 //!
 //! Every test runs as a process of its own that adopts orphans, so that "no process is left" is a fact and not a guess.
 //! Kills and failing calls are injected by strace(1), counted in system calls: no sleep decides where they land.
+#![expect(clippy::print_stderr, reason = "skips and counts are for people to read")]
 #![expect(clippy::disallowed_methods, reason = "a test prepares and damages things with the plain tools")]
 
 mod caller;

@@ -44,14 +44,14 @@ fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served
                 })
                 .collect();
             // Too large a datagram is the kernel's to refuse; then there is nothing for the sandbox to survive.
-            let _ = send(&client(&socket), &bytes, SendFlags::NOSIGNAL);
+            let _ = send(client(&socket), &bytes, SendFlags::NOSIGNAL);
             served("noise");
             let framed = [b"CFDM\x01\x00\x01\x00".as_slice(), &bytes].concat();
-            let _ = send(&client(&socket), &framed, SendFlags::NOSIGNAL);
+            let _ = send(client(&socket), &framed, SendFlags::NOSIGNAL);
             served("noise in a frame");
         }
         let deep = [b"CFDM\x01\x00\x01\x00".as_slice(), &b"[".repeat(60_000)].concat();
-        send(&client(&socket), &deep, SendFlags::NOSIGNAL).expect("a deep frame");
+        send(client(&socket), &deep, SendFlags::NOSIGNAL).expect("a deep frame");
         served("a deep frame");
 
         let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())

@@ -2,8 +2,7 @@
 
 use cofferdam::{ContainerBuilder, Rootfs, StateRoot};
 use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -101,23 +100,6 @@ impl Place {
             }
         }
         found
-    }
-
-    /// The rootfs, one line for each file with everything that could be changed about it.
-    pub(crate) fn rootfs_listing(&self) -> String {
-        let mut listing = String::new();
-        let mut todo = vec![self.rootfs()];
-        while let Some(path) = todo.pop() {
-            let meta = std::fs::symlink_metadata(&path).expect("a file of the rootfs");
-            let (mode, owner) = (meta.permissions().mode(), (meta.uid(), meta.gid()));
-            let changed = (meta.mtime(), meta.mtime_nsec());
-            writeln!(listing, "{path:?} {mode:o} {owner:?} {} {changed:?}", meta.len())
-                .expect("text in memory");
-            if meta.is_dir() {
-                todo.extend(names_in(&path).iter().map(|name| path.join(name)));
-            }
-        }
-        listing
     }
 }
 
