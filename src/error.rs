@@ -2,7 +2,7 @@
 //!
 //! An [`Error`] says which step failed, on which object, why, and (where a person can act) what to do about it; its
 //! [`ErrorKind`] answers the question a *program* asks: what can the caller do now? Errors that cross a process
-//! boundary travel as `RemoteFailure`, which is data, and come out here with their step, object and errno intact.
+//! boundary travel as data, and come out here with their step, object and errno intact.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;

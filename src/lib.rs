@@ -1,30 +1,232 @@
-//! cofferdam
+//! cofferdam runs untrusted or fragile programs in Linux containers, from inside a Rust program: no daemon, no helper
+//! binary to install, no root needed, and a lifecycle that the compiler checks.
+//!
+//! ```no_run
+//! use cofferdam::{ContainerBuilder, Outcome};
+//! use std::time::Duration;
+//!
+//! fn main() -> cofferdam::Result<()> {
+//!     let output = ContainerBuilder::new("hello")
+//!         .args(["sh", "-c", "echo hello from $(hostname); id -u"])
+//!         .timeout(Duration::from_secs(10))
+//!         .output()?;
+//!     assert_eq!(output.exit.outcome, Outcome::Exited { code: 0 });
+//!     print!("{}", String::from_utf8_lossy(&output.stdout));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Nothing has to be prepared for this. The default root directory is the host's own system directories, read-only
+//! ([`Rootfs::host`]); the default container has a user namespace of its own, no capability, no_new_privs, a seccomp
+//! allow-list, no network but loopback and 1024 processes at most. Every relaxation is a method of
+//! [`ContainerBuilder`] with a name of its own. [`ContainerBuilder::from_bundle`] takes an OCI bundle instead and
+//! does what its `config.json` says.
+//!
+//! # The life of a container
+//!
+//! ```text
+//!  ContainerBuilder --build--> Creating --create--> Created --start--> Running --wait_stopped--> Stopped --delete--> gone
+//!                                 |                    |                  |       stop, kill        |
+//!                                 |                    +------ kill ------+-------------------------+
+//!                                 +-- dropped: nothing was made yet
+//! ```
+//!
+//! Each phase is a type: [`Container<Creating>`](Creating), [`Container<Created>`](Created),
+//! [`Container<Running>`](Running), [`Container<Paused>`](Paused), [`Container<Stopped>`](Stopped). A transition
+//! consumes the container and returns it in its next phase. What makes no sense does not compile, and the compiler's
+//! message says what to do:
+//!
+//! ```compile_fail,E0277
+//! use cofferdam::{Container, Stopped};
+//!
+//! fn again(container: Container<Stopped>) {
+//!     let _ = container.start(); // a `Container<Stopped>` cannot be started
+//! }
+//! ```
+//!
+//! A type says what *this program* did, and the world moves on: the workload ends, another process deletes the
+//! container. So every transition takes the container's lock, reads its record again, compares, acts, saves and
+//! unlocks. One that fails returns [`Failed`]: the error, and the container as it was, or as it is now if somebody
+//! else moved it.
+//!
+//! ```no_run
+//! use cofferdam::{ContainerBuilder, Outcome, Signal, Stdio};
+//! use std::time::Duration;
+//!
+//! fn lifecycle() -> cofferdam::Result<()> {
+//!     let creating = ContainerBuilder::new("server").args(["sleep", "60"]).stdout(Stdio::piped()).build()?;
+//!     let mut created = creating.create()?; // its processes exist, and `sleep` was found
+//!     let stdout = created.take_stdout();
+//!     let running = created.start()?; // `sleep` was executed
+//!     running.signal(Signal::HUP)?;
+//!     let stopped = running.stop(Duration::from_secs(5))?; // SIGTERM, and SIGKILL after five seconds
+//!     println!("{:?}", stopped.exit().outcome);
+//!     stopped.delete()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Where the phase is known only at run time there is [`AnyContainer`]: what [`AnyContainer::load`] and
+//! [`AnyContainer::list`] return, an enum of the five phases that is closed on purpose. `TryFrom` and `From` lead
+//! both ways. More in [`manual::lifecycle`].
+//!
+//! # The processes
+//!
+//! ```text
+//!  caller               your program: any thread, any async runtime
+//!    |
+//!    +-- gofer          the only process that opens host paths: turns the rootfs and every bind into a detached mount,
+//!    |                  hands them over by descriptor, gives up every privilege and waits for the end
+//!    |
+//!    +-- sandbox        PID 1 of its own pid namespace: killing it kills everything inside; one thread, one poll loop;
+//!          |            answers the control socket, writes the exit record before it tells anyone
+//!          |
+//!          +-- init     PID 1 of the container: assembles the root, pivots, sheds privileges, becomes the workload
+//! ```
+//!
+//! Gofer and sandbox are the caller's own executable, run again from a sealed copy in memory. A constructor in
+//! `.init_array` recognises them by an exact `argv[0]` before `main`, so nothing of the caller's `main` runs in them,
+//! and there is no `init()` to call. This works in tests and examples too. It does not work where this crate is not
+//! part of the main executable, as in a Python extension: there `create` returns [`ErrorKind::Unsupported`]. More in
+//! [`manual::processes`].
+//!
+//! # Terms
+//!
+//! | Term | Meaning here |
+//! |---|---|
+//! | *caller* | the program that uses this crate |
+//! | *workload* | the program in the container, and the processes it makes |
+//! | *init* | the workload's first process, PID 1 inside; [`init_pid`](Container::init_pid) on the host |
+//! | *sandbox* | init's parent and reaper; [`sandbox_pid`](Container::sandbox_pid) is what the OCI state and the PID file call the container's pid |
+//! | *gofer* | the process that turns host paths into mounts |
+//! | *record* | the file that says what exists of a container: [`state::Record`] |
+//! | *state root* | the directory with the records of one user: [`StateRoot`] |
+//! | *attached* | ends with its value and with its caller; [`detach`](Container::detach) ends that |
+//! | *lifeline* | the pipe by which a sandbox notices that its caller is gone |
+//! | *bundle* | a directory with a `config.json` and a root directory, as OCI defines it |
+//! | *rootfs*, *scratch* | what the container sees as `/`; a writable layer over it, in memory |
+//! | *claim*, *plan*, *donation* | an id that is taken; what will be done, as data; a descriptor that crosses a process under a name |
+//!
+//! # What is not promised
+//!
+//! * Protection from bugs of the kernel, or from side channels. The workload makes its system calls to the host's
+//!   kernel, through a filter. Where that is not enough, use gVisor or a virtual machine.
+//! * That a `config.json` is safe. It is trusted and obeyed, also where it asks for less isolation than the builder's
+//!   default.
+//! * That limits exist where nobody asked for them. By default only the number of processes is limited; memory and
+//!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
+//!   [`cpu_limit`](ContainerBuilder::cpu_limit).
+//! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.
+//! * exec into a container, pause and resume, hooks, consoles, pods, events, statistics and checkpoints are not
+//!   implemented. A configuration that asks for hooks or a terminal is refused by field name. [`Paused`] is a phase
+//!   nothing leads to yet.
+//!
+//! What is promised, layer by layer, is in [`manual::promises`].
+//!
+//! # Errors
+//!
+//! Everything that fails returns an [`Error`], or a [`Failed`] that holds one and becomes one under `?`. `Display`
+//! prints one line: the step, the cause and, where a person can act, a hint. A step that was a system call prints
+//! like strace. A mistake in the configuration names its field. [`ErrorKind`] is for programs:
+//!
+//! | Kind | What to do |
+//! |---|---|
+//! | [`InvalidId`](ErrorKind::InvalidId), [`InvalidSpec`](ErrorKind::InvalidSpec), [`InvalidInput`](ErrorKind::InvalidInput) | correct what was given; the field is named by its path in `config.json` |
+//! | [`ProgramNotFound`](ErrorKind::ProgramNotFound), [`ProgramNotExecutable`](ErrorKind::ProgramNotExecutable) | a shell's 127 and 126; from `create` unless an interpreter is missing, which `start` finds |
+//! | [`Unsupported`](ErrorKind::Unsupported) | this host or this user cannot; nothing was dropped silently |
+//! | [`NotFound`](ErrorKind::NotFound), [`AlreadyExists`](ErrorKind::AlreadyExists) | another id |
+//! | [`WrongState`](ErrorKind::WrongState) | somebody else moved the container; it says where it is now |
+//! | [`Stale`](ErrorKind::Stale) | the record is damaged or another version's; delete by name |
+//! | [`Incomplete`](ErrorKind::Incomplete) | something could not be removed; the record is kept, so delete again |
+//! | [`HelperDied`](ErrorKind::HelperDied), [`PeerMisbehaved`](ErrorKind::PeerMisbehaved), [`TimedOut`](ErrorKind::TimedOut) | somebody killed a helper, or the host is overloaded |
+//! | [`Os`](ErrorKind::Os) | the errno of the call that is named |
+//!
+//! How the *workload* ended is no error: it is an [`Outcome`], told from the wait status, the cgroup's own counters
+//! and what this API was asked to do.
+//!
+//! # Threads, async and drop
+//!
+//! * Containers are [`Send`] and [`Sync`]. Any thread may create, wait for and drop one; the end of a thread ends no
+//!   container.
+//! * Calls block: `create` and `start` for milliseconds, `wait` until the end. [`Container<Running>`](Running) is
+//!   [`AsFd`](std::os::fd::AsFd): a pidfd that becomes readable when the container has ended, for any event loop. The
+//!   pipes are plain [`File`](std::fs::File)s. In async code, run the blocking calls where your runtime wants them.
+//! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
+//!   cgroup, no `waitpid(-1)`, and no thread that outlives a call. Helpers are collected by pidfd. A caller that
+//!   reaps all children itself takes nothing away, because the exit status is on disk.
+//! * Dropping an attached container destroys it. Errors there go to `tracing` at debug level, and what is left keeps
+//!   its record. Dropping a loaded or a detached one changes nothing. `std::process::exit` runs no destructor; there
+//!   the lifeline does it.
+//!
+//! # Privileges and kernels
+//!
+//! Linux 5.14 or later, 64-bit, with user namespaces where the caller is not root. No capability is needed, and no
+//! package; `newuidmap` and `newgidmap` are used if they are installed. As root, a container gets host ids that no
+//! login user has. As another user, it gets the caller's subordinate ids, or the caller's own id alone.
+//! [`manual::privileges`] says what needs which kernel, and what is missing without root.
+//!
+//! # Features
+//!
+//! The crate has no Cargo features and no optional dependency. It needs no C library and no async runtime, and
+//! nothing is downloaded when it is built. [`oci_spec`] is re-exported, because its types are part of this API.
+//!
+//! # Where to read on
+//!
+//! | | |
+//! |---|---|
+//! | [`manual::lifecycle`] | phases, transitions, outcomes, attached and detached |
+//! | [`manual::processes`] | who starts whom, with what, in which namespace |
+//! | [`manual::crash_safety`] | the record, the lock, and what a kill leaves at each step |
+//! | [`manual::privileges`] | root and other users, ids, kernels |
+//! | [`manual::promises`] | what is promised, what is not, and where the design differs from the usual one |
 
-mod cgroup;
-mod container;
-mod entry;
+// Lints are in Cargo.toml. The modules, from what everybody uses to what callers see; tests/layers.rs holds every file
+// against this order.
+
+// The vocabulary of all.
 pub mod error;
+mod id;
+
+// Pure: what was asked for, what is said, what is remembered, what will be done.
+mod plan;
+mod protocol;
+pub mod seccomp;
+pub mod spec;
+
+// System calls.
+#[expect(unsafe_code, reason = "the one place for it; every block names its invariant")]
+mod sys;
+
+// The actors.
+mod cgroup;
+mod entry;
+mod gofer;
+mod host;
+mod process;
+mod sandbox;
+pub mod state;
+
+// What callers see.
+mod container;
+pub mod manual;
+
+// For this crate's own bench and fuzz targets.
 #[doc(hidden)]
 pub mod floor;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gofer;
-mod host;
-mod id;
-mod plan;
-mod process;
-mod protocol;
-mod sandbox;
-pub mod seccomp;
-pub mod spec;
-pub mod state;
-#[expect(unsafe_code, reason = "the one place for it; every block names its invariant")]
-mod sys;
 
+// The public interface is:
 pub use container::*;
 pub use error::{Error, ErrorKind, Result};
 pub use id::ContainerId;
 pub use oci_spec;
 pub use process::{ProcessIdentity, Signal, Stdio};
 pub use state::{StateRoot, Status};
+
+// What the tour says of threads, for all five phases at once.
+const _: fn() = || {
+    fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<AnyContainer>();
+};

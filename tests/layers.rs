@@ -69,6 +69,8 @@ const TABLE: &[Row] = &[
             "spec", "state",
         ],
     },
+    // Text for rustdoc, and no code.
+    Row { at: "manual", kind: Kind::Pure, uses: &[] },
     // The bench's yardstick: none of the machinery above takes part.
     Row { at: "floor", kind: Kind::Effects, uses: &["error", "host", "sys"] },
     Row {

@@ -270,6 +270,22 @@ fn the_pids_are_those_of_sandbox_and_workload() {
 }
 
 #[test]
+fn the_gofer_stays_as_long_as_the_container_and_no_longer() {
+    let stage = Stage::new();
+    let running = stage.container("gofer").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
+    let gofer = running.record().gofer.expect("the record names the gofer");
+    let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    assert!(
+        !is_readable_within(&pidfd, Duration::from_millis(300)),
+        "the gofer has ended: its filter killed it?"
+    );
+    let stopped = running.kill().unwrap();
+    assert!(is_readable_within(&pidfd, PATIENCE), "the sandbox has ended and the gofer has not");
+    stopped.delete().unwrap();
+}
+
+#[test]
 fn the_end_of_init_is_the_end_of_its_orphans() {
     let stage = Stage::new();
     let script = "(sleep 1000 & sleep 1000 &) ; exit 0";

@@ -1,0 +1,93 @@
+//! Phases and transitions, how a container ends, and who it belongs to.
+//!
+//! # Phases
+//!
+//! ```text
+//!               build            create            start
+//!   builder ----------> Creating ------> Created ---------> Running
+//!                                           |                  |
+//!                                           | kill             | wait_stopped, stop, kill
+//!                                           v                  v
+//!                                           +----> Stopped <---+
+//!                                                     | delete
+//!                                                     v
+//!                                                   gone
+//! ```
+//!
+//! | Phase | On the host | What can be called besides `id`, `bundle`, `status`, `record` |
+//! |---|---|---|
+//! | [`Creating`](crate::Creating) | nothing | `create` |
+//! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `wait` and its like, `kill`, `detach`, `take_stdin` and its like, the pids |
+//! | [`Running`](crate::Running) | the same, and the workload runs | `wait_stopped`, `stop`, `AsFd`, and what `Created` has without `start` |
+//! | [`Paused`](crate::Paused) | the same, frozen | nothing leads here yet: pause and resume are not implemented |
+//! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its like |
+//!
+//! A phase's type holds what exists in that phase and nothing that might. A method that a phase does not have is
+//! bound by a trait that only the right phases implement ([`Startable`](crate::Startable), [`Alive`](crate::Alive),
+//! [`Ended`](crate::Ended)), and the message of the compiler comes from that trait: it names the phase that is needed
+//! and the call that leads there. The traits are sealed.
+//!
+//! # What each transition does
+//!
+//! 1. **build** validates the configuration, looks at the host, and plans. It changes nothing. Every mistake that can
+//!    be found without touching the host is found here and names its field, as `config.json: process.cwd: is
+//!    relative`.
+//! 2. **create** claims the id, writes the record, makes the cgroup, starts sandbox and gofer, and waits until init
+//!    has assembled the root and found the program *in* it. `argv[0]` is looked up with the container's own `PATH`,
+//!    root and user. A missing program is [`ProgramNotFound`](crate::ErrorKind::ProgramNotFound), one that may not be
+//!    executed [`ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable). If anything fails, everything is
+//!    undone and the container comes back as it was.
+//! 3. **start** lets init shed its privileges and execute the very path that create found. What can still fail is
+//!    execve(2) itself, for example because a script's interpreter is missing. The container has then ended, and
+//!    [`Failed`](crate::Failed) holds it as stopped.
+//! 4. **wait_stopped**, **stop** and **kill** end at [`Stopped`](crate::Stopped). `stop` sends SIGTERM and kills
+//!    after the grace; `kill` kills every process and waits until they are gone.
+//! 5. **delete** removes what is left, the record last. If something cannot be removed the error is
+//!    [`Incomplete`](crate::ErrorKind::Incomplete), the record stays, and the call can be repeated.
+//!
+//! `wait`, `try_wait` and `wait_timeout` are not transitions. They take `&self` and no lock, can be repeated, and
+//! work from any number of processes at once, also long after the end.
+//!
+//! # Types claim what was done, the kernel decides what is
+//!
+//! A `Container<Running>` says that this program started it. Meanwhile the workload may have ended, or another
+//! process may have killed or deleted it. Therefore create, start, detach and delete take the container's lock and
+//! read the record again. If its generation is not the one this value last saw, somebody else moved it: the error is
+//! [`WrongState`](crate::ErrorKind::WrongState) and the failure holds the container in its actual phase
+//! ([`Recovered::Moved`](crate::Recovered::Moved)). The status in a record is a hint. A record that says `running`
+//! whose sandbox is dead is loaded as stopped; pid, start time and boot id together decide whether it is dead.
+//!
+//! # How it ended
+//!
+//! [`Exit`](crate::Exit) has the outcome, the times, the CPU time and the memory used. Each
+//! [`Outcome`](crate::Outcome) has its evidence:
+//!
+//! | Outcome | Evidence |
+//! |---|---|
+//! | `Exited` | the wait status. Also after a signal of ours that the workload caught before it exited by itself. |
+//! | `Signalled` | the wait status; the signal is none that was sent through this API |
+//! | `Killed` | the wait status names the signal this API sent, or the SIGKILL that it sent in its place |
+//! | `OutOfMemory` | SIGKILL that nobody here sent, and the memory cgroup counted a kill. Without a memory cgroup: `Signalled`. |
+//! | `TimedOut` | the sandbox killed it because its time was over |
+//! | `CallerGone` | the sandbox killed it because the lifeline was cut |
+//! | `NeverStarted` | init ended between create and start |
+//! | `Lost` | no exit record: the sandbox was killed from outside |
+//!
+//! The time limit starts when the program is executed. The sandbox keeps it, so it also holds after the caller has
+//! ended.
+//!
+//! # Signals
+//!
+//! The kernel ignores a signal to a PID 1 that has no handler for it; a SIGTERM to `sleep` in a container would do
+//! nothing. So [`signal`](crate::Container::signal) looks at init's handlers: a signal that is caught or ignored is
+//! delivered as it is; one that is neither, and would end any other process, is delivered as SIGKILL. The record then
+//! names the signal that was asked for. A signal sent to the *sandbox's* pid (HUP, INT, QUIT, TERM, USR1, USR2, ALRM,
+//! CONT, WINCH) is treated as one to init, because that is the pid that the PID file names.
+//!
+//! # Whose it is
+//!
+//! A container made by this program is *attached*: it is destroyed when its value is dropped, and killed when this
+//! program ends in any way. [`detach`](crate::Container::detach) ends both. From then on it belongs to whoever loads
+//! it by its id, and [`AnyContainer::load`](crate::AnyContainer::load) never attaches it again. A detached
+//! container's helpers are still children of this program as long as it lives. They are collected by the next `load`
+//! or `create` after their end.

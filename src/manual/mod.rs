@@ -1,0 +1,10 @@
+//! The design, for users: how it works, what it promises, and why it is as it is.
+//!
+//! These modules hold text and no code. The reference is at the types themselves; start with
+//! [`ContainerBuilder`](crate::ContainerBuilder) and [`Container`](crate::Container).
+
+pub mod crash_safety;
+pub mod lifecycle;
+pub mod privileges;
+pub mod processes;
+pub mod promises;

@@ -1,0 +1,129 @@
+//! Who is started by whom, with which descriptors, in which namespaces.
+//!
+//! ```text
+//!   caller                                    gofer                  sandbox                 init
+//!     |- claim the id, write the record
+//!     |- make the cgroup, write the limits
+//!     |- spawn ------------------------------------------------------->|
+//!     |- write its id maps                      .                       |- namespaces
+//!     |- order -------------------------------------------------------->|- fork --------------->|
+//!     |- spawn -------------------------------->|                       |- network namespace    |
+//!     |- order, user namespace ---------------->|                       |---- the namespace --->|
+//!     |                                         |- open, clone mounts   .                       |
+//!     |                                         |---- detached mounts ------------------------->|
+//!     |<-------------------------- ready -------|                       .                       |- assemble, pivot
+//!     |                                         |- give everything up   .                       |- find the program
+//!     |<------------------------------------- ready, pidfd of init -----|<------- ready --------|
+//!     |- save "created", write the PID file     .                       .                       .
+//!     .                                         .                       .                       .
+//!     |- start -------------------------------------------------------->|------- order -------->|
+//!     |- save "running"                         .                       |                       |- shed privileges
+//!     |<------------------------------------- done ---------------------|<---- end of file -----|- execve
+//! ```
+//!
+//! # The image
+//!
+//! Gofer and sandbox execute a copy of the caller's own program in a memfd, sealed against every write. A container
+//! that gets hold of `/proc/PID/exe` of a helper holds a file that nobody can change (CVE-2019-5736). The copy is
+//! made once per process and shared by all helpers. It has the ELF headers and the `PT_LOAD` and `PT_INTERP` segments
+//! at their offsets, and nothing else: debug information, often nine tenths of the file, stays behind as a hole.
+//!
+//! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer` or
+//! `cofferdam-sandbox` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
+//! other program it returns after one comparison. Constructors of *other* crates in the program may run first in the
+//! helpers; they see no descriptor but 0, 1, 2 and the donated ones.
+//!
+//! # Spawning without touching the caller
+//!
+//! A helper is made by clone3(2) with `CLONE_VM | CLONE_VFORK | CLONE_PIDFD` on a stack of its own, with all signals
+//! blocked, and goes straight to execveat(2). No page table is copied, so a caller with gigabytes resident pays
+//! nothing extra, and no handler of the caller's can run in the child. Its environment is empty but for
+//! `LD_LIBRARY_PATH`. It leaves the caller's session, so that a Ctrl-C is for the caller alone.
+//!
+//! The sandbox is spawned first, because starting up and making namespaces takes it longer than the gofer needs for
+//! its mounts. From there on both work at the same time.
+//!
+//! # Descriptors
+//!
+//! Whatever crosses a process is *donated*: given in order, named in `argv[1]`, taken by name once. Everything else
+//! is closed by close_range(2) before the exec.
+//!
+//! | Name | Gofer | Sandbox | What it is |
+//! |---|---|---|---|
+//! | `boot` | yes | yes | socket pair to the caller, for orders and "ready" or "failed"; closed after that |
+//! | `plan` | yes | yes | a sealed memfd: everything this process will do, with nothing left to decide |
+//! | `init`, `gofer` | one end | other end | socket pair for the mounts; its end tells the gofer that the sandbox is gone |
+//! | `creator` | | yes | the creating program's own control connection |
+//! | `control` | | yes | the listening control socket, already bound in the state directory |
+//! | `exit` | | yes | the exit record, open for writing |
+//! | `lifeline` | | yes | a pipe whose other end only the caller has |
+//! | `stdin`, `stdout`, `stderr` | | yes | passed on to init and kept by nobody else |
+//! | `cgroup-...` | | yes | where to join, and the counters to read at the end |
+//!
+//! The sandbox opens nothing on the host by path but a namespace that the configuration joins by path, its own
+//! entries in `/proc`, and `/` to change mount propagation. What else it needs was opened by the caller. The workload
+//! gets 0, 1 and 2.
+//!
+//! Failures travel as data: process, step, errno, object, hint. They come out of the call as an
+//! [`Error`](crate::Error) like any other.
+//!
+//! # Namespaces
+//!
+//! | Namespace | Made by | When |
+//! |---|---|---|
+//! | user | the caller, with the sandbox's clone | maps are written by the caller, or by `newuidmap` and `newgidmap` |
+//! | pid, of the sandbox | the caller, with the sandbox's clone | a process cannot move itself into one |
+//! | mount, ipc, uts | the sandbox, by unshare(2) | while its ids are being mapped |
+//! | network | the sandbox | while init is busy with the root |
+//! | pid and cgroup, of the container | the sandbox, with init's clone | so that init is PID 1 and the root of its cgroup view |
+//! | mount, ipc, uts, of the gofer | the gofer | before it opens anything |
+//!
+//! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, init of the inner one.
+//! Inside, no helper uses up a number or can be seen. Killing the sandbox makes the kernel kill everything below it.
+//!
+//! **The network namespace is made in parallel.** It is what takes the kernel longest to make. The sandbox makes it
+//! after forking init and sends it over; init joins it just before it mounts sysfs, which shows the network devices
+//! of the namespace it is mounted in.
+//!
+//! **Ambient capabilities carry the sandbox over its exec.** When it is cloned into its user namespace no id is
+//! mapped yet. Its uid is the overflow uid, not 0, and execve(2) takes every capability from a process that is not
+//! root. So the child raises all of them into the ambient set before the exec, and the sandbox can make its other
+//! namespaces while the caller writes the maps. Then it becomes uid 0 of its namespace and forks init.
+//!
+//! # The gofer
+//!
+//! For each source of the plan it makes a *detached* mount: open_tree(2) with `OPEN_TREE_CLONE`, or an overlay by
+//! fsopen(2) over scratch memory. Read-only, nosuid, nodev, noexec and the id map are set by mount_setattr(2) while
+//! nobody can see the mount. It sends the descriptors to init. Then it gives up all capabilities, the file system (by
+//! Landlock, where the kernel has it) and every system call but those of waiting, and waits for the sandbox's end. It
+//! takes no request, from nobody. It is kept because later file operations on a living container are to be its work;
+//! if it is killed, a running container does not notice.
+//!
+//! Source paths are the caller's and are resolved as any program would. Paths *inside* the container can be
+//! influenced by an image: those init resolves, below the root's descriptor, by openat2(2) with `RESOLVE_IN_ROOT |
+//! RESOLVE_NO_MAGICLINKS`, and a missing mount point is created one component at a time without following links.
+//!
+//! # Init
+//!
+//! Forked from the sandbox, which is single-threaded, so it may go on in Rust. At create it assembles the root,
+//! pivots into it and finds the program. Then it waits for the order to start. The sandbox's mount namespace is the
+//! container's own, and after the pivot the sandbox too has no other root.
+//!
+//! At start it sheds what is not the workload's, in this order: session keyring, limits, capability bounding set,
+//! groups and ids, capability sets, no_new_privs, umask, working directory (checked to be inside the root,
+//! CVE-2024-21626), a look at its own ids and capabilities, which must be the plan's, close-on-exec for everything
+//! above 2, seccomp filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, and is loaded
+//! before the capabilities go.
+//!
+//! # The sandbox
+//!
+//! One thread and one poll(2) over: init's pidfd, init's channel until the program runs, the lifeline, the control
+//! socket, its clients and a signalfd. There is no timer but a time limit that was asked for and the deadlines of
+//! clients.
+//!
+//! The control socket is a `SOCK_SEQPACKET` Unix socket in the container's run directory (mode 0700). One request
+//! gets one reply; a client that says nothing for ten seconds is dropped; there are 64 at most; and a peer from
+//! inside the container is recognised by its pid and refused. Frames and descriptors have fixed limits.
+//!
+//! When init ends, the sandbox reads the counters of the memory cgroup, writes the exit record in one write, and
+//! exits with init's own status (128 + n for signal n). So whoever reaps the sandbox's pid sees the truth.

@@ -1,0 +1,99 @@
+//! What is promised and what is not, layer by layer, and where the design differs from the usual one.
+//!
+//! # Who is trusted
+//!
+//! The caller, the configuration and the host's root are trusted. The bytes of an image, the workload (also as uid 0
+//! in its user namespace), whatever it sends, and anybody else who writes to a volume it shares, are not.
+//!
+//! # Promised
+//!
+//! * No host object outside the declared root and mounts is read, written or created on the container's behalf by
+//!   path.
+//! * No privilege, descriptor, environment variable, key or memory of the caller or of a helper reaches the workload,
+//!   with the exception of supplementary groups [where there is a single id](super::privileges#ids).
+//! * Limits that were asked for hold before the workload's first instruction. A limit that cannot be set is an error.
+//! * A configuration that asks for something that is not done is refused by field name. Nothing is dropped silently.
+//! * A failed create leaves nothing and harms no container that existed.
+//! * A helper of ours that dies leaves nothing running, given a pid namespace of the container's own.
+//! * The caller is not changed.
+//!
+//! # Not promised
+//!
+//! * Protection from kernel bugs. The workload makes its system calls to the host's kernel; the filter makes fewer of
+//!   them possible.
+//! * Protection from side channels: caches, timing, speculative execution.
+//! * Fairness without limits: memory, CPU time, disk and network are shared with the host as far as no limit was
+//!   asked for.
+//! * Anything about a container whose `config.json` gives it away: no user namespace with `CAP_SYS_ADMIN`, the host's
+//!   `/` bound writable, no seccomp. It is obeyed.
+//! * Two containers that share a writable volume are as separate as that volume lets them be.
+//!
+//! # The layers
+//!
+//! | Layer | Does | Its limit |
+//! |---|---|---|
+//! | User namespace | uid 0 inside is nobody outside; capabilities count inside only | opens kernel code that would otherwise need root. The filter refuses nested user namespaces. |
+//! | Mount namespace, pivot_root | only declared files are reachable | what is bound writable is the host's own |
+//! | Pid namespaces | others cannot be seen or signalled; killing the sandbox kills all | off if the configuration shares the host's |
+//! | Network namespace | loopback only; abstract Unix sockets of the host are out of reach | a bound Unix socket still connects |
+//! | Ipc, uts, cgroup namespaces | own shared memory and queues, name, cgroup view | |
+//! | Capabilities | all five sets as planned, by default empty, read back before the exec | |
+//! | no_new_privs | set-user-ID files raise nothing | off with `allow_new_privileges` |
+//! | seccomp | an allow-list per ABI; see [`seccomp`](crate::seccomp) | sees numbers and arguments, never memory |
+//! | Masked and read-only paths | parts of `/proc` and `/sys` hidden or read-only | a list; the kernel adds files |
+//! | Session keyring | a new, empty one | the other keyrings are not namespaced; the filter refuses their calls |
+//! | `RLIMIT_NPROC` | holds a fork bomb | [not for the host's root](super::privileges#processes) |
+//! | cgroups | memory, CPU and process limits, when asked for | none by default |
+//! | Landlock | confines the waiting gofer | not applied to the workload |
+//!
+//! `Rootfs::host()` shows the host's `/etc` among other directories, read-only and with the host's permissions.
+//! Password hashes and `sudoers` are masked; other secrets in `/etc` are protected by their permissions only. A
+//! container of an unprivileged caller reads there what the caller can read. Use
+//! [`Rootfs::directory`](crate::Rootfs::directory) for a workload that must not see this.
+//!
+//! A root directory that is used without a scratch gets the mount points it lacks, as empty directories and files,
+//! and they stay there. With a [`scratch`](crate::ContainerBuilder::scratch) they go to the layer in memory.
+//!
+//! A configuration that shares the host's pid namespace (the builder has no method for it) has no PID 1 to end
+//! everything with. There `kill` ends init, and processes that it left behind end only with a cgroup of the
+//! container's own.
+//!
+//! # Not there yet
+//!
+//! exec into a container, pause and resume, hooks, consoles, pods (several containers in one sandbox), events and
+//! statistics, checkpoint and restore, live updates of limits, file access to a living container, and listeners for
+//! `SCMP_ACT_NOTIFY`. A configuration with hooks, `process.terminal` or a notify action is refused.
+//!
+//! # Where the design differs from the usual one
+//!
+//! **Sandbox and gofer are processes of their own.** runc and crun leave no process of theirs behind, and an engine's
+//! monitor (conmon, the shim) is the parent. As a library there is no monitor to rely on, and the caller may be
+//! anything. So the container brings its own parent: it collects the exit status, keeps the time limit and answers
+//! for the container after the caller has gone. As PID 1 of a pid namespace around the container's, its death ends
+//! the rest. The gofer is another process so that the one that opens host paths is not the one that faces the
+//! workload.
+//!
+//! **The gofer has no pid and no network namespace of its own**, and for root no user namespace. A network namespace
+//! per gofer would double the dearest part of create. The waiting gofer has no capability, no file system and no call
+//! that opens a socket or sends a signal, so those namespaces would separate it from nothing that it can reach. A
+//! user namespace of its own would make its work impossible: an id-mapped mount may be made only by whoever has
+//! `CAP_SYS_ADMIN` in the user namespace that owns the *file system* (mount_setattr(2)), and for a host's file system
+//! that is the initial one. The gofer of an unprivileged caller enters the sandbox's user namespace, because there
+//! alone it may mount; that is also why such a container has no id-mapped root.
+//!
+//! **The gofer serves no files.** gVisor's does because its workload has no other way to them. Here the workload does
+//! its file I/O itself, at native speed, on the mounts it was handed.
+//!
+//! **No fsync.** [Why](super::crash_safety#on-disk) is with the record.
+//!
+//! **`RLIMIT_NPROC`, not a pids cgroup, is the default guard against fork bombs.** A cgroup needs write access that
+//! most callers do not have, and on v1 joining one costs time in every run. The limit of setrlimit(2) needs neither,
+//! and since Linux 5.14 it is counted per user namespace. [`pids_limit`](crate::ContainerBuilder::pids_limit) uses
+//! the cgroup for those who want the exact count.
+//!
+//! **The state directory is per user**, and nothing in it is secret from that user. Its checksums find damage, not
+//! tampering: whoever can write there can do all that the caller can.
+//!
+//! **The sandbox's pid is "the" pid** in the OCI state and the PID file, as with runsc. Its exit status is the
+//! container's, and its namespaces are, so programs that reap or inspect that pid see the truth. The workload's own
+//! pid is [`init_pid`](crate::Container::init_pid).
