@@ -91,9 +91,13 @@ fn environment(plan: &InitPlan) -> Vec<CString> {
 
 fn read_passwd() -> Option<Vec<u8>> {
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    // Without blocking: an image may have a FIFO there.
-    let file =
-        resolve::open_with(root.as_fd(), Path::new("etc/passwd"), OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+    let path = Path::new("etc/passwd");
+    // An image may have anything there, and devices and FIFOs do things when they are opened: look first.
+    let found = rustix::fs::fstat(resolve::open(root.as_fd(), path).ok()?).ok()?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let file = resolve::open_with(root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
     let mut bytes = Vec::new();
     File::from(file).take(MAX_PASSWD).read_to_end(&mut bytes).ok()?;
     Some(bytes)
