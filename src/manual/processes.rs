@@ -11,8 +11,8 @@
 //!     |- order, user namespace ---------------->|                       |---- the namespace --->|
 //!     |                                         |- open, clone mounts   .                       |
 //!     |                                         |---- detached mounts ------------------------->|
-//!     |<-------------------------- ready -------|                       .                       |- assemble, pivot
-//!     |                                         |- give everything up   .                       |- find the program
+//!     |                                         |- give everything up   .                       |- assemble, pivot
+//!     |<-------------------------- ready -------|                       .                       |- find the program
 //!     |<------------------------------------- ready, pidfd of init -----|<------- ready --------|
 //!     |- save "created", write the PID file     .                       .                       .
 //!     .                                         .                       .                       .
@@ -62,7 +62,8 @@
 //!
 //! The sandbox opens nothing on the host by path but a namespace that the configuration joins by path, its own
 //! entries in `/proc`, and `/` to change mount propagation. What else it needs was opened by the caller. The workload
-//! gets 0, 1 and 2.
+//! gets 0, 1 and 2, and as environment what the configuration says and a `HOME`, from the image's `/etc/passwd`,
+//! where it says none.
 //!
 //! Failures travel as data: process, step, errno, object, hint. They come out of the call as an
 //! [`Error`](crate::Error) like any other.
