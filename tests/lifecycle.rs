@@ -286,6 +286,19 @@ fn the_gofer_stays_as_long_as_the_container_and_no_longer() {
 }
 
 #[test]
+fn a_killed_gofer_ends_its_container() {
+    let stage = Stage::new();
+    let running = stage.container("orphan").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
+    let gofer = running.record().gofer.expect("the record names the gofer");
+    let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
+    if rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_err() {
+        skip!("this user may not kill the gofer");
+    }
+    assert_eq!(running.wait_timeout(PATIENCE).unwrap().expect("it ends").outcome, Outcome::Lost);
+    running.wait_stopped().unwrap().delete().unwrap();
+}
+
+#[test]
 fn the_end_of_init_is_the_end_of_its_orphans() {
     let stage = Stage::new();
     let script = "(sleep 1000 & sleep 1000 &) ; exit 0";

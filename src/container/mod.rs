@@ -28,6 +28,7 @@ mod teardown;
 
 pub use any::{AnyContainer, Listed, WrongPhase};
 pub use builder::{ContainerBuilder, Rootfs};
+pub use created::HasStreams;
 pub use failed::{Failed, Recovered};
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};

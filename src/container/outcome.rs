@@ -37,7 +37,7 @@ pub enum Outcome {
     CallerGone,
     /// It was ended between create and start: the program never ran.
     NeverStarted,
-    /// Its sandbox was killed from outside, and took the exit status with it.
+    /// Its sandbox or its gofer was killed from outside, and it with them.
     Lost,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Outcome {
             Self::Killed { signal } => write!(f, "killed by {signal}"),
             Self::CallerGone => f.write_str("killed because its creator ended"),
             Self::NeverStarted => f.write_str("ended before it was started"),
-            Self::Lost => f.write_str("lost with its sandbox"),
+            Self::Lost => f.write_str("lost with its sandbox or gofer"),
         }
     }
 }
@@ -131,7 +131,7 @@ fn outcome(record: &ExitRecord) -> Outcome {
     let signal = |number| Signal::new(number).unwrap_or(Signal::KILL);
     match (record.status, record.cause) {
         (WaitStatus::NotStarted, _) => Outcome::NeverStarted,
-        (_, Cause::SandboxLost) => Outcome::Lost,
+        (_, Cause::SandboxLost | Cause::GoferLost) => Outcome::Lost,
         (_, Cause::OutOfMemory) => Outcome::OutOfMemory,
         (_, Cause::TimedOut { after_ms }) => Outcome::TimedOut { after: Duration::from_millis(after_ms) },
         (_, Cause::LifelineCut) => Outcome::CallerGone,

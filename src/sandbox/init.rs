@@ -26,8 +26,8 @@ pub(super) struct Init {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
     pub(super) channel: Channel,
-    /// Our end of the gofer's connection: as long as it is open, the gofer stays.
-    pub(super) _gofer: Channel,
+    /// Our end of the gofer's connection: as long as it is open, the gofer stays; when its end closes, it is gone.
+    pub(super) gofer: Channel,
 }
 
 impl Init {
@@ -56,7 +56,7 @@ impl Init {
                     let network = namespaces::make_network()?;
                     channel.send(&Order {}, &[network.as_fd()])?;
                 }
-                Ok(Self { pid, pidfd, channel, _gofer: gofer })
+                Ok(Self { pid, pidfd, channel, gofer })
             }
             Forked::Child => {
                 drop(channel);

@@ -5,6 +5,7 @@
 //!   init's channel    ready (create is done), failed, or end of file (the program was executed)
 //!   init's pidfd      the end: exit record, replies, _exit with its status
 //!   lifeline          the creator is gone: kill
+//!   gofer             it is gone: kill
 //!   control socket    one connection per client, one request at a time, one reply each
 //!   signalfd          signals sent to this process are meant for init
 //! ```
@@ -52,6 +53,7 @@ pub(super) struct Monitor {
     proc: Option<OwnedFd>,
     listener: OwnedFd,
     lifeline: Option<OwnedFd>,
+    gofer_gone: bool,
     exit_record: OwnedFd,
     memory: Option<(OwnedFd, Option<OwnedFd>)>,
     signals: SignalFd,
@@ -69,6 +71,7 @@ struct Turn {
     init_ended: bool,
     init_spoke: bool,
     lifeline_cut: bool,
+    gofer_gone: bool,
     signalled: bool,
     connecting: bool,
     speaking: Vec<usize>,
@@ -88,6 +91,7 @@ impl Monitor {
             proc: None,
             listener: donated.take("control")?,
             lifeline: donated.take_optional("lifeline"),
+            gofer_gone: false,
             exit_record: donated.take("exit")?,
             memory,
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
@@ -113,6 +117,11 @@ impl Monitor {
             if turn.lifeline_cut {
                 self.lifeline = None;
                 self.kill(Cause::LifelineCut);
+            }
+            if turn.gofer_gone {
+                // Without it nobody could reach the container's files any more.
+                self.gofer_gone = true;
+                self.kill(Cause::GoferLost);
             }
             if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.deadline = None;
@@ -143,6 +152,11 @@ impl Monitor {
         if let Some(lifeline) = &self.lifeline {
             fds.push(PollFd::new(lifeline, PollFlags::IN));
         }
+        // Not before create is done: until then what comes from the gofer is init's, and so is its end.
+        let watched = self.phase != InitPhase::Preparing && !self.gofer_gone;
+        if watched {
+            fds.push(PollFd::new(&self.init.gofer, PollFlags::empty()));
+        }
         let clients = fds.len();
         fds.extend(self.connections.iter().map(|client| PollFd::new(&client.channel, PollFlags::IN)));
         let timeout = self.time_left();
@@ -155,7 +169,8 @@ impl Monitor {
             signalled: ready(1),
             connecting: ready(2),
             init_spoke: speaks && ready(3),
-            lifeline_cut: self.lifeline.is_some() && ready(clients - 1),
+            lifeline_cut: self.lifeline.is_some() && ready(clients - 1 - usize::from(watched)),
+            gofer_gone: watched && ready(clients - 1),
             speaking: (clients..fds.len())
                 .filter(|index| ready(*index))
                 .map(|index| index - clients)

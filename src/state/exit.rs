@@ -116,6 +116,8 @@ pub enum Cause {
     OutOfMemory,
     /// It was attached to its creator, and that ended.
     LifelineCut,
+    /// Its gofer died.
+    GoferLost,
     /// The sandbox around it died.
     SandboxLost,
 }
@@ -165,6 +167,7 @@ pub(super) mod tests {
             any::<u64>().prop_map(|after_ms| Cause::TimedOut { after_ms }),
             Just(Cause::OutOfMemory),
             Just(Cause::LifelineCut),
+            Just(Cause::GoferLost),
             Just(Cause::SandboxLost),
         ];
         (status, cause, any::<[u64; 5]>(), any::<[Option<u64>; 2]>()).prop_map(
