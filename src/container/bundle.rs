@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{Extras, Scratch, SystemDir};
 use crate::spec::{self, MAX_CONFIG_BYTES};
 use oci_spec::runtime::{RootBuilder, Spec};
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -26,7 +27,10 @@ const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 pub(super) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
     let bundle = std::path::absolute(directory).os(|| format!("open bundle {directory:?}"))?;
     let path = bundle.join(CONFIG);
-    let file = File::open(&path).os(|| format!("open({path:?})"))?;
+    // Without O_NONBLOCK, a FIFO there would keep us waiting for somebody to write to it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::empty()).os(|| format!("open({path:?})"))?;
+    let file = File::from(file);
     let metadata = file.metadata().os(|| format!("fstat({path:?})"))?;
     if !metadata.is_file() {
         return Err(Error::spec(CONFIG, "", "is not a regular file"));
