@@ -56,7 +56,7 @@
 //! | caller | after detach | everything | the container goes on |
 //! | caller | during delete | the record, or, once that is gone, a lock file and a run directory | delete again; or the next claim takes them over |
 //! | gofer | during create | nothing | `create` fails with `HelperDied` and undoes |
-//! | gofer | later | everything | the container does not notice |
+//! | gofer | later | exit record | the sandbox sees it and kills: `Outcome::Lost` |
 //! | sandbox | during create | nothing | `create` fails with `HelperDied` and undoes |
 //! | sandbox | later | the record | the kernel kills all that is inside. The container loads as stopped, outcome `Lost`; delete removes it and its cgroup. |
 //! | init | during create | nothing | `create` fails and undoes |

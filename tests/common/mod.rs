@@ -34,7 +34,8 @@ pub(crate) use skip;
 /// Prints `skipped: REASON` past the harness's capturing of output.
 pub fn note_skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("?").to_owned();
-    let _ = writeln!(std::io::stderr(), "skipped: {reason} [{name}]");
+    // In one write, so that the harness's own lines do not come between.
+    let _ = std::io::stderr().write_all(format!("skipped: {reason} [{name}]\n").as_bytes());
 }
 
 /// The names busybox is installed under in [`Stage::busybox`].
