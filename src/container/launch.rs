@@ -11,7 +11,6 @@ use crate::process::{Channel, Child, Donations, ProcessIdentity, boot_id, stdio}
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -201,53 +200,24 @@ impl Making {
 }
 
 /// Waits until both helpers are ready. Returns init's pidfd.
+///
+/// Both always say something: one that fails takes the other along by the connection between them.
 fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
     let deadline = Instant::now() + CREATE_LIMIT;
-    let mut gofer_ready = false;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Error::new(
-                ErrorKind::TimedOut,
-                "create",
-                "gofer and sandbox were not ready in time",
-            ));
+    let init = report(sandbox, "sandbox", deadline);
+    // Its word is waited for also where the sandbox's is enough: a gofer that finds nobody to tell gives up.
+    match (init, report(gofer, "gofer", deadline)) {
+        (Ok(init), Ok(_)) => {
+            init.ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd"))
         }
-        let timeout =
-            rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let mut fds = vec![PollFd::new(sandbox, PollFlags::IN)];
-        if !gofer_ready {
-            fds.push(PollFd::new(gofer, PollFlags::IN));
-        }
-        match poll(&mut fds, Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => continue,
-            result => result.os(|| "poll")?,
-        };
-        let (sandbox_spoke, gofer_spoke) =
-            (!fds[0].revents().is_empty(), fds.get(1).is_some_and(|fd| !fd.revents().is_empty()));
-        // The gofer first: if it failed, that is why the sandbox did.
-        if gofer_spoke {
-            ready(gofer, "gofer")?;
-            gofer_ready = true;
-        }
-        if sandbox_spoke {
-            return match ready(sandbox, "sandbox") {
-                Ok(init) => init.ok_or_else(|| {
-                    Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd")
-                }),
-                Err(error) if gofer_ready => Err(error),
-                // Both are about to tell; the cause is the gofer's if it has one.
-                Err(error) => match ready(gofer, "gofer") {
-                    Err(cause) if *cause.kind() != ErrorKind::HelperDied => Err(cause),
-                    _ => Err(error),
-                },
-            };
-        }
+        // If the gofer knows why, that is why the sandbox failed too.
+        (Err(error), Err(cause)) if *cause.kind() == ErrorKind::HelperDied => Err(error),
+        (_, Err(cause)) | (Err(cause), _) => Err(cause),
     }
 }
 
-fn ready(helper: &Channel, name: &'static str) -> Result<Option<OwnedFd>> {
-    match helper.receive_now::<Report>() {
+fn report(helper: &Channel, name: &'static str, deadline: Instant) -> Result<Option<OwnedFd>> {
+    match helper.receive::<Report>(Some(deadline)) {
         Ok(delivery) => match delivery.message {
             Report::Ready => Ok(delivery.fds.into_iter().next()),
             Report::Failed(failure) => Err(failure.into()),
