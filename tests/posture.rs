@@ -198,8 +198,8 @@ fn granted_capabilities_are_exactly_the_five_sets() {
     }
 }
 
-fn oci_spec_capability() -> cofferdam::oci_spec::runtime::Capability {
-    cofferdam::oci_spec::runtime::Capability::NetBindService
+fn oci_spec_capability() -> oci_spec::runtime::Capability {
+    oci_spec::runtime::Capability::NetBindService
 }
 
 #[test]

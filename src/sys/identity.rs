@@ -8,9 +8,21 @@ use std::ffi::{CStr, CString};
 /// Gives this process default dispositions for every signal and an empty mask. Ignored signals and the mask survive
 /// `execve`, so without this the caller's choices would reach the workload.
 pub(crate) fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no code. SIGKILL, SIGSTOP and libc's own numbers refuse, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's struct sigaction, which is at most this long; all zeroes is SIG_DFL without flags.
+    let default = [0_u64; 4];
+    const MASK_BYTES: usize = 8;
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no code, and the struct outlives the call. Not through libc: it keeps two numbers to
+        // itself, which a caller may have ignored nevertheless. SIGKILL and SIGSTOP refuse, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                MASK_BYTES,
+            )
+        };
     }
     unblock_signals();
 }
