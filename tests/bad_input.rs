@@ -511,6 +511,14 @@ fn rows_of_linux() -> Vec<Row> {
             "config.json: linux.namespaces[3].path: \"proc/1/ns/net\" is relative (use an absolute path)",
         ),
         unsupported(
+            Config(|| {
+                let node = json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 5});
+                vec![("/linux/devices", json!([node]))]
+            }),
+            "linux.devices[0]",
+            "linux.devices[0]: /dev/null is always the device 1:3 with mode 0666 of root",
+        ),
+        unsupported(
             Config(|| vec![("/linux/namespaces/1/path", json!("/proc/1/ns/mnt"))]),
             "linux.namespaces",
             "linux.namespaces: joining a mount namespace by path is not supported (add {\"type\": \"mount\"} without a path)",

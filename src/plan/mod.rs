@@ -83,7 +83,7 @@ impl Plan {
         let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup);
         layout.root();
         layout.mounts()?;
-        layout.devices();
+        layout.devices()?;
         layout.masks();
         let (gofer, tree) = layout.finish();
         let sandbox = sandbox::plan(id, spec, extras, tree)?;

@@ -191,16 +191,23 @@ impl<'a> TreeBuilder<'a> {
             .push(TreeStep { target: Target::IfExists, ..step(at.to_owned(), StepSource::ReadOnly, field) });
     }
 
-    pub(super) fn devices(&mut self) {
+    pub(super) fn devices(&mut self) -> Result<()> {
         for (index, device) in self.spec.devices.iter().enumerate() {
-            let name = device.path.strip_prefix("/dev").ok().and_then(Path::to_str);
-            if DEFAULT_DEVICES.iter().any(|(default, ..)| Some(*default) == name) {
-                continue;
-            }
             let field = format!("linux.devices[{index}]");
+            let name = device.path.strip_prefix("/dev").ok().and_then(Path::to_str);
+            if let Some((name, major, minor)) = DEFAULT_DEVICES.into_iter().find(|(it, ..)| Some(*it) == name)
+            {
+                let same = (device.kind, device.major, device.minor) == (DeviceKind::Char, major, minor);
+                if same && (device.mode & 0o777, device.uid, device.gid) == (0o666, 0, 0) {
+                    continue;
+                }
+                let why = format!("/dev/{name} is always the device {major}:{minor} with mode 0666 of root");
+                return Err(Error::unsupported(field, why));
+            }
             let node = self.configured_node(device, &field);
             self.steps.push(step(node.path.clone(), StepSource::Node(node), &field));
         }
+        Ok(())
     }
 
     pub(super) fn masks(&mut self) {
