@@ -58,7 +58,7 @@ fn every_phase_is_what_its_type_says() {
     let created = creating.create().unwrap();
     assert_eq!(created.status(), Status::Created);
     assert_eq!(AnyContainer::load(stage.root(), created.id().as_str()).unwrap().status(), Status::Created);
-    assert!(created.wait_timeout(Duration::from_millis(50)).unwrap().is_none());
+    assert_eq!(created.wait_timeout(Duration::from_millis(50)).unwrap(), None);
     assert!(!shared.join("ran").exists(), "the program does not run before start");
 
     let running = created.start().unwrap();

@@ -162,9 +162,10 @@ fn a_container_goes_through_its_record_and_back() {
     let right = Container::<Running>::try_from(*wrong.container).unwrap();
     assert_eq!(right.init_pid(), running.init_pid());
 
-    drop(running.kill().unwrap());
+    let stopped = running.kill().unwrap();
     let late = AnyContainer::try_from((stage.root(), record)).unwrap();
     assert_eq!(late.status(), Status::Stopped, "a record is a hint, the kernel is the truth");
+    stopped.delete().unwrap();
 }
 
 #[test]
