@@ -42,13 +42,10 @@ impl Container<Created> {
     fn await_end_of_failed_start(&self, error: &Error) {
         let refused = matches!(
             error.kind(),
-            ErrorKind::WrongState { .. }
-                | ErrorKind::NotFound
-                | ErrorKind::InvalidInput
-                | ErrorKind::TimedOut
+            ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::InvalidInput
         );
         if !refused && self.core.record.status() == Status::Running {
-            // Unless what failed was ours, a full disk for one: then it runs, and nobody would know.
+            // Unless what failed was ours, a full disk or a time limit: then it runs, and nobody would know.
             let _ = self.phase.live.ask(&self.core, &Request::Kill);
             let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
         }
