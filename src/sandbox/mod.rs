@@ -17,6 +17,7 @@ mod exit;
 mod init;
 mod monitor;
 mod namespaces;
+mod oom_score;
 mod program;
 mod resolve;
 mod tree;
@@ -55,8 +56,10 @@ fn prepare(caller: &Channel, mut donated: Received) -> Result<Monitor> {
     namespaces::make(&plan)?;
     // The ids are mapped meanwhile; nothing so far needed one.
     caller.receive::<Order>(None)?;
+    let score = plan.init.oom_score_adj.map(oom_score::Lent::lend).transpose()?;
     namespaces::settle(&plan)?;
     let init = Init::fork(&plan, &mut donated)?;
+    score.map(oom_score::Lent::take_back).transpose()?;
     Monitor::new(&plan, init, donated)
 }
 

@@ -100,15 +100,11 @@ pub(super) fn enter(root: OwnedFd) -> Result<()> {
     rustix::process::chdir("/").os(|| "chdir(\"/\")")
 }
 
-/// `linux.sysctl` and the OOM score, through the container's own proc.
+/// `linux.sysctl`, through the container's own proc.
 pub(super) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Result<()> {
     for (key, value) in &plan.sysctl {
         let path = format!("sys/{}", key.replace('.', "/"));
         write_setting(proc, &path, value).map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
-    }
-    if let Some(score) = plan.oom_score_adj {
-        write_setting(proc, "self/oom_score_adj", &score.to_string())
-            .map_err(|error| error.during("process.oomScoreAdj"))?;
     }
     Ok(())
 }

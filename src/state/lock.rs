@@ -190,6 +190,8 @@ impl StateLock {
             Ok(None) => return Ok(()),
             // A link or a file in its place: that goes, what a link points to stays.
             Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {}
+            // No descriptor left to look into it, as where that kept it from being filled: it goes if it is empty.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {}
             Err(error) => return Err(error),
         }
         self.unlink(Role::RunDir)
