@@ -63,6 +63,8 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
     }
     batch.send(&init, true)?;
     drop(workshop);
+    drop(plan);
+    sys::trim_heap();
     confine::give_up_everything()?;
     Ok(init)
 }

@@ -218,6 +218,7 @@ impl Monitor {
                 self.circumstances.started_at_ms = Some(exit::now_ms());
                 self.deadline = self.timeout.and_then(|limit| Instant::now().checked_add(limit));
                 self.answer_start(&Reply::Done);
+                sys::trim_heap();
             }
         }
     }

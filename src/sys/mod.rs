@@ -13,7 +13,7 @@ mod seccomp;
 pub(crate) use clone::{Forked, Helper, fork, spawn_helper};
 pub(crate) use identity::{
     Usage, close_on_exec_from, execve, exit_now, inherited_fd, join_new_session_keyring, pidfd_send_raw,
-    reset_signals, set_rlimit, unblock_signals, wait4,
+    reset_signals, set_rlimit, trim_heap, unblock_signals, wait4,
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
 pub(crate) use net::bring_loopback_up;
