@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
@@ -81,6 +81,10 @@ impl Channel {
         }
         if received.bytes == 0 {
             return Err(gone("recvmsg"));
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            // The kernel leaves out what the receiver has no numbers for (unix(7), SCM_RIGHTS).
+            return Err(Errno::MFILE).os(|| "recvmsg(SCM_RIGHTS)");
         }
         let message = frame::decode(&bytes[..received.bytes])?;
         Ok(Delivery { message, fds })
