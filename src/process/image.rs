@@ -39,9 +39,26 @@ fn make() -> Result<OwnedFd> {
         .os(|| "memfd_create(\"cofferdam\")")?;
     let (program, image) = (File::from(program), File::from(image));
     copy_loaded_parts(&program, &image)?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&image, seals).os(|| "fcntl(F_ADD_SEALS)")?;
+    seal(image.as_fd())?;
     Ok(image.into())
+}
+
+/// How often sealing is tried. The kernel itself waits about 150 ms each time.
+const SEAL_ATTEMPTS: usize = 20;
+
+/// Makes the memory behind `memfd` unchangeable, by anybody and for good (memfd_create(2), "File sealing").
+pub(super) fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    let mut attempts = SEAL_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match rustix::fs::fcntl_add_seals(memfd, seals) {
+            // Kernel threads that look at pages (reclaim, compaction, DAMON) hold them for a moment, and a held page
+            // counts as one that may still be written.
+            Err(rustix::io::Errno::BUSY) if attempts > 0 => {}
+            result => return result.os(|| "fcntl(F_ADD_SEALS)"),
+        }
+    }
 }
 
 /// Copies the ELF header, the program headers and every loaded segment to the same offsets; the rest reads as zeroes.

@@ -5,7 +5,7 @@ use crate::entry::constructor_is_linked;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Serialize, de::DeserializeOwned};
 use std::ffi::{CStr, CString};
@@ -115,8 +115,7 @@ pub(crate) fn seal_plan<P: Serialize>(plan: &P) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = File::from(rustix::fs::memfd_create("cofferdam-plan", flags).os(|| "memfd_create(plan)")?);
     memory.write_all_at(&bytes, 0).os(|| "write(plan)")?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&memory, seals).os(|| "fcntl(F_ADD_SEALS)")?;
+    image::seal(memory.as_fd())?;
     Ok(memory.into())
 }
 
