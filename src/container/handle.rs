@@ -2,12 +2,12 @@
 
 use super::teardown;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::channel::wait_readable_until;
 use crate::process::spawn::reap;
 use crate::process::{Channel, boot_id};
 use crate::protocol::message::{Reply, Request};
 use crate::sandbox::client::{self, Asked};
 use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, StateLock, StateRoot};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::borrow::Borrow;
 use std::fs::File;
@@ -110,7 +110,7 @@ impl Live {
 
     /// Waits until the sandbox has ended, until `deadline` if there is one. Whether it has.
     pub(super) fn wait_until(&self, deadline: Option<Instant>) -> Result<bool> {
-        crate::process::channel::wait_readable_until(self.sandbox.as_fd(), deadline)
+        wait_readable_until(self.sandbox.as_fd(), deadline)
     }
 }
 
@@ -199,8 +199,7 @@ pub(super) fn collect_ended_children() {
 
 /// Whether the process behind `pidfd` has ended.
 pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+    wait_readable_until(pidfd, Some(Instant::now())).unwrap_or(false)
 }
 
 /// The processes of a container found on disk, if they are alive.

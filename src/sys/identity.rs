@@ -1,5 +1,6 @@
 //! What a process does to itself on the way to `execve`, and how its parent collects it.
 
+use super::{check, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -147,12 +148,4 @@ pub(crate) fn wait4(pid: Pid) -> Result<Usage, Errno> {
             })
         }
     }
-}
-
-fn check(result: libc::c_long) -> Result<(), Errno> {
-    if result < 0 { Err(last_errno()) } else { Ok(()) }
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

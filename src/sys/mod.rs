@@ -18,3 +18,12 @@ pub(crate) use identity::{
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
 pub(crate) use net::bring_loopback_up;
 pub(crate) use seccomp::load_seccomp;
+
+/// What a system call made here returned: below zero it failed, and errno says why.
+fn check(result: impl Into<i64>) -> Result<(), rustix::io::Errno> {
+    if result.into() < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+fn last_errno() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO)
+}

@@ -1,5 +1,6 @@
 //! mount_setattr(2), which `rustix` lacks.
 
+use super::check;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
@@ -54,11 +55,7 @@ pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, attr: &MountAttr, recursive: boo
             size_of::<MountAttr>(),
         )
     };
-    if result < 0 {
-        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-    } else {
-        Ok(())
-    }
+    check(result)
 }
 
 /// Sets propagation (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`) on the mount `fd` is the root of.

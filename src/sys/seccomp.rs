@@ -1,5 +1,6 @@
 //! Loading a compiled filter: seccomp(2).
 
+use super::check;
 use rustix::io::Errno;
 
 /// Installs a filter on this thread. It cannot be removed again.
@@ -15,9 +16,5 @@ pub(crate) fn load_seccomp(
     // SAFETY: `program` points to `len` instructions that live across the call; the kernel copies and checks them.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
-    if result < 0 {
-        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-    } else {
-        Ok(())
-    }
+    check(result)
 }
