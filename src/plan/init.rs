@@ -1,10 +1,10 @@
 //! What init does: assemble the root, shed every privilege not asked for, execute.
 
+use super::ProcessPlan;
 use crate::error::{Error, Result};
 use crate::seccomp::{self, Filter};
-use crate::spec::{Capabilities, MountAttrs, Propagation, Rlimit, RootfsPropagation, User, ValidSpec};
+use crate::spec::{MountAttrs, Propagation, RootfsPropagation, ValidSpec};
 use serde::{Deserialize, Serialize};
-use std::ffi::CString;
 use std::path::PathBuf;
 
 /// Init's work, in the order of the fields.
@@ -17,15 +17,9 @@ pub(crate) struct InitPlan {
     pub(crate) root_readonly: bool,
     pub(crate) sysctl: Vec<(String, String)>,
     pub(crate) oom_score_adj: Option<i32>,
-    pub(crate) argv: Vec<CString>,
-    pub(crate) envp: Vec<CString>,
-    pub(crate) cwd: PathBuf,
-    pub(crate) rlimits: Vec<Rlimit>,
-    pub(crate) user: User,
-    pub(crate) may_set_groups: bool,
-    pub(crate) capabilities: Capabilities,
-    pub(crate) no_new_privileges: bool,
+    /// The filter of every process of the container.
     pub(crate) seccomp: Option<Filter>,
+    pub(crate) process: ProcessPlan,
 }
 
 /// What the root directory is.
@@ -126,15 +120,8 @@ impl InitPlan {
             root_readonly: spec.root_readonly,
             sysctl: spec.sysctl.clone().into_iter().collect(),
             oom_score_adj: process.oom_score_adj,
-            argv: process.args.clone(),
-            envp: process.env.clone(),
-            cwd: process.cwd.clone(),
-            rlimits: process.rlimits.clone(),
-            user: process.user.clone(),
-            may_set_groups,
-            capabilities: process.capabilities,
-            no_new_privileges: process.no_new_privileges,
             seccomp: filter,
+            process: ProcessPlan::new(process, may_set_groups),
         })
     }
 }

@@ -13,11 +13,13 @@ mod gofer;
 mod host;
 mod init;
 mod mounts;
+mod process;
 mod sandbox;
 
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use host::{Host, IdRange, SystemDir};
 pub(crate) use init::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
+pub(crate) use process::ProcessPlan;
 pub(crate) use sandbox::{CloneFlags, SandboxPlan};
 
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@
 
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::plan::InitPlan;
+use crate::plan::ProcessPlan;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
 use crate::sys;
@@ -16,8 +16,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 const DEFAULT_UMASK: u32 = 0o022;
 
 /// Becomes the workload. Returns only what went wrong.
-pub(super) fn execute(plan: &InitPlan, program: &Program) -> Error {
-    match shed(plan) {
+pub(super) fn execute(plan: &ProcessPlan, filter: Option<&Filter>, program: &Program) -> Error {
+    match shed(plan, filter) {
         Err(error) => error,
         Ok(()) => {
             let errno = sys::execve(&program.path, &plan.argv, &program.environment);
@@ -42,7 +42,7 @@ fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
     Error::new(kind, format!("exec: {:?}", program.path.to_string_lossy()), words)
 }
 
-fn shed(plan: &InitPlan) -> Result<()> {
+fn shed(plan: &ProcessPlan, filter: Option<&Filter>) -> Result<()> {
     match sys::join_new_session_keyring() {
         // A kernel without keyrings, or a quota that is used up by others, gives away nothing of the caller's.
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => {}
@@ -53,7 +53,6 @@ fn shed(plan: &InitPlan) -> Result<()> {
             .os(|| format!("setrlimit({}, {}, {})", limit.resource, limit.soft, limit.hard))
             .map_err(|error| error.during("process.rlimits"))?;
     }
-    let filter = plan.seccomp.as_ref();
     if !plan.no_new_privileges {
         filter.map_or(Ok(()), load)?;
     }
@@ -109,7 +108,7 @@ fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| format!("setresuid({0}, {0}, {0})", user.uid))
 }
 
-fn take_capabilities(plan: &InitPlan) -> Result<()> {
+fn take_capabilities(plan: &ProcessPlan) -> Result<()> {
     let wanted = plan.capabilities;
     let set = |set: CapSet| CapabilitySet::from_bits_retain(set.bits());
     rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
@@ -129,7 +128,7 @@ fn take_capabilities(plan: &InitPlan) -> Result<()> {
     Ok(())
 }
 
-fn enter_working_directory(plan: &InitPlan) -> Result<()> {
+fn enter_working_directory(plan: &ProcessPlan) -> Result<()> {
     let cwd = &plan.cwd;
     rustix::process::chdir(cwd)
         .os(|| format!("chdir({cwd:?})"))
@@ -144,7 +143,7 @@ fn enter_working_directory(plan: &InitPlan) -> Result<()> {
 }
 
 /// Reads back what the kernel made of it. A workload never starts with other powers than the plan's.
-fn check_posture(plan: &InitPlan) -> Result<()> {
+fn check_posture(plan: &ProcessPlan) -> Result<()> {
     let mismatch =
         |what: &str| Err(Error::new(ErrorKind::Os(libc::EPERM), "check posture", format!("{what} differ")));
     let sets = rustix::thread::capabilities(None).os(|| "capget()")?;

@@ -92,7 +92,7 @@ fn run(
     if parent.receive::<Order>(None).is_err() {
         sys::exit_now(1);
     }
-    fail(become_workload::execute(plan, &program))
+    fail(become_workload::execute(&plan.process, plan.seccomp.as_ref(), &program))
 }
 
 /// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
@@ -118,6 +118,6 @@ fn prepare(
     let (root, proc) = tree::assemble(plan, gofer, network)?;
     tree::write_kernel_settings(plan, proc.as_fd())?;
     tree::enter(root)?;
-    let program = program::find(plan)?;
+    let program = program::find(&plan.process)?;
     Ok((program, proc))
 }

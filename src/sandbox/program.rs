@@ -3,7 +3,7 @@
 
 use super::resolve;
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::plan::{InitPlan, relative_to_root};
+use crate::plan::{ProcessPlan, relative_to_root};
 use crate::spec::User;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -31,7 +31,7 @@ enum Refusal {
 }
 
 /// Finds `argv[0]` as execvp(3) would, but from inside the container's root. The messages are the ones engines know.
-pub(super) fn find(plan: &InitPlan) -> Result<Program> {
+pub(super) fn find(plan: &ProcessPlan) -> Result<Program> {
     let name = plan.argv.first().map(CString::as_c_str).unwrap_or_default();
     let root =
         rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
@@ -63,7 +63,7 @@ pub(super) fn find(plan: &InitPlan) -> Result<Program> {
     Err(Error::new(ErrorKind::ProgramNotFound, step, "executable file not found in $PATH"))
 }
 
-fn program(plan: &InitPlan, path: PathBuf) -> Result<Program> {
+fn program(plan: &ProcessPlan, path: PathBuf) -> Result<Program> {
     let path = CString::new(path.into_os_string().into_vec()).map_err(|_| {
         Error::new(ErrorKind::InvalidSpec { path: "process.args[0]".into() }, "exec", "contains a NUL")
     })?;
@@ -79,7 +79,7 @@ const MAX_PASSWD: u64 = 1 << 20;
 
 /// The workload's environment: the configuration's, and a `HOME` where it has none. That is the home directory the
 /// image's `/etc/passwd` gives the user, or `/`.
-fn environment(plan: &InitPlan) -> Vec<CString> {
+fn environment(plan: &ProcessPlan) -> Vec<CString> {
     let mut environment = plan.envp.clone();
     if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
         let home =

@@ -61,8 +61,8 @@ pub(super) fn assemble(
         })?;
     }
     tree.join_network()?;
-    if plan.cwd != Path::new("/") {
-        let cwd = crate::plan::relative_to_root(&plan.cwd);
+    if plan.process.cwd != Path::new("/") {
+        let cwd = crate::plan::relative_to_root(&plan.process.cwd);
         // A missing working directory is created; whether the workload may enter it shows when it does.
         if let Err(error) = resolve::ensure(tree.root.as_fd(), &cwd, Kind::Directory)
             && error.raw_os_error() != Some(libc::EACCES)

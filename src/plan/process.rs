@@ -1,0 +1,34 @@
+//! What one process of the container becomes: the part that init and every executed process have in common.
+
+use crate::spec::{self, Capabilities, Rlimit, User};
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// A process of the workload, from its arguments to its powers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProcessPlan {
+    pub(crate) argv: Vec<CString>,
+    pub(crate) envp: Vec<CString>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) rlimits: Vec<Rlimit>,
+    pub(crate) user: User,
+    pub(crate) may_set_groups: bool,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) no_new_privileges: bool,
+}
+
+impl ProcessPlan {
+    pub(crate) fn new(process: &spec::Process, may_set_groups: bool) -> Self {
+        Self {
+            argv: process.args.clone(),
+            envp: process.env.clone(),
+            cwd: process.cwd.clone(),
+            rlimits: process.rlimits.clone(),
+            user: process.user.clone(),
+            may_set_groups,
+            capabilities: process.capabilities,
+            no_new_privileges: process.no_new_privileges,
+        }
+    }
+}
