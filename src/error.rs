@@ -240,6 +240,10 @@ pub(crate) enum FailureClass {
     Unsupported { feature: String },
     Protocol,
     TimedOut,
+    NotFound,
+    AlreadyExists,
+    InvalidInput,
+    Ended,
     Internal,
 }
 
@@ -254,6 +258,10 @@ impl RemoteFailure {
             ErrorKind::PeerMisbehaved => FailureClass::Protocol,
             ErrorKind::TimedOut => FailureClass::TimedOut,
             ErrorKind::Os(_) => FailureClass::Os,
+            ErrorKind::NotFound => FailureClass::NotFound,
+            ErrorKind::AlreadyExists => FailureClass::AlreadyExists,
+            ErrorKind::InvalidInput => FailureClass::InvalidInput,
+            ErrorKind::HelperDied => FailureClass::Ended,
             _ => FailureClass::Internal,
         };
         Self {
@@ -275,6 +283,11 @@ impl From<RemoteFailure> for Error {
             FailureClass::ProgramNotExecutable => (ErrorKind::ProgramNotExecutable, failure.step),
             FailureClass::InvalidSpec { path } => (ErrorKind::InvalidSpec { path }, failure.step),
             FailureClass::Unsupported { feature } => (ErrorKind::Unsupported { feature }, failure.step),
+            // What the sandbox says about what it was asked is about the request, not about the sandbox.
+            FailureClass::NotFound => (ErrorKind::NotFound, failure.step),
+            FailureClass::AlreadyExists => (ErrorKind::AlreadyExists, failure.step),
+            FailureClass::InvalidInput => (ErrorKind::InvalidInput, failure.step),
+            FailureClass::Ended => (ErrorKind::HelperDied, failure.step),
             FailureClass::Protocol => {
                 (ErrorKind::PeerMisbehaved, format!("{}: {}", failure.actor, failure.step))
             }

@@ -35,7 +35,7 @@ const TABLE: &[Row] = &[
     // Pure: what was asked for, what is said, what is remembered.
     Row { at: "spec", kind: Kind::Pure, uses: &["error"] },
     Row { at: "seccomp", kind: Kind::Pure, uses: &["error"] },
-    Row { at: "protocol", kind: Kind::Pure, uses: &["error"] },
+    Row { at: "protocol", kind: Kind::Pure, uses: &["error", "id"] },
     Row { at: "state/record", kind: Kind::Pure, uses: &["error", "id"] },
     Row { at: "state/exit", kind: Kind::Pure, uses: &["error"] },
     Row { at: "state/name", kind: Kind::Pure, uses: &["error", "id"] },
@@ -57,7 +57,7 @@ const TABLE: &[Row] = &[
     Row {
         at: "sandbox",
         kind: Kind::Effects,
-        uses: &["cgroup", "error", "plan", "process", "protocol", "seccomp", "spec", "state", "sys"],
+        uses: &["cgroup", "error", "id", "plan", "process", "protocol", "seccomp", "spec", "state", "sys"],
     },
     Row { at: "entry", kind: Kind::Effects, uses: &["gofer", "process", "sandbox", "sys"] },
     // What callers see.

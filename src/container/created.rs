@@ -3,7 +3,7 @@
 use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Signal;
-use crate::protocol::message::Request;
+use crate::protocol::message::{Operation, SignalTarget};
 use crate::state::Status;
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -46,14 +46,14 @@ impl Container<Created> {
         );
         if !refused && self.core.record.status() == Status::Running {
             // Unless what failed was ours, a full disk or a time limit: then it runs, and nobody would know.
-            let _ = self.phase.live.ask(&self.core, &Request::Kill);
+            let _ = self.phase.live.ask(&self.core, Operation::Kill);
             let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
         }
     }
 
     fn start_locked(&mut self) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
-        let asked = self.phase.live.begin(&self.core, &Request::Start)?;
+        let asked = self.phase.live.begin(&self.core, Operation::Start)?;
         // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
         // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
@@ -94,7 +94,10 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        self.phase.live().ask(&self.core, &Request::Signal { number: signal.number() }).map(drop)
+        self.phase
+            .live()
+            .ask(&self.core, Operation::Signal { number: signal.number(), to: SignalTarget::Init })
+            .map(drop)
     }
 
     /// Kills every process of the container and waits until they are gone.
@@ -120,7 +123,7 @@ impl<P: Phase> Container<P> {
             return Ok(self);
         }
         let cut = self.core.lock_unchanged().and_then(|mut lock| {
-            self.phase.live().ask(&self.core, &Request::Detach)?;
+            self.phase.live().ask(&self.core, Operation::Detach)?;
             self.core.record.attached = false;
             lock.save(&mut self.core.record)
         });

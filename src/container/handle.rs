@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::channel::wait_readable_until;
 use crate::process::spawn::reap;
 use crate::process::{Channel, boot_id};
-use crate::protocol::message::{Reply, Request};
+use crate::protocol::message::{Operation, Reply, Request};
 use crate::sandbox::client::{self, Asked};
 use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, StateLock, StateRoot};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -92,20 +92,40 @@ impl Borrow<Channel> for Line<'_> {
 
 impl Live {
     /// Asks the sandbox.
-    pub(super) fn ask(&self, core: &Core, request: &Request) -> Result<Reply> {
-        self.begin(core, request)?.reply()
+    pub(super) fn ask(&self, core: &Core, operation: Operation) -> Result<Reply> {
+        self.begin(core, operation)?.reply()
     }
 
     /// Asks the sandbox, and leaves the reply for later.
-    pub(super) fn begin(&self, core: &Core, request: &Request) -> Result<Asked<Line<'_>>> {
-        let line = match &self.control {
+    pub(super) fn begin(&self, core: &Core, operation: Operation) -> Result<Asked<Line<'_>>> {
+        client::begin(self.line(core)?, &Request { container: Some(core.record.id.clone()), operation })
+    }
+
+    /// Asks the sandbox for something that is answered on a connection of its own: returns our end of it. The other
+    /// end goes along, and `fds` after it.
+    pub(super) fn connect(
+        &self,
+        core: &Core,
+        operation: Operation,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Channel> {
+        let (ours, theirs) = Channel::pair()?;
+        let fds: Vec<_> = std::iter::once(theirs.as_fd()).chain(fds.iter().copied()).collect();
+        let request = Request { container: Some(core.record.id.clone()), operation };
+        let line = self.line(core)?;
+        let channel: &Channel = line.borrow();
+        channel.send(&request, &fds)?;
+        Ok(ours)
+    }
+
+    fn line(&self, core: &Core) -> Result<Line<'_>> {
+        Ok(match &self.control {
             Control::Creator(channel) => Line::Creator(channel),
             Control::ByName => {
                 let run_dir = core.root.run_dir(core.found()?)?;
                 Line::Own(client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?)
             }
-        };
-        client::begin(line, request)
+        })
     }
 
     /// Waits until the sandbox has ended, until `deadline` if there is one. Whether it has.

@@ -219,7 +219,7 @@ fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
 fn report(helper: &Channel, name: &'static str, deadline: Instant) -> Result<Option<OwnedFd>> {
     match helper.receive::<Report>(Some(deadline)) {
         Ok(delivery) => match delivery.message {
-            Report::Ready => Ok(delivery.fds.into_iter().next()),
+            Report::Ready { .. } => Ok(delivery.fds.into_iter().next()),
             Report::Failed(failure) => Err(failure.into()),
         },
         Err(error) => Err(error.during(name)),

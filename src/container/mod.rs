@@ -16,6 +16,7 @@ mod bundle;
 mod created;
 mod creating;
 mod default_spec;
+mod exec;
 mod failed;
 mod handle;
 mod id_maps;
@@ -29,6 +30,7 @@ mod teardown;
 pub use any::{AnyContainer, Listed, WrongPhase};
 pub use builder::{ContainerBuilder, Rootfs};
 pub use created::HasStreams;
+pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
 pub use failed::{Failed, Recovered};
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
@@ -90,7 +92,7 @@ pub trait Startable: Phase {
     label = "this needs a `Container<Running>`",
     note = "`start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
 )]
-pub trait Started: Phase {
+pub trait Started: Alive {
     #[doc(hidden)]
     fn into_running(self) -> Running;
 }

@@ -5,7 +5,7 @@ use super::{Alive, Container, Exit, Failed, Phase, Running, Started, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Signal;
 use crate::process::spawn::reap;
-use crate::protocol::message::Request;
+use crate::protocol::message::Operation;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,7 @@ impl AsFd for Container<Running> {
 /// Kills through the sandbox, which writes down why; through the kernel if the sandbox does not answer.
 pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stopped>, Failed<P>> {
     let live = container.phase.live();
-    let asked = live.ask(&container.core, &Request::Kill);
+    let asked = live.ask(&container.core, Operation::Kill);
     let deadline = Some(Instant::now() + KILL_LIMIT);
     let gone = match asked {
         Ok(_) => live.wait_until(deadline),

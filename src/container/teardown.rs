@@ -8,7 +8,7 @@ use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::channel::wait_readable;
 use crate::process::{ProcessIdentity, boot_id};
-use crate::protocol::message::Request;
+use crate::protocol::message::{Operation, Request};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, Record, StateLock, Status};
 use rustix::fd::AsFd;
@@ -72,7 +72,9 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
         Ok(sandbox) => sandbox,
         Err(error) => return gone(error),
     };
-    match client::begin(&sandbox, &Request::Kill).and_then(client::Asked::reply) {
+    match client::begin(&sandbox, &Request { container: None, operation: Operation::Kill })
+        .and_then(client::Asked::reply)
+    {
         // Its end of the connection closes with it.
         Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
         Err(error) => gone(error),

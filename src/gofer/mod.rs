@@ -27,7 +27,7 @@ pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
     match prepare(&caller, &mut donated) {
         Ok(sandbox) => {
-            if caller.send(&Report::Ready, &[]).is_ok() {
+            if caller.send(&Report::Ready { pid: 0 }, &[]).is_ok() {
                 drop(caller);
                 sandbox.wait_for_hangup();
             }

@@ -9,6 +9,7 @@
 //! becomes the workload. The parts for other processes are serializable, because they travel.
 
 pub(crate) mod cgroup;
+mod exec;
 mod gofer;
 mod host;
 mod init;
@@ -16,11 +17,13 @@ mod mounts;
 mod process;
 mod sandbox;
 
+pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use host::{Host, IdRange, SystemDir};
 pub(crate) use init::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
+pub(crate) use mounts::root_ids;
 pub(crate) use process::ProcessPlan;
-pub(crate) use sandbox::{CloneFlags, SandboxPlan};
+pub(crate) use sandbox::{CloneFlags, SandboxPlan, may_set_groups};
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;

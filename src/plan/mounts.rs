@@ -11,7 +11,8 @@ use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
 use super::{Extras, relative_to_root};
 use crate::error::{Error, Result};
 use crate::spec::{
-    Device, DeviceKind, IdMap, Mount, MountAttrs, MountKind, NamespaceSource, RootfsPropagation, ValidSpec,
+    Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, RootfsPropagation,
+    ValidSpec,
 };
 use std::path::{Path, PathBuf};
 
@@ -226,15 +227,13 @@ impl<'a> TreeBuilder<'a> {
     }
 
     pub(super) fn finish(self) -> (GoferPlan, (RootPlan, Vec<TreeStep>)) {
-        let root_of = |maps: &[IdMap], own: u32| host_id(maps, 0).unwrap_or(own);
-        let maps = &self.spec.id_maps;
         let gofer = GoferPlan {
             join_user_namespace: self.in_user_namespace() && !self.host.privileged,
             items: self.items,
             scratch_size: self.extras.scratch.as_ref().and_then(|scratch| scratch.size),
             staging: PathBuf::new(),
             origin: String::new(),
-            scratch_owner: (root_of(&maps.uids, self.host.euid), root_of(&maps.gids, self.host.egid)),
+            scratch_owner: root_ids(&self.spec.id_maps, (self.host.euid, self.host.egid)),
             rslave: self.spec.rootfs_propagation == RootfsPropagation::Slave,
         };
         (gofer, (self.root, self.steps))
@@ -302,6 +301,11 @@ impl<'a> TreeBuilder<'a> {
         };
         options.iter().filter(mapped).cloned().collect()
     }
+}
+
+/// The uid and gid on the host of the container's root; the caller's `own` where it has no mapping.
+pub(crate) fn root_ids(maps: &IdMaps, own: (u32, u32)) -> (u32, u32) {
+    (host_id(&maps.uids, 0).unwrap_or(own.0), host_id(&maps.gids, 0).unwrap_or(own.1))
 }
 
 /// The host id that `id` of the container is mapped to.

@@ -4,7 +4,7 @@ use super::init::{InitPlan, TreeStep};
 use super::{Extras, RootPlan};
 use crate::error::Result;
 use crate::id::ContainerId;
-use crate::spec::{NamespaceKind, NamespaceSource, Namespaces, ValidSpec};
+use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, ValidSpec};
 use bitflags::bitflags;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,12 @@ impl NamespacePlan {
     }
 }
 
+/// Whether setgroups(2) works in a container with these id mappings. A single mapped gid means the map was written
+/// without privilege, which the kernel only allows once setgroups(2) is denied for good (user_namespaces(7)).
+pub(crate) fn may_set_groups(new_user: bool, maps: &IdMaps) -> bool {
+    !(new_user && matches!(maps.gids.as_slice(), [map] if map.size == 1))
+}
+
 pub(super) fn plan(
     id: &ContainerId,
     spec: &ValidSpec,
@@ -99,17 +105,15 @@ pub(super) fn plan(
 ) -> Result<SandboxPlan> {
     let new_user = spec.namespaces.user == NamespaceSource::New;
     let maps_root = |maps: &[crate::spec::IdMap]| maps.iter().any(|map| map.container == 0);
-    // A single mapped gid means the map was written without privilege, which the kernel only allows once setgroups(2)
-    // is denied for good (user_namespaces(7)).
-    let single = matches!(spec.id_maps.gids.as_slice(), [map] if map.size == 1);
+    let may_set_groups = may_set_groups(new_user, &spec.id_maps);
     Ok(SandboxPlan {
         id: id.clone(),
         namespaces: NamespacePlan::new(&spec.namespaces),
         become_root: new_user && maps_root(&spec.id_maps.uids) && maps_root(&spec.id_maps.gids),
-        may_set_groups: !(new_user && single),
+        may_set_groups,
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
         timeout: extras.timeout,
-        init: InitPlan::new(spec, root, tree, !(new_user && single))?,
+        init: InitPlan::new(spec, root, tree, may_set_groups)?,
     })
 }

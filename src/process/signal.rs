@@ -1,6 +1,7 @@
 //! Signals by number and by name.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use rustix::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -31,6 +32,19 @@ impl Signal {
     pub const CONT: Self = Self(libc::SIGCONT);
     /// The window size of the terminal changed.
     pub const WINCH: Self = Self(libc::SIGWINCH);
+
+    /// Sends it to the process behind `pidfd`: pidfd_send_signal(2).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the process has ended, else the errno of the call.
+    pub(crate) fn send(self, pidfd: BorrowedFd<'_>) -> Result<()> {
+        match crate::sys::pidfd_send_raw(pidfd, self.0) {
+            Err(rustix::io::Errno::SRCH) => {
+                Err(Error::new(ErrorKind::NotFound, "signal", "the process has ended"))
+            }
+            sent => sent.os(|| format!("pidfd_send_signal({self})")),
+        }
+    }
 
     /// The signal with this number.
     ///

@@ -71,18 +71,21 @@ pub(crate) fn decode<M: Message>(frame: &[u8]) -> Result<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::message::{Reply, Request};
+    use crate::protocol::message::{Operation, Reply, Request, SignalTarget};
     use proptest::prelude::*;
+
+    const START: Request = Request { container: None, operation: Operation::Start };
 
     #[test]
     fn a_request_survives_the_trip() {
-        let request = Request::Signal { number: 15 };
+        let operation = Operation::Signal { number: 15, to: SignalTarget::Group(7) };
+        let request = Request { container: None, operation };
         assert_eq!(decode::<Request>(&encode(&request).unwrap()).unwrap(), request);
     }
 
     #[test]
     fn a_frame_of_another_kind_version_or_protocol_is_refused_by_name() {
-        let frame = encode(&Request::Start).unwrap();
+        let frame = encode(&START).unwrap();
         let problem = |bytes: &[u8]| decode::<Reply>(bytes).unwrap_err().to_string();
         assert_eq!(problem(&frame), "decode frame: message kind 1 where 2 belongs");
         assert_eq!(problem(&frame[..7]), "decode frame: 7 bytes are too few for a header");
@@ -97,7 +100,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode::<Request>(&bytes);
-            let mut framed = encode(&Request::Start).unwrap();
+            let mut framed = encode(&START).unwrap();
             framed.truncate(8);
             framed.extend_from_slice(&bytes);
             let _ = decode::<Request>(&framed);

@@ -2,26 +2,101 @@
 
 use super::frame::Message;
 use crate::error::RemoteFailure;
+use crate::id::ContainerId;
 use serde::{Deserialize, Serialize};
 
 /// What a client asks of the sandbox over the control socket: one request, one reply.
+///
+/// An operation that goes on for a while (`Exec`, `Watch`, `WaitProcess`) brings a connection of its own as its first
+/// descriptor, is answered there, and leaves the control connection to the next request at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Request {
+    /// The container it is about; the sandbox's root container if `None`.
+    pub(crate) container: Option<ContainerId>,
+    pub(crate) operation: Operation,
+}
+
+impl Message for Request {
+    const KIND: u16 = 1;
+}
+
+/// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Request {
+pub(crate) enum Operation {
     /// Execute the program of the created container. The reply comes after `execve` succeeded or failed.
     Start,
-    /// Send a signal to init. An init that has no handler for it gets what the signal does by default.
-    Signal { number: i32 },
-    /// Kill every process of the container. The reply comes before they are gone: wait on the sandbox for that.
+    /// Send a signal. An init that has no handler for it gets what the signal does by default.
+    Signal { number: i32, to: SignalTarget },
+    /// Kill every process of the container. The reply comes before they are gone: wait for that.
     Kill,
     /// Stop watching the lifeline: the container outlives its creator.
     Detach,
     /// Where the container stands.
     Query,
+    /// Execute a further process. Descriptors: connection, plan, stdin, stdout, stderr, then those of the plan.
+    /// Answered by [`ProcessReport`]s.
+    Exec,
+    /// Wait for the process with this pid, as the container's pid namespace counts. Answered by a [`ProcessReport`].
+    WaitProcess { pid: i32 },
+    /// Wait for the end of the container: the connection is closed when its exit record is written.
+    Watch,
 }
 
-impl Message for Request {
-    const KIND: u16 = 1;
+/// Whom a signal is for. Pids and process groups are numbers of the container's pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum SignalTarget {
+    /// The container's first process.
+    Init,
+    /// Every process of the container.
+    All,
+    /// One process.
+    Process(i32),
+    /// Every process of a process group.
+    Group(i32),
+    /// The foreground process group of the terminal of this process.
+    Foreground(i32),
+}
+
+/// What the sandbox tells over the connection of an executed process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum ProcessReport {
+    /// It was executed; a pidfd comes along.
+    Started,
+    /// It was not, and why.
+    Failed(RemoteFailure),
+    /// It has ended. The last message.
+    Ended(ProcessEnd),
+}
+
+impl Message for ProcessReport {
+    const KIND: u16 = 6;
+}
+
+/// How an executed process ended, from its wait status and resource usage (wait4(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProcessEnd {
+    pub(crate) code: Option<i32>,
+    /// The signal, and whether it left a core dump.
+    pub(crate) signal: Option<(i32, bool)>,
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
+    pub(crate) max_rss_kib: u64,
+}
+
+/// An executed process's first word to the sandbox, before it becomes the workload's: its own pid, which only it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hello {
+    pub(crate) pid: i32,
+}
+
+impl Message for Hello {
+    const KIND: u16 = 7;
 }
 
 /// What the sandbox answers.
@@ -30,8 +105,10 @@ impl Message for Request {
 pub(crate) enum Reply {
     /// Done.
     Done,
-    /// Answer to [`Request::Query`].
+    /// Answer to [`Operation::Query`].
     State { phase: InitPhase },
+    /// Answer to SIGKILL for all: how many processes are still there. They are dying; ask again.
+    Left { processes: u32 },
     /// Not done, and why.
     Failed(RemoteFailure),
 }
@@ -63,11 +140,15 @@ impl Message for Order {
     const KIND: u16 = 3;
 }
 
-/// A helper's word to the caller. The sandbox's `Ready` carries a pidfd of init.
+/// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, the sandbox's a pidfd of
+/// init.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
-    Ready,
+    /// With the pid of the process that says so, as it knows itself.
+    Ready {
+        pid: i32,
+    },
     Failed(RemoteFailure),
 }
 

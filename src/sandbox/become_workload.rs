@@ -16,8 +16,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 const DEFAULT_UMASK: u32 = 0o022;
 
 /// Becomes the workload. Returns only what went wrong.
-pub(super) fn execute(plan: &ProcessPlan, filter: Option<&Filter>, program: &Program) -> Error {
-    match shed(plan, filter) {
+///
+/// Besides its standard streams it keeps the descriptors at the numbers `keep`.
+pub(super) fn execute(plan: &ProcessPlan, filter: Option<&Filter>, program: &Program, keep: &[i32]) -> Error {
+    match shed(plan, filter, keep) {
         Err(error) => error,
         Ok(()) => {
             let errno = sys::execve(&program.path, &plan.argv, &program.environment);
@@ -42,7 +44,7 @@ fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
     Error::new(kind, format!("exec: {:?}", program.path.to_string_lossy()), words)
 }
 
-fn shed(plan: &ProcessPlan, filter: Option<&Filter>) -> Result<()> {
+fn shed(plan: &ProcessPlan, filter: Option<&Filter>, keep: &[i32]) -> Result<()> {
     match sys::join_new_session_keyring() {
         // A kernel without keyrings, or a quota that is used up by others, gives away nothing of the caller's.
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => {}
@@ -66,6 +68,9 @@ fn shed(plan: &ProcessPlan, filter: Option<&Filter>) -> Result<()> {
     enter_working_directory(plan)?;
     check_posture(plan)?;
     sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
+    for number in keep {
+        sys::keep_on_exec(*number).os(|| format!("fcntl({number}, F_SETFD)"))?;
+    }
     if plan.no_new_privileges { filter.map_or(Ok(()), load) } else { Ok(()) }
 }
 

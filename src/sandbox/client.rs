@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
-use crate::protocol::message::{Reply, Request};
+use crate::protocol::message::{Operation, Reply, Request};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long a sandbox may take to answer. It does nothing slow: only a frozen or swapped-out one comes near.
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// How long `start` may take: `execve` reads the program, perhaps over a network file system.
-const START_LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -28,7 +28,7 @@ pub(crate) struct Asked<C> {
 
 /// Sends `request` over `channel`.
 pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<Asked<C>> {
-    let limit = if *request == Request::Start { START_LIMIT } else { REPLY_LIMIT };
+    let limit = if request.operation == Operation::Start { START_LIMIT } else { REPLY_LIMIT };
     channel.borrow().send(request, &[])?;
     Ok(Asked { channel, deadline: Instant::now() + limit })
 }
@@ -80,13 +80,21 @@ fn address_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
 /// Reads the host pid of a process out of its pidfd: the `Pid:` line of fdinfo is in the reader's own pid namespace
 /// (pidfd_open(2)).
 pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    pids_of(pidfd).map(|(pid, _)| pid)
+}
+
+/// As [`pid_of`], and the pid of the process in its own pid namespace: the last number of the `NSpid:` line.
+pub(crate) fn pids_of(pidfd: BorrowedFd<'_>) -> Result<(i32, i32)> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .os(|| format!("open({path:?})"))?;
     let text = std::io::read_to_string(std::fs::File::from(file)).os(|| format!("read({path:?})"))?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
-    match pid {
-        Some(pid) if pid > 0 => Ok(pid),
+    let last_of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next_back()?.parse::<i32>().ok()
+    };
+    match (last_of("Pid:"), last_of("NSpid:")) {
+        (Some(pid), inside) if pid > 0 => Ok((pid, inside.unwrap_or(pid))),
         _ => Err(Error::new(ErrorKind::HelperDied, "read pidfd", "the process is gone")),
     }
 }

@@ -11,6 +11,7 @@
 //!      |<------ end of file ----------|  executed; or Failed
 //! ```
 
+use super::membership::Membership;
 use super::{become_workload, namespaces, program, tree};
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::plan::{InitPlan, SandboxPlan};
@@ -28,40 +29,36 @@ pub(super) struct Init {
     pub(super) channel: Channel,
     /// Our end of the gofer's connection: as long as it is open, the gofer stays; when its end closes, it is gone.
     pub(super) gofer: Channel,
+    /// Where its processes belong.
+    pub(super) cgroups: Membership,
 }
 
 impl Init {
     pub(super) fn fork(plan: &SandboxPlan, donated: &mut Received) -> Result<Self> {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
-        let mut cgroups = donated.take_all(crate::cgroup::CONTAINER_JOIN);
-        let directory = donated.take_optional(crate::cgroup::CONTAINER_DIR);
+        let cgroups = Membership::take(donated);
         let (channel, theirs) = Channel::pair()?;
         let namespaces = plan.namespaces.with_init.bits();
-        let forked = match &directory {
-            // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace
-            // may not.
-            Some(directory) => match sys::fork(namespaces, Some(directory.as_fd())) {
-                Err(Errno::ACCESS | Errno::PERM) => sys::fork(namespaces, None),
-                forked => {
-                    cgroups.clear();
-                    forked
-                }
-            },
-            None => sys::fork(namespaces, None),
-        };
+        // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may not.
+        let mut born = cgroups.directory().is_some();
+        let mut forked = sys::fork(namespaces, cgroups.directory());
+        if let (true, Err(Errno::ACCESS | Errno::PERM)) = (born, &forked) {
+            born = false;
+            forked = sys::fork(namespaces, None);
+        }
         match forked.os(|| "clone3(init)")? {
             Forked::Parent { pid, pidfd } => {
                 if plan.namespaces.network {
                     let network = namespaces::make_network()?;
                     channel.send(&Order {}, &[network.as_fd()])?;
                 }
-                Ok(Self { pid, pidfd, channel, gofer })
+                Ok(Self { pid, pidfd, channel, gofer, cgroups })
             }
             Forked::Child => {
                 drop(channel);
                 let network = plan.namespaces.network.then_some(&theirs);
-                run(&plan.init, &theirs, network, gofer, stdio, cgroups)
+                run(&plan.init, &theirs, network, gofer, stdio, (&cgroups, born))
             }
         }
     }
@@ -74,14 +71,15 @@ fn run(
     network: Option<&Channel>,
     gofer: Channel,
     stdio: [OwnedFd; 3],
-    cgroups: Vec<OwnedFd>,
+    cgroups: (&Membership, bool),
 ) -> ! {
     let fail = |error| -> ! {
         let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
         sys::exit_now(1)
     };
+    let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
     let program = match prepare(plan, network, &gofer, stdio, cgroups) {
-        Ok((program, proc)) => match parent.send(&Report::Ready, &[proc.as_fd()]) {
+        Ok((program, proc)) => match parent.send(&ready, &[proc.as_fd()]) {
             Ok(()) => program,
             Err(_) => sys::exit_now(1),
         },
@@ -92,7 +90,7 @@ fn run(
     if parent.receive::<Order>(None).is_err() {
         sys::exit_now(1);
     }
-    fail(become_workload::execute(&plan.process, plan.seccomp.as_ref(), &program))
+    fail(become_workload::execute(&plan.process, plan.seccomp.as_ref(), &program, &[]))
 }
 
 /// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
@@ -101,7 +99,7 @@ fn prepare(
     network: Option<&Channel>,
     gofer: &Channel,
     [stdin, stdout, stderr]: [OwnedFd; 3],
-    cgroups: Vec<OwnedFd>,
+    cgroups: (&Membership, bool),
 ) -> Result<(program::Program, OwnedFd)> {
     // Forked with the sandbox's dispositions, which are the defaults.
     sys::unblock_signals();
@@ -110,9 +108,8 @@ fn prepare(
     rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
     rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
     rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
-    for tasks in cgroups {
-        rustix::io::write(&tasks, b"0").os(|| "write(tasks, \"0\")")?;
-    }
+    let (cgroups, born) = cgroups;
+    cgroups.join(born)?;
     rustix::process::umask(rustix::fs::Mode::empty());
 
     let (root, proc) = tree::assemble(plan, gofer, network)?;

@@ -10,11 +10,15 @@
 //! PID 1 of a pid namespace of its own, so its end is the end of everything inside. Single-threaded: it may fork and go
 //! on in Rust. It holds no host path; what it needs of the host was opened by the caller and donated by descriptor.
 
+mod accounts;
 mod become_workload;
 pub(crate) mod client;
 mod copy_up;
+mod exec;
 mod exit;
 mod init;
+mod members;
+mod membership;
 mod monitor;
 mod namespaces;
 mod oom_score;
@@ -29,13 +33,18 @@ use crate::process::{Channel, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys;
 use init::Init;
-use monitor::Monitor;
+use monitor::{Contained, Monitor};
+use oom_score::OomScore;
 
 /// The sandbox's whole life, entered from the constructor.
 pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
-    let code = match prepare(&caller, donated) {
-        Ok(monitor) => monitor.run(caller),
+    let code = match prepare(&caller, &mut donated) {
+        Ok((plan, score, init)) => match monitor(plan, score, init, caller, donated) {
+            Ok(monitor) => monitor.run(),
+            // Nothing of it was given; nothing can be told.
+            Err(_) => 1,
+        },
         Err(error) => {
             let _ = caller.send(&Report::Failed(RemoteFailure::pack(Actor::Sandbox, &error)), &[]);
             1
@@ -45,22 +54,33 @@ pub(crate) fn serve(mut donated: Received) {
     sys::exit_now(code);
 }
 
-/// Everything up to a forked init and a loop to serve.
-fn prepare(caller: &Channel, mut donated: Received) -> Result<Monitor> {
+/// Everything up to a forked init.
+fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, OomScore, Init)> {
     sys::reset_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-sandbox").os(|| "prctl(PR_SET_NAME)")?;
     let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
-    join_cgroups(&mut donated)?;
+    join_cgroups(donated)?;
 
     namespaces::make(&plan)?;
     // The ids are mapped meanwhile; nothing so far needed one.
     caller.receive::<Order>(None)?;
-    let score = plan.init.oom_score_adj.map(oom_score::Lent::lend).transpose()?;
+    let score = OomScore::open()?;
     namespaces::settle(&plan)?;
-    let init = Init::fork(&plan, &mut donated)?;
-    score.map(oom_score::Lent::take_back).transpose()?;
-    Monitor::new(&plan, init, donated)
+    let init = score.lend(plan.init.oom_score_adj, || Init::fork(&plan, donated))?;
+    Ok((plan, score, init))
+}
+
+fn monitor(
+    plan: SandboxPlan,
+    score: OomScore,
+    init: Init,
+    boot: Channel,
+    mut donated: Received,
+) -> Result<Monitor> {
+    let (listener, creator) = (donated.take("control")?, donated.take("creator")?);
+    let root = Contained::new(plan, init, boot, &mut donated)?;
+    Monitor::new(root, score, listener, creator.into())
 }
 
 /// Moves this process into the container's cgroups, by the one write that does not wait for the whole machine: a

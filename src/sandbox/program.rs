@@ -1,7 +1,7 @@
 //! Finding the program: at create, inside the container's root, so that "not found" is create's error and start
 //! executes the very path that was found.
 
-use super::resolve;
+use super::{accounts, resolve};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{ProcessPlan, relative_to_root};
 use crate::spec::User;
@@ -9,8 +9,6 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -74,43 +72,15 @@ fn search_path(env: &[CString]) -> &[u8] {
     env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH)
 }
 
-/// The most of `/etc/passwd` that is looked at: an image's, so of any size.
-const MAX_PASSWD: u64 = 1 << 20;
-
 /// The workload's environment: the configuration's, and a `HOME` where it has none. That is the home directory the
 /// image's `/etc/passwd` gives the user, or `/`.
 fn environment(plan: &ProcessPlan) -> Vec<CString> {
     let mut environment = plan.envp.clone();
     if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
-        let home =
-            read_passwd().and_then(|passwd| home_of(&passwd, plan.user.uid)).unwrap_or_else(|| b"/".to_vec());
+        let home = accounts::home_of(plan.user.uid).unwrap_or_else(|| b"/".to_vec());
         environment.extend(CString::new([b"HOME=".as_slice(), &home].concat()));
     }
     environment
-}
-
-fn read_passwd() -> Option<Vec<u8>> {
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let path = Path::new("etc/passwd");
-    // An image may have anything there, and devices and FIFOs do things when they are opened: look first.
-    let found = rustix::fs::fstat(resolve::open(root.as_fd(), path).ok()?).ok()?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let file = resolve::open_with(root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
-    let mut bytes = Vec::new();
-    File::from(file).take(MAX_PASSWD).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-/// The sixth field of the first line whose third is `uid` (passwd(5)).
-fn home_of(passwd: &[u8], uid: u32) -> Option<Vec<u8>> {
-    passwd.split(|byte| *byte == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
-        let number = std::str::from_utf8(fields.get(2)?).ok()?.parse::<u32>().ok()?;
-        let home = fields.get(5).filter(|home| home.starts_with(b"/") && !home.contains(&0))?;
-        (number == uid).then(|| home.to_vec())
-    })
 }
 
 /// Whether `path` is a regular file that `user` may execute. Directories are skipped, as a shell does.
@@ -165,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_permission_bits_of_the_right_class_decide() {
-        let file = File::open("/").unwrap();
+        let file = std::fs::File::open("/").unwrap();
         let check = |mode, owner, user: &User| may_execute(mode, owner, user, file.as_fd());
         assert!(check(0o100, (7, 7), &user(7, 1)));
         assert!(!check(0o011, (7, 7), &user(7, 7)), "the owner's bit decides for the owner");
@@ -174,15 +144,6 @@ mod tests {
         assert!(check(0o001, (7, 8), &user(1, 1)));
         assert!(check(0o010, (7, 8), &user(0, 0)), "any bit will do for root");
         assert!(!check(0o644, (0, 0), &user(0, 0)));
-    }
-
-    #[test]
-    fn home_is_what_the_images_passwd_says() {
-        let passwd =
-            b"root:x:0:0:root:/root:/bin/sh\nbroken\nnum:x:7x:0::/no:\nweb:x:33:33::/var/www:/bin/false\n";
-        assert_eq!(home_of(passwd, 0).unwrap(), b"/root");
-        assert_eq!(home_of(passwd, 33).unwrap(), b"/var/www");
-        assert_eq!(home_of(passwd, 7), None);
     }
 
     #[test]

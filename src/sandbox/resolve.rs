@@ -39,12 +39,6 @@ pub(super) fn open_setting(proc: BorrowedFd<'_>, path: &str) -> rustix::io::Resu
     rustix::fs::openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// Reads a file of a proc file system of ours, as [`open_setting`] opens it.
-pub(super) fn open_status(proc: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
 /// Opens `path` below `root`, creating it and its parents if it is not there.
 pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<OwnedFd> {
     match open(root, path) {

@@ -21,15 +21,18 @@ pub enum Origin {
     ConfigJson,
     /// A builder in this program.
     Builder,
+    /// A process for a running container.
+    Exec,
 }
 
 impl Origin {
-    /// `config.json` or `builder`.
+    /// `config.json`, `builder` or `exec`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConfigJson => "config.json",
             Self::Builder => "builder",
+            Self::Exec => "exec",
         }
     }
 }

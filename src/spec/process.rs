@@ -1,7 +1,7 @@
 //! `process`: what runs, as whom, with which powers.
 
 use super::field::Field;
-use super::{Capabilities, IdMap, IdMaps};
+use super::{Capabilities, IdMap, IdMaps, Origin};
 use crate::error::Result;
 use oci_spec::runtime;
 use oci_spec::runtime::PosixRlimitType;
@@ -95,6 +95,16 @@ impl Process {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: oom_score_adj(&field.key("oomScoreAdj"), process.oom_score_adj())?,
         })
+    }
+}
+
+impl Process {
+    /// Checks a process that is to be executed in a running container with these id mappings.
+    ///
+    /// # Errors
+    /// As for the `process` of a configuration.
+    pub fn for_exec(process: &runtime::Process, maps: &IdMaps) -> Result<Self> {
+        Self::new(&Field::document(Origin::Exec), Some(process), maps)
     }
 }
 

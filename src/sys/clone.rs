@@ -1,14 +1,15 @@
-//! Making processes: `clone3(2)` in the two shapes the crate needs.
+//! Making processes: `clone3(2)` in the three shapes the crate needs.
 //!
 //! * [`spawn_helper`]: from any thread of any caller, without copying its page tables and without touching anything
 //!   the caller can see. `CLONE_VM | CLONE_VFORK` on a stack of its own, straight into `execveat`.
 //! * [`fork`]: from the single-threaded sandbox, an ordinary copy that goes on in Rust.
+//! * [`fork_inside`]: the same, but into a pid namespace where others look on, with nothing open that they must not get.
 
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CHILD_STACK: usize = 64 << 10;
@@ -40,7 +41,7 @@ pub(crate) struct SpawnError {
 
 /// The struct of clone3(2).
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct CloneArgs {
     flags: u64,
     pidfd: u64,
@@ -258,6 +259,141 @@ pub(crate) fn fork(namespaces: u32, cgroup: Option<BorrowedFd<'_>>) -> Result<Fo
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent");
             Ok(Forked::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// How a process is made by [`fork_inside`].
+#[derive(Default)]
+pub(crate) struct Inside<'a> {
+    /// The pid namespace it is born into; the caller's own for its children if `None`.
+    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+    /// `CLONE_NEW*` (clone(2)).
+    pub(crate) namespaces: u32,
+    /// A cgroup v2 directory to be born in, if this process may write there.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The descriptors it has; it never sees any other.
+    pub(crate) keep: &'a [BorrowedFd<'a>],
+}
+
+/// What the process between parent and child works with: made before it, because it must not allocate.
+struct Between<F> {
+    pid_namespace: RawFd,
+    flags: u64,
+    /// What is closed: numbers from the first to the last, of each.
+    gaps: Vec<(u32, u32)>,
+    entry: std::cell::Cell<Option<F>>,
+    /// The pid of the child, or the negative errno.
+    result: AtomicI32,
+    born_in_cgroup: AtomicBool,
+}
+
+/// Forks a child of this process into another pid namespace and runs `entry` in it, which is told whether it was born in
+/// the cgroup. Returns its pid, in this process's own pid namespace.
+///
+/// Whoever is privileged inside that namespace may look at the new process, and into it, from its first instruction on.
+/// So it is not forked from this process, with everything this process has open, but from a process between the two,
+/// which shares this memory, has closed all but `keep` in its own descriptor table, and stays outside.
+///
+/// Only for the single-threaded sandbox, as [`fork`]. `entry` runs on a copy of this process's memory, where owned
+/// descriptors that were not kept are closed already: it must not return into code that owns them, and does not.
+pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result<Pid, Errno> {
+    /// For everything the child does before it executes. Fresh pages cost nothing until they are touched.
+    const STACK: usize = 1 << 20;
+    let between = Between {
+        pid_namespace: how.pid_namespace.map_or(-1, |namespace| namespace.as_raw_fd()),
+        flags: libc::CLONE_PARENT as u64 | u64::from(how.namespaces),
+        gaps: gaps_between(how.keep),
+        entry: std::cell::Cell::new(Some(entry)),
+        result: AtomicI32::new(0),
+        born_in_cgroup: AtomicBool::new(how.cgroup.is_some()),
+    };
+    let mut stack = vec![0_u128; STACK / size_of::<u128>()].into_boxed_slice();
+    let mut args = CloneArgs {
+        flags: (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: STACK as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = how.cgroup {
+        // The child inherits it from the process between.
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    let start = |args: &CloneArgs| {
+        // SAFETY: the process between runs `between_main` on `stack`, which outlives it: CLONE_VFORK suspends this, the
+        // only thread until it has exited. The child it forks has copies of both.
+        unsafe { clone3_on_stack(args, between_main::<F>, (&raw const between).cast()) }
+    };
+    let mut pid = start(&args);
+    if how.cgroup.is_some() && [libc::EACCES, libc::EPERM].contains(&(-pid as i32)) {
+        args.flags &= !CLONE_INTO_CGROUP;
+        between.born_in_cgroup.store(false, Ordering::Release);
+        pid = start(&args);
+    }
+    drop(stack);
+    if pid < 0 {
+        return Err(Errno::from_raw_os_error(-pid as i32));
+    }
+    // It has exited already; its status says nothing that `result` does not.
+    let _ = super::wait4(Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent"));
+    match between.result.load(Ordering::Acquire) {
+        child @ 1.. => Ok(Pid::from_raw(child).expect("checked to be positive")),
+        errno => Err(Errno::from_raw_os_error(-errno)),
+    }
+}
+
+/// The numbers that are not in `keep`, as ranges for close_range(2). 0, 1 and 2 are `/dev/null` in every helper.
+fn gaps_between(keep: &[BorrowedFd<'_>]) -> Vec<(u32, u32)> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let mut gaps = Vec::with_capacity(kept.len() + 1);
+    let mut from = FIRST_DONATED.unsigned_abs();
+    for number in kept.into_iter().filter(|number| *number >= FIRST_DONATED.unsigned_abs()) {
+        if number > from {
+            gaps.push((from, number - 1));
+        }
+        from = number + 1;
+    }
+    gaps.push((from, u32::MAX));
+    gaps
+}
+
+/// The process between: enters the pid namespace for its children, lets go of what they must not have, forks.
+extern "C" fn between_main<F: FnOnce(bool)>(between: *const c_void) -> ! {
+    // SAFETY: `fork_inside` passes a `Between<F>` that stays alive and unmoved while it is suspended by CLONE_VFORK;
+    // in the child this is its own copy of it.
+    let between = unsafe { &*between.cast::<Between<F>>() };
+    let fail = |errno: i32| -> ! {
+        between.result.store(-errno, Ordering::Release);
+        super::identity::exit_now(1)
+    };
+    if between.pid_namespace >= 0 {
+        // SAFETY: setns with integers; it decides where this process's children are born and nothing else.
+        if unsafe { libc::setns(between.pid_namespace, libc::CLONE_NEWPID) } < 0 {
+            fail(last_errno());
+        }
+    }
+    for (first, last) in &between.gaps {
+        // SAFETY: closes numbers of this process's own table (no CLONE_FILES); nothing here uses them any more.
+        unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) };
+    }
+    let args = CloneArgs { flags: between.flags, ..CloneArgs::default() };
+    // SAFETY: without CLONE_VM the child has its own copy of memory and stack, and this thread is the only one.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    match pid {
+        ..0 => fail(last_errno()),
+        0 => {
+            if let Some(entry) = between.entry.take() {
+                entry(between.born_in_cgroup.load(Ordering::Acquire));
+            }
+            super::identity::exit_now(1)
+        }
+        _ => {
+            between.result.store(pid as i32, Ordering::Release);
+            super::identity::exit_now(0)
         }
     }
 }

@@ -56,6 +56,20 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
 }
 
+/// Puts a copy of `fd` at `number`, whatever was there before: dup2(2). Only for a process on its way to execve, which
+/// gives the numbers of its descriptors a meaning of their own.
+pub(crate) fn place_at(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+    // SAFETY: what was open at the number is closed; the caller is about to execute, and has moved out of the way what
+    // it still needs until then.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), number) })
+}
+
+/// Lets the descriptor at `number` survive execve.
+pub(crate) fn keep_on_exec(number: RawFd) -> Result<(), Errno> {
+    // SAFETY: fcntl with integers has no memory effects.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) })
+}
+
 /// A new, anonymous session keyring: keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`.
 pub(crate) fn join_new_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;

@@ -1,0 +1,123 @@
+//! Further processes in a running container.
+//!
+//! ```text
+//!   sandbox                    between                       the process
+//!      |-- clone(VM, VFORK) -->|  close all it must not have, enter the pid namespace
+//!      |                       |------ clone(PARENT) -------->|  parent: the sandbox
+//!      |<--------------------- Hello (its pid) ---------------|
+//!      |                                                      |  join mount and cgroup namespaces, find the program,
+//!      |                                                      |  shed privileges, execve
+//!      |<--------------------- end of file -------------------|  executed; or Failed
+//! ```
+
+use super::monitor::Contained;
+use super::oom_score::OomScore;
+use super::{accounts, become_workload, program};
+use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
+use crate::plan::ExecPlan;
+use crate::process::Channel;
+use crate::process::spawn::read_plan;
+use crate::protocol::message::{Hello, InitPhase, Report};
+use crate::sys::{self, Inside};
+use nix::sched::{CloneFlags, setns};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags};
+
+/// A process on its way to `execve`.
+pub(super) struct Forked {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    /// Its word to us: [`Hello`], then a failure or the end.
+    pub(super) channel: Channel,
+}
+
+impl Forked {
+    /// Forks the process that `fds` describe: plan, stdin, stdout, stderr, then the plan's further descriptors.
+    pub(super) fn new(
+        container: &Contained,
+        score: &OomScore,
+        mut fds: impl Iterator<Item = OwnedFd>,
+    ) -> Result<Self> {
+        if container.phase != InitPhase::Running {
+            let problem = format!("the container is {:?}, not running", container.phase).to_lowercase();
+            return Err(Error::new(ErrorKind::InvalidInput, "exec", problem));
+        }
+        let mut next =
+            || fds.next().ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "exec", "too few descriptors"));
+        let plan: ExecPlan = read_plan(next()?)?;
+        let stdio = [next()?, next()?, next()?];
+        let further = plan.further_fds.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
+        let (channel, theirs) = Channel::pair()?;
+
+        let init = container.init.pidfd.as_fd();
+        let mut keep = vec![theirs.as_fd(), init];
+        keep.extend(stdio.iter().chain(&further).map(AsFd::as_fd));
+        keep.extend(container.init.cgroups.fds());
+        let how = Inside {
+            pid_namespace: container.rules.own_pids.then_some(init),
+            namespaces: 0,
+            cgroup: container.init.cgroups.directory(),
+            keep: &keep,
+        };
+        let enter = |born_in_cgroup| {
+            // Out of the way of the numbers that the plan gives a meaning.
+            let above = plan.further_fds.iter().fold(2, |most, number| most.max(*number)) + 1;
+            let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(&theirs, above).map(Channel::from) else {
+                return;
+            };
+            if let Err(error) = run(container, plan, &parent, &stdio, &further, born_in_cgroup) {
+                let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+            }
+        };
+        let forked =
+            score.lend(container.rules.oom_score_adj, || sys::fork_inside(&how, enter).os(|| "clone3(exec)"));
+        let pid = forked?;
+        // Ours, and not collected: the number is its own.
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
+        Ok(Self { pid, pidfd, channel })
+    }
+}
+
+/// The new process. Returns only what went wrong.
+fn run(
+    container: &Contained,
+    mut plan: ExecPlan,
+    parent: &Channel,
+    stdio: &[OwnedFd; 3],
+    further: &[OwnedFd],
+    born_in_cgroup: bool,
+) -> Result<()> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    parent.send(&Hello { pid }, &[])?;
+    sys::unblock_signals();
+    rustix::process::setsid().os(|| "setsid()")?;
+    rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
+    container.init.cgroups.join(born_in_cgroup)?;
+    let namespaces = CloneFlags::from_bits_retain(container.rules.namespaces.cast_signed());
+    if !namespaces.is_empty() {
+        setns(&container.init.pidfd, namespaces).os(|| format!("setns(init, {namespaces:?})"))?;
+    }
+    rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
+    let [stdin, stdout, stderr] = stdio;
+    rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
+    rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
+    rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+    if let Some(name) = &plan.user_name {
+        accounts::look_up(name, &mut plan.process.user)?;
+    }
+    let program = program::find(&plan.process)?;
+    let numbers = &plan.further_fds;
+    place(further, numbers)?;
+    Err(become_workload::execute(&plan.process, container.rules.filter.as_ref(), &program, numbers))
+}
+
+/// Gives descriptors their numbers. First everything out of the way of all numbers in play, then into place.
+fn place(fds: &[OwnedFd], numbers: &[i32]) -> Result<()> {
+    let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+    let copies = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, above));
+    let copies = copies.collect::<Result<Vec<_>, _>>().os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+    for (copy, number) in copies.iter().zip(numbers) {
+        sys::place_at(copy.as_fd(), *number).os(|| format!("dup2({number})"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The processes of a container, seen through its own proc: an instance of procfs for its pid namespace, mounted by
+//! init before anything of the image ran, and reached by descriptor.
+//!
+//! A pid is only a number until it is held: each process is opened as its directory in proc first, and everything is
+//! asked of that, signals included (pidfd_send_signal(2) takes such a directory).
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sys;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Read;
+
+/// The most read of one file. `status` and `stat` are below two pages.
+const MAX_FILE: u64 = 16 << 10;
+
+/// One process.
+pub(super) struct Member {
+    pid: i32,
+    directory: OwnedFd,
+}
+
+/// Every process there is at the moment, one at a time: of each only the directory is held, and only while it is looked
+/// at.
+pub(super) fn all(proc: BorrowedFd<'_>) -> Result<impl Iterator<Item = Member>> {
+    let step = || "getdents64(proc)";
+    let directory = open(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY).os(step)?;
+    let mut pids = Vec::new();
+    for entry in Dir::read_from(&directory).os(step)? {
+        let entry = entry.os(step)?;
+        pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids.into_iter().filter_map(move |pid| find(directory.as_fd(), pid).ok().flatten()))
+}
+
+/// The process with this number, if there is one.
+pub(super) fn find(proc: BorrowedFd<'_>, pid: i32) -> Result<Option<Member>> {
+    if pid <= 0 {
+        return Err(Error::new(ErrorKind::InvalidInput, "process", format!("{pid} is not a pid")));
+    }
+    match open(proc, &pid.to_string(), OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(directory) => Ok(Some(Member { pid, directory })),
+        Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+        Err(errno) => Err(errno).os(|| format!("openat2(proc, \"{pid}\")")),
+    }
+}
+
+impl Member {
+    /// Its number, as the container counts.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a signal. One that has ended meanwhile is past caring.
+    pub(super) fn signal(&self, number: i32) -> Result<()> {
+        match sys::pidfd_send_raw(self.directory.as_fd(), number) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno).os(|| format!("pidfd_send_signal({}, {number})", self.pid)),
+        }
+    }
+
+    /// Whether it still runs: a zombie does not.
+    pub(super) fn is_running(&self) -> bool {
+        self.stat().is_some_and(|stat| !matches!(stat.state, b'Z' | b'X' | b'x'))
+    }
+
+    pub(super) fn process_group(&self) -> Option<i32> {
+        self.stat().map(|stat| stat.group)
+    }
+
+    /// The foreground process group of its controlling terminal.
+    pub(super) fn foreground_group(&self) -> Result<i32> {
+        match self.stat() {
+            Some(Stat { terminal, foreground, .. }) if terminal != 0 && foreground > 0 => Ok(foreground),
+            Some(_) => {
+                let problem = format!("process {} has no terminal with a foreground process group", self.pid);
+                Err(Error::new(ErrorKind::InvalidInput, "signal foreground", problem))
+            }
+            None => {
+                let problem = format!("process {} has ended", self.pid);
+                Err(Error::new(ErrorKind::NotFound, "signal foreground", problem))
+            }
+        }
+    }
+
+    /// The inode number of its mount namespace.
+    pub(super) fn mount_namespace(&self) -> Option<u64> {
+        let link = rustix::fs::readlinkat(&self.directory, "ns/mnt", Vec::new()).ok()?;
+        link.to_str().ok()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+    }
+
+    fn stat(&self) -> Option<Stat> {
+        Stat::parse(&read(self.directory.as_fd(), "stat")?)
+    }
+}
+
+/// `/proc/PID/status` of a process.
+pub(super) fn status(proc: BorrowedFd<'_>, pid: i32) -> Option<String> {
+    let member = find(proc, pid).ok()??;
+    read(member.directory.as_fd(), "status").map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+fn read(directory: BorrowedFd<'_>, name: &str) -> Option<Vec<u8>> {
+    let file = open(directory, name, OFlags::RDONLY).ok()?;
+    let mut bytes = Vec::new();
+    File::from(file).take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn open(at: BorrowedFd<'_>, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    rustix::fs::openat2(at, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Fields 3, 5, 7 and 8 of proc_pid_stat(5).
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    group: i32,
+    terminal: i32,
+    foreground: i32,
+}
+
+impl Stat {
+    fn parse(line: &[u8]) -> Option<Self> {
+        // The command name may hold anything, so the fields are counted from its last parenthesis.
+        let name_end = line.iter().rposition(|byte| *byte == b')')?;
+        let mut fields = std::str::from_utf8(&line[name_end + 1..]).ok()?.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let group = fields.nth(1)?.parse().ok()?;
+        let terminal = fields.nth(1)?.parse().ok()?;
+        let foreground = fields.next()?.parse().ok()?;
+        Some(Self { state, group, terminal, foreground })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_cannot_forge_a_process_group() {
+        let line = b"7 (sh) S 1 1 1) R 1 7 7 34816 9 4194304 0";
+        let expected = Stat { state: b'R', group: 7, terminal: 34816, foreground: 9 };
+        assert_eq!(Stat::parse(line), Some(expected));
+        assert_eq!(Stat::parse(b"7 (sh"), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! One container of the sandbox: its init, its gofer, and everything that is known about how it stands.
+
+use super::client::Client;
+use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, OomEvidence};
+use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::id::ContainerId;
+use crate::plan::SandboxPlan;
+use crate::process::channel::Delivery;
+use crate::process::{Channel, Received};
+use crate::protocol::message::{InitPhase, Reply, Report};
+use crate::sandbox::exit::{self, Circumstances};
+use crate::sandbox::init::Init;
+use crate::sandbox::members;
+use crate::seccomp::Filter;
+use crate::state::Cause;
+use crate::sys::{self, Usage};
+use rustix::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// A container, from the fork of its init until it is forgotten.
+pub(in crate::sandbox) struct Contained {
+    pub(super) id: ContainerId,
+    pub(in crate::sandbox) init: Init,
+    pub(in crate::sandbox) phase: InitPhase,
+    /// The container's own proc, from init: an instance for its pid namespace that nothing inside can cover.
+    pub(super) proc: Option<OwnedFd>,
+    /// Init's pid in its own pid namespace.
+    pub(super) init_pid_inside: i32,
+    /// Whether there are other containers in the sandbox.
+    pub(super) in_pod: bool,
+    /// The inode number of its mount namespace, by which its processes are told from others in a shared pid namespace.
+    pub(super) mount_namespace: Option<u64>,
+    /// Who waits to hear that it is created.
+    pub(super) boot: Option<Channel>,
+    /// The client that waits for `Start` to be answered.
+    pub(super) starting: Option<Client>,
+    pub(super) lifeline: Option<OwnedFd>,
+    pub(super) gofer_gone: bool,
+    pub(super) deadline: Option<Instant>,
+    pub(super) circumstances: Circumstances,
+    /// What every process executed in it gets.
+    pub(in crate::sandbox) rules: Rules,
+    timeout: Option<Duration>,
+    exit_record: OwnedFd,
+    memory: Option<(OwnedFd, Option<OwnedFd>)>,
+}
+
+/// What the container's plan says about every process in it.
+#[derive(Clone, Debug)]
+pub(in crate::sandbox) struct Rules {
+    pub(in crate::sandbox) filter: Option<Filter>,
+    /// Namespaces that init has and the sandbox has not: `CLONE_NEW*`.
+    pub(in crate::sandbox) namespaces: u32,
+    /// Whether init is in a pid namespace below the sandbox's.
+    pub(in crate::sandbox) own_pids: bool,
+    pub(in crate::sandbox) oom_score_adj: Option<i32>,
+}
+
+impl Contained {
+    pub(in crate::sandbox) fn new(
+        plan: SandboxPlan,
+        init: Init,
+        boot: Channel,
+        donated: &mut Received,
+    ) -> Result<Self> {
+        let memory =
+            donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
+        let with_init = plan.namespaces.with_init;
+        Ok(Self {
+            id: plan.id,
+            init,
+            phase: InitPhase::Preparing,
+            proc: None,
+            init_pid_inside: 0,
+            in_pod: false,
+            mount_namespace: None,
+            boot: Some(boot),
+            starting: None,
+            lifeline: donated.take_optional("lifeline"),
+            gofer_gone: false,
+            deadline: None,
+            circumstances: Circumstances::default(),
+            rules: Rules {
+                filter: plan.init.seccomp,
+                namespaces: (with_init - crate::plan::CloneFlags::NEWPID).bits(),
+                own_pids: with_init.contains(crate::plan::CloneFlags::NEWPID),
+                oom_score_adj: plan.init.oom_score_adj,
+            },
+            timeout: plan.timeout,
+            exit_record: donated.take("exit")?,
+            memory,
+        })
+    }
+
+    /// While init is there to tell: from here on its processes are known by it.
+    fn learn_mount_namespace(&mut self) {
+        let init =
+            self.proc.as_ref().and_then(|proc| members::find(proc.as_fd(), self.init_pid_inside).ok()?);
+        self.mount_namespace = init.and_then(|init| init.mount_namespace());
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.phase != InitPhase::Ended
+    }
+
+    /// Ready, failed, or gone from sight into `execve`. The client to go on serving, if one was answered.
+    pub(super) fn hear_init(&mut self) -> Option<Client> {
+        let heard = self.init.channel.receive_now::<Report>();
+        match (heard, self.boot.take()) {
+            (Ok(Delivery { message: ready @ Report::Ready { pid }, fds }), Some(boot)) => {
+                self.proc = fds.into_iter().next();
+                self.init_pid_inside = pid;
+                if !self.rules.own_pids {
+                    self.learn_mount_namespace();
+                }
+                self.phase = InitPhase::Created;
+                // A caller that is gone by now cut the lifeline too.
+                let _ = boot.send(&ready, &[self.init.pidfd.as_fd()]);
+            }
+            (Ok(other), Some(boot)) => {
+                let _ = boot.send(&other.message, &[]);
+                self.kill(Cause::Itself);
+            }
+            (Err(_), Some(boot)) => {
+                let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
+                let _ = boot.send(&Report::Failed(super::packed(Actor::Init, &died)), &[]);
+                self.kill(Cause::Itself);
+            }
+            (Ok(other), None) => {
+                if let Report::Failed(failure) = other.message {
+                    return self.answer_start(&Reply::Failed(failure));
+                }
+            }
+            (Err(_), None) => {
+                self.phase = InitPhase::Running;
+                self.circumstances.started_at_ms = Some(exit::now_ms());
+                self.deadline = self.timeout.and_then(|limit| Instant::now().checked_add(limit));
+                let client = self.answer_start(&Reply::Done);
+                sys::trim_heap();
+                return client;
+            }
+        }
+        None
+    }
+
+    /// Whether init still has something to say: until it has executed the program.
+    pub(super) fn init_speaks(&self) -> bool {
+        self.phase == InitPhase::Preparing || (self.phase == InitPhase::Created && self.starting.is_some())
+    }
+
+    /// Whether the gofer's end means the container's. Not before create is done: until then what comes from the gofer
+    /// is init's, and so is its end.
+    pub(super) fn watches_gofer(&self) -> bool {
+        !self.gofer_gone && matches!(self.phase, InitPhase::Created | InitPhase::Running)
+    }
+
+    fn answer_start(&mut self, reply: &Reply) -> Option<Client> {
+        self.starting.take()?.reply(reply)
+    }
+
+    pub(super) fn kill(&mut self, cause: Cause) {
+        self.circumstances.ended_by = Some((cause, libc::SIGKILL));
+        let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
+    }
+
+    pub(super) fn time_out(&mut self) {
+        self.deadline = None;
+        let after_ms = self.timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.kill(Cause::TimedOut { after_ms });
+    }
+
+    /// Init is gone. The record first: whoever is told can read it. Returns init's end and the client that is answered
+    /// by it.
+    pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
+        let usage: Option<Usage> = sys::wait4(self.init.pid).ok();
+        let mut answered = None;
+        // A program that ended before its connection's end was seen did run.
+        if self.starting.is_some() && self.phase == InitPhase::Created {
+            match self.init.channel.receive_now::<Report>() {
+                Ok(report) => {
+                    if let Report::Failed(failure) = report.message {
+                        answered = self.answer_start(&Reply::Failed(failure));
+                    }
+                }
+                Err(_) => self.circumstances.started_at_ms = Some(exit::now_ms()),
+            }
+        }
+        if let Some((oom, peak)) = &self.memory {
+            self.circumstances.memory = OomEvidence::read(oom.as_fd(), peak.as_ref().map(AsFd::as_fd)).ok();
+        }
+        let record = exit::conclude(usage, &self.circumstances, exit::now_ms());
+        // Nobody to tell if it fails: the record then says nothing, and readers report that the sandbox was lost.
+        let _ = rustix::io::pwrite(&self.exit_record, &record.encode(), 0);
+        self.phase = InitPhase::Ended;
+        self.lifeline = None;
+        self.deadline = None;
+        let answered = self.answer_start(&Reply::Done).or(answered);
+        (usage, answered)
+    }
+}

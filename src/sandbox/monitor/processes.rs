@@ -1,0 +1,168 @@
+//! The processes executed in running containers: from their fork to whoever waits for their end.
+
+use super::{Key, packed};
+use crate::error::{Actor, Error, ErrorKind};
+use crate::process::Channel;
+use crate::protocol::message::{Hello, ProcessEnd, ProcessReport, Report};
+use crate::sandbox::exec::Forked;
+use crate::sys;
+use rustix::fd::AsFd;
+use std::collections::VecDeque;
+
+/// How many ends are kept for a `WaitProcess` that may still come. A process whose client is there to hear of it takes
+/// no place here.
+const MAX_UNCLAIMED: usize = 1024;
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Processes {
+    pub(super) running: Vec<(Key, Process)>,
+    /// Ends that nobody was there to hear of, the oldest first.
+    unclaimed: VecDeque<(Key, i32, ProcessEnd)>,
+}
+
+/// One that has not ended.
+pub(super) struct Process {
+    container: Key,
+    pub(super) forked: Forked,
+    /// Its pid as the container counts, from itself.
+    pid_inside: Option<i32>,
+    /// Whether its channel has more to say: until it is executed.
+    pub(super) speaks: bool,
+    /// Who asked for it, as long as it listens.
+    pub(super) client: Option<Channel>,
+    /// Who else waits for its end.
+    waiting: Vec<Channel>,
+}
+
+impl Processes {
+    pub(super) fn add(&mut self, key: Key, container: Key, forked: Forked, client: Channel) {
+        let process = Process {
+            container,
+            forked,
+            pid_inside: None,
+            speaks: true,
+            client: Some(client),
+            waiting: Vec::new(),
+        };
+        self.running.push((key, process));
+    }
+
+    /// Has `connection` told of the end of the process that the container calls `pid`; gives it back if there is none.
+    pub(super) fn wait(&mut self, container: Key, pid: i32, connection: Channel) -> Result<(), Channel> {
+        let running = self.running.iter_mut().map(|(_, process)| process);
+        if let Some(process) = running.into_iter().find(|process| process.is(container, pid)) {
+            process.waiting.push(connection);
+            return Ok(());
+        }
+        let place = self.unclaimed.iter().position(|(of, ended, _)| (*of, *ended) == (container, pid));
+        // "First wait gives the status, the entry is then gone": unless it did not arrive.
+        match place.and_then(|place| self.unclaimed.remove(place)) {
+            Some((_, _, end)) => match connection.send(&ProcessReport::Ended(end), &[]) {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    self.unclaimed.push_back((container, pid, end));
+                    Ok(())
+                }
+            },
+            None => Err(connection),
+        }
+    }
+
+    /// Its channel is readable: it said who it is, it failed, or it is gone from sight into `execve`.
+    pub(super) fn hear(&mut self, key: Key) {
+        if let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) {
+            process.hear();
+        }
+    }
+
+    /// Its client is gone: its end will be kept.
+    pub(super) fn lose_client(&mut self, key: Key) {
+        if let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) {
+            process.client = None;
+        }
+    }
+
+    /// It has ended: collects it and tells.
+    pub(super) fn end(&mut self, key: Key) {
+        let Some(place) = self.running.iter().position(|(known, _)| *known == key) else { return };
+        let (_, mut process) = self.running.swap_remove(place);
+        // What it said last may not have been heard yet.
+        let mut executed = !process.speaks;
+        while process.speaks {
+            executed = process.hear();
+        }
+        let Ok(usage) = sys::wait4(process.forked.pid) else { return };
+        let end = ProcessEnd {
+            code: usage.code,
+            signal: usage.signal,
+            user_us: usage.user_us,
+            system_us: usage.system_us,
+            max_rss_kib: usage.max_rss_kib,
+        };
+        let told = process
+            .client
+            .iter()
+            .chain(&process.waiting)
+            .filter(|listener| listener.send(&ProcessReport::Ended(end), &[]).is_ok())
+            .count();
+        if let (true, 0, Some(pid)) = (executed, told, process.pid_inside) {
+            if self.unclaimed.len() == MAX_UNCLAIMED {
+                self.unclaimed.pop_front();
+            }
+            self.unclaimed.push_back((process.container, pid, end));
+        }
+    }
+
+    /// Forgets the ends of a container's processes.
+    #[expect(dead_code, reason = "containers end with their sandbox until there are pods")]
+    pub(super) fn forget(&mut self, container: Key) {
+        self.unclaimed.retain(|(of, _, _)| *of != container);
+    }
+}
+
+impl Process {
+    fn is(&self, container: Key, pid: i32) -> bool {
+        self.container == container && self.pid_inside == Some(pid)
+    }
+
+    /// Takes one message. Returns whether it means that the program was executed.
+    fn hear(&mut self) -> bool {
+        if self.pid_inside.is_none() {
+            match self.forked.channel.receive_now::<Hello>() {
+                Ok(hello) => self.pid_inside = Some(hello.message.pid),
+                Err(_) => {
+                    let died =
+                        Error::new(ErrorKind::HelperDied, "exec", "the process ended before it was ready");
+                    self.fail(packed(Actor::Init, &died));
+                }
+            }
+            return false;
+        }
+        let failure = match self.forked.channel.receive_now::<Report>() {
+            Ok(report) => match report.message {
+                Report::Failed(failure) => failure,
+                Report::Ready { .. } => return false,
+            },
+            Err(_) => {
+                self.speaks = false;
+                let pidfd = [self.forked.pidfd.as_fd()];
+                if let Some(client) = &self.client
+                    && client.send(&ProcessReport::Started, &pidfd).is_err()
+                {
+                    self.client = None;
+                }
+                return true;
+            }
+        };
+        self.fail(failure);
+        false
+    }
+
+    fn fail(&mut self, failure: crate::error::RemoteFailure) {
+        self.speaks = false;
+        if let Some(client) = self.client.take() {
+            let _ = client.send(&ProcessReport::Failed(failure), &[]);
+        }
+    }
+}
