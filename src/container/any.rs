@@ -8,7 +8,6 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::process::Signal;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -158,19 +157,6 @@ impl AnyContainer {
         OciState::new(self.status(), self.record())
     }
 
-    /// Sends `signal` to init.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`] if there is none.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        match self {
-            Self::Created(container) => container.signal(signal),
-            Self::Running(container) => container.signal(signal),
-            Self::Paused(container) => container.signal(signal),
-            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("signal")),
-        }
-    }
-
     /// Waits until the container has ended; repeatable, from any process, also long after it did.
     ///
     /// # Errors
@@ -227,7 +213,7 @@ impl AnyContainer {
         }
     }
 
-    fn wrong_state(&self, operation: &'static str) -> Error {
+    pub(super) fn wrong_state(&self, operation: &'static str) -> Error {
         let actual = self.status();
         let problem = format!("{:?} is {actual}", self.id().as_str());
         Error::new(ErrorKind::WrongState { actual }, operation, problem)

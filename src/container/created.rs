@@ -2,8 +2,7 @@
 
 use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::Signal;
-use crate::protocol::message::{Operation, SignalTarget};
+use crate::protocol::message::Operation;
 use crate::state::Status;
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -81,23 +80,6 @@ impl<P: Phase> Container<P> {
         P: Alive,
     {
         self.phase.live().init_pid
-    }
-
-    /// Sends `signal` to init, the workload's first process.
-    ///
-    /// A PID 1 without a handler for a signal does not get it from the kernel; here it gets what the signal does by
-    /// default, so that SIGTERM ends a program that never heard of it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::HelperDied`] if the container has ended.
-    pub fn signal(&self, signal: Signal) -> Result<()>
-    where
-        P: Alive,
-    {
-        self.phase
-            .live()
-            .ask(&self.core, Operation::Signal { number: signal.number(), to: SignalTarget::Init })
-            .map(drop)
     }
 
     /// Kills every process of the container and waits until they are gone.

@@ -24,6 +24,7 @@ mod launch;
 mod oci_state;
 mod outcome;
 mod running;
+mod signals;
 mod stopped;
 mod teardown;
 
