@@ -117,8 +117,8 @@
 //!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
 //!   [`cpu_limit`](ContainerBuilder::cpu_limit).
 //! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.
-//! * exec into a container, pause and resume, hooks, consoles, pods, events, statistics and checkpoints are not
-//!   implemented. A configuration that asks for hooks or a terminal is refused by field name. [`Paused`] is a phase
+//! * exec into a container, pause and resume, consoles, pods, events, statistics and checkpoints are not
+//!   implemented. A configuration that asks for a terminal is refused by field name. [`Paused`] is a phase
 //!   nothing leads to yet.
 //!
 //! What is promised, layer by layer, is in [`manual::promises`].
@@ -134,6 +134,7 @@
 //! | [`InvalidId`](ErrorKind::InvalidId), [`InvalidSpec`](ErrorKind::InvalidSpec), [`InvalidInput`](ErrorKind::InvalidInput) | correct what was given; the field is named by its path in `config.json` |
 //! | [`ProgramNotFound`](ErrorKind::ProgramNotFound), [`ProgramNotExecutable`](ErrorKind::ProgramNotExecutable) | a shell's 127 and 126; from `create` unless an interpreter is missing, which `start` finds |
 //! | [`Unsupported`](ErrorKind::Unsupported) | this host or this user cannot; nothing was dropped silently |
+//! | [`HookFailed`](ErrorKind::HookFailed) | the hook is named by its field, with its exit code and the end of its standard error |
 //! | [`NotFound`](ErrorKind::NotFound), [`AlreadyExists`](ErrorKind::AlreadyExists) | another id |
 //! | [`WrongState`](ErrorKind::WrongState) | somebody else moved the container; it says where it is now |
 //! | [`Stale`](ErrorKind::Stale) | the record is damaged or another version's; delete by name |
@@ -201,6 +202,7 @@ mod sys;
 mod cgroup;
 mod entry;
 mod gofer;
+mod hooks;
 mod host;
 mod process;
 mod sandbox;

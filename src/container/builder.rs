@@ -13,12 +13,12 @@ use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{Extras, Plan, Scratch};
 use crate::process::Stdio;
-use crate::spec::{IdMap, MountKind, Origin, ValidSpec};
+use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
-    LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxSeccomp, Mount,
-    PosixRlimit, Process, RootBuilder, Spec,
+    Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping,
+    LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
+    LinuxSeccomp, Mount, PosixRlimit, Process, RootBuilder, Spec,
 };
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -365,6 +365,38 @@ impl ContainerBuilder {
         let mut annotations = self.spec.annotations().clone().unwrap_or_default();
         annotations.insert(key.into(), value.into());
         self.spec.set_annotations(Some(annotations));
+        self
+    }
+
+    /// Adds a hook, after those of its kind that are there already (OCI config.md, "POSIX-platform Hooks").
+    ///
+    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. One gets its own
+    /// arguments and environment and the container's state on standard input, and nothing else: its working directory
+    /// is the bundle (createContainer: the container's root; startContainer: `/`), its standard output is thrown away.
+    /// In its state, `pid` is the sandbox, whose mount, net, ipc and uts namespaces are the container's: entering the
+    /// mount namespace leads to the container's root, also before the pivot. A hook without a timeout may take forever.
+    pub fn hook(mut self, kind: HookKind, hook: Hook) -> Self {
+        let mut hooks = self.spec.hooks().clone().unwrap_or_default();
+        let mut list = match kind {
+            HookKind::Prestart => hooks.prestart(),
+            HookKind::CreateRuntime => hooks.create_runtime(),
+            HookKind::CreateContainer => hooks.create_container(),
+            HookKind::StartContainer => hooks.start_container(),
+            HookKind::Poststart => hooks.poststart(),
+            HookKind::Poststop => hooks.poststop(),
+        }
+        .clone()
+        .unwrap_or_default();
+        list.push(hook);
+        match kind {
+            HookKind::Prestart => hooks.set_prestart(Some(list)),
+            HookKind::CreateRuntime => hooks.set_create_runtime(Some(list)),
+            HookKind::CreateContainer => hooks.set_create_container(Some(list)),
+            HookKind::StartContainer => hooks.set_start_container(Some(list)),
+            HookKind::Poststart => hooks.set_poststart(Some(list)),
+            HookKind::Poststop => hooks.set_poststop(Some(list)),
+        };
+        self.spec.set_hooks(Some(hooks));
         self
     }
 

@@ -19,6 +19,7 @@ mod default_spec;
 mod exec;
 mod failed;
 mod handle;
+mod hooks;
 mod id_maps;
 mod launch;
 mod oci_state;
