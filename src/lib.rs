@@ -154,7 +154,8 @@
 //!   pipes are plain [`File`](std::fs::File)s. In async code, run the blocking calls where your runtime wants them.
 //! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
 //!   cgroup, no `waitpid(-1)`, and no thread that outlives a call. Helpers are collected by pidfd. A caller that
-//!   reaps all children itself takes nothing away, because the exit status is on disk.
+//!   reaps all children itself takes nothing away, because the exit status is on disk. The one exception is asked for
+//!   by name: [`forward_signals`](Container::forward_signals), as long as its guard lives.
 //! * Dropping an attached container destroys it. Errors there go to `tracing` at debug level, and what is left keeps
 //!   its record. Dropping a loaded or a detached one changes nothing. `std::process::exit` runs no destructor; there
 //!   the lifeline does it.
@@ -224,7 +225,7 @@ pub use container::*;
 pub use error::{Error, ErrorKind, Result};
 pub use id::ContainerId;
 pub use oci_spec;
-pub use process::{ProcessIdentity, Signal, Stdio};
+pub use process::{ForwardSignals, ProcessIdentity, Signal, Stdio};
 pub use state::{StateRoot, Status};
 
 // What the tour says of threads, for all five phases at once.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::process::Signal;
+use crate::process::{ForwardSignals, Signal};
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -168,6 +168,17 @@ impl AnyContainer {
             Self::Running(container) => container.signal(signal),
             Self::Paused(container) => container.signal(signal),
             Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("signal")),
+        }
+    }
+
+    /// Passes the signals that this program gets on to init; see [`Container::forward_signals`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] unless it runs; [`ErrorKind::InvalidInput`] if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals> {
+        match self {
+            Self::Running(container) => container.forward_signals(),
+            _ => Err(self.wrong_state("forward signals")),
         }
     }
 

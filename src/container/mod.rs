@@ -18,6 +18,7 @@ mod creating;
 mod default_spec;
 mod exec;
 mod failed;
+mod forward;
 mod handle;
 mod hooks;
 mod id_maps;

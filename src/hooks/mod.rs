@@ -17,12 +17,12 @@
 //!
 //! runtime.md, "Lifecycle":
 //!
-//! * Steps 3 to 5: "If any `prestart` hook fails, the runtime MUST generate an error, stop the container, and continue the
-//!   lifecycle at step 12"; likewise `createRuntime` and `createContainer`.
-//! * Step 7: "If any `startContainer` hook fails, the runtime MUST generate an error, stop the container, and continue the
-//!   lifecycle at step 12". Here the container is given back stopped, and deleting it is its owner's step.
-//! * Step 9: "If any `poststart` hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue as
-//!   if the hook had succeeded". For a configuration that names 1.3 or later, its rule: an error, and the container is
+//! * Steps 3 to 5: "If any `prestart` hook fails, the runtime MUST generate an error, stop the container, and continue
+//!   the lifecycle at step 12"; likewise `createRuntime` and `createContainer`.
+//! * Step 7: "If any `startContainer` hook fails, the runtime MUST generate an error, stop the container, and continue
+//!   the lifecycle at step 12". Here the container is given back stopped, and deleting it is its owner's step.
+//! * Step 9: "If any `poststart` hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle
+//!   continue as if the hook had succeeded". For a configuration that names 1.3 or later, its rule: an error, and the container is
 //!   stopped.
 //! * Step 12: "The container MUST be destroyed by undoing the steps performed during create phase (step 2)."
 //! * Step 13: "The `poststop` hooks MUST be invoked by the runtime. If any `poststop` hook fails, the runtime MUST log a

@@ -147,8 +147,8 @@ fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).expect("validation refused NUL")
 }
 
-/// Waits for the hook's end, the deadline, or the end of the connection it depends on, and keeps reading meanwhile. That
-/// a child of the hook's holds its standard error open is no reason to wait.
+/// Waits for the hook's end, the deadline, or the end of the connection it depends on, and keeps reading meanwhile.
+/// That a child of the hook's holds its standard error open is no reason to wait.
 fn wait(pidfd: &OwnedFd, tail: &mut Tail, deadline: Option<Instant>, watched: Option<BorrowedFd<'_>>) -> End {
     loop {
         let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];

@@ -2,10 +2,11 @@
 //!
 //! [`spawn`] starts a helper from any caller without touching the caller; [`donation`] names the descriptors it gets;
 //! [`image`] is what it executes; [`channel`] carries frames; [`identity`] tells one process from the next that gets
-//! its number; [`stdio`] is what the workload reads and writes.
+//! its number; [`stdio`] is what the workload reads and writes; [`forward`] passes the caller's signals on.
 
 pub(crate) mod channel;
 pub(crate) mod donation;
+mod forward;
 pub(crate) mod identity;
 mod image;
 pub(crate) mod signal;
@@ -14,6 +15,7 @@ pub(crate) mod stdio;
 
 pub(crate) use channel::Channel;
 pub(crate) use donation::{Donations, Received};
+pub use forward::ForwardSignals;
 pub use identity::ProcessIdentity;
 pub(crate) use identity::boot_id;
 pub use signal::Signal;
