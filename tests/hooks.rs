@@ -130,6 +130,18 @@ fn every_kind_runs_once_at_its_time_in_its_namespaces_with_its_state() {
 }
 
 #[test]
+fn the_pid_file_is_written_when_the_hooks_of_creation_have_run() {
+    let stage = Stage::new();
+    let out = output(&stage);
+    let pid_file = stage.path().join("pid");
+    let look = hook(&out, &format!("test -e {} && exit 1; echo looked > $OUT/looked", pid_file.display()));
+    let builder = stage.container("file").args(["true"]).pid_file(&pid_file);
+    let created = builder.hook(HookKind::CreateContainer, look).build().unwrap().create().unwrap();
+    assert_eq!(read(out.join("looked")), "looked\n");
+    assert_eq!(read(pid_file), created.sandbox_pid().to_string());
+}
+
+#[test]
 fn the_sandbox_pid_leads_runtime_hooks_to_the_containers_namespaces() {
     let stage = Stage::new();
     let out = output(&stage);

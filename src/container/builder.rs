@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{Extras, Plan, Scratch};
-use crate::process::Stdio;
+use crate::process::{Stdio, UserLog};
 use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
@@ -53,6 +53,7 @@ pub struct ContainerBuilder {
     bundle: Option<PathBuf>,
     state_root: Option<StateRoot>,
     pid_file: Option<PathBuf>,
+    user_log: Option<UserLog>,
     /// Choose the id mappings when the host is known.
     default_ids: bool,
 }
@@ -94,6 +95,7 @@ impl ContainerBuilder {
             bundle: None,
             state_root: None,
             pid_file: None,
+            user_log: None,
             default_ids: true,
         }
     }
@@ -412,6 +414,21 @@ impl ContainerBuilder {
         self
     }
 
+    /// Where to write a line when the program starts and one when it ends, for the person who runs it: the time, the
+    /// id, and what happened.
+    ///
+    /// ```text
+    /// 2026-01-31T12:00:00.123Z web started
+    /// 2026-01-31T12:00:05.004Z web exited with code 3
+    /// ```
+    ///
+    /// The sandbox writes it, so it is complete also when this program has ended. It never waits: lines that nobody
+    /// reads, or for which there is no room, are dropped. What cannot be opened is `create`'s error.
+    pub fn user_log(mut self, to: impl Into<UserLog>) -> Self {
+        self.user_log = Some(to.into());
+        self
+    }
+
     /// A file to write the sandbox's pid to, last of all, when the container is created.
     pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.pid_file = Some(path.into());
@@ -446,7 +463,7 @@ impl ContainerBuilder {
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
         record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
         let core = Core { root, record: Box::new(record), found: None, tether: None };
-        Ok(Container::new(core, Blueprint { stdio: self.stdio, ..blueprint }))
+        Ok(Container::new(core, Blueprint { stdio: self.stdio, user_log: self.user_log, ..blueprint }))
     }
 
     /// Builds, creates, starts, waits and deletes.
@@ -566,7 +583,7 @@ fn blueprint(
     let needs =
         Needs { cgroups, cgroups_path: valid.cgroups_path.as_deref(), system_dirs: extras.host_rootfs };
     let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;
-    Ok(Blueprint { plan, extras, stdio: Default::default(), origin: origin.as_str() })
+    Ok(Blueprint { plan, extras, stdio: Default::default(), user_log: None, origin: origin.as_str() })
 }
 
 /// The blueprint of a container whose record says that its creation was never finished.

@@ -7,7 +7,7 @@ use crate::cgroup::Cgroup;
 use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::spawn::{Start, seal_plan, spawn};
-use crate::process::{Channel, Child, Donations, ProcessIdentity, boot_id, stdio};
+use crate::process::{Channel, Child, Donations, ProcessIdentity, UserLog, boot_id, stdio};
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
@@ -163,6 +163,7 @@ impl Making {
     ) -> Result<i32> {
         let plan = seal_plan(&blueprint.plan.sandbox)?;
         let join = cgroup.join_fds()?;
+        let user_log = blueprint.user_log.as_ref().map(UserLog::open).transpose()?;
         let evidence = cgroup.evidence_fds();
         let mut donations = Donations::default();
         donations.give("boot", &wires.boot_sandbox.1);
@@ -174,6 +175,9 @@ impl Making {
         donations.give("lifeline", &wires.lifeline.0);
         if let Some((_, init)) = &wires.hooks {
             donations.give("hooks", init);
+        }
+        if let Some(user_log) = &user_log {
+            donations.give("user-log", user_log);
         }
         for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload) {
             donations.give(name, stream);

@@ -64,6 +64,7 @@
 //! | `exit` | | yes | the exit record, open for writing |
 //! | `hooks` | | yes | where there are hooks of creation: init's connection to the caller |
 //! | `lifeline` | | yes | a pipe whose other end only the caller has |
+//! | `user-log` | | yes | where it was asked for: lines for the person who runs the workload |
 //! | `stdin`, `stdout`, `stderr` | | yes | passed on to init and kept by nobody else |
 //! | `cgroup-...` | | yes | where to join, and the counters to read at the end |
 //!

@@ -26,6 +26,7 @@ mod oom_score;
 mod program;
 mod resolve;
 mod tree;
+mod user_log;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::plan::SandboxPlan;
