@@ -1,5 +1,5 @@
-//! The constructor in `.init_array`: where a re-executed image becomes a gofer or a sandbox and never reaches the
-//! program's `main`.
+//! The constructor in `.init_array`: where a re-executed image becomes a gofer, a sandbox or a runner of hooks and
+//! never reaches the program's `main`.
 //!
 //! A helper is recognised by an exact `argv[0]` and a donation list as `argv[1]`; every other program returns from here
 //! after one string comparison.
@@ -29,6 +29,7 @@ fn before_main() {
     let serve: fn(Received) = match name.to_str() {
         Some(GOFER) => crate::gofer::serve,
         Some(SANDBOX) => crate::sandbox::serve,
+        Some(crate::hooks::RUNNER) => crate::hooks::serve,
         _ => return,
     };
     let Some(donated) = arguments.next().and_then(|list| Received::from_argument(list.to_str()?)) else {

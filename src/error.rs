@@ -44,6 +44,11 @@ pub enum ErrorKind {
     ProgramNotFound,
     /// The program to run exists but cannot be executed (a shell's 126).
     ProgramNotExecutable,
+    /// A hook of the configuration failed: it could not be executed, ended badly, or ran longer than its timeout.
+    HookFailed {
+        /// Path of the hook, in the notation of `config.json`: `hooks.createRuntime[1]`.
+        path: String,
+    },
     /// A process on the other end of one of our sockets broke the protocol.
     PeerMisbehaved,
     /// A gofer or sandbox process died before it answered.
@@ -217,6 +222,7 @@ pub(crate) enum Actor {
     Gofer,
     Sandbox,
     Init,
+    Hooks,
 }
 
 impl fmt::Display for Actor {
@@ -225,6 +231,7 @@ impl fmt::Display for Actor {
             Self::Gofer => "gofer",
             Self::Sandbox => "sandbox",
             Self::Init => "init",
+            Self::Hooks => "hooks",
         })
     }
 }
@@ -238,6 +245,7 @@ pub(crate) enum FailureClass {
     ProgramNotExecutable,
     InvalidSpec { path: String },
     Unsupported { feature: String },
+    HookFailed { path: String },
     Protocol,
     TimedOut,
     NotFound,
@@ -255,6 +263,7 @@ impl RemoteFailure {
             ErrorKind::ProgramNotExecutable => FailureClass::ProgramNotExecutable,
             ErrorKind::InvalidSpec { path } => FailureClass::InvalidSpec { path: path.clone() },
             ErrorKind::Unsupported { feature } => FailureClass::Unsupported { feature: feature.clone() },
+            ErrorKind::HookFailed { path } => FailureClass::HookFailed { path: path.clone() },
             ErrorKind::PeerMisbehaved => FailureClass::Protocol,
             ErrorKind::TimedOut => FailureClass::TimedOut,
             ErrorKind::Os(_) => FailureClass::Os,
@@ -288,6 +297,7 @@ impl From<RemoteFailure> for Error {
             FailureClass::AlreadyExists => (ErrorKind::AlreadyExists, failure.step),
             FailureClass::InvalidInput => (ErrorKind::InvalidInput, failure.step),
             FailureClass::Ended => (ErrorKind::HelperDied, failure.step),
+            FailureClass::HookFailed { path } => (ErrorKind::HookFailed { path }, failure.step),
             FailureClass::Protocol => {
                 (ErrorKind::PeerMisbehaved, format!("{}: {}", failure.actor, failure.step))
             }

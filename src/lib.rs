@@ -117,8 +117,8 @@
 //!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
 //!   [`cpu_limit`](ContainerBuilder::cpu_limit).
 //! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.
-//! * exec into a container, pause and resume, hooks, consoles, pods, events, statistics and checkpoints are not
-//!   implemented. A configuration that asks for hooks or a terminal is refused by field name. [`Paused`] is a phase
+//! * exec into a container, pause and resume, consoles, pods, events, statistics and checkpoints are not
+//!   implemented. A configuration that asks for a terminal is refused by field name. [`Paused`] is a phase
 //!   nothing leads to yet.
 //!
 //! What is promised, layer by layer, is in [`manual::promises`].
@@ -134,6 +134,7 @@
 //! | [`InvalidId`](ErrorKind::InvalidId), [`InvalidSpec`](ErrorKind::InvalidSpec), [`InvalidInput`](ErrorKind::InvalidInput) | correct what was given; the field is named by its path in `config.json` |
 //! | [`ProgramNotFound`](ErrorKind::ProgramNotFound), [`ProgramNotExecutable`](ErrorKind::ProgramNotExecutable) | a shell's 127 and 126; from `create` unless an interpreter is missing, which `start` finds |
 //! | [`Unsupported`](ErrorKind::Unsupported) | this host or this user cannot; nothing was dropped silently |
+//! | [`HookFailed`](ErrorKind::HookFailed) | the hook is named by its field, with its exit code and the end of its standard error |
 //! | [`NotFound`](ErrorKind::NotFound), [`AlreadyExists`](ErrorKind::AlreadyExists) | another id |
 //! | [`WrongState`](ErrorKind::WrongState) | somebody else moved the container; it says where it is now |
 //! | [`Stale`](ErrorKind::Stale) | the record is damaged or another version's; delete by name |
@@ -153,7 +154,8 @@
 //!   pipes are plain [`File`](std::fs::File)s. In async code, run the blocking calls where your runtime wants them.
 //! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
 //!   cgroup, no `waitpid(-1)`, and no thread that outlives a call. Helpers are collected by pidfd. A caller that
-//!   reaps all children itself takes nothing away, because the exit status is on disk.
+//!   reaps all children itself takes nothing away, because the exit status is on disk. The one exception is asked for
+//!   by name: [`forward_signals`](Container::forward_signals), as long as its guard lives.
 //! * Dropping an attached container destroys it. Errors there go to `tracing` at debug level, and what is left keeps
 //!   its record. Dropping a loaded or a detached one changes nothing. `std::process::exit` runs no destructor; there
 //!   the lifeline does it.
@@ -201,6 +203,7 @@ mod sys;
 mod cgroup;
 mod entry;
 mod gofer;
+mod hooks;
 mod host;
 mod process;
 mod sandbox;
@@ -222,7 +225,7 @@ pub use container::*;
 pub use error::{Error, ErrorKind, Result};
 pub use id::ContainerId;
 pub use oci_spec;
-pub use process::{ProcessIdentity, Signal, Stdio};
+pub use process::{ForwardSignals, ProcessIdentity, Signal, Stdio, UserLog};
 pub use state::{StateRoot, Status};
 
 // What the tour says of threads, for all five phases at once.

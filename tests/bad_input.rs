@@ -662,35 +662,25 @@ fn rows_of_linux() -> Vec<Row> {
 
 fn rows_of_hooks() -> Vec<Row> {
     vec![
-        unsupported(
-            Config(|| vec![("/hooks", json!({"prestart": [{"path": "/bin/hook"}]}))]),
-            "hooks.prestart",
-            "hooks.prestart: hooks are not run (remove them from the configuration)",
+        spec(
+            Config(|| vec![("/hooks", json!({"poststop": [{"path": "/bin/hook", "timeout": 0}]}))]),
+            "hooks.poststop[0].timeout",
+            "config.json: hooks.poststop[0].timeout: 0 is not positive (give whole seconds, or leave it out)",
         ),
-        unsupported(
-            Config(|| vec![("/hooks", json!({"createRuntime": [{"path": "/bin/hook"}]}))]),
-            "hooks.createRuntime",
-            "hooks.createRuntime: hooks are not run (remove them from the configuration)",
+        spec(
+            Config(|| vec![("/hooks", json!({"poststart": [{"path": "/bin/hook", "args": ["a\0b"]}]}))]),
+            "hooks.poststart[0].args[0]",
+            "config.json: hooks.poststart[0].args[0]: contains a NUL byte",
         ),
-        unsupported(
-            Config(|| vec![("/hooks", json!({"createContainer": [{"path": "/bin/hook"}]}))]),
-            "hooks.createContainer",
-            "hooks.createContainer: hooks are not run (remove them from the configuration)",
-        ),
-        unsupported(
-            Config(|| vec![("/hooks", json!({"startContainer": [{"path": "/bin/hook"}]}))]),
-            "hooks.startContainer",
-            "hooks.startContainer: hooks are not run (remove them from the configuration)",
-        ),
-        unsupported(
-            Config(|| vec![("/hooks", json!({"poststart": [{"path": "/bin/hook"}]}))]),
-            "hooks.poststart",
-            "hooks.poststart: hooks are not run (remove them from the configuration)",
-        ),
-        unsupported(
-            Config(|| vec![("/hooks", json!({"poststop": [{"path": "/bin/hook"}]}))]),
-            "hooks.poststop",
-            "hooks.poststop: hooks are not run (remove them from the configuration)",
+        spec(
+            Config(|| {
+                vec![(
+                    "/hooks",
+                    json!({"createRuntime": [{"path": "/bin/a"}, {"path": "/bin/b", "env": ["A"]}]}),
+                )]
+            }),
+            "hooks.createRuntime[1].env[0]",
+            "config.json: hooks.createRuntime[1].env[0]: has no \"=\" (write NAME=value)",
         ),
     ]
 }

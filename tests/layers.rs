@@ -49,6 +49,7 @@ const TABLE: &[Row] = &[
     Row { at: "cgroup", kind: Kind::Effects, uses: &["error", "plan", "process", "sys"] },
     Row { at: "host", kind: Kind::Effects, uses: &["error", "plan", "cgroup", "sys"] },
     Row { at: "state", kind: Kind::Effects, uses: &["error", "id", "process", "sys"] },
+    Row { at: "hooks", kind: Kind::Effects, uses: &["error", "process", "protocol", "spec", "sys"] },
     Row {
         at: "gofer",
         kind: Kind::Effects,
@@ -57,16 +58,19 @@ const TABLE: &[Row] = &[
     Row {
         at: "sandbox",
         kind: Kind::Effects,
-        uses: &["cgroup", "error", "id", "plan", "process", "protocol", "seccomp", "spec", "state", "sys"],
+        uses: &[
+            "cgroup", "error", "hooks", "id", "plan", "process", "protocol", "seccomp", "spec", "state",
+            "sys",
+        ],
     },
-    Row { at: "entry", kind: Kind::Effects, uses: &["gofer", "process", "sandbox", "sys"] },
+    Row { at: "entry", kind: Kind::Effects, uses: &["gofer", "hooks", "process", "sandbox", "sys"] },
     // What callers see.
     Row {
         at: "container",
         kind: Kind::Effects,
         uses: &[
-            "cgroup", "entry", "error", "host", "id", "plan", "process", "protocol", "sandbox", "seccomp",
-            "spec", "state",
+            "cgroup", "entry", "error", "hooks", "host", "id", "plan", "process", "protocol", "sandbox",
+            "seccomp", "spec", "state",
         ],
     },
     // Text for rustdoc, and no code.

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
+use crate::process::ForwardSignals;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -155,6 +156,17 @@ impl AnyContainer {
     /// The recorded configuration cannot be read.
     pub fn oci_state(&self) -> Result<OciState> {
         OciState::new(self.status(), self.record())
+    }
+
+    /// Passes the signals that this program gets on to init; see [`Container::forward_signals`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] unless it runs; [`ErrorKind::InvalidInput`] if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals> {
+        match self {
+            Self::Running(container) => container.forward_signals(),
+            _ => Err(self.wrong_state("forward signals")),
+        }
     }
 
     /// Waits until the container has ended; repeatable, from any process, also long after it did.

@@ -12,13 +12,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{Extras, Plan, Scratch};
-use crate::process::Stdio;
-use crate::spec::{IdMap, MountKind, Origin, ValidSpec};
+use crate::process::{Stdio, UserLog};
+use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
-    LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxSeccomp, Mount,
-    PosixRlimit, Process, RootBuilder, Spec,
+    Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping,
+    LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
+    LinuxSeccomp, Mount, PosixRlimit, Process, RootBuilder, Spec,
 };
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,7 @@ pub struct ContainerBuilder {
     bundle: Option<PathBuf>,
     state_root: Option<StateRoot>,
     pid_file: Option<PathBuf>,
+    user_log: Option<UserLog>,
     /// Choose the id mappings when the host is known.
     default_ids: bool,
 }
@@ -94,6 +95,7 @@ impl ContainerBuilder {
             bundle: None,
             state_root: None,
             pid_file: None,
+            user_log: None,
             default_ids: true,
         }
     }
@@ -368,6 +370,38 @@ impl ContainerBuilder {
         self
     }
 
+    /// Adds a hook, after those of its kind that are there already (OCI config.md, "POSIX-platform Hooks").
+    ///
+    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. One gets its own
+    /// arguments and environment and the container's state on standard input, and nothing else: its working directory
+    /// is the bundle (createContainer: the container's root; startContainer: `/`), its standard output is thrown away.
+    /// In its state, `pid` is the sandbox, whose mount, net, ipc and uts namespaces are the container's: entering the
+    /// mount namespace leads to the container's root, also before the pivot. A hook without a timeout may take forever.
+    pub fn hook(mut self, kind: HookKind, hook: Hook) -> Self {
+        let mut hooks = self.spec.hooks().clone().unwrap_or_default();
+        let mut list = match kind {
+            HookKind::Prestart => hooks.prestart(),
+            HookKind::CreateRuntime => hooks.create_runtime(),
+            HookKind::CreateContainer => hooks.create_container(),
+            HookKind::StartContainer => hooks.start_container(),
+            HookKind::Poststart => hooks.poststart(),
+            HookKind::Poststop => hooks.poststop(),
+        }
+        .clone()
+        .unwrap_or_default();
+        list.push(hook);
+        match kind {
+            HookKind::Prestart => hooks.set_prestart(Some(list)),
+            HookKind::CreateRuntime => hooks.set_create_runtime(Some(list)),
+            HookKind::CreateContainer => hooks.set_create_container(Some(list)),
+            HookKind::StartContainer => hooks.set_start_container(Some(list)),
+            HookKind::Poststart => hooks.set_poststart(Some(list)),
+            HookKind::Poststop => hooks.set_poststop(Some(list)),
+        };
+        self.spec.set_hooks(Some(hooks));
+        self
+    }
+
     /// Where the container's cgroup is (`linux.cgroupsPath`).
     pub fn cgroups_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.linux().set_cgroups_path(Some(path.into()));
@@ -377,6 +411,21 @@ impl ContainerBuilder {
     /// Where the container's record is kept, instead of the caller's own directory.
     pub fn state_root(mut self, root: StateRoot) -> Self {
         self.state_root = Some(root);
+        self
+    }
+
+    /// Where to write a line when the program starts and one when it ends, for the person who runs it: the time, the
+    /// id, and what happened.
+    ///
+    /// ```text
+    /// 2026-01-31T12:00:00.123Z web started
+    /// 2026-01-31T12:00:05.004Z web exited with code 3
+    /// ```
+    ///
+    /// The sandbox writes it, so it is complete also when this program has ended. It never waits: lines that nobody
+    /// reads, or for which there is no room, are dropped. What cannot be opened is `create`'s error.
+    pub fn user_log(mut self, to: impl Into<UserLog>) -> Self {
+        self.user_log = Some(to.into());
         self
     }
 
@@ -414,7 +463,7 @@ impl ContainerBuilder {
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
         record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
         let core = Core { root, record: Box::new(record), found: None, tether: None };
-        Ok(Container::new(core, Blueprint { stdio: self.stdio, ..blueprint }))
+        Ok(Container::new(core, Blueprint { stdio: self.stdio, user_log: self.user_log, ..blueprint }))
     }
 
     /// Builds, creates, starts, waits and deletes.
@@ -534,7 +583,7 @@ fn blueprint(
     let needs =
         Needs { cgroups, cgroups_path: valid.cgroups_path.as_deref(), system_dirs: extras.host_rootfs };
     let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;
-    Ok(Blueprint { plan, extras, stdio: Default::default(), origin: origin.as_str() })
+    Ok(Blueprint { plan, extras, stdio: Default::default(), user_log: None, origin: origin.as_str() })
 }
 
 /// The blueprint of a container whose record says that its creation was never finished.

@@ -1,5 +1,6 @@
 //! [`Created`]: everything is in place, and the program has not run yet.
 
+use super::hooks;
 use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::message::Operation;
@@ -16,13 +17,15 @@ impl<P: Phase> Container<P> {
     /// # Errors
     /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`] or the errno of `execve` if the program
     /// cannot be executed after all (its interpreter is missing, for example): the container has then ended.
+    /// [`ErrorKind::HookFailed`] if a startContainer hook failed; for a configuration of OCI 1.3 or later also if a
+    /// poststart hook did, which before that is a warning to `tracing`. The container has then ended, too.
     /// [`ErrorKind::WrongState`] if another process started or ended it first.
     pub fn start(self) -> Result<Container<Running>, Failed<Created>>
     where
         P: Startable,
     {
         let mut created = self.map(P::into_created);
-        match created.start_locked() {
+        match created.start_locked().and_then(|()| created.after_start()) {
             Ok(()) => {
                 let Container { core, phase: Created { live, streams } } = created;
                 Ok(Container { core, phase: Running { live, streams } })
@@ -53,6 +56,7 @@ impl Container<Created> {
     fn start_locked(&mut self) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
         let asked = self.phase.live.begin(&self.core, Operation::Start)?;
+        let asked = asked.allow(hooks::before_program(&self.core.record)?);
         // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
         // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
@@ -60,6 +64,11 @@ impl Container<Created> {
         // Init's failure comes first: it says more.
         asked.reply()?;
         saved
+    }
+
+    /// Poststart hooks, with no lock held: one may look at the container.
+    fn after_start(&self) -> Result<()> {
+        hooks::poststart(&self.core.record)
     }
 }
 

@@ -4,7 +4,7 @@ use super::handle::Core;
 use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase, launch, teardown};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Extras, Plan};
-use crate::process::Stdio;
+use crate::process::{Stdio, UserLog};
 use crate::state::Status;
 
 /// What is needed to make the container.
@@ -13,6 +13,7 @@ pub(super) struct Blueprint {
     pub(super) plan: Plan,
     pub(super) extras: Extras,
     pub(super) stdio: [Stdio; 3],
+    pub(super) user_log: Option<UserLog>,
     /// What errors about the configuration start with.
     pub(super) origin: &'static str,
 }

@@ -2,12 +2,12 @@
 
 use super::creating::Blueprint;
 use super::handle::{Control, Core, Live, Streams, Tether};
-use super::{id_maps, teardown};
+use super::{hooks, id_maps, teardown};
 use crate::cgroup::Cgroup;
 use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::spawn::{Start, seal_plan, spawn};
-use crate::process::{Channel, Child, Donations, ProcessIdentity, boot_id, stdio};
+use crate::process::{Channel, Child, Donations, ProcessIdentity, UserLog, boot_id, stdio};
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
@@ -62,10 +62,12 @@ struct Wires {
     lifeline: (OwnedFd, OwnedFd),
     listener: OwnedFd,
     exit_record: OwnedFd,
+    /// Init's and the caller's, where hooks run between the last mount and the pivot.
+    hooks: Option<(Channel, Channel)>,
 }
 
 impl Wires {
-    fn open(run_dir: &RunDir) -> Result<Self> {
+    fn open(run_dir: &RunDir, hooks: bool) -> Result<Self> {
         Ok(Self {
             boot_gofer: Channel::pair()?,
             boot_sandbox: Channel::pair()?,
@@ -74,6 +76,7 @@ impl Wires {
             lifeline: pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?,
             listener: client::listen_in(run_dir.as_fd(), CONTROL_SOCKET)?,
             exit_record: run_dir.create_exit_record()?,
+            hooks: if hooks { Some(Channel::pair()?) } else { None },
         })
     }
 }
@@ -83,12 +86,15 @@ impl Making {
         let cgroup = Cgroup::create(&blueprint.plan.cgroup)?;
         core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
         let run_dir = self.lock.run_dir()?;
-        let wires = Wires::open(&run_dir)?;
+        let wires = Wires::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create)?;
         let owner = blueprint.plan.gofer.scratch_owner;
         let [stdin, stdout, stderr] = &blueprint.stdio;
         let streams = stdio::Streams::open([stdin, stdout, stderr], owner)?;
         blueprint.plan.gofer.staging = run_dir.path().to_owned();
         blueprint.plan.gofer.origin = blueprint.origin.to_owned();
+        if blueprint.plan.sandbox.init.hooks.any() {
+            blueprint.plan.sandbox.init.hooks.state = hooks::state(Status::Creating, &core.record)?;
+        }
 
         // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
         let sandbox = self.spawn_sandbox(blueprint, &wires, &cgroup, &streams)?;
@@ -99,13 +105,28 @@ impl Making {
         wires.boot_gofer.0.send(&Order {}, &namespace)?;
         core.record.sandbox = ProcessIdentity::of(sandbox)?;
         core.record.gofer = ProcessIdentity::of(gofer)?;
-        let Wires { boot_gofer, boot_sandbox, mounts, creator, lifeline, listener, exit_record } = wires;
+        let Wires { boot_gofer, boot_sandbox, mounts, creator, lifeline, listener, exit_record, hooks } =
+            wires;
         // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
         drop((boot_gofer.1, boot_sandbox.1, mounts, creator.1, lifeline.0, listener, exit_record));
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
 
-        let init = await_ready(&boot_gofer.0, &boot_sandbox.0)?;
+        let mut limit = Some(CREATE_LIMIT);
+        if let Some((init, theirs)) = hooks {
+            drop(theirs);
+            // Without a word from init there is nothing to run hooks for; why is in the reports.
+            if await_assembled(&init)? {
+                // From here on there is something that poststop hooks undo.
+                self.lock.save(&mut core.record)?;
+                hooks::at_create(&core.record, &blueprint.plan.hooks)?;
+                init.send(&Order {}, &[])?;
+            }
+            limit =
+                hooks::time_limit(&blueprint.plan.hooks.create_container).map(|hooks| hooks + CREATE_LIMIT);
+        }
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let init = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
         let init_pid = client::pid_of(init.as_fd())?;
         core.record.init = ProcessIdentity::of(init_pid)?;
         core.record.advance(Status::Created)?;
@@ -142,6 +163,7 @@ impl Making {
     ) -> Result<i32> {
         let plan = seal_plan(&blueprint.plan.sandbox)?;
         let join = cgroup.join_fds()?;
+        let user_log = blueprint.user_log.as_ref().map(UserLog::open).transpose()?;
         let evidence = cgroup.evidence_fds();
         let mut donations = Donations::default();
         donations.give("boot", &wires.boot_sandbox.1);
@@ -151,6 +173,12 @@ impl Making {
         donations.give("control", &wires.listener);
         donations.give("exit", &wires.exit_record);
         donations.give("lifeline", &wires.lifeline.0);
+        if let Some((_, init)) = &wires.hooks {
+            donations.give("hooks", init);
+        }
+        if let Some(user_log) = &user_log {
+            donations.give("user-log", user_log);
+        }
         for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload) {
             donations.give(name, stream);
         }
@@ -199,11 +227,19 @@ impl Making {
     }
 }
 
+/// Waits until init stops for the hooks (true), or is gone (false).
+fn await_assembled(init: &Channel) -> Result<bool> {
+    match init.receive::<Report>(Some(Instant::now() + CREATE_LIMIT)) {
+        Ok(delivery) => Ok(delivery.message == Report::Assembled),
+        Err(error) if *error.kind() == ErrorKind::HelperDied => Ok(false),
+        Err(error) => Err(error.during("init")),
+    }
+}
+
 /// Waits until both helpers are ready. Returns init's pidfd.
 ///
 /// Both always say something: one that fails takes the other along by the connection between them.
-fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
-    let deadline = Instant::now() + CREATE_LIMIT;
+fn await_ready(gofer: &Channel, sandbox: &Channel, deadline: Option<Instant>) -> Result<OwnedFd> {
     let init = report(sandbox, "sandbox", deadline);
     // Its word is waited for also where the sandbox's is enough: a gofer that finds nobody to tell gives up.
     match (init, report(gofer, "gofer", deadline)) {
@@ -216,10 +252,10 @@ fn await_ready(gofer: &Channel, sandbox: &Channel) -> Result<OwnedFd> {
     }
 }
 
-fn report(helper: &Channel, name: &'static str, deadline: Instant) -> Result<Option<OwnedFd>> {
-    match helper.receive::<Report>(Some(deadline)) {
+fn report(helper: &Channel, name: &'static str, deadline: Option<Instant>) -> Result<Option<OwnedFd>> {
+    match helper.receive::<Report>(deadline) {
         Ok(delivery) => match delivery.message {
-            Report::Ready { .. } => Ok(delivery.fds.into_iter().next()),
+            Report::Ready { .. } | Report::Assembled => Ok(delivery.fds.into_iter().next()),
             Report::Failed(failure) => Err(failure.into()),
         },
         Err(error) => Err(error.during(name)),

@@ -27,15 +27,15 @@ pub struct OciState {
 
 impl OciState {
     pub(super) fn new(status: Status, record: &Record) -> Result<Self> {
-        let spec = record.spec.parse()?;
+        let head = record.spec.head()?;
         let alive = !matches!(status, Status::Stopped | Status::Creating);
         Ok(Self {
-            oci_version: spec.version().clone(),
+            oci_version: head.oci_version,
             id: record.id.to_string(),
             status,
             pid: record.sandbox.as_ref().filter(|_| alive).map_or(0, |sandbox| sandbox.pid),
             bundle: record.bundle.clone(),
-            annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            annotations: head.annotations.unwrap_or_default(),
         })
     }
 }

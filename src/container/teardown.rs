@@ -1,9 +1,10 @@
 //! Undoing a container, from its record alone: safe on a half-created one, and again on one that is half undone.
 //!
-//! The order is processes, helpers, mounts, cgroup, state. The mounts need no step of their own: they live in mount
+//! The order is processes, helpers, mounts, cgroup, poststop hooks, state. The mounts need no step of their own: they live in mount
 //! namespaces that end with the processes. Every step is tried; what fails is reported together, and the record stays
 //! until nothing is left.
 
+use super::hooks;
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::channel::wait_readable;
@@ -20,8 +21,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Kills and removes everything the record names, then the record. With `created_at`, only if it is the container of
 /// that moment: the one that a handle means may be gone, and its name another's by now.
-pub(super) fn destroy(lock: StateLock, created_at: Option<u64>) -> Result<()> {
-    let record = match lock.load() {
+pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()> {
+    let mut record = match lock.load() {
         // The record goes first: a removal that failed after that has this much left to do.
         Err(error) if *error.kind() == ErrorKind::NotFound => return lock.remove(),
         loaded => loaded?,
@@ -48,6 +49,7 @@ pub(super) fn destroy(lock: StateLock, created_at: Option<u64>) -> Result<()> {
     }
     super::handle::collect_ended_children();
     if left.is_empty() {
+        hooks::poststop(&mut lock, &mut record);
         return lock.remove();
     }
     let step = format!("destroy {:?}", record.id.as_str());

@@ -84,6 +84,30 @@
 //! names the signal that was asked for. A signal sent to the *sandbox's* pid (HUP, INT, QUIT, TERM, USR1, USR2, ALRM,
 //! CONT, WINCH) is treated as one to init, because that is the pid that the PID file names.
 //!
+//! # Hooks
+//!
+//! [`hook`](crate::ContainerBuilder::hook), or `hooks` of a `config.json`, by the rules of the OCI runtime
+//! specification 1.2:
+//!
+//! | Kind | When | Where | If one fails |
+//! |---|---|---|---|
+//! | prestart, createRuntime | create, between the last mount and the pivot | on the host | create fails, everything is undone, poststop runs |
+//! | createContainer | after those | a program of the host in the container's namespaces, in its root | likewise |
+//! | startContainer | start, before the program | in the container, before privileges are shed | start fails, the container has ended |
+//! | poststart | start, after the program was executed | on the host | a warning to `tracing`; from `ociVersion` 1.3 on, start fails and the container is ended |
+//! | poststop | delete, when all but the record is gone | on the host | a warning to `tracing` |
+//!
+//! Each gets the container's OCI state on standard input, its own arguments and environment, and nothing of the
+//! caller's. The error, [`HookFailed`](crate::ErrorKind::HookFailed), names the field, the path, the exit code, signal
+//! or time limit, and the end of what the hook wrote to standard error. A hook that fails or takes too long is killed
+//! with its process group; what a successful one left running goes on.
+//!
+//! Poststop hooks run once, whoever deletes the container, also if it was dropped, and however many delete it at once.
+//! All of them return when the hooks have ended; so such a hook must not delete its container itself. If the deleting
+//! process is killed meanwhile, the hooks go on, and are not run a second time. They run for every container whose
+//! environment was complete: not for one whose create failed before the first hook of creation could run. A damaged
+//! record names no hooks, so for that container none are run.
+//!
 //! # Whose it is
 //!
 //! A container made by this program is *attached*: it is destroyed when its value is dropped, and killed when this

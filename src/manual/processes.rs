@@ -21,6 +21,12 @@
 //!     |<------------------------------------- done ---------------------|<---- end of file -----|- execve
 //! ```
 //!
+//! Where the configuration has hooks, create, start and delete have more steps. Between the last mount and the pivot,
+//! init says "assembled" to the caller over a connection of their own (`hooks`) and waits for an order; meanwhile the
+//! caller's prestart and createRuntime hooks run. Hooks of the runtime namespace are run by a helper of their own,
+//! `cofferdam-hooks`, which lives for one round of them: it is their parent, so no exit status goes by way of the
+//! caller. createContainer and startContainer hooks are init's children.
+//!
 //! # The image
 //!
 //! Gofer and sandbox execute a copy of the caller's own program in a memfd, sealed against every write. A container
@@ -28,8 +34,8 @@
 //! made once per process and shared by all helpers. It has the ELF headers and the `PT_LOAD` and `PT_INTERP` segments
 //! at their offsets, and nothing else: debug information, often nine tenths of the file, stays behind as a hole.
 //!
-//! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer` or
-//! `cofferdam-sandbox` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
+//! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`
+//! or `cofferdam-hooks` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
 //! other program it returns after one comparison. Constructors of *other* crates in the program may run first in the
 //! helpers; they see no descriptor but 0, 1, 2 and the donated ones.
 //!
@@ -56,7 +62,9 @@
 //! | `creator` | | yes | the creating program's own control connection |
 //! | `control` | | yes | the listening control socket, already bound in the state directory |
 //! | `exit` | | yes | the exit record, open for writing |
+//! | `hooks` | | yes | where there are hooks of creation: init's connection to the caller |
 //! | `lifeline` | | yes | a pipe whose other end only the caller has |
+//! | `user-log` | | yes | where it was asked for: lines for the person who runs the workload |
 //! | `stdin`, `stdout`, `stderr` | | yes | passed on to init and kept by nobody else |
 //! | `cgroup-...` | | yes | where to join, and the counters to read at the end |
 //!

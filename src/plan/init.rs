@@ -3,7 +3,7 @@
 use super::ProcessPlan;
 use crate::error::{Error, Result};
 use crate::seccomp::{self, Filter};
-use crate::spec::{MountAttrs, Propagation, RootfsPropagation, ValidSpec};
+use crate::spec::{Hook, Hooks, MountAttrs, Propagation, RootfsPropagation, ValidSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -20,6 +20,35 @@ pub(crate) struct InitPlan {
     /// The filter of every process of the container.
     pub(crate) seccomp: Option<Filter>,
     pub(crate) process: ProcessPlan,
+    pub(crate) hooks: InitHooks,
+}
+
+/// The hooks that init runs, and whether it waits for the caller to run its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct InitHooks {
+    /// Whether there are hooks, of the caller's or init's own, between the last mount and the pivot.
+    pub(crate) at_create: bool,
+    pub(crate) create_container: Vec<Hook>,
+    pub(crate) start_container: Vec<Hook>,
+    /// The container's OCI state, filled in when it is known: init adds its pid and the status.
+    pub(crate) state: serde_json::Map<String, serde_json::Value>,
+}
+
+impl InitHooks {
+    fn new(hooks: &Hooks) -> Self {
+        let lists = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container];
+        Self {
+            at_create: lists.into_iter().any(|list| !list.is_empty()),
+            create_container: hooks.create_container.clone(),
+            start_container: hooks.start_container.clone(),
+            state: serde_json::Map::new(),
+        }
+    }
+
+    /// Whether init has anything to do with hooks.
+    pub(crate) fn any(&self) -> bool {
+        self.at_create || !self.start_container.is_empty()
+    }
 }
 
 /// What the root directory is.
@@ -122,6 +151,7 @@ impl InitPlan {
             oom_score_adj: process.oom_score_adj,
             seccomp: filter,
             process: ProcessPlan::new(process, may_set_groups),
+            hooks: InitHooks::new(&spec.hooks),
         })
     }
 }

@@ -20,14 +20,14 @@ mod sandbox;
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use host::{Host, IdRange, SystemDir};
-pub(crate) use init::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
+pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
 pub(crate) use process::ProcessPlan;
 pub(crate) use sandbox::{CloneFlags, SandboxPlan, may_set_groups};
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::spec::{CapSet, IdMaps, NamespaceSource, ValidSpec};
+use crate::spec::{CapSet, Hooks, IdMaps, NamespaceSource, ValidSpec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) id_maps: IdMaps,
     pub(crate) gofer: GoferPlan,
     pub(crate) sandbox: SandboxPlan,
+    /// All of them; those that init runs are in its plan, too.
+    pub(crate) hooks: Hooks,
 }
 
 impl Plan {
@@ -93,24 +95,12 @@ impl Plan {
         let (gofer, tree) = layout.finish();
         let sandbox = sandbox::plan(id, spec, extras, tree)?;
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
-        Ok(Self { cgroup, id_maps, gofer, sandbox })
+        Ok(Self { cgroup, id_maps, gofer, sandbox, hooks: spec.hooks.clone() })
     }
 }
 
 /// Refuses what a configuration can ask for and no process here would do: nothing is silently dropped.
 fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
-    let hooks = &spec.hooks;
-    let lists = [
-        ("hooks.prestart", &hooks.prestart),
-        ("hooks.createRuntime", &hooks.create_runtime),
-        ("hooks.createContainer", &hooks.create_container),
-        ("hooks.startContainer", &hooks.start_container),
-        ("hooks.poststart", &hooks.poststart),
-        ("hooks.poststop", &hooks.poststop),
-    ];
-    if let Some((field, _)) = lists.into_iter().find(|(_, list)| !list.is_empty()) {
-        return Err(Error::unsupported(field, "hooks are not run").hint("remove them from the configuration"));
-    }
     if spec.process.terminal {
         return Err(Error::unsupported("process.terminal", "there is no console to give")
             .hint("set it to false; the standard streams can be pipes, files or an open terminal"));

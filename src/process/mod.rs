@@ -2,20 +2,25 @@
 //!
 //! [`spawn`] starts a helper from any caller without touching the caller; [`donation`] names the descriptors it gets;
 //! [`image`] is what it executes; [`channel`] carries frames; [`identity`] tells one process from the next that gets
-//! its number; [`stdio`] is what the workload reads and writes.
+//! its number; [`stdio`] is what the workload reads and writes; [`forward`] passes the caller's signals on;
+//! [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
 pub(crate) mod donation;
+mod forward;
 pub(crate) mod identity;
 mod image;
 pub(crate) mod signal;
 pub(crate) mod spawn;
 pub(crate) mod stdio;
+mod user_log;
 
 pub(crate) use channel::Channel;
 pub(crate) use donation::{Donations, Received};
+pub use forward::ForwardSignals;
 pub use identity::ProcessIdentity;
 pub(crate) use identity::boot_id;
 pub use signal::Signal;
 pub(crate) use spawn::Child;
 pub use stdio::Stdio;
+pub use user_log::UserLog;

@@ -149,6 +149,8 @@ pub(crate) enum Report {
     Ready {
         pid: i32,
     },
+    /// Init's own word to the caller: the root is complete and not entered yet, and an [`Order`] is waited for.
+    Assembled,
     Failed(RemoteFailure),
 }
 

@@ -23,20 +23,27 @@ const BACKLOG: i32 = 64;
 #[must_use = "the next request on the same connection would get this one's reply"]
 pub(crate) struct Asked<C> {
     channel: C,
-    deadline: Instant,
+    /// `None` where the configuration gave no limit to what is waited for.
+    deadline: Option<Instant>,
 }
 
 /// Sends `request` over `channel`.
 pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<Asked<C>> {
     let limit = if request.operation == Operation::Start { START_LIMIT } else { REPLY_LIMIT };
     channel.borrow().send(request, &[])?;
-    Ok(Asked { channel, deadline: Instant::now() + limit })
+    Ok(Asked { channel, deadline: Some(Instant::now() + limit) })
 }
 
 impl<C: Borrow<Channel>> Asked<C> {
+    /// Allows this much more; any amount if `None`.
+    pub(crate) fn allow(self, more: Option<Duration>) -> Self {
+        let deadline = self.deadline.zip(more).and_then(|(deadline, more)| deadline.checked_add(more));
+        Self { deadline, ..self }
+    }
+
     /// Waits for the reply.
     pub(crate) fn reply(self) -> Result<Reply> {
-        match self.channel.borrow().receive::<Reply>(Some(self.deadline))?.message {
+        match self.channel.borrow().receive::<Reply>(self.deadline)?.message {
             Reply::Failed(failure) => Err(failure.into()),
             reply => Ok(reply),
         }

@@ -4,13 +4,16 @@
 //!   sandbox                         init
 //!      |---------- fork ------------->|  own pid and cgroup namespace
 //!      |------- network ------------>|  made meanwhile; joined when sysfs needs it, or last
-//!      |                              |  assemble the root, pivot, find the program
+//!      |                              |  assemble the root
+//!      |                              |  (hooks: Assembled to the caller, Order back; createContainer hooks)
+//!      |                              |  pivot, find the program
 //!      |<------ Ready (proc) ---------|  or Failed
 //!      |------- Order (start) ------->|
-//!      |                              |  shed privileges, execve
+//!      |                              |  (startContainer hooks) shed privileges, execve
 //!      |<------ end of file ----------|  executed; or Failed
 //! ```
 
+use super::hooks::Turns;
 use super::membership::Membership;
 use super::{become_workload, namespaces, program, tree};
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
@@ -38,6 +41,7 @@ impl Init {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
         let cgroups = Membership::take(donated);
+        let hooks = Turns::take(&plan.init.hooks, donated)?;
         let (channel, theirs) = Channel::pair()?;
         let namespaces = plan.namespaces.with_init.bits();
         // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may not.
@@ -58,7 +62,7 @@ impl Init {
             Forked::Child => {
                 drop(channel);
                 let network = plan.namespaces.network.then_some(&theirs);
-                run(&plan.init, &theirs, network, gofer, stdio, (&cgroups, born))
+                run(&plan.init, &theirs, network, gofer, stdio, (&cgroups, born), &hooks)
             }
         }
     }
@@ -72,13 +76,14 @@ fn run(
     gofer: Channel,
     stdio: [OwnedFd; 3],
     cgroups: (&Membership, bool),
+    hooks: &Turns<'_>,
 ) -> ! {
     let fail = |error| -> ! {
         let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
         sys::exit_now(1)
     };
     let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
-    let program = match prepare(plan, network, &gofer, stdio, cgroups) {
+    let program = match prepare(plan, network, &gofer, stdio, cgroups, hooks) {
         Ok((program, proc)) => match parent.send(&ready, &[proc.as_fd()]) {
             Ok(()) => program,
             Err(_) => sys::exit_now(1),
@@ -90,6 +95,9 @@ fn run(
     if parent.receive::<Order>(None).is_err() {
         sys::exit_now(1);
     }
+    if let Err(error) = hooks.before_execve() {
+        fail(error);
+    }
     fail(become_workload::execute(&plan.process, plan.seccomp.as_ref(), &program, &[]))
 }
 
@@ -100,6 +108,7 @@ fn prepare(
     gofer: &Channel,
     [stdin, stdout, stderr]: [OwnedFd; 3],
     cgroups: (&Membership, bool),
+    hooks: &Turns<'_>,
 ) -> Result<(program::Program, OwnedFd)> {
     // Forked with the sandbox's dispositions, which are the defaults.
     sys::unblock_signals();
@@ -114,6 +123,7 @@ fn prepare(
 
     let (root, proc) = tree::assemble(plan, gofer, network)?;
     tree::write_kernel_settings(plan, proc.as_fd())?;
+    hooks.before_pivot(root.as_fd())?;
     tree::enter(root)?;
     let program = program::find(&plan.process)?;
     Ok((program, proc))

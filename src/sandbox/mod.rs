@@ -16,6 +16,7 @@ pub(crate) mod client;
 mod copy_up;
 mod exec;
 mod exit;
+mod hooks;
 mod init;
 mod members;
 mod membership;
@@ -25,6 +26,7 @@ mod oom_score;
 mod program;
 mod resolve;
 mod tree;
+mod user_log;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::plan::SandboxPlan;

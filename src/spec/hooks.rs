@@ -1,11 +1,46 @@
 //! `hooks`: programs the runtime runs at fixed points of the lifecycle.
 
+use super::Origin;
 use super::field::Field;
 use crate::error::Result;
 use core::time::Duration;
 use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// The point of the lifecycle a hook runs at (OCI config.md, "POSIX-platform Hooks").
+///
+/// Closed: the specification's six, in the order of the lifecycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookKind {
+    /// When the root is assembled, on the host, before the others; deprecated in favour of the next three.
+    Prestart,
+    /// When the root is assembled and not entered yet, on the host.
+    CreateRuntime,
+    /// After those, a program of the host in the container's namespaces.
+    CreateContainer,
+    /// Before the program is executed, a program of the container in the container.
+    StartContainer,
+    /// After the program was executed, on the host.
+    Poststart,
+    /// After the container was deleted, on the host.
+    Poststop,
+}
+
+impl HookKind {
+    /// The key below `hooks`.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+            Self::StartContainer => "startContainer",
+            Self::Poststart => "poststart",
+            Self::Poststop => "poststop",
+        }
+    }
+}
 
 /// The six lists of `hooks`, in the order of the lifecycle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,24 +68,45 @@ pub struct Hook {
 }
 
 impl Hooks {
+    /// Reads hooks that were valid once, as a record keeps them.
+    ///
+    /// # Errors
+    /// As [`ValidSpec::new`](super::ValidSpec::new).
+    pub fn from_record(hooks: Option<&runtime::Hooks>) -> Result<Self> {
+        Self::new(&Field::document(Origin::ConfigJson), hooks)
+    }
+
+    /// The hooks of one kind.
+    #[must_use]
+    pub fn of(&self, kind: HookKind) -> &[Hook] {
+        match kind {
+            HookKind::Prestart => &self.prestart,
+            HookKind::CreateRuntime => &self.create_runtime,
+            HookKind::CreateContainer => &self.create_container,
+            HookKind::StartContainer => &self.start_container,
+            HookKind::Poststart => &self.poststart,
+            HookKind::Poststop => &self.poststop,
+        }
+    }
+
     /// Checks `hooks`.
     pub(super) fn new(document: &Field<'_>, hooks: Option<&runtime::Hooks>) -> Result<Self> {
         let Some(hooks) = hooks else {
             return Ok(Self::default());
         };
         let field = document.key("hooks");
-        let list = |name: &str, hooks: &Option<Vec<runtime::Hook>>| -> Result<Vec<Hook>> {
-            let field = field.key(name);
+        let list = |kind: HookKind, hooks: &Option<Vec<runtime::Hook>>| -> Result<Vec<Hook>> {
+            let field = field.key(kind.key());
             let hooks = hooks.as_deref().unwrap_or_default();
             hooks.iter().enumerate().map(|(index, hook)| Hook::new(&field.index(index), hook)).collect()
         };
         Ok(Self {
-            prestart: list("prestart", hooks.prestart())?,
-            create_runtime: list("createRuntime", hooks.create_runtime())?,
-            create_container: list("createContainer", hooks.create_container())?,
-            start_container: list("startContainer", hooks.start_container())?,
-            poststart: list("poststart", hooks.poststart())?,
-            poststop: list("poststop", hooks.poststop())?,
+            prestart: list(HookKind::Prestart, hooks.prestart())?,
+            create_runtime: list(HookKind::CreateRuntime, hooks.create_runtime())?,
+            create_container: list(HookKind::CreateContainer, hooks.create_container())?,
+            start_container: list(HookKind::StartContainer, hooks.start_container())?,
+            poststart: list(HookKind::Poststart, hooks.poststart())?,
+            poststop: list(HookKind::Poststop, hooks.poststop())?,
         })
     }
 }

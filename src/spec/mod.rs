@@ -25,7 +25,7 @@ mod typed;
 pub use capabilities::{CapSet, Capabilities, parse_capability_set};
 pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
 pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
-pub use hooks::{Hook, Hooks};
+pub use hooks::{Hook, HookKind, Hooks};
 pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mounts::{Mount, MountAttrs, MountKind, Propagation};
 pub use namespaces::{NamespaceKind, NamespaceSource, Namespaces};

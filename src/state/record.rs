@@ -7,9 +7,10 @@ use super::exit::{EndRequest, ExitRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::ProcessIdentity;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Hooks, Spec};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -44,7 +45,7 @@ pub struct Record {
     pub extras: serde_json::Value,
     /// The boot in which the process identities below mean something.
     pub boot_id: String,
-    /// The sandbox process, once it was spawned.
+    /// The sandbox process, once the environment is complete: before hooks of its creation run, if it has any.
     pub sandbox: Option<ProcessIdentity>,
     /// The gofer process, once it was spawned.
     pub gofer: Option<ProcessIdentity>,
@@ -240,6 +241,24 @@ impl RawSpec {
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] if they are not those of an OCI configuration.
     pub fn parse(&self) -> Result<Spec> {
+        let no_spec = |error: serde_json::Error| Error::spec("config.json", "", &error).because(error);
+        serde_json::from_str(self.text()).map_err(no_spec)
+    }
+}
+
+/// The few fields of a configuration that every operation of the lifecycle needs, without the work of reading the rest.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SpecHead {
+    #[serde(rename = "ociVersion")]
+    pub(crate) oci_version: String,
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
+    pub(crate) hooks: Option<Hooks>,
+}
+
+impl RawSpec {
+    /// The head of the configuration.
+    pub(crate) fn head(&self) -> Result<SpecHead> {
         let no_spec = |error: serde_json::Error| Error::spec("config.json", "", &error).because(error);
         serde_json::from_str(self.text()).map_err(no_spec)
     }

@@ -9,6 +9,7 @@ mod identity;
 mod mount;
 mod net;
 mod seccomp;
+mod signals;
 
 pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
 pub(crate) use identity::{
@@ -18,6 +19,7 @@ pub(crate) use identity::{
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
 pub(crate) use net::bring_loopback_up;
 pub(crate) use seccomp::load_seccomp;
+pub(crate) use signals::Caught;
 
 /// What a system call made here returned: below zero it failed, and errno says why.
 fn check(result: impl Into<i64>) -> Result<(), rustix::io::Errno> {

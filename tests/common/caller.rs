@@ -70,6 +70,13 @@ impl Caller {
         self.child.wait().expect("it ends");
     }
 
+    /// Waits until it ends by itself.
+    pub fn end(mut self) -> std::process::ExitStatus {
+        drop(self.stdin.take());
+        self.lines.by_ref().map_while(Result::ok).for_each(drop);
+        self.child.wait().expect("it ends")
+    }
+
     /// Lets it end by itself. It has to have passed.
     pub fn finish(mut self) {
         drop(self.stdin.take());

@@ -11,6 +11,7 @@ use crate::protocol::message::{InitPhase, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::init::Init;
 use crate::sandbox::members;
+use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
 use crate::sys::{self, Usage};
@@ -42,6 +43,7 @@ pub(in crate::sandbox) struct Contained {
     pub(in crate::sandbox) rules: Rules,
     timeout: Option<Duration>,
     exit_record: OwnedFd,
+    user_log: Option<UserLog>,
     memory: Option<(OwnedFd, Option<OwnedFd>)>,
 }
 
@@ -66,6 +68,7 @@ impl Contained {
         let memory =
             donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
         let with_init = plan.namespaces.with_init;
+        let user_log = donated.take_optional("user-log").map(|to| UserLog::new(to, &plan.id));
         Ok(Self {
             id: plan.id,
             init,
@@ -88,6 +91,7 @@ impl Contained {
             },
             timeout: plan.timeout,
             exit_record: donated.take("exit")?,
+            user_log,
             memory,
         })
     }
@@ -133,7 +137,7 @@ impl Contained {
             }
             (Err(_), None) => {
                 self.phase = InitPhase::Running;
-                self.circumstances.started_at_ms = Some(exit::now_ms());
+                self.note_start();
                 self.deadline = self.timeout.and_then(|limit| Instant::now().checked_add(limit));
                 let client = self.answer_start(&Reply::Done);
                 sys::trim_heap();
@@ -169,6 +173,14 @@ impl Contained {
         self.kill(Cause::TimedOut { after_ms });
     }
 
+    fn note_start(&mut self) {
+        let now = exit::now_ms();
+        self.circumstances.started_at_ms = Some(now);
+        if let Some(log) = &self.user_log {
+            log.started(now);
+        }
+    }
+
     /// Init is gone. The record first: whoever is told can read it. Returns init's end and the client that is answered
     /// by it.
     pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
@@ -182,7 +194,7 @@ impl Contained {
                         answered = self.answer_start(&Reply::Failed(failure));
                     }
                 }
-                Err(_) => self.circumstances.started_at_ms = Some(exit::now_ms()),
+                Err(_) => self.note_start(),
             }
         }
         if let Some((oom, peak)) = &self.memory {
@@ -191,6 +203,9 @@ impl Contained {
         let record = exit::conclude(usage, &self.circumstances, exit::now_ms());
         // Nobody to tell if it fails: the record then says nothing, and readers report that the sandbox was lost.
         let _ = rustix::io::pwrite(&self.exit_record, &record.encode(), 0);
+        if let Some(log) = &self.user_log {
+            log.ended(&record);
+        }
         self.phase = InitPhase::Ended;
         self.lifeline = None;
         self.deadline = None;

@@ -142,7 +142,7 @@ impl Process {
         let failure = match self.forked.channel.receive_now::<Report>() {
             Ok(report) => match report.message {
                 Report::Failed(failure) => failure,
-                Report::Ready { .. } => return false,
+                Report::Ready { .. } | Report::Assembled => return false,
             },
             Err(_) => {
                 self.speaks = false;

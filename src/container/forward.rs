@@ -1,0 +1,42 @@
+//! Passing the caller's signals on to a container.
+
+use super::handle::Core;
+use super::{Container, Phase, Started};
+use crate::error::Result;
+use crate::process::ForwardSignals;
+use crate::protocol::message::{Operation, Request, SignalTarget};
+use crate::sandbox::client;
+use crate::state::CONTROL_SOCKET;
+use rustix::fd::AsFd;
+
+impl<P: Phase> Container<P> {
+    /// Passes the signals that this program gets on to init, as [`signal`](Container::signal) does, until the returned
+    /// value is dropped: what a program does that stands in for its workload, under a supervisor or a terminal.
+    ///
+    /// **This changes this program** as [`ForwardSignals`] says, as long as that value lives. Signals that come when the
+    /// container has ended are lost, so drop it when [`wait`](Container::wait) returns.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals>
+    where
+        P: Started,
+    {
+        forward(&self.core, SignalTarget::Init)
+    }
+}
+
+/// Passes them on to `to`, over a connection for each: between two signals there may be hours.
+pub(super) fn forward(core: &Core, to: SignalTarget) -> Result<ForwardSignals> {
+    let run_dir = core.root.run_dir(core.found()?)?;
+    let id = core.record.id.clone();
+    ForwardSignals::to(move |signal| {
+        let operation = Operation::Signal { number: signal.number(), to };
+        let request = Request { container: Some(id.clone()), operation };
+        let sent = client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)
+            .and_then(|sandbox| client::begin(sandbox, &request)?.reply());
+        if let Err(error) = sent {
+            tracing::debug!(container = %id, %signal, %error, "a signal was not passed on");
+        }
+    })
+}

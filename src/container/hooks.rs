@@ -1,0 +1,123 @@
+//! When the caller runs hooks, with which state, and what their failures mean (OCI runtime.md, "Lifecycle"; the rules
+//! are quoted in [`crate::hooks`]).
+
+use super::OciState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::{OnFailure, Round, State};
+use crate::spec::{Hook, HookKind, Hooks};
+use crate::state::{Record, StateLock, Status};
+use std::time::Duration;
+
+/// What a hook of the runtime namespace reads. `pid` is the sandbox's, also while the container is created.
+pub(super) fn state(status: Status, record: &Record) -> Result<State> {
+    let mut state = OciState::new(status, record)?;
+    if status == Status::Creating {
+        state.pid = record.sandbox.as_ref().map_or(0, |sandbox| sandbox.pid);
+    }
+    let unwritable =
+        |error: serde_json::Error| Error::new(ErrorKind::InvalidInput, "state", error.to_string());
+    match serde_json::to_value(&state).map_err(unwritable)? {
+        serde_json::Value::Object(fields) => Ok(fields),
+        _ => unreachable!("a struct with named fields is an object"),
+    }
+}
+
+/// How long these hooks may take; `None` if one of them may take forever.
+pub(super) fn time_limit(hooks: &[Hook]) -> Option<Duration> {
+    crate::hooks::time_limit(hooks.iter())
+}
+
+/// How long the hooks before the program may take; `None` if one of them may take forever.
+pub(super) fn before_program(record: &Record) -> Result<Option<Duration>> {
+    Ok(time_limit(&of(record)?.start_container))
+}
+
+/// Prestart, then createRuntime hooks.
+pub(super) fn at_create(record: &Record, hooks: &Hooks) -> Result<()> {
+    let round = Round::new(state(Status::Creating, record)?, record.bundle.clone(), OnFailure::Stop)
+        .with(HookKind::Prestart, &hooks.prestart)
+        .with(HookKind::CreateRuntime, &hooks.create_runtime);
+    first(round.run()?)
+}
+
+/// Poststart hooks.
+pub(super) fn poststart(record: &Record) -> Result<()> {
+    let hooks = of(record)?;
+    if hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    let fatal = stops_after_failed_poststart(&record.spec.head()?.oci_version);
+    let on_failure = if fatal { OnFailure::Stop } else { OnFailure::GoOn };
+    let round = Round::new(state(Status::Running, record)?, record.bundle.clone(), on_failure)
+        .with(HookKind::Poststart, &hooks.poststart);
+    let failures = round.run();
+    if fatal {
+        return first(failures?);
+    }
+    warn(record, failures);
+    Ok(())
+}
+
+/// Poststop hooks, of a container that no longer is: once, whoever deletes it, and however often.
+///
+/// They run under the lock, so that nobody who deletes the container returns before they ended, and the id is not
+/// another container's before what they clean up is. That they ran is on disk before they do: should this process be
+/// killed meanwhile, they are not run again.
+pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
+    // Its sandbox is in the record once its environment was complete; before that there is nothing to clean up.
+    if record.poststop_ran || record.sandbox.is_none() {
+        return;
+    }
+    let round = of(record).and_then(|hooks| {
+        let state = state(Status::Stopped, record)?;
+        let round = Round::new(state, record.bundle.clone(), OnFailure::GoOn);
+        Ok((!hooks.poststop.is_empty()).then(|| round.with(HookKind::Poststop, &hooks.poststop)))
+    });
+    let round = match round {
+        Ok(Some(round)) => round,
+        Ok(None) => return,
+        Err(error) => return warn(record, Err(error)),
+    };
+    record.poststop_ran = true;
+    if let Err(error) = lock.save(record) {
+        // A full disk must not keep the network from being cleaned up.
+        tracing::warn!(container = %record.id, %error, "cannot write down that the poststop hooks run");
+    }
+    warn(record, round.run());
+}
+
+fn of(record: &Record) -> Result<Hooks> {
+    Hooks::from_record(record.spec.head()?.hooks.as_ref())
+}
+
+fn first(failures: Vec<Error>) -> Result<()> {
+    failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// "the runtime MUST log a warning" - OCI runtime.md
+fn warn(record: &Record, failures: Result<Vec<Error>>) {
+    for error in failures.unwrap_or_else(|error| vec![error]) {
+        tracing::warn!(container = %record.id, %error, "a hook failed");
+    }
+}
+
+/// Whether the version of the specification that the configuration names has a failed poststart hook stop the
+/// container: since 1.3.
+fn stops_after_failed_poststart(version: &str) -> bool {
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u64>().ok());
+    minor.is_some_and(|minor| minor >= 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_poststart_hook_stops_a_container_since_1_3() {
+        for (version, stops) in
+            [("1.0.0", false), ("1.0.2-dev", false), ("1.2.1", false), ("1.3.0", true), ("1.10.0-rc.1", true)]
+        {
+            assert_eq!(stops_after_failed_poststart(version), stops, "{version}");
+        }
+    }
+}

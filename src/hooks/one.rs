@@ -1,0 +1,289 @@
+//! One hook, run by a single-threaded process: the runner, or init.
+
+use super::{Named, State};
+use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
+use crate::process::spawn::seal_plan;
+use crate::process::{Channel, Signal};
+use crate::protocol::message::Report;
+use crate::spec::Hook;
+use crate::sys::{self, Forked};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal as Raw, WaitId, WaitIdOptions, WaitIdStatus};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+/// How much of what a hook writes to standard error is kept for the error: the end of it.
+const MAX_STDERR: usize = 2 << 10;
+/// What is read at once.
+const CHUNK: usize = 16 << 10;
+/// The umask of hooks, as of whatever else is started here.
+const UMASK: u32 = 0o022;
+
+/// What a hook is given besides its own fields.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    /// Its working directory.
+    pub(crate) cwd: BorrowedFd<'a>,
+    /// Where its standard output goes.
+    pub(crate) null: BorrowedFd<'a>,
+    /// A connection with whose end the hook ends too.
+    pub(crate) watched: Option<BorrowedFd<'a>>,
+}
+
+/// How the wait for a hook ended.
+enum End {
+    /// It was not executed.
+    Refused(RemoteFailure),
+    Ended,
+    TimedOut,
+    Unwanted,
+}
+
+/// Runs the hook in a session of its own and waits for it. What it left running when it succeeded goes on; when it
+/// failed or took too long, its whole process group is killed.
+///
+/// Only for single-threaded processes: it forks.
+pub(crate) fn run_one(named: &Named, state: &State, around: &Surroundings<'_>) -> Result<()> {
+    let Named { field, hook } = named;
+    let failed = |how: String| {
+        let problem = format!("{:?} {how}", hook.path);
+        Err(Error::new(ErrorKind::HookFailed { path: field.clone() }, field.clone(), problem))
+    };
+    match supervise(hook, state, around) {
+        Ok((End::Ended, Some(status), stderr)) => match describe(&status) {
+            None => Ok(()),
+            Some(how) => failed(how + &said(&stderr)),
+        },
+        Ok((End::Refused(RemoteFailure { step, message, .. }), ..)) => {
+            failed(format!("could not be run: {step}: {message}"))
+        }
+        Ok((End::Ended, None, stderr)) => failed("ended unseen".to_owned() + &said(&stderr)),
+        Ok((End::TimedOut, _, stderr)) => {
+            let limit = hook.timeout.unwrap_or_default();
+            failed(format!("did not end within {limit:?} and was killed") + &said(&stderr))
+        }
+        Ok((End::Unwanted, ..)) => failed("was killed because the caller ended".to_owned()),
+        Err(error) => failed(format!("could not be run: {error}")),
+    }
+}
+
+fn supervise(
+    hook: &Hook,
+    state: &State,
+    around: &Surroundings<'_>,
+) -> Result<(End, Option<WaitIdStatus>, Vec<u8>)> {
+    // In memory, not a pipe: a hook that does not read it is no reason to wait, however long it is.
+    let stdin = seal_plan(state)?;
+    let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
+    let (channel, child_channel) = Channel::pair()?;
+    let deadline = hook.timeout.and_then(|limit| Instant::now().checked_add(limit));
+    match sys::fork(0, None).os(|| "clone3(hook)")? {
+        Forked::Child => {
+            let error = execute(hook, &stdin, around, &theirs);
+            let _ = child_channel.send(&Report::Failed(RemoteFailure::pack(Actor::Hooks, &error)), &[]);
+            sys::exit_now(127)
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop((theirs, child_channel, stdin));
+            let mut tail = Tail::new(stderr)?;
+            // Executed, or why not: its end of the connection closes with execve.
+            let end = match channel.receive::<Report>(deadline) {
+                Ok(report) => match report.message {
+                    Report::Failed(failure) => End::Refused(failure),
+                    _ => End::Ended,
+                },
+                Err(error) if *error.kind() == ErrorKind::TimedOut => End::TimedOut,
+                Err(_) => wait(&pidfd, &mut tail, deadline, around.watched),
+            };
+            if !matches!(end, End::Ended) {
+                kill_group(pid, &pidfd);
+            }
+            let ended = rustix::process::waitid(
+                WaitId::PidFd(pidfd.as_fd()),
+                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+            );
+            let status = ended.ok().flatten();
+            if status.as_ref().is_none_or(|status| describe(status).is_some()) {
+                // Not collected yet, so the number still is its group's.
+                kill_group(pid, &pidfd);
+            }
+            collect(&pidfd);
+            tail.drain();
+            Ok((end, status, tail.bytes))
+        }
+    }
+}
+
+/// Becomes the hook. Returns only what went wrong.
+fn execute(hook: &Hook, stdin: &OwnedFd, around: &Surroundings<'_>, stderr: &OwnedFd) -> Error {
+    let steps = || -> Result<()> {
+        sys::unblock_signals();
+        // Its own session and process group: what ends it ends what it forked, and no terminal is its terminal.
+        rustix::process::setsid().os(|| "setsid()")?;
+        rustix::process::set_parent_process_death_signal(Some(Raw::KILL)).os(|| "prctl(PR_SET_PDEATHSIG)")?;
+        rustix::process::umask(Mode::from_raw_mode(UMASK));
+        rustix::process::fchdir(around.cwd).os(|| "fchdir(cwd)")?;
+        rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
+        rustix::stdio::dup2_stdout(around.null).os(|| "dup2(stdout)")?;
+        rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+        sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")
+    };
+    if let Err(error) = steps() {
+        return error;
+    }
+    let path = c_string(hook.path.as_os_str());
+    let argv: Vec<CString> = hook.args.iter().map(|arg| c_string(OsStr::new(arg))).collect();
+    let envp: Vec<CString> = hook.env.iter().map(|variable| c_string(OsStr::new(variable))).collect();
+    let errno = sys::execve(&path, &argv, &envp);
+    Err::<(), _>(errno).os(|| format!("execve({:?})", hook.path)).expect_err("made from an errno")
+}
+
+fn c_string(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).expect("validation refused NUL")
+}
+
+/// Waits for the hook's end, the deadline, or the end of the connection it depends on, and keeps reading meanwhile.
+/// That a child of the hook's holds its standard error open is no reason to wait.
+fn wait(pidfd: &OwnedFd, tail: &mut Tail, deadline: Option<Instant>, watched: Option<BorrowedFd<'_>>) -> End {
+    loop {
+        let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+        if let Some(watched) = &watched {
+            fds.push(PollFd::new(watched, PollFlags::empty()));
+        }
+        let pipe = tail.pipe.as_ref();
+        fds.extend(pipe.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => return End::TimedOut,
+            Err(_) => continue,
+            Ok(_) => {}
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready[0] {
+            return End::Ended;
+        }
+        if watched.is_some() && ready[1] {
+            return End::Unwanted;
+        }
+        tail.read_once();
+        // A flood keeps poll(2) from ever coming to the limit by itself.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return End::TimedOut;
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// Kills the hook and every process of its group. Only before it is collected: until then the number is its own.
+fn kill_group(pid: Pid, pidfd: &OwnedFd) {
+    let _ = rustix::process::kill_process_group(pid, Raw::KILL);
+    // Also one that did not come to making a session.
+    let _ = rustix::process::pidfd_send_signal(pidfd, Raw::KILL);
+}
+
+fn collect(pidfd: &OwnedFd) {
+    crate::process::spawn::reap(pidfd.as_fd());
+}
+
+/// What is wrong with an end; `None` if nothing is.
+fn describe(status: &WaitIdStatus) -> Option<String> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(format!("exited with code {code}")),
+        (_, Some(signal)) => Some(match Signal::new(signal) {
+            Ok(signal) => format!("died of {signal}"),
+            Err(_) => format!("died of signal {signal}"),
+        }),
+        _ => Some("ended in an unknown way".to_owned()),
+    }
+}
+
+/// What the hook wrote, as the end of a line: its own lines become one.
+fn said(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let line: String = lines.join("; ").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!(": {line}")
+}
+
+/// The end of what comes out of a pipe.
+struct Tail {
+    pipe: Option<OwnedFd>,
+    bytes: Vec<u8>,
+}
+
+impl Tail {
+    fn new(pipe: OwnedFd) -> Result<Self> {
+        rustix::io::ioctl_fionbio(&pipe, true).os(|| "ioctl(FIONBIO)")?;
+        Ok(Self { pipe: Some(pipe), bytes: Vec::new() })
+    }
+
+    /// Reads what is there, a bounded amount. Whether there was something.
+    fn read_once(&mut self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        let mut chunk = [0; CHUNK];
+        match rustix::io::read(pipe, &mut chunk) {
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            Ok(0) | Err(_) => {
+                self.pipe = None;
+                false
+            }
+            Ok(count) => {
+                self.bytes.extend_from_slice(&chunk[..count]);
+                let surplus = self.bytes.len().saturating_sub(MAX_STDERR);
+                self.bytes.drain(..surplus);
+                true
+            }
+        }
+    }
+
+    /// Reads what a pipe may still hold, and no more: whoever has it open may go on writing.
+    fn drain(&mut self) {
+        const PIPE_BYTES: usize = 1 << 20;
+        for _ in 0..PIPE_BYTES / CHUNK {
+            if !self.read_once() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hook_said_becomes_one_line() {
+        assert_eq!(said(b""), "");
+        assert_eq!(said(b"\n \n"), "");
+        assert_eq!(said(b"no bridge\n\ttry \x1b[1mlater\n"), ": no bridge; try  [1mlater");
+    }
+
+    #[test]
+    fn only_the_end_of_a_flood_is_kept() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut tail = Tail::new(read).unwrap();
+        for number in 0..2000 {
+            rustix::io::write(&write, format!("line {number}\n").as_bytes()).unwrap();
+            if number % 100 == 0 {
+                tail.drain();
+            }
+        }
+        drop(write);
+        tail.drain();
+        assert!(tail.bytes.len() <= MAX_STDERR && tail.bytes.ends_with(b"line 1999\n"));
+        assert!(tail.pipe.is_none(), "the end of the file was seen");
+    }
+}

@@ -1,0 +1,77 @@
+//! Where the user log goes, opened so that whoever writes to it never waits.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Where the lines about a container for the person who runs it go: a file by its path, or an open descriptor.
+///
+/// A file is appended to, and made if it is missing. Of a pipe, FIFO or terminal, an open file description of its own
+/// is used, which does not block; the flags of the one that was given stay as they are.
+#[derive(Debug)]
+pub struct UserLog(To);
+
+#[derive(Debug)]
+enum To {
+    Path(PathBuf),
+    Fd(OwnedFd),
+}
+
+impl From<&Path> for UserLog {
+    fn from(path: &Path) -> Self {
+        Self(To::Path(path.to_owned()))
+    }
+}
+
+impl From<PathBuf> for UserLog {
+    fn from(path: PathBuf) -> Self {
+        Self(To::Path(path))
+    }
+}
+
+impl From<OwnedFd> for UserLog {
+    fn from(fd: OwnedFd) -> Self {
+        Self(To::Fd(fd))
+    }
+}
+
+impl From<File> for UserLog {
+    fn from(file: File) -> Self {
+        Self(To::Fd(file.into()))
+    }
+}
+
+impl UserLog {
+    /// The descriptor for the sandbox.
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
+        let named = |error: Error| error.during("user log");
+        match &self.0 {
+            To::Path(path) => open(path, OFlags::CREATE).map_err(named),
+            To::Fd(fd) => {
+                let kind = FileType::from_raw_mode(rustix::fs::fstat(fd).os(|| "fstat(user log)")?.st_mode);
+                match kind {
+                    // Sent to without waiting.
+                    FileType::Socket | FileType::RegularFile => {
+                        rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD)")
+                    }
+                    FileType::Fifo | FileType::CharacterDevice => {
+                        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                        open(Path::new(&path), OFlags::empty()).map_err(named)
+                    }
+                    _ => {
+                        let problem = format!("{kind:?} is nothing to write lines to");
+                        Err(Error::new(ErrorKind::InvalidInput, "user log", problem))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn open(path: &Path, more: OFlags) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    rustix::fs::open(path, flags | more, mode).os(|| format!("open({path:?}, O_APPEND | O_NONBLOCK)"))
+}
