@@ -54,6 +54,7 @@ pub(super) fn extras_of(spec: &Spec) -> Result<Extras> {
         scratch: number(SCRATCH)?.map(|size| Scratch { size: (size > 0).then_some(size) }),
         idmap_rootfs: annotations.get(IDMAP).is_some_and(|value| value == "true"),
         timeout: number(TIMEOUT)?.map(Duration::from_millis),
+        pod: None,
     })
 }
 

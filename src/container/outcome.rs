@@ -35,6 +35,8 @@ pub enum Outcome {
     },
     /// It was killed because the program it was attached to ended.
     CallerGone,
+    /// It was killed because the root container of its pod ended.
+    PodEnded,
     /// It was ended between create and start: the program never ran.
     NeverStarted,
     /// Its sandbox or its gofer was killed from outside, and it with them.
@@ -70,6 +72,7 @@ impl fmt::Display for Outcome {
             Self::TimedOut { after } => write!(f, "timed out after {after:?}"),
             Self::Killed { signal } => write!(f, "killed by {signal}"),
             Self::CallerGone => f.write_str("killed because its creator ended"),
+            Self::PodEnded => f.write_str("ended with its pod"),
             Self::NeverStarted => f.write_str("ended before it was started"),
             Self::Lost => f.write_str("lost with its sandbox or gofer"),
         }
@@ -135,6 +138,7 @@ fn outcome(record: &ExitRecord) -> Outcome {
         (_, Cause::OutOfMemory) => Outcome::OutOfMemory,
         (_, Cause::TimedOut { after_ms }) => Outcome::TimedOut { after: Duration::from_millis(after_ms) },
         (_, Cause::LifelineCut) => Outcome::CallerGone,
+        (_, Cause::PodEnded) => Outcome::PodEnded,
         (_, Cause::Requested { signal: number }) => Outcome::Killed { signal: signal(number) },
         (WaitStatus::Exited(code), Cause::Itself) => Outcome::Exited { code },
         (WaitStatus::Signalled { signal: number, core_dumped }, Cause::Itself) => {
@@ -175,6 +179,7 @@ mod tests {
             (killed, Cause::TimedOut { after_ms: 5 }, Outcome::TimedOut { after: Duration::from_millis(5) }),
             (killed, Cause::Requested { signal: 15 }, Outcome::Killed { signal: Signal::TERM }),
             (killed, Cause::LifelineCut, Outcome::CallerGone),
+            (killed, Cause::PodEnded, Outcome::PodEnded),
             (WaitStatus::NotStarted, Cause::Requested { signal: 9 }, Outcome::NeverStarted),
         ] {
             assert_eq!(Exit::new(Some(&record(status, cause))).outcome, expected);

@@ -44,6 +44,9 @@ pub(crate) struct Extras {
     pub(crate) idmap_rootfs: bool,
     /// How long the workload may run.
     pub(crate) timeout: Option<Duration>,
+    /// The container whose sandbox it runs in, if it has none of its own.
+    #[serde(default)]
+    pub(crate) pod: Option<ContainerId>,
 }
 
 /// The writable layer.

@@ -58,6 +58,18 @@ pub(crate) struct NamespacePlan {
 }
 
 impl NamespacePlan {
+    /// A further container of a pod: its mounts are its own, and its pids if it asks for that; the rest is the pod's.
+    fn in_pod(namespaces: &Namespaces) -> Self {
+        let own = |source: &NamespaceSource, flag: CloneFlags| {
+            if *source == NamespaceSource::New { flag } else { CloneFlags::empty() }
+        };
+        let with_init = CloneFlags::NEWNS
+            | own(&namespaces.pid, CloneFlags::NEWPID)
+            | own(&namespaces.cgroup, CloneFlags::NEWCGROUP);
+        let nothing = CloneFlags::empty();
+        Self { with_sandbox: nothing, by_sandbox: nothing, with_init, network: false, join: Vec::new() }
+    }
+
     fn new(namespaces: &Namespaces) -> Self {
         let new = |source: &NamespaceSource, flag: CloneFlags| {
             if *source == NamespaceSource::New { flag } else { CloneFlags::empty() }
@@ -108,7 +120,10 @@ pub(super) fn plan(
     let may_set_groups = may_set_groups(new_user, &spec.id_maps);
     Ok(SandboxPlan {
         id: id.clone(),
-        namespaces: NamespacePlan::new(&spec.namespaces),
+        namespaces: match extras.pod {
+            Some(_) => NamespacePlan::in_pod(&spec.namespaces),
+            None => NamespacePlan::new(&spec.namespaces),
+        },
         become_root: new_user && maps_root(&spec.id_maps.uids) && maps_root(&spec.id_maps.gids),
         may_set_groups,
         hostname: spec.hostname.clone(),

@@ -48,6 +48,15 @@ impl Received {
         Some(Self { fds: fds.collect() })
     }
 
+    /// What came over a connection instead: names, and as many descriptors.
+    pub(crate) fn from_message(names: Vec<String>, fds: Vec<OwnedFd>) -> Result<Self> {
+        if names.len() != fds.len() {
+            let problem = format!("{} names for {} descriptors", names.len(), fds.len());
+            return Err(Error::new(ErrorKind::PeerMisbehaved, "take donation", problem));
+        }
+        Ok(Self { fds: names.into_iter().zip(fds.into_iter().map(Some)).collect() })
+    }
+
     /// Takes the descriptor called `name`.
     pub(crate) fn take(&mut self, name: &str) -> Result<OwnedFd> {
         self.take_optional(name).ok_or_else(|| {

@@ -42,6 +42,11 @@ pub(crate) enum Operation {
     WaitProcess { pid: i32 },
     /// Wait for the end of the container: the connection is closed when its exit record is written.
     Watch,
+    /// Make the container, whose name is new here, in this sandbox. Descriptors: connection, then those named.
+    /// Answered as a sandbox answers its creator: by a [`Report`].
+    Launch { donated: Vec<String> },
+    /// Forget the container, which has ended.
+    Forget,
 }
 
 /// Whom a signal is for. Pids and process groups are numbers of the container's pid namespace.

@@ -54,7 +54,7 @@ impl Forked {
         keep.extend(stdio.iter().chain(&further).map(AsFd::as_fd));
         keep.extend(container.init.cgroups.fds());
         let how = Inside {
-            pid_namespace: container.rules.own_pids.then_some(init),
+            pid_namespace: Some(init),
             namespaces: 0,
             cgroup: container.init.cgroups.directory(),
             keep: &keep,

@@ -16,6 +16,13 @@ pub(super) struct Circumstances {
     pub(super) memory: Option<OomEvidence>,
 }
 
+impl Circumstances {
+    /// Whether init was sent a signal that was meant to end it.
+    pub(super) fn killed_by_us(&self) -> bool {
+        self.ended_by.is_some_and(|(_, signal)| signal == libc::SIGKILL)
+    }
+}
+
 /// The exit record. A cause is named only if the status bears it out: a workload that caught our SIGTERM and exited by
 /// itself did so by itself, and a SIGKILL nobody here sent is the OOM killer's only if the kernel counted one.
 pub(super) fn conclude(usage: Option<Usage>, what: &Circumstances, now_ms: u64) -> ExitRecord {

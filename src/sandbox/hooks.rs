@@ -39,6 +39,11 @@ impl<'a> Turns<'a> {
         Ok(Self { plan, caller: donated.take_optional("hooks").map(Channel::from), null })
     }
 
+    /// What it has open.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.caller.iter().map(AsFd::as_fd).chain(self.null.iter().map(AsFd::as_fd))
+    }
+
     /// Between the last mount and the pivot: "after the runtime environment has been created [...] but before the
     /// `pivot_root`" - OCI config.md.
     pub(super) fn before_pivot(&self, root: BorrowedFd<'_>) -> Result<()> {

@@ -16,14 +16,14 @@
 use super::hooks::Turns;
 use super::membership::Membership;
 use super::{become_workload, namespaces, program, tree};
-use crate::error::{Actor, OsContext, RemoteFailure, Result};
-use crate::plan::{InitPlan, SandboxPlan};
+use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
+use crate::plan::{CloneFlags, InitPlan, SandboxPlan};
 use crate::process::{Channel, Received};
 use crate::protocol::message::{Order, Report};
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, Inside};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Init as its parent holds it.
 pub(super) struct Init {
@@ -37,6 +37,47 @@ pub(super) struct Init {
 }
 
 impl Init {
+    /// Forks the init of a further container, which is born beside the root container's init, or in a pid namespace of
+    /// its own, with nothing open that is not the container's.
+    pub(super) fn fork_in_pod(plan: &SandboxPlan, root: &Self, donated: &mut Received) -> Result<Self> {
+        let gofer = Channel::from(donated.take("gofer")?);
+        let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
+        let cgroups = Membership::take_all(donated);
+        let hooks = Turns::take(&plan.init.hooks, donated)?;
+        let (channel, theirs) = Channel::pair()?;
+        let mut keep = vec![theirs.as_fd(), gofer.as_fd()];
+        keep.extend(stdio.iter().map(AsFd::as_fd));
+        keep.extend(cgroups.fds().chain(hooks.fds()));
+        let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
+        let how = Inside {
+            pid_namespace: (!own_pids).then_some(root.pidfd.as_fd()),
+            namespaces: plan.namespaces.with_init.bits(),
+            cgroup: cgroups.directory(),
+            keep: &keep,
+        };
+        let enter = |born| {
+            let first = First {
+                plan: &plan.init,
+                parent: &theirs,
+                network: None,
+                gofer: &gofer,
+                stdio: &stdio,
+                cgroups: &cgroups,
+                born,
+                hooks: &hooks,
+            };
+            // The rest of the pod's mounts is still to be seen from here, and must not notice.
+            if let Err(error) = namespaces::separate_mounts() {
+                first.fail(&error);
+            }
+            first.run();
+        };
+        let pid = sys::fork_inside(&how, enter).os(|| "clone3(init)")?;
+        // Ours, and not collected: the number is its own.
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
+        Ok(Self { pid, pidfd, channel, gofer, cgroups })
+    }
+
     pub(super) fn fork(plan: &SandboxPlan, donated: &mut Received) -> Result<Self> {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
@@ -62,69 +103,81 @@ impl Init {
             Forked::Child => {
                 drop(channel);
                 let network = plan.namespaces.network.then_some(&theirs);
-                run(&plan.init, &theirs, network, gofer, stdio, (&cgroups, born), &hooks)
+                First {
+                    plan: &plan.init,
+                    parent: &theirs,
+                    network,
+                    gofer: &gofer,
+                    stdio: &stdio,
+                    cgroups: &cgroups,
+                    born,
+                    hooks: &hooks,
+                }
+                .run()
             }
         }
     }
 }
 
-/// The new process. Never returns to the sandbox's code.
-fn run(
-    plan: &InitPlan,
-    parent: &Channel,
-    network: Option<&Channel>,
-    gofer: Channel,
-    stdio: [OwnedFd; 3],
-    cgroups: (&Membership, bool),
-    hooks: &Turns<'_>,
-) -> ! {
-    let fail = |error| -> ! {
-        let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
-        sys::exit_now(1)
-    };
-    let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
-    let program = match prepare(plan, network, &gofer, stdio, cgroups, hooks) {
-        Ok((program, proc)) => match parent.send(&ready, &[proc.as_fd()]) {
-            Ok(()) => program,
-            Err(_) => sys::exit_now(1),
-        },
-        Err(error) => fail(error),
-    };
-    drop(gofer);
-    // No order but the end of the connection: the sandbox is gone, and we are about to be.
-    if parent.receive::<Order>(None).is_err() {
-        sys::exit_now(1);
-    }
-    if let Err(error) = hooks.before_execve() {
-        fail(error);
-    }
-    fail(become_workload::execute(&plan.process, plan.seccomp.as_ref(), &program, &[]))
+/// What the new process works with.
+struct First<'a> {
+    plan: &'a InitPlan,
+    parent: &'a Channel,
+    /// Where the network namespace comes from, if it has to join one.
+    network: Option<&'a Channel>,
+    gofer: &'a Channel,
+    stdio: &'a [OwnedFd; 3],
+    cgroups: &'a Membership,
+    /// Whether it was born in its v2 cgroup.
+    born: bool,
+    hooks: &'a Turns<'a>,
 }
 
-/// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
-fn prepare(
-    plan: &InitPlan,
-    network: Option<&Channel>,
-    gofer: &Channel,
-    [stdin, stdout, stderr]: [OwnedFd; 3],
-    cgroups: (&Membership, bool),
-    hooks: &Turns<'_>,
-) -> Result<(program::Program, OwnedFd)> {
-    // Forked with the sandbox's dispositions, which are the defaults.
-    sys::unblock_signals();
-    rustix::process::setsid().os(|| "setsid()")?;
-    rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
-    rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
-    rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
-    rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
-    let (cgroups, born) = cgroups;
-    cgroups.join(born)?;
-    rustix::process::umask(rustix::fs::Mode::empty());
+impl First<'_> {
+    /// The new process. Never returns to the sandbox's code.
+    fn run(&self) -> ! {
+        let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
+        let program = match self.prepare() {
+            Ok((program, proc)) => match self.parent.send(&ready, &[proc.as_fd()]) {
+                Ok(()) => program,
+                Err(_) => sys::exit_now(1),
+            },
+            Err(error) => self.fail(&error),
+        };
+        // No order but the end of the connection: the sandbox is gone, and we are about to be.
+        if self.parent.receive::<Order>(None).is_err() {
+            sys::exit_now(1);
+        }
+        if let Err(error) = self.hooks.before_execve() {
+            self.fail(&error);
+        }
+        let filter = self.plan.seccomp.as_ref();
+        self.fail(&become_workload::execute(&self.plan.process, filter, &program, &[]))
+    }
 
-    let (root, proc) = tree::assemble(plan, gofer, network)?;
-    tree::write_kernel_settings(plan, proc.as_fd())?;
-    hooks.before_pivot(root.as_fd())?;
-    tree::enter(root)?;
-    let program = program::find(&plan.process)?;
-    Ok((program, proc))
+    fn fail(&self, error: &Error) -> ! {
+        let _ = self.parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, error)), &[]);
+        sys::exit_now(1)
+    }
+
+    /// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
+    fn prepare(&self) -> Result<(program::Program, OwnedFd)> {
+        let [stdin, stdout, stderr] = self.stdio;
+        // Forked with the sandbox's dispositions, which are the defaults.
+        sys::unblock_signals();
+        rustix::process::setsid().os(|| "setsid()")?;
+        rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
+        rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
+        rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
+        rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+        self.cgroups.join(self.born)?;
+        rustix::process::umask(rustix::fs::Mode::empty());
+
+        let (root, proc) = tree::assemble(self.plan, self.gofer, self.network)?;
+        tree::write_kernel_settings(self.plan, proc.as_fd())?;
+        self.hooks.before_pivot(root.as_fd())?;
+        tree::enter(root)?;
+        let program = program::find(&self.plan.process)?;
+        Ok((program, proc))
+    }
 }

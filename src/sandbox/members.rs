@@ -65,6 +65,13 @@ impl Member {
         self.stat().is_some_and(|stat| !matches!(stat.state, b'Z' | b'X' | b'x'))
     }
 
+    /// Whether it is on its way out, though perhaps not gone yet.
+    pub(super) fn is_exiting(&self) -> bool {
+        /// `PF_EXITING` of the kernel's sched.h.
+        const EXITING: u32 = 0x4;
+        self.stat().is_none_or(|stat| stat.flags & EXITING != 0)
+    }
+
     pub(super) fn process_group(&self) -> Option<i32> {
         self.stat().map(|stat| stat.group)
     }
@@ -113,13 +120,14 @@ fn open(at: BorrowedFd<'_>, name: &str, flags: OFlags) -> rustix::io::Result<Own
     rustix::fs::openat2(at, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// Fields 3, 5, 7 and 8 of proc_pid_stat(5).
+/// Fields 3, 5, 7, 8 and 9 of proc_pid_stat(5).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: u8,
     group: i32,
     terminal: i32,
     foreground: i32,
+    flags: u32,
 }
 
 impl Stat {
@@ -131,7 +139,8 @@ impl Stat {
         let group = fields.nth(1)?.parse().ok()?;
         let terminal = fields.nth(1)?.parse().ok()?;
         let foreground = fields.next()?.parse().ok()?;
-        Some(Self { state, group, terminal, foreground })
+        let flags = fields.next()?.parse().ok()?;
+        Some(Self { state, group, terminal, foreground, flags })
     }
 }
 
@@ -142,7 +151,7 @@ mod tests {
     #[test]
     fn a_command_name_cannot_forge_a_process_group() {
         let line = b"7 (sh) S 1 1 1) R 1 7 7 34816 9 4194304 0";
-        let expected = Stat { state: b'R', group: 7, terminal: 34816, foreground: 9 };
+        let expected = Stat { state: b'R', group: 7, terminal: 34816, foreground: 9, flags: 4194304 };
         assert_eq!(Stat::parse(line), Some(expected));
         assert_eq!(Stat::parse(b"7 (sh"), None);
     }

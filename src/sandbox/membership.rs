@@ -1,7 +1,7 @@
 //! The cgroups that a container's own processes join, as opened by the caller: this side has no path to them, and in a
 //! user namespace no right to open one.
 
-use crate::cgroup::{CONTAINER_DIR, CONTAINER_JOIN};
+use crate::cgroup::{CONTAINER_DIR, CONTAINER_JOIN, SANDBOX_JOIN};
 use crate::error::{OsContext, Result};
 use crate::process::Received;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +23,13 @@ impl Membership {
             v1: donated.take_all(&format!("{CONTAINER_JOIN}-v1")),
             v2: donated.take_all(&format!("{CONTAINER_JOIN}-v2")),
         }
+    }
+
+    /// For a further container of a pod: the sandbox itself is not in its cgroups, so its processes join all of them.
+    pub(super) fn take_all(donated: &mut Received) -> Self {
+        let mut membership = Self::take(donated);
+        membership.v1.extend(donated.take_all(SANDBOX_JOIN));
+        membership
     }
 
     /// The directory for clone3(2) with `CLONE_INTO_CGROUP`.

@@ -38,6 +38,14 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
     Ok(())
 }
 
+/// Cuts the copy of the pod's mounts, which a further container is born with, off from the pod's own.
+pub(super) fn separate_mounts() -> Result<()> {
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| "open(\"/\", O_PATH)")?;
+    sys::set_propagation(root.as_fd(), libc::MS_PRIVATE, true)
+        .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_PRIVATE)")
+}
+
 /// Makes the network namespace, its loopback interface up, and returns it for init to join.
 pub(super) fn make_network() -> Result<OwnedFd> {
     sched::unshare(sched::CloneFlags::CLONE_NEWNET).os(|| "unshare(CLONE_NEWNET)")?;

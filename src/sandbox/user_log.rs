@@ -71,6 +71,7 @@ fn describe(record: &ExitRecord) -> String {
             format!("died of {}{}", name(signal), if core_dumped { ", core dumped" } else { "" })
         }
         (WaitStatus::Exited(code), Cause::Itself) => format!("exited with code {code}"),
+        (_, Cause::PodEnded) => "killed because its pod ended".into(),
         (WaitStatus::Unknown, Cause::Itself) => "ended unseen".into(),
     }
 }

@@ -120,6 +120,8 @@ pub enum Cause {
     GoferLost,
     /// The sandbox around it died.
     SandboxLost,
+    /// The root container of its pod ended.
+    PodEnded,
 }
 
 /// What this API asked of a container that may end it, kept in the record so that a later [`Cause`] can be told.
@@ -164,6 +166,7 @@ pub(super) mod tests {
         let cause = prop_oneof![
             Just(Cause::Itself),
             any::<i32>().prop_map(|signal| Cause::Requested { signal }),
+            Just(Cause::PodEnded),
             any::<u64>().prop_map(|after_ms| Cause::TimedOut { after_ms }),
             Just(Cause::OutOfMemory),
             Just(Cause::LifelineCut),

@@ -103,6 +103,27 @@ impl Contained {
         self.mount_namespace = init.and_then(|init| init.mount_namespace());
     }
 
+    /// Another container's processes are about to share its pid namespace.
+    pub(super) fn share_pids(&mut self) {
+        if !self.in_pod {
+            self.in_pod = true;
+            self.learn_mount_namespace();
+        }
+    }
+
+    /// Whether init is on its way out: in the kernel, waiting for the rest of its pid namespace.
+    pub(super) fn is_ending(&self) -> bool {
+        let alive = self.phase != InitPhase::Ended && !self.circumstances.killed_by_us();
+        let init =
+            self.proc.as_ref().and_then(|proc| members::find(proc.as_fd(), self.init_pid_inside).ok()?);
+        !alive || init.is_none_or(|init| init.is_exiting())
+    }
+
+    /// Whether it got as far as waiting for its start, and has not ended since.
+    pub(super) fn is_created(&self) -> bool {
+        matches!(self.phase, InitPhase::Created | InitPhase::Running)
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         self.phase != InitPhase::Ended
     }

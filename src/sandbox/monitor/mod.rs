@@ -15,6 +15,7 @@
 
 mod client;
 mod container;
+mod pod;
 mod processes;
 mod serve;
 mod signals;
@@ -47,6 +48,8 @@ pub(super) struct Monitor {
     listener: OwnedFd,
     signals: SignalFd,
     score: OomScore,
+    /// How the root container's init ended, from then on until the others have ended too.
+    ending: Option<Option<Usage>>,
     last_key: Key,
 }
 
@@ -77,6 +80,7 @@ impl Monitor {
             listener,
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
             score,
+            ending: None,
             last_key: 1,
         })
     }
@@ -85,11 +89,14 @@ impl Monitor {
     pub(super) fn run(mut self) -> i32 {
         loop {
             for source in self.wait() {
-                if let Some(usage) = self.handle(source) {
-                    return exit::code_of(usage);
-                }
+                self.handle(source);
             }
             self.look_at_the_clock();
+            if let Some(usage) = self.ending
+                && self.end_pod()
+            {
+                return exit::code_of(usage);
+            }
         }
     }
 
@@ -133,8 +140,7 @@ impl Monitor {
         happened.map(|(source, _)| source).collect()
     }
 
-    /// Returns how the root container's init ended, once it has.
-    fn handle(&mut self, source: Source) -> Option<Option<Usage>> {
+    fn handle(&mut self, source: Source) {
         match source {
             Source::Signals => self.forward_signals(),
             Source::Listener => self.accept(),
@@ -142,7 +148,7 @@ impl Monitor {
                 let answered = self.container(key).hear_init();
                 answered.into_iter().for_each(|client| self.add_client(client));
             }
-            Source::InitEnded(key) => return self.end(key),
+            Source::InitEnded(key) => self.end(key),
             Source::Lifeline(key) => {
                 self.container(key).lifeline = None;
                 self.kill(key, Cause::LifelineCut);
@@ -157,15 +163,20 @@ impl Monitor {
             Source::ProcessClient(key) => self.processes.lose_client(key),
             Source::Client(key) => self.serve(key),
         }
-        None
     }
 
     /// Init is gone, and with it its container.
-    fn end(&mut self, key: Key) -> Option<Option<Usage>> {
+    fn end(&mut self, key: Key) {
+        let root = self.root_key() == Some(key);
+        if !root && self.containers.first().is_some_and(|(_, root)| root.is_ending()) {
+            self.container(key).circumstances.ended_by = Some((Cause::PodEnded, libc::SIGKILL));
+        }
         let (usage, answered) = self.container(key).end();
         answered.into_iter().for_each(|client| self.add_client(client));
         self.clients.retain(|(_, client)| client.role != Role::Watch(key));
-        (self.root_key() == Some(key)).then_some(usage)
+        if root {
+            self.ending = Some(usage);
+        }
     }
 
     fn kill(&mut self, key: Key, cause: Cause) {

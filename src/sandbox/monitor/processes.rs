@@ -115,7 +115,6 @@ impl Processes {
     }
 
     /// Forgets the ends of a container's processes.
-    #[expect(dead_code, reason = "containers end with their sandbox until there are pods")]
     pub(super) fn forget(&mut self, container: Key) {
         self.unclaimed.retain(|(of, _, _)| *of != container);
     }

@@ -47,6 +47,13 @@ impl Monitor {
     fn answer(&mut self, mut client: Client, request: Delivery<Request>) -> Option<Client> {
         client.touch();
         let Delivery { message: Request { container, operation }, fds } = request;
+        let mut fds = fds.into_iter();
+        if let Operation::Launch { donated } = operation {
+            if let Some(boot) = fds.next().map(Channel::from) {
+                self.launch(boot, donated, fds.collect());
+            }
+            return Some(client);
+        }
         let container = match &container {
             None => self.root_key(),
             Some(id) => self.containers.iter().find(|(_, known)| known.id == *id).map(|(key, _)| *key),
@@ -55,7 +62,6 @@ impl Monitor {
             let error = Error::new(ErrorKind::NotFound, "sandbox", "no such container in this sandbox");
             return client.reply(&failed(&error));
         };
-        let mut fds = fds.into_iter();
         match operation {
             Operation::Exec => {
                 if let Some(connection) = fds.next().map(Channel::from) {
@@ -74,6 +80,11 @@ impl Monitor {
                     self.watch(container, connection);
                 }
                 Some(client)
+            }
+            Operation::Launch { .. } => Some(client),
+            Operation::Forget => {
+                let reply = self.forget(container).unwrap_or_else(|error| failed(&error));
+                client.reply(&reply)
             }
             Operation::Start => self.start(container, client),
             Operation::Detach => {

@@ -1,0 +1,78 @@
+//! Further containers in the sandbox: made, forgotten, and ended with it.
+
+use super::container::Contained;
+use super::{Key, Monitor, packed};
+use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::plan::{CloneFlags, SandboxPlan};
+use crate::process::spawn::read_plan;
+use crate::process::{Channel, Received};
+use crate::protocol::message::{Reply, Report};
+use crate::sandbox::init::Init;
+use crate::state::Cause;
+use rustix::fd::OwnedFd;
+
+/// The most containers in one sandbox.
+const MAX_CONTAINERS: usize = 512;
+
+impl Monitor {
+    /// Makes a container. `boot` is told what became of it, now or when its init is ready.
+    pub(super) fn launch(&mut self, boot: Channel, donated: Vec<String>, fds: Vec<OwnedFd>) {
+        let launched = self.fork_init(donated, fds);
+        match launched {
+            Ok((plan, init, mut donated)) => {
+                let shares_pids = !plan.namespaces.with_init.contains(CloneFlags::NEWPID);
+                let Ok(contained) = Contained::new(plan, init, boot, &mut donated) else { return };
+                if shares_pids && let Some((_, root)) = self.containers.first_mut() {
+                    root.share_pids();
+                }
+                let key = self.next_key();
+                self.containers.push((key, contained));
+            }
+            Err(error) => {
+                let _ = boot.send(&Report::Failed(packed(Actor::Sandbox, &error)), &[]);
+            }
+        }
+    }
+
+    fn fork_init(&self, donated: Vec<String>, fds: Vec<OwnedFd>) -> Result<(SandboxPlan, Init, Received)> {
+        let mut donated = Received::from_message(donated, fds)?;
+        let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
+        if self.containers.iter().any(|(_, known)| known.id == plan.id) {
+            let problem = format!("{:?} is in this sandbox already", plan.id.as_str());
+            return Err(Error::new(ErrorKind::AlreadyExists, "create", problem));
+        }
+        if self.containers.len() >= MAX_CONTAINERS {
+            let problem = format!("the sandbox has {MAX_CONTAINERS} containers, which is the most");
+            return Err(Error::new(ErrorKind::InvalidInput, "create", problem));
+        }
+        let root = self.containers.first().filter(|(_, root)| root.is_created());
+        let (_, root) = root.ok_or_else(|| {
+            Error::new(ErrorKind::HelperDied, "create", "the sandbox's root container has ended")
+        })?;
+        let score = plan.init.oom_score_adj;
+        let init = self.score.lend(score, || Init::fork_in_pod(&plan, &root.init, &mut donated))?;
+        Ok((plan, init, donated))
+    }
+
+    /// Forgets a container that has ended, and what is known of the processes that were executed in it.
+    pub(super) fn forget(&mut self, key: Key) -> Result<Reply> {
+        let container = self.container(key);
+        if container.is_alive() {
+            let problem = format!("{:?} has not ended", container.id.as_str());
+            return Err(Error::new(ErrorKind::InvalidInput, "forget", problem));
+        }
+        self.containers.retain(|(known, _)| *known != key);
+        self.processes.forget(key);
+        Ok(Reply::Done)
+    }
+
+    /// The root container has ended: the others end with it. Whether none is left.
+    pub(super) fn end_pod(&mut self) -> bool {
+        let mut left = false;
+        for (_, container) in self.containers.iter_mut().filter(|(_, container)| container.is_alive()) {
+            left = true;
+            container.kill(Cause::PodEnded);
+        }
+        !left
+    }
+}
