@@ -13,8 +13,8 @@ impl<P: Phase> Container<P> {
     /// Passes the signals that this program gets on to init, as [`signal`](Container::signal) does, until the returned
     /// value is dropped: what a program does that stands in for its workload, under a supervisor or a terminal.
     ///
-    /// **This changes this program** as [`ForwardSignals`] says, as long as that value lives. Signals that come when the
-    /// container has ended are lost, so drop it when [`wait`](Container::wait) returns.
+    /// **This changes this program** as [`ForwardSignals`] says, as long as that value lives. Signals that come when
+    /// the container has ended are lost, so drop it when [`wait`](Container::wait) returns.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if signals are forwarded already.

@@ -68,10 +68,12 @@ pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
     if record.poststop_ran || record.sandbox.is_none() {
         return;
     }
-    let round = of(record).and_then(|hooks| {
-        let state = state(Status::Stopped, record)?;
-        let round = Round::new(state, record.bundle.clone(), OnFailure::GoOn);
-        Ok((!hooks.poststop.is_empty()).then(|| round.with(HookKind::Poststop, &hooks.poststop)))
+    let round = of(record).and_then(|hooks| match hooks.poststop.as_slice() {
+        [] => Ok(None),
+        hooks => {
+            let round = Round::new(state(Status::Stopped, record)?, record.bundle.clone(), OnFailure::GoOn);
+            Ok(Some(round.with(HookKind::Poststop, hooks)))
+        }
     });
     let round = match round {
         Ok(Some(round)) => round,

@@ -1,8 +1,8 @@
 //! Undoing a container, from its record alone: safe on a half-created one, and again on one that is half undone.
 //!
-//! The order is processes, helpers, mounts, cgroup, poststop hooks, state. The mounts need no step of their own: they live in mount
-//! namespaces that end with the processes. Every step is tried; what fails is reported together, and the record stays
-//! until nothing is left.
+//! The order is processes, helpers, mounts, cgroup, poststop hooks, state. The mounts need no step of their own: they
+//! live in mount namespaces that end with the processes. Every step is tried; what fails is reported together, and the
+//! record stays until nothing is left.
 
 use super::hooks;
 use crate::cgroup;

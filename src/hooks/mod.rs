@@ -22,11 +22,11 @@
 //! * Step 7: "If any `startContainer` hook fails, the runtime MUST generate an error, stop the container, and continue
 //!   the lifecycle at step 12". Here the container is given back stopped, and deleting it is its owner's step.
 //! * Step 9: "If any `poststart` hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle
-//!   continue as if the hook had succeeded". For a configuration that names 1.3 or later, its rule: an error, and the container is
-//!   stopped.
+//!   continue as if the hook had succeeded". For a configuration that names 1.3 or later, its rule: an error, and
+//!   the container is stopped.
 //! * Step 12: "The container MUST be destroyed by undoing the steps performed during create phase (step 2)."
-//! * Step 13: "The `poststop` hooks MUST be invoked by the runtime. If any `poststop` hook fails, the runtime MUST log a
-//!   warning, but the remaining hooks and lifecycle continue as if the hook had succeeded."
+//! * Step 13: "The `poststop` hooks MUST be invoked by the runtime. If any `poststop` hook fails, the runtime MUST log
+//!   a warning, but the remaining hooks and lifecycle continue as if the hook had succeeded."
 //!
 //! Step 12 leads to step 13: poststop hooks run for every container whose environment was complete (step 2), so also
 //! for one that a hook of its creation ended, and not for one that failed before any hook could run.
