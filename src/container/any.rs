@@ -102,7 +102,7 @@ impl AnyContainer {
 
     fn from_record(root: &StateRoot, found: Option<Found>, record: Record) -> Result<Self> {
         let recorded = record.status();
-        let live = find_live(&record)?;
+        let live = find_live(root, &record)?;
         let core = Core { root: root.clone(), record: Box::new(record), found, tether: None };
         let streams = [None, None, None];
         Ok(match (recorded, live) {

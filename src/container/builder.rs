@@ -7,13 +7,14 @@ use super::bundle;
 use super::creating::Blueprint;
 use super::default_spec::{build, default_spec, mount};
 use super::handle::Core;
+use super::pod::Seat;
 use super::{Container, Creating, Exit, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{Extras, Plan, Scratch};
 use crate::process::{Stdio, UserLog};
-use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
+use crate::spec::{HookKind, IdMap, MountKind, Origin, PodRole, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
     Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping,
@@ -56,6 +57,8 @@ pub struct ContainerBuilder {
     user_log: Option<UserLog>,
     /// Choose the id mappings when the host is known.
     default_ids: bool,
+    /// Whose sandbox to run in.
+    pod: Option<ContainerId>,
 }
 
 /// What a container sees as its root directory.
@@ -97,6 +100,7 @@ impl ContainerBuilder {
             pid_file: None,
             user_log: None,
             default_ids: true,
+            pod: None,
         }
     }
 
@@ -362,6 +366,24 @@ impl ContainerBuilder {
         self
     }
 
+    /// Runs in the sandbox of the container `pod`, as a further container of its [`Pod`](super::Pod): with its network,
+    /// ipc, uts and user namespaces, and so with its host name and id mappings.
+    ///
+    /// What engines write says the same: `io.kubernetes.cri.container-type` = `container` with
+    /// `io.kubernetes.cri.sandbox-id` (containerd), `io.kubernetes.cri-o.ContainerType` with
+    /// `io.kubernetes.cri-o.SandboxID` (CRI-O). Their `sandbox` is a container with a sandbox of its own.
+    pub fn in_pod(mut self, pod: &ContainerId) -> Self {
+        self.pod = Some(pod.clone());
+        self
+    }
+
+    /// Sees, and is seen by, the processes of the pod's root container, instead of having a pid namespace of its own.
+    /// Outside a pod: of the caller's pid namespace.
+    pub fn share_pid_namespace(mut self) -> Self {
+        self.without_namespace(LinuxNamespaceType::Pid);
+        self
+    }
+
     /// An annotation (OCI config.md, "Annotations").
     pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         let mut annotations = self.spec.annotations().clone().unwrap_or_default();
@@ -452,13 +474,19 @@ impl ContainerBuilder {
             Some(root) => root,
             None => StateRoot::open_default()?,
         };
-        if self.default_ids {
-            let maps = host::probe(Needs::default())?.default_id_maps();
-            self.set_id_mappings(&maps.uids, &maps.gids);
+        self.extras.pod = self.find_pod()?;
+        match self.extras.pod.clone() {
+            Some(pod) if self.default_ids => self.take_ids_of(&Seat::find(&root, &pod)?)?,
+            None if self.default_ids => {
+                let maps = host::probe(Needs::default())?.default_id_maps();
+                self.set_id_mappings(&maps.uids, &maps.gids);
+            }
+            _ => {}
         }
         let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
+        let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
         let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin)?;
-        let mut record = Record::new(id.clone(), id, bundle, RawSpec::from_spec(&self.spec)?);
+        let mut record = Record::new(id, sandbox_id, bundle, RawSpec::from_spec(&self.spec)?);
         record.extras = serde_json::to_value(&blueprint.extras)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
         record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
@@ -507,6 +535,31 @@ impl ContainerBuilder {
         }
         let system_dirs = if self.extras.host_rootfs { host.system_dirs } else { Vec::new() };
         bundle::write(directory.as_ref(), self.spec, &self.extras, &system_dirs)
+    }
+
+    /// The pod that was named, or that the annotations name.
+    fn find_pod(&self) -> Result<Option<ContainerId>> {
+        if self.pod.is_some() {
+            return Ok(self.pod.clone());
+        }
+        let annotations = self.spec.annotations().clone().unwrap_or_default();
+        Ok(match ValidSpec::pod_role(&annotations.into_iter().collect())? {
+            PodRole::Member(pod) => Some(pod),
+            PodRole::Root => None,
+        })
+    }
+
+    /// The user namespace and the id mappings of a pod that is there already.
+    fn take_ids_of(&mut self, seat: &Seat) -> Result<()> {
+        let spec = seat.spec()?;
+        let linux = spec.linux().clone().unwrap_or_default();
+        let namespaces = linux.namespaces().clone().unwrap_or_default();
+        if !namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+            self.without_namespace(LinuxNamespaceType::User);
+        }
+        let (uids, gids) = (linux.uid_mappings().clone(), linux.gid_mappings().clone());
+        self.linux().set_uid_mappings(uids).set_gid_mappings(gids);
+        Ok(())
     }
 
     fn process(&mut self) -> &mut Process {

@@ -1,11 +1,12 @@
 //! What a container value holds besides its phase: the record, the processes, the caller's ends of the streams.
 
+use super::pod::Seat;
 use super::teardown;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::wait_readable_until;
 use crate::process::spawn::reap;
 use crate::process::{Channel, boot_id};
-use crate::protocol::message::{Operation, Reply, Request};
+use crate::protocol::message::{InitPhase, Operation, Reply, Request};
 use crate::sandbox::client::{self, Asked};
 use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, StateLock, StateRoot};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -60,7 +61,10 @@ pub(super) type Streams = [Option<File>; 3];
 /// The processes of a container that was seen alive.
 #[derive(Debug)]
 pub struct Live {
-    pub(super) sandbox: OwnedFd,
+    /// Readable when the container has ended: the sandbox's pidfd, or in a pod a connection that ends with it.
+    pub(super) ended: OwnedFd,
+    /// The process whose end is the container's: the sandbox, or in a pod its init.
+    pub(super) pidfd: OwnedFd,
     pub(super) sandbox_pid: i32,
     pub(super) init_pid: i32,
     pub(super) control: Control,
@@ -122,7 +126,12 @@ impl Live {
         Ok(match &self.control {
             Control::Creator(channel) => Line::Creator(channel),
             Control::ByName => {
-                let run_dir = core.root.run_dir(core.found()?)?;
+                let record = &core.record;
+                let run_dir = if record.sandbox_id == record.id {
+                    core.root.run_dir(core.found()?)?
+                } else {
+                    core.root.run_dir(&core.root.find(record.sandbox_id.as_str())?)?
+                };
                 Line::Own(client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?)
             }
         })
@@ -130,7 +139,7 @@ impl Live {
 
     /// Waits until the sandbox has ended, until `deadline` if there is one. Whether it has.
     pub(super) fn wait_until(&self, deadline: Option<Instant>) -> Result<bool> {
-        wait_readable_until(self.sandbox.as_fd(), deadline)
+        wait_readable_until(self.ended.as_fd(), deadline)
     }
 }
 
@@ -145,13 +154,13 @@ pub(super) struct Tether {
     /// Which container of that name it is.
     created_at: u64,
     /// The children to collect; `None` once that is done.
-    children: Option<[OwnedFd; 2]>,
+    children: Option<Vec<OwnedFd>>,
     /// Whether the container is this value's to destroy, and not destroyed yet.
     holds: bool,
 }
 
 impl Tether {
-    pub(super) fn new(lifeline: OwnedFd, core: &Core, found: Found, children: [OwnedFd; 2]) -> Self {
+    pub(super) fn new(lifeline: OwnedFd, core: &Core, found: Found, children: Vec<OwnedFd>) -> Self {
         let (root, created_at) = (core.root.clone(), core.record.created_at);
         Self { _lifeline: lifeline, root, found, created_at, children: Some(children), holds: true }
     }
@@ -200,7 +209,7 @@ impl Drop for Tether {
 /// Children of detached containers whose end nobody waits for.
 static LEFT_BEHIND: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
-fn collect_later(children: [OwnedFd; 2]) {
+fn collect_later(children: Vec<OwnedFd>) {
     let mut left = LEFT_BEHIND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     left.extend(children);
 }
@@ -223,12 +232,39 @@ pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 }
 
 /// The processes of a container found on disk, if they are alive.
-pub(super) fn find_live(record: &Record) -> Result<Option<Live>> {
+pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Live>> {
     if record.boot_id != boot_id()? {
         return Ok(None);
     }
     let Some(identity) = &record.sandbox else { return Ok(None) };
     let Some(sandbox) = identity.pidfd(&record.boot_id)? else { return Ok(None) };
     let init_pid = record.init.as_ref().map_or(0, |init| init.pid);
-    Ok(Some(Live { sandbox, sandbox_pid: identity.pid, init_pid, control: Control::ByName }))
+    if record.sandbox_id != record.id {
+        return find_live_in_pod(root, record, identity.pid);
+    }
+    let ended = sandbox.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
+    Ok(Some(Live { ended, pidfd: sandbox, sandbox_pid: identity.pid, init_pid, control: Control::ByName }))
+}
+
+/// As [`find_live`]: the sandbox stands, and knows about the container.
+fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Result<Option<Live>> {
+    let Some(init) = &record.init else { return Ok(None) };
+    let gone = |error: Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::HelperDied | ErrorKind::WrongState { .. } => Ok(None),
+        _ => Err(error),
+    };
+    let seat = match Seat::find(root, &record.sandbox_id) {
+        Ok(seat) => seat,
+        Err(error) => return gone(error),
+    };
+    let query = Request { container: Some(record.id.clone()), operation: Operation::Query };
+    let asked = seat.connect().and_then(|channel| client::begin(channel, &query)?.reply());
+    match asked {
+        Ok(Reply::State { phase: InitPhase::Ended }) => return Ok(None),
+        Ok(_) => {}
+        Err(error) => return gone(error),
+    }
+    let Some(pidfd) = init.pidfd(&record.boot_id)? else { return Ok(None) };
+    let ended = seat.watch(&record.id)?;
+    Ok(Some(Live { ended, pidfd, sandbox_pid, init_pid: init.pid, control: Control::ByName }))
 }

@@ -2,16 +2,18 @@
 
 use super::creating::Blueprint;
 use super::handle::{Control, Core, Live, Streams, Tether};
+use super::pod::Seat;
 use super::{hooks, id_maps, teardown};
 use crate::cgroup::Cgroup;
 use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::id::ContainerId;
 use crate::process::spawn::{Start, seal_plan, spawn};
 use crate::process::{Channel, Child, Donations, ProcessIdentity, UserLog, boot_id, stdio};
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,19 +23,28 @@ const CREATE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Claims the id, makes everything, and saves `created`. On failure nothing is left.
 pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live, Streams)> {
+    // Before the id is taken: a pod that is not there leaves no trace.
+    let seat = match &blueprint.extras.pod {
+        Some(pod) => Some(take_seat(core, blueprint, pod)?),
+        None => None,
+    };
     let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
     let untouched = core.record.clone();
     let record = &mut core.record;
     record.created_at = since_epoch_ms();
     record.boot_id = boot_id()?.to_owned();
     record.cgroups = blueprint.plan.cgroup.leaves();
-    record.control_socket = claim.run_dir().control_socket();
+    record.control_socket = match &seat {
+        Some(seat) => seat.control_socket(),
+        None => claim.run_dir().control_socket(),
+    };
+    record.sandbox = seat.as_ref().map(|seat| seat.sandbox);
     record.attached = true;
     // What is going to exist is on disk before it exists.
     let lock = claim.commit(record)?;
     let found = core.root.find(record.id.as_str())?;
 
-    let mut making = Making { lock, children: Vec::new() };
+    let mut making = Making { lock, seat, children: Vec::new() };
     match making.make(core, blueprint) {
         Ok((live, streams, lifeline)) => {
             core.tether = Some(Tether::new(lifeline, core, found.clone(), making.release()));
@@ -47,9 +58,22 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
     }
 }
 
+/// The sandbox that a container of the pod `pod` goes to, if it can.
+fn take_seat(core: &Core, blueprint: &Blueprint, pod: &ContainerId) -> Result<Seat> {
+    let seat = Seat::find(&core.root, pod)?;
+    seat.check_ids(&core.record.spec.parse()?)?;
+    if !blueprint.plan.hooks.create_container.is_empty() {
+        let problem = "the host's programs cannot be reached from the pod's namespaces";
+        return Err(Error::unsupported("hooks.createContainer", problem));
+    }
+    Ok(seat)
+}
+
 /// What exists so far, to be undone if the rest fails.
 struct Making {
     lock: StateLock,
+    /// The sandbox it goes to, if it gets none of its own.
+    seat: Option<Seat>,
     children: Vec<Child>,
 }
 
@@ -58,23 +82,24 @@ struct Wires {
     boot_gofer: (Channel, Channel),
     boot_sandbox: (Channel, Channel),
     mounts: (Channel, Channel),
-    creator: (Channel, Channel),
     lifeline: (OwnedFd, OwnedFd),
-    listener: OwnedFd,
+    /// Of a sandbox of its own: the creator's connection, and the socket for others.
+    control: Option<((Channel, Channel), OwnedFd)>,
     exit_record: OwnedFd,
     /// Init's and the caller's, where hooks run between the last mount and the pivot.
     hooks: Option<(Channel, Channel)>,
 }
 
 impl Wires {
-    fn open(run_dir: &RunDir, hooks: bool) -> Result<Self> {
+    fn open(run_dir: &RunDir, hooks: bool, own_sandbox: bool) -> Result<Self> {
+        let control =
+            || Ok::<_, Error>((Channel::pair()?, client::listen_in(run_dir.as_fd(), CONTROL_SOCKET)?));
         Ok(Self {
             boot_gofer: Channel::pair()?,
             boot_sandbox: Channel::pair()?,
             mounts: Channel::pair()?,
-            creator: Channel::pair()?,
             lifeline: pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?,
-            listener: client::listen_in(run_dir.as_fd(), CONTROL_SOCKET)?,
+            control: own_sandbox.then(control).transpose()?,
             exit_record: run_dir.create_exit_record()?,
             hooks: if hooks { Some(Channel::pair()?) } else { None },
         })
@@ -86,7 +111,7 @@ impl Making {
         let cgroup = Cgroup::create(&blueprint.plan.cgroup)?;
         core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
         let run_dir = self.lock.run_dir()?;
-        let wires = Wires::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create)?;
+        let wires = Wires::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create, self.seat.is_none())?;
         let owner = blueprint.plan.gofer.scratch_owner;
         let [stdin, stdout, stderr] = &blueprint.stdio;
         let streams = stdio::Streams::open([stdin, stdout, stderr], owner)?;
@@ -97,18 +122,23 @@ impl Making {
         }
 
         // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
-        let sandbox = self.spawn_sandbox(blueprint, &wires, &cgroup, &streams)?;
-        let namespace = self.map_ids(blueprint, sandbox)?;
-        wires.boot_sandbox.0.send(&Order {}, &[])?;
+        let namespace = match self.start_sandbox(blueprint, &wires, &cgroup, &streams)? {
+            Some(sandbox) => {
+                let namespace = self.map_ids(blueprint, sandbox)?;
+                wires.boot_sandbox.0.send(&Order {}, &[])?;
+                core.record.sandbox = ProcessIdentity::of(sandbox)?;
+                namespace
+            }
+            None => self.namespace_of_the_pod(blueprint)?,
+        };
         let gofer = self.spawn_gofer(blueprint, &wires)?;
         let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
         wires.boot_gofer.0.send(&Order {}, &namespace)?;
-        core.record.sandbox = ProcessIdentity::of(sandbox)?;
         core.record.gofer = ProcessIdentity::of(gofer)?;
-        let Wires { boot_gofer, boot_sandbox, mounts, creator, lifeline, listener, exit_record, hooks } =
-            wires;
+        let Wires { boot_gofer, boot_sandbox, mounts, lifeline, control, exit_record, hooks } = wires;
         // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
-        drop((boot_gofer.1, boot_sandbox.1, mounts, creator.1, lifeline.0, listener, exit_record));
+        drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record));
+        let creator = control.map(|((ours, _), _)| ours);
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
 
@@ -131,18 +161,29 @@ impl Making {
         core.record.init = ProcessIdentity::of(init_pid)?;
         core.record.advance(Status::Created)?;
         self.lock.save(&mut core.record)?;
+        let sandbox_pid = core.record.sandbox.map_or(0, |sandbox| sandbox.pid);
         if let Some(path) = &core.record.pid_file {
-            write_pid_file(path, sandbox)?;
+            write_pid_file(path, if self.seat.is_some() { init_pid } else { sandbox_pid })?;
         }
-
-        let sandbox_fd = self.children.first().expect("the sandbox was spawned first").pidfd();
-        let live = Live {
-            sandbox: sandbox_fd.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?,
-            sandbox_pid: sandbox,
-            init_pid,
-            control: Control::Creator(creator.0),
+        let duplicate =
+            |pidfd: BorrowedFd<'_>| pidfd.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)");
+        let (pidfd, ended) = match &self.seat {
+            Some(seat) => (init, seat.watch(&core.record.id)?),
+            None => {
+                let sandbox = self.children.first().expect("the sandbox was spawned first").pidfd();
+                (duplicate(sandbox)?, duplicate(sandbox)?)
+            }
         };
-        Ok((live, caller, lifeline.1))
+        let control = creator.map_or(Control::ByName, Control::Creator);
+        Ok((Live { ended, pidfd, sandbox_pid, init_pid, control }, caller, lifeline.1))
+    }
+
+    /// The user namespace of the pod, for the gofer.
+    fn namespace_of_the_pod(&self, blueprint: &Blueprint) -> Result<Option<OwnedFd>> {
+        match &self.seat {
+            Some(seat) if !blueprint.plan.id_maps.uids.is_empty() => seat.user_namespace().map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn spawn_gofer(&mut self, blueprint: &Blueprint, wires: &Wires) -> Result<i32> {
@@ -154,23 +195,26 @@ impl Making {
         self.add(spawn(&Start { name: GOFER, namespaces: 0, cgroup: None }, &donations)?)
     }
 
-    fn spawn_sandbox(
+    /// Starts a sandbox and returns its pid, or hands the container to the pod's.
+    fn start_sandbox(
         &mut self,
         blueprint: &Blueprint,
         wires: &Wires,
         cgroup: &Cgroup,
         streams: &stdio::Streams,
-    ) -> Result<i32> {
+    ) -> Result<Option<i32>> {
         let plan = seal_plan(&blueprint.plan.sandbox)?;
         let join = cgroup.join_fds()?;
         let user_log = blueprint.user_log.as_ref().map(UserLog::open).transpose()?;
         let evidence = cgroup.evidence_fds();
         let mut donations = Donations::default();
-        donations.give("boot", &wires.boot_sandbox.1);
         donations.give("plan", &plan);
         donations.give("gofer", &wires.mounts.1);
-        donations.give("creator", &wires.creator.1);
-        donations.give("control", &wires.listener);
+        if let Some(((_, creator), listener)) = &wires.control {
+            donations.give("boot", &wires.boot_sandbox.1);
+            donations.give("creator", creator);
+            donations.give("control", listener);
+        }
         donations.give("exit", &wires.exit_record);
         donations.give("lifeline", &wires.lifeline.0);
         if let Some((_, init)) = &wires.hooks {
@@ -185,9 +229,13 @@ impl Making {
         for (name, fd) in join.iter().chain(&evidence) {
             donations.give(name.as_str(), fd);
         }
+        if let Some(seat) = &self.seat {
+            seat.launch(&wires.boot_sandbox.1, &donations)?;
+            return Ok(None);
+        }
         let namespaces = blueprint.plan.sandbox.namespaces.with_sandbox.bits();
         let start = Start { name: SANDBOX, namespaces, cgroup: cgroup.sandbox_dir_fd() };
-        self.add(spawn(&start, &donations)?)
+        self.add(spawn(&start, &donations)?).map(Some)
     }
 
     fn add(&mut self, child: Child) -> Result<i32> {
@@ -209,10 +257,8 @@ impl Making {
             .map(Some)
     }
 
-    fn release(self) -> [OwnedFd; 2] {
-        let mut children = self.children.into_iter().map(Child::into_pidfd);
-        let mut next = || children.next().expect("sandbox and gofer were spawned");
-        [next(), next()]
+    fn release(self) -> Vec<OwnedFd> {
+        self.children.into_iter().map(Child::into_pidfd).collect()
     }
 
     /// Undoes everything, in the one way that also works after a crash: from the record.

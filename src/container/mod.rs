@@ -25,6 +25,7 @@ mod id_maps;
 mod launch;
 mod oci_state;
 mod outcome;
+mod pod;
 mod running;
 mod signals;
 mod stopped;
@@ -37,6 +38,7 @@ pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
 pub use failed::{Failed, Recovered};
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
+pub use pod::Pod;
 
 use crate::id::ContainerId;
 use crate::state::{Record, Status};

@@ -17,7 +17,7 @@ pub struct OciState {
     pub id: String,
     /// `creating`, `created`, `running`, `paused` or `stopped`.
     pub status: Status,
-    /// The sandbox's pid on the host; 0 when it has ended.
+    /// The sandbox's pid on the host, in a pod that of the container's init; 0 when it has ended.
     pub pid: i32,
     /// The bundle directory.
     pub bundle: PathBuf,
@@ -29,11 +29,12 @@ impl OciState {
     pub(super) fn new(status: Status, record: &Record) -> Result<Self> {
         let head = record.spec.head()?;
         let alive = !matches!(status, Status::Stopped | Status::Creating);
+        let pid = if record.sandbox_id == record.id { &record.sandbox } else { &record.init };
         Ok(Self {
             oci_version: head.oci_version,
             id: record.id.to_string(),
             status,
-            pid: record.sandbox.as_ref().filter(|_| alive).map_or(0, |sandbox| sandbox.pid),
+            pid: pid.as_ref().filter(|_| alive).map_or(0, |process| process.pid),
             bundle: record.bundle.clone(),
             annotations: head.annotations.unwrap_or_default(),
         })

@@ -35,7 +35,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        if has_ended(self.phase.live().sandbox.as_fd()) { self.read_exit().map(Some) } else { Ok(None) }
+        if has_ended(self.phase.live().ended.as_fd()) { self.read_exit().map(Some) } else { Ok(None) }
     }
 
     /// Waits until the container has ended, at most for `limit`; `None` if it has not.
@@ -99,7 +99,7 @@ impl<P: Phase> Container<P> {
 impl AsFd for Container<Running> {
     /// A pidfd of the sandbox: readable when the container has ended, for poll(2) and every event loop built on it.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.phase.live.sandbox.as_fd()
+        self.phase.live.ended.as_fd()
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stoppe
     let gone = match asked {
         Ok(_) => live.wait_until(deadline),
         Err(_) => {
-            let _ = rustix::process::pidfd_send_signal(&live.sandbox, rustix::process::Signal::KILL);
+            let _ = rustix::process::pidfd_send_signal(&live.pidfd, rustix::process::Signal::KILL);
             live.wait_until(deadline)
         }
     };
@@ -134,7 +134,7 @@ impl<P: Phase> Container<P> {
         let Self { core, phase } = self;
         let (live, streams) = phase.into_parts();
         // Collected now if it is a child of ours, so that it is no zombie while the container is looked at.
-        reap(live.sandbox.as_fd());
+        reap(live.pidfd.as_fd());
         Container { core, phase: Stopped { exit, streams } }
     }
 }

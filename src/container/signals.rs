@@ -4,7 +4,9 @@ use super::handle::{Core, Live};
 use super::{Alive, AnyContainer, Container, Phase, Started};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Signal;
+use crate::process::channel::wait_readable_until;
 use crate::protocol::message::{Operation, Reply, SignalTarget};
+use rustix::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// How long killed processes may take to go. Only one that the kernel cannot interrupt comes near.
@@ -109,20 +111,32 @@ fn send(core: &Core, live: &Live, signal: Signal, to: SignalTarget) -> Result<()
 }
 
 fn send_to_all(core: &Core, live: &Live, signal: Signal) -> Result<()> {
-    let deadline = Instant::now() + KILL_LIMIT;
+    if signal == Signal::KILL {
+        return kill_all(Instant::now() + KILL_LIMIT, &live.ended, |operation| live.ask(core, operation));
+    }
+    let operation = Operation::Signal { number: signal.number(), to: SignalTarget::All };
+    live.ask(core, operation).map(drop)
+}
+
+/// Kills every process of a container, and again until none is left. `ended` is readable when the container has ended.
+pub(super) fn kill_all(
+    deadline: Instant,
+    ended: &impl AsFd,
+    ask: impl Fn(Operation) -> Result<Reply>,
+) -> Result<()> {
     loop {
-        let operation = Operation::Signal { number: signal.number(), to: SignalTarget::All };
-        match live.ask(core, operation) {
+        match ask(Operation::Signal { number: libc::SIGKILL, to: SignalTarget::All }) {
             Ok(Reply::Left { processes: 1.. }) => {}
             // It ends with its processes, perhaps before it could say so.
-            Err(error) if signal == Signal::KILL && *error.kind() == ErrorKind::HelperDied => return Ok(()),
+            Err(error) if *error.kind() == ErrorKind::HelperDied => return Ok(()),
             answered => return answered.map(drop),
         }
-        if Instant::now() >= deadline {
+        let now = Instant::now();
+        if now >= deadline {
             let error = Error::new(ErrorKind::TimedOut, "signal", "killed processes are still there");
             return Err(error.hint("is one in state D?"));
         }
-        // An end of the container comes first; else it is time to look again.
-        live.wait_until(Some(Instant::now() + RECHECK))?;
+        // The end of the container comes first; else it is time to look again.
+        wait_readable_until(ended.as_fd(), Some(now + RECHECK))?;
     }
 }

@@ -6,13 +6,14 @@
 
 use super::hooks;
 use crate::cgroup;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::wait_readable;
-use crate::process::{ProcessIdentity, boot_id};
+use crate::process::{Channel, ProcessIdentity, boot_id};
 use crate::protocol::message::{Operation, Request};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, Record, StateLock, Status};
 use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,13 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
     }
     let mut left = Vec::new();
     if record.boot_id == boot_id()? {
-        // The sandbox first: as PID 1 of its namespace it takes everything inside along.
-        let processes = [("sandbox", &record.sandbox), ("init", &record.init), ("gofer", &record.gofer)];
+        let in_pod = record.sandbox_id != record.id;
+        if in_pod && let Err(error) = leave_pod(&record) {
+            left.push(error.during("pod").to_string());
+        }
+        // The sandbox first: as PID 1 of its namespace it takes everything inside along. A pod's is not ours to end.
+        let sandbox = if in_pod { &None } else { &record.sandbox };
+        let processes = [("sandbox", sandbox), ("init", &record.init), ("gofer", &record.gofer)];
         for (name, identity) in processes {
             if let Some(Err(error)) = identity.as_ref().map(|identity| kill(identity, &record.boot_id)) {
                 left.push(error.during(name).to_string());
@@ -55,6 +61,40 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
     let step = format!("destroy {:?}", record.id.as_str());
     Err(Error::new(ErrorKind::Incomplete, step, left.join("; ")).hint("the record is kept: delete it again"))
 }
+
+/// Has the sandbox of a pod end every process of the container, and forget it.
+fn leave_pod(record: &Record) -> Result<()> {
+    let (Some(sandbox), Some(run_dir)) = (&record.sandbox, record.control_socket.parent()) else {
+        return Ok(());
+    };
+    if !sandbox.is_alive(&record.boot_id)? {
+        return Ok(());
+    }
+    let request = |operation| Request { container: Some(record.id.clone()), operation };
+    let leave = || -> Result<()> {
+        let directory = rustix::fs::open(run_dir, DIRECTORY, Mode::empty())
+            .os(|| format!("open({run_dir:?}, O_DIRECTORY)"))?;
+        let line = client::connect_in(directory.as_fd(), CONTROL_SOCKET)?;
+        let deadline = Instant::now() + KILL_LIMIT;
+        let (ended, theirs) = Channel::pair()?;
+        line.send(&request(Operation::Watch), &[theirs.as_fd()])?;
+        drop(theirs);
+        client::begin(&line, &request(Operation::Kill))?.reply()?;
+        wait_readable(ended.as_fd(), deadline)?;
+        super::signals::kill_all(deadline, &ended, |operation| {
+            client::begin(&line, &request(operation))?.reply()
+        })?;
+        client::begin(&line, &request(Operation::Forget))?.reply().map(drop)
+    };
+    match leave() {
+        // Forgotten before, never known, or gone with the whole pod.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::HelperDied) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        left => left,
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 fn kill(identity: &ProcessIdentity, boot: &str) -> Result<()> {
     let Some(pidfd) = identity.pidfd(boot)? else { return Ok(()) };

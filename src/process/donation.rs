@@ -27,6 +27,10 @@ impl<'a> Donations<'a> {
         &self.fds
     }
 
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// `argv[1]` of the helper.
     pub(crate) fn argument(&self) -> CString {
         CString::new(format!("{TOKEN}{}", self.names.join(","))).expect("names are our own, without NUL")

@@ -21,6 +21,12 @@ pub(super) struct Member {
     directory: OwnedFd,
 }
 
+/// A mount namespace by its inode number, which is no other's as long as it is held.
+pub(super) struct MountNamespace {
+    number: u64,
+    _held: OwnedFd,
+}
+
 /// Every process there is at the moment, one at a time: of each only the directory is held, and only while it is looked
 /// at.
 pub(super) fn all(proc: BorrowedFd<'_>) -> Result<impl Iterator<Item = Member>> {
@@ -91,8 +97,20 @@ impl Member {
         }
     }
 
+    /// Its mount namespace, held.
+    pub(super) fn hold_mount_namespace(&self) -> Option<MountNamespace> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(&self.directory, "ns/mnt", flags, Mode::empty()).ok()?;
+        Some(MountNamespace { number: rustix::fs::fstat(&held).ok()?.st_ino, _held: held })
+    }
+
+    /// Whether it is in this mount namespace.
+    pub(super) fn is_in(&self, namespace: &MountNamespace) -> bool {
+        self.mount_namespace() == Some(namespace.number)
+    }
+
     /// The inode number of its mount namespace.
-    pub(super) fn mount_namespace(&self) -> Option<u64> {
+    fn mount_namespace(&self) -> Option<u64> {
         let link = rustix::fs::readlinkat(&self.directory, "ns/mnt", Vec::new()).ok()?;
         link.to_str().ok()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
     }

@@ -5,6 +5,7 @@
 //! that looks at the host. Whether a path exists or a controller is available is the plan's and the gofer's question.
 
 mod capabilities;
+mod cri;
 mod device_rules;
 mod document;
 mod field;
@@ -23,6 +24,7 @@ mod tests;
 mod typed;
 
 pub use capabilities::{CapSet, Capabilities, parse_capability_set};
+pub use cri::PodRole;
 pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
 pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
 pub use hooks::{Hook, HookKind, Hooks};

@@ -10,7 +10,7 @@ use crate::process::{Channel, Received};
 use crate::protocol::message::{InitPhase, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::init::Init;
-use crate::sandbox::members;
+use crate::sandbox::members::{self, MountNamespace};
 use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
@@ -29,8 +29,8 @@ pub(in crate::sandbox) struct Contained {
     pub(super) init_pid_inside: i32,
     /// Whether there are other containers in the sandbox.
     pub(super) in_pod: bool,
-    /// The inode number of its mount namespace, by which its processes are told from others in a shared pid namespace.
-    pub(super) mount_namespace: Option<u64>,
+    /// Its mount namespace, by which its processes are told from others in a shared pid namespace.
+    pub(super) mount_namespace: Option<MountNamespace>,
     /// Who waits to hear that it is created.
     pub(super) boot: Option<Channel>,
     /// The client that waits for `Start` to be answered.
@@ -100,7 +100,7 @@ impl Contained {
     fn learn_mount_namespace(&mut self) {
         let init =
             self.proc.as_ref().and_then(|proc| members::find(proc.as_fd(), self.init_pid_inside).ok()?);
-        self.mount_namespace = init.and_then(|init| init.mount_namespace());
+        self.mount_namespace = init.and_then(|init| init.hold_mount_namespace());
     }
 
     /// Another container's processes are about to share its pid namespace.
@@ -228,6 +228,10 @@ impl Contained {
             log.ended(&record);
         }
         self.phase = InitPhase::Ended;
+        if self.members().is_ok_and(|mut members| members.next().is_none()) {
+            // Nobody is left to be told from others: its mounts can go.
+            self.mount_namespace = None;
+        }
         self.lifeline = None;
         self.deadline = None;
         let answered = self.answer_start(&Reply::Done).or(answered);

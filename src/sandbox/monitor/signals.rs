@@ -100,7 +100,7 @@ impl Contained {
 
     /// Whether a process of a shared pid namespace is this container's: it has its mount namespace.
     fn is_mine(&self, member: &Member) -> bool {
-        self.mount_namespace.is_some() && member.mount_namespace() == self.mount_namespace
+        self.mount_namespace.as_ref().is_some_and(|own| member.is_in(own))
     }
 
     fn is_init(&self, pid: i32) -> bool {

@@ -1,0 +1,197 @@
+//! Pods: several containers in one sandbox.
+//!
+//! ```text
+//!   sandbox of "pod"        network, ipc, uts and user namespace of all
+//!      +- init of "pod"     the root container: its end is the end of the pod
+//!      +- init of "web"     its own mounts, its own pids if it asks for that, its own cgroups and gofer
+//!      +- init of "log"
+//! ```
+
+use super::{Alive, AnyContainer, Container, ContainerBuilder, Listed, Phase, teardown};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::id::ContainerId;
+use crate::process::{Channel, Donations, ProcessIdentity};
+use crate::protocol::message::{Operation, Request};
+use crate::sandbox::client;
+use crate::state::{CONTROL_SOCKET, Found, Record, StateRoot, Status};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use std::path::PathBuf;
+
+/// The containers of one sandbox, by the id of its root container.
+///
+/// They share network, ipc and uts namespaces and the user namespace; each has its own root directory and mounts, and
+/// its own pid namespace unless it was built with
+/// [`share_pid_namespace`](ContainerBuilder::share_pid_namespace). Each is created, started, signalled and deleted by
+/// itself; when the root container ends, the others end with it.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    root: StateRoot,
+    id: ContainerId,
+}
+
+impl Pod {
+    /// The pod whose root container is called `id`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidInput`] if that container is itself in another one's sandbox.
+    pub fn load(root: &StateRoot, id: &str) -> Result<Self> {
+        let record = root.read(&root.find(id)?)?;
+        check_is_root(&record)?;
+        Ok(Self { root: root.clone(), id: record.id })
+    }
+
+    /// The id of the pod: its root container's.
+    #[must_use]
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// A further container of this pod, described as any other; see [`ContainerBuilder::in_pod`].
+    pub fn container(&self, id: impl Into<String>) -> ContainerBuilder {
+        ContainerBuilder::new(id).state_root(self.root.clone()).in_pod(&self.id)
+    }
+
+    /// Every container of the pod, its root container among them, sorted by id.
+    ///
+    /// # Errors
+    /// The state root cannot be read. A damaged record belongs to no pod.
+    pub fn containers(&self) -> Result<Vec<AnyContainer>> {
+        let all = AnyContainer::list(&self.root)?.into_iter();
+        let containers = all.filter_map(|listed| match listed {
+            Listed::Container(container) => Some(*container),
+            Listed::Damaged { .. } => None,
+        });
+        Ok(containers.filter(|container| container.record().sandbox_id == self.id).collect())
+    }
+
+    /// Ends and removes every container of the pod, the root container last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incomplete`] naming what could not be removed. Every container is tried.
+    pub fn delete(self) -> Result<()> {
+        let (roots, members): (Vec<_>, Vec<_>) =
+            self.containers()?.into_iter().partition(|container| *container.id() == self.id);
+        let failures: Vec<String> = members
+            .into_iter()
+            .chain(roots)
+            .filter_map(|container| container.delete(true).err())
+            .map(|error| error.to_string())
+            .collect();
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let step = format!("delete pod {:?}", self.id.as_str());
+        Err(Error::new(ErrorKind::Incomplete, step, failures.join("; ")))
+    }
+}
+
+impl<P: Phase> Container<P> {
+    /// The pod it is in: its own, or the one it joined.
+    #[must_use]
+    pub fn pod(&self) -> Pod
+    where
+        P: Alive,
+    {
+        Pod { root: self.core.root.clone(), id: self.core.record.sandbox_id.clone() }
+    }
+}
+
+fn check_is_root(record: &Record) -> Result<()> {
+    if record.sandbox_id == record.id {
+        return Ok(());
+    }
+    let problem = format!("{:?} is in the sandbox of {:?}", record.id.as_str(), record.sandbox_id.as_str());
+    Err(Error::new(ErrorKind::InvalidInput, "pod", problem).hint("name the root container of the pod"))
+}
+
+/// A sandbox that a further container is made in.
+#[derive(Debug)]
+pub(super) struct Seat {
+    root: StateRoot,
+    found: Found,
+    record: Record,
+    pub(super) sandbox: ProcessIdentity,
+}
+
+impl Seat {
+    /// The sandbox of the root container `pod`, which has to stand.
+    pub(super) fn find(root: &StateRoot, pod: &ContainerId) -> Result<Self> {
+        let missing = || {
+            let problem = format!("there is no container {:?} whose sandbox could be joined", pod.as_str());
+            Error::new(ErrorKind::NotFound, "pod", problem)
+        };
+        let found = root.find(pod.as_str()).ok().filter(|found| found.id() == pod.as_str());
+        let found = found.ok_or_else(missing)?;
+        let record = root.read(&found)?;
+        check_is_root(&record)?;
+        let actual = teardown::observe(&record)?;
+        match (actual, record.sandbox) {
+            (Status::Created | Status::Running | Status::Paused, Some(sandbox)) => {
+                Ok(Self { root: root.clone(), found, record, sandbox })
+            }
+            _ => {
+                let problem = format!("{:?} is {actual}, its sandbox cannot be joined", pod.as_str());
+                Err(Error::new(ErrorKind::WrongState { actual }, "pod", problem))
+            }
+        }
+    }
+
+    /// The configuration of the root container.
+    pub(super) fn spec(&self) -> Result<Spec> {
+        self.record.spec.parse()
+    }
+
+    /// Refuses a configuration whose ids mean something else than the pod's: there is one user namespace.
+    pub(super) fn check_ids(&self, spec: &Spec) -> Result<()> {
+        let ids = |spec: &Spec| {
+            let linux = spec.linux().clone().unwrap_or_default();
+            let namespaces = linux.namespaces().clone().unwrap_or_default();
+            let user = namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+            (user, linux.uid_mappings().clone(), linux.gid_mappings().clone())
+        };
+        if ids(spec) == ids(&self.spec()?) {
+            return Ok(());
+        }
+        let problem = format!("differ from those of the pod {:?}", self.record.id.as_str());
+        Err(Error::spec("config.json", "linux.uidMappings", problem)
+            .hint("the containers of a pod have one user namespace, with the same mappings"))
+    }
+
+    /// The path of the sandbox's control socket.
+    pub(super) fn control_socket(&self) -> PathBuf {
+        self.record.control_socket.clone()
+    }
+
+    /// The sandbox's user namespace, where that is one of its own.
+    pub(super) fn user_namespace(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/ns/user", self.sandbox.pid);
+        let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .os(|| format!("open({path:?})"))?;
+        // Looked at after the open: only now is it certain whose it is.
+        if self.sandbox.is_alive(&self.record.boot_id)? {
+            return Ok(namespace);
+        }
+        Err(Error::new(ErrorKind::HelperDied, "pod", "the sandbox is gone"))
+    }
+
+    /// Hands over all that makes a container; the answer comes on `boot`.
+    pub(super) fn launch(&self, boot: &Channel, donations: &Donations<'_>) -> Result<()> {
+        let operation = Operation::Launch { donated: donations.names().to_vec() };
+        let fds: Vec<_> = std::iter::once(boot.as_fd()).chain(donations.fds().iter().copied()).collect();
+        self.connect()?.send(&Request { container: None, operation }, &fds)
+    }
+
+    /// A connection that is closed by the end of the container `id`.
+    pub(super) fn watch(&self, id: &ContainerId) -> Result<OwnedFd> {
+        let (ours, theirs) = Channel::pair()?;
+        let request = Request { container: Some(id.clone()), operation: Operation::Watch };
+        self.connect()?.send(&request, &[theirs.as_fd()])?;
+        Ok(ours.into())
+    }
+
+    pub(super) fn connect(&self) -> Result<Channel> {
+        client::connect_in(self.root.run_dir(&self.found)?.as_fd(), CONTROL_SOCKET)
+    }
+}
