@@ -110,7 +110,7 @@ pub trait Alive: Phase {
     #[doc(hidden)]
     fn live(&self) -> &Live;
     #[doc(hidden)]
-    fn into_parts(self) -> (Live, [Option<std::fs::File>; 3]);
+    fn into_parts(self) -> (Live, Streams);
 }
 
 /// A phase in which everything has ended. Only [`Stopped`] is one.
@@ -211,7 +211,7 @@ macro_rules! alive {
             fn live(&self) -> &Live {
                 &self.live
             }
-            fn into_parts(self) -> (Live, [Option<std::fs::File>; 3]) {
+            fn into_parts(self) -> (Live, Streams) {
                 (self.live, self.streams)
             }
         }

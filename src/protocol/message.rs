@@ -146,7 +146,7 @@ impl Message for Order {
 }
 
 /// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, the sandbox's a pidfd of
-/// init.
+/// init; both, after that, the master of the terminal, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {

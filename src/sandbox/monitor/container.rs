@@ -133,14 +133,19 @@ impl Contained {
         let heard = self.init.channel.receive_now::<Report>();
         match (heard, self.boot.take()) {
             (Ok(Delivery { message: ready @ Report::Ready { pid }, fds }), Some(boot)) => {
-                self.proc = fds.into_iter().next();
+                let mut fds = fds.into_iter();
+                self.proc = fds.next();
+                // The caller's alone from here on.
+                let terminal = fds.next();
                 self.init_pid_inside = pid;
                 if !self.rules.own_pids {
                     self.learn_mount_namespace();
                 }
                 self.phase = InitPhase::Created;
                 // A caller that is gone by now cut the lifeline too.
-                let _ = boot.send(&ready, &[self.init.pidfd.as_fd()]);
+                let passed: Vec<_> =
+                    std::iter::once(&self.init.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
+                let _ = boot.send(&ready, &passed);
             }
             (Ok(other), Some(boot)) => {
                 let _ = boot.send(&other.message, &[]);
