@@ -25,6 +25,7 @@ mod id_maps;
 mod launch;
 mod oci_state;
 mod outcome;
+mod processes;
 mod running;
 mod signals;
 mod stopped;
@@ -37,6 +38,7 @@ pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
 pub use failed::{Failed, Recovered};
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
+pub use processes::ProcessInfo;
 
 use crate::id::ContainerId;
 use crate::state::{Record, Status};
@@ -112,6 +114,14 @@ pub trait Alive: Phase {
     #[doc(hidden)]
     fn into_parts(self) -> (Live, Streams);
 }
+
+/// A phase in which the program was executed and has not ended: [`Running`] and [`Paused`].
+#[diagnostic::on_unimplemented(
+    message = "the program of a `Container<{Self}>` was not executed, or has ended",
+    label = "this needs a `Container<Running>` or `Container<Paused>`",
+    note = "`start()` it first; one that has ended says how in `exit()`"
+)]
+pub trait Executed: Alive {}
 
 /// A phase in which everything has ended. Only [`Stopped`] is one.
 #[diagnostic::on_unimplemented(
@@ -218,6 +228,10 @@ macro_rules! alive {
     )* };
 }
 alive!(Created, Running, Paused);
+
+impl Executed for Running {}
+
+impl Executed for Paused {}
 
 impl<P: Phase> Container<P> {
     fn map<Q: Phase>(self, phase: impl FnOnce(P) -> Q) -> Container<Q> {

@@ -47,6 +47,8 @@ pub(crate) enum Operation {
     Launch { donated: Vec<String> },
     /// Forget the container, which has ended.
     Forget,
+    /// A descriptor of the container's own proc, to read its process table from.
+    Processes,
 }
 
 /// Whom a signal is for. Pids and process groups are numbers of the container's pid namespace.

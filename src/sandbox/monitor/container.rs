@@ -10,8 +10,8 @@ use crate::process::{Channel, Received};
 use crate::protocol::message::{InitPhase, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::init::Init;
-use crate::sandbox::members;
 use crate::sandbox::user_log::UserLog;
+use crate::sandbox::{members, tree};
 use crate::seccomp::Filter;
 use crate::state::Cause;
 use crate::sys::{self, Usage};
@@ -171,6 +171,17 @@ impl Contained {
             }
         }
         None
+    }
+
+    /// Answers with a mount of the container's proc that nobody else can mount anything in, so that what is read there
+    /// is the kernel's; where that cannot be had, with the one the workload sees.
+    pub(super) fn hand_over_proc(&self, client: &Client) -> Result<()> {
+        let Some(proc) = &self.proc else {
+            return Err(Error::new(ErrorKind::InvalidInput, "processes", "there are none yet"));
+        };
+        let own = tree::clone_mount(proc.as_fd(), false);
+        let handed = own.as_ref().map_or(proc.as_fd(), AsFd::as_fd);
+        client.channel.send(&Reply::Done, &[handed])
     }
 
     /// Whether init still has something to say: until it has executed the program.
