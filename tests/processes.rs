@@ -34,7 +34,7 @@ fn table_when(running: &Container<Running>, settled: impl Fn(&[ProcessInfo]) -> 
 }
 
 fn sleeps(table: &[ProcessInfo]) -> usize {
-    table.iter().filter(|process| process.name == "sleep").count()
+    table.iter().filter(|process| process.name == "sleep" && process.state == 'S').count()
 }
 
 fn pids(table: &[ProcessInfo]) -> Vec<i32> {
