@@ -4,7 +4,7 @@
 
 mod common;
 
-use cofferdam::{Container, ContainerBuilder, ErrorKind, Outcome, Pty, Running, Stdio, WindowSize};
+use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pty, Running, Stdio, WindowSize};
 use common::witness::descriptors;
 use common::{Stage, is_readable_within, is_root, skip};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -306,4 +306,36 @@ fn many_terminals_at_once_are_each_number_zero() {
         person.types("\n");
         assert_eq!(exit_code(&running), Outcome::Exited { code: 0 });
     }
+}
+
+#[test]
+fn an_executed_process_has_a_terminal_and_job_control_too() {
+    let stage = Stage::new();
+    let running =
+        stage.container("exec").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
+    let size = WindowSize { rows: 33, columns: 77 };
+    let exec = Exec::new(["bash", "--norc", "--noprofile", "-i"]).env("PS1", "ready> ");
+    let mut process = running.exec(exec.terminal().terminal_size(size)).unwrap();
+    let mut person = Person::at(process.take_pty().expect("a terminal was asked for"));
+    assert!(process.take_pty().is_none(), "there is one");
+    person.sees("ready> ");
+    person.types("tty; stty size; test -e /dev/console || echo no''ne\n");
+    person.sees("/dev/pts/0\r\n33 77\r\nnone");
+    person.types("sh -c 'echo be''gun; exec sleep 1000'\n");
+    person.sees("begun");
+    person.types("\x03");
+    person.sees("ready> ");
+    person.types("echo status=$?\n");
+    person.sees("status=130");
+
+    let mut second = running.exec(Exec::new(["tty"]).terminal()).unwrap();
+    let seen = Person::at(second.take_pty().unwrap()).sees_the_end();
+    assert_eq!(seen, "/dev/pts/1\r\n");
+
+    drop(person);
+    let end = process.wait_timeout(LIMIT).unwrap().expect("hanging up ends a shell");
+    assert!(!end.outcome.success(), "{end:?}");
+    let error = running.exec(Exec::new(["tty"]).terminal().stdout(Stdio::piped())).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::InvalidSpec { path } if path == "process.terminal"), "{error}");
+    drop(running);
 }
