@@ -117,9 +117,8 @@
 //!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
 //!   [`cpu_limit`](ContainerBuilder::cpu_limit).
 //! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.
-//! * exec into a container, pause and resume, consoles, pods, events, statistics and checkpoints are not
-//!   implemented. A configuration that asks for a terminal is refused by field name. [`Paused`] is a phase
-//!   nothing leads to yet.
+//! * exec into a container, pause and resume, pods, events, statistics and checkpoints are not implemented.
+//!   [`Paused`] is a phase nothing leads to yet.
 //!
 //! What is promised, layer by layer, is in [`manual::promises`].
 //!
@@ -201,6 +200,7 @@ mod sys;
 
 // The actors.
 mod cgroup;
+mod console;
 mod entry;
 mod gofer;
 mod hooks;
@@ -221,6 +221,7 @@ pub mod floor;
 pub mod fuzzing;
 
 // The public interface is:
+pub use console::{Pty, WindowSize};
 pub use container::*;
 pub use error::{Error, ErrorKind, Result};
 pub use id::ContainerId;

@@ -410,7 +410,7 @@ fn rows_of_programs() -> Vec<Row> {
         unsupported(
             Config(|| vec![("/process/terminal", json!(true))]),
             "process.terminal",
-            "process.terminal: there is no console to give (set it to false; the standard streams can be pipes, files or an open terminal)",
+            "process.terminal: no devpts is mounted at /dev/pts (add {\"destination\": \"/dev/pts\", \"type\": \"devpts\"} to mounts)",
         ),
         unsupported(
             Config(|| vec![("/process/apparmorProfile", json!("strict"))]),

@@ -47,6 +47,7 @@ const TABLE: &[Row] = &[
     // Actors: each knows plans, the protocol and how to run, and none knows another.
     Row { at: "process", kind: Kind::Effects, uses: &["error", "protocol", "sys"] },
     Row { at: "cgroup", kind: Kind::Effects, uses: &["error", "plan", "process", "sys"] },
+    Row { at: "console", kind: Kind::Effects, uses: &["error", "process"] },
     Row { at: "host", kind: Kind::Effects, uses: &["error", "plan", "cgroup", "sys"] },
     Row { at: "state", kind: Kind::Effects, uses: &["error", "id", "process", "sys"] },
     Row { at: "hooks", kind: Kind::Effects, uses: &["error", "process", "protocol", "spec", "sys"] },
@@ -69,8 +70,8 @@ const TABLE: &[Row] = &[
         at: "container",
         kind: Kind::Effects,
         uses: &[
-            "cgroup", "entry", "error", "hooks", "host", "id", "plan", "process", "protocol", "sandbox",
-            "seccomp", "spec", "state",
+            "cgroup", "console", "entry", "error", "hooks", "host", "id", "plan", "process", "protocol",
+            "sandbox", "seccomp", "spec", "state",
         ],
     },
     // Text for rustdoc, and no code.
@@ -82,7 +83,11 @@ const TABLE: &[Row] = &[
         kind: Kind::Effects,
         uses: &["cgroup", "error", "id", "plan", "protocol", "seccomp", "spec", "state"],
     },
-    Row { at: "lib", kind: Kind::Effects, uses: &["container", "error", "id", "process", "state"] },
+    Row {
+        at: "lib",
+        kind: Kind::Effects,
+        uses: &["console", "container", "error", "id", "process", "state"],
+    },
 ];
 
 /// What a pure module uses none of: crates that make system calls, and the parts of `std` that do.

@@ -1,7 +1,7 @@
 //! [`AnyContainer`]: a container whose phase is known only at run time.
 
 use super::creating::Blueprint;
-use super::handle::{Core, Tether, find_live};
+use super::handle::{Core, Streams, Tether, find_live};
 use super::{
     Alive, Container, Created, Creating, Exit, Failed, OciState, Paused, Phase, Running, Stopped, builder,
     teardown,
@@ -104,7 +104,7 @@ impl AnyContainer {
         let recorded = record.status();
         let live = find_live(root, &record)?;
         let core = Core { root: root.clone(), record: Box::new(record), found, tether: None };
-        let streams = [None, None, None];
+        let streams = Streams::default();
         Ok(match (recorded, live) {
             (Status::Creating, _) => {
                 let blueprint: Blueprint = builder::blueprint_of(&core.record)?;

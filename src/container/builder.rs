@@ -9,6 +9,7 @@ use super::default_spec::{build, default_spec, mount};
 use super::handle::Core;
 use super::pod::Seat;
 use super::{Container, Creating, Exit, Output};
+use crate::console::{Taker, WindowSize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Needs};
 use crate::id::ContainerId;
@@ -17,7 +18,7 @@ use crate::process::{Stdio, UserLog};
 use crate::spec::{HookKind, IdMap, MountKind, Origin, PodRole, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
-    Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping,
+    BoxBuilder, Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping,
     LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
     LinuxSeccomp, Mount, PosixRlimit, Process, RootBuilder, Spec,
 };
@@ -50,6 +51,7 @@ pub struct ContainerBuilder {
     spec: Spec,
     extras: Extras,
     stdio: [Stdio; 3],
+    console: Taker,
     origin: Origin,
     bundle: Option<PathBuf>,
     state_root: Option<StateRoot>,
@@ -94,6 +96,7 @@ impl ContainerBuilder {
             spec: default_spec(),
             extras: Extras { host_rootfs: true, idmap_rootfs: true, ..Extras::default() },
             stdio: Default::default(),
+            console: Taker::default(),
             origin: Origin::Builder,
             bundle: None,
             state_root: None,
@@ -255,6 +258,31 @@ impl ContainerBuilder {
     /// All three standard streams are the caller's.
     pub fn inherit_stdio(mut self) -> Self {
         self.stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
+        self
+    }
+
+    /// Gives the workload a terminal in place of the three standard streams: `process.terminal`. The caller's end is
+    /// taken from the created container (`take_pty`).
+    pub fn terminal(mut self) -> Self {
+        self.process().set_terminal(Some(true));
+        self.console = Taker::Caller;
+        self
+    }
+
+    /// Gives the workload a terminal in place of the three standard streams, and sends the caller's end to whoever
+    /// listens on the Unix stream socket `path`: once, when the container is created, as one descriptor with one short
+    /// message, as engines expect of `--console-socket`.
+    pub fn console_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.process().set_terminal(Some(true));
+        self.console = Taker::Socket(std::path::absolute(&path).unwrap_or(path));
+        self
+    }
+
+    /// The size the terminal starts with: `process.consoleSize`. Ignored without a terminal.
+    pub fn terminal_size(mut self, size: WindowSize) -> Self {
+        let size = build(|| BoxBuilder::default().height(size.rows).width(size.columns).build());
+        self.process().set_console_size(Some(size));
         self
     }
 
@@ -491,7 +519,8 @@ impl ContainerBuilder {
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
         record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
         let core = Core { root, record: Box::new(record), found: None, tether: None };
-        Ok(Container::new(core, Blueprint { stdio: self.stdio, user_log: self.user_log, ..blueprint }))
+        let Self { stdio, console, user_log, .. } = self;
+        Ok(Container::new(core, Blueprint { stdio, console, user_log, ..blueprint }))
     }
 
     /// Builds, creates, starts, waits and deletes.
@@ -636,7 +665,14 @@ fn blueprint(
     let needs =
         Needs { cgroups, cgroups_path: valid.cgroups_path.as_deref(), system_dirs: extras.host_rootfs };
     let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;
-    Ok(Blueprint { plan, extras, stdio: Default::default(), user_log: None, origin: origin.as_str() })
+    Ok(Blueprint {
+        plan,
+        extras,
+        stdio: Default::default(),
+        console: Taker::default(),
+        user_log: None,
+        origin: origin.as_str(),
+    })
 }
 
 /// The blueprint of a container whose record says that its creation was never finished.

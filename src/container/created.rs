@@ -1,7 +1,9 @@
 //! [`Created`]: everything is in place, and the program has not run yet.
 
+use super::handle::Streams;
 use super::hooks;
 use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
+use crate::console::Pty;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::message::Operation;
 use crate::state::Status;
@@ -156,7 +158,7 @@ impl<P: Phase> Container<P> {
     where
         P: HasStreams,
     {
-        self.phase.streams_mut()[0].take()
+        self.phase.streams_mut().pipes[0].take()
     }
 
     /// The reading end of the workload's standard output, if it is a pipe and was not taken yet.
@@ -164,7 +166,7 @@ impl<P: Phase> Container<P> {
     where
         P: HasStreams,
     {
-        self.phase.streams_mut()[1].take()
+        self.phase.streams_mut().pipes[1].take()
     }
 
     /// The reading end of the workload's standard error, if it is a pipe and was not taken yet.
@@ -172,7 +174,16 @@ impl<P: Phase> Container<P> {
     where
         P: HasStreams,
     {
-        self.phase.streams_mut()[2].take()
+        self.phase.streams_mut().pipes[2].take()
+    }
+
+    /// The workload's terminal, if it was asked for with [`terminal`](super::ContainerBuilder::terminal) and not taken
+    /// yet. One that is not taken stays with the container and hangs up with it.
+    pub fn take_pty(&mut self) -> Option<Pty>
+    where
+        P: HasStreams,
+    {
+        self.phase.streams_mut().pty.take()
     }
 }
 
@@ -183,13 +194,13 @@ impl<P: Phase> Container<P> {
 )]
 pub trait HasStreams: Phase {
     #[doc(hidden)]
-    fn streams_mut(&mut self) -> &mut [Option<File>; 3];
+    fn streams_mut(&mut self) -> &mut Streams;
 }
 
 macro_rules! has_streams {
     ($($phase:ident),*) => { $(
         impl HasStreams for $phase {
-            fn streams_mut(&mut self) -> &mut [Option<File>; 3] {
+            fn streams_mut(&mut self) -> &mut Streams {
                 &mut self.streams
             }
         }

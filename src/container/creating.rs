@@ -2,6 +2,7 @@
 
 use super::handle::Core;
 use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase, launch, teardown};
+use crate::console::Taker;
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Extras, Plan};
 use crate::process::{Stdio, UserLog};
@@ -13,6 +14,8 @@ pub(super) struct Blueprint {
     pub(super) plan: Plan,
     pub(super) extras: Extras,
     pub(super) stdio: [Stdio; 3],
+    /// Who gets the terminal, if there is one.
+    pub(super) console: Taker,
     pub(super) user_log: Option<UserLog>,
     /// What errors about the configuration start with.
     pub(super) origin: &'static str,

@@ -2,6 +2,7 @@
 
 use super::handle::{Core, Live};
 use super::{Container, Outcome, Phase, Started};
+use crate::console::{Pty, WindowSize};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{ExecPlan, ProcessPlan};
 use crate::process::channel::wait_readable_until;
@@ -11,7 +12,7 @@ use crate::protocol::message::{Operation, ProcessEnd, ProcessReport};
 use crate::sandbox::client::{self, START_LIMIT};
 use crate::spec::{self, IdMaps, NamespaceSource, Origin, ValidSpec};
 use oci_spec::runtime::Process as OciProcess;
-use oci_spec::runtime::{Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
+use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::fs::File;
@@ -40,6 +41,8 @@ pub struct Exec {
     further: Vec<(i32, OwnedFd)>,
     timeout: Option<Duration>,
     output_limit: usize,
+    terminal: bool,
+    terminal_size: Option<WindowSize>,
 }
 
 /// One difference to the container's own process.
@@ -81,6 +84,8 @@ impl Exec {
             further: Vec::new(),
             timeout: None,
             output_limit: DEFAULT_OUTPUT_LIMIT,
+            terminal: false,
+            terminal_size: None,
         }
     }
 
@@ -164,6 +169,19 @@ impl Exec {
         self
     }
 
+    /// Gives the process a terminal of its own in place of the three standard streams. The caller's end is
+    /// [`Process::take_pty`]'s.
+    pub fn terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
+    /// The size the terminal starts with.
+    pub fn terminal_size(mut self, size: WindowSize) -> Self {
+        self.terminal_size = Some(size);
+        self
+    }
+
     /// A further descriptor, at this number in the new process: 3 or more.
     pub fn fd(mut self, number: i32, fd: impl Into<OwnedFd>) -> Self {
         self.further.push((number, fd.into()));
@@ -183,12 +201,36 @@ impl Exec {
         self
     }
 
+    /// Somebody takes the terminal that is `asked` for, and nothing else was given in its place.
+    fn check_terminal(&self, asked: bool) -> Result<()> {
+        let refuse = |problem| Err(Error::spec("exec", "process.terminal", problem));
+        match (self.terminal, self.stdio.iter().all(Stdio::is_null)) {
+            (false, _) if asked => {
+                refuse("nobody takes the terminal: ask for `terminal()`, or set it to false")
+            }
+            (true, false) => {
+                refuse("the standard streams are the terminal's, and something else was given for them")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The validated process, against the container's configuration.
     fn plan(&self, core: &Core) -> Result<(ExecPlan, IdMaps)> {
         let spec = core.record.spec.parse()?;
         let container = spec.process().clone().unwrap_or_default();
         let mut process = self.whole.clone().unwrap_or(container);
-        process.set_terminal(Some(false));
+        let asked = self.whole.as_ref().and_then(|whole| whole.terminal()).unwrap_or(false);
+        self.check_terminal(asked)?;
+        process.set_terminal(Some(self.terminal));
+        // The container's own terminal has a size of its own.
+        if self.whole.is_none() {
+            process.set_console_size(None);
+        }
+        if let Some(WindowSize { rows, columns }) = self.terminal_size {
+            let size = BoxBuilder::default().height(rows).width(columns).build();
+            process.set_console_size(Some(size.expect("two sides are all there is")));
+        }
         self.changes.iter().for_each(|change| change.apply(&mut process));
         let bundle = Some(core.record.bundle.as_path());
         let valid = ValidSpec::new(&spec, bundle, Origin::ConfigJson)?;
@@ -333,6 +375,7 @@ pub struct Process {
     pidfd: OwnedFd,
     channel: Channel,
     streams: [Option<File>; 3],
+    pty: Option<Pty>,
     end: OnceLock<ProcessEnd>,
     /// Held while the end is received; the last signal sent.
     receiving: Mutex<Option<Signal>>,
@@ -355,7 +398,12 @@ impl Process {
         let answer = channel.receive::<ProcessReport>(Some(Instant::now() + START_LIMIT))?;
         match answer.message {
             ProcessReport::Started => {
-                let pidfd = answer.fds.into_iter().next().ok_or_else(unexpected)?;
+                let mut fds = answer.fds.into_iter();
+                let pidfd = fds.next().ok_or_else(unexpected)?;
+                let pty = fds.next().map(Pty::new);
+                if pty.is_some() != exec.terminal {
+                    return Err(unexpected());
+                }
                 // Ended already: then only its end is of interest.
                 let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
                 Ok(Self {
@@ -364,6 +412,7 @@ impl Process {
                     pidfd,
                     channel,
                     streams: caller,
+                    pty,
                     end: OnceLock::new(),
                     receiving: Mutex::new(None),
                 })
@@ -461,6 +510,11 @@ impl Process {
     /// The reading end of its standard error, if it is a pipe and was not taken yet.
     pub fn take_stderr(&mut self) -> Option<File> {
         self.streams[2].take()
+    }
+
+    /// Its terminal, if one was asked for and was not taken yet. Dropping it, or the process with it, hangs up.
+    pub fn take_pty(&mut self) -> Option<Pty> {
+        self.pty.take()
     }
 
     fn output(mut self, timeout: Option<(Duration, Instant)>, limit: usize) -> Result<ProcessOutput> {

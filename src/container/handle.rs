@@ -2,6 +2,7 @@
 
 use super::pod::Seat;
 use super::teardown;
+use crate::console::Pty;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::wait_readable_until;
 use crate::process::spawn::reap;
@@ -55,8 +56,14 @@ impl Core {
     }
 }
 
-/// The caller's ends of streams that are pipes: stdin, stdout, stderr.
-pub(super) type Streams = [Option<File>; 3];
+/// The caller's ends of what the workload reads and writes.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Of streams that are pipes: stdin, stdout, stderr.
+    pub(super) pipes: [Option<File>; 3],
+    /// Of its terminal.
+    pub(super) pty: Option<Pty>,
+}
 
 /// The processes of a container that was seen alive.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use super::handle::{Control, Core, Live, Streams, Tether};
 use super::pod::Seat;
 use super::{hooks, id_maps, teardown};
 use crate::cgroup::Cgroup;
+use crate::console::Waiting;
 use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
 use crate::process::spawn::{Start, seal_plan, spawn};
-use crate::process::{Channel, Child, Donations, ProcessIdentity, UserLog, boot_id, stdio};
+use crate::process::{Channel, Child, Donations, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
@@ -28,6 +29,8 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
         Some(pod) => Some(take_seat(core, blueprint, pod)?),
         None => None,
     };
+    // Whoever is to have the terminal is there before there is one.
+    let terminal = find_terminals_taker(blueprint)?;
     let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
     let untouched = core.record.clone();
     let record = &mut core.record;
@@ -45,7 +48,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
     let found = core.root.find(record.id.as_str())?;
 
     let mut making = Making { lock, seat, children: Vec::new() };
-    match making.make(core, blueprint) {
+    match making.make(core, blueprint, terminal) {
         Ok((live, streams, lifeline)) => {
             core.tether = Some(Tether::new(lifeline, core, found.clone(), making.release()));
             core.found = Some(found);
@@ -107,7 +110,12 @@ impl Wires {
 }
 
 impl Making {
-    fn make(&mut self, core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live, Streams, OwnedFd)> {
+    fn make(
+        &mut self,
+        core: &mut Core,
+        blueprint: &mut Blueprint,
+        terminal: Option<Waiting>,
+    ) -> Result<(Live, Streams, OwnedFd)> {
         let cgroup = Cgroup::create(&blueprint.plan.cgroup)?;
         core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
         let run_dir = self.lock.run_dir()?;
@@ -156,7 +164,12 @@ impl Making {
                 hooks::time_limit(&blueprint.plan.hooks.create_container).map(|hooks| hooks + CREATE_LIMIT);
         }
         let deadline = limit.map(|limit| Instant::now() + limit);
-        let init = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
+        let (init, master) = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
+        let pty = match (terminal, master) {
+            (Some(taker), Some(master)) => taker.take(master)?,
+            (None, None) => None,
+            _ => return Err(misbehaved("the sandbox sent no terminal, or one too many")),
+        };
         let init_pid = client::pid_of(init.as_fd())?;
         core.record.init = ProcessIdentity::of(init_pid)?;
         core.record.advance(Status::Created)?;
@@ -175,7 +188,8 @@ impl Making {
             }
         };
         let control = creator.map_or(Control::ByName, Control::Creator);
-        Ok((Live { ended, pidfd, sandbox_pid, init_pid, control }, caller, lifeline.1))
+        let live = Live { ended, pidfd, sandbox_pid, init_pid, control };
+        Ok((live, Streams { pipes: caller, pty }, lifeline.1))
     }
 
     /// The user namespace of the pod, for the gofer.
@@ -273,6 +287,18 @@ impl Making {
     }
 }
 
+/// Who waits for the terminal, if there is to be one.
+fn find_terminals_taker(blueprint: &Blueprint) -> Result<Option<Waiting>> {
+    if blueprint.plan.sandbox.init.process.terminal.is_none() {
+        return Ok(None);
+    }
+    if !blueprint.stdio.iter().all(Stdio::is_null) {
+        let problem = "the standard streams are the terminal's, and something else was given for them";
+        return Err(Error::spec(blueprint.origin, "process.terminal", problem).hint("give one or the other"));
+    }
+    blueprint.console.find(blueprint.origin).map(Some)
+}
+
 /// Waits until init stops for the hooks (true), or is gone (false).
 fn await_assembled(init: &Channel) -> Result<bool> {
     match init.receive::<Report>(Some(Instant::now() + CREATE_LIMIT)) {
@@ -282,15 +308,20 @@ fn await_assembled(init: &Channel) -> Result<bool> {
     }
 }
 
-/// Waits until both helpers are ready. Returns init's pidfd.
+/// Waits until both helpers are ready. Returns init's pidfd, and the master of its terminal.
 ///
 /// Both always say something: one that fails takes the other along by the connection between them.
-fn await_ready(gofer: &Channel, sandbox: &Channel, deadline: Option<Instant>) -> Result<OwnedFd> {
+fn await_ready(
+    gofer: &Channel,
+    sandbox: &Channel,
+    deadline: Option<Instant>,
+) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let init = report(sandbox, "sandbox", deadline);
     // Its word is waited for also where the sandbox's is enough: a gofer that finds nobody to tell gives up.
     match (init, report(gofer, "gofer", deadline)) {
-        (Ok(init), Ok(_)) => {
-            init.ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "create", "the sandbox sent no pidfd"))
+        (Ok(fds), Ok(_)) => {
+            let mut fds = fds.into_iter();
+            Ok((fds.next().ok_or_else(|| misbehaved("the sandbox sent no pidfd"))?, fds.next()))
         }
         // If the gofer knows why, that is why the sandbox failed too.
         (Err(error), Err(cause)) if *cause.kind() == ErrorKind::HelperDied => Err(error),
@@ -298,14 +329,18 @@ fn await_ready(gofer: &Channel, sandbox: &Channel, deadline: Option<Instant>) ->
     }
 }
 
-fn report(helper: &Channel, name: &'static str, deadline: Option<Instant>) -> Result<Option<OwnedFd>> {
+fn report(helper: &Channel, name: &'static str, deadline: Option<Instant>) -> Result<Vec<OwnedFd>> {
     match helper.receive::<Report>(deadline) {
         Ok(delivery) => match delivery.message {
-            Report::Ready { .. } | Report::Assembled => Ok(delivery.fds.into_iter().next()),
+            Report::Ready { .. } | Report::Assembled => Ok(delivery.fds),
             Report::Failed(failure) => Err(failure.into()),
         },
         Err(error) => Err(error.during(name)),
     }
+}
+
+fn misbehaved(problem: &'static str) -> Error {
+    Error::new(ErrorKind::PeerMisbehaved, "create", problem)
 }
 
 /// The PID file: the sandbox's pid in decimal without a newline, as engines parse it; whole or not at all.

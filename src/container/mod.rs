@@ -26,6 +26,7 @@ mod launch;
 mod oci_state;
 mod outcome;
 mod pod;
+mod processes;
 mod running;
 mod signals;
 mod stopped;
@@ -39,6 +40,7 @@ pub use failed::{Failed, Recovered};
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
 pub use pod::Pod;
+pub use processes::ProcessInfo;
 
 use crate::id::ContainerId;
 use crate::state::{Record, Status};
@@ -112,8 +114,16 @@ pub trait Alive: Phase {
     #[doc(hidden)]
     fn live(&self) -> &Live;
     #[doc(hidden)]
-    fn into_parts(self) -> (Live, [Option<std::fs::File>; 3]);
+    fn into_parts(self) -> (Live, Streams);
 }
+
+/// A phase in which the program was executed and has not ended: [`Running`] and [`Paused`].
+#[diagnostic::on_unimplemented(
+    message = "the program of a `Container<{Self}>` was not executed, or has ended",
+    label = "this needs a `Container<Running>` or `Container<Paused>`",
+    note = "`start()` it first; one that has ended says how in `exit()`"
+)]
+pub trait Executed: Alive {}
 
 /// A phase in which everything has ended. Only [`Stopped`] is one.
 #[diagnostic::on_unimplemented(
@@ -213,13 +223,17 @@ macro_rules! alive {
             fn live(&self) -> &Live {
                 &self.live
             }
-            fn into_parts(self) -> (Live, [Option<std::fs::File>; 3]) {
+            fn into_parts(self) -> (Live, Streams) {
                 (self.live, self.streams)
             }
         }
     )* };
 }
 alive!(Created, Running, Paused);
+
+impl Executed for Running {}
+
+impl Executed for Paused {}
 
 impl<P: Phase> Container<P> {
     fn map<Q: Phase>(self, phase: impl FnOnce(P) -> Q) -> Container<Q> {

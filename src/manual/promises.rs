@@ -60,9 +60,9 @@
 //!
 //! # Not there yet
 //!
-//! exec into a container, pause and resume, consoles, pods (several containers in one sandbox), events and
+//! exec into a container, pause and resume, pods (several containers in one sandbox), events and
 //! statistics, checkpoint and restore, live updates of limits, file access to a living container, and listeners for
-//! `SCMP_ACT_NOTIFY`. A configuration with `process.terminal` or a notify action is refused.
+//! `SCMP_ACT_NOTIFY`. A configuration with a notify action is refused.
 //!
 //! # Where the design differs from the usual one
 //!

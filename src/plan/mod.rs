@@ -22,15 +22,15 @@ pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use host::{Host, IdRange, SystemDir};
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
-pub(crate) use process::ProcessPlan;
+pub(crate) use process::{ProcessPlan, TerminalPlan};
 pub(crate) use sandbox::{CloneFlags, SandboxPlan, may_set_groups};
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::spec::{CapSet, Hooks, IdMaps, NamespaceSource, ValidSpec};
+use crate::spec::{CapSet, Hooks, IdMaps, MountKind, NamespaceSource, ValidSpec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the builder offers beyond the OCI configuration. Part of the state record, so that a loaded container knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,9 +104,13 @@ impl Plan {
 
 /// Refuses what a configuration can ask for and no process here would do: nothing is silently dropped.
 fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
-    if spec.process.terminal {
-        return Err(Error::unsupported("process.terminal", "there is no console to give")
-            .hint("set it to false; the standard streams can be pipes, files or an open terminal"));
+    // The last one there is the one that is seen.
+    let dev_pts =
+        spec.mounts.iter().rfind(|mount| relative_to_root(&mount.destination) == Path::new("dev/pts"));
+    let has_devpts = dev_pts.is_some_and(|mount| matches!(mount.kind, MountKind::Devpts { .. }));
+    if spec.process.terminal && !has_devpts {
+        return Err(Error::unsupported("process.terminal", "no devpts is mounted at /dev/pts")
+            .hint("add {\"destination\": \"/dev/pts\", \"type\": \"devpts\"} to mounts"));
     }
     // Without one of its own the root could not be changed, and every mount of the container would be the host's.
     if spec.namespaces.mount != NamespaceSource::New {
@@ -135,6 +139,6 @@ fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
 }
 
 /// Joins an absolute container path to nothing: the form the in-root resolver takes (`/proc/sys` -> `proc/sys`).
-pub(crate) fn relative_to_root(path: &std::path::Path) -> PathBuf {
+pub(crate) fn relative_to_root(path: &Path) -> PathBuf {
     path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect()
 }

@@ -1,6 +1,6 @@
 //! What one process of the container becomes: the part that init and every executed process have in common.
 
-use crate::spec::{self, Capabilities, Rlimit, User};
+use crate::spec::{self, Capabilities, ConsoleSize, Rlimit, User};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -16,6 +16,15 @@ pub(crate) struct ProcessPlan {
     pub(crate) may_set_groups: bool,
     pub(crate) capabilities: Capabilities,
     pub(crate) no_new_privileges: bool,
+    /// A terminal in place of the standard streams.
+    pub(crate) terminal: Option<TerminalPlan>,
+}
+
+/// The terminal of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TerminalPlan {
+    /// The size it starts with.
+    pub(crate) size: Option<ConsoleSize>,
 }
 
 impl ProcessPlan {
@@ -29,6 +38,7 @@ impl ProcessPlan {
             may_set_groups,
             capabilities: process.capabilities,
             no_new_privileges: process.no_new_privileges,
+            terminal: process.terminal.then_some(TerminalPlan { size: process.console_size }),
         }
     }
 }

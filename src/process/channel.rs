@@ -126,6 +126,20 @@ impl From<Channel> for OwnedFd {
     }
 }
 
+/// Sends `fd` with some `words` over a connected stream socket of somebody else's protocol.
+pub(crate) fn send_descriptor(stream: BorrowedFd<'_>, words: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+    let fds = [fd];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    loop {
+        match sendmsg(stream, &[IoSlice::new(words)], &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => return sent.map(drop).os(|| "sendmsg(SCM_RIGHTS)"),
+        }
+    }
+}
+
 fn gone(call: &'static str) -> Error {
     Error::new(ErrorKind::HelperDied, call, "the peer closed the connection")
 }

@@ -15,7 +15,7 @@ pub(crate) mod spawn;
 pub(crate) mod stdio;
 mod user_log;
 
-pub(crate) use channel::Channel;
+pub(crate) use channel::{Channel, Delivery};
 pub(crate) use donation::{Donations, Received};
 pub use forward::ForwardSignals;
 pub use identity::ProcessIdentity;

@@ -47,6 +47,13 @@ impl Stdio {
     }
 }
 
+impl Stdio {
+    /// Whether nothing was asked for.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.0, Source::Null)
+    }
+}
+
 impl From<File> for Stdio {
     fn from(file: File) -> Self {
         Self::fd(file)

@@ -47,6 +47,8 @@ pub(crate) enum Operation {
     Launch { donated: Vec<String> },
     /// Forget the container, which has ended.
     Forget,
+    /// A descriptor of the container's own proc, to read its process table from.
+    Processes,
 }
 
 /// Whom a signal is for. Pids and process groups are numbers of the container's pid namespace.
@@ -146,7 +148,7 @@ impl Message for Order {
 }
 
 /// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, the sandbox's a pidfd of
-/// init.
+/// init; both, after that, the master of the terminal, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {

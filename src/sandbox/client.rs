@@ -1,7 +1,7 @@
 //! Talking to a sandbox over its control socket.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::process::Channel;
+use crate::process::{Channel, Delivery};
 use crate::protocol::message::{Operation, Reply, Request};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -43,9 +43,19 @@ impl<C: Borrow<Channel>> Asked<C> {
 
     /// Waits for the reply.
     pub(crate) fn reply(self) -> Result<Reply> {
-        match self.channel.borrow().receive::<Reply>(self.deadline)?.message {
+        self.delivery().map(|delivery| delivery.message)
+    }
+
+    /// Waits for the reply, and returns the descriptors that came with it.
+    pub(crate) fn handed(self) -> Result<Vec<OwnedFd>> {
+        self.delivery().map(|delivery| delivery.fds)
+    }
+
+    fn delivery(self) -> Result<Delivery<Reply>> {
+        let delivery = self.channel.borrow().receive::<Reply>(self.deadline)?;
+        match delivery.message {
             Reply::Failed(failure) => Err(failure.into()),
-            reply => Ok(reply),
+            _ => Ok(delivery),
         }
     }
 }

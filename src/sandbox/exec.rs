@@ -6,10 +6,11 @@
 //!      |                       |------ clone(PARENT) -------->|  parent: the sandbox
 //!      |<--------------------- Hello (its pid) ---------------|
 //!      |                                                      |  join mount and cgroup namespaces, find the program,
-//!      |                                                      |  shed privileges, execve
+//!      |<-------- Ready (terminal), if it has one -------------|  shed privileges, execve
 //!      |<--------------------- end of file -------------------|  executed; or Failed
 //! ```
 
+use super::console::Console;
 use super::monitor::Contained;
 use super::oom_score::OomScore;
 use super::{accounts, become_workload, program};
@@ -106,6 +107,10 @@ fn run(
         accounts::look_up(name, &mut plan.process.user)?;
     }
     let program = program::find(&plan.process)?;
+    if let Some(terminal) = &plan.process.terminal {
+        let master = Console::of_this_process(terminal, plan.process.user.uid, false)?;
+        parent.send(&Report::Ready { pid }, &[master.as_fd()])?;
+    }
     let numbers = &plan.further_fds;
     place(further, numbers)?;
     Err(become_workload::execute(&plan.process, container.rules.filter.as_ref(), &program, numbers))

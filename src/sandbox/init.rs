@@ -7,12 +7,13 @@
 //!      |                              |  assemble the root
 //!      |                              |  (hooks: Assembled to the caller, Order back; createContainer hooks)
 //!      |                              |  pivot, find the program
-//!      |<------ Ready (proc) ---------|  or Failed
+//!      |<-- Ready (proc, terminal) ----|  or Failed
 //!      |------- Order (start) ------->|
 //!      |                              |  (startContainer hooks) shed privileges, execve
 //!      |<------ end of file ----------|  executed; or Failed
 //! ```
 
+use super::console::Console;
 use super::hooks::Turns;
 use super::membership::Membership;
 use super::{become_workload, namespaces, program, tree};
@@ -22,6 +23,7 @@ use crate::process::{Channel, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys::{self, Forked, Inside};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -119,6 +121,15 @@ impl Init {
     }
 }
 
+/// What init is ready with.
+struct Prepared {
+    program: program::Program,
+    /// The container's own `/proc`.
+    proc: OwnedFd,
+    /// The master of the terminal: not ours to keep.
+    terminal: Option<OwnedFd>,
+}
+
 /// What the new process works with.
 struct First<'a> {
     plan: &'a InitPlan,
@@ -138,10 +149,13 @@ impl First<'_> {
     fn run(&self) -> ! {
         let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
         let program = match self.prepare() {
-            Ok((program, proc)) => match self.parent.send(&ready, &[proc.as_fd()]) {
-                Ok(()) => program,
-                Err(_) => sys::exit_now(1),
-            },
+            Ok(Prepared { program, proc, terminal }) => {
+                let fds: Vec<_> = std::iter::once(&proc).chain(&terminal).map(AsFd::as_fd).collect();
+                match self.parent.send(&ready, &fds) {
+                    Ok(()) => program,
+                    Err(_) => sys::exit_now(1),
+                }
+            }
             Err(error) => self.fail(&error),
         };
         // No order but the end of the connection: the sandbox is gone, and we are about to be.
@@ -160,8 +174,8 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
-    fn prepare(&self) -> Result<(program::Program, OwnedFd)> {
+    /// Everything of create.
+    fn prepare(&self) -> Result<Prepared> {
         let [stdin, stdout, stderr] = self.stdio;
         // Forked with the sandbox's dispositions, which are the defaults.
         sys::unblock_signals();
@@ -171,13 +185,18 @@ impl First<'_> {
         rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
         rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
         self.cgroups.join(self.born)?;
-        rustix::process::umask(rustix::fs::Mode::empty());
+        rustix::process::umask(Mode::empty());
 
         let (root, proc) = tree::assemble(self.plan, self.gofer, self.network)?;
         tree::write_kernel_settings(self.plan, proc.as_fd())?;
         self.hooks.before_pivot(root.as_fd())?;
         tree::enter(root)?;
         let program = program::find(&self.plan.process)?;
-        Ok((program, proc))
+        // Last of all, so that nothing that can fail has it open.
+        let owner = self.plan.process.user.uid;
+        let terminal = self.plan.process.terminal.as_ref();
+        let terminal =
+            terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
+        Ok(Prepared { program, proc, terminal })
     }
 }

@@ -13,6 +13,7 @@
 mod accounts;
 mod become_workload;
 pub(crate) mod client;
+mod console;
 mod copy_up;
 mod exec;
 mod exit;

@@ -329,7 +329,7 @@ fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<
         .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
 }
 
-fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+pub(super) fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
@@ -338,7 +338,7 @@ fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedF
     open_tree(at, "", flags)
 }
 
-fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", flags)
 }

@@ -11,6 +11,7 @@ use crate::protocol::message::{InitPhase, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::init::Init;
 use crate::sandbox::members::{self, MountNamespace};
+use crate::sandbox::tree;
 use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
@@ -133,14 +134,19 @@ impl Contained {
         let heard = self.init.channel.receive_now::<Report>();
         match (heard, self.boot.take()) {
             (Ok(Delivery { message: ready @ Report::Ready { pid }, fds }), Some(boot)) => {
-                self.proc = fds.into_iter().next();
+                let mut fds = fds.into_iter();
+                self.proc = fds.next();
+                // The caller's alone from here on.
+                let terminal = fds.next();
                 self.init_pid_inside = pid;
                 if !self.rules.own_pids {
                     self.learn_mount_namespace();
                 }
                 self.phase = InitPhase::Created;
                 // A caller that is gone by now cut the lifeline too.
-                let _ = boot.send(&ready, &[self.init.pidfd.as_fd()]);
+                let passed: Vec<_> =
+                    std::iter::once(&self.init.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
+                let _ = boot.send(&ready, &passed);
             }
             (Ok(other), Some(boot)) => {
                 let _ = boot.send(&other.message, &[]);
@@ -166,6 +172,17 @@ impl Contained {
             }
         }
         None
+    }
+
+    /// Answers with a mount of the container's proc that nobody else can mount anything in, so that what is read there
+    /// is the kernel's; where that cannot be had, with the one the workload sees.
+    pub(super) fn hand_over_proc(&self, client: &Client) -> Result<()> {
+        let Some(proc) = &self.proc else {
+            return Err(Error::new(ErrorKind::InvalidInput, "processes", "there are none yet"));
+        };
+        let own = tree::clone_mount(proc.as_fd(), false);
+        let handed = own.as_ref().map_or(proc.as_fd(), AsFd::as_fd);
+        client.channel.send(&Reply::Done, &[handed])
     }
 
     /// Whether init still has something to say: until it has executed the program.

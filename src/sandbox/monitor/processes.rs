@@ -6,7 +6,7 @@ use crate::process::Channel;
 use crate::protocol::message::{Hello, ProcessEnd, ProcessReport, Report};
 use crate::sandbox::exec::Forked;
 use crate::sys;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use std::collections::VecDeque;
 
 /// How many ends are kept for a `WaitProcess` that may still come. A process whose client is there to hear of it takes
@@ -33,6 +33,8 @@ pub(super) struct Process {
     pub(super) client: Option<Channel>,
     /// Who else waits for its end.
     waiting: Vec<Channel>,
+    /// The master of its terminal, until it is told that it was executed: the client's alone then.
+    terminal: Option<OwnedFd>,
 }
 
 impl Processes {
@@ -44,6 +46,7 @@ impl Processes {
             speaks: true,
             client: Some(client),
             waiting: Vec::new(),
+            terminal: None,
         };
         self.running.push((key, process));
     }
@@ -141,13 +144,19 @@ impl Process {
         let failure = match self.forked.channel.receive_now::<Report>() {
             Ok(report) => match report.message {
                 Report::Failed(failure) => failure,
-                Report::Ready { .. } | Report::Assembled => return false,
+                Report::Ready { .. } => {
+                    self.terminal = report.fds.into_iter().next();
+                    return false;
+                }
+                Report::Assembled => return false,
             },
             Err(_) => {
                 self.speaks = false;
-                let pidfd = [self.forked.pidfd.as_fd()];
+                let terminal = self.terminal.take();
+                let fds: Vec<_> =
+                    std::iter::once(&self.forked.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
                 if let Some(client) = &self.client
-                    && client.send(&ProcessReport::Started, &pidfd).is_err()
+                    && client.send(&ProcessReport::Started, &fds).is_err()
                 {
                     self.client = None;
                 }

@@ -95,6 +95,10 @@ impl Monitor {
                 let phase = self.container(container).phase;
                 client.reply(&Reply::State { phase })
             }
+            Operation::Processes => match self.container(container).hand_over_proc(&client) {
+                Ok(()) => Some(client),
+                Err(error) => client.reply(&failed(&error)),
+            },
             Operation::Kill => {
                 self.kill(container, Cause::Requested { signal: libc::SIGKILL });
                 client.reply(&Reply::Done)
