@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a client asks of the sandbox over the control socket: one request, one reply.
 ///
-/// An operation that goes on for a while (`Exec`, `Watch`, `WaitProcess`) brings a connection of its own as its first
+/// An operation that goes on for a while (`Exec`, `Watch`, `WaitProcess`, `Files`) brings a connection of its own as its first
 /// descriptor, is answered there, and leaves the control connection to the next request at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +47,8 @@ pub(crate) enum Operation {
     Launch { donated: Vec<String> },
     /// Forget the container, which has ended.
     Forget,
+    /// Serve requests for files on the connection that comes along, and say there when you can.
+    Files,
 }
 
 /// Whom a signal is for. Pids and process groups are numbers of the container's pid namespace.
