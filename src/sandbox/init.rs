@@ -7,7 +7,7 @@
 //!      |                              |  assemble the root
 //!      |                              |  (hooks: Assembled to the caller, Order back; createContainer hooks)
 //!      |                              |  pivot, find the program
-//!      |<------ Ready (proc) ---------|  or Failed
+//!      |<------ Ready (handles) ------|  or Failed
 //!      |------- Order (start) ------->|
 //!      |                              |  (startContainer hooks) shed privileges, execve
 //!      |<------ end of file ----------|  executed; or Failed
@@ -22,6 +22,7 @@ use crate::process::{Channel, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys::{self, Forked, Inside};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -138,7 +139,7 @@ impl First<'_> {
     fn run(&self) -> ! {
         let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
         let program = match self.prepare() {
-            Ok((program, proc)) => match self.parent.send(&ready, &[proc.as_fd()]) {
+            Ok((program, handles)) => match self.parent.send(&ready, &handles.each_ref().map(AsFd::as_fd)) {
                 Ok(()) => program,
                 Err(_) => sys::exit_now(1),
             },
@@ -160,8 +161,9 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create: returns the program to execute and a handle on the container's own `/proc`.
-    fn prepare(&self) -> Result<(program::Program, OwnedFd)> {
+    /// Everything of create: returns the program to execute, and handles for the sandbox, on the container's own `/proc`
+    /// and on its root.
+    fn prepare(&self) -> Result<(program::Program, [OwnedFd; 2])> {
         let [stdin, stdout, stderr] = self.stdio;
         // Forked with the sandbox's dispositions, which are the defaults.
         sys::unblock_signals();
@@ -171,13 +173,15 @@ impl First<'_> {
         rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
         rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
         self.cgroups.join(self.born)?;
-        rustix::process::umask(rustix::fs::Mode::empty());
+        rustix::process::umask(Mode::empty());
 
         let (root, proc) = tree::assemble(self.plan, self.gofer, self.network)?;
         tree::write_kernel_settings(self.plan, proc.as_fd())?;
         self.hooks.before_pivot(root.as_fd())?;
         tree::enter(root)?;
         let program = program::find(&self.plan.process)?;
-        Ok((program, proc))
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+        Ok((program, [proc, root]))
     }
 }

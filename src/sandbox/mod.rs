@@ -16,6 +16,7 @@ pub(crate) mod client;
 mod copy_up;
 mod exec;
 mod exit;
+mod files;
 mod hooks;
 mod init;
 mod members;

@@ -15,7 +15,7 @@ use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
 use crate::sys::{self, Usage};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// A container, from the fork of its init until it is forgotten.
@@ -25,6 +25,8 @@ pub(in crate::sandbox) struct Contained {
     pub(in crate::sandbox) phase: InitPhase,
     /// The container's own proc, from init: an instance for its pid namespace that nothing inside can cover.
     pub(super) proc: Option<OwnedFd>,
+    /// The container's root as it was when init was ready, from init.
+    root: Option<OwnedFd>,
     /// Init's pid in its own pid namespace.
     pub(super) init_pid_inside: i32,
     /// Whether there are other containers in the sandbox.
@@ -74,6 +76,7 @@ impl Contained {
             init,
             phase: InitPhase::Preparing,
             proc: None,
+            root: None,
             init_pid_inside: 0,
             in_pod: false,
             mount_namespace: None,
@@ -133,7 +136,9 @@ impl Contained {
         let heard = self.init.channel.receive_now::<Report>();
         match (heard, self.boot.take()) {
             (Ok(Delivery { message: ready @ Report::Ready { pid }, fds }), Some(boot)) => {
-                self.proc = fds.into_iter().next();
+                let mut handles = fds.into_iter();
+                self.proc = handles.next();
+                self.root = handles.next();
                 self.init_pid_inside = pid;
                 if !self.rules.own_pids {
                     self.learn_mount_namespace();
@@ -166,6 +171,17 @@ impl Contained {
             }
         }
         None
+    }
+
+    /// The container's root, for a file worker to work in.
+    pub(super) fn root(&self) -> Result<BorrowedFd<'_>> {
+        match &self.root {
+            Some(root) if self.is_alive() => Ok(root.as_fd()),
+            _ => {
+                let problem = format!("the container is {:?}", self.phase).to_lowercase();
+                Err(Error::new(ErrorKind::InvalidInput, "files", problem))
+            }
+        }
     }
 
     /// Whether init still has something to say: until it has executed the program.
@@ -230,6 +246,7 @@ impl Contained {
         self.phase = InitPhase::Ended;
         self.lifeline = None;
         self.deadline = None;
+        self.root = None;
         let answered = self.answer_start(&Reply::Done).or(answered);
         (usage, answered)
     }
