@@ -30,6 +30,7 @@ mod running;
 mod signals;
 mod stopped;
 mod teardown;
+mod transfer;
 
 pub use crate::protocol::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed, WrongPhase};
@@ -40,6 +41,7 @@ pub use failed::{Failed, Recovered};
 pub use files::Files;
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
+pub use transfer::{Copied, Skipped, Transfer};
 
 use crate::id::ContainerId;
 use crate::state::{Record, Status};
