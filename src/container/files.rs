@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long one answer may take: a tree of millions of files is removed in less, a file system that hangs never
 /// answers.
 const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
+/// `S_ISUID` and `S_ISGID`.
+pub(super) const SET_ID_BITS: u32 = 0o6000;
 /// The most names a listing returns.
 const MAX_ENTRIES: u64 = 1 << 20;
 
@@ -95,7 +97,8 @@ impl Files {
         self.file(path, &FileRequest::Open { path: path.into() })
     }
 
-    /// Creates a regular file with exactly the permission bits `mode`, and opens it for reading and writing.
+    /// Creates a regular file with exactly the permission bits `mode`, and opens it for reading and writing. Writing
+    /// takes set-id bits away again, as everywhere.
     ///
     /// # Errors
     /// `EEXIST` if the name is taken, by a symbolic link too; or the errno of creating it.
@@ -104,16 +107,24 @@ impl Files {
         self.file(path, &FileRequest::Create { path: path.into(), mode })
     }
 
-    /// Writes a regular file. One that is there keeps its owner and mode and gets a new content; where there is none,
-    /// one is created with the permission bits `mode`.
+    /// Writes a regular file. One that is there keeps its owner and mode, set-id bits excepted, and gets a new content;
+    /// where there is none, one is created with the permission bits `mode`.
     ///
     /// # Errors
     /// [`ErrorKind::NotARegularFile`], or the errno of opening, creating or writing it. `EEXIST`: a symbolic link that
     /// leads nowhere has the name; nothing is created through one.
     pub fn write(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         let path = path.as_ref();
-        let mut file = self.file(path, &FileRequest::Replace { path: path.into(), mode })?;
-        file.write_all(bytes.as_ref()).os(|| format!("write {path:?}"))
+        let (mut file, created) = match self.create(path, mode & !SET_ID_BITS) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => (
+                self.file(path, &FileRequest::Replace { path: path.into(), mode: mode & !SET_ID_BITS })?,
+                false,
+            ),
+            file => (file?, true),
+        };
+        file.write_all(bytes.as_ref()).os(|| format!("write {path:?}"))?;
+        // Last: writing takes them away.
+        if created && mode & SET_ID_BITS != 0 { self.set_permissions(path, mode) } else { Ok(()) }
     }
 
     /// What is at `path`; where a symbolic link leads to.

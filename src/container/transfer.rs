@@ -4,7 +4,7 @@
 //! opened here, below a directory descriptor, exclusively and without following symbolic links: what the container
 //! plants, or changes while it is being copied, decides what a copy contains and never where it goes.
 
-use super::files::Files;
+use super::files::{Files, SET_ID_BITS};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::protocol::files::{FileKind, MAX_VALUE, Metadata};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,8 +23,6 @@ use std::path::{Path, PathBuf};
 const MAX_DEPTH: usize = 128;
 /// What a name counts besides its content, so that a million empty files are not free. A tar archive takes as much.
 const ENTRY_COST: u64 = 512;
-/// What a process in the container is not to bring out, and what chmod(2) sets after the content is written.
-const SET_ID_BITS: u32 = 0o6000;
 const FILE_CAPABILITIES: &[u8] = b"security.capability";
 
 /// How much is copied, and to whom it belongs then.
