@@ -329,7 +329,7 @@ fn the_worker_has_the_powers_of_a_file_server_and_is_invisible_inside() {
     assert_eq!(status_line(&pid, "NoNewPrivs"), "1");
     if is_root() {
         let held = descriptors(&pid);
-        assert!(held.len() <= 6, "streams, connection, root: {held:?}");
+        assert!(held.len() <= 7, "streams, connection, root, two layers: {held:?}");
         assert!(
             held.values().all(|to| to == "/dev/null" || to == "/" || to.starts_with("socket:")),
             "{held:?}"

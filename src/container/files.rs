@@ -3,10 +3,11 @@
 use super::{Alive, Container, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
-use crate::process::channel::Delivery;
-use crate::protocol::files::{Bytes, Entry, FileReply, FileRequest, MAX_VALUE, Metadata};
+use crate::process::channel::{Delivery, wait_readable_until};
+use crate::protocol::files::{Bytes, Change, Entry, FileReply, FileRequest, MAX_VALUE, Metadata};
 use crate::protocol::message::Operation;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::pipe::PipeFlags;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -326,6 +327,56 @@ impl Files {
         }
     }
 
+    /// What the container changed of its image: the content of its [scratch](super::ContainerBuilder::scratch), held
+    /// against what is under it, sorted by path.
+    ///
+    /// A directory is named if its mode or owner changed, not because of what is in it. What was made for the container
+    /// itself, like a mount point that the image lacks, is among what was added.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a container without a scratch, and on kernels before 6.6, whose tmpfs cannot say
+    /// what was replaced; [`ErrorKind::TooLarge`] for more than a million changes; the errno of reading the layer.
+    pub fn diff(&self) -> Result<Vec<Change>> {
+        let mut all = self.exchange(|worker| {
+            worker.send(&FileRequest::Diff { limit: MAX_ENTRIES }, &[])?;
+            let mut all = Vec::new();
+            loop {
+                match worker.receive()?.message {
+                    FileReply::Changes { changes, last } => {
+                        all.extend(changes);
+                        if last {
+                            return Ok(all);
+                        }
+                    }
+                    other => return Err(unexpected(&other)),
+                }
+            }
+        })?;
+        all.sort_unstable_by(|one, other| one.path.as_os_str().cmp(other.path.as_os_str()));
+        Ok(all)
+    }
+
+    /// Writes what the container changed of its image as a layer: an uncompressed tar archive (OCI image-spec,
+    /// layer.md) with whiteouts, hard links, symbolic links, devices, `user.*` attributes and file capabilities, ids as
+    /// the container sees them. The same changes give the same bytes.
+    ///
+    /// Pause a container that is at work, or what it does meanwhile is in the layer or is not.
+    ///
+    /// # Errors
+    /// As [`diff`](Self::diff); [`ErrorKind::InvalidInput`] for a name that begins with `.wh.`, which a layer cannot
+    /// hold; `ELOOP` for a tree of more than 256 levels; the errno of `writer`. What was written by then is no archive.
+    pub fn export_layer(&self, mut writer: impl Write) -> Result<()> {
+        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
+        self.exchange(|worker| {
+            worker.send(&FileRequest::Export, &[theirs.as_fd()])?;
+            drop(theirs);
+            let written = worker.pour(ours, &mut writer);
+            // Its own error says more than an archive that ends early or a pipe that is closed.
+            let done = worker.done();
+            written.and(done)
+        })
+    }
+
     pub(super) fn set_owner(&self, path: &Path, uid: u32, gid: u32, follow: bool) -> Result<()> {
         self.change(&FileRequest::SetOwner { path: path.into(), uid, gid, follow })
     }
@@ -412,6 +463,22 @@ impl Worker<'_> {
         match delivery.message {
             FileReply::Failed(failure) => Err(failure.into()),
             _ => Ok(delivery),
+        }
+    }
+
+    /// Passes on what comes through `pipe`, until its end.
+    fn pour(&self, pipe: OwnedFd, writer: &mut impl Write) -> Result<()> {
+        let mut pipe = File::from(pipe);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            // A limit that cannot be expressed is none.
+            wait_readable_until(pipe.as_fd(), Instant::now().checked_add(self.time_limit))?
+                .then_some(())
+                .ok_or_else(|| Error::new(ErrorKind::TimedOut, "export", "the deadline passed"))?;
+            match pipe.read(&mut buffer).os(|| "read(archive)")? {
+                0 => return Ok(()),
+                size => writer.write_all(&buffer[..size]).os(|| "write(layer)")?,
+            }
         }
     }
 

@@ -147,8 +147,8 @@ impl Message for Order {
     const KIND: u16 = 3;
 }
 
-/// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, the sandbox's a pidfd of
-/// init.
+/// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, its root and
+/// the layers of its overlays, the sandbox's a pidfd of init.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -187,4 +187,8 @@ pub(crate) enum HandedItem {
     File,
     /// The source does not exist, and the plan allowed for that.
     Absent,
+    /// Not of the list: what an overlay of the list, in its order, keeps of changes, followed by its `Lower`.
+    Upper,
+    /// What is under them.
+    Lower,
 }

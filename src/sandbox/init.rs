@@ -15,7 +15,8 @@
 
 use super::hooks::Turns;
 use super::membership::Membership;
-use super::{become_workload, namespaces, program, tree};
+use super::tree::{self, Assembled};
+use super::{become_workload, namespaces, program};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::plan::{CloneFlags, InitPlan, SandboxPlan};
 use crate::process::{Channel, Received};
@@ -139,10 +140,13 @@ impl First<'_> {
     fn run(&self) -> ! {
         let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
         let program = match self.prepare() {
-            Ok((program, handles)) => match self.parent.send(&ready, &handles.each_ref().map(AsFd::as_fd)) {
-                Ok(()) => program,
-                Err(_) => sys::exit_now(1),
-            },
+            Ok((program, handles)) => {
+                let handles: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+                match self.parent.send(&ready, &handles) {
+                    Ok(()) => program,
+                    Err(_) => sys::exit_now(1),
+                }
+            }
             Err(error) => self.fail(&error),
         };
         // No order but the end of the connection: the sandbox is gone, and we are about to be.
@@ -161,9 +165,9 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create: returns the program to execute, and handles for the sandbox, on the container's own `/proc`
-    /// and on its root.
-    fn prepare(&self) -> Result<(program::Program, [OwnedFd; 2])> {
+    /// Everything of create: returns the program to execute, and handles for the sandbox, on the container's own `/proc`,
+    /// on its root, and on the layers of its overlays.
+    fn prepare(&self) -> Result<(program::Program, Vec<OwnedFd>)> {
         let [stdin, stdout, stderr] = self.stdio;
         // Forked with the sandbox's dispositions, which are the defaults.
         sys::unblock_signals();
@@ -175,13 +179,13 @@ impl First<'_> {
         self.cgroups.join(self.born)?;
         rustix::process::umask(Mode::empty());
 
-        let (root, proc) = tree::assemble(self.plan, self.gofer, self.network)?;
+        let Assembled { root, proc, layers } = tree::assemble(self.plan, self.gofer, self.network)?;
         tree::write_kernel_settings(self.plan, proc.as_fd())?;
         self.hooks.before_pivot(root.as_fd())?;
         tree::enter(root)?;
         let program = program::find(&self.plan.process)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-        Ok((program, [proc, root]))
+        Ok((program, [proc, root].into_iter().chain(layers).collect()))
     }
 }

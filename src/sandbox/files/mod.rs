@@ -20,6 +20,9 @@
 //! path goes through `resolve`, and nothing is opened before its type is known.
 
 mod confine;
+mod diff;
+mod export;
+mod layers;
 mod remove;
 mod walk;
 mod work;
@@ -29,6 +32,7 @@ use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
 use crate::protocol::files::{FileReply, FileRequest};
 use crate::sys::{self, Forked};
+pub(super) use layers::Layers;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Pid;
 use std::time::Instant;
@@ -50,7 +54,13 @@ struct Worker {
 
 impl Workers {
     /// Forks a worker for a container that serves `connection` below `root`.
-    pub(super) fn spawn(&mut self, container: u64, connection: &Channel, root: BorrowedFd<'_>) -> Result<()> {
+    pub(super) fn spawn(
+        &mut self,
+        container: u64,
+        connection: &Channel,
+        root: BorrowedFd<'_>,
+        layers: &Layers,
+    ) -> Result<()> {
         if self.0.iter().filter(|worker| worker.container == container).count() >= MAX_WORKERS {
             let problem = format!("{MAX_WORKERS} clients are being served, which is the limit");
             return Err(Error::new(ErrorKind::Os(libc::EUSERS), "files", problem));
@@ -60,7 +70,7 @@ impl Workers {
                 self.0.push(Worker { container, pid, pidfd });
                 Ok(())
             }
-            Forked::Child => serve(connection, root),
+            Forked::Child => serve(connection, root, layers),
         }
     }
 
@@ -89,8 +99,8 @@ impl Workers {
 }
 
 /// The worker's whole life.
-fn serve(connection: &Channel, root: BorrowedFd<'_>) -> ! {
-    let work = match prepare(connection, root) {
+fn serve(connection: &Channel, root: BorrowedFd<'_>, layers: &Layers) -> ! {
+    let work = match prepare(connection, root, layers) {
         Ok(work) => work,
         Err(error) => {
             let _ = connection.send(&failed(&error), &[]);
@@ -119,8 +129,9 @@ fn failed(error: &Error) -> FileReply {
 }
 
 /// From a copy of the sandbox to a worker: nothing of the sandbox's is left, and the container's root is the root.
-fn prepare<'a>(connection: &Channel, root: BorrowedFd<'a>) -> Result<Work<'a>> {
-    sys::close_all_but(&[connection.as_fd(), root]).os(|| "close_range()")?;
+fn prepare<'a>(connection: &Channel, root: BorrowedFd<'a>, layers: &'a Layers) -> Result<Work<'a>> {
+    let keep: Vec<_> = [connection.as_fd(), root].into_iter().chain(layers.fds()).collect();
+    sys::close_all_but(&keep).os(|| "close_range()")?;
     rustix::thread::set_name(c"cofferdam-files").os(|| "prctl(PR_SET_NAME)")?;
     // Without a pid namespace of its own, the sandbox's end is not the end of its children by itself.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -129,5 +140,5 @@ fn prepare<'a>(connection: &Channel, root: BorrowedFd<'a>) -> Result<Work<'a>> {
     rustix::process::fchdir(root).os(|| "fchdir(rootfs)")?;
     rustix::process::chroot(".").os(|| "chroot(\".\")")?;
     confine::to_file_work()?;
-    Ok(Work::new(root))
+    Ok(Work::new(root, layers))
 }

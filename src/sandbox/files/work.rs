@@ -1,6 +1,7 @@
 //! The requests, one by one.
 
-use super::{remove, walk};
+use super::layers::Layers;
+use super::{diff, export, remove, walk};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
 use crate::process::channel::Delivery;
@@ -24,11 +25,12 @@ const MAX_NAMES: usize = 16 << 10;
 /// What a worker works on.
 pub(super) struct Work<'a> {
     root: BorrowedFd<'a>,
+    layers: &'a Layers,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Self { root }
+    pub(super) fn new(root: BorrowedFd<'a>, layers: &'a Layers) -> Self {
+        Self { root, layers }
     }
 
     /// Does what was asked and answers. An error is not answered yet.
@@ -40,6 +42,15 @@ impl<'a> Work<'a> {
                 return send_file(client, &self.replace(path.path(), mode)?);
             }
             FileRequest::List { path, limit } => return self.list(client, path.path(), limit),
+            FileRequest::Diff { limit } => return self.diff(client, limit),
+            FileRequest::Export => {
+                let Ok([pipe]) = <[OwnedFd; 1]>::try_from(request.fds) else {
+                    let problem = "one pipe has to come along";
+                    return Err(Error::new(ErrorKind::PeerMisbehaved, "export", problem));
+                };
+                export::write(self.layers, pipe)?;
+                FileReply::Done
+            }
             FileRequest::Stat { path, follow } => self.stat(path.path(), follow)?,
             FileRequest::ReadLink { path } => FileReply::Bytes(self.read_link(path.path())?),
             FileRequest::GetXattr { path, name } => FileReply::Bytes(self.get_xattr(path.path(), &name)?),
@@ -196,6 +207,25 @@ impl<'a> Work<'a> {
             client.send(&FileReply::Entries { entries: std::mem::take(&mut entries), last: false }, &[])
         })?;
         client.send(&FileReply::Entries { entries, last: true }, &[])
+    }
+
+    fn diff(&self, client: &Channel, limit: u64) -> Result<()> {
+        let (mut changes, mut size, mut count) = (Vec::new(), 0, 0);
+        diff::for_each(self.layers, |change| {
+            count += 1;
+            if count > limit {
+                let problem = format!("there are more than {limit} changes");
+                return Err(Error::new(ErrorKind::TooLarge { limit }, "diff", problem));
+            }
+            size += change.path.as_os_str().len() + ENTRY;
+            changes.push(change);
+            if size < PAGE {
+                return Ok(());
+            }
+            size = 0;
+            client.send(&FileReply::Changes { changes: std::mem::take(&mut changes), last: false }, &[])
+        })?;
+        client.send(&FileReply::Changes { changes, last: true }, &[])
     }
 
     fn mkdir(&self, path: &Path, mode: u32, parents: bool) -> Result<()> {

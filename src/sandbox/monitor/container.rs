@@ -9,6 +9,7 @@ use crate::process::channel::Delivery;
 use crate::process::{Channel, Received};
 use crate::protocol::message::{InitPhase, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
+use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::members;
 use crate::sandbox::user_log::UserLog;
@@ -27,6 +28,8 @@ pub(in crate::sandbox) struct Contained {
     pub(super) proc: Option<OwnedFd>,
     /// The container's root as it was when init was ready, from init.
     root: Option<OwnedFd>,
+    /// What its overlays are made of.
+    pub(super) layers: Layers,
     /// Init's pid in its own pid namespace.
     pub(super) init_pid_inside: i32,
     /// Whether there are other containers in the sandbox.
@@ -77,6 +80,7 @@ impl Contained {
             phase: InitPhase::Preparing,
             proc: None,
             root: None,
+            layers: Layers::new(plan.init.layers),
             init_pid_inside: 0,
             in_pod: false,
             mount_namespace: None,
@@ -139,6 +143,7 @@ impl Contained {
                 let mut handles = fds.into_iter();
                 self.proc = handles.next();
                 self.root = handles.next();
+                self.layers.receive(handles.collect());
                 self.init_pid_inside = pid;
                 if !self.rules.own_pids {
                     self.learn_mount_namespace();
@@ -247,6 +252,7 @@ impl Contained {
         self.lifeline = None;
         self.deadline = None;
         self.root = None;
+        self.layers = Layers::default();
         let answered = self.answer_start(&Reply::Done).or(answered);
         (usage, answered)
     }

@@ -164,7 +164,7 @@ impl Monitor {
         // Born with the score of the container's processes: the sandbox is spared when memory runs out, not this.
         let spawned = contained.root().and_then(|root| {
             let score = contained.rules.oom_score_adj;
-            self.score.lend(score, || self.files.spawn(container, connection, root))
+            self.score.lend(score, || self.files.spawn(container, connection, root, &contained.layers))
         });
         if let Err(error) = spawned {
             let _ = connection.send(&FileReply::Failed(packed(Actor::Sandbox, &error)), &[]);
