@@ -57,6 +57,13 @@ pub enum ErrorKind {
     TimedOut,
     /// Teardown finished but some objects are still there; the record is kept so that it can be tried again.
     Incomplete,
+    /// Something in a container is larger than the limit the caller gave.
+    TooLarge {
+        /// That limit.
+        limit: u64,
+    },
+    /// Where only a regular file will do, there is a directory, a FIFO, a device or a socket.
+    NotARegularFile,
     /// A system call failed with this errno.
     Os(i32),
     /// The caller used the API in a way its types could not rule out.
@@ -223,6 +230,7 @@ pub(crate) enum Actor {
     Sandbox,
     Init,
     Hooks,
+    Files,
 }
 
 impl fmt::Display for Actor {
@@ -232,6 +240,7 @@ impl fmt::Display for Actor {
             Self::Sandbox => "sandbox",
             Self::Init => "init",
             Self::Hooks => "hooks",
+            Self::Files => "file worker",
         })
     }
 }
@@ -252,6 +261,8 @@ pub(crate) enum FailureClass {
     AlreadyExists,
     InvalidInput,
     Ended,
+    TooLarge { limit: u64 },
+    NotARegularFile,
     Internal,
 }
 
@@ -266,6 +277,8 @@ impl RemoteFailure {
             ErrorKind::HookFailed { path } => FailureClass::HookFailed { path: path.clone() },
             ErrorKind::PeerMisbehaved => FailureClass::Protocol,
             ErrorKind::TimedOut => FailureClass::TimedOut,
+            ErrorKind::TooLarge { limit } => FailureClass::TooLarge { limit: *limit },
+            ErrorKind::NotARegularFile => FailureClass::NotARegularFile,
             ErrorKind::Os(_) => FailureClass::Os,
             ErrorKind::NotFound => FailureClass::NotFound,
             ErrorKind::AlreadyExists => FailureClass::AlreadyExists,
@@ -298,6 +311,8 @@ impl From<RemoteFailure> for Error {
             FailureClass::InvalidInput => (ErrorKind::InvalidInput, failure.step),
             FailureClass::Ended => (ErrorKind::HelperDied, failure.step),
             FailureClass::HookFailed { path } => (ErrorKind::HookFailed { path }, failure.step),
+            FailureClass::TooLarge { limit } => (ErrorKind::TooLarge { limit }, failure.step),
+            FailureClass::NotARegularFile => (ErrorKind::NotARegularFile, failure.step),
             FailureClass::Protocol => {
                 (ErrorKind::PeerMisbehaved, format!("{}: {}", failure.actor, failure.step))
             }

@@ -10,6 +10,7 @@ use crate::plan::{
     DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, StepSource,
     SystemDir, TreeStep,
 };
+use crate::protocol::files::{FileReply, FileRequest};
 use crate::protocol::frame::{self, Message};
 use crate::protocol::message::{Handed, Order, Reply, Report, Request};
 use crate::seccomp::interpret::{self, Call};
@@ -218,6 +219,8 @@ pub fn control_frame(bytes: &[u8]) {
     frame_of::<Order>(bytes);
     frame_of::<Report>(bytes);
     frame_of::<Handed>(bytes);
+    frame_of::<FileRequest>(bytes);
+    frame_of::<FileReply>(bytes);
 }
 
 fn frame_of<M: Message + PartialEq + Debug>(bytes: &[u8]) {

@@ -99,6 +99,7 @@
 //! | *init* | the workload's first process, PID 1 inside; [`init_pid`](Container::init_pid) on the host |
 //! | *sandbox* | init's parent and reaper; [`sandbox_pid`](Container::sandbox_pid) is what the OCI state and the PID file call the container's pid |
 //! | *gofer* | the process that turns host paths into mounts |
+//! | *file worker* | the process that does a client's file work inside a container: [`Files`] |
 //! | *record* | the file that says what exists of a container: [`state::Record`] |
 //! | *state root* | the directory with the records of one user: [`StateRoot`] |
 //! | *attached* | ends with its value and with its caller; [`detach`](Container::detach) ends that |
@@ -131,6 +132,7 @@
 //! | Kind | What to do |
 //! |---|---|
 //! | [`InvalidId`](ErrorKind::InvalidId), [`InvalidSpec`](ErrorKind::InvalidSpec), [`InvalidInput`](ErrorKind::InvalidInput) | correct what was given; the field is named by its path in `config.json` |
+//! | [`TooLarge`](ErrorKind::TooLarge), [`NotARegularFile`](ErrorKind::NotARegularFile) | a container's file is not what was expected; what is named was left alone |
 //! | [`ProgramNotFound`](ErrorKind::ProgramNotFound), [`ProgramNotExecutable`](ErrorKind::ProgramNotExecutable) | a shell's 127 and 126; from `create` unless an interpreter is missing, which `start` finds |
 //! | [`Unsupported`](ErrorKind::Unsupported) | this host or this user cannot; nothing was dropped silently |
 //! | [`HookFailed`](ErrorKind::HookFailed) | the hook is named by its field, with its exit code and the end of its standard error |

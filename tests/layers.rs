@@ -33,7 +33,7 @@ const TABLE: &[Row] = &[
     Row { at: "error", kind: Kind::Pure, uses: &[] },
     Row { at: "id", kind: Kind::Pure, uses: &["error"] },
     // Pure: what was asked for, what is said, what is remembered.
-    Row { at: "spec", kind: Kind::Pure, uses: &["error"] },
+    Row { at: "spec", kind: Kind::Pure, uses: &["error", "id"] },
     Row { at: "seccomp", kind: Kind::Pure, uses: &["error"] },
     Row { at: "protocol", kind: Kind::Pure, uses: &["error", "id"] },
     Row { at: "state/record", kind: Kind::Pure, uses: &["error", "id"] },

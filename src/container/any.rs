@@ -3,8 +3,8 @@
 use super::creating::Blueprint;
 use super::handle::{Core, Streams, Tether, find_live};
 use super::{
-    Alive, Container, Created, Creating, Exit, Failed, OciState, Paused, Phase, Running, Stopped, builder,
-    teardown,
+    Alive, Container, Created, Creating, Exit, Failed, Files, OciState, Paused, Phase, Running, Stopped,
+    builder, teardown,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
@@ -180,6 +180,19 @@ impl AnyContainer {
             Self::Paused(container) => container.wait(),
             Self::Stopped(container) => Ok(container.exit().clone()),
             Self::Creating(_) => Err(self.wrong_state("wait")),
+        }
+    }
+
+    /// Access to the container's files, as [`Container::files`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] if there is no container yet, or none any more.
+    pub fn files(&self) -> Result<Files> {
+        match self {
+            Self::Created(container) => container.files(),
+            Self::Running(container) => container.files(),
+            Self::Paused(container) => container.files(),
+            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("files")),
         }
     }
 

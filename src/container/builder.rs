@@ -15,7 +15,7 @@ use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{Extras, Plan, Scratch};
 use crate::process::{Stdio, UserLog};
-use crate::spec::{HookKind, IdMap, MountKind, Origin, PodRole, ValidSpec};
+use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
     BoxBuilder, Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping,
@@ -48,7 +48,7 @@ const CPU_PERIOD: u64 = 100_000;
 #[must_use = "a builder does nothing until `build`, `run` or `output`"]
 pub struct ContainerBuilder {
     id: Result<ContainerId>,
-    spec: Spec,
+    pub(super) spec: Spec,
     extras: Extras,
     stdio: [Stdio; 3],
     console: Taker,
@@ -60,7 +60,7 @@ pub struct ContainerBuilder {
     /// Choose the id mappings when the host is known.
     default_ids: bool,
     /// Whose sandbox to run in.
-    pod: Option<ContainerId>,
+    pub(super) pod: Option<ContainerId>,
 }
 
 /// What a container sees as its root directory.
@@ -394,24 +394,6 @@ impl ContainerBuilder {
         self
     }
 
-    /// Runs in the sandbox of the container `pod`, as a further container of its [`Pod`](super::Pod): with its network,
-    /// ipc, uts and user namespaces, and so with its host name and id mappings.
-    ///
-    /// What engines write says the same: `io.kubernetes.cri.container-type` = `container` with
-    /// `io.kubernetes.cri.sandbox-id` (containerd), `io.kubernetes.cri-o.ContainerType` with
-    /// `io.kubernetes.cri-o.SandboxID` (CRI-O). Their `sandbox` is a container with a sandbox of its own.
-    pub fn in_pod(mut self, pod: &ContainerId) -> Self {
-        self.pod = Some(pod.clone());
-        self
-    }
-
-    /// Sees, and is seen by, the processes of the pod's root container, instead of having a pid namespace of its own.
-    /// Outside a pod: of the caller's pid namespace.
-    pub fn share_pid_namespace(mut self) -> Self {
-        self.without_namespace(LinuxNamespaceType::Pid);
-        self
-    }
-
     /// An annotation (OCI config.md, "Annotations").
     pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         let mut annotations = self.spec.annotations().clone().unwrap_or_default();
@@ -566,31 +548,6 @@ impl ContainerBuilder {
         bundle::write(directory.as_ref(), self.spec, &self.extras, &system_dirs)
     }
 
-    /// The pod that was named, or that the annotations name.
-    fn find_pod(&self) -> Result<Option<ContainerId>> {
-        if self.pod.is_some() {
-            return Ok(self.pod.clone());
-        }
-        let annotations = self.spec.annotations().clone().unwrap_or_default();
-        Ok(match ValidSpec::pod_role(&annotations.into_iter().collect())? {
-            PodRole::Member(pod) => Some(pod),
-            PodRole::Root => None,
-        })
-    }
-
-    /// The user namespace and the id mappings of a pod that is there already.
-    fn take_ids_of(&mut self, seat: &Seat) -> Result<()> {
-        let spec = seat.spec()?;
-        let linux = spec.linux().clone().unwrap_or_default();
-        let namespaces = linux.namespaces().clone().unwrap_or_default();
-        if !namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
-            self.without_namespace(LinuxNamespaceType::User);
-        }
-        let (uids, gids) = (linux.uid_mappings().clone(), linux.gid_mappings().clone());
-        self.linux().set_uid_mappings(uids).set_gid_mappings(gids);
-        Ok(())
-    }
-
     fn process(&mut self) -> &mut Process {
         if self.spec.process().is_none() {
             self.spec.set_process(default_spec().process().clone());
@@ -598,7 +555,7 @@ impl ContainerBuilder {
         self.spec.process_mut().as_mut().expect("set just above if it was missing")
     }
 
-    fn linux(&mut self) -> &mut Linux {
+    pub(super) fn linux(&mut self) -> &mut Linux {
         if self.spec.linux().is_none() {
             self.spec.set_linux(Some(Linux::default()));
         }
@@ -612,7 +569,7 @@ impl ContainerBuilder {
         linux.set_resources(Some(resources));
     }
 
-    fn without_namespace(&mut self, kind: LinuxNamespaceType) {
+    pub(super) fn without_namespace(&mut self, kind: LinuxNamespaceType) {
         let linux = self.linux();
         let mut namespaces = linux.namespaces().clone().unwrap_or_default();
         namespaces.retain(|namespace| namespace.typ() != kind);

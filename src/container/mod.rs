@@ -18,6 +18,7 @@ mod creating;
 mod default_spec;
 mod exec;
 mod failed;
+mod files;
 mod forward;
 mod handle;
 mod hooks;
@@ -31,16 +32,20 @@ mod running;
 mod signals;
 mod stopped;
 mod teardown;
+mod transfer;
 
+pub use crate::protocol::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed, WrongPhase};
 pub use builder::{ContainerBuilder, Rootfs};
 pub use created::HasStreams;
 pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
 pub use failed::{Failed, Recovered};
+pub use files::Files;
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
 pub use pod::Pod;
 pub use processes::ProcessInfo;
+pub use transfer::{Copied, Skipped, Transfer};
 
 use crate::id::ContainerId;
 use crate::state::{Record, Status};

@@ -13,6 +13,7 @@ use crate::id::ContainerId;
 use crate::process::{Channel, Donations, ProcessIdentity};
 use crate::protocol::message::{Operation, Request};
 use crate::sandbox::client;
+use crate::spec::{PodRole, ValidSpec};
 use crate::state::{CONTROL_SOCKET, Found, Record, StateRoot, Status};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fd::{AsFd, OwnedFd};
@@ -95,6 +96,51 @@ impl<P: Phase> Container<P> {
         P: Alive,
     {
         Pod { root: self.core.root.clone(), id: self.core.record.sandbox_id.clone() }
+    }
+}
+
+impl ContainerBuilder {
+    /// Runs in the sandbox of the container `pod`, as a further container of its [`Pod`](super::Pod): with its network,
+    /// ipc, uts and user namespaces, and so with its host name and id mappings.
+    ///
+    /// What engines write says the same: `io.kubernetes.cri.container-type` = `container` with
+    /// `io.kubernetes.cri.sandbox-id` (containerd), `io.kubernetes.cri-o.ContainerType` with
+    /// `io.kubernetes.cri-o.SandboxID` (CRI-O). Their `sandbox` is a container with a sandbox of its own.
+    pub fn in_pod(mut self, pod: &ContainerId) -> Self {
+        self.pod = Some(pod.clone());
+        self
+    }
+
+    /// Sees, and is seen by, the processes of the pod's root container, instead of having a pid namespace of its own.
+    /// Outside a pod: of the caller's pid namespace.
+    pub fn share_pid_namespace(mut self) -> Self {
+        self.without_namespace(LinuxNamespaceType::Pid);
+        self
+    }
+
+    /// The pod that was named, or that the annotations name.
+    pub(super) fn find_pod(&self) -> Result<Option<ContainerId>> {
+        if self.pod.is_some() {
+            return Ok(self.pod.clone());
+        }
+        let annotations = self.spec.annotations().clone().unwrap_or_default();
+        Ok(match ValidSpec::pod_role(&annotations.into_iter().collect())? {
+            PodRole::Member(pod) => Some(pod),
+            PodRole::Root => None,
+        })
+    }
+
+    /// The user namespace and the id mappings of a pod that is there already.
+    pub(super) fn take_ids_of(&mut self, seat: &Seat) -> Result<()> {
+        let spec = seat.spec()?;
+        let linux = spec.linux().clone().unwrap_or_default();
+        let namespaces = linux.namespaces().clone().unwrap_or_default();
+        if !namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+            self.without_namespace(LinuxNamespaceType::User);
+        }
+        let (uids, gids) = (linux.uid_mappings().clone(), linux.gid_mappings().clone());
+        self.linux().set_uid_mappings(uids).set_gid_mappings(gids);
+        Ok(())
     }
 }
 

@@ -55,14 +55,12 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
     let mut batch = Batch::default();
     for item in &plan.items {
         let (handed, mount) = workshop.make(item)?;
-        if batch.mounts.len() == MAX_FDS {
-            batch.send(&init, false)?;
-        }
-        batch.items.push(handed);
-        batch.mounts.extend(mount);
+        batch.add(&init, handed, mount)?;
+    }
+    for (handed, mount) in workshop.into_layers() {
+        batch.add(&init, handed, Some(mount))?;
     }
     batch.send(&init, true)?;
-    drop(workshop);
     drop(plan);
     sys::trim_heap();
     confine::give_up_everything()?;
@@ -92,6 +90,15 @@ struct Batch {
 }
 
 impl Batch {
+    fn add(&mut self, init: &Channel, item: HandedItem, mount: Option<OwnedFd>) -> Result<()> {
+        if self.mounts.len() == MAX_FDS {
+            self.send(init, false)?;
+        }
+        self.items.push(item);
+        self.mounts.extend(mount);
+        Ok(())
+    }
+
     fn send(&mut self, init: &Channel, last: bool) -> Result<()> {
         let Self { items, mounts } = std::mem::take(self);
         let fds: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();

@@ -5,7 +5,7 @@ use crate::plan::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use crate::protocol::message::HandedItem;
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use std::path::Path;
@@ -15,13 +15,27 @@ pub(super) struct Workshop<'a> {
     plan: &'a GoferPlan,
     user_namespace: Option<OwnedFd>,
     /// The root of the scratch file system; made with the first overlay.
-    scratch: Option<OwnedFd>,
+    scratch: Option<Scratch>,
     overlays: usize,
+    /// What the overlays made so far are made of, each a mount of its own.
+    layers: Vec<(HandedItem, OwnedFd)>,
+}
+
+/// Memory for writable layers.
+struct Scratch {
+    root: OwnedFd,
+    /// Whether files in it can have `user.*` attributes, which tmpfs learned with Linux 6.6.
+    user_attributes: bool,
 }
 
 impl<'a> Workshop<'a> {
     pub(super) fn new(plan: &'a GoferPlan, user_namespace: Option<OwnedFd>) -> Result<Self> {
-        Ok(Self { plan, user_namespace, scratch: None, overlays: 0 })
+        Ok(Self { plan, user_namespace, scratch: None, overlays: 0, layers: Vec::new() })
+    }
+
+    /// The layers of every overlay that was made, to be looked at. None if they could not be read.
+    pub(super) fn into_layers(self) -> Vec<(HandedItem, OwnedFd)> {
+        self.layers
     }
 
     /// Makes one item of the plan.
@@ -82,7 +96,7 @@ impl<'a> Workshop<'a> {
     fn overlay(&mut self, lower: &Path, item: &GoferItem) -> Result<OwnedFd> {
         let lower = self.bind(lower, false, &GoferItem { optional: false, ..item.clone() })?;
         let lower = lower.expect("a source that is not optional is there or an error");
-        let [upper, work, base] = self.layer_directories()?;
+        let ([upper, work, base], user_attributes) = self.layer_directories()?;
         // KERNEL(6.15): older kernels take only attached mounts as layers, so it gets a place in our namespace.
         attach(lower.as_fd(), base.as_fd()).os(|| step(item, "move_mount(lower)"))?;
 
@@ -95,23 +109,28 @@ impl<'a> Workshop<'a> {
         }
         // Nothing of the scratch survives the container, so nothing need be flushed for it.
         rustix::mount::fsconfig_set_flag(fs.as_fd(), "volatile").os(|| "fsconfig(overlay, \"volatile\")")?;
-        if self.plan.join_user_namespace {
-            // trusted.* attributes are out of reach in a user namespace.
+        if self.plan.join_user_namespace || user_attributes {
+            // trusted.* attributes are out of reach in a user namespace: of a gofer that works in one, and of whoever
+            // reads the layer from inside the container's.
             rustix::mount::fsconfig_set_flag(fs.as_fd(), "userxattr")
                 .os(|| "fsconfig(overlay, \"userxattr\")")?;
         }
         rustix::mount::fsconfig_create(fs.as_fd())
             .os(|| step(item, "fsconfig(overlay, FSCONFIG_CMD_CREATE)"))?;
+        if user_attributes {
+            self.layers.push((HandedItem::Upper, for_looking(upper.as_fd())?));
+            self.layers.push((HandedItem::Lower, for_looking(lower.as_fd())?));
+        }
         rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .os(|| "fsmount(overlay)")
     }
 
-    /// Upper, work and mount-point directories of the next overlay.
-    fn layer_directories(&mut self) -> Result<[OwnedFd; 3]> {
+    /// Upper, work and mount-point directories of the next overlay, and whether their files can have attributes.
+    fn layer_directories(&mut self) -> Result<([OwnedFd; 3], bool)> {
         if self.scratch.is_none() {
             self.scratch = Some(self.make_scratch()?);
         }
-        let scratch = self.scratch.as_ref().expect("made just above");
+        let Scratch { root: scratch, user_attributes } = self.scratch.as_ref().expect("made just above");
         let number = self.overlays;
         self.overlays += 1;
         let directory = |kind: &str| -> Result<OwnedFd> {
@@ -134,10 +153,10 @@ impl<'a> Workshop<'a> {
             }
             Ok(fd)
         };
-        Ok([directory("upper")?, directory("work")?, directory("lower")?])
+        Ok(([directory("upper")?, directory("work")?, directory("lower")?], *user_attributes))
     }
 
-    fn make_scratch(&self) -> Result<OwnedFd> {
+    fn make_scratch(&self) -> Result<Scratch> {
         let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).os(|| "fsopen(\"tmpfs\")")?;
         if let Some(size) = self.plan.scratch_size {
             rustix::mount::fsconfig_set_string(fs.as_fd(), "size", size.to_string())
@@ -151,8 +170,41 @@ impl<'a> Workshop<'a> {
         let place = open_path(&self.plan.staging)?;
         attach(scratch.as_fd(), place.as_fd())
             .os(|| format!("move_mount(scratch, {:?})", self.plan.staging))?;
-        Ok(scratch)
+        let user_attributes = takes_user_attributes(scratch.as_fd())?;
+        Ok(Scratch { root: scratch, user_attributes })
     }
+}
+
+/// Whether files below `root` can have `user.*` attributes: asked of its own directory.
+fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(root, ".", flags, Mode::empty()).os(|| "open(scratch)")?;
+    let probe = "user.cofferdam";
+    if rustix::fs::fsetxattr(&directory, probe, b"", XattrFlags::empty()).is_err() {
+        return Ok(false);
+    }
+    rustix::fs::fremovexattr(&directory, probe).os(|| "fremovexattr(scratch)")?;
+    Ok(true)
+}
+
+/// A mount of `layer` alone that nothing can be changed or executed through. Detached, so that `..` ends there: it
+/// goes to where no path of the host may be.
+fn for_looking(layer: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = match rustix::mount::open_tree(layer, "", flags) {
+        // In a user namespace a tree whose submounts hide something can only be taken whole.
+        Err(Errno::INVAL) => rustix::mount::open_tree(layer, "", flags | OpenTreeFlags::AT_RECURSIVE),
+        copy => copy,
+    };
+    let copy = copy.os(|| "open_tree(layer, OPEN_TREE_CLONE)")?;
+    let safe = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    sys::mount_setattr(copy.as_fd(), &MountAttr::change(safe.bits().into(), 0), true)
+        .os(|| "mount_setattr(layer, MOUNT_ATTR_RDONLY)")?;
+    Ok(copy)
 }
 
 /// Attaches a detached mount over the directory `at`.

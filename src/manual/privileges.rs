@@ -67,6 +67,8 @@
 //! | `cgroup.kill` | 5.14 | processes of a v2 cgroup are killed one by one |
 //! | `CLONE_INTO_CGROUP` (v2) | 5.7 | no limits on cgroup v2 |
 //! | `rro`, recursive read-only binds | 5.12 | nothing works |
+//! | `user.*` attributes on tmpfs | 6.6 | no `diff` and no `export_layer` |
+//! | `fchmodat2` | 6.6 | file access sets the mode of regular files and directories only |
 //! | `MFD_EXEC` | 6.3 | a plain memfd is used |
 //!
 //! Kernel options: user, pid, net, ipc, uts and cgroup namespaces, seccomp filters, tmpfs; overlayfs for a scratch;

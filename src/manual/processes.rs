@@ -103,14 +103,30 @@
 //!
 //! For each source of the plan it makes a *detached* mount: open_tree(2) with `OPEN_TREE_CLONE`, or an overlay by
 //! fsopen(2) over scratch memory. Read-only, nosuid, nodev, noexec and the id map are set by mount_setattr(2) while
-//! nobody can see the mount. It sends the descriptors to init. Then it gives up all capabilities, the file system (by
+//! nobody can see the mount. It sends the descriptors to init, and after them a read-only mount of each layer of an
+//! overlay, for those who want to know what a container changed. Then it gives up all capabilities, the file system (by
 //! Landlock, where the kernel has it) and every system call but those of waiting, and waits for the sandbox's end. It
-//! takes no request, from nobody. It is kept because later file operations on a living container are to be its work;
-//! if it is killed, a running container does not notice.
+//! takes no request, from nobody. If it is killed, its container ends.
 //!
 //! Source paths are the caller's and are resolved as any program would. Paths *inside* the container can be
 //! influenced by an image: those init resolves, below the root's descriptor, by openat2(2) with `RESOLVE_IN_ROOT |
 //! RESOLVE_NO_MAGICLINKS`, and a missing mount point is created one component at a time without following links.
+//!
+//! # File workers
+//!
+//! [`files`](crate::Container::files) asks the sandbox for a process that does one client's file work. The sandbox forks
+//! it; the client talks to it over a connection of their own, and its end is the worker's. A worker stays in the
+//! sandbox's pid, user and mount namespaces, with the container's root as its own: nothing inside sees or signals it, it
+//! sees the mounts that the workload sees, what it creates has the container's ids, and no path of the host exists for
+//! it. That is why it is not the gofer: a process that faces a hostile container's files is not to be the one that
+//! could reach the host's. It keeps `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`, `CAP_FOWNER`, `CAP_FSETID`
+//! and `CAP_SETFCAP`, cannot be dumped, and makes no system call but those of file work. It is not in the container's
+//! freezer. Sixteen clients are served at once.
+//!
+//! Every path is resolved as init's are, and the type of what is found is looked at through an `O_PATH`
+//! descriptor before anything is opened: a FIFO or a device is not used by asking for it. Content crosses as a
+//! descriptor of a regular file. Copies of trees are made by the caller, name by name: what is on the host is opened and
+//! created below held directories, exclusively, without following links.
 //!
 //! # Init
 //!

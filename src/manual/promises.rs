@@ -82,7 +82,9 @@
 //! alone it may mount; that is also why such a container has no id-mapped root.
 //!
 //! **The gofer serves no files.** gVisor's does because its workload has no other way to them. Here the workload does
-//! its file I/O itself, at native speed, on the mounts it was handed.
+//! its file I/O itself, at native speed, on the mounts it was handed. Who wants files from outside gets a [worker of
+//! their own](super::processes#file-workers) inside the container's namespaces, for which the host has no paths; the
+//! gofer, which had them, keeps the right to open nothing and hears nobody.
 //!
 //! **No fsync.** [Why](super::crash_safety#on-disk) is with the record.
 //!

@@ -13,6 +13,8 @@ pub(crate) struct InitPlan {
     pub(crate) root: RootPlan,
     pub(crate) rootfs_propagation: RootfsPropagation,
     pub(crate) tree: Vec<TreeStep>,
+    /// Where the roots of the overlays are, relative to the container's root, in the order the gofer makes them.
+    pub(crate) layers: Vec<PathBuf>,
     /// `root.readonly`: set after everything below it is in place.
     pub(crate) root_readonly: bool,
     pub(crate) sysctl: Vec<(String, String)>,
@@ -146,6 +148,7 @@ impl InitPlan {
             root,
             rootfs_propagation: spec.rootfs_propagation,
             tree,
+            layers: Vec::new(),
             root_readonly: spec.root_readonly,
             sysctl: spec.sysctl.clone().into_iter().collect(),
             oom_score_adj: process.oom_score_adj,

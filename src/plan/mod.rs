@@ -96,10 +96,22 @@ impl Plan {
         layout.devices()?;
         layout.masks();
         let (gofer, tree) = layout.finish();
-        let sandbox = sandbox::plan(id, spec, extras, tree)?;
+        let mut sandbox = sandbox::plan(id, spec, extras, tree)?;
+        sandbox.init.layers = layers(&gofer, &sandbox.init);
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         Ok(Self { cgroup, id_maps, gofer, sandbox, hooks: spec.hooks.clone() })
     }
+}
+
+/// Where in the container each overlay of the gofer's list is.
+fn layers(gofer: &GoferPlan, init: &InitPlan) -> Vec<PathBuf> {
+    let overlays = gofer.items.iter().enumerate();
+    let overlays = overlays.filter(|(_, item)| matches!(item.source, GoferSource::Overlay { .. }));
+    let at = |index| {
+        let step = init.tree.iter().find(|step| step.source == StepSource::Handed(index));
+        step.map(|step| step.at.clone()).unwrap_or_default()
+    };
+    overlays.map(|(index, _)| at(index)).collect()
 }
 
 /// Refuses what a configuration can ask for and no process here would do: nothing is silently dropped.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a client asks of the sandbox over the control socket: one request, one reply.
 ///
-/// An operation that goes on for a while (`Exec`, `Watch`, `WaitProcess`) brings a connection of its own as its first
+/// An operation that goes on for a while (`Exec`, `Watch`, `WaitProcess`, `Files`) brings a connection of its own as its first
 /// descriptor, is answered there, and leaves the control connection to the next request at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +49,8 @@ pub(crate) enum Operation {
     Forget,
     /// A descriptor of the container's own proc, to read its process table from.
     Processes,
+    /// Serve requests for files on the connection that comes along, and say there when you can.
+    Files,
 }
 
 /// Whom a signal is for. Pids and process groups are numbers of the container's pid namespace.
@@ -147,8 +149,8 @@ impl Message for Order {
     const KIND: u16 = 3;
 }
 
-/// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, the sandbox's a pidfd of
-/// init; both, after that, the master of the terminal, if there is one.
+/// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, its root, the master of the
+/// terminal, if there is one, and the layers of its overlays; the sandbox's a pidfd of init and that master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -187,4 +189,8 @@ pub(crate) enum HandedItem {
     File,
     /// The source does not exist, and the plan allowed for that.
     Absent,
+    /// Not of the list: what an overlay of the list, in its order, keeps of changes, followed by its `Lower`.
+    Upper,
+    /// What is under them.
+    Lower,
 }

@@ -7,7 +7,7 @@
 //!      |                              |  assemble the root
 //!      |                              |  (hooks: Assembled to the caller, Order back; createContainer hooks)
 //!      |                              |  pivot, find the program
-//!      |<-- Ready (proc, terminal) ----|  or Failed
+//!      |<------ Ready (handles) ------|  or Failed
 //!      |------- Order (start) ------->|
 //!      |                              |  (startContainer hooks) shed privileges, execve
 //!      |<------ end of file ----------|  executed; or Failed
@@ -16,14 +16,15 @@
 use super::console::Console;
 use super::hooks::Turns;
 use super::membership::Membership;
-use super::{become_workload, namespaces, program, tree};
+use super::tree::{self, Assembled};
+use super::{become_workload, namespaces, program};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::plan::{CloneFlags, InitPlan, SandboxPlan};
 use crate::process::{Channel, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys::{self, Forked, Inside};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -121,15 +122,6 @@ impl Init {
     }
 }
 
-/// What init is ready with.
-struct Prepared {
-    program: program::Program,
-    /// The container's own `/proc`.
-    proc: OwnedFd,
-    /// The master of the terminal: not ours to keep.
-    terminal: Option<OwnedFd>,
-}
-
 /// What the new process works with.
 struct First<'a> {
     plan: &'a InitPlan,
@@ -149,9 +141,9 @@ impl First<'_> {
     fn run(&self) -> ! {
         let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
         let program = match self.prepare() {
-            Ok(Prepared { program, proc, terminal }) => {
-                let fds: Vec<_> = std::iter::once(&proc).chain(&terminal).map(AsFd::as_fd).collect();
-                match self.parent.send(&ready, &fds) {
+            Ok((program, handles)) => {
+                let handles: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+                match self.parent.send(&ready, &handles) {
                     Ok(()) => program,
                     Err(_) => sys::exit_now(1),
                 }
@@ -174,8 +166,9 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create.
-    fn prepare(&self) -> Result<Prepared> {
+    /// Everything of create: returns the program to execute, and handles for the sandbox, on the container's own `/proc`,
+    /// on its root, on the master of its terminal if it has one, and on the layers of its overlays.
+    fn prepare(&self) -> Result<(program::Program, Vec<OwnedFd>)> {
         let [stdin, stdout, stderr] = self.stdio;
         // Forked with the sandbox's dispositions, which are the defaults.
         sys::unblock_signals();
@@ -187,16 +180,18 @@ impl First<'_> {
         self.cgroups.join(self.born)?;
         rustix::process::umask(Mode::empty());
 
-        let (root, proc) = tree::assemble(self.plan, self.gofer, self.network)?;
+        let Assembled { root, proc, layers } = tree::assemble(self.plan, self.gofer, self.network)?;
         tree::write_kernel_settings(self.plan, proc.as_fd())?;
         self.hooks.before_pivot(root.as_fd())?;
         tree::enter(root)?;
         let program = program::find(&self.plan.process)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         // Last of all, so that nothing that can fail has it open.
         let owner = self.plan.process.user.uid;
         let terminal = self.plan.process.terminal.as_ref();
         let terminal =
             terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
-        Ok(Prepared { program, proc, terminal })
+        Ok((program, [proc, root].into_iter().chain(terminal).chain(layers).collect()))
     }
 }

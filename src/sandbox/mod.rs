@@ -17,6 +17,7 @@ mod console;
 mod copy_up;
 mod exec;
 mod exit;
+mod files;
 mod hooks;
 mod init;
 mod members;

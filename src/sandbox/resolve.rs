@@ -3,9 +3,9 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 /// What a mount point has to be.
@@ -31,6 +31,41 @@ pub(super) fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rus
             other => return other,
         }
     }
+}
+
+/// A place in a directory: what stands there is not followed, and need not exist.
+pub(super) struct Place {
+    pub(super) parent: OwnedFd,
+    pub(super) name: OsString,
+}
+
+/// The place that `path` names below `root`: symlinks are followed, inside the root, up to the last component. A path
+/// that ends with `..` or is the root names no place.
+pub(super) fn place(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Place> {
+    let name = path.file_name().ok_or(Errno::INVAL)?;
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let parent = open_with(root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
+    Ok(Place { parent, name: name.to_owned() })
+}
+
+/// Opens what `seen`, found at `path` below `root`, is: the same file, or `ESTALE` if another one is there by now.
+pub(super) fn open_seen(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    seen: &Stat,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    // Not blocking: should it have become a FIFO meanwhile, nobody waits for its other end.
+    let file = open_with(root, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let stat = rustix::fs::fstat(&file)?;
+    if (stat.st_dev, stat.st_ino) == (seen.st_dev, seen.st_ino) { Ok(file) } else { Err(Errno::STALE) }
+}
+
+/// Opens the directory `name` in `parent` for reading: not through a symlink, and not across a mount.
+pub(super) fn open_child(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
 }
 
 /// Opens a file of a proc file system of ours for writing. A mount somebody put on top of it is not followed.

@@ -40,13 +40,22 @@ struct Tree<'a> {
     proc: Option<OwnedFd>,
 }
 
-/// Builds the whole tree. Returns its root, attached but not yet entered, and a handle on the container's proc.
-pub(super) fn assemble(
-    plan: &InitPlan,
-    gofer: &Channel,
-    network: Option<&Channel>,
-) -> Result<(OwnedFd, OwnedFd)> {
+/// A tree that was built.
+pub(super) struct Assembled {
+    /// Attached but not yet entered.
+    pub(super) root: OwnedFd,
+    /// A handle on the container's proc.
+    pub(super) proc: OwnedFd,
+    /// What the overlays of the tree are made of.
+    pub(super) layers: Vec<OwnedFd>,
+}
+
+/// Builds the whole tree.
+pub(super) fn assemble(plan: &InitPlan, gofer: &Channel, network: Option<&Channel>) -> Result<Assembled> {
     let mut handed = receive(gofer)?;
+    let list = handed.iter().position(|item| matches!(item, Some((HandedItem::Upper, _))));
+    let layers = handed.split_off(list.unwrap_or(handed.len()));
+    let layers = layers.into_iter().flatten().map(|(_, mount)| mount).collect();
     let root = match plan.root {
         RootPlan::Handed(index) => take(&mut handed, index)?.1,
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
@@ -87,7 +96,7 @@ pub(super) fn assemble(
         Some(proc) => proc,
         None => new_proc(MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC)?,
     };
-    Ok((tree.root, proc))
+    Ok(Assembled { root: tree.root, proc, layers })
 }
 
 /// Makes the tree this process's root and the sandbox's, and lets go of the host's.

@@ -5,6 +5,7 @@
 //! directly and do not appear here.
 
 mod clone;
+mod files;
 mod identity;
 mod mount;
 mod net;
@@ -12,6 +13,7 @@ mod seccomp;
 mod signals;
 
 pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
+pub(crate) use files::{change_mode, close_all_but};
 pub(crate) use identity::{
     Usage, close_on_exec_from, execve, exit_now, inherited_fd, join_new_session_keyring, keep_on_exec,
     pidfd_send_raw, place_at, reset_signals, set_rlimit, trim_heap, unblock_signals, wait4,

@@ -9,6 +9,7 @@ use crate::process::channel::Delivery;
 use crate::process::{Channel, Received};
 use crate::protocol::message::{InitPhase, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
+use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::members::{self, MountNamespace};
 use crate::sandbox::tree;
@@ -16,7 +17,7 @@ use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
 use crate::sys::{self, Usage};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// A container, from the fork of its init until it is forgotten.
@@ -26,6 +27,10 @@ pub(in crate::sandbox) struct Contained {
     pub(in crate::sandbox) phase: InitPhase,
     /// The container's own proc, from init: an instance for its pid namespace that nothing inside can cover.
     pub(super) proc: Option<OwnedFd>,
+    /// The container's root as it was when init was ready, from init.
+    root: Option<OwnedFd>,
+    /// What its overlays are made of.
+    pub(super) layers: Layers,
     /// Init's pid in its own pid namespace.
     pub(super) init_pid_inside: i32,
     /// Whether there are other containers in the sandbox.
@@ -56,6 +61,8 @@ pub(in crate::sandbox) struct Rules {
     pub(in crate::sandbox) namespaces: u32,
     /// Whether init is in a pid namespace below the sandbox's.
     pub(in crate::sandbox) own_pids: bool,
+    /// Whether init has a terminal.
+    terminal: bool,
     pub(in crate::sandbox) oom_score_adj: Option<i32>,
 }
 
@@ -75,6 +82,8 @@ impl Contained {
             init,
             phase: InitPhase::Preparing,
             proc: None,
+            root: None,
+            layers: Layers::new(plan.init.layers),
             init_pid_inside: 0,
             in_pod: false,
             mount_namespace: None,
@@ -88,6 +97,7 @@ impl Contained {
                 filter: plan.init.seccomp,
                 namespaces: (with_init - crate::plan::CloneFlags::NEWPID).bits(),
                 own_pids: with_init.contains(crate::plan::CloneFlags::NEWPID),
+                terminal: plan.init.process.terminal.is_some(),
                 oom_score_adj: plan.init.oom_score_adj,
             },
             timeout: plan.timeout,
@@ -134,10 +144,12 @@ impl Contained {
         let heard = self.init.channel.receive_now::<Report>();
         match (heard, self.boot.take()) {
             (Ok(Delivery { message: ready @ Report::Ready { pid }, fds }), Some(boot)) => {
-                let mut fds = fds.into_iter();
-                self.proc = fds.next();
+                let mut handles = fds.into_iter();
+                self.proc = handles.next();
+                self.root = handles.next();
                 // The caller's alone from here on.
-                let terminal = fds.next();
+                let terminal = if self.rules.terminal { handles.next() } else { None };
+                self.layers.receive(handles.collect());
                 self.init_pid_inside = pid;
                 if !self.rules.own_pids {
                     self.learn_mount_namespace();
@@ -183,6 +195,17 @@ impl Contained {
         let own = tree::clone_mount(proc.as_fd(), false);
         let handed = own.as_ref().map_or(proc.as_fd(), AsFd::as_fd);
         client.channel.send(&Reply::Done, &[handed])
+    }
+
+    /// The container's root, for a file worker to work in.
+    pub(super) fn root(&self) -> Result<BorrowedFd<'_>> {
+        match &self.root {
+            Some(root) if self.is_alive() => Ok(root.as_fd()),
+            _ => {
+                let problem = format!("the container is {:?}", self.phase).to_lowercase();
+                Err(Error::new(ErrorKind::InvalidInput, "files", problem))
+            }
+        }
     }
 
     /// Whether init still has something to say: until it has executed the program.
@@ -251,6 +274,8 @@ impl Contained {
         }
         self.lifeline = None;
         self.deadline = None;
+        self.root = None;
+        self.layers = Layers::default();
         let answered = self.answer_start(&Reply::Done).or(answered);
         (usage, answered)
     }

@@ -26,6 +26,7 @@ use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::process::Channel;
 use crate::protocol::message::SignalTarget;
 use crate::sandbox::exit;
+use crate::sandbox::files::Workers;
 use crate::sandbox::oom_score::OomScore;
 use crate::state::Cause;
 use crate::sys::Usage;
@@ -44,6 +45,7 @@ pub(super) struct Monitor {
     /// The root container first.
     containers: Vec<(Key, Contained)>,
     processes: Processes,
+    files: Workers,
     clients: Vec<(Key, Client)>,
     listener: OwnedFd,
     signals: SignalFd,
@@ -62,6 +64,7 @@ enum Source {
     InitEnded(Key),
     Lifeline(Key),
     Gofer(Key),
+    FileWorkerEnded,
     ProcessSpoke(Key),
     ProcessEnded(Key),
     ProcessClient(Key),
@@ -76,6 +79,7 @@ impl Monitor {
         Ok(Self {
             containers: vec![(0, root)],
             processes: Processes::default(),
+            files: Workers::default(),
             clients: vec![(1, Client::creator(creator))],
             listener,
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
@@ -128,6 +132,8 @@ impl Monitor {
                 watched.push((Source::Gofer(*key), PollFd::new(&container.init.gofer, PollFlags::empty())));
             }
         }
+        let workers = self.files.pidfds().map(|pidfd| PollFd::new(pidfd, PollFlags::IN));
+        watched.extend(workers.map(|pidfd| (Source::FileWorkerEnded, pidfd)));
         for (key, client) in &self.clients {
             let events = if client.role == Role::Control { PollFlags::IN } else { PollFlags::empty() };
             watched.push((Source::Client(*key), PollFd::new(&client.channel, events)));
@@ -158,6 +164,7 @@ impl Monitor {
                 self.container(key).gofer_gone = true;
                 self.kill(key, Cause::GoferLost);
             }
+            Source::FileWorkerEnded => self.files.reap(),
             Source::ProcessSpoke(key) => self.processes.hear(key),
             Source::ProcessEnded(key) => self.processes.end(key),
             Source::ProcessClient(key) => self.processes.lose_client(key),
@@ -172,6 +179,7 @@ impl Monitor {
             self.container(key).circumstances.ended_by = Some((Cause::PodEnded, libc::SIGKILL));
         }
         let (usage, answered) = self.container(key).end();
+        self.files.end(key);
         answered.into_iter().for_each(|client| self.add_client(client));
         self.clients.retain(|(_, client)| client.role != Role::Watch(key));
         if root {

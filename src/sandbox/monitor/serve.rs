@@ -5,6 +5,7 @@ use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::Delivery;
+use crate::protocol::files::FileReply;
 use crate::protocol::message::{InitPhase, Operation, Order, ProcessReport, Reply, Request, SignalTarget};
 use crate::sandbox::exec::Forked;
 use crate::sandbox::members::Member;
@@ -81,6 +82,12 @@ impl Monitor {
                 }
                 Some(client)
             }
+            Operation::Files => {
+                if let Some(connection) = fds.next().map(Channel::from) {
+                    self.serve_files(container, &connection);
+                }
+                Some(client)
+            }
             Operation::Launch { .. } => Some(client),
             Operation::Forget => {
                 let reply = self.forget(container).unwrap_or_else(|error| failed(&error));
@@ -152,6 +159,19 @@ impl Monitor {
             Err(error) => {
                 let _ = connection.send(&ProcessReport::Failed(packed(Actor::Sandbox, &error)), &[]);
             }
+        }
+    }
+
+    fn serve_files(&mut self, container: Key, connection: &Channel) {
+        let found = self.containers.iter().find(|(key, _)| *key == container);
+        let (_, contained) = found.expect("the key was just looked up");
+        // Born with the score of the container's processes: the sandbox is spared when memory runs out, not this.
+        let spawned = contained.root().and_then(|root| {
+            let score = contained.rules.oom_score_adj;
+            self.score.lend(score, || self.files.spawn(container, connection, root, &contained.layers))
+        });
+        if let Err(error) = spawned {
+            let _ = connection.send(&FileReply::Failed(packed(Actor::Sandbox, &error)), &[]);
         }
     }
 

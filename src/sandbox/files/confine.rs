@@ -1,0 +1,125 @@
+//! What a file worker keeps: the capabilities and the system calls of file work.
+
+use crate::error::{OsContext, Result};
+use crate::seccomp;
+use crate::sys;
+use nix::sys::signal::{SigSet, Signal};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder, LinuxSyscallBuilder};
+use rustix::process::DumpableBehavior;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// What root of the container may do with files, where the sandbox may do it itself.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETFCAP);
+
+/// Opening, looking, changing; the connection; memory; the end. No call here makes a process, a socket or a mount,
+/// signals anybody, or executes anything.
+const ALLOWED: [&str; 61] = [
+    // Names and files.
+    "openat",
+    "openat2",
+    "fstat",
+    "newfstatat",
+    "statx",
+    "getdents64",
+    "readlinkat",
+    "mkdirat",
+    "unlinkat",
+    "renameat",
+    "renameat2",
+    "symlinkat",
+    "linkat",
+    "fchmod",
+    "fchmodat2",
+    "fchown",
+    "fchownat",
+    "utimensat",
+    "ftruncate",
+    "fgetxattr",
+    "fsetxattr",
+    "flistxattr",
+    "fremovexattr",
+    // Content and the connection.
+    "read",
+    "pread64",
+    "readv",
+    "write",
+    "writev",
+    "lseek",
+    "close",
+    "fcntl",
+    "dup",
+    "poll",
+    "ppoll",
+    "recvfrom",
+    "recvmsg",
+    "sendmsg",
+    // The allocator, the standard library's maps, time, and the end.
+    "futex",
+    "brk",
+    "mmap",
+    "munmap",
+    "mremap",
+    "madvise",
+    "mprotect",
+    "getrandom",
+    "clock_gettime",
+    "clock_gettime64",
+    "gettimeofday",
+    "rt_sigreturn",
+    "rt_sigprocmask",
+    "restart_syscall",
+    "sigaltstack",
+    "sched_yield",
+    "getpid",
+    "gettid",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "exit",
+    "exit_group",
+];
+
+/// Gives up everything but file work.
+pub(super) fn to_file_work() -> Result<()> {
+    // A client that stops reading is an error of write(2), not the end.
+    [Signal::SIGPIPE].into_iter().collect::<SigSet>().thread_set_mask().os(|| "sigprocmask(SIG_SETMASK)")?;
+    rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
+    let own = rustix::thread::capabilities(None).os(|| "capget()")?.permitted;
+    let kept = own & KEPT;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).os(|| "capset(file work)")?;
+    // Last, because a change of capabilities may set it anew.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+    rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
+    let filter = seccomp::compile(&profile())?;
+    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
+        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+}
+
+fn profile() -> LinuxSeccomp {
+    let allow = LinuxSyscallBuilder::default()
+        .names(ALLOWED.map(str::to_owned))
+        .action(LinuxSeccompAction::ScmpActAllow)
+        .build()
+        .expect("names and action are all a rule needs");
+    LinuxSeccompBuilder::default()
+        .default_action(LinuxSeccompAction::ScmpActKillProcess)
+        .syscalls(vec![allow])
+        .build()
+        .expect("a default action is all a profile needs")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_filter_of_a_file_worker_compiles() {
+        crate::seccomp::compile(&super::profile()).unwrap();
+    }
+}

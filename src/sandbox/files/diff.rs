@@ -1,0 +1,85 @@
+//! What a container changed: its overlays' upper layers, held against what is under them.
+
+use super::layers::{self, Layer, Layers};
+use super::walk::{self, MAX_DEPTH};
+use crate::error::{OsContext, Result};
+use crate::protocol::files::{Change, ChangeKind};
+use crate::sandbox::resolve;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Calls `each` for every change.
+pub(super) fn for_each(layers: &Layers, mut each: impl FnMut(Change) -> Result<()>) -> Result<()> {
+    for Layer { at, upper, lower } in layers.open()? {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lower = rustix::fs::openat(lower, ".", flags, Mode::empty()).os(|| "open(lower layer)")?;
+        compare(&upper, Some(&lower), &Path::new("/").join(at), MAX_DEPTH, &mut each)?;
+    }
+    Ok(())
+}
+
+/// Compares a directory of the upper layer with the lower layer's in the same place, if that has one there.
+fn compare(
+    upper: &OwnedFd,
+    lower: Option<&OwnedFd>,
+    at: &Path,
+    depth: usize,
+    each: &mut impl FnMut(Change) -> Result<()>,
+) -> Result<()> {
+    let children = walk::children(upper)?;
+    if let Some(lower) = lower.filter(|_| layers::is_opaque(upper)) {
+        let here: BTreeSet<&CString> = children.iter().map(|(name, _)| name).collect();
+        for (name, _) in walk::children(lower)?.iter().filter(|(name, _)| !here.contains(name)) {
+            let path = at.join(OsStr::from_bytes(name.as_bytes()));
+            each(Change { kind: ChangeKind::Deleted, path })?;
+        }
+    }
+    for (name, kind) in &children {
+        let path = at.join(OsStr::from_bytes(name.as_bytes()));
+        let now = rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)
+            .os(|| format!("fstatat(upper layer, {path:?})"))?;
+        // Whatever keeps it from being looked at: there is nothing to compare with.
+        let before = lower.and_then(|lower| rustix::fs::statat(lower, name, AtFlags::SYMLINK_NOFOLLOW).ok());
+        let change = match &before {
+            Some(_) if layers::is_whiteout(&now) => Some(ChangeKind::Deleted),
+            None if layers::is_whiteout(&now) => None,
+            None => Some(ChangeKind::Added),
+            Some(before) => differs(before, &now).then_some(ChangeKind::Modified),
+        };
+        if let Some(kind) = change {
+            each(Change { kind, path: path.clone() })?;
+        }
+        if *kind == FileType::Directory {
+            let Some(depth) = depth.checked_sub(1) else { return Err(walk::too_deep(name)) };
+            let below =
+                resolve::open_child(upper.as_fd(), name).os(|| format!("open(upper layer, {path:?})"))?;
+            let was_directory = before.is_some_and(|stat| kind_of(&stat) == FileType::Directory);
+            let before = match lower {
+                Some(lower) if was_directory => Some(
+                    resolve::open_child(lower.as_fd(), name).os(|| format!("open(lower layer, {path:?})"))?,
+                ),
+                _ => None,
+            };
+            compare(&below, before.as_ref(), &path, depth, each)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether something is another thing now, or the same with other content, mode or owner. The kernel copies a file to
+/// the upper layer when it is opened for writing, its times included, so one that is there need not have changed; and
+/// a directory is there, with times of its own, if anything below it is.
+fn differs(before: &Stat, now: &Stat) -> bool {
+    let of_all = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
+    let of_files = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+    of_all(before) != of_all(now)
+        || (kind_of(now) != FileType::Directory && of_files(before) != of_files(now))
+}
+
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
