@@ -105,6 +105,11 @@ impl CgroupDir {
         self.open_file(file, OFlags::WRONLY)
     }
 
+    /// Opens a control file for both.
+    pub(super) fn open_read_write(&self, file: &str) -> Result<OwnedFd> {
+        self.open_file(file, OFlags::RDWR)
+    }
+
     /// The text of a control file.
     pub(super) fn read(&self, file: &str) -> Result<String> {
         let fd = self.open_read(file)?;

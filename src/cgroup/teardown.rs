@@ -7,6 +7,7 @@
 use super::dir::{CgroupDir, Removal, Version};
 use super::{v1, v2};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::cgroup::CONTAINER;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -36,6 +37,19 @@ pub(crate) fn destroy(paths: &[PathBuf]) -> Result<()> {
 pub(crate) fn destroy_within(paths: &[PathBuf], limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     report(paths.iter().filter_map(|path| remove(path, deadline).err()))
+}
+
+/// Lets everything run that is frozen in these v1 cgroups. On v1 alone, a frozen task does not act on SIGKILL: without
+/// this, nobody who waits for its end sees it. What is gone already, or is not v1, is passed over.
+pub(crate) fn thaw(paths: &[PathBuf]) {
+    for path in paths {
+        let Ok(dir) = CgroupDir::open(path) else { continue };
+        let inner = dir.child(OsStr::new(CONTAINER));
+        for dir in [Ok(dir), inner].into_iter().flatten().filter(|dir| dir.version() == Version::V1) {
+            // The file exists in the freezer's hierarchy only.
+            let _ = dir.write("freezer.state", "THAWED");
+        }
+    }
 }
 
 /// Removes those of these directories that are empty, and leaves those in use alone: for the directories that led to a

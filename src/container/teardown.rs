@@ -36,7 +36,7 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
         // The sandbox first: as PID 1 of its namespace it takes everything inside along.
         let processes = [("sandbox", &record.sandbox), ("init", &record.init), ("gofer", &record.gofer)];
         for (name, identity) in processes {
-            if let Some(Err(error)) = identity.as_ref().map(|identity| kill(identity, &record.boot_id)) {
+            if let Some(Err(error)) = identity.as_ref().map(|identity| kill(identity, &record)) {
                 left.push(error.during(name).to_string());
             }
         }
@@ -56,10 +56,12 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
     Err(Error::new(ErrorKind::Incomplete, step, left.join("; ")).hint("the record is kept: delete it again"))
 }
 
-fn kill(identity: &ProcessIdentity, boot: &str) -> Result<()> {
-    let Some(pidfd) = identity.pidfd(boot)? else { return Ok(()) };
+fn kill(identity: &ProcessIdentity, record: &Record) -> Result<()> {
+    let Some(pidfd) = identity.pidfd(&record.boot_id)? else { return Ok(()) };
     // Gone between the two calls is what we want.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    // A sandbox ends when everything inside has, and what is frozen on cgroup v1 does not.
+    cgroup::thaw(&record.cgroups);
     wait_readable(pidfd.as_fd(), Instant::now() + KILL_LIMIT)
 }
 
