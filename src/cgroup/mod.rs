@@ -39,7 +39,7 @@ pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVID
 pub(crate) use layout::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 #[cfg(test)]
 pub(crate) use oom::OomWatch;
-pub(crate) use teardown::{destroy, prune, thaw};
+pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
 
 #[cfg(test)]
 mod tests;

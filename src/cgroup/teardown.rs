@@ -70,6 +70,25 @@ pub(crate) fn prune(paths: &[PathBuf]) -> Result<()> {
     }))
 }
 
+/// Removes the cgroups at these paths once they are empty, and waits for that as long as a killed container's processes
+/// may need. For places that a container may have had: what runs there without end is another's and stays.
+pub(crate) fn remove_when_empty(paths: &[PathBuf]) {
+    let deadline = Instant::now() + EMPTY_LIMIT;
+    for path in paths {
+        let Ok(Some((parent, name))) = open_parent(path) else { continue };
+        while let Removal::Busy = parent.remove(name) {
+            let ended = parent.child(name).and_then(|dir| end_listed(&dir, deadline, End::ByItself));
+            if ended.is_err() || Instant::now() >= deadline {
+                break;
+            }
+            rustix::thread::sched_yield();
+        }
+    }
+}
+
+/// How long [`remove_when_empty`] waits in all.
+const EMPTY_LIMIT: Duration = Duration::from_secs(2);
+
 fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
     let failures: Vec<String> = failures.map(|error| error.to_string()).collect();
     match failures.is_empty() {
@@ -159,10 +178,22 @@ fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
 }
 
 /// Kills the processes listed in `cgroup.procs` of `dir` and waits until none is listed.
+pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
+    end_listed(dir, deadline, End::Killed)
+}
+
+/// How processes end that are waited for.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Killed,
+    ByItself,
+}
+
+/// Waits until no process is listed in `cgroup.procs` of `dir`.
 ///
 /// A pid is only a number until it is held: each is opened first and then looked up *again*. Whoever is listed after
 /// the pidfd was opened either is the process it refers to, or that process has ended and the signal goes nowhere.
-pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
+fn end_listed(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
     loop {
         let mut held: Vec<(i32, OwnedFd)> = Vec::new();
         for pid in listed(dir)? {
@@ -188,7 +219,7 @@ pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
         }
         let members = listed(dir)?;
         held.retain(|(pid, _)| members.contains(pid));
-        for (pid, pidfd) in &held {
+        for (pid, pidfd) in held.iter().filter(|_| end == End::Killed) {
             match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(errno) => return Err(errno).os(|| format!("pidfd_send_signal({pid}, SIGKILL)")),

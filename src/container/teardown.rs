@@ -7,6 +7,7 @@
 use super::hooks;
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::ContainerId;
 use crate::process::channel::wait_readable;
 use crate::process::{ProcessIdentity, boot_id};
 use crate::protocol::message::{Operation, Request};
@@ -83,6 +84,16 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
         Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
         Err(error) => gone(error),
     }
+}
+
+/// Removes the cgroups of a container whose record cannot be read and whose processes were killed, as far as they are
+/// where a container of this name has them.
+pub(super) fn remove_default_cgroups(id: &str) {
+    let places = ContainerId::new(id).and_then(|id| {
+        let layout = cgroup::CgroupLayout::probe()?;
+        Ok(crate::plan::cgroup::default_places(&id, &layout))
+    });
+    cgroup::remove_when_empty(&places.unwrap_or_default());
 }
 
 /// The status of a container as the kernel has it: what the record says, unless its sandbox is gone.

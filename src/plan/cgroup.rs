@@ -217,6 +217,14 @@ fn freezer_branch(resources: &Resources, place: &Place, layout: &CgroupLayout) -
 /// What messages call the cgroup that nobody asked for by a field.
 const FREEZER: &str = "freezer cgroup";
 
+/// Where a container of this id has its cgroups if its configuration names no place, the innermost first.
+pub(crate) fn default_places(id: &ContainerId, layout: &CgroupLayout) -> Vec<PathBuf> {
+    let name = default_name(id);
+    let v1 = layout.v1.iter().map(|hierarchy| hierarchy.own_dir().join(&name));
+    let v2 = layout.unified.iter().map(|unified| unified.default_base().join(&name));
+    v1.chain(v2.flat_map(|leaf| [leaf.join(CONTAINER), leaf])).collect()
+}
+
 const CGROUPS_PATH: &str = "linux.cgroupsPath";
 
 /// Joined besides those with limits when the configuration names a place, since whoever named it reads statistics
