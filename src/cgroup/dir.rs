@@ -95,6 +95,20 @@ impl CgroupDir {
         Ok(None)
     }
 
+    /// The names of the control files.
+    pub(super) fn files(&self) -> Result<Vec<String>> {
+        let step = || format!("getdents64({:?})", self.path);
+        let mut names = Vec::new();
+        // Through a description of its own: the position in the directory belongs to whoever reads it.
+        for entry in Dir::read_from(&self.fd).os(step)? {
+            let entry = entry.os(step)?;
+            if entry.file_type() == FileType::RegularFile {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Opens a control file for reading.
     pub(super) fn open_read(&self, file: &str) -> Result<OwnedFd> {
         self.open_file(file, OFlags::RDONLY)

@@ -28,6 +28,7 @@ mod group;
 mod layout;
 #[cfg_attr(not(test), expect(dead_code, reason = "the sandbox's loop does not tell of it yet"))]
 mod oom;
+pub(crate) mod stats;
 mod teardown;
 mod v1;
 mod v2;

@@ -27,6 +27,7 @@ mod oci_state;
 mod outcome;
 mod running;
 mod signals;
+mod stats;
 mod stopped;
 mod teardown;
 
@@ -37,6 +38,7 @@ pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
 pub use failed::{Failed, Recovered};
 pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
+pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stalls, Stats};
 
 use crate::id::ContainerId;
 use crate::state::{Record, Status};
