@@ -57,7 +57,10 @@ fn what_is_told_is_what_the_kernels_files_say() {
     let usage = cpu.usage.unwrap();
     assert!(usage > Duration::from_millis(10) && usage < Duration::from_secs(60), "{usage:?}");
     assert!(cpu.user.unwrap() + cpu.system.unwrap() <= usage + Duration::from_millis(20), "{cpu:?}");
-    assert!(cpu.periods.unwrap() > 0 && cpu.throttled.unwrap() > 0, "a fifth of a CPU was not enough: {cpu:?}");
+    assert!(
+        cpu.periods.unwrap() > 0 && cpu.throttled.unwrap() > 0,
+        "a fifth of a CPU was not enough: {cpu:?}"
+    );
     assert!(cpu.throttled_time.unwrap() > Duration::ZERO);
     running.kill().unwrap().delete().unwrap();
 }

@@ -130,6 +130,22 @@ impl CgroupDir {
         read_text(fd.as_fd()).os(|| format!("read({:?})", self.path.join(file)))
     }
 
+    /// The text of a control file; `None` where the kernel has none for this cgroup.
+    pub(super) fn read_if_present(&self, file: &str) -> Result<Option<String>> {
+        match self.read(file) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            text => text.map(Some),
+        }
+    }
+
+    /// Whether the kernel has this control file for this cgroup.
+    pub(super) fn has(&self, file: &str) -> Result<bool> {
+        match rustix::fs::statat(&self.fd, file, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(false),
+            found => found.map(|_| true).os(|| format!("stat({:?})", self.path.join(file))),
+        }
+    }
+
     /// Writes a control file, in one write(2) as the kernel wants it.
     pub(super) fn write(&self, file: &str, value: &str) -> Result<()> {
         let fd = self.open_write(file)?;

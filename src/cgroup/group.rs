@@ -256,7 +256,7 @@ fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir)
 }
 
 /// Says which field could not be obeyed, and what can be done about the causes people meet.
-fn refused(write: &PlannedWrite, dir: &CgroupDir, error: Error) -> Error {
+pub(super) fn refused(write: &PlannedWrite, dir: &CgroupDir, error: Error) -> Error {
     let path = dir.path().join(&write.file);
     match error.raw_os_error() {
         Some(libc::ENOENT) => {

@@ -30,6 +30,7 @@ mod layout;
 mod oom;
 pub(crate) mod stats;
 mod teardown;
+pub(crate) mod update;
 mod v1;
 mod v2;
 

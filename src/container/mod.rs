@@ -30,6 +30,7 @@ mod signals;
 mod stats;
 mod stopped;
 mod teardown;
+mod update;
 
 pub use any::{AnyContainer, Listed, WrongPhase};
 pub use builder::{ContainerBuilder, Rootfs};

@@ -4,8 +4,11 @@
 //! What lives here: the plan as a value and the choice of place and hierarchy. How each version of the interface spells
 //! a limit is in [`v1`] and [`v2`]. What may not: any look at the host; its facts come in as a [`CgroupLayout`].
 
+mod update;
 mod v1;
 mod v2;
+
+pub(crate) use update::{ControllerUpdate, not_joined, update};
 
 use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
@@ -244,8 +247,9 @@ impl Asked {
     }
 }
 
-/// The controllers `resources` needs. Memory values of 0 read as absent, as every OCI runtime reads them.
-fn asked(resources: &Resources) -> Vec<Asked> {
+/// Every field of `resources` that asks for something, with its controller. Memory values of 0 read as absent, as every
+/// OCI runtime reads them.
+fn fields(resources: &Resources) -> impl Iterator<Item = (&'static str, &'static str)> {
     let (memory, cpu) = (&resources.memory, &resources.cpu);
     let nonzero = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let fields = [
@@ -259,8 +263,13 @@ fn asked(resources: &Resources) -> Vec<Asked> {
         ("cpuset", "linux.resources.cpu.mems", cpu.mems.is_some()),
         ("pids", "linux.resources.pids.limit", resources.pids_limit.is_some()),
     ];
+    fields.into_iter().filter(|(_, _, present)| *present).map(|(controller, field, _)| (controller, field))
+}
+
+/// The controllers `resources` needs.
+fn asked(resources: &Resources) -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
-    for (controller, field, _) in fields.into_iter().filter(|(_, _, present)| *present) {
+    for (controller, field) in fields(resources) {
         if asked.last().is_none_or(|last| last.controller != controller) {
             asked.push(Asked { controller, field });
         }
