@@ -156,6 +156,7 @@ fn what_the_kernel_refuses_sets_everything_back() {
 }
 
 /// A container with a cpuset, which the builder has no method for: through a bundle.
+#[expect(clippy::disallowed_methods, reason = "a plain file of the test's own")]
 fn limited_with_cpuset(stage: &Stage, cpu: LinuxCpu) -> Container<Running> {
     let bundle = stage.path().join("bundle");
     let builder = stage.container("cpuset").args(["sleep", "1000"]).memory_limit(64 << 20).pids_limit(50);

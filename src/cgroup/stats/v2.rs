@@ -40,7 +40,7 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
     if let Some(text) = files.text("io.stat")? {
         stats.io = Some(text.lines().filter_map(device).collect());
     }
-    let stalls = |file: &str| Ok::<_, crate::Error>(files.text(file)?.map(|text| stalls(&text)));
+    let stalls = |file: &str| -> Result<_> { Ok(files.text(file)?.map(|text| stalls(&text))) };
     let pressure = Pressure {
         cpu: stalls("cpu.pressure")?,
         memory: stalls("memory.pressure")?,
