@@ -107,6 +107,7 @@ fn made_up(facts: u8) -> (Host, Extras) {
         subgids: range,
         cgroups,
         cgroups_writable: is(4),
+        cgroups_freezable: is(4),
         system_dirs: vec![dir("usr", None), dir("bin", Some("usr/bin")), dir("etc", None)],
     };
     let extras = Extras {

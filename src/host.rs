@@ -11,6 +11,8 @@ use std::path::Path;
 pub(crate) struct Needs<'a> {
     /// Limits, a cgroup path or a cgroup mount are asked for.
     pub(crate) cgroups: bool,
+    /// A place to freeze the container in is wanted, where there is one.
+    pub(crate) freezer: bool,
     /// `linux.cgroupsPath`.
     pub(crate) cgroups_path: Option<&'a Path>,
     /// The host's own directories are the rootfs.
@@ -31,10 +33,26 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
     let privileged =
         effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID);
     let (subuids, subgids) = if privileged { (None, None) } else { subordinate_ids(euid) };
-    let cgroups = if needs.cgroups { CgroupLayout::probe()? } else { CgroupLayout::default() };
+    // Without a limit nobody depends on what is there, so what cannot be read is not there.
+    let cgroups = match (needs.cgroups, needs.freezer) {
+        (true, _) => CgroupLayout::probe()?,
+        (false, true) => CgroupLayout::probe().unwrap_or_default(),
+        (false, false) => CgroupLayout::default(),
+    };
     let cgroups_writable = needs.cgroups && cgroups.probe_writable(needs.cgroups_path);
+    let cgroups_freezable = needs.freezer && cgroups.probe_freezable(needs.cgroups_path);
     let system_dirs = if needs.system_dirs { system_dirs() } else { Vec::new() };
-    Ok(Host { euid, egid, privileged, subuids, subgids, cgroups, cgroups_writable, system_dirs })
+    Ok(Host {
+        euid,
+        egid,
+        privileged,
+        subuids,
+        subgids,
+        cgroups,
+        cgroups_writable,
+        cgroups_freezable,
+        system_dirs,
+    })
 }
 
 fn system_dirs() -> Vec<SystemDir> {

@@ -95,6 +95,20 @@ impl CgroupDir {
         Ok(None)
     }
 
+    /// The names of the control files.
+    pub(super) fn files(&self) -> Result<Vec<String>> {
+        let step = || format!("getdents64({:?})", self.path);
+        let mut names = Vec::new();
+        // Through a description of its own: the position in the directory belongs to whoever reads it.
+        for entry in Dir::read_from(&self.fd).os(step)? {
+            let entry = entry.os(step)?;
+            if entry.file_type() == FileType::RegularFile {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Opens a control file for reading.
     pub(super) fn open_read(&self, file: &str) -> Result<OwnedFd> {
         self.open_file(file, OFlags::RDONLY)
@@ -105,10 +119,31 @@ impl CgroupDir {
         self.open_file(file, OFlags::WRONLY)
     }
 
+    /// Opens a control file for both.
+    pub(super) fn open_read_write(&self, file: &str) -> Result<OwnedFd> {
+        self.open_file(file, OFlags::RDWR)
+    }
+
     /// The text of a control file.
     pub(super) fn read(&self, file: &str) -> Result<String> {
         let fd = self.open_read(file)?;
         read_text(fd.as_fd()).os(|| format!("read({:?})", self.path.join(file)))
+    }
+
+    /// The text of a control file; `None` where the kernel has none for this cgroup.
+    pub(super) fn read_if_present(&self, file: &str) -> Result<Option<String>> {
+        match self.read(file) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            text => text.map(Some),
+        }
+    }
+
+    /// Whether the kernel has this control file for this cgroup.
+    pub(super) fn has(&self, file: &str) -> Result<bool> {
+        match rustix::fs::statat(&self.fd, file, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(false),
+            found => found.map(|_| true).os(|| format!("stat({:?})", self.path.join(file))),
+        }
     }
 
     /// Writes a control file, in one write(2) as the kernel wants it.

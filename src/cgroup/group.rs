@@ -4,7 +4,7 @@
 //! before the first instruction. Nothing here moves a process: the sandbox joins by itself, through what it is given.
 
 use super::dir::{CgroupDir, Version};
-use super::{teardown, v1, v2};
+use super::{freezer, oom, teardown, v1, v2};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::{Branch, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Role, Value};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,31 +30,46 @@ pub(crate) struct Cgroup {
     made_ancestors: Vec<PathBuf>,
 }
 
-/// The container's place in one hierarchy.
+/// The container's place in one hierarchy: at least one of the two directories.
 #[derive(Debug)]
 struct Group {
     hierarchy: Hierarchy,
-    sandbox: CgroupDir,
+    /// Has the limits, and the sandbox in it.
+    sandbox: Option<CgroupDir>,
+    /// Has the container's own processes in it and nothing else: can be frozen.
     container: Option<CgroupDir>,
 }
 
 impl Cgroup {
     /// Makes the directories of `plan` and writes its limits. An empty plan costs nothing. A leaf that exists and is
-    /// empty is used, as engines make it beforehand.
+    /// empty is used, as engines make it beforehand. What the host refuses of an optional branch is done without.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if a leaf has processes; `Unsupported` where the kernel lacks a control file; else
     /// the errno of the call, under the name of the field it served. What was made is removed again.
     pub(crate) fn create(plan: &CgroupPlan) -> Result<Self> {
         let mut made = Vec::new();
-        let groups: Result<Vec<Group>> =
-            plan.branches.iter().map(|branch| build(branch, &mut made)).collect();
+        let groups: Result<Vec<Option<Group>>> = plan
+            .branches
+            .iter()
+            .map(|branch| match build(branch, &mut made) {
+                Err(error) if branch.optional => {
+                    tracing::debug!(%error, "no cgroup to freeze this container in");
+                    Ok(None)
+                }
+                group => group.map(Some),
+            })
+            .collect();
         // The deepest first, as it has to be removed.
         made.reverse();
         match groups {
             Ok(groups) => {
-                let ancestors = made.into_iter().filter(|(role, _)| *role == Role::Ancestor);
-                Ok(Self { groups, made_ancestors: ancestors.map(|(_, path)| path).collect() })
+                let groups: Vec<Group> = groups.into_iter().flatten().collect();
+                let cgroup = Self { groups, made_ancestors: Vec::new() };
+                // Besides the ancestors, what is left of a branch that was given up.
+                let held = |path: &PathBuf| cgroup.dirs().any(|dir| dir.path() == path);
+                let others = made.into_iter().map(|(_, path)| path).filter(|path| !held(path)).collect();
+                Ok(Self { made_ancestors: others, ..cgroup })
             }
             Err(error) => {
                 let paths: Vec<PathBuf> = made.into_iter().map(|(_, path)| path).collect();
@@ -64,6 +79,19 @@ impl Cgroup {
                 })
             }
         }
+    }
+
+    /// The leaf directories that are this container's: what the state record keeps from now on.
+    pub(crate) fn leaves(&self) -> Vec<PathBuf> {
+        let leaf = |group: &Group| {
+            let dir = group.sandbox.as_ref().or(group.container.as_ref())?;
+            Some(dir.path().to_path_buf())
+        };
+        self.groups.iter().filter_map(leaf).collect()
+    }
+
+    fn dirs(&self) -> impl Iterator<Item = &CgroupDir> {
+        self.groups.iter().flat_map(|group| group.sandbox.iter().chain(&group.container))
     }
 
     /// Directories that led to the leaf and were not there before, the deepest first: for [`prune`](super::prune) after
@@ -79,9 +107,9 @@ impl Cgroup {
     pub(crate) fn join_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
         let mut fds = Vec::new();
         for group in &self.groups {
-            if let Hierarchy::V1(controllers) = &group.hierarchy {
+            if let (Hierarchy::V1(controllers), Some(sandbox)) = (&group.hierarchy, &group.sandbox) {
                 let name = format!("{SANDBOX_JOIN}-{}", controllers.join("-"));
-                fds.push((name, group.sandbox.open_write(v1::JOIN)?));
+                fds.push((name, sandbox.open_write(v1::JOIN)?));
             }
             match &group.container {
                 Some(container) if container.version() == Version::V2 => {
@@ -99,7 +127,30 @@ impl Cgroup {
 
     /// The v2 leaf, for clone3(2) with `CLONE_INTO_CGROUP` of the sandbox.
     pub(crate) fn sandbox_dir_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.groups.iter().find(|group| group.hierarchy == Hierarchy::V2).map(|group| group.sandbox.as_fd())
+        let v2 = self.groups.iter().find(|group| group.hierarchy == Hierarchy::V2)?;
+        v2.sandbox.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What the sandbox needs to freeze, list and kill the container's own processes, by donation name; see
+    /// [`Freezer`](super::Freezer). Empty where there is no place to freeze.
+    pub(crate) fn freezer_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
+        let places = || self.groups.iter().filter_map(|group| group.container.as_ref());
+        // Both only in a hybrid layout. There v2 is the better one: it can kill what is frozen.
+        match places().find(|dir| dir.version() == Version::V2).or(places().next()) {
+            Some(dir) => freezer::open(dir),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What the sandbox needs to hear of an OOM kill when it happens, by donation name; see
+    /// [`OomWatch`](super::OomWatch). Empty without the memory controller.
+    pub(crate) fn oom_watch_fds(&self) -> Vec<(String, OwnedFd)> {
+        self.groups
+            .iter()
+            .filter_map(|group| group.sandbox.as_ref())
+            .find_map(oom::open)
+            .into_iter()
+            .collect()
     }
 
     /// What the sandbox needs to tell an OOM kill from another SIGKILL, by donation name; see
@@ -112,8 +163,9 @@ impl Cgroup {
         };
         let open = |group: &Group| {
             let (oom, peak) = files(group);
-            let oom = group.sandbox.open_read(oom).ok()?;
-            let peak = group.sandbox.open_read(peak).ok().map(|peak| (EVIDENCE_PEAK.into(), peak));
+            let dir = group.sandbox.as_ref()?;
+            let oom = dir.open_read(oom).ok()?;
+            let peak = dir.open_read(peak).ok().map(|peak| (EVIDENCE_PEAK.into(), peak));
             Some(std::iter::once((EVIDENCE_OOM.into(), oom)).chain(peak).collect())
         };
         self.groups.iter().find_map(open).unwrap_or_default()
@@ -127,17 +179,22 @@ fn build(branch: &Branch, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
     let (base, below) = branch.dirs.split_first().ok_or_else(broken)?;
     let mut parent = CgroupDir::open(&base.path).map_err(during)?;
     base.writes.iter().try_for_each(|write| apply(write, &parent, &parent))?;
-    let mut container = None;
+    let (mut container, mut leads_to_sandbox) = (None, false);
     for planned in below {
         let dir = enter(&parent, planned, made).map_err(during)?;
         planned.writes.iter().try_for_each(|write| apply(write, &parent, &dir))?;
         match planned.role {
             Role::Container => container = Some(dir),
-            // The leaf is the last of these, so the walk ends with it as the parent.
-            Role::Base | Role::Ancestor | Role::Sandbox => parent = dir,
+            Role::Base | Role::Ancestor => parent = dir,
+            Role::Sandbox => {
+                parent = dir;
+                leads_to_sandbox = true;
+            }
         }
     }
-    Ok(Group { hierarchy: branch.hierarchy.clone(), sandbox: parent, container })
+    // The leaf is the last directory that another can be in, so the walk ended with it as the parent.
+    let sandbox = leads_to_sandbox.then_some(parent);
+    Ok(Group { hierarchy: branch.hierarchy.clone(), sandbox, container })
 }
 
 fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf)>) -> Result<CgroupDir> {
@@ -199,7 +256,7 @@ fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir)
 }
 
 /// Says which field could not be obeyed, and what can be done about the causes people meet.
-fn refused(write: &PlannedWrite, dir: &CgroupDir, error: Error) -> Error {
+pub(super) fn refused(write: &PlannedWrite, dir: &CgroupDir, error: Error) -> Error {
     let path = dir.path().join(&write.file);
     match error.raw_os_error() {
         Some(libc::ENOENT) => {

@@ -102,6 +102,20 @@ impl CgroupLayout {
         }
         !places.is_empty() && places.iter().all(|place| may_write(place))
     }
+
+    /// Whether the caller may make a cgroup to freeze a container in, and move processes there: the fact
+    /// [`plan`](crate::plan::cgroup::plan) takes as `freeze`.
+    pub(crate) fn probe_freezable(&self, cgroups_path: Option<&Path>) -> bool {
+        if let Some(h) = self.v1("freezer") {
+            return may_write(&place(&h.mountpoint, &h.own_dir(), cgroups_path));
+        }
+        // A process is moved by whoever may write cgroup.procs of the nearest cgroup above both ends (kernel:
+        // admin-guide/cgroup-v2, "Delegation Containment"), which here is the directory that ours goes into.
+        self.unified.as_ref().is_some_and(|unified| {
+            let place = place(&unified.mountpoint, &unified.default_base(), cgroups_path);
+            may_write(&place) && may_write_file(&unified.default_base().join("cgroup.procs"))
+        })
+    }
 }
 
 impl V1Hierarchy {
@@ -149,6 +163,11 @@ fn may_write(path: &Path) -> bool {
     use rustix::io::Errno;
     let verdict = |dir: &Path| accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
     path.ancestors().map(verdict).find(|verdict| *verdict != Err(Errno::NOENT)) == Some(Ok(()))
+}
+
+fn may_write_file(path: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// A cgroup mount of the mount table.

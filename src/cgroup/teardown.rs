@@ -7,6 +7,7 @@
 use super::dir::{CgroupDir, Removal, Version};
 use super::{v1, v2};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::cgroup::CONTAINER;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -38,6 +39,19 @@ pub(crate) fn destroy_within(paths: &[PathBuf], limit: Duration) -> Result<()> {
     report(paths.iter().filter_map(|path| remove(path, deadline).err()))
 }
 
+/// Lets everything run that is frozen in these v1 cgroups. On v1 alone, a frozen task does not act on SIGKILL: without
+/// this, nobody who waits for its end sees it. What is gone already, or is not v1, is passed over.
+pub(crate) fn thaw(paths: &[PathBuf]) {
+    for path in paths {
+        let Ok(dir) = CgroupDir::open(path) else { continue };
+        let inner = dir.child(OsStr::new(CONTAINER));
+        for dir in [Ok(dir), inner].into_iter().flatten().filter(|dir| dir.version() == Version::V1) {
+            // The file exists in the freezer's hierarchy only.
+            let _ = dir.write("freezer.state", "THAWED");
+        }
+    }
+}
+
 /// Removes those of these directories that are empty, and leaves those in use alone: for the directories that led to a
 /// leaf, which other containers may share. The deepest must come first.
 ///
@@ -55,6 +69,25 @@ pub(crate) fn prune(paths: &[PathBuf]) -> Result<()> {
         }
     }))
 }
+
+/// Removes the cgroups at these paths once they are empty, and waits for that as long as a killed container's processes
+/// may need. For places that a container may have had: what runs there without end is another's and stays.
+pub(crate) fn remove_when_empty(paths: &[PathBuf]) {
+    let deadline = Instant::now() + EMPTY_LIMIT;
+    for path in paths {
+        let Ok(Some((parent, name))) = open_parent(path) else { continue };
+        while let Removal::Busy = parent.remove(name) {
+            let ended = parent.child(name).and_then(|dir| end_listed(&dir, deadline, End::ByItself));
+            if ended.is_err() || Instant::now() >= deadline {
+                break;
+            }
+            rustix::thread::sched_yield();
+        }
+    }
+}
+
+/// How long [`remove_when_empty`] waits in all.
+const EMPTY_LIMIT: Duration = Duration::from_secs(2);
 
 fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
     let failures: Vec<String> = failures.map(|error| error.to_string()).collect();
@@ -145,10 +178,22 @@ fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
 }
 
 /// Kills the processes listed in `cgroup.procs` of `dir` and waits until none is listed.
+pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
+    end_listed(dir, deadline, End::Killed)
+}
+
+/// How processes end that are waited for.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Killed,
+    ByItself,
+}
+
+/// Waits until no process is listed in `cgroup.procs` of `dir`.
 ///
 /// A pid is only a number until it is held: each is opened first and then looked up *again*. Whoever is listed after
 /// the pidfd was opened either is the process it refers to, or that process has ended and the signal goes nowhere.
-pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
+fn end_listed(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
     loop {
         let mut held: Vec<(i32, OwnedFd)> = Vec::new();
         for pid in listed(dir)? {
@@ -174,7 +219,7 @@ pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
         }
         let members = listed(dir)?;
         held.retain(|(pid, _)| members.contains(pid));
-        for (pid, pidfd) in &held {
+        for (pid, pidfd) in held.iter().filter(|_| end == End::Killed) {
             match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(errno) => return Err(errno).os(|| format!("pidfd_send_signal({pid}, SIGKILL)")),

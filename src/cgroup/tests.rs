@@ -42,9 +42,19 @@ impl Fixture {
     }
 
     fn plan(&mut self, resources: &Resources, layout: &CgroupLayout, explicit: Option<&str>) -> CgroupPlan {
+        self.plan_freezing(resources, layout, explicit, false)
+    }
+
+    fn plan_freezing(
+        &mut self,
+        resources: &Resources,
+        layout: &CgroupLayout,
+        explicit: Option<&str>,
+        freeze: bool,
+    ) -> CgroupPlan {
         let id = ContainerId::new(self.name.as_str()).unwrap();
         let path = explicit.map(|below| PathBuf::from(format!("/{}{below}", self.name)));
-        let plan = plan(resources, path.as_deref(), &id, layout, true).unwrap();
+        let plan = plan(resources, path.as_deref(), &id, layout, true, freeze).unwrap();
         self.paths = plan.leaves();
         plan
     }
@@ -191,6 +201,136 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     assert!(!leaf.exists());
     child.wait().unwrap();
     destroy(&plan.leaves()).unwrap();
+}
+
+/// A freezer in the unified hierarchy, or in v1's.
+fn place_to_freeze(fixture: &mut Fixture, unified: bool) -> Option<(PathBuf, Freezer)> {
+    let mut layout = host(&[])?;
+    if unified {
+        layout.v1.clear();
+    }
+    let there = if unified { layout.unified.is_some() } else { layout.v1("freezer").is_some() };
+    if !there {
+        skip("no such hierarchy");
+        return None;
+    }
+    let plan = fixture.plan_freezing(&Resources::default(), &layout, None, true);
+    let cgroup = Cgroup::create(&plan).unwrap();
+    assert_eq!(cgroup.leaves(), plan.leaves());
+    let mut fds = cgroup.freezer_fds().unwrap();
+    let taken = Freezer::take(|name| {
+        let index = fds.iter().position(|(given, _)| given == name)?;
+        Some(fds.swap_remove(index).1)
+    });
+    let dir = plan.branches[0].dirs.last().unwrap().path.clone();
+    Some((dir, taken.unwrap()))
+}
+
+fn await_frozen(freezer: &Freezer) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let nanos = RECHECK.as_nanos().try_into().unwrap();
+    for _ in 0..10_000 {
+        if freezer.frozen().unwrap() {
+            return;
+        }
+        let event = freezer.event();
+        let mut fds: Vec<_> = event.iter().map(|fd| PollFd::new(fd, PollFlags::PRI)).collect();
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: nanos })).unwrap();
+    }
+    panic!("not frozen");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "that nothing happens raises no event")]
+fn what_is_frozen_makes_no_progress_until_it_is_thawed() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some((dir, freezer)) = place_to_freeze(&mut fixture, unified) else { continue };
+        let counter = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("while :; do echo >> {}; done", counter.path().display());
+        let mut child = inhabitant(&dir.join("cgroup.procs"), &script);
+        assert!(freezer.members().unwrap().contains(&child.id().cast_signed()));
+        let length = || counter.as_file().metadata().unwrap().len();
+        let grows_beyond = |at: u64| {
+            (0..10_000).any(|_| {
+                std::thread::yield_now();
+                length() > at
+            })
+        };
+        assert!(grows_beyond(0));
+        freezer.freeze().unwrap();
+        await_frozen(&freezer);
+        let at = length();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(length(), at, "unified: {unified}");
+        freezer.thaw().unwrap();
+        assert!(grows_beyond(at));
+        freezer.freeze().unwrap();
+        await_frozen(&freezer);
+        freezer.kill().unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
+    }
+}
+
+#[test]
+fn killing_takes_all_that_fork_meanwhile() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some((dir, freezer)) = place_to_freeze(&mut fixture, unified) else { continue };
+        let script = "f() { (:); [ $1 -gt 20000 ] || f $(($1 + 1)) & }; f 0; exec sleep 60";
+        let mut child = inhabitant(&dir.join("cgroup.procs"), script);
+        freezer.kill().unwrap();
+        child.wait().unwrap();
+        // The orphans go to whoever collects them here; what is left in the list is dead or about to be.
+        let gone = (0..10_000).any(|_| {
+            std::thread::yield_now();
+            freezer.members().unwrap().is_empty()
+        });
+        assert!(gone, "unified: {unified}: {:?}", freezer.members());
+    }
+}
+
+#[test]
+fn an_oom_kill_is_heard_when_it_happens() {
+    let Some(layout) = host(&["memory"]) else { return };
+    let mut fixture = Fixture::new();
+    let memory = MemoryLimits { limit: Some(8 << 20), ..MemoryLimits::default() };
+    let plan = fixture.plan(&Resources { memory, ..Resources::default() }, &layout, None);
+    let cgroup = Cgroup::create(&plan).unwrap();
+    let mut fds = cgroup.oom_watch_fds();
+    let mut watch = OomWatch::take(|name| {
+        let index = fds.iter().position(|(given, _)| given == name)?;
+        Some(fds.swap_remove(index).1)
+    })
+    .unwrap();
+    assert!(!watch.happened());
+    let leaf = plan.leaves().remove(0);
+    let mut child = inhabitant(&leaf.join("cgroup.procs"), "exec tail /dev/zero");
+    let interest = watch.interest();
+    let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
+    let ready =
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&watch, interest)], Some(&limit)).unwrap();
+    assert_eq!(ready, 1);
+    assert!(watch.happened());
+    assert!(!watch.happened(), "once");
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_is_optional_is_done_without_where_somebody_else_is() {
+    let Some(layout) = host(&["freezer"]) else { return };
+    let mut fixture = Fixture::new();
+    let plan = fixture.plan_freezing(&Resources::default(), &layout, None, true);
+    Cgroup::create(&plan).unwrap();
+    let mut other = inhabitant(&plan.leaves()[0].join("cgroup.procs"), SLEEP);
+    let cgroup = Cgroup::create(&plan).unwrap();
+    assert!(cgroup.leaves().is_empty() && cgroup.freezer_fds().unwrap().is_empty());
+    assert!(cgroup.made_ancestors().is_empty());
+    destroy(&cgroup.leaves()).unwrap();
+    assert_eq!(other.try_wait().unwrap(), None, "another's processes are left alone");
+    destroy(&plan.leaves()).unwrap();
+    other.wait().unwrap();
 }
 
 #[test]

@@ -16,14 +16,17 @@ pub(super) const OOM: &str = "memory.events";
 /// The most memory used, in bytes; since Linux 5.19.
 pub(super) const PEAK: &str = "memory.peak";
 
+/// Whether anybody is inside, and whether they are frozen.
+pub(super) const EVENTS: &str = "cgroup.events";
+
 /// Ends every process of this cgroup and of those below it.
 pub(super) fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     // KERNEL(5.14): cgroup.kill, which no fork escapes. Before, and in a threaded cgroup: one by one.
     if dir.write("cgroup.kill", "1").is_err() {
         return kill_listed(dir, deadline);
     }
-    let events = dir.open_read("cgroup.events")?;
-    let step = || format!("read({:?})", dir.path().join("cgroup.events"));
+    let events = dir.open_read(EVENTS)?;
+    let step = || format!("read({:?})", dir.path().join(EVENTS));
     // The kernel raises POLLPRI when the text changes after it was last read, so the order cannot miss a change.
     while read_text(events.as_fd()).os(step)?.lines().any(|line| line == "populated 1") {
         poll_until(&mut [PollFd::new(&events, PollFlags::PRI)], deadline)?;

@@ -20,6 +20,8 @@ const SCRATCH: &str = "dev.cofferdam.scratch";
 const IDMAP: &str = "dev.cofferdam.rootfs.idmap";
 /// The time limit in milliseconds.
 const TIMEOUT: &str = "dev.cofferdam.timeout-ms";
+/// Whether to do without the cgroup that nothing asks for.
+const WITHOUT_CGROUP: &str = "dev.cofferdam.without-cgroup";
 /// Directories of a rootfs that mounts of the default configuration go to.
 const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 
@@ -55,6 +57,7 @@ pub(super) fn extras_of(spec: &Spec) -> Result<Extras> {
         idmap_rootfs: annotations.get(IDMAP).is_some_and(|value| value == "true"),
         timeout: number(TIMEOUT)?.map(Duration::from_millis),
         pod: None,
+        without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
     })
 }
 
@@ -78,6 +81,9 @@ pub(super) fn write(
     }
     if let Some(timeout) = extras.timeout {
         annotations.insert(TIMEOUT.into(), timeout.as_millis().to_string());
+    }
+    if extras.without_cgroup {
+        annotations.insert(WITHOUT_CGROUP.into(), "true".into());
     }
     spec.set_annotations(Some(annotations));
     let step = || format!("write {:?}", directory.join(CONFIG));

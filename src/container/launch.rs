@@ -116,8 +116,7 @@ impl Making {
         blueprint: &mut Blueprint,
         terminal: Option<Waiting>,
     ) -> Result<(Live, Streams, OwnedFd)> {
-        let cgroup = Cgroup::create(&blueprint.plan.cgroup)?;
-        core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
+        let cgroup = self.make_cgroup(core, blueprint)?;
         let run_dir = self.lock.run_dir()?;
         let wires = Wires::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create, self.seat.is_none())?;
         let owner = blueprint.plan.gofer.scratch_owner;
@@ -200,6 +199,22 @@ impl Making {
         }
     }
 
+    fn make_cgroup(&mut self, core: &mut Core, blueprint: &Blueprint) -> Result<Cgroup> {
+        match Cgroup::create(&blueprint.plan.cgroup) {
+            Ok(cgroup) => {
+                // Not what was given up, or is another container's: what is recorded is destroyed in the end.
+                core.record.cgroups = cgroup.leaves();
+                core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
+                Ok(cgroup)
+            }
+            Err(error) => {
+                core.record.cgroups.clear();
+                self.lock.save(&mut core.record)?;
+                Err(error)
+            }
+        }
+    }
+
     fn spawn_gofer(&mut self, blueprint: &Blueprint, wires: &Wires) -> Result<i32> {
         let plan = seal_plan(&blueprint.plan.gofer)?;
         let mut donations = Donations::default();
@@ -220,7 +235,8 @@ impl Making {
         let plan = seal_plan(&blueprint.plan.sandbox)?;
         let join = cgroup.join_fds()?;
         let user_log = blueprint.user_log.as_ref().map(UserLog::open).transpose()?;
-        let evidence = cgroup.evidence_fds();
+        let (evidence, oom_watch, freezer) =
+            (cgroup.evidence_fds(), cgroup.oom_watch_fds(), cgroup.freezer_fds()?);
         let mut donations = Donations::default();
         donations.give("plan", &plan);
         donations.give("gofer", &wires.mounts.1);
@@ -240,7 +256,7 @@ impl Making {
         for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload) {
             donations.give(name, stream);
         }
-        for (name, fd) in join.iter().chain(&evidence) {
+        for (name, fd) in join.iter().chain(&evidence).chain(&oom_watch).chain(&freezer) {
             donations.give(name.as_str(), fd);
         }
         if let Some(seat) = &self.seat {

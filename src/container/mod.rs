@@ -30,9 +30,11 @@ mod pod;
 mod processes;
 mod running;
 mod signals;
+mod stats;
 mod stopped;
 mod teardown;
 mod transfer;
+mod update;
 
 pub use crate::protocol::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed, WrongPhase};
@@ -45,6 +47,7 @@ pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
 pub use pod::Pod;
 pub use processes::ProcessInfo;
+pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stalls, Stats};
 pub use transfer::{Copied, Skipped, Transfer};
 
 use crate::id::ContainerId;

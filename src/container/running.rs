@@ -112,6 +112,7 @@ pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stoppe
         Ok(_) => live.wait_until(deadline),
         Err(_) => {
             let _ = rustix::process::pidfd_send_signal(&live.pidfd, rustix::process::Signal::KILL);
+            crate::cgroup::thaw(&container.core.record.cgroups);
             live.wait_until(deadline)
         }
     };

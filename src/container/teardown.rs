@@ -7,6 +7,7 @@
 use super::hooks;
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::id::ContainerId;
 use crate::process::channel::wait_readable;
 use crate::process::{Channel, ProcessIdentity, boot_id};
 use crate::protocol::message::{Operation, Request};
@@ -42,7 +43,7 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
         let sandbox = if in_pod { &None } else { &record.sandbox };
         let processes = [("sandbox", sandbox), ("init", &record.init), ("gofer", &record.gofer)];
         for (name, identity) in processes {
-            if let Some(Err(error)) = identity.as_ref().map(|identity| kill(identity, &record.boot_id)) {
+            if let Some(Err(error)) = identity.as_ref().map(|identity| kill(identity, &record)) {
                 left.push(error.during(name).to_string());
             }
         }
@@ -96,10 +97,12 @@ fn leave_pod(record: &Record) -> Result<()> {
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-fn kill(identity: &ProcessIdentity, boot: &str) -> Result<()> {
-    let Some(pidfd) = identity.pidfd(boot)? else { return Ok(()) };
+fn kill(identity: &ProcessIdentity, record: &Record) -> Result<()> {
+    let Some(pidfd) = identity.pidfd(&record.boot_id)? else { return Ok(()) };
     // Gone between the two calls is what we want.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    // A sandbox ends when everything inside has, and what is frozen on cgroup v1 does not.
+    cgroup::thaw(&record.cgroups);
     wait_readable(pidfd.as_fd(), Instant::now() + KILL_LIMIT)
 }
 
@@ -121,6 +124,16 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
         Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
         Err(error) => gone(error),
     }
+}
+
+/// Removes the cgroups of a container whose record cannot be read and whose processes were killed, as far as they are
+/// where a container of this name has them.
+pub(super) fn remove_default_cgroups(id: &str) {
+    let places = ContainerId::new(id).and_then(|id| {
+        let layout = cgroup::CgroupLayout::probe()?;
+        Ok(crate::plan::cgroup::default_places(&id, &layout))
+    });
+    cgroup::remove_when_empty(&places.unwrap_or_default());
 }
 
 /// The status of a container as the kernel has it: what the record says, unless its sandbox is gone.

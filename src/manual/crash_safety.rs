@@ -81,4 +81,5 @@
 //!
 //! A record that is damaged hides no neighbour: [`AnyContainer::list`](crate::AnyContainer::list) reports it and goes
 //! on, and [`AnyContainer::delete_by_name`](crate::AnyContainer::delete_by_name) reaches its sandbox through the
-//! socket that lies beside it. Its cgroups are then unknown and stay.
+//! socket that lies beside it. Its cgroups are then unknown: those at the places a container of its name has by default
+//! are removed when they are empty, others stay.

@@ -66,7 +66,7 @@
 //! | `lifeline` | | yes | a pipe whose other end only the caller has |
 //! | `user-log` | | yes | where it was asked for: lines for the person who runs the workload |
 //! | `stdin`, `stdout`, `stderr` | | yes | passed on to init and kept by nobody else |
-//! | `cgroup-...` | | yes | where to join, and the counters to read at the end |
+//! | `cgroup-...` | | yes | where to join, what freezes and lists the container's processes, what tells of an OOM kill, and the counters to read at the end |
 //!
 //! The sandbox opens nothing on the host by path but a namespace that the configuration joins by path, its own
 //! entries in `/proc`, and `/` to change mount propagation. What else it needs was opened by the caller. The workload

@@ -4,8 +4,11 @@
 //! What lives here: the plan as a value and the choice of place and hierarchy. How each version of the interface spells
 //! a limit is in [`v1`] and [`v2`]. What may not: any look at the host; its facts come in as a [`CgroupLayout`].
 
+mod update;
 mod v1;
 mod v2;
+
+pub(crate) use update::{ControllerUpdate, not_joined, update};
 
 use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
@@ -14,7 +17,8 @@ use crate::spec::Resources;
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
-/// The cgroups to make and the limits to set, in order. Empty when none was asked for: then nothing is done at all.
+/// The cgroups to make and the limits to set, in order. Empty where no limit was asked for and there is no place to
+/// freeze: then nothing is done at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CgroupPlan {
     /// One entry for each hierarchy in use.
@@ -30,6 +34,20 @@ pub(crate) struct Branch {
     pub(crate) field: String,
     /// Directories from the top down: the first exists, each other is a child of the one before.
     pub(crate) dirs: Vec<PlannedDir>,
+    /// Nobody asked for it by name: a host that refuses it after all is done without.
+    pub(crate) optional: bool,
+}
+
+impl Branch {
+    /// The directory that goes with the container: the one with its limits, or the only one there is.
+    fn leaf(&self) -> Option<&PlannedDir> {
+        self.dirs.iter().find(|dir| matches!(dir.role, Role::Sandbox | Role::Container))
+    }
+
+    /// Whether the container's own processes are by themselves in a directory of this branch.
+    fn freezes(&self) -> bool {
+        self.dirs.iter().any(|dir| dir.role == Role::Container)
+    }
 }
 
 /// A hierarchy, by its controllers.
@@ -108,8 +126,7 @@ impl CgroupPlan {
     /// The leaf directories: what the state record keeps *before* any effect, and what
     /// [`destroy`](crate::cgroup::destroy) takes.
     pub(crate) fn leaves(&self) -> Vec<PathBuf> {
-        let dirs = self.branches.iter().flat_map(|branch| &branch.dirs);
-        dirs.filter(|dir| dir.role == Role::Sandbox).map(|dir| dir.path.clone()).collect()
+        self.branches.iter().filter_map(Branch::leaf).map(|leaf| leaf.path.clone()).collect()
     }
 }
 
@@ -120,7 +137,12 @@ impl CgroupPlan {
 /// hierarchy's mount point and a relative one at that same default place ("the runtime MAY interpret the path relative to a
 /// runtime-determined location" - OCI config-linux.md), and the hierarchies that give statistics are joined as well.
 ///
-/// `writable` is the fact [`CgroupLayout::probe_writable`] finds.
+/// With `freeze`, every container gets a directory with its own processes and nothing else in it, to stop and resume
+/// them at once. Where limits bring none, that is one directory in the v1 freezer hierarchy, which costs the least to join
+/// (`tasks` needs no grace period), else a branch in the unified one. It is optional: the host may refuse it.
+///
+/// `writable` is the fact [`CgroupLayout::probe_writable`] finds; `freeze` takes in what
+/// [`CgroupLayout::probe_freezable`] does.
 ///
 /// # Errors
 /// [`Unsupported`](crate::error::ErrorKind::Unsupported) naming the first field that cannot be obeyed: no hierarchy has
@@ -132,23 +154,39 @@ pub(crate) fn plan(
     id: &ContainerId,
     layout: &CgroupLayout,
     writable: bool,
+    freeze: bool,
 ) -> Result<CgroupPlan> {
+    let place = Place::new(cgroups_path, id)?;
+    let mut branches = limits(resources, cgroups_path, &place, layout, writable)?;
+    if freeze && !branches.iter().any(Branch::freezes) {
+        branches.extend(freezer_branch(resources, &place, layout));
+    }
+    Ok(CgroupPlan { branches })
+}
+
+/// The branches that were asked for, by a limit or by a place.
+fn limits(
+    resources: &Resources,
+    cgroups_path: Option<&Path>,
+    place: &Place,
+    layout: &CgroupLayout,
+    writable: bool,
+) -> Result<Vec<Branch>> {
     let asked = asked(resources);
     let Some(first_field) = asked.first().map(|asked| asked.field).or(cgroups_path.map(|_| CGROUPS_PATH))
     else {
-        return Ok(CgroupPlan::default());
+        return Ok(Vec::new());
     };
     check_swap(resources)?;
-    let place = Place::new(cgroups_path, id)?;
     if layout.v1.is_empty() && layout.unified.is_none() {
         return Err(Error::unsupported(first_field, "no cgroup hierarchy is mounted"));
     }
     let (on_v1, on_v2): (Vec<_>, Vec<_>) = asked.into_iter().partition(|a| layout.v1(a.controller).is_some());
     let unified_alone = layout.v1.is_empty();
 
-    let mut branches = v1_branches(resources, &on_v1, &place, layout);
+    let mut branches = v1_branches(resources, &on_v1, place, layout);
     if let (Some(unified), true) = (&layout.unified, unified_alone || !on_v2.is_empty()) {
-        branches.push(v2_branch(resources, &on_v2, &place, unified)?);
+        branches.push(v2_branch(resources, &on_v2, place, unified)?);
     } else if let Some(missing) = on_v2.first() {
         return Err(missing.unavailable("no cgroup hierarchy has it"));
     }
@@ -159,8 +197,35 @@ pub(crate) fn plan(
             Err(Error::unsupported(first_field, why)
                 .hint("leave out limits and linux.cgroupsPath, or have a cgroup delegated to this user"))
         }
-        _ => Ok(CgroupPlan { branches }),
+        _ => Ok(branches),
     }
+}
+
+/// A place to freeze where the limits bring none.
+fn freezer_branch(resources: &Resources, place: &Place, layout: &CgroupLayout) -> Option<Branch> {
+    let field = FREEZER.to_owned();
+    if let Some(hierarchy) = layout.v1("freezer") {
+        // No second level: nothing is limited here, so the sandbox, which must not be frozen, stays where it was.
+        let mut dirs = place.dirs(place.base(hierarchy));
+        if let Some(leaf) = dirs.last_mut() {
+            leaf.role = Role::Container;
+        }
+        let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
+        return Some(Branch { hierarchy, field, dirs, optional: true });
+    }
+    let branch = v2_branch(resources, &[], place, layout.unified.as_ref()?).ok()?;
+    Some(Branch { field, optional: true, ..branch })
+}
+
+/// What messages call the cgroup that nobody asked for by a field.
+const FREEZER: &str = "freezer cgroup";
+
+/// Where a container of this id has its cgroups if its configuration names no place, the innermost first.
+pub(crate) fn default_places(id: &ContainerId, layout: &CgroupLayout) -> Vec<PathBuf> {
+    let name = default_name(id);
+    let v1 = layout.v1.iter().map(|hierarchy| hierarchy.own_dir().join(&name));
+    let v2 = layout.unified.iter().map(|unified| unified.default_base().join(&name));
+    v1.chain(v2.flat_map(|leaf| [leaf.join(CONTAINER), leaf])).collect()
 }
 
 const CGROUPS_PATH: &str = "linux.cgroupsPath";
@@ -182,8 +247,9 @@ impl Asked {
     }
 }
 
-/// The controllers `resources` needs. Memory values of 0 read as absent, as every OCI runtime reads them.
-fn asked(resources: &Resources) -> Vec<Asked> {
+/// Every field of `resources` that asks for something, with its controller. Memory values of 0 read as absent, as every
+/// OCI runtime reads them.
+fn fields(resources: &Resources) -> impl Iterator<Item = (&'static str, &'static str)> {
     let (memory, cpu) = (&resources.memory, &resources.cpu);
     let nonzero = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let fields = [
@@ -197,8 +263,13 @@ fn asked(resources: &Resources) -> Vec<Asked> {
         ("cpuset", "linux.resources.cpu.mems", cpu.mems.is_some()),
         ("pids", "linux.resources.pids.limit", resources.pids_limit.is_some()),
     ];
+    fields.into_iter().filter(|(_, _, present)| *present).map(|(controller, field, _)| (controller, field))
+}
+
+/// The controllers `resources` needs.
+fn asked(resources: &Resources) -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
-    for (controller, field, _) in fields.into_iter().filter(|(_, _, present)| *present) {
+    for (controller, field) in fields(resources) {
         if asked.last().is_none_or(|last| last.controller != controller) {
             asked.push(Asked { controller, field });
         }
@@ -252,6 +323,11 @@ impl Place {
         }
     }
 
+    /// Where the names start in a v1 hierarchy.
+    fn base(&self, hierarchy: &V1Hierarchy) -> PathBuf {
+        if self.absolute { hierarchy.mountpoint.clone() } else { hierarchy.own_dir() }
+    }
+
     /// Base, ancestors and leaf, without writes.
     fn dirs(&self, base: PathBuf) -> Vec<PlannedDir> {
         let dir = |path: &Path, role| PlannedDir { path: path.to_path_buf(), role, writes: Vec::new() };
@@ -282,7 +358,7 @@ fn default_name(id: &ContainerId) -> String {
 }
 
 /// The directory of the container's own processes, below the leaf.
-const CONTAINER: &str = "container";
+pub(crate) const CONTAINER: &str = "container";
 
 fn with_container(mut dirs: Vec<PlannedDir>) -> Vec<PlannedDir> {
     let leaf = dirs.last().map(|leaf| leaf.path.join(CONTAINER));
@@ -301,8 +377,7 @@ fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &C
         if limits.is_empty() && !(place.explicit && OBSERVED.into_iter().any(has)) {
             continue;
         }
-        let base = if place.absolute { hierarchy.mountpoint.clone() } else { hierarchy.own_dir() };
-        let mut dirs = place.dirs(base);
+        let mut dirs = place.dirs(place.base(hierarchy));
         for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
             dir.writes = v1::inherited_cpuset();
         }
@@ -314,7 +389,8 @@ fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &C
             dirs = with_container(dirs);
         }
         let field = limits.first().map_or(CGROUPS_PATH, |asked| asked.field).to_owned();
-        branches.push(Branch { hierarchy: Hierarchy::V1(hierarchy.controllers.clone()), field, dirs });
+        let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
+        branches.push(Branch { hierarchy, field, dirs, optional: false });
     }
     branches
 }
@@ -355,7 +431,7 @@ fn v2_branch(
             dir.writes = required.iter().flat_map(|controller| v2::writes(controller, resources)).collect();
         }
     }
-    Ok(Branch { hierarchy: Hierarchy::V2, field, dirs: with_container(dirs) })
+    Ok(Branch { hierarchy: Hierarchy::V2, field, dirs: with_container(dirs), optional: false })
 }
 
 #[cfg(test)]

@@ -21,8 +21,10 @@ pub(crate) struct Host {
     pub(crate) subgids: Option<IdRange>,
     /// The cgroup hierarchies.
     pub(crate) cgroups: CgroupLayout,
-    /// Whether the caller may make cgroups there.
+    /// Whether the caller may make cgroups there, in every hierarchy that can carry a limit.
     pub(crate) cgroups_writable: bool,
+    /// Whether it may make one to freeze a container in.
+    pub(crate) cgroups_freezable: bool,
     /// System directories that exist at the top of the host's root, with what each is.
     pub(crate) system_dirs: Vec<SystemDir>,
 }
@@ -124,6 +126,7 @@ mod tests {
             subgids: range,
             cgroups: CgroupLayout::default(),
             cgroups_writable: false,
+            cgroups_freezable: false,
             system_dirs: Vec::new(),
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Extras {
     /// The container whose sandbox it runs in, if it has none of its own.
     #[serde(default)]
     pub(crate) pod: Option<ContainerId>,
+    /// No cgroup that no limit and no path asks for.
+    pub(crate) without_cgroup: bool,
 }
 
 /// The writable layer.
@@ -89,6 +91,7 @@ impl Plan {
             id,
             &host.cgroups,
             host.cgroups_writable,
+            host.cgroups_freezable && !extras.without_cgroup,
         )?;
         let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup);
         layout.root();

@@ -23,16 +23,19 @@ pub enum Origin {
     Builder,
     /// A process for a running container.
     Exec,
+    /// New limits for a container that exists.
+    Update,
 }
 
 impl Origin {
-    /// `config.json`, `builder` or `exec`.
+    /// `config.json`, `builder`, `exec` or `update`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConfigJson => "config.json",
             Self::Builder => "builder",
             Self::Exec => "exec",
+            Self::Update => "update",
         }
     }
 }

@@ -72,23 +72,74 @@ fn show(plan: &CgroupPlan) -> Vec<String> {
 #[test]
 fn nothing_asked_for_costs_nothing_on_any_host() {
     for (layout, writable) in [(v1_host(), true), (CgroupLayout::default(), false)] {
-        assert!(plan(&Resources::default(), None, &id(), &layout, writable).unwrap().is_empty());
+        assert!(plan(&Resources::default(), None, &id(), &layout, writable, false).unwrap().is_empty());
     }
     let zero = MemoryLimits { limit: Some(0), reservation: Some(0), swap: Some(0) };
     let zero = Resources { memory: zero, ..Resources::default() };
-    assert!(plan(&zero, None, &id(), &v1_host(), true).unwrap().is_empty());
+    assert!(plan(&zero, None, &id(), &v1_host(), true, false).unwrap().is_empty());
+}
+
+#[test]
+fn a_place_to_freeze_is_one_directory_on_v1() {
+    let freezing = |resources: &Resources, layout: &CgroupLayout| {
+        plan(resources, None, &id(), layout, true, true).unwrap()
+    };
+    let alone = freezing(&Resources::default(), &v1_host());
+    assert_eq!(show(&alone), ["Base /cg/freezer", "Container /cg/freezer/cofferdam-job-1"]);
+    assert_eq!(alone.leaves(), [Path::new("/cg/freezer/cofferdam-job-1")]);
+    assert!(alone.branches[0].optional);
+    let limited = freezing(&pids(9), &v1_host());
+    assert_eq!(
+        show(&limited),
+        [
+            "Base /cg/pids",
+            "Sandbox /cg/pids/cofferdam-job-1",
+            "  pids.max = 9",
+            "Base /cg/freezer",
+            "Container /cg/freezer/cofferdam-job-1"
+        ]
+    );
+    assert!(!limited.branches[0].optional && limited.branches[1].optional);
+    let mut hybrid = v1_host();
+    hybrid.unified = v2_host("/", "hugetlb", "hugetlb").unified;
+    assert_eq!(freezing(&Resources::default(), &hybrid), alone);
+}
+
+#[test]
+fn a_place_to_freeze_is_in_the_unified_hierarchy_where_v1_has_no_freezer() {
+    let freezing =
+        |layout: &CgroupLayout| plan(&Resources::default(), None, &id(), layout, true, true).unwrap();
+    let expected =
+        ["Base /cg/user", "Sandbox /cg/user/cofferdam-job-1", "Container /cg/user/cofferdam-job-1/container"];
+    let mut layout = v2_host("/user/session", "cpu memory pids", "pids");
+    assert_eq!(show(&freezing(&layout)), expected);
+    layout.v1 = v1_host().v1;
+    layout.v1.retain(|hierarchy| hierarchy.controllers != ["freezer"]);
+    assert_eq!(show(&freezing(&layout)), expected);
+    assert!(freezing(&CgroupLayout::default()).is_empty());
+}
+
+#[test]
+fn limits_that_bring_a_place_to_freeze_get_no_second_one() {
+    let v2 = v2_host("/", "pids", "pids");
+    let named = Some(Path::new("/pod/app"));
+    for (layout, path) in [(&v2, None), (&v2, named), (&v1_host(), named)] {
+        let [without, with] =
+            [false, true].map(|freeze| plan(&pids(9), path, &id(), layout, true, freeze).unwrap());
+        assert_eq!(with, without);
+    }
 }
 
 #[test]
 fn on_v1_only_the_hierarchies_with_limits_are_used() {
-    let plan = plan(&pids(9), None, &id(), &v1_host(), true).unwrap();
+    let plan = plan(&pids(9), None, &id(), &v1_host(), true, false).unwrap();
     assert_eq!(show(&plan), ["Base /cg/pids", "Sandbox /cg/pids/cofferdam-job-1", "  pids.max = 9"]);
     assert_eq!(plan.leaves(), [Path::new("/cg/pids/cofferdam-job-1")]);
 }
 
 #[test]
 fn on_v1_every_limit_is_spelled_in_the_order_the_kernel_needs() {
-    let plan = plan(&everything(), None, &id(), &v1_host(), true).unwrap();
+    let plan = plan(&everything(), None, &id(), &v1_host(), true, false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -119,7 +170,7 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
         cpu: CpuLimits { mems: Some("0".into()), ..CpuLimits::default() },
         ..Resources::default()
     };
-    let plan = plan(&resources, Some(Path::new("/pod/app")), &id(), &v1_host(), true).unwrap();
+    let plan = plan(&resources, Some(Path::new("/pod/app")), &id(), &v1_host(), true, false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -150,7 +201,7 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
 #[test]
 fn on_v2_limits_sit_above_the_containers_own_cgroup() {
     let layout = v2_host("/", "cpuset cpu io memory pids", "cpuset cpu io memory pids");
-    let plan = plan(&everything(), None, &id(), &layout, true).unwrap();
+    let plan = plan(&everything(), None, &id(), &layout, true, false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -172,7 +223,7 @@ fn on_v2_limits_sit_above_the_containers_own_cgroup() {
 #[test]
 fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
     let layout = v2_host("/user/session", "cpu memory pids", "pids");
-    let sibling = plan(&pids(9), None, &id(), &layout, true).unwrap();
+    let sibling = plan(&pids(9), None, &id(), &layout, true, false).unwrap();
     assert_eq!(
         show(&sibling),
         [
@@ -182,7 +233,7 @@ fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
             "Container /cg/user/cofferdam-job-1/container"
         ]
     );
-    let error = plan(&everything(), None, &id(), &layout, true).unwrap_err();
+    let error = plan(&everything(), None, &id(), &layout, true, false).unwrap_err();
     assert_eq!(
         error.to_string(),
         "linux.resources.memory.limit: the memory controller is not available: cgroup v2 at \"/cg/user\" without it \
@@ -194,7 +245,7 @@ fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
 #[test]
 fn on_v2_a_named_place_has_its_controllers_enabled_from_the_top() {
     let layout = v2_host("/user/session", "cpu memory pids", "pids");
-    let plan = plan(&pids(9), Some(Path::new("/pod/app")), &id(), &layout, true).unwrap();
+    let plan = plan(&pids(9), Some(Path::new("/pod/app")), &id(), &layout, true, false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -214,7 +265,7 @@ fn unlimited_and_moot_values_need_no_swap_accounting() {
     let write = |limit, swap, layout: &CgroupLayout| {
         let memory = MemoryLimits { limit: Some(limit), swap: Some(swap), reservation: Some(-1) };
         let resources = Resources { memory, ..Resources::default() };
-        show(&plan(&resources, None, &id(), layout, true).unwrap())
+        show(&plan(&resources, None, &id(), layout, true, false).unwrap())
             .into_iter()
             .filter(|line| line.contains("memory."))
             .filter(|line| line.starts_with("  memory"))
@@ -243,12 +294,12 @@ fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
     let mut layout = v1_host();
     layout.v1.retain(|hierarchy| hierarchy.controllers != ["pids"]);
     layout.unified = v2_host("/", "hugetlb", "hugetlb").unified;
-    let error = plan(&pids(9), None, &id(), &layout, true).unwrap_err();
+    let error = plan(&pids(9), None, &id(), &layout, true, false).unwrap_err();
     assert!(
         error.to_string().starts_with("linux.resources.pids.limit: the pids controller is not available")
     );
     layout.unified = v2_host("/", "pids", "pids").unified;
-    let plan = plan(&everything(), None, &id(), &layout, true).unwrap();
+    let plan = plan(&everything(), None, &id(), &layout, true, false).unwrap();
     assert_eq!(plan.branches.last().unwrap().hierarchy, Hierarchy::V2);
     assert_eq!(plan.branches.len(), 4);
 }
@@ -256,7 +307,7 @@ fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
 #[test]
 fn what_the_host_cannot_do_is_refused_by_field() {
     let refused = |layout: &CgroupLayout, path: Option<&str>, writable| {
-        let error = plan(&pids(9), path.map(Path::new), &id(), layout, writable).unwrap_err();
+        let error = plan(&pids(9), path.map(Path::new), &id(), layout, writable, false).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Unsupported { feature: "linux.resources.pids.limit".into() });
         error.to_string()
     };
@@ -280,7 +331,8 @@ fn what_the_host_cannot_do_is_refused_by_field() {
 #[test]
 fn a_path_that_is_not_plain_is_refused() {
     for path in ["../x", "/a/../b", "/", "", "a\nb", &"x".repeat(256)] {
-        let error = plan(&Resources::default(), Some(Path::new(path)), &id(), &v1_host(), true).unwrap_err();
+        let error =
+            plan(&Resources::default(), Some(Path::new(path)), &id(), &v1_host(), true, false).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::InvalidSpec { path: "linux.cgroupsPath".into() }, "{path:?}");
     }
 }
@@ -289,7 +341,7 @@ fn a_path_that_is_not_plain_is_refused() {
 fn swap_without_a_memory_limit_is_refused() {
     let memory = MemoryLimits { swap: Some(4096), ..MemoryLimits::default() };
     let resources = Resources { memory, ..Resources::default() };
-    let error = plan(&resources, None, &id(), &v1_host(), true).unwrap_err();
+    let error = plan(&resources, None, &id(), &v1_host(), true, false).unwrap_err();
     assert_eq!(
         error.to_string(),
         "config.json: linux.resources.memory.swap: is set without a memory limit (set linux.resources.memory.limit too)"

@@ -1,0 +1,144 @@
+//! The effects of changed limits on the cgroups of a container that exists: all of them, or none.
+//!
+//! What lives here: finding the directory, the writes, and their undoing. What may not: which values; that is
+//! [`plan::cgroup`](crate::plan::cgroup)'s.
+
+use super::dir::{CgroupDir, Version};
+use super::group::refused;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::cgroup::{ControllerUpdate, PlannedWrite, Value, not_joined};
+use std::path::PathBuf;
+
+/// What was written, with what was there before: undone if this is dropped and not [kept](Written::keep).
+#[derive(Debug)]
+#[must_use = "dropping it undoes the writes"]
+pub(crate) struct Written<'a> {
+    undo: Vec<Undo<'a>>,
+}
+
+#[derive(Debug)]
+struct Undo<'a> {
+    dir: &'a CgroupDir,
+    file: String,
+    before: String,
+}
+
+/// The directories of a container's limits, held.
+#[derive(Debug)]
+pub(crate) struct Limited(Vec<CgroupDir>);
+
+impl Limited {
+    /// Opens the recorded cgroups.
+    ///
+    /// # Errors
+    /// The errno of openat2(2); `ENOENT` if the container was deleted.
+    pub(crate) fn open(paths: &[PathBuf]) -> Result<Self> {
+        paths.iter().map(|path| CgroupDir::open(path)).collect::<Result<_>>().map(Self)
+    }
+
+    /// Refuses a memory limit below what is in use, for those who ask to be told (`checkBeforeUpdate`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`], or the errno of a read.
+    pub(crate) fn check_usage(&self, limit: u64) -> Result<()> {
+        for dir in &self.0 {
+            let file = match dir.version() {
+                Version::V1 => "memory.usage_in_bytes",
+                Version::V2 => "memory.current",
+            };
+            let Some(usage) = dir.read_if_present(file)?.and_then(|text| text.trim().parse::<u64>().ok())
+            else {
+                continue;
+            };
+            if usage > limit {
+                let problem =
+                    format!("{limit} is below the {usage} bytes in use, and checkBeforeUpdate is set");
+                return Err(Error::new(ErrorKind::InvalidInput, "linux.resources.memory.limit", problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `updates`. If one is refused, those before it are undone.
+    ///
+    /// # Errors
+    /// `Unsupported` naming the field of a controller that the container was not created with, before anything is
+    /// written; else the errno of the write, under the name of its field.
+    pub(crate) fn write(&self, updates: &[ControllerUpdate]) -> Result<Written<'_>> {
+        let places = updates.iter().map(|update| self.place(update)).collect::<Result<Vec<_>>>()?;
+        let mut written = Written { undo: Vec::new() };
+        for (dir, writes) in places {
+            for write in writes {
+                written.add(dir, write)?;
+            }
+        }
+        Ok(written)
+    }
+
+    fn place<'a>(&self, update: &'a ControllerUpdate) -> Result<(&CgroupDir, &'a [PlannedWrite])> {
+        for dir in &self.0 {
+            let (writes, key) = match dir.version() {
+                Version::V1 => (&update.v1, key_file_v1(update.controller)),
+                Version::V2 => (&update.v2, key_file_v2(update.controller)),
+            };
+            if dir.has(key)? {
+                return Ok((dir, writes));
+            }
+        }
+        Err(not_joined(update))
+    }
+}
+
+/// A file that exists where the controller does.
+fn key_file_v1(controller: &str) -> &'static str {
+    match controller {
+        "memory" => "memory.limit_in_bytes",
+        "cpu" => "cpu.shares",
+        "cpuset" => "cpuset.cpus",
+        _ => "pids.max",
+    }
+}
+
+/// A file that exists where the controller is enabled.
+fn key_file_v2(controller: &str) -> &'static str {
+    match controller {
+        "memory" => "memory.max",
+        "cpu" => "cpu.weight",
+        "cpuset" => "cpuset.cpus",
+        _ => "pids.max",
+    }
+}
+
+impl<'a> Written<'a> {
+    /// The new limits stay.
+    pub(crate) fn keep(mut self) {
+        self.undo.clear();
+    }
+
+    fn add(&mut self, dir: &'a CgroupDir, write: &PlannedWrite) -> Result<()> {
+        let text = match &write.value {
+            Value::Text(text) => text,
+            Value::TextIfPresent(text) if dir.has(&write.file)? => text,
+            // Absent, or for new directories only.
+            Value::TextIfPresent(_) | Value::FromParent | Value::Enable { .. } => return Ok(()),
+        };
+        let replaced = dir.read(&write.file).and_then(|before| {
+            dir.write(&write.file, text)?;
+            Ok(Undo { dir, file: write.file.clone(), before: before.trim_end().to_owned() })
+        });
+        self.undo.push(replaced.map_err(|error| refused(write, dir, error))?);
+        Ok(())
+    }
+}
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        for Undo { dir, file, before } in self.undo.iter().rev() {
+            // An empty list cannot be written as nothing: write(2) of no bytes is no write.
+            let before = if before.is_empty() { "\n" } else { before };
+            if let Err(error) = dir.write(file, before) {
+                tracing::debug!(%error, "a limit could not be set back");
+            }
+        }
+    }
+}

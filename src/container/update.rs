@@ -1,0 +1,221 @@
+//! Changing limits of a container that exists.
+
+use super::handle::Core;
+use super::{Alive, AnyContainer, Container, Phase, teardown};
+use crate::cgroup::update::Limited;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{Extras, cgroup};
+use crate::spec::{Origin, Resources, ValidSpec};
+use crate::state::{RawSpec, Record, StateLock, Status};
+use oci_spec::runtime::LinuxResources;
+use serde_json::Value;
+use std::path::Path;
+
+impl<P: Phase> Container<P> {
+    /// Changes limits, at once and for good: what `resources` names is set, what it leaves out, or gives as 0, stays. -1
+    /// lifts a limit. The record's configuration has the new limits afterwards.
+    ///
+    /// They are checked as those of a new container are, together with those that stay. If the kernel refuses one,
+    /// those set before it are set back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`] naming the field; [`ErrorKind::Unsupported`] naming a field whose controller the
+    /// container was not created with, or that is never supported; [`ErrorKind::InvalidInput`] for a memory limit below
+    /// what is in use with `checkBeforeUpdate`; [`ErrorKind::WrongState`] if another process ended or moved the
+    /// container; else the errno of the write.
+    pub fn update(&mut self, resources: &LinuxResources) -> Result<()>
+    where
+        P: Alive,
+    {
+        let mut lock = lock_in_phase(&mut self.core, P::STATUS)?;
+        let mut record = self.core.record.clone();
+        let change = Change::new(&record, resources)?;
+        let limited = Limited::open(&record.cgroups)?;
+        if let Some(limit) = change.checked_limit {
+            limited.check_usage(limit)?;
+        }
+        let written = limited.write(&change.updates)?;
+        record.spec = change.spec;
+        // Not saved, they would be lost at the next update: then they are set back, too.
+        lock.save(&mut record)?;
+        written.keep();
+        self.core.record = record;
+        Ok(())
+    }
+}
+
+impl AnyContainer {
+    /// As [`Container::update`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before create and after the end.
+    pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
+        match self {
+            Self::Created(container) => container.update(resources),
+            Self::Running(container) => container.update(resources),
+            Self::Paused(container) => container.update(resources),
+            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("update")),
+        }
+    }
+}
+
+/// Takes the lock if the container is still in phase `expected`, and takes over what other processes changed since.
+fn lock_in_phase(core: &mut Core, expected: Status) -> Result<StateLock> {
+    let lock = core.root.lock(core.found()?)?;
+    let now = lock.load()?;
+    let actual = teardown::observe(&now)?;
+    if now.created_at != core.record.created_at || actual != expected {
+        let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
+        return Err(Error::new(ErrorKind::WrongState { actual }, "update", problem));
+    }
+    *core.record = now;
+    Ok(lock)
+}
+
+/// What an update comes to.
+struct Change {
+    updates: Vec<cgroup::ControllerUpdate>,
+    /// The configuration with the new limits in it.
+    spec: RawSpec,
+    /// A memory limit that must not be below what is in use.
+    checked_limit: Option<u64>,
+}
+
+impl Change {
+    fn new(record: &Record, resources: &LinuxResources) -> Result<Self> {
+        let not_json =
+            |error: serde_json::Error| Error::spec("update", "linux.resources", &error).because(error);
+        if !no_devices_asked(resources) {
+            let why = "the devices of a container are decided when it is created";
+            return Err(Error::unsupported("linux.resources.devices", why));
+        }
+        let mut given = serde_json::to_value(resources).map_err(not_json)?;
+        if let Some(given) = given.as_object_mut() {
+            given.remove("devices");
+        }
+        let old = valid(record, &record.spec)?;
+        let spec = with_resources(&record.spec, |slot| merge(slot, &given))?;
+        let new = valid(record, &spec)?;
+        let named = named(&new, resources);
+        let unlimited_pids = resources.pids().as_ref().is_some_and(|pids| pids.limit() < 0);
+        let checks =
+            resources.memory().as_ref().is_some_and(|memory| memory.check_before_update() == Some(true));
+        let limit = named.memory.limit.and_then(|limit| u64::try_from(limit).ok());
+        Ok(Self {
+            updates: cgroup::update(&old, &new, &named, unlimited_pids)?,
+            spec,
+            checked_limit: limit.filter(|_| checks),
+        })
+    }
+}
+
+/// Whether the device rules are none, or those that `LinuxResources::default()` comes with, which nobody asked for.
+fn no_devices_asked(resources: &LinuxResources) -> bool {
+    let devices = resources.devices();
+    devices.as_ref().is_none_or(Vec::is_empty) || devices == LinuxResources::default().devices()
+}
+
+/// Of the limits `new`, those that `given` names.
+fn named(new: &Resources, given: &LinuxResources) -> Resources {
+    let nonzero = |value: Option<i64>| value.is_some_and(|value| value != 0);
+    let mut named = Resources::default();
+    if let Some(memory) = given.memory() {
+        named.memory.limit = new.memory.limit.filter(|_| nonzero(memory.limit()));
+        named.memory.reservation = new.memory.reservation.filter(|_| nonzero(memory.reservation()));
+        named.memory.swap = new.memory.swap.filter(|_| nonzero(memory.swap()));
+    }
+    if let Some(cpu) = given.cpu() {
+        let filled = |list: &Option<String>| list.as_ref().is_some_and(|list| !list.is_empty());
+        named.cpu.shares = new.cpu.shares.filter(|_| cpu.shares().is_some_and(|shares| shares != 0));
+        named.cpu.quota = new.cpu.quota.filter(|_| nonzero(cpu.quota()));
+        named.cpu.period = new.cpu.period.filter(|_| cpu.period().is_some_and(|period| period != 0));
+        named.cpu.cpus = new.cpu.cpus.clone().filter(|_| filled(cpu.cpus()));
+        named.cpu.mems = new.cpu.mems.clone().filter(|_| filled(cpu.mems()));
+    }
+    named.pids_limit = new.pids_limit.filter(|_| given.pids().is_some_and(|pids| pids.limit() != 0));
+    named
+}
+
+/// The limits of a configuration of this container, by the rules for every configuration.
+fn valid(record: &Record, spec: &RawSpec) -> Result<Resources> {
+    let extras: Extras = serde_json::from_value(record.extras.clone())
+        .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
+    let bundle = if extras.host_rootfs { Path::new("/") } else { &record.bundle };
+    Ok(ValidSpec::new(&spec.parse()?, Some(bundle), Origin::Update)?.resources)
+}
+
+/// The configuration with other `linux.resources`. Everything else stays, also what this program does not know.
+fn with_resources(spec: &RawSpec, change: impl FnOnce(&mut Value)) -> Result<RawSpec> {
+    let not_json = |error: serde_json::Error| Error::spec("record", "", &error).because(error);
+    let mut document: Value = serde_json::from_str(spec.text()).map_err(not_json)?;
+    let mut slot = &mut document;
+    for key in ["linux", "resources"] {
+        if !slot.is_object() {
+            *slot = Value::Object(serde_json::Map::new());
+        }
+        slot = &mut slot[key];
+    }
+    change(slot);
+    RawSpec::new(document.to_string())
+}
+
+/// Puts what `given` names over what is there: objects key by key, everything else as a whole.
+fn merge(slot: &mut Value, given: &Value) {
+    match given {
+        Value::Object(fields) => {
+            for (key, value) in fields.iter().filter(|(_, value)| !is_absent(value)) {
+                if !slot.is_object() {
+                    *slot = Value::Object(serde_json::Map::new());
+                }
+                merge(&mut slot[key.as_str()], value);
+            }
+        }
+        value => *slot = value.clone(),
+    }
+}
+
+/// What engines fill in for a field that nobody asked for.
+fn is_absent(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(yes) => !yes,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_absent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let spec = RawSpec::new(
+            json!({"ociVersion": "1.0.2", "x": 1, "linux": {"resources": {"memory": {"limit": 5, "swap": 7}}}})
+                .to_string(),
+        )
+        .unwrap();
+        let given = json!({"memory": {"limit": 9, "swap": 0, "reservation": null}, "cpu": {"cpus": ""}, "pids": {"limit": 3}});
+        let merged = with_resources(&spec, |slot| merge(slot, &given)).unwrap();
+        let merged: Value = serde_json::from_str(merged.text()).unwrap();
+        assert_eq!(
+            merged,
+            json!({
+                "ociVersion": "1.0.2",
+                "x": 1,
+                "linux": {"resources": {"memory": {"limit": 9, "swap": 7}, "pids": {"limit": 3}}}
+            })
+        );
+    }
+
+    #[test]
+    fn a_configuration_without_limits_gets_its_first() {
+        let spec = RawSpec::new("{\"linux\": null}".into()).unwrap();
+        let given = json!({"pids": {"limit": 3}});
+        let merged = with_resources(&spec, |slot| merge(slot, &given)).unwrap();
+        assert_eq!(merged.text(), "{\"linux\":{\"resources\":{\"pids\":{\"limit\":3}}}}");
+    }
+}

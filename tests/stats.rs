@@ -1,0 +1,131 @@
+//! Statistics, held against the kernel's own files.
+
+mod common;
+
+use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running, Stats};
+use common::{Stage, is_root, skip};
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+fn start(builder: ContainerBuilder) -> Container<Running> {
+    builder.build().unwrap().create().unwrap().start().unwrap()
+}
+
+/// The number in the first of these files that one of the container's cgroups has.
+fn kernel(container: &Container<Running>, files: [&str; 2]) -> Option<u64> {
+    let mut texts = container.record().cgroups.iter().flat_map(|dir| files.map(|file| dir.join(file)));
+    let text = texts.find_map(|file| std::fs::read_to_string(file).ok())?;
+    text.trim().parse().ok()
+}
+
+/// A container that did some work and waits, counted by every controller there is.
+fn busy(stage: &Stage, name: &str) -> Container<Running> {
+    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done; sleep 1000";
+    let builder = stage.shell(name, script).stdout(cofferdam::Stdio::piped());
+    let builder = builder.cgroups_path(format!("/{}", stage.id(name)));
+    let mut running = start(builder.memory_limit(256 << 20).pids_limit(77).cpu_limit(0.2));
+    let mut line = String::new();
+    BufReader::new(running.take_stdout().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "done\n");
+    running
+}
+
+#[test]
+fn what_is_told_is_what_the_kernels_files_say() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("cgroups need root");
+    }
+    let running = busy(&stage, "busy");
+    let stats = running.stats().unwrap();
+
+    let memory = stats.memory.unwrap();
+    assert_eq!(memory.limit, Some(256 << 20));
+    let usage = kernel(&running, ["memory.usage_in_bytes", "memory.current"]).unwrap();
+    assert!(memory.usage.abs_diff(usage) <= 4 << 20, "{} and {usage}", memory.usage);
+    let peak = kernel(&running, ["memory.max_usage_in_bytes", "memory.peak"]);
+    assert_eq!(memory.peak, peak);
+    assert!(memory.peak.is_none_or(|peak| peak >= memory.usage));
+    assert_eq!(memory.oom_kills, Some(0));
+    assert!(memory.anon.is_some_and(|anon| anon > 0 && anon <= memory.usage), "{memory:?}");
+
+    let pids = stats.pids.unwrap();
+    assert_eq!(Some(pids.current), kernel(&running, ["pids.current", "pids.current"]));
+    assert_eq!(pids.limit, Some(77));
+
+    let cpu = stats.cpu.unwrap();
+    let usage = cpu.usage.unwrap();
+    assert!(usage > Duration::from_millis(10) && usage < Duration::from_secs(60), "{usage:?}");
+    assert!(cpu.user.unwrap() + cpu.system.unwrap() <= usage + Duration::from_millis(20), "{cpu:?}");
+    assert!(
+        cpu.periods.unwrap() > 0 && cpu.throttled.unwrap() > 0,
+        "a fifth of a CPU was not enough: {cpu:?}"
+    );
+    assert!(cpu.throttled_time.unwrap() > Duration::ZERO);
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn a_controller_the_container_is_not_in_is_absent_and_not_zero() {
+    let stage = Stage::new();
+    let running = start(stage.container("bare").args(["sleep", "1000"]).without_cgroup());
+    assert_eq!(running.stats().unwrap(), Stats::default());
+    running.kill().unwrap().delete().unwrap();
+    if !is_root() {
+        skip!("cgroups need root");
+    }
+    let running = start(stage.container("pids").args(["sleep", "1000"]).pids_limit(50));
+    let stats = running.stats().unwrap();
+    assert_eq!(stats.pids.unwrap().limit, Some(50));
+    let has = |file: &str| running.record().cgroups.iter().any(|dir| dir.join(file).exists());
+    assert_eq!(stats.memory.is_some(), has("memory.current"));
+    assert_eq!(stats.cpu.is_some(), has("cpu.stat"));
+    assert_eq!(stats.io.is_some(), has("io.stat"));
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn no_limit_is_none() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("cgroups need root");
+    }
+    let builder = stage.container("free").args(["sleep", "1000"]);
+    let running = start(builder.cgroups_path(format!("/{}", stage.id("free"))));
+    let stats = running.stats().unwrap();
+    let (Some(memory), Some(pids)) = (stats.memory, stats.pids) else { panic!("{stats:?}") };
+    assert_eq!((memory.limit, pids.limit), (None, None));
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn statistics_are_there_from_create_to_the_end_and_in_no_other_phase() {
+    let stage = Stage::new();
+    let refused = |container: &AnyContainer| {
+        let error = container.stats().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WrongState { .. }), "{error}");
+    };
+    let creating = AnyContainer::from(stage.container("phases").args(["sleep", "1000"]).build().unwrap());
+    refused(&creating);
+    let AnyContainer::Creating(creating) = creating else { unreachable!() };
+    let created = creating.create().unwrap();
+    created.stats().unwrap();
+    let running = created.start().unwrap().detach().unwrap();
+    let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
+    assert_eq!(loaded.stats().unwrap().pids, running.stats().unwrap().pids);
+    let stopped = AnyContainer::from(running.kill().unwrap());
+    refused(&stopped);
+    // A handle that has not heard of the end yet finds what is left, or nothing.
+    loaded.stats().unwrap();
+    stopped.delete(false).unwrap();
+    assert_eq!(loaded.stats().unwrap(), Stats::default());
+}
+
+#[test]
+fn statistics_can_be_written_as_json() {
+    let stage = Stage::new();
+    let running = start(stage.container("json").args(["sleep", "1000"]).without_cgroup());
+    let text = serde_json::to_value(running.stats().unwrap()).unwrap();
+    assert_eq!(text["memory"], serde_json::Value::Null);
+    running.kill().unwrap().delete().unwrap();
+}
