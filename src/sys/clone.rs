@@ -87,8 +87,7 @@ pub(crate) fn spawn_helper(helper: &Helper<'_>) -> Result<(Pid, OwnedFd), SpawnE
         failed_call: AtomicU32::new(0),
         errno: AtomicI32::new(0),
     };
-    // 16-byte aligned, as the ABIs of x86_64 and aarch64 want a stack to be.
-    let mut stack = vec![0_u128; CHILD_STACK / size_of::<u128>()].into_boxed_slice();
+    let mut stack = new_stack(CHILD_STACK);
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
         flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | u64::from(helper.namespaces),
@@ -127,6 +126,12 @@ pub(crate) fn spawn_helper(helper: &Helper<'_>) -> Result<(Pid, OwnedFd), SpawnE
     }
     let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent");
     Ok((pid, pidfd))
+}
+
+/// Room for the stack of a process that shares this memory: 16-byte aligned, as the ABIs of x86_64 and aarch64 want it,
+/// and not cleared, which would cost a page fault for every page that is never used.
+fn new_stack(bytes: usize) -> Box<[std::mem::MaybeUninit<u128>]> {
+    Box::new_uninit_slice(bytes / size_of::<u128>())
 }
 
 /// The new process, until it executes: no allocation, no lock, no libc state but errno.
@@ -298,7 +303,7 @@ struct Between<F> {
 /// Only for the single-threaded sandbox, as [`fork`]. `entry` runs on a copy of this process's memory, where owned
 /// descriptors that were not kept are closed already: it must not return into code that owns them, and does not.
 pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result<Pid, Errno> {
-    /// For everything the child does before it executes. Fresh pages cost nothing until they are touched.
+    /// For everything the child does before it executes.
     const STACK: usize = 1 << 20;
     let between = Between {
         pid_namespace: how.pid_namespace.map_or(-1, |namespace| namespace.as_raw_fd()),
@@ -308,7 +313,7 @@ pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result
         result: AtomicI32::new(0),
         born_in_cgroup: AtomicBool::new(how.cgroup.is_some()),
     };
-    let mut stack = vec![0_u128; STACK / size_of::<u128>()].into_boxed_slice();
+    let mut stack = new_stack(STACK);
     let mut args = CloneArgs {
         flags: (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
         exit_signal: libc::SIGCHLD as u64,
