@@ -142,3 +142,17 @@ fn a_fork_bomb_without_any_cgroup_is_held_by_its_process_limit() {
     let builder = stage.busybox_shell("bomb", "ulimit -u; ulimit -Hu");
     assert_eq!(common::stdout_of(builder).split_whitespace().last(), Some("1024"));
 }
+
+#[test]
+fn a_container_sees_its_own_cgroups_as_the_roots_of_their_hierarchies() {
+    let stage = Stage::new();
+    if !is_root() || !has_controller("pids") {
+        skip!("a pids cgroup needs root and the pids controller");
+    }
+    let builder = stage.container("ns").args(["cat", "/proc/self/cgroup"]).pids_limit(20);
+    let seen = String::from_utf8(builder.output().unwrap().stdout).unwrap();
+    for line in seen.lines().filter(|line| line.contains("pids") || line.contains("freezer")) {
+        assert!(line.ends_with(":/"), "{line}");
+    }
+    assert!(!seen.contains("cofferdam"), "{seen}");
+}

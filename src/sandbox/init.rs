@@ -23,6 +23,7 @@ use crate::plan::{CloneFlags, InitPlan, SandboxPlan};
 use crate::process::{Channel, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys::{self, Forked, Inside};
+use nix::sched::{CloneFlags as Unshare, unshare};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -54,7 +55,7 @@ impl Init {
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
             pid_namespace: (!own_pids).then_some(root.pidfd.as_fd()),
-            namespaces: plan.namespaces.with_init.bits(),
+            namespaces: (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits(),
             cgroup: cgroups.directory(),
             keep: &keep,
         };
@@ -67,6 +68,7 @@ impl Init {
                 stdio: &stdio,
                 cgroups: &cgroups,
                 born,
+                own_cgroups: plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP),
                 hooks: &hooks,
             };
             // The rest of the pod's mounts is still to be seen from here, and must not notice.
@@ -87,7 +89,7 @@ impl Init {
         let cgroups = Membership::take(donated);
         let hooks = Turns::take(&plan.init.hooks, donated)?;
         let (channel, theirs) = Channel::pair()?;
-        let namespaces = plan.namespaces.with_init.bits();
+        let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
         // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may not.
         let mut born = cgroups.directory().is_some();
         let mut forked = sys::fork(namespaces, cgroups.directory());
@@ -114,6 +116,7 @@ impl Init {
                     stdio: &stdio,
                     cgroups: &cgroups,
                     born,
+                    own_cgroups: plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP),
                     hooks: &hooks,
                 }
                 .run()
@@ -133,6 +136,8 @@ struct First<'a> {
     cgroups: &'a Membership,
     /// Whether it was born in its v2 cgroup.
     born: bool,
+    /// Whether it gets a cgroup namespace.
+    own_cgroups: bool,
     hooks: &'a Turns<'a>,
 }
 
@@ -178,6 +183,10 @@ impl First<'_> {
         rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
         rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
         self.cgroups.join(self.born)?;
+        if self.own_cgroups {
+            // Only now: its root is where this process is ("the cgroup namespace root", cgroup_namespaces(7)).
+            unshare(Unshare::CLONE_NEWCGROUP).os(|| "unshare(CLONE_NEWCGROUP)")?;
+        }
         rustix::process::umask(Mode::empty());
 
         let Assembled { root, proc, layers } = tree::assemble(self.plan, self.gofer, self.network)?;
