@@ -27,13 +27,18 @@ fn sigterm_ends_an_init_that_never_heard_of_it() {
 #[test]
 fn every_process_gets_what_is_sent_to_all() {
     let stage = Stage::new();
-    let container = running(&stage, "all", "trap 'exit 3' USR1; while :; do sleep 1000 & wait; done");
-    let exec = Exec::new(["sh", "-c", "trap 'exit 4' USR1; echo ready; while :; do sleep 1000 & wait; done"]);
-    let mut process = container.exec(exec.stdout(Stdio::piped())).unwrap();
-    BufReader::new(process.take_stdout().unwrap()).read_line(&mut String::new()).unwrap();
+    let looping = |trap: &str| format!("trap '{trap}' USR1; echo ready; while :; do sleep 1000 & wait; done");
+    let builder = stage.shell("all", &looping("echo init")).stdout(Stdio::piped());
+    let mut container = builder.build().unwrap().create().unwrap().start().unwrap();
+    let exec = Exec::new(["sh", "-c", &looping("exit 4")]).stdout(Stdio::piped());
+    let mut process = container.exec(exec).unwrap();
+    let mut of_init = BufReader::new(container.take_stdout().unwrap()).lines().map(Result::unwrap);
+    let mut of_process = BufReader::new(process.take_stdout().unwrap()).lines().map(Result::unwrap);
+    assert_eq!((of_init.next().as_deref(), of_process.next().as_deref()), (Some("ready"), Some("ready")));
     container.signal_all(Signal::USR1).unwrap();
+    // Init first ends nobody, so nobody can end of init.
+    assert_eq!(of_init.next().as_deref(), Some("init"));
     assert_eq!(process.wait().unwrap().outcome, Outcome::Exited { code: 4 });
-    assert_eq!(container.wait().unwrap().outcome, Outcome::Exited { code: 3 });
 }
 
 #[test]
