@@ -4,10 +4,6 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::seccomp;
 use crate::sys;
 use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr};
-use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator,
-    LinuxSyscallBuilder,
-};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// What waiting takes, memory management of the allocator and a clean exit included. No call here opens, connects,
@@ -54,41 +50,15 @@ pub(super) fn give_up_everything() -> Result<()> {
         .map_err(|error| landlock(&error))?
         .restrict_self()
         .map_err(|error| landlock(&error))?;
-    let filter = seccomp::compile(&profile())?;
+    let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
     sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
         .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
-}
-
-fn profile() -> LinuxSeccomp {
-    let allow = LinuxSyscallBuilder::default()
-        .names(ALLOWED.map(str::to_owned))
-        .action(LinuxSeccompAction::ScmpActAllow)
-        .build()
-        .expect("names and action are all a rule needs");
-    // Built with debug assertions, the standard library asks whether a descriptor is open before it closes it.
-    let get_flags = LinuxSeccompArgBuilder::default()
-        .index(1_usize)
-        .value(u64::from(libc::F_GETFD.unsigned_abs()))
-        .op(LinuxSeccompOperator::ScmpCmpEq)
-        .build()
-        .expect("index, value and operator are all a condition needs");
-    let allow_get_flags = LinuxSyscallBuilder::default()
-        .names(["fcntl".to_owned()])
-        .action(LinuxSeccompAction::ScmpActAllow)
-        .args([get_flags])
-        .build()
-        .expect("names and action are all a rule needs");
-    LinuxSeccompBuilder::default()
-        .default_action(LinuxSeccompAction::ScmpActKillProcess)
-        .syscalls(vec![allow, allow_get_flags])
-        .build()
-        .expect("a default action is all a profile needs")
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_filter_of_a_waiting_gofer_compiles() {
-        crate::seccomp::compile(&super::profile()).unwrap();
+        crate::seccomp::compile(&crate::seccomp::helper_profile(&super::ALLOWED)).unwrap();
     }
 }

@@ -41,6 +41,7 @@ mod rules;
 mod tests;
 
 pub use default::default_profile;
+pub(crate) use default::helper_profile;
 
 use crate::error::{Error, Result};
 use crate::spec::CapSet;

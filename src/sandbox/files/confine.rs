@@ -4,7 +4,6 @@ use crate::error::{OsContext, Result};
 use crate::seccomp;
 use crate::sys;
 use nix::sys::signal::{SigSet, Signal};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder, LinuxSyscallBuilder};
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -98,28 +97,15 @@ pub(super) fn to_file_work() -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
     rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
-    let filter = seccomp::compile(&profile())?;
+    let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
     sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
         .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
-}
-
-fn profile() -> LinuxSeccomp {
-    let allow = LinuxSyscallBuilder::default()
-        .names(ALLOWED.map(str::to_owned))
-        .action(LinuxSeccompAction::ScmpActAllow)
-        .build()
-        .expect("names and action are all a rule needs");
-    LinuxSeccompBuilder::default()
-        .default_action(LinuxSeccompAction::ScmpActKillProcess)
-        .syscalls(vec![allow])
-        .build()
-        .expect("a default action is all a profile needs")
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_filter_of_a_file_worker_compiles() {
-        crate::seccomp::compile(&super::profile()).unwrap();
+        crate::seccomp::compile(&crate::seccomp::helper_profile(&super::ALLOWED)).unwrap();
     }
 }
