@@ -2,7 +2,7 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, Container, ErrorKind, Outcome, Running, Signal, Stdio};
+use cofferdam::{AnyContainer, Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
 use common::caller::{self, Caller};
 use common::{Stage, status_line};
 use nix::sys::signal::{kill, raise};
@@ -110,6 +110,43 @@ fn a_signal_that_ends_the_workload_is_the_one_that_was_forwarded() {
     // when the guard is gone.
     raise(nix::sys::signal::Signal::SIGTERM).unwrap();
     drop(guard);
+}
+
+#[test]
+fn an_executed_process_gets_them_too_and_init_does_not() {
+    let stage = stage();
+    let (running, mut lines) = listener(&stage);
+    let script = "trap 'echo term' TERM; echo ready; while :; do sleep 1000 & wait; kill $!; done";
+    let mut process = running.exec(Exec::new(["sh", "-c", script]).stdout(Stdio::piped())).unwrap();
+    let mut said = BufReader::new(process.take_stdout().unwrap());
+    assert_eq!(next(&mut said), "ready");
+    let before = dispositions();
+    let guard = process.forward_signals().unwrap();
+    assert_eq!(*running.forward_signals().unwrap_err().kind(), ErrorKind::InvalidInput);
+    kill(Pid::this(), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(next(&mut said), "term");
+    kill(Pid::this(), nix::sys::signal::Signal::SIGUSR1).unwrap();
+    assert_eq!(process.wait().unwrap().outcome, Outcome::Killed { signal: Signal::USR1 });
+    drop(guard);
+    assert_eq!(dispositions(), before);
+    // The first thing init hears of.
+    running.signal(Signal::HUP).unwrap();
+    assert_eq!(next(&mut lines), "1");
+}
+
+#[test]
+fn a_member_of_a_pod_gets_them_over_its_pods_connection() {
+    let stage = stage();
+    let pod =
+        stage.container("pod").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
+    let member = pod.pod().container(stage.id("member")).args(["sleep", "1000"]);
+    let member = member.build().unwrap().create().unwrap().start().unwrap();
+    let guard = member.forward_signals().unwrap();
+    kill(Pid::this(), nix::sys::signal::Signal::SIGINT).unwrap();
+    let exit = member.wait_timeout(Duration::from_secs(20)).unwrap().expect("it ends");
+    drop(guard);
+    assert_eq!(exit.outcome, Outcome::Killed { signal: Signal::INT });
+    assert_eq!(pod.try_wait().unwrap(), None);
 }
 
 /// A caller with a guard in place.

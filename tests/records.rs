@@ -107,7 +107,7 @@ fn delete_refuses_what_lives_unless_forced() {
     let running = start(&stage, "living");
     let id = running.id().to_string();
     let refused = AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap_err();
-    assert_eq!(*refused.kind(), ErrorKind::WrongState { actual: Status::Running }, "{refused}");
+    assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Running }, "{refused}");
     assert!(running.try_wait().unwrap().is_none());
 
     AnyContainer::load(stage.root(), &id).unwrap().delete(true).unwrap();

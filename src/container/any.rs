@@ -1,14 +1,13 @@
-//! [`AnyContainer`]: a container whose phase is known only at run time.
+//! [`AnyContainer`]: a container whose phase is known only at run time. What can be done with one is in `dispatch`.
 
 use super::creating::Blueprint;
 use super::handle::{Core, Streams, Tether, find_live};
 use super::{
-    Alive, Container, Created, Creating, Exit, Failed, Files, OciState, Paused, Phase, Running, Stopped,
+    Container, Created, Creating, Exit, Failed, FailedAny, OciState, Paused, Phase, Running, Stopped,
     builder, teardown,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::process::ForwardSignals;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -20,6 +19,10 @@ use std::fmt;
 /// the kernel made of it since.
 ///
 /// A loaded container is not attached: dropping it changes nothing.
+///
+/// It has every operation that a [`Container`] has. In a phase in which that would not compile, it is an error of the
+/// kind [`ErrorKind::WrongState`], and nothing happened. Transitions consume it, and if one fails, [`FailedAny`] gives it
+/// back.
 #[derive(Debug)]
 pub enum AnyContainer {
     /// Its creation was begun and not finished, by a program that may be gone.
@@ -158,55 +161,26 @@ impl AnyContainer {
         OciState::new(self.status(), self.record())
     }
 
-    /// Passes the signals that this program gets on to init; see [`Container::forward_signals`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`] unless it runs; [`ErrorKind::InvalidInput`] if signals are forwarded already.
-    pub fn forward_signals(&self) -> Result<ForwardSignals> {
-        match self {
-            Self::Running(container) => container.forward_signals(),
-            _ => Err(self.wrong_state("forward signals")),
-        }
-    }
-
-    /// Waits until the container has ended; repeatable, from any process, also long after it did.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`] for a container that was never completely created.
-    pub fn wait(&self) -> Result<Exit> {
-        match self {
-            Self::Created(container) => container.wait(),
-            Self::Running(container) => container.wait(),
-            Self::Paused(container) => container.wait(),
-            Self::Stopped(container) => Ok(container.exit().clone()),
-            Self::Creating(_) => Err(self.wrong_state("wait")),
-        }
-    }
-
-    /// Access to the container's files, as [`Container::files`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`] if there is no container yet, or none any more.
-    pub fn files(&self) -> Result<Files> {
-        match self {
-            Self::Created(container) => container.files(),
-            Self::Running(container) => container.files(),
-            Self::Paused(container) => container.files(),
-            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("files")),
-        }
-    }
-
     /// Removes the container and everything that belongs to it; with `force` also one that has not ended.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] without `force` for a container that has not ended; [`ErrorKind::Incomplete`] naming
     /// what could not be removed. That somebody else deleted it meanwhile is no error.
-    pub fn delete(self, force: bool) -> Result<()> {
+    pub fn delete(mut self, force: bool) -> Result<(), FailedAny> {
         if !force && !matches!(self, Self::Stopped(_) | Self::Creating(_)) {
-            return Err(self.wrong_state("delete"));
+            return Err(FailedAny::new(self.wrong_state("delete"), Some(self)));
         }
-        let core = for_any!(self, container => container.core);
-        Self::destroy(&core.root, core.found()?, Some(core.record.created_at))
+        let core = for_any!(&self, container => &container.core);
+        // Built and never created: there is nothing.
+        let Some(found) = core.found.clone() else { return Ok(()) };
+        let root = core.root.clone();
+        Self::destroy(&root, &found, Some(core.record.created_at)).map_err(|error| {
+            let tether = for_any!(&mut self, container => container.core.tether.take());
+            FailedAny::new(
+                error,
+                Self::load_found(&root, &found).ok().map(|container| container.with_tether(tether)),
+            )
+        })
     }
 
     /// Deletes by name, whatever is left under it, damaged records included. Idempotent: an unknown name is no error.
@@ -318,15 +292,11 @@ macro_rules! conversions {
 }
 conversions!(Creating, Created, Running, Paused, Stopped);
 
-impl<P: Alive> From<Failed<P>> for Option<AnyContainer>
+impl<P: Phase> From<Failed<P>> for Option<AnyContainer>
 where
     AnyContainer: From<Container<P>>,
 {
     fn from(failed: Failed<P>) -> Self {
-        match failed.into_parts().1 {
-            super::Recovered::Unchanged(container) => Some(container.into()),
-            super::Recovered::Moved(container) => Some(container),
-            super::Recovered::Gone => None,
-        }
+        FailedAny::from(failed).into_parts().1
     }
 }

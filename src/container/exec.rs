@@ -1,7 +1,7 @@
 //! Further processes in a running container: what is to be executed, and the process that came of it.
 
 use super::handle::{Core, Live};
-use super::{Container, Outcome, Phase, Started};
+use super::{Container, Executed, Outcome, Phase, Started};
 use crate::console::{Pty, WindowSize};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{ExecPlan, ProcessPlan};
@@ -18,7 +18,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The highest number a further descriptor may get: the kernel's default limit of open files.
@@ -349,7 +349,7 @@ impl<P: Phase> Container<P> {
     /// [`ErrorKind::HelperDied`] if the container ended first.
     pub fn wait_pid(&self, pid: i32) -> Result<ProcessExit>
     where
-        P: Started,
+        P: Executed,
     {
         let channel = self.phase.live().connect(&self.core, Operation::WaitProcess { pid }, &[])?;
         match channel.receive::<ProcessReport>(None)?.message {
@@ -378,7 +378,7 @@ pub struct Process {
     pty: Option<Pty>,
     end: OnceLock<ProcessEnd>,
     /// Held while the end is received; the last signal sent.
-    receiving: Mutex<Option<Signal>>,
+    receiving: Arc<Mutex<Option<Signal>>>,
 }
 
 impl Process {
@@ -414,7 +414,7 @@ impl Process {
                     streams: caller,
                     pty,
                     end: OnceLock::new(),
-                    receiving: Mutex::new(None),
+                    receiving: Arc::default(),
                 })
             }
             ProcessReport::Failed(failure) => Err(failure.into()),
@@ -481,9 +481,14 @@ impl Process {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        signal.send(self.pidfd.as_fd())?;
-        *self.receiving.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
-        Ok(())
+        send(&self.pidfd, &self.receiving, signal)
+    }
+
+    /// What sends it signals without this value.
+    pub(super) fn sender(&self) -> Result<impl Fn(Signal) -> Result<()> + Send + use<>> {
+        let pidfd = self.pidfd.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
+        let last = Arc::clone(&self.receiving);
+        Ok(move |signal| send(&pidfd, &last, signal))
     }
 
     /// Kills it and waits for its end. Descendants go on; they end with the container.
@@ -587,6 +592,12 @@ impl Process {
         }
         Ok(ready)
     }
+}
+
+fn send(pidfd: &OwnedFd, last: &Mutex<Option<Signal>>, signal: Signal) -> Result<()> {
+    signal.send(pidfd.as_fd())?;
+    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+    Ok(())
 }
 
 impl AsFd for Process {

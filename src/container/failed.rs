@@ -70,3 +70,65 @@ impl<P: Phase> From<Failed<P>> for Error {
         failed.into_parts().0
     }
 }
+
+/// A transition of an [`AnyContainer`] that failed: why, and the container in the phase it has now.
+///
+/// As [`Failed`], `?` turns it into an [`Error`] where the container does not matter.
+pub struct FailedAny(Box<(Error, Option<AnyContainer>)>);
+
+impl FailedAny {
+    pub(super) fn new(error: Error, container: Option<AnyContainer>) -> Self {
+        Self(Box::new((error, container)))
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.0.0
+    }
+
+    /// The reason and the container; `None` if it does not exist any more.
+    #[must_use]
+    pub fn into_parts(self) -> (Error, Option<AnyContainer>) {
+        *self.0
+    }
+}
+
+impl fmt::Debug for FailedAny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FailedAny").field(&self.0.0).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for FailedAny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.0.fmt(f)
+    }
+}
+
+impl std::error::Error for FailedAny {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.0.source()
+    }
+}
+
+impl From<FailedAny> for Error {
+    fn from(failed: FailedAny) -> Self {
+        failed.into_parts().0
+    }
+}
+
+impl<P: Phase> From<Failed<P>> for FailedAny
+where
+    AnyContainer: From<Container<P>>,
+{
+    fn from(failed: Failed<P>) -> Self {
+        let (error, recovered) = failed.into_parts();
+        let container = match recovered {
+            Recovered::Unchanged(container) => Some(container.into()),
+            Recovered::Moved(container) => Some(container),
+            Recovered::Gone => None,
+        };
+        Self::new(error, container)
+    }
+}

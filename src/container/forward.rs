@@ -1,7 +1,7 @@
-//! Passing the caller's signals on to a container.
+//! Passing the caller's signals on to a container, or to a process in it.
 
 use super::handle::Core;
-use super::{Container, Phase, Started};
+use super::{AnyContainer, Container, Phase, Process, Started};
 use crate::error::Result;
 use crate::process::ForwardSignals;
 use crate::protocol::message::{Operation, Request, SignalTarget};
@@ -26,9 +26,39 @@ impl<P: Phase> Container<P> {
     }
 }
 
+impl Process {
+    /// Passes the signals that this program gets on to this process, as [`signal`](Self::signal) does, until the
+    /// returned value is dropped; see [`Container::forward_signals`].
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals> {
+        let (pid, send) = (self.pid(), self.sender()?);
+        ForwardSignals::to(move |signal| {
+            if let Err(error) = send(signal) {
+                tracing::debug!(pid, %signal, %error, "a signal was not passed on");
+            }
+        })
+    }
+}
+
+impl AnyContainer {
+    /// Passes the signals that this program gets on to init; see [`Container::forward_signals`].
+    ///
+    /// # Errors
+    /// [`WrongState`](crate::ErrorKind::WrongState) unless it runs; [`InvalidInput`](crate::ErrorKind::InvalidInput) if
+    /// signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals> {
+        match self {
+            Self::Running(container) => container.forward_signals(),
+            _ => Err(self.wrong_state("forward signals")),
+        }
+    }
+}
+
 /// Passes them on to `to`, over a connection for each: between two signals there may be hours.
 pub(super) fn forward(core: &Core, to: SignalTarget) -> Result<ForwardSignals> {
-    let run_dir = core.root.run_dir(core.found()?)?;
+    let run_dir = core.sandbox_run_dir()?;
     let id = core.record.id.clone();
     ForwardSignals::to(move |signal| {
         let operation = Operation::Signal { number: signal.number(), to };

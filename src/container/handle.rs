@@ -9,7 +9,7 @@ use crate::process::spawn::reap;
 use crate::process::{Channel, boot_id};
 use crate::protocol::message::{InitPhase, Operation, Reply, Request};
 use crate::sandbox::client::{self, Asked};
-use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, StateLock, StateRoot};
+use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, RunDir, StateLock, StateRoot};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::borrow::Borrow;
 use std::fs::File;
@@ -49,6 +49,14 @@ impl Core {
         let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
         *self.record = now;
         Err(Error::new(ErrorKind::WrongState { actual }, "container", problem))
+    }
+
+    /// The run directory of its sandbox, where the control socket is: in a pod, the root container's.
+    pub(super) fn sandbox_run_dir(&self) -> Result<RunDir> {
+        if self.record.sandbox_id == self.record.id {
+            return self.root.run_dir(self.found()?);
+        }
+        self.root.run_dir(&self.root.find(self.record.sandbox_id.as_str())?)
     }
 
     pub(super) fn exit_record(&self) -> Result<Option<ExitRecord>> {
@@ -133,13 +141,7 @@ impl Live {
         Ok(match &self.control {
             Control::Creator(channel) => Line::Creator(channel),
             Control::ByName => {
-                let record = &core.record;
-                let run_dir = if record.sandbox_id == record.id {
-                    core.root.run_dir(core.found()?)?
-                } else {
-                    core.root.run_dir(&core.root.find(record.sandbox_id.as_str())?)?
-                };
-                Line::Own(client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?)
+                Line::Own(client::connect_in(core.sandbox_run_dir()?.as_fd(), CONTROL_SOCKET)?)
             }
         })
     }

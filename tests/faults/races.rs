@@ -177,7 +177,7 @@ fn races_when_told_to() {
             .map_err(|_| ErrorKind::WrongState { actual: cofferdam::Status::Running })
             .map(|created| created.start().map(drop).map_err(cofferdam::Error::from))
             .unwrap_or(Ok(())),
-        (_, Some(container)) => container.delete(true),
+        (_, Some(container)) => container.delete(true).map_err(cofferdam::Error::from),
         (_, None) => unreachable!("only a creation needs no container"),
     };
     match outcome {
