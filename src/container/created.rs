@@ -190,7 +190,7 @@ impl<P: Phase> Container<P> {
 /// A phase that may hold the caller's ends of the workload's streams.
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` has no streams",
-    label = "its pipes are made by `create()`"
+    label = "its pipes and its terminal are made by `create()`"
 )]
 pub trait HasStreams: Phase {
     #[doc(hidden)]

@@ -106,6 +106,7 @@ pub trait Startable: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` does not run",
     label = "this needs a `Container<Running>`",
+    note = "`exec`, `signal_process` and its like, `forward_signals`, `stop` and `wait_stopped` are for a program that runs",
     note = "`start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
 )]
 pub trait Started: Alive {
@@ -117,7 +118,8 @@ pub trait Started: Alive {
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` has no processes",
     label = "this needs a `Container<Created>`, `Container<Running>` or `Container<Paused>`",
-    note = "before `create()` there is nothing to signal, wait for or detach; after the end there is only `exit()` and `delete()`"
+    note = "before `create()` there is nothing to signal, wait for, detach, limit or look into with `files`, `stats` or `pod`",
+    note = "after the end there is only `exit()` and `delete()`"
 )]
 pub trait Alive: Phase {
     #[doc(hidden)]
@@ -130,7 +132,7 @@ pub trait Alive: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` was not executed, or has ended",
     label = "this needs a `Container<Running>` or `Container<Paused>`",
-    note = "`start()` it first; one that has ended says how in `exit()`"
+    note = "`processes` and `wait_pid` are for what was executed: `start()` it first; one that has ended says how in `exit()`"
 )]
 pub trait Executed: Alive {}
 

@@ -1,6 +1,6 @@
 #![deny(unused_must_use)]
 
-use cofferdam::{Container, ContainerBuilder, Created, Creating, Running};
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, Creating, Running};
 
 fn builder() {
     ContainerBuilder::new("web").args(["true"]);
@@ -20,6 +20,15 @@ fn started(container: Container<Created>) {
 
 fn given(container: impl FnOnce() -> Container<Running>) {
     container();
+}
+
+fn killed(container: AnyContainer) {
+    container.kill();
+}
+
+fn forwarded(container: &Container<Running>) -> cofferdam::Result<()> {
+    container.forward_signals()?;
+    Ok(())
 }
 
 fn main() {}

@@ -5,6 +5,7 @@ fn observe(mut container: Container<Creating>) {
     let _ = container.try_wait();
     let _ = container.init_pid();
     let _ = container.take_stdout();
+    let _ = container.take_pty();
 }
 
 fn signal(container: Container<Creating>) {

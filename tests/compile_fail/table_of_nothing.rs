@@ -1,4 +1,8 @@
-use cofferdam::{Container, Created, Stopped};
+use cofferdam::{Container, Created, Creating, Stopped};
+
+fn not_even_made(container: Container<Creating>) {
+    let _ = container.processes();
+}
 
 fn too_early(container: Container<Created>) {
     let _ = container.processes();
