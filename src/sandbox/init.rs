@@ -192,7 +192,7 @@ impl First<'_> {
         let Assembled { root, proc, layers } = tree::assemble(self.plan, self.gofer, self.network)?;
         tree::write_kernel_settings(self.plan, proc.as_fd())?;
         self.hooks.before_pivot(root.as_fd())?;
-        tree::enter(root)?;
+        tree::enter(root, self.plan.rootfs_propagation)?;
         let program = program::find(&self.plan.process)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;

@@ -83,15 +83,6 @@ pub(super) fn assemble(plan: &InitPlan, gofer: &Channel, network: Option<&Channe
         sys::mount_setattr(tree.root.as_fd(), &MountAttr::change(MountAttrs::RDONLY.bits(), 0), false)
             .os(|| "mount_setattr(rootfs, MOUNT_ATTR_RDONLY)")?;
     }
-    let propagation = match plan.rootfs_propagation {
-        RootfsPropagation::Private => libc::MS_PRIVATE,
-        RootfsPropagation::Slave => libc::MS_SLAVE,
-        RootfsPropagation::Shared => libc::MS_SHARED,
-        RootfsPropagation::Unbindable => libc::MS_UNBINDABLE,
-    };
-    sys::set_propagation(tree.root.as_fd(), propagation, false)
-        .os(|| "mount_setattr(rootfs)")
-        .map_err(|error| error.during("linux.rootfsPropagation"))?;
     let proc = match tree.proc {
         Some(proc) => proc,
         None => new_proc(MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC)?,
@@ -100,12 +91,23 @@ pub(super) fn assemble(plan: &InitPlan, gofer: &Channel, network: Option<&Channe
 }
 
 /// Makes the tree this process's root and the sandbox's, and lets go of the host's.
-pub(super) fn enter(root: OwnedFd) -> Result<()> {
+pub(super) fn enter(root: OwnedFd, propagation: RootfsPropagation) -> Result<()> {
     rustix::process::fchdir(&root).os(|| "fchdir(rootfs)")?;
     // The new root and the place for the old one are the same directory: the old root ends up on top of the new one
     // and is taken off again (pivot_root(2), "pivot_root(".", ".")").
     rustix::process::pivot_root(".", ".").os(|| "pivot_root(\".\", \".\")")?;
     unmount(".", UnmountFlags::DETACH).os(|| "umount2(\".\", MNT_DETACH)")?;
+    let propagation = match propagation {
+        RootfsPropagation::Private => libc::MS_PRIVATE,
+        RootfsPropagation::Slave => libc::MS_SLAVE,
+        RootfsPropagation::Shared => libc::MS_SHARED,
+        RootfsPropagation::Unbindable => libc::MS_UNBINDABLE,
+    };
+    // Only now: "EINVAL new_root [...] has the propagation type MS_SHARED" - pivot_root(2). Until here it is as the gofer
+    // made it, private or a slave.
+    sys::set_propagation(root.as_fd(), propagation, false)
+        .os(|| "mount_setattr(rootfs)")
+        .map_err(|error| error.during("linux.rootfsPropagation"))?;
     rustix::process::chdir("/").os(|| "chdir(\"/\")")
 }
 
