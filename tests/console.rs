@@ -4,7 +4,9 @@
 
 mod common;
 
-use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pty, Running, Stdio, WindowSize};
+use cofferdam::{
+    Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pty, Running, Signal, Stdio, WindowSize,
+};
 use common::witness::descriptors;
 use common::{Stage, is_readable_within, is_root, skip};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -118,6 +120,20 @@ fn ctrl_c_ends_the_foreground_job_and_not_the_shell() {
     person.sees("ready> ");
     person.types("echo status=$?\n");
     person.sees("status=130");
+    person.types("exit 3\n");
+    assert_eq!(exit_code(&running), Outcome::Exited { code: 3 });
+}
+
+#[test]
+fn a_signal_to_the_foreground_is_for_the_job_there_and_not_for_the_shell() {
+    let stage = Stage::new();
+    let (running, mut person) = bash(&stage, "foreground");
+    person.types("sh -c 'echo be''gun; exec sleep 1000'\n");
+    person.sees("begun");
+    running.signal_foreground(1, Signal::TERM).unwrap();
+    person.sees("ready> ");
+    person.types("echo status=$?\n");
+    person.sees("status=143");
     person.types("exit 3\n");
     assert_eq!(exit_code(&running), Outcome::Exited { code: 3 });
 }
