@@ -67,8 +67,43 @@
 //! ```
 //!
 //! Where the phase is known only at run time there is [`AnyContainer`]: what [`AnyContainer::load`] and
-//! [`AnyContainer::list`] return, an enum of the five phases that is closed on purpose. `TryFrom` and `From` lead
-//! both ways. More in [`manual::lifecycle`].
+//! [`AnyContainer::list`] return, an enum of the five phases that is closed on purpose. It has the same operations;
+//! one that its phase has not is an error that names both. `TryFrom` and `From` lead both ways. More in
+//! [`manual::lifecycle`].
+//!
+//! # While it lives
+//!
+//! ```no_run
+//! use cofferdam::{Container, Exec, Running, Signal, Transfer};
+//! use std::time::Duration;
+//!
+//! fn look_after(web: &Container<Running>) -> Result<(), Box<dyn std::error::Error>> {
+//!     // Further processes, with pipes, a terminal or descriptors of their own.
+//!     let date = web.exec_output(Exec::new(["date"]).timeout(Duration::from_secs(5)))?;
+//!     let mut shell = web.exec(Exec::new(["sh"]).terminal())?;
+//!     let _keyboard = shell.take_pty();
+//!     // Its files, as it sees them, with nothing needed of its image.
+//!     let files = web.files()?;
+//!     files.write("/tmp/started", &date.stdout, 0o644)?;
+//!     files.copy_out("/tmp", "collected", &Transfer::up_to(1 << 30))?;
+//!     // What it uses and who runs in it, by the kernel's own word.
+//!     println!("{:?} {:?}", web.stats()?.memory, web.processes()?);
+//!     web.signal_process_group(shell.pid_inside(), Signal::HUP)?;
+//!     // A further container in the same sandbox: the same network, other files.
+//!     let _log = web.pod().container("log").args(["logger"]).build()?.create()?.start()?.detach()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! | For | There is |
+//! |---|---|
+//! | another program inside | [`exec`](Container::exec), [`exec_output`](Container::exec_output), [`Process`], [`wait_pid`](Container::wait_pid) |
+//! | signals | to init, [all](Container::signal_all), [one](Container::signal_process), [a group](Container::signal_process_group), [a terminal's foreground](Container::signal_foreground); [`forward_signals`](Container::forward_signals) passes on the caller's |
+//! | a terminal | [`terminal`](ContainerBuilder::terminal) and [`Pty`], or a [console socket](ContainerBuilder::console_socket) |
+//! | its files | [`Files`]: read, write, list, copy trees [in](Files::copy_in) and [out](Files::copy_out), what [changed](Files::diff), a [layer](Files::export_layer) of that |
+//! | measuring and limiting | [`stats`](Container::stats), [`processes`](Container::processes), [`update`](Container::update) |
+//! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), or the annotations of containerd and CRI-O |
+//! | programs of the host at points of its life | [`hook`](ContainerBuilder::hook) |
 //!
 //! # The processes
 //!
@@ -82,6 +117,10 @@
 //!          |            answers the control socket, writes the exit record before it tells anyone
 //!          |
 //!          +-- init     PID 1 of the container: assembles the root, pivots, sheds privileges, becomes the workload
+//!          |
+//!          +-- processes of exec       in init's namespaces, from pid 2 on; their parent is outside
+//!          +-- file workers            one for each Files: in the container's root, and invisible inside
+//!          +-- inits of other members  of a pod; each has a gofer of its own
 //! ```
 //!
 //! Gofer and sandbox are the caller's own executable, run again from a sealed copy in memory. A constructor in
@@ -97,7 +136,7 @@
 //! | *caller* | the program that uses this crate |
 //! | *workload* | the program in the container, and the processes it makes |
 //! | *init* | the workload's first process, PID 1 inside; [`init_pid`](Container::init_pid) on the host |
-//! | *sandbox* | init's parent and reaper; [`sandbox_pid`](Container::sandbox_pid) is what the OCI state and the PID file call the container's pid |
+//! | *sandbox* | init's parent and reaper; [`sandbox_pid`](Container::sandbox_pid) is what the OCI state and the PID file call the container's pid (of a further container in a pod: init's) |
 //! | *gofer* | the process that turns host paths into mounts |
 //! | *file worker* | the process that does a client's file work inside a container: [`Files`] |
 //! | *record* | the file that says what exists of a container: [`state::Record`] |
@@ -118,8 +157,7 @@
 //!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
 //!   [`cpu_limit`](ContainerBuilder::cpu_limit).
 //! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.
-//! * exec into a container, pause and resume, pods, events, statistics and checkpoints are not implemented.
-//!   [`Paused`] is a phase nothing leads to yet.
+//! * Checkpoint and restore are not implemented.
 //!
 //! What is promised, layer by layer, is in [`manual::promises`].
 //!
@@ -137,7 +175,7 @@
 //! | [`Unsupported`](ErrorKind::Unsupported) | this host or this user cannot; nothing was dropped silently |
 //! | [`HookFailed`](ErrorKind::HookFailed) | the hook is named by its field, with its exit code and the end of its standard error |
 //! | [`NotFound`](ErrorKind::NotFound), [`AlreadyExists`](ErrorKind::AlreadyExists) | another id |
-//! | [`WrongState`](ErrorKind::WrongState) | somebody else moved the container; it says where it is now |
+//! | [`WrongState`](ErrorKind::WrongState) | somebody else moved the container, or an [`AnyContainer`] is in a phase without that operation; it says in which |
 //! | [`Stale`](ErrorKind::Stale) | the record is damaged or another version's; delete by name |
 //! | [`Incomplete`](ErrorKind::Incomplete) | something could not be removed; the record is kept, so delete again |
 //! | [`HelperDied`](ErrorKind::HelperDied), [`PeerMisbehaved`](ErrorKind::PeerMisbehaved), [`TimedOut`](ErrorKind::TimedOut) | somebody killed a helper, or the host is overloaded |
@@ -151,8 +189,8 @@
 //! * Containers are [`Send`] and [`Sync`]. Any thread may create, wait for and drop one; the end of a thread ends no
 //!   container.
 //! * Calls block: `create` and `start` for milliseconds, `wait` until the end. [`Container<Running>`](Running) is
-//!   [`AsFd`](std::os::fd::AsFd): a pidfd that becomes readable when the container has ended, for any event loop. The
-//!   pipes are plain [`File`](std::fs::File)s. In async code, run the blocking calls where your runtime wants them.
+//!   [`AsFd`](std::os::fd::AsFd): a descriptor that becomes readable when the container has ended, for any event loop;
+//!   so is a [`Process`], and [`AnyContainer::end_fd`] returns one. The pipes are plain [`File`](std::fs::File)s. In async code, run the blocking calls where your runtime wants them.
 //! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
 //!   cgroup, no `waitpid(-1)`, and no thread that outlives a call. Helpers are collected by pidfd. A caller that
 //!   reaps all children itself takes nothing away, because the exit status is on disk. The one exception is asked for

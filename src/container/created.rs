@@ -75,7 +75,8 @@ impl Container<Created> {
 }
 
 impl<P: Phase> Container<P> {
-    /// The pid of the sandbox on the host: what the OCI state and the PID file call the container's pid.
+    /// The pid of the sandbox on the host: what the OCI state and the PID file call the container's pid, unless it is a
+    /// further container in a pod.
     #[must_use]
     pub fn sandbox_pid(&self) -> i32
     where

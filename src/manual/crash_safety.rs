@@ -24,7 +24,8 @@
 //!
 //! **The lock** is a flock on a file of its own. Once it is held, the locked inode is checked to be the one that the
 //! name still means, because a lock file can be removed and made again while somebody waits. `wait` and `load` take
-//! no lock; `create`, `start`, `detach` and `delete` do, and hold it as long as they run.
+//! no lock, nor do `exec`, signals, statistics and file access; `create`, `start`, `update`, `detach` and `delete` do, and
+//! hold it as long as they run.
 //!
 //! **Saving** writes a temporary file and renames it. A process that is killed in between leaves the old record or
 //! the new one, both whole. By default nothing is synced to the disk. fsync(2) is for power cuts and kernel crashes,
@@ -59,6 +60,9 @@
 //! | gofer | later | exit record | the sandbox sees it and kills: `Outcome::Lost` |
 //! | sandbox | during create | nothing | `create` fails with `HelperDied` and undoes |
 //! | sandbox | later | the record | the kernel kills all that is inside. The container loads as stopped, outcome `Lost`; delete removes it and its cgroup. |
+//! | a pod's sandbox, or its root container's init or gofer | any time | the records | every container of the pod ends, and loads as stopped |
+//! | init or gofer of another container of a pod | any time | its record and exit record | that container has ended, the others go on |
+//! | an executed process, a file worker | any time | nothing | its client learns of it; the container goes on |
 //! | init | during create | nothing | `create` fails and undoes |
 //! | init | later | the record and the exit record | the container has ended; `Signalled { KILL }`, or `NeverStarted` before start |
 //! | the host | any time | the record, if the directory outlives the boot | loads as stopped: another boot id |
@@ -70,7 +74,8 @@
 //! # Teardown
 //!
 //! 1. The processes: the sandbox first, which as PID 1 takes everything inside along; then init and gofer, each by
-//!    pidfd after its identity was checked. Each is waited for.
+//!    pidfd after its identity was checked. Each is waited for. The sandbox of a pod is asked to end every process of a
+//!    further container, and to forget it.
 //! 2. The cgroups that the record names, with whatever still runs in them, and then the directories that led there if
 //!    they were made for it and nobody else uses them.
 //! 3. The state: record, temporary file, run directory; the lock file last, while it is held.

@@ -17,8 +17,8 @@
 //! | Phase | On the host | What can be called besides `id`, `bundle`, `status`, `record` |
 //! |---|---|---|
 //! | [`Creating`](crate::Creating) | nothing | `create` |
-//! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `wait` and its like, `kill`, `detach`, `take_stdin` and its like, the pids |
-//! | [`Running`](crate::Running) | the same, and the workload runs | `wait_stopped`, `stop`, `AsFd`, and what `Created` has without `start` |
+//! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its like, `kill`, `detach`, `take_stdin` and its like, `files`, `stats`, `update`, `pod`, the pids |
+//! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its like, `forward_signals`, `wait_stopped`, `stop`, `AsFd`, and what `Created` has without `start` |
 //! | [`Paused`](crate::Paused) | the same, frozen | nothing leads here yet: pause and resume are not implemented |
 //! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its like |
 //!
@@ -45,6 +45,9 @@
 //! 5. **delete** removes what is left, the record last. If something cannot be removed the error is
 //!    [`Incomplete`](crate::ErrorKind::Incomplete), the record stays, and the call can be repeated.
 //!
+//! [`run`](crate::ContainerBuilder::run) is all five in a row, and [`output`](crate::ContainerBuilder::output) too.
+//! Whatever fails on the way, the container is gone when they return.
+//!
 //! `wait`, `try_wait` and `wait_timeout` are not transitions. They take `&self` and no lock, can be repeated, and
 //! work from any number of processes at once, also long after the end.
 //!
@@ -56,6 +59,24 @@
 //! [`WrongState`](crate::ErrorKind::WrongState) and the failure holds the container in its actual phase
 //! ([`Recovered::Moved`](crate::Recovered::Moved)). The status in a record is a hint. A record that says `running`
 //! whose sandbox is dead is loaded as stopped; pid, start time and boot id together decide whether it is dead.
+//!
+//! # Where the phase is not known
+//!
+//! [`AnyContainer`](crate::AnyContainer) has every operation. What would not compile on a `Container` of the phase it is
+//! in fails there with `WrongState`, before anything is done, as `exec: "web" is created`. Its transitions return it in
+//! its next phase; one that fails is a [`FailedAny`](crate::FailedAny) with the container in the phase that it has now.
+//!
+//! ```no_run
+//! use cofferdam::{AnyContainer, StateRoot, Status};
+//!
+//! fn make_it_run(root: &StateRoot, name: &str) -> cofferdam::Result<AnyContainer> {
+//!     let container = AnyContainer::load(root, name)?;
+//!     match container.status() {
+//!         Status::Created => Ok(container.start()?),
+//!         _ => Ok(container),
+//!     }
+//! }
+//! ```
 //!
 //! # How it ended
 //!
@@ -70,6 +91,7 @@
 //! | `OutOfMemory` | SIGKILL that nobody here sent, and the memory cgroup counted a kill. Without a memory cgroup: `Signalled`. |
 //! | `TimedOut` | the sandbox killed it because its time was over |
 //! | `CallerGone` | the sandbox killed it because the lifeline was cut |
+//! | `PodEnded` | the sandbox ended it because the root container of its pod had ended |
 //! | `NeverStarted` | init ended between create and start |
 //! | `Lost` | no exit record: the sandbox was killed from outside |
 //!
@@ -82,7 +104,32 @@
 //! nothing. So [`signal`](crate::Container::signal) looks at init's handlers: a signal that is caught or ignored is
 //! delivered as it is; one that is neither, and would end any other process, is delivered as SIGKILL. The record then
 //! names the signal that was asked for. A signal sent to the *sandbox's* pid (HUP, INT, QUIT, TERM, USR1, USR2, ALRM,
-//! CONT, WINCH) is treated as one to init, because that is the pid that the PID file names.
+//! CONT, WINCH) is treated as one to init, because that is the pid that the PID file names; in a pod, to the root
+//! container's init.
+//!
+//! [`signal_all`](crate::Container::signal_all) reaches every process of the container, also those that were executed
+//! later and orphans, and no process of another container in the same pid namespace. With SIGKILL it returns when none
+//! is left. [`signal_process`](crate::Container::signal_process) and
+//! [`signal_process_group`](crate::Container::signal_process_group) take the container's own numbers, and refuse those of
+//! somebody else. [`signal_foreground`](crate::Container::signal_foreground) is for whatever a key pressed at a terminal
+//! would interrupt.
+//!
+//! # Further processes
+//!
+//! [`exec`](crate::Container::exec) returns when the program was executed, or with the reason why not. The process is in
+//! init's namespaces and cgroups and behind the container's seccomp filter; user, capabilities, environment, directory and
+//! limits are init's unless [`Exec`](crate::Exec) says otherwise. Its parent is not inside, so it is nobody's orphan there,
+//! and the container's end is its own. Dropping the [`Process`](crate::Process) leaves it running: any handle to the
+//! container can then [wait for its pid](crate::Container::wait_pid), once.
+//!
+//! # Pods
+//!
+//! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or with the annotations that containerd and CRI-O
+//! write, is made in the sandbox of another one, the pod's root container. It has the pod's network, ipc, uts and user
+//! namespaces, so also its host name and its id mappings, and otherwise its own root directory, mounts, cgroups, gofer,
+//! record and life. Its pid namespace is its own unless
+//! [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace) says that it is the root container's. The end of
+//! one disturbs no other, but for the root container's: that is the end of all.
 //!
 //! # Hooks
 //!

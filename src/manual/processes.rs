@@ -27,6 +27,18 @@
 //! `cofferdam-hooks`, which lives for one round of them: it is their parent, so no exit status goes by way of the
 //! caller. createContainer and startContainer hooks are init's children.
 //!
+//! In a pod the sandbox is there already:
+//!
+//! ```text
+//!   caller                                    gofer of its own       sandbox of the pod      init of the member
+//!     |- claim, record, cgroup
+//!     |- launch, over the control socket ------------------------------>|- fork --------------->|
+//!     |- spawn -------------------------------->|                       |                       |
+//!     |                                         |---- detached mounts ------------------------->|- assemble, pivot
+//!     |<-------------------------- ready -------|                       |<------- ready --------|
+//!     |<------------------------------------- ready, pidfd of init -----|                       .
+//! ```
+//!
 //! # The image
 //!
 //! Gofer and sandbox execute a copy of the caller's own program in a memfd, sealed against every write. A container
@@ -140,15 +152,56 @@
 //! above 2, seccomp filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, and is loaded
 //! before the capabilities go.
 //!
+//! # Born among others
+//!
+//! Whoever is root in a container may look at a process of its pid namespace, and into it, from that process's first
+//! instruction on. The first init has its pid namespace to itself. A process of [`exec`](crate::Container::exec), and the
+//! init of a further container of a pod, have not: a fork of the sandbox would be born among others with everything the
+//! sandbox has open. So it is forked by a process *between*, which shares the sandbox's memory, as with vfork(2), and
+//! never is inside itself. That one enters the pid namespace for its children only, closes in its own descriptor table
+//! all that the new process must not have, forks with `CLONE_PARENT`, so that the sandbox is the parent that collects the
+//! status, and is gone. Seen from inside, the parent is pid 0.
+//!
+//! A process that was executed joins init's other namespaces, looks its program up inside, makes its terminal if it is to
+//! have one, and sheds its privileges as init does. That it was executed is told by the end of its connection to the
+//! sandbox, which the kernel closes with the `execve`.
+//!
+//! # Terminals
+//!
+//! A terminal is made by the process whose controlling terminal it will be, from the container's own devpts: so inside it
+//! is called `/dev/pts/0` and nothing of the host's `/dev/pts` plays a part. The master goes to the sandbox with the word
+//! that the process is ready and on to the caller, as a [`Pty`](crate::Pty), or once to a console socket. The sandbox
+//! keeps no copy, so whoever has the master is all that holds the terminal up.
+//!
 //! # The sandbox
 //!
-//! One thread and one poll(2) over: init's pidfd, init's channel until the program runs, the lifeline, the control
-//! socket, its clients and a signalfd. There is no timer but a time limit that was asked for and the deadlines of
-//! clients.
+//! One thread and one poll(2) over: a signalfd, the control socket and its clients; of each container init's pidfd,
+//! init's channel until the program runs, the lifeline and the gofer's connection; of each executed process its pidfd and
+//! who asked for it; and the file workers' pidfds. There is no timer but a time limit that was asked for and the deadlines
+//! of clients.
 //!
-//! The control socket is a `SOCK_SEQPACKET` Unix socket in the container's run directory (mode 0700). One request
-//! gets one reply; a client that says nothing for ten seconds is dropped; there are 64 at most; and a peer from
-//! inside the container is recognised by its pid and refused. Frames and descriptors have fixed limits.
+//! The control socket is a `SOCK_SEQPACKET` Unix socket in the run directory (mode 0700), in a pod in the root
+//! container's. One request gets one reply; a client that says nothing for ten seconds is dropped; there are 64 at most;
+//! and a peer from inside the container is recognised by its pid and refused. Frames and descriptors have fixed limits.
+//!
+//! # Which call goes where
+//!
+//! What is answered at once is asked over the connection that create made, or, by a container that was loaded, over a new
+//! one for each request. What takes longer brings a connection of its own along with the request, and is answered there: no
+//! operation waits for another's end.
+//!
+//! | Call | Goes |
+//! |---|---|
+//! | `start`, `signal` and its like, `kill`, `detach` | to the sandbox: one request, one reply |
+//! | `exec`, `wait_pid` | to the sandbox, with a connection on which the process's start and end are told |
+//! | `files` | to the sandbox, with a connection that the worker serves and whose end is the worker's |
+//! | `create` of a further container in a pod | to the sandbox, with the connection on which init's "ready" or "failed" comes |
+//! | `wait`, `AsFd` | nowhere: the sandbox's pidfd; for a container in another's sandbox a connection that its end closes |
+//! | `forward_signals` | to the sandbox, over a new connection for each signal; of a [`Process`](crate::Process) to its pidfd |
+//! | `processes` | to the sandbox for a descriptor of the container's proc; what is read there is read by the caller |
+//! | `stats`, `update` | to the cgroups on the record, by the caller itself |
+//! | `load`, `list`, `oci_state`, `exit` | to the files of the state root; whether it lives is asked of the kernel, of a member its sandbox |
+//! | `delete` | to the record, the pids on it and its cgroups; in another's sandbox also there, to end the container and forget it |
 //!
 //! When init ends, the sandbox reads the counters of the memory cgroup, writes the exit record in one write, and
 //! exits with init's own status (128 + n for signal n). So whoever reaps the sandbox's pid sees the truth.

@@ -26,7 +26,9 @@
 //!   asked for.
 //! * Anything about a container whose `config.json` gives it away: no user namespace with `CAP_SYS_ADMIN`, the host's
 //!   `/` bound writable, no seccomp. It is obeyed.
-//! * Two containers that share a writable volume are as separate as that volume lets them be.
+//! * Two containers that share a writable volume are as separate as that volume lets them be. The containers of a pod
+//!   share a network, ipc objects, a user namespace, and, where that was asked for, their processes.
+//! * That hooks are harmless: those of the host run with the caller's own privileges.
 //!
 //! # The layers
 //!
@@ -60,9 +62,9 @@
 //!
 //! # Not there yet
 //!
-//! exec into a container, pause and resume, pods (several containers in one sandbox), events and
-//! statistics, checkpoint and restore, live updates of limits, file access to a living container, and listeners for
-//! `SCMP_ACT_NOTIFY`. A configuration with a notify action is refused.
+//! Checkpoint and restore, and listeners for `SCMP_ACT_NOTIFY`: a configuration with a notify action is refused. An OOM
+//! score of a container is its workload's; those of its gofer and its sandbox stay the caller's. In a pod, a container
+//! with createContainer hooks of the host is refused.
 //!
 //! # Where the design differs from the usual one
 //!
@@ -98,4 +100,5 @@
 //!
 //! **The sandbox's pid is "the" pid** in the OCI state and the PID file, as with runsc. Its exit status is the
 //! container's, and its namespaces are, so programs that reap or inspect that pid see the truth. The workload's own
-//! pid is [`init_pid`](crate::Container::init_pid).
+//! pid is [`init_pid`](crate::Container::init_pid), and for a further container in a pod, whose sandbox is not its own,
+//! that is "the" pid.
