@@ -17,7 +17,12 @@ const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLO
 /// the tmpfs empty.
 pub(super) fn copy_up(root: BorrowedFd<'_>, at: &Path, to: BorrowedFd<'_>) -> Result<()> {
     match resolve::open_with(root, at, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Ok(from) => copy_directory(&from, to, MAX_DEPTH),
+        Ok(from) => {
+            // What a mount comes as can be looked into, but not changed.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let to = rustix::fs::openat(to, ".", flags, Mode::empty()).os(|| "open(tmpcopyup)")?;
+            copy_directory(&from, to.as_fd(), MAX_DEPTH)
+        }
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
         Err(errno) => Err(errno).os(|| format!("openat2(rootfs, {at:?})")),
     }
