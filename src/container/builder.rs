@@ -5,7 +5,7 @@
 
 use super::bundle;
 use super::creating::Blueprint;
-use super::default_spec::{build, default_spec, mount};
+use super::default_spec::{bind_mount, build, default_spec, tmpfs_mount};
 use super::handle::Core;
 use super::pod::Seat;
 use super::{Container, Creating, Exit, Output};
@@ -212,19 +212,17 @@ impl ContainerBuilder {
 
     /// Shows the host's `source` at `destination`, read-only.
     pub fn bind_ro(self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Self {
-        self.bind(source.as_ref(), destination.as_ref(), "rbind,nosuid,nodev,rro")
+        self.mount(bind_mount(source.as_ref(), destination.as_ref(), false))
     }
 
     /// Shows the host's `source` at `destination`, writable.
     pub fn bind_rw(self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Self {
-        self.bind(source.as_ref(), destination.as_ref(), "rbind,nosuid,nodev,rw")
+        self.mount(bind_mount(source.as_ref(), destination.as_ref(), true))
     }
 
     /// An empty directory in memory at `destination`, at most `size` bytes.
     pub fn tmpfs(self, destination: impl AsRef<Path>, size: u64) -> Self {
-        let destination = destination.as_ref().to_string_lossy();
-        let options = format!("nosuid,nodev,mode=1777,size={size}");
-        self.mount(build(|| mount(&destination, "tmpfs", "tmpfs", &options)))
+        self.mount(tmpfs_mount(destination.as_ref(), size))
     }
 
     /// Any mount of the OCI configuration (OCI config.md, "Mounts"). One for a destination that is there already, like
@@ -595,11 +593,6 @@ impl ContainerBuilder {
     fn set_id_mappings(&mut self, uids: &[IdMap], gids: &[IdMap]) {
         let convert = |maps: &[IdMap]| maps.iter().map(oci_mapping).collect::<Vec<_>>();
         self.linux().set_uid_mappings(Some(convert(uids))).set_gid_mappings(Some(convert(gids)));
-    }
-
-    fn bind(self, source: &Path, destination: &Path, options: &str) -> Self {
-        let (source, destination) = (source.to_string_lossy(), destination.to_string_lossy());
-        self.mount(build(|| mount(&destination, "bind", &source, options)))
     }
 
     fn spec_root(&self) -> PathBuf {

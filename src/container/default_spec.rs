@@ -11,6 +11,7 @@ use oci_spec::runtime::{
     MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
     UserBuilder,
 };
+use std::path::Path;
 
 /// The OCI runtime specification version that configurations of the builder are written to.
 const OCI_VERSION: &str = "1.2.0";
@@ -119,6 +120,22 @@ pub(super) fn mount(
         .source(source)
         .options(options.split(',').map(str::to_owned).collect::<Vec<_>>())
         .build()
+}
+
+/// A bind of the host's `source`, with all below it.
+pub(super) fn bind_mount(source: &Path, destination: &Path, writable: bool) -> Mount {
+    let options = ["rbind", "nosuid", "nodev", if writable { "rw" } else { "rro" }].map(str::to_owned);
+    build(|| {
+        MountBuilder::default().destination(destination).typ("bind").source(source).options(options).build()
+    })
+}
+
+/// An empty directory in memory.
+pub(super) fn tmpfs_mount(destination: &Path, size: u64) -> Mount {
+    let options = ["nosuid".into(), "nodev".into(), "mode=1777".into(), format!("size={size}")];
+    build(|| {
+        MountBuilder::default().destination(destination).typ("tmpfs").source("tmpfs").options(options).build()
+    })
 }
 
 /// Runs a chain of `oci-spec` builders, each of which is given every field it requires.

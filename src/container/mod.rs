@@ -23,6 +23,7 @@ mod files;
 mod forward;
 mod handle;
 mod hooks;
+mod hot_mounts;
 mod id_maps;
 mod launch;
 mod oci_state;

@@ -152,6 +152,18 @@ fn check_is_root(record: &Record) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, "pod", problem).hint("name the root container of the pod"))
 }
 
+/// The user namespace of a sandbox that was made since the boot with this id.
+pub(super) fn user_namespace_of(sandbox: ProcessIdentity, boot_id: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/user", sandbox.pid);
+    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?})"))?;
+    // Looked at after the open: only now is it certain whose it is.
+    if sandbox.is_alive(boot_id)? {
+        return Ok(namespace);
+    }
+    Err(Error::new(ErrorKind::HelperDied, "pod", "the sandbox is gone"))
+}
+
 /// A sandbox that a further container is made in.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -212,14 +224,7 @@ impl Seat {
 
     /// The sandbox's user namespace, where that is one of its own.
     pub(super) fn user_namespace(&self) -> Result<OwnedFd> {
-        let path = format!("/proc/{}/ns/user", self.sandbox.pid);
-        let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .os(|| format!("open({path:?})"))?;
-        // Looked at after the open: only now is it certain whose it is.
-        if self.sandbox.is_alive(&self.record.boot_id)? {
-            return Ok(namespace);
-        }
-        Err(Error::new(ErrorKind::HelperDied, "pod", "the sandbox is gone"))
+        user_namespace_of(self.sandbox, &self.record.boot_id)
     }
 
     /// Hands over all that makes a container; the answer comes on `boot`.

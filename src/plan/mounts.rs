@@ -107,7 +107,7 @@ impl<'a> TreeBuilder<'a> {
         Ok(())
     }
 
-    fn mount(&mut self, mount: &Mount, field: &str) -> Result<()> {
+    pub(super) fn mount(&mut self, mount: &Mount, field: &str) -> Result<()> {
         let at = relative_to_root(&mount.destination);
         if at.as_os_str().is_empty() {
             return Err(Error::unsupported(format!("{field}.destination"), "mounting over the root itself"));

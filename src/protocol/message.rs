@@ -1,5 +1,6 @@
 //! The vocabulary.
 
+use super::files::Bytes;
 use super::frame::Message;
 use crate::error::RemoteFailure;
 use crate::id::ContainerId;
@@ -7,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// What a client asks of the sandbox over the control socket: one request, one reply.
 ///
-/// An operation that goes on for a while (`Exec`, `Watch`, `WaitProcess`, `Files`) brings a connection of its own as its first
-/// descriptor, is answered there, and leaves the control connection to the next request at once.
+/// An operation that goes on for a while (`Exec`, `Watch`, `WaitProcess`, `Files`, `Mount`, `Unmount`) brings a connection
+/// of its own as its first descriptor, is answered there, and leaves the control connection to the next request at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Request {
@@ -51,6 +52,11 @@ pub(crate) enum Operation {
     Processes,
     /// Serve requests for files on the connection that comes along, and say there when you can.
     Files,
+    /// Mount something in the container. Descriptors: connection, step, and the gofer's connection for what it hands
+    /// over. Answered on the first by a [`Reply`].
+    Mount,
+    /// Take away what `Mount` mounted there. Descriptor: connection, where the [`Reply`] comes.
+    Unmount { destination: Bytes },
 }
 
 /// Whom a signal is for. Pids and process groups are numbers of the container's pid namespace.
@@ -106,6 +112,20 @@ pub(crate) struct Hello {
 
 impl Message for Hello {
     const KIND: u16 = 7;
+}
+
+/// The last word to the sandbox of a process that changed the mounts of a container: which mount it was, by the kernel's
+/// number for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum MountReport {
+    Mounted { id: u64 },
+    Unmounted { id: u64 },
+    Failed(RemoteFailure),
+}
+
+impl Message for MountReport {
+    const KIND: u16 = 10;
 }
 
 /// What the sandbox answers.

@@ -19,6 +19,7 @@ mod exec;
 mod exit;
 mod files;
 mod hooks;
+mod hot_mount;
 mod init;
 mod members;
 mod membership;

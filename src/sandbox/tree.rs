@@ -30,6 +30,9 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// Of `struct statfs`, for a proc file system (`PROC_SUPER_MAGIC`).
+const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
+
 /// The root under construction.
 struct Tree<'a> {
     root: OwnedFd,
@@ -88,6 +91,30 @@ pub(super) fn assemble(plan: &InitPlan, gofer: &Channel, network: Option<&Channe
         None => new_proc(MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC)?,
     };
     Ok(Assembled { root: tree.root, proc, layers })
+}
+
+/// Attaches one more mount to the tree below `root`, which is in use and may be hostile. Returns the mount.
+pub(super) fn attach_further(
+    root: BorrowedFd<'_>,
+    step: &TreeStep,
+    gofer: Option<&Channel>,
+) -> Result<OwnedFd> {
+    let (mount, kind) = match (&step.source, gofer) {
+        (StepSource::Handed(index), Some(gofer)) => take_mount(&mut receive(gofer)?, *index)?,
+        (StepSource::Tmpfs { options, copy_up }, None) => {
+            (new_tmpfs(root, step, options, *copy_up)?, Kind::Directory)
+        }
+        _ => return Err(misbehaved("a step for a gofer without one, or the other way round")),
+    };
+    let target = resolve::ensure(root, &step.at, kind)?;
+    let on_proc = rustix::fs::fstatfs(&target).os(|| format!("fstatfs({:?})", step.at))?.f_type == PROC_MAGIC;
+    // Where a link of the image leads there: nobody who named another place meant to cover a part of it.
+    if on_proc && !step.at.starts_with("proc") {
+        let problem = format!("/{} leads into the container's /proc", step.at.display());
+        return Err(Error::new(ErrorKind::Os(libc::ELOOP), "mount", problem));
+    }
+    put(mount.as_fd(), target.as_fd(), step)?;
+    Ok(mount)
 }
 
 /// Makes the tree this process's root and the sandbox's, and lets go of the host's.
@@ -156,6 +183,11 @@ fn take(handed: &mut [Option<(HandedItem, OwnedFd)>], index: usize) -> Result<(H
         .ok_or_else(|| misbehaved("a mount of the plan was not handed over"))
 }
 
+fn take_mount(handed: &mut [Option<(HandedItem, OwnedFd)>], index: usize) -> Result<(OwnedFd, Kind)> {
+    let (item, mount) = take(handed, index)?;
+    Ok((mount, if item == HandedItem::Directory { Kind::Directory } else { Kind::File }))
+}
+
 impl Tree<'_> {
     /// Joins the container's network namespace, if it has one and this was not done yet.
     fn join_network(&mut self) -> Result<()> {
@@ -168,10 +200,10 @@ impl Tree<'_> {
         match &step.source {
             StepSource::Handed(index) => {
                 // Absent is allowed by the plan: the gofer checked.
-                let Some((item, mount)) = self.handed.get_mut(*index).and_then(Option::take) else {
+                if self.handed.get(*index).is_none_or(Option::is_none) {
                     return Ok(());
-                };
-                let kind = if item == HandedItem::Directory { Kind::Directory } else { Kind::File };
+                }
+                let (mount, kind) = take_mount(&mut self.handed, *index)?;
                 self.attach(mount, step, kind)
             }
             StepSource::Proc => {
@@ -189,13 +221,7 @@ impl Tree<'_> {
                 self.attach(new_fs("devpts", options, step.set)?, step, Kind::Directory)
             }
             StepSource::Tmpfs { options, copy_up } => {
-                let mount = new_fs("tmpfs", options, step.set - MountAttrs::RDONLY)?;
-                if *copy_up {
-                    copy_up::copy_up(self.root.as_fd(), &step.at, mount.as_fd())?;
-                }
-                let read_only = step.set & MountAttrs::RDONLY;
-                sys::mount_setattr(mount.as_fd(), &MountAttr::change(read_only.bits(), 0), false)
-                    .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
+                let mount = new_tmpfs(self.root.as_fd(), step, options, *copy_up)?;
                 self.attach(mount, step, Kind::Directory)
             }
             StepSource::Devices { options, nodes } => self.devices(step, options, nodes),
@@ -236,15 +262,7 @@ impl Tree<'_> {
                 None => return Ok(()),
             },
         };
-        attach(mount.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))?;
-        match step.propagation {
-            Some(propagation) => {
-                let (flag, recursive) = propagation_flag(propagation);
-                sys::set_propagation(mount.as_fd(), flag, recursive)
-                    .os(|| format!("mount_setattr({:?}, {propagation:?})", step.at))
-            }
-            None => Ok(()),
-        }
+        put(mount.as_fd(), target.as_fd(), step)
     }
 
     fn existing(&self, at: &Path) -> Result<Option<OwnedFd>> {
@@ -354,6 +372,15 @@ pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::i
     move_mount(mount, "", target, "", flags)
 }
 
+/// Attaches the mount of `step`, and has mount events cross it as the step says.
+fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, step: &TreeStep) -> Result<()> {
+    attach(mount, target).os(|| format!("move_mount({:?})", step.at))?;
+    let Some(propagation) = step.propagation else { return Ok(()) };
+    let (flag, recursive) = propagation_flag(propagation);
+    sys::set_propagation(mount, flag, recursive)
+        .os(|| format!("mount_setattr({:?}, {propagation:?})", step.at))
+}
+
 fn attach_at_path(mount: BorrowedFd<'_>, path: &str) -> Result<()> {
     move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .os(|| format!("move_mount(rootfs, {path:?})"))
@@ -364,6 +391,18 @@ fn new_proc(set: MountAttrs) -> Result<OwnedFd> {
         Some(libc::EPERM) => error.hint("the kernel refuses where parts of the host's /proc are hidden"),
         _ => error,
     })
+}
+
+/// The tmpfs of `step`, with a copy of what is at its place below `root` if it is to `copy_up`.
+fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up: bool) -> Result<OwnedFd> {
+    let mount = new_fs("tmpfs", options, step.set - MountAttrs::RDONLY)?;
+    if copy_up {
+        copy_up::copy_up(root, &step.at, mount.as_fd())?;
+    }
+    let read_only = step.set & MountAttrs::RDONLY;
+    sys::mount_setattr(mount.as_fd(), &MountAttr::change(read_only.bits(), 0), false)
+        .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
+    Ok(mount)
 }
 
 /// A new instance of a file system, detached, with its attributes set.

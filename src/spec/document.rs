@@ -25,10 +25,12 @@ pub enum Origin {
     Exec,
     /// New limits for a container that exists.
     Update,
+    /// A further mount for a container that exists.
+    HotMount,
 }
 
 impl Origin {
-    /// `config.json`, `builder`, `exec` or `update`.
+    /// `config.json`, `builder`, `exec`, `update` or `hot mount`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,6 +38,7 @@ impl Origin {
             Self::Builder => "builder",
             Self::Exec => "exec",
             Self::Update => "update",
+            Self::HotMount => "hot mount",
         }
     }
 }

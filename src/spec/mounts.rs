@@ -1,6 +1,7 @@
 //! `mounts`: destinations, types and the options of mount(8), split into what the kernel calls attributes,
 //! propagation and file system parameters.
 
+use super::Origin;
 use super::field::{Field, shorten};
 use super::mount_options::{self, Options};
 use crate::error::Result;
@@ -111,6 +112,22 @@ pub(super) fn mounts(
 }
 
 impl Mount {
+    /// Checks a further mount for a container that exists, by the rules for `mounts`.
+    ///
+    /// # Errors
+    /// As for an entry of `mounts`; paths begin with `mount`.
+    pub fn further(mount: &runtime::Mount) -> Result<Self> {
+        Self::new(&Field::document(Origin::HotMount).key("mount"), mount, None)
+    }
+
+    /// Checks where such a mount is, to take it away again.
+    ///
+    /// # Errors
+    /// A destination that is relative, contains `..`, or is the root itself.
+    pub fn further_destination(destination: &Path) -> Result<PathBuf> {
+        Field::document(Origin::HotMount).key("mount").key("destination").below_root(destination)
+    }
+
     fn new(field: &Field<'_>, mount: &runtime::Mount, bundle: Option<&Path>) -> Result<Self> {
         let mapped = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
         field.key("uidMappings").refuse_if(mapped(mount.uid_mappings()))?;

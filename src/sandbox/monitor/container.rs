@@ -29,6 +29,8 @@ pub(in crate::sandbox) struct Contained {
     pub(super) proc: Option<OwnedFd>,
     /// The container's root as it was when init was ready, from init.
     root: Option<OwnedFd>,
+    /// What was mounted into it later, by the kernel's numbers for mounts.
+    pub(in crate::sandbox) hot_mounts: Vec<u64>,
     /// What its overlays are made of.
     pub(super) layers: Layers,
     /// Init's pid in its own pid namespace.
@@ -83,6 +85,7 @@ impl Contained {
             phase: InitPhase::Preparing,
             proc: None,
             root: None,
+            hot_mounts: Vec::new(),
             layers: Layers::new(plan.init.layers),
             init_pid_inside: 0,
             in_pod: false,
@@ -197,13 +200,13 @@ impl Contained {
         client.channel.send(&Reply::Done, &[handed])
     }
 
-    /// The container's root, for a file worker to work in.
-    pub(super) fn root(&self) -> Result<BorrowedFd<'_>> {
+    /// The container's root, to work in.
+    pub(in crate::sandbox) fn root(&self, step: &'static str) -> Result<BorrowedFd<'_>> {
         match &self.root {
             Some(root) if self.is_alive() => Ok(root.as_fd()),
             _ => {
                 let problem = format!("the container is {:?}", self.phase).to_lowercase();
-                Err(Error::new(ErrorKind::InvalidInput, "files", problem))
+                Err(Error::new(ErrorKind::InvalidInput, step, problem))
             }
         }
     }

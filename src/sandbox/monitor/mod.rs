@@ -15,6 +15,7 @@
 
 mod client;
 mod container;
+mod mounts;
 mod pod;
 mod processes;
 mod serve;
@@ -46,6 +47,7 @@ pub(super) struct Monitor {
     containers: Vec<(Key, Contained)>,
     processes: Processes,
     files: Workers,
+    changes: Vec<(Key, mounts::Change)>,
     clients: Vec<(Key, Client)>,
     listener: OwnedFd,
     signals: SignalFd,
@@ -65,6 +67,7 @@ enum Source {
     Lifeline(Key),
     Gofer(Key),
     FileWorkerEnded,
+    ChangeEnded(Key),
     ProcessSpoke(Key),
     ProcessEnded(Key),
     ProcessClient(Key),
@@ -80,6 +83,7 @@ impl Monitor {
             containers: vec![(0, root)],
             processes: Processes::default(),
             files: Workers::default(),
+            changes: Vec::new(),
             clients: vec![(1, Client::creator(creator))],
             listener,
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
@@ -134,6 +138,9 @@ impl Monitor {
         }
         let workers = self.files.pidfds().map(|pidfd| PollFd::new(pidfd, PollFlags::IN));
         watched.extend(workers.map(|pidfd| (Source::FileWorkerEnded, pidfd)));
+        for (key, change) in &self.changes {
+            watched.push((Source::ChangeEnded(*key), PollFd::new(&change.forked.pidfd, PollFlags::IN)));
+        }
         for (key, client) in &self.clients {
             let events = if client.role == Role::Control { PollFlags::IN } else { PollFlags::empty() };
             watched.push((Source::Client(*key), PollFd::new(&client.channel, events)));
@@ -165,6 +172,7 @@ impl Monitor {
                 self.kill(key, Cause::GoferLost);
             }
             Source::FileWorkerEnded => self.files.reap(),
+            Source::ChangeEnded(key) => self.end_change(key),
             Source::ProcessSpoke(key) => self.processes.hear(key),
             Source::ProcessEnded(key) => self.processes.end(key),
             Source::ProcessClient(key) => self.processes.lose_client(key),
@@ -180,6 +188,7 @@ impl Monitor {
         }
         let (usage, answered) = self.container(key).end();
         self.files.end(key);
+        self.give_up_changes(key);
         answered.into_iter().for_each(|client| self.add_client(client));
         self.clients.retain(|(_, client)| client.role != Role::Watch(key));
         if root {
@@ -225,6 +234,12 @@ impl Monitor {
     fn container(&mut self, key: Key) -> &mut Contained {
         let found = self.containers.iter_mut().find(|(known, _)| *known == key);
         &mut found.expect("keys are looked up where they are taken from").1
+    }
+
+    /// As [`container`](Self::container), to look at.
+    fn contained(&self, key: Key) -> &Contained {
+        let found = self.containers.iter().find(|(known, _)| *known == key);
+        &found.expect("keys are looked up where they are taken from").1
     }
 
     fn root_key(&self) -> Option<Key> {

@@ -8,6 +8,7 @@ use crate::process::channel::Delivery;
 use crate::protocol::files::FileReply;
 use crate::protocol::message::{InitPhase, Operation, Order, ProcessReport, Reply, Request, SignalTarget};
 use crate::sandbox::exec::Forked;
+use crate::sandbox::hot_mount::Work;
 use crate::sandbox::members::Member;
 use crate::state::Cause;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -88,6 +89,19 @@ impl Monitor {
                 }
                 Some(client)
             }
+            Operation::Mount => {
+                if let Some(connection) = fds.next().map(Channel::from) {
+                    self.mount(container, connection, fds);
+                }
+                Some(client)
+            }
+            Operation::Unmount { destination } => {
+                if let Some(connection) = fds.next().map(Channel::from) {
+                    let destination = destination.path().to_owned();
+                    self.change_mounts(container, connection, Ok(Work::Unmount { destination }));
+                }
+                Some(client)
+            }
             Operation::Launch { .. } => Some(client),
             Operation::Forget => {
                 let reply = self.forget(container).unwrap_or_else(|error| failed(&error));
@@ -149,8 +163,7 @@ impl Monitor {
     }
 
     fn execute(&mut self, container: Key, connection: Channel, fds: impl Iterator<Item = OwnedFd>) {
-        let found = self.containers.iter().find(|(key, _)| *key == container);
-        let (_, contained) = found.expect("the key was just looked up");
+        let contained = self.contained(container);
         match Forked::new(contained, &self.score, fds) {
             Ok(forked) => {
                 let key = self.next_key();
@@ -166,7 +179,7 @@ impl Monitor {
         let found = self.containers.iter().find(|(key, _)| *key == container);
         let (_, contained) = found.expect("the key was just looked up");
         // Born with the score of the container's processes: the sandbox is spared when memory runs out, not this.
-        let spawned = contained.root().and_then(|root| {
+        let spawned = contained.root("files").and_then(|root| {
             let score = contained.rules.oom_score_adj;
             self.score.lend(score, || self.files.spawn(container, connection, root, &contained.layers))
         });

@@ -1,0 +1,96 @@
+//! Changes of a container's mounts that are under way, and what becomes of them.
+
+use super::{Key, Monitor, packed};
+use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::plan::TreeStep;
+use crate::process::Channel;
+use crate::process::spawn::read_plan;
+use crate::protocol::message::{MountReport, Reply};
+use crate::sandbox::hot_mount::{Forked, Work};
+use crate::sys;
+use rustix::fd::OwnedFd;
+
+/// The most changes of one container at once, and the most mounts that it remembers.
+const MAX_CHANGES: usize = 16;
+const MAX_MOUNTS: usize = 1024;
+
+/// One change.
+pub(super) struct Change {
+    container: Key,
+    pub(super) forked: Forked,
+    /// Who asked for it.
+    client: Channel,
+}
+
+impl Monitor {
+    /// Mounts what `fds` describe: the step, and the connection of the gofer that hands the mount over.
+    pub(super) fn mount(&mut self, container: Key, client: Channel, fds: impl Iterator<Item = OwnedFd>) {
+        let work = read_work(fds);
+        self.change_mounts(container, client, work);
+    }
+
+    pub(super) fn change_mounts(&mut self, container: Key, client: Channel, work: Result<Work>) {
+        match work.and_then(|work| self.fork_change(container, &work)) {
+            Ok(forked) => {
+                let key = self.next_key();
+                self.changes.push((key, Change { container, forked, client }));
+            }
+            Err(error) => answer(&client, &Reply::Failed(packed(Actor::Sandbox, &error))),
+        }
+    }
+
+    fn fork_change(&mut self, container: Key, work: &Work) -> Result<Forked> {
+        let changes = self.changes.iter().filter(|(_, change)| change.container == container).count();
+        let contained = self.contained(container);
+        let mounts = contained.hot_mounts.len();
+        if changes >= MAX_CHANGES || (mounts >= MAX_MOUNTS && matches!(work, Work::Mount { .. })) {
+            let problem = format!("{changes} changes are under way and {mounts} mounts are there: too many");
+            return Err(Error::new(ErrorKind::Os(libc::EUSERS), "mount", problem));
+        }
+        self.score.lend(contained.rules.oom_score_adj, || Forked::new(contained, work))
+    }
+
+    /// A change has come to its end.
+    pub(super) fn end_change(&mut self, key: Key) {
+        let Some(place) = self.changes.iter().position(|(known, _)| *known == key) else { return };
+        let (_, Change { container, forked, client }) = self.changes.swap_remove(place);
+        let _ = sys::wait4(forked.pid);
+        let report = forked.channel.receive_now::<MountReport>();
+        // Forgotten meanwhile, its mounts with it.
+        let contained = self.containers.iter_mut().find(|(known, _)| *known == container);
+        let reply = match (report.map(|report| report.message), contained) {
+            (Ok(MountReport::Mounted { id }), Some((_, contained))) => {
+                contained.hot_mounts.push(id);
+                Reply::Done
+            }
+            (Ok(MountReport::Unmounted { id }), Some((_, contained))) => {
+                contained.hot_mounts.retain(|known| *known != id);
+                Reply::Done
+            }
+            (Ok(MountReport::Failed(failure)), _) => Reply::Failed(failure),
+            _ => {
+                let error = Error::new(ErrorKind::HelperDied, "mount", "the container has ended");
+                Reply::Failed(packed(Actor::Sandbox, &error))
+            }
+        };
+        answer(&client, &reply);
+    }
+
+    /// Ends the changes of a container that has ended.
+    pub(super) fn give_up_changes(&self, container: Key) {
+        for (_, change) in self.changes.iter().filter(|(_, change)| change.container == container) {
+            let _ = rustix::process::pidfd_send_signal(&change.forked.pidfd, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn read_work(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Work> {
+    let step =
+        fds.next().ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "mount", "too few descriptors"))?;
+    Ok(Work::Mount { step: read_plan::<TreeStep>(step)?, gofer: fds.next().map(Channel::from) })
+}
+
+/// A client that is gone by now knows no more than that.
+fn answer(client: &Channel, reply: &Reply) {
+    let _ = client.send(reply, &[]);
+}
