@@ -241,19 +241,3 @@ fn a_missing_root_and_a_missing_program_are_named() {
         "the builder's methods change a bundle's configuration"
     );
 }
-
-#[test]
-fn the_oom_score_asked_for_is_the_workloads_and_not_the_sandboxs() {
-    let stage = Stage::new();
-    let bundle = plain_bundle(&stage, |config| {
-        config["process"]["oomScoreAdj"] = json!(500);
-        config["process"]["args"] = json!(["sh", "-c", "cat /proc/self/oom_score_adj"]);
-    });
-    assert_eq!(stdout_of(from_bundle(&stage, &bundle)), "500");
-
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
-    let created = from_bundle(&stage, &bundle).build().unwrap().create().unwrap();
-    let sandbox = format!("/proc/{}/oom_score_adj", created.sandbox_pid());
-    assert_eq!(std::fs::read_to_string(sandbox).unwrap(), own);
-    created.kill().unwrap().delete().unwrap();
-}

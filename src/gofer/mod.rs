@@ -21,6 +21,7 @@ use crate::sys;
 use mounts::Workshop;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 
 /// The gofer's whole life, entered from the constructor.
 pub(crate) fn serve(mut donated: Received) {
@@ -43,10 +44,13 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
     sys::reset_signals();
     // Not in the caller's session: a Ctrl-C there is for the caller, whose end we notice anyway.
     rustix::process::setsid().os(|| "setsid()")?;
+    let plan: GoferPlan = read_plan(donated.take("plan")?)?;
+    if let Some(score) = plan.oom_score_adj {
+        set_oom_score(score)?;
+    }
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
     rustix::thread::set_name(c"cofferdam-gofer").os(|| "prctl(PR_SET_NAME)")?;
-    let plan: GoferPlan = read_plan(donated.take("plan")?)?;
     let init = Channel::from(donated.take("init")?);
 
     let user_namespace = caller.receive::<Order>(None)?.fds.into_iter().next();
@@ -65,6 +69,15 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
     sys::trim_heap();
     confine::give_up_everything()?;
     Ok(init)
+}
+
+/// Before this process cannot be dumped: from then on the file is the host's root's.
+fn set_oom_score(score: i32) -> Result<()> {
+    let path = "/proc/self/oom_score_adj";
+    let step = || format!("write({path:?}, \"{score}\")");
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).os(step)?;
+    let written = rustix::io::write(&file, score.to_string().as_bytes()).os(step);
+    written.map(drop).map_err(|error| error.during("process.oomScoreAdj"))
 }
 
 /// Leaves the caller's mount, ipc and uts namespaces; enters the sandbox's user namespace where only there mounting is

@@ -61,6 +61,15 @@
 //! The sandbox is spawned first, because starting up and making namespaces takes it longer than the gofer needs for
 //! its mounts. From there on both work at the same time.
 //!
+//! # Who goes first when memory runs out
+//!
+//! Every process of a container has its `process.oomScoreAdj`, and so have its gofer and its file workers; where it has
+//! none, the caller's. The sandbox has the lowest that one of its containers asks for, so that none of them outlives
+//! what reports its end; a container that an engine made only to hold a pod does not count, and where no container
+//! asks for one it is the caller's. It is looked at again whenever a container comes or goes. Without `CAP_SYS_RESOURCE`
+//! in the initial user namespace no process can have a lower score than somebody with it left it: a container that asks
+//! for one is refused, naming the field.
+//!
 //! # Descriptors
 //!
 //! Whatever crosses a process is *donated*: given in order, named in `argv[1]`, taken by name once. Everything else

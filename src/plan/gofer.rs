@@ -19,6 +19,8 @@ pub(crate) struct GoferPlan {
     pub(crate) staging: PathBuf,
     /// What errors about the configuration start with: `config.json` or `builder`.
     pub(crate) origin: String,
+    /// `process.oomScoreAdj`: it is worth to its container what the container is.
+    pub(crate) oom_score_adj: Option<i32>,
     /// Whether mount events of the host are to reach the container (`rootfsPropagation: slave`).
     pub(crate) rslave: bool,
 }

@@ -234,6 +234,7 @@ impl<'a> TreeBuilder<'a> {
             staging: PathBuf::new(),
             origin: String::new(),
             scratch_owner: root_ids(&self.spec.id_maps, (self.host.euid, self.host.egid)),
+            oom_score_adj: self.spec.process.oom_score_adj,
             rslave: self.spec.rootfs_propagation == RootfsPropagation::Slave,
         };
         (gofer, (self.root, self.steps))

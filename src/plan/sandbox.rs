@@ -22,6 +22,8 @@ pub(crate) struct SandboxPlan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) timeout: Option<Duration>,
+    /// Whether an engine made it only to hold a pod.
+    pub(crate) pause: bool,
     pub(crate) init: InitPlan,
 }
 
@@ -129,6 +131,7 @@ pub(super) fn plan(
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
         timeout: extras.timeout,
+        pause: ValidSpec::is_pause(&spec.annotations),
         init: InitPlan::new(spec, root, tree, may_set_groups)?,
     })
 }

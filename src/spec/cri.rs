@@ -25,6 +25,13 @@ const SANDBOX: &str = "sandbox";
 const CONTAINER: &str = "container";
 
 impl ValidSpec {
+    /// Whether the annotations say that this is the root container that an engine makes only to hold a pod: the pause
+    /// container.
+    #[must_use]
+    pub fn is_pause(annotations: &BTreeMap<String, String>) -> bool {
+        ENGINES.iter().any(|(kind_key, _)| annotations.get(*kind_key).is_some_and(|kind| kind == SANDBOX))
+    }
+
     /// What the annotations say. Without any, a container is its own root.
     ///
     /// # Errors

@@ -66,6 +66,8 @@ pub(in crate::sandbox) struct Rules {
     /// Whether init has a terminal.
     terminal: bool,
     pub(in crate::sandbox) oom_score_adj: Option<i32>,
+    /// Whether that says nothing of what the pod is worth.
+    pause: bool,
 }
 
 impl Contained {
@@ -102,6 +104,7 @@ impl Contained {
                 own_pids: with_init.contains(crate::plan::CloneFlags::NEWPID),
                 terminal: plan.init.process.terminal.is_some(),
                 oom_score_adj: plan.init.oom_score_adj,
+                pause: plan.pause,
             },
             timeout: plan.timeout,
             exit_record: donated.take("exit")?,
@@ -136,6 +139,11 @@ impl Contained {
     /// Whether it got as far as waiting for its start, and has not ended since.
     pub(super) fn is_created(&self) -> bool {
         matches!(self.phase, InitPhase::Created | InitPhase::Running)
+    }
+
+    /// The OOM score that the sandbox has for its sake.
+    pub(super) fn oom_score(&self) -> Option<i32> {
+        self.rules.oom_score_adj.filter(|_| self.is_alive() && !self.rules.pause)
     }
 
     pub(super) fn is_alive(&self) -> bool {

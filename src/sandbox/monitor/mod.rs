@@ -79,6 +79,7 @@ impl Monitor {
         let forwarded = signals::forwarded();
         forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        score.settle(root.oom_score().into_iter());
         Ok(Self {
             containers: vec![(0, root)],
             processes: Processes::default(),
@@ -189,6 +190,7 @@ impl Monitor {
         let (usage, answered) = self.container(key).end();
         self.files.end(key);
         self.give_up_changes(key);
+        self.settle_oom_score();
         answered.into_iter().for_each(|client| self.add_client(client));
         self.clients.retain(|(_, client)| client.role != Role::Watch(key));
         if root {
@@ -198,6 +200,11 @@ impl Monitor {
 
     fn kill(&mut self, key: Key, cause: Cause) {
         self.container(key).kill(cause);
+    }
+
+    /// After a container came or went.
+    fn settle_oom_score(&self) {
+        self.score.settle(self.containers.iter().filter_map(|(_, container)| container.oom_score()));
     }
 
     fn forward_signals(&mut self) {

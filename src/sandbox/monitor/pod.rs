@@ -27,6 +27,7 @@ impl Monitor {
                 }
                 let key = self.next_key();
                 self.containers.push((key, contained));
+                self.settle_oom_score();
             }
             Err(error) => {
                 let _ = boot.send(&Report::Failed(packed(Actor::Sandbox, &error)), &[]);
@@ -63,6 +64,7 @@ impl Monitor {
         }
         self.containers.retain(|(known, _)| *known != key);
         self.processes.forget(key);
+        self.settle_oom_score();
         Ok(Reply::Done)
     }
 
