@@ -49,7 +49,7 @@ const CPU_PERIOD: u64 = 100_000;
 pub struct ContainerBuilder {
     id: Result<ContainerId>,
     pub(super) spec: Spec,
-    extras: Extras,
+    pub(super) extras: Extras,
     stdio: [Stdio; 3],
     console: Taker,
     origin: Origin,

@@ -57,6 +57,7 @@ pub(super) fn extras_of(spec: &Spec) -> Result<Extras> {
         idmap_rootfs: annotations.get(IDMAP).is_some_and(|value| value == "true"),
         timeout: number(TIMEOUT)?.map(Duration::from_millis),
         pod: None,
+        volumes: Vec::new(),
         without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
     })
 }
@@ -68,6 +69,9 @@ pub(super) fn write(
     extras: &Extras,
     system_dirs: &[SystemDir],
 ) -> Result<()> {
+    if !extras.volumes.is_empty() {
+        return Err(Error::unsupported("pod_volume", "a bundle has no place for what containers share"));
+    }
     make_empty_directory(directory)?;
     if extras.host_rootfs {
         write_host_rootfs(directory, &mut spec, system_dirs)?;

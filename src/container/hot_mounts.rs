@@ -156,7 +156,7 @@ fn add(core: &Core, live: &Live, mount: &Mount) -> Result<()> {
 }
 
 fn remove(core: &Core, live: &Live, destination: &Path) -> Result<()> {
-    let destination = spec::Mount::further_destination(destination)?;
+    let destination = spec::Mount::check_destination(Origin::HotMount, "mount", destination)?;
     let operation = Operation::Unmount { destination: destination.as_path().into() };
     ask(core, live, operation, &[], Instant::now() + MOUNT_LIMIT)
 }

@@ -10,6 +10,7 @@
 use super::{Alive, AnyContainer, Container, ContainerBuilder, Listed, Phase, teardown};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
+use crate::plan::PodVolume;
 use crate::process::{Channel, Donations, ProcessIdentity};
 use crate::protocol::message::{Operation, Request};
 use crate::sandbox::client;
@@ -115,6 +116,23 @@ impl ContainerBuilder {
     /// Outside a pod: of the caller's pid namespace.
     pub fn share_pid_namespace(mut self) -> Self {
         self.without_namespace(LinuxNamespaceType::Pid);
+        self
+    }
+
+    /// Shows the pod's volume called `name` at `destination`: a file system in memory that every container of the pod
+    /// which asks for that name sees, the root container too. It is made when the first of them is, with at most `size`
+    /// bytes (half of the host's memory if `None`); what later ones say of its size has no effect. It is everybody's to
+    /// write to (mode 1777), outlives every container but the root container, and ends with the pod.
+    ///
+    /// Needs Linux 6.15: `create` fails with [`ErrorKind::Unsupported`] on older kernels. Names are like ids.
+    pub fn pod_volume(
+        mut self,
+        name: impl Into<String>,
+        destination: impl Into<PathBuf>,
+        size: Option<u64>,
+    ) -> Self {
+        let volume = PodVolume { name: name.into(), destination: destination.into(), size };
+        self.extras.volumes.push(volume);
         self
     }
 

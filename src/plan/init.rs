@@ -81,6 +81,8 @@ pub(crate) struct TreeStep {
 pub(crate) enum StepSource {
     /// The gofer's mount at this position.
     Handed(usize),
+    /// The container's view of the volume at this position of the sandbox's plan.
+    Volume(usize),
     Proc,
     Sysfs,
     Tmpfs {

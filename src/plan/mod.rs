@@ -17,6 +17,7 @@ mod init;
 mod mounts;
 mod process;
 mod sandbox;
+mod volumes;
 
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
@@ -26,6 +27,7 @@ pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Tar
 pub(crate) use mounts::root_ids;
 pub(crate) use process::{ProcessPlan, TerminalPlan};
 pub(crate) use sandbox::{CloneFlags, SandboxPlan, may_set_groups};
+pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
@@ -49,6 +51,8 @@ pub(crate) struct Extras {
     /// The container whose sandbox it runs in, if it has none of its own.
     #[serde(default)]
     pub(crate) pod: Option<ContainerId>,
+    /// What it shares with other containers of its pod.
+    pub(crate) volumes: Vec<PodVolume>,
     /// No cgroup that no limit and no path asks for.
     pub(crate) without_cgroup: bool,
 }

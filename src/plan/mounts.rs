@@ -8,7 +8,7 @@ use super::cgroup::CgroupPlan;
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use super::host::Host;
 use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
-use super::{Extras, relative_to_root};
+use super::{Extras, relative_to_root, volumes};
 use crate::error::{Error, Result};
 use crate::spec::{
     Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, RootfsPropagation,
@@ -104,6 +104,7 @@ impl<'a> TreeBuilder<'a> {
         for (index, mount) in spec.mounts.iter().enumerate() {
             self.mount(mount, &format!("mounts[{index}]"))?;
         }
+        self.steps.extend(volumes::steps(self.extras)?);
         Ok(())
     }
 

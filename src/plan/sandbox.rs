@@ -1,7 +1,7 @@
 //! What the sandbox does before it serves: namespaces, names, limits on time.
 
 use super::init::{InitPlan, TreeStep};
-use super::{Extras, RootPlan};
+use super::{Extras, PodVolume, RootPlan};
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, ValidSpec};
@@ -24,6 +24,8 @@ pub(crate) struct SandboxPlan {
     pub(crate) timeout: Option<Duration>,
     /// Whether an engine made it only to hold a pod.
     pub(crate) pause: bool,
+    /// Made by the sandbox where they are not there yet.
+    pub(crate) volumes: Vec<PodVolume>,
     pub(crate) init: InitPlan,
 }
 
@@ -132,6 +134,7 @@ pub(super) fn plan(
         domainname: spec.domainname.clone(),
         timeout: extras.timeout,
         pause: ValidSpec::is_pause(&spec.annotations),
+        volumes: extras.volumes.clone(),
         init: InitPlan::new(spec, root, tree, may_set_groups)?,
     })
 }

@@ -43,14 +43,19 @@ pub(super) struct Init {
 impl Init {
     /// Forks the init of a further container, which is born beside the root container's init, or in a pid namespace of
     /// its own, with nothing open that is not the container's.
-    pub(super) fn fork_in_pod(plan: &SandboxPlan, root: &Self, donated: &mut Received) -> Result<Self> {
+    pub(super) fn fork_in_pod(
+        plan: &SandboxPlan,
+        root: &Self,
+        volumes: &[OwnedFd],
+        donated: &mut Received,
+    ) -> Result<Self> {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
         let cgroups = Membership::take_all(donated);
         let hooks = Turns::take(&plan.init.hooks, donated)?;
         let (channel, theirs) = Channel::pair()?;
         let mut keep = vec![theirs.as_fd(), gofer.as_fd()];
-        keep.extend(stdio.iter().map(AsFd::as_fd));
+        keep.extend(stdio.iter().chain(volumes).map(AsFd::as_fd));
         keep.extend(cgroups.fds().chain(hooks.fds()));
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
@@ -65,6 +70,7 @@ impl Init {
                 parent: &theirs,
                 network: None,
                 gofer: &gofer,
+                volumes,
                 stdio: &stdio,
                 cgroups: &cgroups,
                 born,
@@ -83,7 +89,8 @@ impl Init {
         Ok(Self { pid, pidfd, channel, gofer, cgroups })
     }
 
-    pub(super) fn fork(plan: &SandboxPlan, donated: &mut Received) -> Result<Self> {
+    /// Forks the init of the root container.
+    pub(super) fn fork(plan: &SandboxPlan, volumes: &[OwnedFd], donated: &mut Received) -> Result<Self> {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
         let cgroups = Membership::take(donated);
@@ -113,6 +120,7 @@ impl Init {
                     parent: &theirs,
                     network,
                     gofer: &gofer,
+                    volumes,
                     stdio: &stdio,
                     cgroups: &cgroups,
                     born,
@@ -132,6 +140,7 @@ struct First<'a> {
     /// Where the network namespace comes from, if it has to join one.
     network: Option<&'a Channel>,
     gofer: &'a Channel,
+    volumes: &'a [OwnedFd],
     stdio: &'a [OwnedFd; 3],
     cgroups: &'a Membership,
     /// Whether it was born in its v2 cgroup.
@@ -189,7 +198,8 @@ impl First<'_> {
         }
         rustix::process::umask(Mode::empty());
 
-        let Assembled { root, proc, layers } = tree::assemble(self.plan, self.gofer, self.network)?;
+        let Assembled { root, proc, layers } =
+            tree::assemble(self.plan, self.gofer, self.network, self.volumes)?;
         tree::write_kernel_settings(self.plan, proc.as_fd())?;
         self.hooks.before_pivot(root.as_fd())?;
         tree::enter(root, self.plan.rootfs_propagation)?;

@@ -30,6 +30,7 @@ mod program;
 mod resolve;
 mod tree;
 mod user_log;
+mod volumes;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::plan::SandboxPlan;
@@ -40,12 +41,13 @@ use crate::sys;
 use init::Init;
 use monitor::{Contained, Monitor};
 use oom_score::OomScore;
+use volumes::Volumes;
 
 /// The sandbox's whole life, entered from the constructor.
 pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
     let code = match prepare(&caller, &mut donated) {
-        Ok((plan, score, init)) => match monitor(plan, score, init, caller, donated) {
+        Ok((plan, made, init)) => match monitor(plan, made, init, caller, donated) {
             Ok(monitor) => monitor.run(),
             // Nothing of it was given; nothing can be told.
             Err(_) => 1,
@@ -59,8 +61,14 @@ pub(crate) fn serve(mut donated: Received) {
     sys::exit_now(code);
 }
 
+/// What the sandbox has for all of its containers.
+struct Common {
+    score: OomScore,
+    volumes: Volumes,
+}
+
 /// Everything up to a forked init.
-fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, OomScore, Init)> {
+fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Common, Init)> {
     sys::reset_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-sandbox").os(|| "prctl(PR_SET_NAME)")?;
@@ -72,20 +80,22 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Oom
     caller.receive::<Order>(None)?;
     let score = OomScore::open()?;
     namespaces::settle(&plan)?;
-    let init = score.lend(plan.init.oom_score_adj, || Init::fork(&plan, donated))?;
-    Ok((plan, score, init))
+    let mut volumes = Volumes::default();
+    let copies = volumes.copies(&plan.volumes)?;
+    let init = score.lend(plan.init.oom_score_adj, || Init::fork(&plan, &copies, donated))?;
+    Ok((plan, Common { score, volumes }, init))
 }
 
 fn monitor(
     plan: SandboxPlan,
-    score: OomScore,
+    common: Common,
     init: Init,
     boot: Channel,
     mut donated: Received,
 ) -> Result<Monitor> {
     let (listener, creator) = (donated.take("control")?, donated.take("creator")?);
     let root = Contained::new(plan, init, boot, &mut donated)?;
-    Monitor::new(root, score, listener, creator.into())
+    Monitor::new(root, common, listener, creator.into())
 }
 
 /// Moves this process into the container's cgroups, by the one write that does not wait for the whole machine: a

@@ -39,6 +39,8 @@ struct Tree<'a> {
     /// Where the network namespace comes from, until it is joined.
     network: Option<&'a Channel>,
     handed: Vec<Option<(HandedItem, OwnedFd)>>,
+    /// From the sandbox.
+    volumes: &'a [OwnedFd],
     /// The container's own proc, straight from the kernel: what the image has at `/proc` plays no part.
     proc: Option<OwnedFd>,
 }
@@ -54,7 +56,12 @@ pub(super) struct Assembled {
 }
 
 /// Builds the whole tree.
-pub(super) fn assemble(plan: &InitPlan, gofer: &Channel, network: Option<&Channel>) -> Result<Assembled> {
+pub(super) fn assemble(
+    plan: &InitPlan,
+    gofer: &Channel,
+    network: Option<&Channel>,
+    volumes: &[OwnedFd],
+) -> Result<Assembled> {
     let mut handed = receive(gofer)?;
     let list = handed.iter().position(|item| matches!(item, Some((HandedItem::Upper, _))));
     let layers = handed.split_off(list.unwrap_or(handed.len()));
@@ -65,7 +72,7 @@ pub(super) fn assemble(plan: &InitPlan, gofer: &Channel, network: Option<&Channe
     };
     // On top of the old root, which stays this process's root until the pivot: the one place that is always there.
     attach_at_path(root.as_fd(), "/")?;
-    let mut tree = Tree { root, network, handed, proc: None };
+    let mut tree = Tree { root, network, handed, volumes, proc: None };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
             ErrorKind::Os(_) => error.during(step.field.clone()),
@@ -205,6 +212,11 @@ impl Tree<'_> {
                 }
                 let (mount, kind) = take_mount(&mut self.handed, *index)?;
                 self.attach(mount, step, kind)
+            }
+            StepSource::Volume(index) => {
+                let volume = self.volumes.get(*index).ok_or_else(|| misbehaved("a volume is missing"))?;
+                let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
+                put(volume.as_fd(), target.as_fd(), step)
             }
             StepSource::Proc => {
                 let proc = new_proc(step.set)?;
@@ -406,7 +418,7 @@ fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up:
 }
 
 /// A new instance of a file system, detached, with its attributes set.
-fn new_fs(kind: &str, options: &[String], set: MountAttrs) -> Result<OwnedFd> {
+pub(super) fn new_fs(kind: &str, options: &[String], set: MountAttrs) -> Result<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).os(|| format!("fsopen({kind:?})"))?;
     // What the first column of mount(8) shows; without it, "none".
     fsconfig_set_string(fs.as_fd(), "source", kind).os(|| format!("fsconfig({kind:?}, \"source\")"))?;

@@ -120,12 +120,12 @@ impl Mount {
         Self::new(&Field::document(Origin::HotMount).key("mount"), mount, None)
     }
 
-    /// Checks where such a mount is, to take it away again.
+    /// Checks the destination of a mount that has no options to check: that of a `kind` of things that `origin` names.
     ///
     /// # Errors
-    /// A destination that is relative, contains `..`, or is the root itself.
-    pub fn further_destination(destination: &Path) -> Result<PathBuf> {
-        Field::document(Origin::HotMount).key("mount").key("destination").below_root(destination)
+    /// One that is relative, contains `..`, or is the root itself.
+    pub fn check_destination(origin: Origin, kind: &str, destination: &Path) -> Result<PathBuf> {
+        Field::document(origin).key(kind).key("destination").below_root(destination)
     }
 
     fn new(field: &Field<'_>, mount: &runtime::Mount, bundle: Option<&Path>) -> Result<Self> {

@@ -26,9 +26,11 @@ pub(super) use container::Contained;
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::process::Channel;
 use crate::protocol::message::SignalTarget;
+use crate::sandbox::Common;
 use crate::sandbox::exit;
 use crate::sandbox::files::Workers;
 use crate::sandbox::oom_score::OomScore;
+use crate::sandbox::volumes::Volumes;
 use crate::state::Cause;
 use crate::sys::Usage;
 use client::{Client, Role};
@@ -52,6 +54,7 @@ pub(super) struct Monitor {
     listener: OwnedFd,
     signals: SignalFd,
     score: OomScore,
+    volumes: Volumes,
     /// How the root container's init ended, from then on until the others have ended too.
     ending: Option<Option<Usage>>,
     last_key: Key,
@@ -75,7 +78,8 @@ enum Source {
 }
 
 impl Monitor {
-    pub(super) fn new(root: Contained, score: OomScore, listener: OwnedFd, creator: Channel) -> Result<Self> {
+    pub(super) fn new(root: Contained, common: Common, listener: OwnedFd, creator: Channel) -> Result<Self> {
+        let Common { score, volumes } = common;
         let forwarded = signals::forwarded();
         forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -89,6 +93,7 @@ impl Monitor {
             listener,
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
             score,
+            volumes,
             ending: None,
             last_key: 1,
         })

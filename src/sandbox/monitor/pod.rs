@@ -35,7 +35,11 @@ impl Monitor {
         }
     }
 
-    fn fork_init(&self, donated: Vec<String>, fds: Vec<OwnedFd>) -> Result<(SandboxPlan, Init, Received)> {
+    fn fork_init(
+        &mut self,
+        donated: Vec<String>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(SandboxPlan, Init, Received)> {
         let mut donated = Received::from_message(donated, fds)?;
         let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
         if self.containers.iter().any(|(_, known)| known.id == plan.id) {
@@ -51,7 +55,9 @@ impl Monitor {
             Error::new(ErrorKind::HelperDied, "create", "the sandbox's root container has ended")
         })?;
         let score = plan.init.oom_score_adj;
-        let init = self.score.lend(score, || Init::fork_in_pod(&plan, &root.init, &mut donated))?;
+        let volumes = self.volumes.copies(&plan.volumes)?;
+        let fork = || Init::fork_in_pod(&plan, &root.init, &volumes, &mut donated);
+        let init = self.score.lend(score, fork)?;
         Ok((plan, init, donated))
     }
 
