@@ -149,6 +149,21 @@
 //! descriptor of a regular file. Copies of trees are made by the caller, name by name: what is on the host is opened and
 //! created below held directories, exclusively, without following links.
 //!
+//! # Mounts into a container that exists
+//!
+//! [`mount`](crate::Container::mount) spawns a gofer of its own, which makes the one mount that was asked for and ends
+//! with the call; the container's own has given up what that takes. The sandbox forks a child, `cofferdam-mount`, in its
+//! own pid namespace, which enters the container's mount namespace and attaches what that gofer handed over, or a tmpfs,
+//! at a target resolved as init's are; one that a link leads into `/proc` is refused. It tells the sandbox the kernel's
+//! number for the mount (statx(2), `STATX_MNT_ID_UNIQUE`), and [`unmount`](crate::Container::unmount) takes away only
+//! what has one of these numbers. Sixteen changes of one container may be under way at once.
+//!
+//! # Volumes of a pod
+//!
+//! A [`pod_volume`](crate::ContainerBuilder::pod_volume) is a tmpfs that the sandbox made in the pod's user namespace and
+//! attached nowhere; the init of each container that asks for it is forked with a copy of that mount. No container can
+//! reach the original, and it is gone when the sandbox and all copies are.
+//!
 //! # Init
 //!
 //! Forked from the sandbox, which is single-threaded, so it may go on in Rust. At create it assembles the root,
