@@ -263,3 +263,19 @@ fn the_helpers_of_a_mount_are_gone_when_it_returns() {
     }
     assert_eq!(processes(), before);
 }
+
+#[test]
+fn a_container_that_changes_the_destination_meanwhile_gains_nothing() {
+    let stage = Stage::new();
+    let shared = stage.open_directory("shared");
+    let flip = "while :; do rm -rf /x; ln -s /proc /x; rm /x; mkdir -p /x/fs; done 2>/dev/null";
+    let container = writable(&stage, "flip").args(["sh", "-c", flip]);
+    let container = container.build().unwrap().create().unwrap().start().unwrap();
+    let mut mounted = 0;
+    for _ in 0..100 {
+        mounted += u32::from(container.mount_bind_rw(&shared, "/x/fs").is_ok());
+        assert!(!run(&container, "grep -q 'shared /proc' /proc/self/mountinfo").0, "not where the link led");
+        let _ = container.unmount("/x/fs");
+    }
+    assert!(mounted > 0, "now and then it is the directory");
+}
