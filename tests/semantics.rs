@@ -30,6 +30,7 @@
 //! | processes | `processes::a_table_has_the_shell_and_its_children_as_the_container_counts_them`, `processes::a_zombie_is_not_in_the_table`, `processes::the_terminal_and_the_session_are_the_containers`, `compile_fail/table_of_nothing.rs` |
 //! | files | `files::every_call_works_while_created_and_running_and_from_any_handle`, `files::what_the_workload_sees_is_what_is_seen_here`, `files::no_path_leads_out_of_the_root`, `files::a_tree_survives_the_trip_in_and_out`, `compile_fail/look_into.rs` |
 //! | files: what changed | `export::a_diff_names_what_was_added_modified_and_deleted`, `export::an_exported_layer_on_top_of_the_image_is_what_the_container_shows` |
+//! | files: mounts into a container that exists | `hot_mounts::a_bind_appears_and_goes_again_while_the_container_runs`, `hot_mounts::only_what_was_mounted_this_way_is_unmounted`, `hot_mounts::links_of_the_image_are_followed_inside_it_and_not_into_proc`, `hot_mounts::bad_input_is_refused_by_the_name_of_the_field`, `compile_fail/mounts_after_the_end.rs` |
 //! | state | `rules::the_state_has_all_that_oci_asks_for`, `lifecycle::the_pids_are_those_of_sandbox_and_workload` |
 //! | update | `update::new_limits_are_in_the_kernel_and_on_the_record_and_the_others_stay`, `update::what_the_kernel_refuses_sets_everything_back`, `compile_fail/update.rs` |
 //! | destroy | `records::delete_is_idempotent`, `records::delete_refuses_what_lives_unless_forced`, `faults/killed_processes::a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted`, `compile_fail/delete.rs` |
@@ -41,7 +42,8 @@
 //!
 //! | Rule | What holds it |
 //! |---|---|
-//! | OOM score of the workload | `bundles::the_oom_score_asked_for_is_the_workloads_and_not_the_sandboxs` |
+//! | OOM score: of workload and gofer | `oom_score::everything_of_a_single_container_has_its_score` |
+//! | OOM score: of the sandbox | `oom_score::the_sandbox_has_the_lowest_score_of_its_containers_as_they_come_and_go`, `oom_score::a_pause_container_does_not_count_and_none_left_is_the_score_from_before` |
 //! | Pids: init is 1, helpers use up none | `exec::the_first_process_is_pid_2_and_its_parent_is_not_inside`, `lifecycle::the_pids_are_those_of_sandbox_and_workload` |
 //! | Pids: a further container may share | `pods::a_member_without_pids_of_its_own_is_seen_by_the_root_container` |
 //! | Namespaces missing from a configuration are the runtime's | `rules::a_namespace_that_a_configuration_leaves_out_is_the_runtimes`, `processes::a_container_that_shares_the_hosts_pids_lists_its_own_only` |
@@ -57,14 +59,14 @@
 //! | Pods: what is shared and what is not | `pods::members_share_network_ipc_uts_and_user_and_have_their_own_mounts_and_pids` |
 //! | Pods: one's end is not the others' | `pods::each_member_lives_and_ends_by_itself`, `pods::a_member_loses_its_gofer_and_ends_and_the_others_do_not` |
 //! | Pods: the root container's end is | `pods::the_end_of_the_root_container_is_the_end_of_all`, `lifecycle::a_killed_gofer_ends_its_container` |
+//! | Pods: shared volumes | `pod_volumes::what_one_container_writes_the_others_see_and_it_outlives_each_of_them`, `pod_volumes::the_root_container_shares_too_and_names_are_different_volumes`, `pod_volumes::a_volume_is_its_pods_alone_and_goes_with_it` |
 //! | Ids | `src/id::ids_of_every_engine_are_accepted`, `src/id::ids_that_could_be_paths_or_options_are_refused` |
 //! | Without cgroups | `pause::a_container_can_do_without_a_cgroup`, `limits::limits_that_cannot_be_set_are_refused_and_not_dropped`, `stats::a_controller_the_container_is_not_in_is_absent_and_not_zero` |
 //! | Without root | `posture::the_ids_are_mapped_to_none_of_the_hosts_users`, and every other test: the suite is also run as another user |
 //! | Deleting what does not exist | `records::a_beginning_that_is_unique_names_a_container`, `records::delete_is_idempotent` |
 //!
-//! Not here, because it is not there: checkpoint and restore, for which there is no method to call; the score of gofer
-//! and sandbox, which is the caller's whatever their containers ask for; and the JSON log lines of engines, which belong
-//! to a command line.
+//! Not here, because it is not there: checkpoint and restore, for which there is no method to call; and the JSON
+//! log lines of engines, which belong to a command line.
 
 use std::collections::BTreeSet;
 use std::path::Path;
