@@ -101,8 +101,9 @@
 //! | signals | to init, [all](Container::signal_all), [one](Container::signal_process), [a group](Container::signal_process_group), [a terminal's foreground](Container::signal_foreground); [`forward_signals`](Container::forward_signals) passes on the caller's |
 //! | a terminal | [`terminal`](ContainerBuilder::terminal) and [`Pty`], or a [console socket](ContainerBuilder::console_socket) |
 //! | its files | [`Files`]: read, write, list, copy trees [in](Files::copy_in) and [out](Files::copy_out), what [changed](Files::diff), a [layer](Files::export_layer) of that |
+//! | mounts while it lives | [`mount`](Container::mount), [`mount_bind_ro`](Container::mount_bind_ro), [`mount_bind_rw`](Container::mount_bind_rw), [`mount_tmpfs`](Container::mount_tmpfs), [`unmount`](Container::unmount) |
 //! | measuring and limiting | [`stats`](Container::stats), [`processes`](Container::processes), [`update`](Container::update) |
-//! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), or the annotations of containerd and CRI-O |
+//! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), [`pod_volume`](ContainerBuilder::pod_volume), or the annotations of containerd and CRI-O |
 //! | programs of the host at points of its life | [`hook`](ContainerBuilder::hook) |
 //!
 //! # The processes
