@@ -68,8 +68,8 @@ impl Channel {
         let received = loop {
             let mut iov = [IoSliceMut::new(&mut bytes)];
             match recvmsg(&self.0, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Err(gone("recvmsg")),
+                // A peer that closed before it had read everything: told once, ahead of what it had sent.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 received => break received.os(|| "recvmsg")?,
             }
         };
@@ -94,8 +94,8 @@ impl Channel {
     fn next_frame_size(&self) -> Result<usize> {
         loop {
             match recv(&self.0, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Err(gone("recv")),
+                // As in `receive_now`.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 result => return result.os(|| "recv(MSG_PEEK)").map(|(_, size)| size.min(MAX_FRAME + 1)),
             }
         }
@@ -168,4 +168,21 @@ pub(crate) fn wait_readable_until(fd: BorrowedFd<'_>, deadline: Option<Instant>)
 fn timespec(duration: Duration) -> Timespec {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::message::{Order, Report};
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_read_ours_are_heard() {
+        let (ours, theirs) = Channel::pair().expect("a pair");
+        ours.send(&Order {}, &[]).expect("an order nobody reads");
+        theirs.send(&Report::Ready { pid: 7 }, &[]).expect("the last words");
+        drop(theirs);
+        assert_eq!(ours.receive::<Report>(None).expect("a report").message, Report::Ready { pid: 7 });
+        let end = ours.receive::<Report>(None).map(|delivery| delivery.message);
+        assert_eq!(*end.expect_err("the end").kind(), ErrorKind::HelperDied);
+    }
 }
