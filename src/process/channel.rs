@@ -34,6 +34,15 @@ impl Channel {
 
     /// Sends `message` with `fds`. A peer that is gone is an error, never a signal.
     pub(crate) fn send<M: Message>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_with(SendFlags::NOSIGNAL, message, fds)
+    }
+
+    /// As [`send`](Self::send), but a peer that does not read what it was sent is not waited for: EAGAIN.
+    pub(crate) fn send_now<M: Message>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_with(SendFlags::NOSIGNAL | SendFlags::DONTWAIT, message, fds)
+    }
+
+    fn send_with<M: Message>(&self, flags: SendFlags, message: &M, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let frame = frame::encode(message)?;
         debug_assert!(fds.len() <= MAX_FDS, "batches are cut to MAX_FDS by their maker");
         let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
@@ -42,7 +51,7 @@ impl Channel {
             control.push(SendAncillaryMessage::ScmRights(fds));
         }
         loop {
-            match sendmsg(&self.0, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL) {
+            match sendmsg(&self.0, &[IoSlice::new(&frame)], &mut control, flags) {
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(gone("sendmsg")),
                 sent => return sent.map(drop).os(|| "sendmsg"),

@@ -46,19 +46,26 @@ fn make() -> Result<OwnedFd> {
 /// How often sealing is tried. The kernel itself waits about 150 ms each time.
 const SEAL_ATTEMPTS: usize = 20;
 
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
 /// Makes the memory behind `memfd` unchangeable, by anybody and for good (memfd_create(2), "File sealing").
 pub(super) fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     let mut attempts = SEAL_ATTEMPTS;
     loop {
         attempts -= 1;
-        match rustix::fs::fcntl_add_seals(memfd, seals) {
+        match rustix::fs::fcntl_add_seals(memfd, SEALS) {
             // Kernel threads that look at pages (reclaim, compaction, DAMON) hold them for a moment, and a held page
             // counts as one that may still be written.
             Err(rustix::io::Errno::BUSY) if attempts > 0 => {}
             result => return result.os(|| "fcntl(F_ADD_SEALS)"),
         }
     }
+}
+
+/// Whether nobody can change the memory, nor wait for more of it: only a memfd has these seals.
+pub(super) fn is_sealed(memfd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fcntl_get_seals(memfd).is_ok_and(|seals| seals.contains(SEALS))
 }
 
 /// Copies the ELF header, the program headers and every loaded segment to the same offsets; the rest reads as zeroes.

@@ -119,8 +119,11 @@ pub(crate) fn seal_plan<P: Serialize>(plan: &P) -> Result<OwnedFd> {
     Ok(memory.into())
 }
 
-/// Reads a plan out of donated memory.
+/// Reads a plan out of donated memory. Anything else a read could wait for, or find changed: only sealed memory is read.
 pub(crate) fn read_plan<P: DeserializeOwned>(memory: OwnedFd) -> Result<P> {
+    if !image::is_sealed(memory.as_fd()) {
+        return Err(Error::new(ErrorKind::PeerMisbehaved, "read plan", "it is not in sealed memory"));
+    }
     let mut bytes = Vec::new();
     File::from(memory).take(MAX_PLAN).read_to_end(&mut bytes).os(|| "read(plan)")?;
     serde_json::from_slice(&bytes)

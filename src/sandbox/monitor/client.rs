@@ -47,6 +47,6 @@ impl Client {
 
     /// Answers. `None` if the client is gone.
     pub(super) fn reply(self, reply: &Reply) -> Option<Self> {
-        self.channel.send(reply, &[]).ok().map(|()| self)
+        self.channel.send_now(reply, &[]).ok().map(|()| self)
     }
 }

@@ -169,15 +169,15 @@ impl Contained {
                 // A caller that is gone by now cut the lifeline too.
                 let passed: Vec<_> =
                     std::iter::once(&self.init.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
-                let _ = boot.send(&ready, &passed);
+                let _ = boot.send_now(&ready, &passed);
             }
             (Ok(other), Some(boot)) => {
-                let _ = boot.send(&other.message, &[]);
+                let _ = boot.send_now(&other.message, &[]);
                 self.kill(Cause::Itself);
             }
             (Err(_), Some(boot)) => {
                 let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
-                let _ = boot.send(&Report::Failed(super::packed(Actor::Init, &died)), &[]);
+                let _ = boot.send_now(&Report::Failed(super::packed(Actor::Init, &died)), &[]);
                 self.kill(Cause::Itself);
             }
             (Ok(other), None) => {
@@ -197,15 +197,13 @@ impl Contained {
         None
     }
 
-    /// Answers with a mount of the container's proc that nobody else can mount anything in, so that what is read there
-    /// is the kernel's; where that cannot be had, with the one the workload sees.
-    pub(super) fn hand_over_proc(&self, client: &Client) -> Result<()> {
+    /// Answers with the container's own proc, and which of the `helpers` are seen in it.
+    pub(super) fn hand_over_proc(&self, client: &Client, helpers: &[i32]) -> Result<()> {
         let Some(proc) = &self.proc else {
             return Err(Error::new(ErrorKind::InvalidInput, "processes", "there are none yet"));
         };
-        let own = tree::clone_mount(proc.as_fd(), false);
-        let handed = own.as_ref().map_or(proc.as_fd(), AsFd::as_fd);
-        client.channel.send(&Reply::Done, &[handed])
+        let helpers = self.helpers_inside(helpers);
+        client.channel.send_now(&Reply::Processes { helpers }, &[proc.as_fd()])
     }
 
     /// The container's root, to work in.

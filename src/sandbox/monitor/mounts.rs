@@ -92,5 +92,5 @@ fn read_work(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Work> {
 
 /// A client that is gone by now knows no more than that.
 fn answer(client: &Channel, reply: &Reply) {
-    let _ = client.send(reply, &[]);
+    let _ = client.send_now(reply, &[]);
 }

@@ -30,7 +30,7 @@ impl Monitor {
                 self.settle_oom_score();
             }
             Err(error) => {
-                let _ = boot.send(&Report::Failed(packed(Actor::Sandbox, &error)), &[]);
+                let _ = boot.send_now(&Report::Failed(packed(Actor::Sandbox, &error)), &[]);
             }
         }
     }

@@ -61,7 +61,7 @@ impl Processes {
         let place = self.unclaimed.iter().position(|(of, ended, _)| (*of, *ended) == (container, pid));
         // "First wait gives the status, the entry is then gone": unless it did not arrive.
         match place.and_then(|place| self.unclaimed.remove(place)) {
-            Some((_, _, end)) => match connection.send(&ProcessReport::Ended(end), &[]) {
+            Some((_, _, end)) => match connection.send_now(&ProcessReport::Ended(end), &[]) {
                 Ok(()) => Ok(()),
                 Err(_) => {
                     self.unclaimed.push_back((container, pid, end));
@@ -107,7 +107,7 @@ impl Processes {
             .client
             .iter()
             .chain(&process.waiting)
-            .filter(|listener| listener.send(&ProcessReport::Ended(end), &[]).is_ok())
+            .filter(|listener| listener.send_now(&ProcessReport::Ended(end), &[]).is_ok())
             .count();
         if let (true, 0, Some(pid)) = (executed, told, process.pid_inside) {
             if self.unclaimed.len() == MAX_UNCLAIMED {
@@ -156,7 +156,7 @@ impl Process {
                 let fds: Vec<_> =
                     std::iter::once(&self.forked.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
                 if let Some(client) = &self.client
-                    && client.send(&ProcessReport::Started, &fds).is_err()
+                    && client.send_now(&ProcessReport::Started, &fds).is_err()
                 {
                     self.client = None;
                 }
@@ -170,7 +170,7 @@ impl Process {
     fn fail(&mut self, failure: crate::error::RemoteFailure) {
         self.speaks = false;
         if let Some(client) = self.client.take() {
-            let _ = client.send(&ProcessReport::Failed(failure), &[]);
+            let _ = client.send_now(&ProcessReport::Failed(failure), &[]);
         }
     }
 }

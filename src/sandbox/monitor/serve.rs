@@ -184,7 +184,7 @@ impl Monitor {
             self.score.lend(score, || self.files.spawn(container, connection, root, &contained.layers))
         });
         if let Err(error) = spawned {
-            let _ = connection.send(&FileReply::Failed(packed(Actor::Sandbox, &error)), &[]);
+            let _ = connection.send_now(&FileReply::Failed(packed(Actor::Sandbox, &error)), &[]);
         }
     }
 
@@ -192,7 +192,7 @@ impl Monitor {
         if let Err(connection) = self.processes.wait(container, pid, connection) {
             let problem = format!("{pid} is not a process that was executed and not waited for");
             let error = Error::new(ErrorKind::NotFound, "wait", problem);
-            let _ = connection.send(&ProcessReport::Failed(packed(Actor::Sandbox, &error)), &[]);
+            let _ = connection.send_now(&ProcessReport::Failed(packed(Actor::Sandbox, &error)), &[]);
         }
     }
 }
