@@ -52,6 +52,11 @@ pub(super) fn find(proc: BorrowedFd<'_>, pid: i32) -> Result<Option<Member>> {
     }
 }
 
+/// This process's own number in `proc`; `None` where it is not seen.
+pub(super) fn own_pid(proc: BorrowedFd<'_>) -> Option<i32> {
+    rustix::fs::readlinkat(proc, "self", Vec::new()).ok()?.to_str().ok()?.parse().ok()
+}
+
 impl Member {
     /// Its number, as the container counts.
     pub(super) fn pid(&self) -> i32 {

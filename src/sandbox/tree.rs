@@ -41,7 +41,7 @@ struct Tree<'a> {
     handed: Vec<Option<(HandedItem, OwnedFd)>>,
     /// From the sandbox.
     volumes: &'a [OwnedFd],
-    /// The container's own proc, straight from the kernel: what the image has at `/proc` plays no part.
+    /// The container's own proc, straight from the kernel: what is at `/proc`, now or later, plays no part.
     proc: Option<OwnedFd>,
 }
 
@@ -49,7 +49,7 @@ struct Tree<'a> {
 pub(super) struct Assembled {
     /// Attached but not yet entered.
     pub(super) root: OwnedFd,
-    /// A handle on the container's proc.
+    /// The container's proc, as a mount that is attached nowhere: nothing inside can cover any of it.
     pub(super) proc: OwnedFd,
     /// What the overlays of the tree are made of.
     pub(super) layers: Vec<OwnedFd>,
@@ -220,9 +220,15 @@ impl Tree<'_> {
             }
             StepSource::Proc => {
                 let proc = new_proc(step.set)?;
-                let handle = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
-                self.proc = Some(handle);
-                self.attach(proc, step, Kind::Directory)
+                let shown = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+                self.attach(proc, step, Kind::Directory)?;
+                // Of the one that is shown, whoever is privileged inside can cover what it likes.
+                // KERNEL(6.15): a mount that is not attached can be cloned too.
+                let own = clone_mount(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?;
+                sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, false)
+                    .os(|| "mount_setattr(proc, MS_PRIVATE)")?;
+                self.proc = Some(own);
+                Ok(())
             }
             StepSource::Sysfs => {
                 self.join_network()?;

@@ -12,7 +12,6 @@ use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::members::{self, MountNamespace};
-use crate::sandbox::tree;
 use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
