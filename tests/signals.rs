@@ -2,8 +2,9 @@
 
 mod common;
 
+use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::{AnyContainer, Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
-use common::Stage;
+use common::{Stage, is_root, skip};
 use std::io::{BufRead, BufReader};
 
 fn running(stage: &Stage, name: &str, script: &str) -> Container<Running> {
@@ -101,4 +102,52 @@ fn a_loaded_container_is_signalled_too_and_a_stopped_one_is_an_error() {
     container.wait().unwrap();
     let loaded = AnyContainer::load(stage.root(), container.id().as_str()).unwrap();
     assert!(matches!(loaded.signal(Signal::TERM).unwrap_err().kind(), ErrorKind::WrongState { .. }));
+}
+
+#[test]
+fn a_process_that_is_covered_in_the_containers_proc_gets_what_is_sent_to_all() {
+    let stage = Stage::new();
+    let container = running(&stage, "pod", "sleep 1000; true");
+    let member = container.pod().container(stage.id("member")).share_pid_namespace();
+    let member = member.args(["sleep", "1000"]).grant_capabilities([Capability::SysAdmin].into());
+    let member = member.build().unwrap().create().unwrap().start().unwrap();
+    let hidden = member.exec(Exec::new(["sleep", "1000"])).unwrap();
+    let pid = hidden.pid_inside();
+    let cover = format!("mount -t tmpfs covered /proc/{pid} && ! test -e /proc/{pid}/stat");
+    let covering = member.exec_output(Exec::new(["sh", "-c", &cover])).unwrap();
+    assert!(covering.exit.outcome.success(), "{covering:?}");
+    assert!(member.processes().unwrap().iter().any(|process| process.pid == pid));
+    member.signal_process(pid, Signal::CONT).unwrap();
+    member.signal_all(Signal::KILL).unwrap();
+    assert!(matches!(hidden.wait().unwrap().outcome, Outcome::Signalled { signal: Signal::KILL, .. }));
+    assert!(container.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn all_processes_of_a_container_in_the_hosts_pid_namespace_are_none_of_ours() {
+    if !is_root() {
+        skip!("a proc of the host's pid namespace is mounted by root only");
+    }
+    let stage = Stage::new();
+    let script = "trap 'echo got' USR1; echo ready; while :; do sleep 1000 & wait $!; kill $!; done";
+    let builder = stage
+        .shell("host-pids", script)
+        .share_pid_namespace()
+        .without_user_namespace()
+        .stdout(Stdio::piped());
+    let mut container = builder.build().unwrap().create().unwrap().start().unwrap();
+    let mut lines = BufReader::new(container.take_stdout().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    let files = container.files().unwrap();
+    files.stat("/tmp").unwrap();
+    let listed = container.processes().unwrap();
+    assert!(listed.iter().all(|process| !process.command().contains("cofferdam")), "{listed:?}");
+    container.signal_all(Signal::USR1).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "got");
+    files.stat("/tmp").unwrap();
+    let error = container.signal_process(container.sandbox_pid(), Signal::KILL).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NotFound);
+    container.signal_all(Signal::KILL).unwrap();
+    assert_eq!(container.wait().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });
+    assert_eq!(lines.next().map(Result::unwrap), None, "it was told once");
 }

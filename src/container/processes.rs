@@ -8,7 +8,7 @@
 use super::handle::Live;
 use super::{AnyContainer, Container, Executed, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::protocol::message::Operation;
+use crate::protocol::message::{Operation, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, readlinkat};
 use rustix::io::Errno;
@@ -83,11 +83,11 @@ impl<P: Phase> Container<P> {
         P: Executed,
     {
         let live = self.phase.live();
-        let handed = live.begin(&self.core, Operation::Processes)?.handed()?;
-        let proc = handed.into_iter().next().ok_or_else(|| {
-            Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")
-        })?;
-        Table::open(&proc, live)?.read()
+        let answer = live.begin(&self.core, Operation::Processes)?.delivery()?;
+        match (answer.message, answer.fds.into_iter().next()) {
+            (Reply::Processes { helpers }, Some(proc)) => Table::open(&proc, live, helpers)?.read(),
+            _ => Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")),
+        }
     }
 }
 
@@ -110,8 +110,8 @@ struct Table<'a> {
     proc: &'a OwnedFd,
     /// Whose processes are listed.
     members: Members,
-    /// Our own process, where it can be seen: it shares init's mount namespace and is not the workload's.
-    sandbox: Option<i32>,
+    /// Processes of ours, where they can be seen: they share init's mount namespace and are not the workload's.
+    helpers: Vec<i32>,
     /// How its user namespace maps ids; `None` if that is the caller's own.
     uids: Option<UidMap>,
     /// The pids on the host, by those in the container.
@@ -138,7 +138,7 @@ enum HostPids {
 }
 
 impl<'a> Table<'a> {
-    fn open(proc: &'a OwnedFd, live: &Live) -> Result<Self> {
+    fn open(proc: &'a OwnedFd, live: &Live, helpers: Vec<i32>) -> Result<Self> {
         let gone = || Error::new(ErrorKind::HelperDied, "processes", "the container has ended");
         let inits = pids_of(live.init_pid).ok_or_else(gone)?;
         let init = *inits.last().ok_or_else(gone)?;
@@ -154,7 +154,6 @@ impl<'a> Table<'a> {
             let map = read(proc.as_fd(), &format!("{init}/uid_map"), MAX_FILE).os(|| "read(uid_map)")?;
             Some(UidMap::parse(&String::from_utf8_lossy(&map)))
         };
-        let sandbox = (inits.len() == 1).then_some(live.sandbox_pid);
         let host_pids = match inits.len() {
             1 => HostPids::Same,
             depth => HostPids::Known(host_pids_below(live.sandbox_pid, depth - 1)),
@@ -162,7 +161,7 @@ impl<'a> Table<'a> {
         Ok(Self {
             proc,
             members,
-            sandbox,
+            helpers,
             uids,
             host_pids,
             boot: boot_time(),
@@ -229,7 +228,7 @@ impl<'a> Table<'a> {
         match &self.members {
             Members::All => true,
             Members::OfMountNamespace(inits) => {
-                Some(pid) != self.sandbox
+                !self.helpers.contains(&pid)
                     && inits.is_some()
                     && namespace(self.proc.as_fd(), pid, "mnt") == *inits
             }
@@ -243,7 +242,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Opens `path` below a proc that the workload may have mounted things in: none of them is entered.
+/// Opens `path` below a proc.
 fn open(proc: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;

@@ -138,6 +138,9 @@ pub(crate) enum Reply {
     State { phase: InitPhase },
     /// Answer to SIGKILL for all: how many processes are still there. They are dying; ask again.
     Left { processes: u32 },
+    /// Answer to [`Operation::Processes`], with a descriptor of the container's proc, and the pids there that are the
+    /// sandbox's own.
+    Processes { helpers: Vec<i32> },
     /// Not done, and why.
     Failed(RemoteFailure),
 }

@@ -46,12 +46,8 @@ impl<C: Borrow<Channel>> Asked<C> {
         self.delivery().map(|delivery| delivery.message)
     }
 
-    /// Waits for the reply, and returns the descriptors that came with it.
-    pub(crate) fn handed(self) -> Result<Vec<OwnedFd>> {
-        self.delivery().map(|delivery| delivery.fds)
-    }
-
-    fn delivery(self) -> Result<Delivery<Reply>> {
+    /// Waits for the reply and the descriptors that come with it.
+    pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
         let delivery = self.channel.borrow().receive::<Reply>(self.deadline)?;
         match delivery.message {
             Reply::Failed(failure) => Err(failure.into()),

@@ -81,6 +81,11 @@ impl Workers {
         }
     }
 
+    /// Their pids, as the sandbox counts.
+    pub(super) fn pids(&self) -> Vec<i32> {
+        self.0.iter().map(|worker| worker.pid.as_raw_nonzero().get()).collect()
+    }
+
     /// What becomes readable when one of them ends.
     pub(super) fn pidfds(&self) -> impl Iterator<Item = &OwnedFd> {
         self.0.iter().map(|worker| &worker.pidfd)

@@ -276,7 +276,7 @@ impl Contained {
             log.ended(&record);
         }
         self.phase = InitPhase::Ended;
-        if self.members().is_ok_and(|mut members| members.next().is_none()) {
+        if self.members(&[]).is_ok_and(|mut members| members.next().is_none()) {
             // Nobody is left to be told from others: its mounts can go.
             self.mount_namespace = None;
         }

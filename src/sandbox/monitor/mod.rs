@@ -217,7 +217,7 @@ impl Monitor {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             // Gone already, or not allowed: whoever sent it learns from the container's end, as with any process.
             if let Some((_, root)) = self.containers.first_mut() {
-                let _ = root.signal_target(number, SignalTarget::Init);
+                let _ = root.signal_target(number, SignalTarget::Init, &[]);
             }
         }
     }
@@ -240,6 +240,12 @@ impl Monitor {
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(100);
         let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
         Some(Timespec { tv_sec: seconds, tv_nsec: left.subsec_nanos().into() })
+    }
+
+    /// The pids of children of this process that are nobody's workload.
+    fn helpers(&self) -> Vec<i32> {
+        let changes = self.changes.iter().map(|(_, change)| change.forked.pid.as_raw_nonzero().get());
+        self.files.pids().into_iter().chain(changes).collect()
     }
 
     /// The container with this key, which is never forgotten while anything names it.

@@ -116,10 +116,13 @@ impl Monitor {
                 let phase = self.container(container).phase;
                 client.reply(&Reply::State { phase })
             }
-            Operation::Processes => match self.container(container).hand_over_proc(&client) {
-                Ok(()) => Some(client),
-                Err(error) => client.reply(&failed(&error)),
-            },
+            Operation::Processes => {
+                let helpers = self.helpers();
+                match self.container(container).hand_over_proc(&client, &helpers) {
+                    Ok(()) => Some(client),
+                    Err(error) => client.reply(&failed(&error)),
+                }
+            }
             Operation::Kill => {
                 self.kill(container, Cause::Requested { signal: libc::SIGKILL });
                 client.reply(&Reply::Done)
@@ -147,11 +150,13 @@ impl Monitor {
     }
 
     fn signal(&mut self, container: Key, number: i32, to: SignalTarget) -> Result<Reply> {
-        self.container(container).signal_target(number, to)?;
+        let helpers = self.helpers();
+        let container = self.container(container);
+        container.signal_target(number, to, &helpers)?;
         if (number, to) != (libc::SIGKILL, SignalTarget::All) {
             return Ok(Reply::Done);
         }
-        let left = self.container(container).members()?.filter(Member::is_running).count();
+        let left = container.members(&helpers)?.filter(Member::is_running).count();
         Ok(Reply::Left { processes: u32::try_from(left).unwrap_or(u32::MAX) })
     }
 
@@ -170,7 +175,7 @@ impl Monitor {
                 self.processes.add(key, container, forked, connection);
             }
             Err(error) => {
-                let _ = connection.send(&ProcessReport::Failed(packed(Actor::Sandbox, &error)), &[]);
+                let _ = connection.send_now(&ProcessReport::Failed(packed(Actor::Sandbox, &error)), &[]);
             }
         }
     }

@@ -10,20 +10,20 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::AsFd;
 
 impl Contained {
-    /// Sends `number` to `target`.
-    pub(super) fn signal_target(&mut self, number: i32, target: SignalTarget) -> Result<()> {
+    /// Sends `number` to `target`, but to none of the `helpers`, which are this process's own children.
+    pub(super) fn signal_target(&mut self, number: i32, target: SignalTarget, helpers: &[i32]) -> Result<()> {
         if !(1..=64).contains(&number) {
             return Err(Error::new(ErrorKind::InvalidInput, "signal", format!("{number} is not a signal")));
         }
         match target {
             SignalTarget::Init => self.signal_init(number),
-            SignalTarget::All => self.signal_all(number),
+            SignalTarget::All => self.signal_all(number, helpers),
             SignalTarget::Process(pid) if self.is_init(pid) => self.signal_init(number),
-            SignalTarget::Process(pid) => self.member(pid)?.signal(number),
-            SignalTarget::Group(group) => self.signal_group(number, group),
+            SignalTarget::Process(pid) => self.member(pid, helpers)?.signal(number),
+            SignalTarget::Group(group) => self.signal_group(number, group, helpers),
             SignalTarget::Foreground(pid) => {
-                let group = self.member(pid)?.foreground_group()?;
-                self.signal_group(number, group)
+                let group = self.member(pid, helpers)?.foreground_group()?;
+                self.signal_group(number, group, helpers)
             }
         }
     }
@@ -47,16 +47,16 @@ impl Contained {
     }
 
     /// Init last: its end is the end of the others where the pid namespace is its own.
-    fn signal_all(&mut self, number: i32) -> Result<()> {
-        for member in self.members()?.filter(|member| !self.is_init(member.pid())) {
+    fn signal_all(&mut self, number: i32, helpers: &[i32]) -> Result<()> {
+        for member in self.members(helpers)?.filter(|member| !self.is_init(member.pid())) {
             member.signal(number)?;
         }
         if self.is_alive() { self.signal_init(number) } else { Ok(()) }
     }
 
-    fn signal_group(&mut self, number: i32, group: i32) -> Result<()> {
+    fn signal_group(&mut self, number: i32, group: i32, helpers: &[i32]) -> Result<()> {
         let (mut found, mut init) = (false, false);
-        for member in self.members()?.filter(|member| member.process_group() == Some(group)) {
+        for member in self.members(helpers)?.filter(|member| member.process_group() == Some(group)) {
             found = true;
             if self.is_init(member.pid()) {
                 init = true;
@@ -72,25 +72,28 @@ impl Contained {
     }
 
     /// The process that the container calls `pid`.
-    fn member(&self, pid: i32) -> Result<Member> {
+    fn member(&self, pid: i32, helpers: &[i32]) -> Result<Member> {
         let proc = self.proc.as_ref().ok_or_else(|| self.has_ended())?;
         let not_found = || {
             let problem = format!("container {:?} has no process {pid}", self.id.as_str());
             Error::new(ErrorKind::NotFound, "signal", problem)
         };
         let member = members::find(proc.as_fd(), pid)?.ok_or_else(not_found)?;
-        if self.shares_pids() && !self.is_mine(&member) {
+        let ours = self.helpers_inside(helpers).contains(&pid);
+        if self.shares_pids() && (ours || !self.is_mine(&member)) {
             let problem = format!("process {pid} belongs to a different container");
             return Err(Error::new(ErrorKind::NotFound, "signal", problem));
         }
         Ok(member)
     }
 
-    /// Every process of the container.
-    pub(super) fn members(&self) -> Result<impl Iterator<Item = Member> + '_> {
+    /// Every process of the container, and none of the `helpers`.
+    pub(super) fn members(&self, helpers: &[i32]) -> Result<impl Iterator<Item = Member> + '_> {
         let all = self.proc.as_ref().map(|proc| members::all(proc.as_fd())).transpose()?;
-        let shared = self.shares_pids();
-        Ok(all.into_iter().flatten().filter(move |member| !shared || self.is_mine(member)))
+        let (shared, ours) = (self.shares_pids(), self.helpers_inside(helpers));
+        let is_member =
+            move |member: &Member| !shared || (self.is_mine(member) && !ours.contains(&member.pid()));
+        Ok(all.into_iter().flatten().filter(is_member))
     }
 
     /// Whether others see the same pid namespace: another container's init, or the host.
@@ -98,9 +101,20 @@ impl Contained {
         !self.rules.own_pids || self.in_pod
     }
 
-    /// Whether a process of a shared pid namespace is this container's: it has its mount namespace.
+    /// Whether a process of a shared pid namespace has this container's mount namespace, as all its processes have; and,
+    /// if it is the root container, the sandbox and its helpers.
     fn is_mine(&self, member: &Member) -> bool {
         self.mount_namespace.as_ref().is_some_and(|own| member.is_in(own))
+    }
+
+    /// The sandbox and its `helpers`, if they are seen in the container's proc. Their numbers mean something only there:
+    /// in a pid namespace below, where we are not, they are somebody else's.
+    pub(super) fn helpers_inside(&self, helpers: &[i32]) -> Vec<i32> {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        match self.proc.as_ref().and_then(|proc| members::own_pid(proc.as_fd())) {
+            Some(seen) if seen == own => helpers.iter().copied().chain([own]).collect(),
+            _ => Vec::new(),
+        }
     }
 
     fn is_init(&self, pid: i32) -> bool {
