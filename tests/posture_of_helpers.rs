@@ -66,14 +66,36 @@ fn helpers_hold_only_descriptors_of_their_own() {
                 || to == "/dev/null"
                 || to.ends_with(".run/exit.json")
                 || to.ends_with("/exit")
-                || (name == "sandbox" && (to == "/" || to.starts_with("/proc") || to.contains(".run/")))
-                // Files of the container's own cgroups, to freeze it and to join them, and of no other's.
-                || (name == "sandbox" && to.contains(&format!("/cofferdam-{}", running.id())));
+                || (name == "sandbox" && is_the_sandboxes(&to, running.id().as_str()));
             assert!(ours, "{name} holds {fd} -> {to}");
         }
     }
     let held = descriptors(&gofer_pid(&running).to_string());
     assert!(held.len() <= 5, "the gofer holds its streams and its connection: {held:?}");
+}
+
+/// Its container's root, its own score, its run directory, and files of its container's cgroups, to freeze it and to join
+/// them, and of no other's.
+fn is_the_sandboxes(path: &str, id: &str) -> bool {
+    path == "/"
+        || path.ends_with("/oom_score_adj")
+        || path.contains(".run/")
+        || path.contains(&format!("/cofferdam-{id}"))
+}
+
+#[test]
+fn helpers_are_nowhere_near_the_callers_working_directory() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("the working directory of a process that is not dumpable is root's to see");
+    }
+    let running = start(&stage, "cwd");
+    for pid in [gofer_pid(&running), running.sandbox_pid()] {
+        assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
+    }
+    let identity = |path: String| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).unwrap();
+    let [cwd, root] = ["cwd", "root"].map(|name| identity(format!("/proc/{}/{name}", running.sandbox_pid())));
+    assert_eq!(cwd, root, "the container's root, not the host's");
 }
 
 #[test]

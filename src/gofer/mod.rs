@@ -66,6 +66,8 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
     }
     batch.send(&init, true)?;
     drop(plan);
+    // The caller's working directory is no longer needed to find anything by, and not to be kept busy.
+    rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     sys::trim_heap();
     confine::give_up_everything()?;
     Ok(init)

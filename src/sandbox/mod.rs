@@ -70,6 +70,8 @@ struct Common {
 /// Everything up to a forked init.
 fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Common, Init)> {
     sys::reset_signals();
+    // The caller's working directory is a way to the host, which the pivot takes away only from who is at the root.
+    rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-sandbox").os(|| "prctl(PR_SET_NAME)")?;
     let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
