@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   sandbox                    between                       the process
-//!      |-- clone(VM, VFORK) -->|  close all it must not have, enter the pid namespace
+//!      |-- clone(VM, VFORK) -->|  enter pid and mount namespaces, close all it must not have
 //!      |                       |------ clone(PARENT) -------->|  parent: the sandbox
 //!      |<--------------------- Hello (its pid) ---------------|
-//!      |                                                      |  join mount and cgroup namespaces, find the program,
+//!      |                                                      |  join cgroups and their namespace, find the program,
 //!      |<-------- Ready (terminal), if it has one -------------|  shed privileges, execve
 //!      |<--------------------- end of file -------------------|  executed; or Failed
 //! ```
@@ -40,8 +40,7 @@ impl Forked {
         mut fds: impl Iterator<Item = OwnedFd>,
     ) -> Result<Self> {
         if container.phase != InitPhase::Running {
-            let problem = format!("the container is {:?}, not running", container.phase).to_lowercase();
-            return Err(Error::new(ErrorKind::InvalidInput, "exec", problem));
+            return Err(container.not_in_phase("exec"));
         }
         let mut next =
             || fds.next().ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "exec", "too few descriptors"));
@@ -55,7 +54,8 @@ impl Forked {
         keep.extend(stdio.iter().chain(&further).map(AsFd::as_fd));
         keep.extend(container.init.cgroups.fds());
         let how = Inside {
-            pid_namespace: Some(init),
+            beside: Some(init),
+            joins: container.rules.namespaces & CloneFlags::CLONE_NEWNS.bits().cast_unsigned(),
             namespaces: 0,
             cgroup: container.init.cgroups.directory(),
             keep: &keep,
@@ -72,7 +72,11 @@ impl Forked {
         };
         let forked =
             score.lend(container.rules.oom_score_adj, || sys::fork_inside(&how, enter).os(|| "clone3(exec)"));
-        let pid = forked?;
+        let pid = forked.map_err(|error| match container.is_ending() {
+            // Ended, or about to, and not collected yet: then its pid namespace takes no process any more.
+            true => container.has_ended("exec"),
+            false => error,
+        })?;
         // Ours, and not collected: the number is its own.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
         Ok(Self { pid, pidfd, channel })
@@ -95,8 +99,12 @@ fn run(
     rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
     container.init.cgroups.join(born_in_cgroup)?;
     let namespaces = CloneFlags::from_bits_retain(container.rules.namespaces.cast_signed());
+    let namespaces = namespaces - CloneFlags::CLONE_NEWNS;
     if !namespaces.is_empty() {
-        setns(&container.init.pidfd, namespaces).os(|| format!("setns(init, {namespaces:?})"))?;
+        match setns(&container.init.pidfd, namespaces) {
+            Err(nix::Error::ESRCH) => return Err(container.has_ended("exec")),
+            result => result.os(|| format!("setns(init, {namespaces:?})"))?,
+        }
     }
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     let [stdin, stdout, stderr] = stdio;

@@ -59,7 +59,8 @@ impl Init {
         keep.extend(cgroups.fds().chain(hooks.fds()));
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
-            pid_namespace: (!own_pids).then_some(root.pidfd.as_fd()),
+            beside: (!own_pids).then_some(root.pidfd.as_fd()),
+            joins: 0,
             namespaces: (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits(),
             cgroup: cgroups.directory(),
             keep: &keep,

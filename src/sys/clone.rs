@@ -271,8 +271,11 @@ pub(crate) fn fork(namespaces: u32, cgroup: Option<BorrowedFd<'_>>) -> Result<Fo
 /// How a process is made by [`fork_inside`].
 #[derive(Default)]
 pub(crate) struct Inside<'a> {
-    /// The pid namespace it is born into; the caller's own for its children if `None`.
-    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+    /// The process (pidfd) whose pid namespace it is born into; the caller's own for its children if `None`.
+    pub(crate) beside: Option<BorrowedFd<'a>>,
+    /// Further namespaces of that process that it is born into: `CLONE_NEW*` of setns(2). With its mount namespace goes
+    /// its root directory, so that no other is ever seen of the new process.
+    pub(crate) joins: u32,
     /// `CLONE_NEW*` (clone(2)).
     pub(crate) namespaces: u32,
     /// A cgroup v2 directory to be born in, if this process may write there.
@@ -283,7 +286,8 @@ pub(crate) struct Inside<'a> {
 
 /// What the process between parent and child works with: made before it, because it must not allocate.
 struct Between<F> {
-    pid_namespace: RawFd,
+    beside: RawFd,
+    joins: i32,
     flags: u64,
     /// What is closed: numbers from the first to the last, of each.
     gaps: Vec<(u32, u32)>,
@@ -306,7 +310,8 @@ pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result
     /// For everything the child does before it executes.
     const STACK: usize = 1 << 20;
     let between = Between {
-        pid_namespace: how.pid_namespace.map_or(-1, |namespace| namespace.as_raw_fd()),
+        beside: how.beside.map_or(-1, |pidfd| pidfd.as_raw_fd()),
+        joins: libc::CLONE_NEWPID | how.joins.cast_signed(),
         flags: libc::CLONE_PARENT as u64 | u64::from(how.namespaces),
         gaps: gaps_between(how.keep),
         entry: std::cell::Cell::new(Some(entry)),
@@ -375,9 +380,10 @@ extern "C" fn between_main<F: FnOnce(bool)>(between: *const c_void) -> ! {
         between.result.store(-errno, Ordering::Release);
         super::identity::exit_now(1)
     };
-    if between.pid_namespace >= 0 {
-        // SAFETY: setns with integers; it decides where this process's children are born and nothing else.
-        if unsafe { libc::setns(between.pid_namespace, libc::CLONE_NEWPID) } < 0 {
+    if between.beside >= 0 {
+        // SAFETY: setns with integers; it decides where this process's children are born, and where this process is,
+        // which shares no root or working directory with anybody (no CLONE_FS).
+        if unsafe { libc::setns(between.beside, between.joins) } < 0 {
             fail(last_errno());
         }
     }

@@ -128,7 +128,7 @@ impl Contained {
     }
 
     /// Whether init is on its way out: in the kernel, waiting for the rest of its pid namespace.
-    pub(super) fn is_ending(&self) -> bool {
+    pub(in crate::sandbox) fn is_ending(&self) -> bool {
         let alive = self.phase != InitPhase::Ended && !self.circumstances.killed_by_us();
         let init =
             self.proc.as_ref().and_then(|proc| members::find(proc.as_fd(), self.init_pid_inside).ok()?);
@@ -143,6 +143,20 @@ impl Contained {
     /// The OOM score that the sandbox has for its sake.
     pub(super) fn oom_score(&self) -> Option<i32> {
         self.rules.oom_score_adj.filter(|_| self.is_alive() && !self.rules.pause)
+    }
+
+    /// Why `step` cannot be taken: it has ended, or it is too early or too late in its life for that.
+    pub(in crate::sandbox) fn not_in_phase(&self, step: &'static str) -> Error {
+        if !self.is_alive() {
+            return self.has_ended(step);
+        }
+        let problem = format!("the container is {:?}", self.phase).to_lowercase();
+        Error::new(ErrorKind::InvalidInput, step, problem)
+    }
+
+    pub(in crate::sandbox) fn has_ended(&self, step: &'static str) -> Error {
+        let problem = format!("container {:?} has ended", self.id.as_str());
+        Error::new(ErrorKind::HelperDied, step, problem)
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -209,10 +223,7 @@ impl Contained {
     pub(in crate::sandbox) fn root(&self, step: &'static str) -> Result<BorrowedFd<'_>> {
         match &self.root {
             Some(root) if self.is_alive() => Ok(root.as_fd()),
-            _ => {
-                let problem = format!("the container is {:?}", self.phase).to_lowercase();
-                Err(Error::new(ErrorKind::InvalidInput, step, problem))
-            }
+            _ => Err(self.not_in_phase(step)),
         }
     }
 

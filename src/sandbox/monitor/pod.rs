@@ -50,14 +50,15 @@ impl Monitor {
             let problem = format!("the sandbox has {MAX_CONTAINERS} containers, which is the most");
             return Err(Error::new(ErrorKind::InvalidInput, "create", problem));
         }
+        let ended = || Error::new(ErrorKind::HelperDied, "create", "the sandbox's root container has ended");
         let root = self.containers.first().filter(|(_, root)| root.is_created());
-        let (_, root) = root.ok_or_else(|| {
-            Error::new(ErrorKind::HelperDied, "create", "the sandbox's root container has ended")
-        })?;
+        let (_, root) = root.ok_or_else(ended)?;
         let score = plan.init.oom_score_adj;
         let volumes = self.volumes.copies(&plan.volumes)?;
         let fork = || Init::fork_in_pod(&plan, &root.init, &volumes, &mut donated);
-        let init = self.score.lend(score, fork)?;
+        // Perhaps only not collected yet; there is no pid namespace to be born in any more.
+        let not_forked = |error| if root.is_ending() { ended() } else { error };
+        let init = self.score.lend(score, fork).map_err(not_forked)?;
         Ok((plan, init, donated))
     }
 

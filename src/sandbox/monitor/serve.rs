@@ -137,8 +137,7 @@ impl Monitor {
     fn start(&mut self, container: Key, client: Client) -> Option<Client> {
         let container = self.container(container);
         if container.phase != InitPhase::Created || container.starting.is_some() {
-            let problem = format!("the container is {:?}, not created", container.phase).to_lowercase();
-            return client.reply(&failed(&Error::new(ErrorKind::InvalidInput, "start", problem)));
+            return client.reply(&failed(&container.not_in_phase("start")));
         }
         match container.init.channel.send(&Order {}, &[]) {
             Ok(()) => {

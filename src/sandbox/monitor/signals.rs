@@ -32,7 +32,7 @@ impl Contained {
     /// do to any other process.
     pub(super) fn signal_init(&mut self, number: i32) -> Result<()> {
         if !self.is_alive() {
-            return Err(self.has_ended());
+            return Err(self.has_ended("signal"));
         }
         let deliver = match self.disposition(number) {
             Disposition::Handled => number,
@@ -73,7 +73,7 @@ impl Contained {
 
     /// The process that the container calls `pid`.
     fn member(&self, pid: i32, helpers: &[i32]) -> Result<Member> {
-        let proc = self.proc.as_ref().ok_or_else(|| self.has_ended())?;
+        let proc = self.proc.as_ref().ok_or_else(|| self.has_ended("signal"))?;
         let not_found = || {
             let problem = format!("container {:?} has no process {pid}", self.id.as_str());
             Error::new(ErrorKind::NotFound, "signal", problem)
@@ -119,11 +119,6 @@ impl Contained {
 
     fn is_init(&self, pid: i32) -> bool {
         self.is_alive() && self.init_pid_inside == pid
-    }
-
-    fn has_ended(&self) -> Error {
-        let problem = format!("container {:?} has ended", self.id.as_str());
-        Error::new(ErrorKind::HelperDied, "signal", problem)
     }
 
     fn disposition(&self, number: i32) -> Disposition {
