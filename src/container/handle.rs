@@ -274,6 +274,9 @@ fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Resu
         Err(error) => return gone(error),
     }
     let Some(pidfd) = init.pidfd(&record.boot_id)? else { return Ok(None) };
-    let ended = seat.watch(&record.id)?;
+    let ended = match seat.watch(&record.id) {
+        Ok(ended) => ended,
+        Err(error) => return gone(error),
+    };
     Ok(Some(Live { ended, pidfd, sandbox_pid, init_pid: init.pid, control: Control::ByName }))
 }

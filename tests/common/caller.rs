@@ -64,6 +64,12 @@ impl Caller {
         }
     }
 
+    /// Writes it a line.
+    pub fn tell(&mut self, words: &str) {
+        let stdin = self.stdin.as_mut().expect("it is open until the caller ends");
+        writeln!(stdin, "{words}").expect("the caller listens");
+    }
+
     /// Kills it as the kernel would: no destructor runs.
     pub fn kill(mut self) {
         self.child.kill().expect("it is ours");
