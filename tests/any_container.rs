@@ -40,6 +40,7 @@ type Operation = (&'static str, &'static [Status], fn(&AnyContainer) -> Result<(
 const OPERATIONS: &[Operation] = &[
     ("exec", &RUNNING, |any| any.exec(Exec::new(["true"])).map(drop)),
     ("exec", &RUNNING, |any| any.exec_output(Exec::new(["true"])).map(drop)),
+    ("events", &ALIVE, |any| any.events().map(drop)),
     ("exit", &[Status::Stopped], |any| any.exit().map(drop)),
     ("files", &ALIVE, |any| any.files().map(drop)),
     ("forward signals", &RUNNING, |any| any.forward_signals().map(drop)),
@@ -63,9 +64,11 @@ type Transition = (&'static str, &'static [Status], fn(AnyContainer) -> Result<(
 const TRANSITIONS: &[Transition] = &[
     ("create", &[Status::Creating], |any| any.create().map(drop)),
     ("start", &CREATED, |any| any.start().map(drop)),
-    ("stop", &RUNNING, |any| any.stop(GRACE).map(drop)),
+    ("stop", &EXECUTED, |any| any.stop(GRACE).map(drop)),
+    ("pause", &RUNNING, |any| any.pause().map(drop)),
+    ("resume", &[Status::Paused], |any| any.resume().map(drop)),
     ("kill", &ALIVE, |any| any.kill().map(drop)),
-    ("wait until stopped", &RUNNING, |any| any.wait_stopped().map(drop)),
+    ("wait until stopped", &EXECUTED, |any| any.wait_stopped().map(drop)),
     ("detach", &ALIVE, |any| any.detach().map(drop)),
 ];
 
@@ -114,6 +117,10 @@ fn what_would_not_compile_is_refused_by_name_and_changes_nothing() {
     let any = refuses_what_is_of_other_phases(any.create().unwrap());
     assert_eq!(any.status(), Status::Created);
     let any = refuses_what_is_of_other_phases(any.start().unwrap());
+    assert_eq!(any.status(), Status::Running);
+    let any = refuses_what_is_of_other_phases(any.pause().unwrap());
+    assert_eq!(any.status(), Status::Paused);
+    let any = any.resume().unwrap();
     assert_eq!(any.status(), Status::Running);
     assert_eq!(any.try_wait().unwrap(), None);
     // Attached still: a refusal destroys nothing.

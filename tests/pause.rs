@@ -2,8 +2,12 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running, StateRoot};
+use cofferdam::{
+    AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Running, Signal, StateRoot, Status,
+    Stdio,
+};
 use common::{Stage, is_root, skip};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -118,4 +122,171 @@ fn the_cgroup_of_another_container_is_neither_used_nor_destroyed() {
         assert_eq!(first.try_wait().unwrap(), None, "limited: {limited}");
         first.kill().unwrap().delete().unwrap();
     }
+}
+
+/// A program that counts in a file, and the file.
+fn counting(stage: &Stage, name: &str) -> (ContainerBuilder, PathBuf) {
+    let shared = stage.open_directory(name);
+    let builder = stage.shell(name, "while :; do echo >> /mnt/count; done").bind_rw(&shared, "/mnt");
+    (builder, shared.join("count"))
+}
+
+fn length(file: &Path) -> u64 {
+    file.metadata().map_or(0, |file| file.len())
+}
+
+/// Waits until the file has grown.
+fn grows(file: &Path) {
+    let (before, began) = (length(file), Instant::now());
+    while length(file) <= before {
+        assert!(began.elapsed() < Duration::from_secs(20), "it makes no progress");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether the file stays as it is while another container does a good deal of work.
+fn stands_still(stage: &Stage, file: &Path) {
+    let before = length(file);
+    let name = format!("work{}", file.display().to_string().len());
+    let work = stage.shell(&name, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done");
+    assert!(work.run().unwrap().outcome.success());
+    assert_eq!(length(file), before);
+}
+
+#[test]
+fn a_paused_container_makes_no_progress_and_a_resumed_one_does() {
+    let stage = Stage::new();
+    for (name, freezer) in [("freezer", true), ("signals", false)] {
+        let (builder, count) = counting(&stage, name);
+        let builder = if freezer { builder } else { builder.without_cgroup() };
+        let running = start(builder);
+        grows(&count);
+        let paused = running.pause().unwrap();
+        assert_eq!(AnyContainer::load(stage.root(), paused.id().as_str()).unwrap().status(), Status::Paused);
+        stands_still(&stage, &count);
+        let running = paused.resume().unwrap();
+        assert_eq!(
+            AnyContainer::load(stage.root(), running.id().as_str()).unwrap().status(),
+            Status::Running
+        );
+        grows(&count);
+        // More than once, and from a loaded container too.
+        let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
+        let loaded = loaded.pause().unwrap();
+        stands_still(&stage, &count);
+        let loaded = loaded.resume().unwrap();
+        grows(&count);
+        loaded.kill().unwrap().delete(false).unwrap();
+    }
+}
+
+#[test]
+fn pausing_twice_and_resuming_twice_are_errors_that_change_nothing() {
+    let stage = Stage::new();
+    let running = start(stage.container("twice").args(["sleep", "1000"]));
+    let id = running.id().to_string();
+    let load = || AnyContainer::load(stage.root(), &id).unwrap();
+    let refused = load().resume().unwrap_err();
+    assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Running });
+    let paused = running.pause().unwrap();
+    let refused = load().pause().unwrap_err();
+    assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Paused });
+    assert_eq!(load().status(), Status::Paused);
+    // Somebody else was faster.
+    load().resume().unwrap();
+    let moved = paused.resume().unwrap_err();
+    assert_eq!(*moved.error().kind(), ErrorKind::WrongState { actual: Status::Running });
+    let waiting = stage.container("created").args(["true"]).build().unwrap().create().unwrap();
+    let refused = AnyContainer::load(stage.root(), waiting.id().as_str()).unwrap().pause().unwrap_err();
+    assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Created });
+}
+
+#[test]
+fn a_paused_container_is_killed_stopped_and_dropped() {
+    let stage = Stage::new();
+    for freezer in [true, false] {
+        let builder = |name: &str, script: &str| {
+            let builder = stage.shell(&format!("{name}{freezer}"), script);
+            if freezer { builder } else { builder.without_cgroup() }
+        };
+        let paused = start(builder("kill", "sleep 1000 & sleep 1000")).pause().unwrap();
+        let stopped = paused.kill().unwrap();
+        assert_eq!(stopped.exit().outcome, Outcome::Killed { signal: Signal::KILL });
+        stopped.delete().unwrap();
+        let paused = start(builder("all", "sleep 1000 & sleep 1000")).pause().unwrap();
+        paused.signal_all(Signal::KILL).unwrap();
+        assert_eq!(paused.wait().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });
+        let mut running = start(
+            builder("stop", "trap 'exit 7' TERM; echo ready; while :; do sleep 1000 & wait; done")
+                .stdout(Stdio::piped()),
+        );
+        let mut line = String::new();
+        BufReader::new(running.take_stdout().unwrap()).read_line(&mut line).unwrap();
+        let stopped = running.pause().unwrap().stop(Duration::from_secs(20)).unwrap();
+        assert_eq!(stopped.exit().outcome, Outcome::Exited { code: 7 });
+        let paused = start(builder("drop", "sleep 1000 & sleep 1000")).pause().unwrap();
+        let id = paused.id().to_string();
+        drop(paused);
+        assert_eq!(*AnyContainer::load(stage.root(), &id).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[test]
+fn a_paused_container_still_has_its_files_and_processes_and_takes_no_new_one() {
+    let stage = Stage::new();
+    let builder = stage.busybox_shell("files", "echo here > /tmp/file; sleep 1000; true");
+    let running = start(builder);
+    let files = running.files().unwrap();
+    let began = Instant::now();
+    while files.read("/tmp/file", 100).is_ok_and(|text| text != b"here\n") || files.stat("/tmp/file").is_err()
+    {
+        assert!(began.elapsed() < Duration::from_secs(20), "the file is written");
+    }
+    drop(files);
+    let paused = running.pause().unwrap();
+    assert_eq!(paused.files().unwrap().read("/tmp/file", 100).unwrap(), b"here\n");
+    assert!(!paused.processes().unwrap().is_empty());
+    paused.stats().unwrap();
+    let loaded = AnyContainer::load(stage.root(), paused.id().as_str()).unwrap();
+    let refused = loaded.exec(Exec::new(["true"])).unwrap_err();
+    assert_eq!(*refused.kind(), ErrorKind::WrongState { actual: Status::Paused });
+}
+
+#[test]
+fn a_paused_container_whose_sandbox_is_killed_has_stopped() {
+    let stage = Stage::new();
+    let paused = start(stage.shell("dead", "sleep 1000 & sleep 1000")).pause().unwrap().detach().unwrap();
+    let id = paused.id().to_string();
+    let sandbox = rustix::process::Pid::from_raw(paused.sandbox_pid()).unwrap();
+    drop(paused);
+    rustix::process::kill_process(sandbox, rustix::process::Signal::KILL).unwrap();
+    let began = Instant::now();
+    while AnyContainer::load(stage.root(), &id).unwrap().status() != Status::Stopped {
+        assert!(began.elapsed() < Duration::from_secs(20), "stopped, though it was paused");
+        std::thread::yield_now();
+    }
+    AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap();
+}
+
+#[test]
+fn members_of_a_pod_are_paused_one_by_one() {
+    let stage = Stage::new();
+    let pod = start(stage.container("pod").args(["sleep", "1000"]));
+    for (name, freezer) in [("frozen", true), ("signalled", false)] {
+        let shared = stage.open_directory(name);
+        let counting = "while :; do echo >> /mnt/count; done";
+        let member = pod.pod().container(stage.id(name)).args(["sh", "-c", counting]);
+        let member = member.bind_rw(&shared, "/mnt").share_pid_namespace();
+        let member = start(if freezer { member } else { member.without_cgroup() });
+        grows(&shared.join("count"));
+        let member = member.pause().unwrap();
+        stands_still(&stage, &shared.join("count"));
+        assert!(pod.exec_output(Exec::new(["true"])).unwrap().exit.outcome.success());
+        grows_after(member.resume().unwrap(), &shared.join("count"));
+    }
+}
+
+fn grows_after(running: Container<Running>, file: &Path) {
+    grows(file);
+    running.kill().unwrap().delete().unwrap();
 }

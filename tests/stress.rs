@@ -342,7 +342,7 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
             }
             won()
         }
-        "list" => look(root).map_or_else(won, |nonsense| Ok(nonsense)),
+        "list" => look(root).map_or_else(won, Ok),
         _ => match (what, AnyContainer::load(root, id)?) {
             ("start", AnyContainer::Created(created)) => {
                 drop(created.start()?.detach()?);

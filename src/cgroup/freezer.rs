@@ -4,14 +4,14 @@
 //! What lives here: single steps, none of which waits. What may not: the waiting, which is the sandbox's loop's.
 //!
 //! ```text
-//!   freeze() --> frozen()? no --> wait (event(), at most RECHECK) --> frozen()? ... yes
+//!   freeze() --> frozen()? no --> wait RECHECK --> frozen()? ... yes
 //!                                                                       deadline: thaw()
 //! ```
 
 use super::dir::{CgroupDir, Version, read_text};
 use super::v2;
 use crate::error::{OsContext, Result};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -109,11 +109,6 @@ impl Freezer {
             // "FREEZING" until the last one has.
             None => Ok(read_text(self.state.as_fd()).os(|| "read(freezer.state)")?.trim() == "FROZEN"),
         }
-    }
-
-    /// On v2, becomes ready with `POLLPRI` when what [`frozen`](Self::frozen) says may have changed since it was asked.
-    pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(AsFd::as_fd)
     }
 
     /// The container's own processes, as pids of the caller's pid namespace: also those whose parents have ended, and in

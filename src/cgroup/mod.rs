@@ -22,11 +22,9 @@
 
 mod dir;
 mod evidence;
-#[cfg_attr(not(test), expect(dead_code, reason = "the sandbox's loop does not freeze yet"))]
 mod freezer;
 mod group;
 mod layout;
-#[cfg_attr(not(test), expect(dead_code, reason = "the sandbox's loop does not tell of it yet"))]
 mod oom;
 pub(crate) mod stats;
 mod teardown;
@@ -35,11 +33,9 @@ mod v1;
 mod v2;
 
 pub(crate) use evidence::OomEvidence;
-#[cfg(test)]
 pub(crate) use freezer::{Freezer, RECHECK};
 pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};
 pub(crate) use layout::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
-#[cfg(test)]
 pub(crate) use oom::OomWatch;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
 

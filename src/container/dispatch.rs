@@ -58,7 +58,23 @@ impl AnyContainer {
     /// # Errors
     /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) unless it runs.
     pub fn stop(self, grace: Duration) -> Result<Self, FailedAny> {
-        transition!(self, "stop", Running, container => container.stop(grace))
+        transition!(self, "stop", Running | Paused, container => container.stop(grace))
+    }
+
+    /// As [`Container::pause`](super::Container::pause): from running to paused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) unless it runs; its state is unchanged.
+    pub fn pause(self) -> Result<Self, FailedAny> {
+        transition!(self, "pause", Running, container => container.pause())
+    }
+
+    /// As [`Container::resume`](super::Container::resume): from paused to running.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) unless it is paused; its state is unchanged.
+    pub fn resume(self) -> Result<Self, FailedAny> {
+        transition!(self, "resume", Paused, container => container.resume())
     }
 
     /// As [`Container::kill`](super::Container::kill): ends it and waits until it has.
@@ -74,7 +90,7 @@ impl AnyContainer {
     /// # Errors
     /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) unless it runs.
     pub fn wait_stopped(self) -> Result<Self, FailedAny> {
-        transition!(self, "wait until stopped", Running, container => container.wait_stopped())
+        transition!(self, "wait until stopped", Running | Paused, container => container.wait_stopped())
     }
 
     /// As [`Container::detach`](super::Container::detach): lets it outlive this program and this value.

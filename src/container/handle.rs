@@ -247,6 +247,9 @@ pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Live
     }
     let Some(identity) = &record.sandbox else { return Ok(None) };
     let Some(sandbox) = identity.pidfd(&record.boot_id)? else { return Ok(None) };
+    if !identity.is_alive(&record.boot_id)? {
+        return Ok(None);
+    }
     let init_pid = record.init.as_ref().map_or(0, |init| init.pid);
     if record.sandbox_id != record.id {
         return find_live_in_pod(root, record, identity.pid);

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //!   ContainerBuilder --build--> Creating --create--> Created --start--> Running --wait_stopped, kill, stop--> Stopped
-//!                                                       |                                                        |
-//!                                                       +-------- kill --------> Stopped                      delete
+//!                                                       |               |    ^                                 |
+//!                                                       |             pause resume                           delete
+//!                                                       |               v    |
+//!                                                       |               Paused --kill, stop--> Stopped
+//!                                                       +-------- kill --------> Stopped
 //! ```
 //!
 //! A phase type says what *this program* did; the kernel may have moved on since, and the workload may have ended. So
@@ -17,6 +20,7 @@ mod created;
 mod creating;
 mod default_spec;
 mod dispatch;
+mod events;
 mod exec;
 mod failed;
 mod files;
@@ -28,6 +32,7 @@ mod id_maps;
 mod launch;
 mod oci_state;
 mod outcome;
+mod paused;
 mod pod;
 mod processes;
 mod running;
@@ -42,6 +47,7 @@ pub use crate::protocol::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed, WrongPhase};
 pub use builder::{ContainerBuilder, Rootfs};
 pub use created::HasStreams;
+pub use events::{Event, Events};
 pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
 pub use failed::{Failed, FailedAny, Recovered};
 pub use files::Files;
@@ -107,7 +113,7 @@ pub trait Startable: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` does not run",
     label = "this needs a `Container<Running>`",
-    note = "`exec`, `signal_process` and its like, `forward_signals`, `stop` and `wait_stopped` are for a program that runs",
+    note = "`exec`, `pause`, `signal_process` and its like, and `forward_signals` are for a program that runs",
     note = "`start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
 )]
 pub trait Started: Alive {
@@ -133,9 +139,20 @@ pub trait Alive: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` was not executed, or has ended",
     label = "this needs a `Container<Running>` or `Container<Paused>`",
-    note = "`processes` and `wait_pid` are for what was executed: `start()` it first; one that has ended says how in `exit()`"
+    note = "`stop`, `wait_stopped`, `processes` and `wait_pid` are for what was executed: `start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
 )]
 pub trait Executed: Alive {}
+
+/// A phase in which the processes stand still. Only [`Paused`] is one.
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` is not paused",
+    label = "`resume` needs a `Container<Paused>`",
+    note = "`pause()` a `Container<Running>` first; an `AnyContainer` is resumed in whatever phase it turns out to be, or says why not"
+)]
+pub trait Resumable: Phase {
+    #[doc(hidden)]
+    fn into_paused(self) -> Paused;
+}
 
 /// A phase in which everything has ended. Only [`Stopped`] is one.
 #[diagnostic::on_unimplemented(
@@ -216,6 +233,12 @@ impl Startable for Created {
 
 impl Started for Running {
     fn into_running(self) -> Running {
+        self
+    }
+}
+
+impl Resumable for Paused {
+    fn into_paused(self) -> Paused {
         self
     }
 }

@@ -1,11 +1,12 @@
 //! [`Running`]: the program was executed. Waiting for it, and ending it.
 
 use super::handle::has_ended;
-use super::{Alive, Container, Exit, Failed, Phase, Running, Started, Stopped};
+use super::{Alive, Container, Executed, Exit, Failed, Phase, Running, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Signal;
 use crate::process::spawn::reap;
 use crate::protocol::message::Operation;
+use crate::state::Status;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -52,37 +53,43 @@ impl<P: Phase> Container<P> {
 
     /// Waits until the container has ended.
     ///
+    /// One that is paused does not end by itself: there, something else has to end it.
+    ///
     /// # Errors
     /// The system call that failed; the container comes back.
-    pub fn wait_stopped(self) -> Result<Container<Stopped>, Failed<Running>>
+    pub fn wait_stopped(self) -> Result<Container<Stopped>, Failed<P>>
     where
-        P: Started,
+        P: Executed,
     {
-        let running = self.map(P::into_running);
-        match running.wait() {
-            Ok(exit) => Ok(running.into_stopped(exit)),
-            Err(error) => Err(running.recover(error)),
+        match self.wait() {
+            Ok(exit) => Ok(self.into_stopped(exit)),
+            Err(error) => Err(self.recover(error)),
         }
     }
 
-    /// Asks the workload to end with SIGTERM, and kills it if it has not within `grace`.
+    /// Asks the workload to end with SIGTERM, and kills it if it has not within `grace`. A paused one is resumed for it.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
-    pub fn stop(self, grace: Duration) -> Result<Container<Stopped>, Failed<Running>>
+    pub fn stop(mut self, grace: Duration) -> Result<Container<Stopped>, Failed<P>>
     where
-        P: Started,
+        P: Executed,
     {
-        let running = self.map(P::into_running);
-        match running.signal(Signal::TERM) {
+        // The signal first: it is there when the processes go on.
+        let mut asked = self.signal(Signal::TERM);
+        if P::STATUS == Status::Paused {
+            let resumed = self.move_to(Status::Running, Operation::Resume, Operation::Pause);
+            asked = asked.and(resumed);
+        }
+        match asked {
             Ok(()) => {}
             Err(error) if *error.kind() == ErrorKind::HelperDied => {}
-            Err(error) => return Err(running.recover(error)),
+            Err(error) => return Err(self.recover(error)),
         }
-        match running.wait_timeout(grace) {
-            Ok(Some(exit)) => Ok(running.into_stopped(exit)),
-            Ok(None) => kill(running),
-            Err(error) => Err(running.recover(error)),
+        match self.wait_timeout(grace) {
+            Ok(Some(exit)) => Ok(self.into_stopped(exit)),
+            Ok(None) => kill(self),
+            Err(error) => Err(self.recover(error)),
         }
     }
 

@@ -19,7 +19,7 @@
 //! | [`Creating`](crate::Creating) | nothing | `create` |
 //! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its like, `kill`, `detach`, `take_stdin` and its like, `files`, `stats`, `update`, `pod`, the pids |
 //! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its like, `forward_signals`, `wait_stopped`, `stop`, `AsFd`, and what `Created` has without `start` |
-//! | [`Paused`](crate::Paused) | the same, frozen | nothing leads here yet: pause and resume are not implemented |
+//! | [`Paused`](crate::Paused) | the same, standing still | `pause` from `Running`, `resume` back to it |
 //! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its like |
 //!
 //! A phase's type holds what exists in that phase and nothing that might. A method that a phase does not have is
@@ -40,8 +40,11 @@
 //! 3. **start** lets init shed its privileges and execute the very path that create found. What can still fail is
 //!    execve(2) itself, for example because a script's interpreter is missing. The container has then ended, and
 //!    [`Failed`](crate::Failed) holds it as stopped.
+//!    Then **pause** stops all processes and **resume** lets them go on: by the container's freezer, which nothing
+//!    inside can notice, or by SIGSTOP and SIGCONT where it has none, which a parent inside can. Files, processes and
+//!    statistics can be looked at meanwhile, and kill and stop work; exec has to wait.
 //! 4. **wait_stopped**, **stop** and **kill** end at [`Stopped`](crate::Stopped). `stop` sends SIGTERM and kills
-//!    after the grace; `kill` kills every process and waits until they are gone.
+//!    after the grace, a paused container is resumed for it; `kill` kills every process and waits until they are gone.
 //! 5. **delete** removes what is left, the record last. If something cannot be removed the error is
 //!    [`Incomplete`](crate::ErrorKind::Incomplete), the record stays, and the call can be repeated.
 //!

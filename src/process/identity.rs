@@ -33,29 +33,22 @@ impl ProcessIdentity {
     /// # Errors
     /// [`ErrorKind::Os`] when `/proc` cannot be read.
     pub fn of(pid: i32) -> Result<Option<Self>> {
-        if pid <= 0 {
-            return Ok(None);
-        }
-        let path = format!("/proc/{pid}/stat");
-        let stat = match read_small(&path) {
-            Ok(stat) => stat,
-            // ESRCH: it was reaped between open and read.
-            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
-            Err(errno) => return Err(errno).os(|| format!("read({path:?})")),
-        };
-        match Stat::parse(&stat) {
-            Some(stat) if stat.is_dead() => Ok(None),
-            Some(stat) => Ok(Some(Self { pid, start_time: stat.start_time })),
-            None => Err(Error::new(ErrorKind::Os(libc::EIO), path, "not in the format of proc_pid_stat(5)")),
-        }
+        let alive = read_stat(pid)?.filter(|stat| !stat.is_dead());
+        Ok(alive.map(|stat| Self { pid, start_time: stat.start_time }))
     }
 
-    /// Whether this very process still runs. `boot_id` is the boot it was recorded in; a zombie does not run.
+    /// Whether this very process still runs. `boot_id` is the boot it was recorded in; neither a zombie runs nor one
+    /// that the kernel keeps from ending, such as the first process of a pid namespace with something frozen in it.
     ///
     /// # Errors
     /// [`ErrorKind::Os`] when `/proc` cannot be read.
     pub fn is_alive(&self, boot_id: &str) -> Result<bool> {
-        Ok(boot_id == self::boot_id()? && Self::of(self.pid)? == Some(*self))
+        if boot_id != self::boot_id()? {
+            return Ok(false);
+        }
+        let stat = read_stat(self.pid)?;
+        Ok(stat
+            .is_some_and(|stat| stat.start_time == self.start_time && !stat.is_dead() && !stat.is_ending()))
     }
 
     /// A pidfd of this very process, for signals and waits; `None` when it is gone or from another boot.
@@ -104,10 +97,29 @@ fn read_small(path: &str) -> rustix::io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// The three fields of proc_pid_stat(5) that tell a process from its successor and the living from the dead.
+/// What the kernel says of the process that has `pid` now; `None` where there is none.
+fn read_stat(pid: i32) -> Result<Option<Stat>> {
+    if pid <= 0 {
+        return Ok(None);
+    }
+    let path = format!("/proc/{pid}/stat");
+    let stat = match read_small(&path) {
+        Ok(stat) => stat,
+        // ESRCH: it was reaped between open and read.
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(errno) => return Err(errno).os(|| format!("read({path:?})")),
+    };
+    match Stat::parse(&stat) {
+        Some(stat) => Ok(Some(stat)),
+        None => Err(Error::new(ErrorKind::Os(libc::EIO), path, "not in the format of proc_pid_stat(5)")),
+    }
+}
+
+/// The four fields of proc_pid_stat(5) that tell a process from its successor and the living from the dead.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: u8,
+    flags: u32,
     threads: u64,
     start_time: u64,
 }
@@ -119,9 +131,17 @@ impl Stat {
         let name_end = line.iter().rposition(|byte| *byte == b')')?;
         let mut fields = std::str::from_utf8(&line[name_end + 1..]).ok()?.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?; // field 3
-        let threads = fields.nth(16)?.parse().ok()?; // field 20
+        let flags = fields.nth(5)?.parse().ok()?; // field 9
+        let threads = fields.nth(10)?.parse().ok()?; // field 20
         let start_time = fields.nth(1)?.parse().ok()?; // field 22
-        Some(Self { state, threads, start_time })
+        Some(Self { state, flags, threads, start_time })
+    }
+
+    /// On its way out in the kernel: it runs no instruction of its own any more.
+    fn is_ending(&self) -> bool {
+        /// `PF_EXITING` of the kernel's sched.h.
+        const EXITING: u32 = 0x4;
+        self.flags & EXITING != 0 && self.threads <= 1
     }
 
     /// A zombie with more than one thread is a live process whose first thread ended.
@@ -187,7 +207,7 @@ mod tests {
         let tail = "1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 4242 0 0";
         for name in ["cat", "a) Z 1 1", "))) (", "x y"] {
             let stat = Stat::parse(format!("7 ({name}) S {tail}\n").as_bytes()).unwrap();
-            assert_eq!(stat, Stat { state: b'S', threads: 3, start_time: 4242 });
+            assert_eq!(stat, Stat { state: b'S', flags: 4_194_304, threads: 3, start_time: 4242 });
         }
         let leaderless = Stat::parse(format!("7 (x) Z {tail}").as_bytes()).unwrap();
         assert!(!leaderless.is_dead());

@@ -48,6 +48,12 @@ pub(crate) enum Operation {
     Launch { donated: Vec<String> },
     /// Forget the container, which has ended.
     Forget,
+    /// Stop every process of the container. The reply comes when they have stopped.
+    Pause,
+    /// Let them run again.
+    Resume,
+    /// Tell what happens to the container. Answered by [`News`], until it ends.
+    Events,
     /// A descriptor of the container's own proc, to read its process table from.
     Processes,
     /// Serve requests for files on the connection that comes along, and say there when you can.
@@ -89,6 +95,22 @@ pub(crate) enum ProcessReport {
 
 impl Message for ProcessReport {
     const KIND: u16 = 6;
+}
+
+/// What happens to a container, told over a connection that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum News {
+    /// The kernel kills in it for memory.
+    OutOfMemory,
+    Paused,
+    Resumed,
+    /// Its exit record is written. The last message.
+    Ended,
+}
+
+impl Message for News {
+    const KIND: u16 = 8;
 }
 
 /// How an executed process ended, from its wait status and resource usage (wait4(2)).
@@ -159,6 +181,8 @@ pub(crate) enum InitPhase {
     Created,
     /// The program was executed.
     Running,
+    /// The program was executed, and all processes are stopped.
+    Paused,
     /// The program has ended.
     Ended,
 }

@@ -29,7 +29,7 @@ pub(crate) struct Asked<C> {
 
 /// Sends `request` over `channel`.
 pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<Asked<C>> {
-    let limit = if request.operation == Operation::Start { START_LIMIT } else { REPLY_LIMIT };
+    let limit = if matches!(request.operation, Operation::Start) { START_LIMIT } else { REPLY_LIMIT };
     channel.borrow().send(request, &[])?;
     Ok(Asked { channel, deadline: Some(Instant::now() + limit) })
 }

@@ -76,6 +76,16 @@ impl Member {
         self.stat().is_some_and(|stat| !matches!(stat.state, b'Z' | b'X' | b'x'))
     }
 
+    /// Whether a signal or a tracer has stopped it.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stat().is_some_and(|stat| matches!(stat.state, b'T' | b't'))
+    }
+
+    /// Whether it sleeps in the kernel, and no signal wakes it.
+    pub(super) fn is_uninterruptible(&self) -> bool {
+        self.stat().is_some_and(|stat| stat.state == b'D')
+    }
+
     /// Whether it is on its way out, though perhaps not gone yet.
     pub(super) fn is_exiting(&self) -> bool {
         /// `PF_EXITING` of the kernel's sched.h.

@@ -23,6 +23,8 @@ pub(super) enum Role {
     Control,
     /// Closed by the end of this container.
     Watch(Key),
+    /// Told what happens to this container.
+    News(Key),
 }
 
 impl Client {
@@ -38,6 +40,10 @@ impl Client {
 
     pub(super) fn watching(channel: Channel, container: Key) -> Self {
         Self { channel, role: Role::Watch(container), deadline: None }
+    }
+
+    pub(super) fn listening(channel: Channel, container: Key) -> Self {
+        Self { channel, role: Role::News(container), deadline: None }
     }
 
     /// It spoke: the time starts again.

@@ -1,13 +1,14 @@
 //! One container of the sandbox: its init, its gofer, and everything that is known about how it stands.
 
 use super::client::Client;
-use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, OomEvidence};
+use super::pause::Pausing;
+use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, Freezer, OomEvidence, OomWatch};
 use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::plan::SandboxPlan;
 use crate::process::channel::Delivery;
 use crate::process::{Channel, Received};
-use crate::protocol::message::{InitPhase, Reply, Report};
+use crate::protocol::message::{InitPhase, News, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
@@ -17,6 +18,7 @@ use crate::seccomp::Filter;
 use crate::state::Cause;
 use crate::sys::{self, Usage};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// A container, from the fork of its init until it is forgotten.
@@ -36,6 +38,16 @@ pub(in crate::sandbox) struct Contained {
     pub(super) init_pid_inside: i32,
     /// Whether there are other containers in the sandbox.
     pub(super) in_pod: bool,
+    /// Where all its processes can be stopped at once.
+    pub(super) freezer: Option<Freezer>,
+    /// A pause that is not complete.
+    pub(super) pausing: Option<Pausing>,
+    /// Who was stopped before a pause without a freezer.
+    pub(super) stopped_before: BTreeSet<i32>,
+    /// Tells of kills for memory.
+    pub(super) oom: Option<OomWatch>,
+    /// What has happened and was not told yet.
+    pub(super) news: Vec<News>,
     /// Its mount namespace, by which its processes are told from others in a shared pid namespace.
     pub(super) mount_namespace: Option<MountNamespace>,
     /// Who waits to hear that it is created.
@@ -90,6 +102,11 @@ impl Contained {
             layers: Layers::new(plan.init.layers),
             init_pid_inside: 0,
             in_pod: false,
+            freezer: Freezer::take(|name| donated.take_optional(name)),
+            pausing: None,
+            stopped_before: BTreeSet::new(),
+            oom: OomWatch::take(|name| donated.take_optional(name)),
+            news: Vec::new(),
             mount_namespace: None,
             boot: Some(boot),
             starting: None,
@@ -137,7 +154,7 @@ impl Contained {
 
     /// Whether it got as far as waiting for its start, and has not ended since.
     pub(super) fn is_created(&self) -> bool {
-        matches!(self.phase, InitPhase::Created | InitPhase::Running)
+        matches!(self.phase, InitPhase::Created | InitPhase::Running | InitPhase::Paused)
     }
 
     /// The OOM score that the sandbox has for its sake.
@@ -235,7 +252,7 @@ impl Contained {
     /// Whether the gofer's end means the container's. Not before create is done: until then what comes from the gofer
     /// is init's, and so is its end.
     pub(super) fn watches_gofer(&self) -> bool {
-        !self.gofer_gone && matches!(self.phase, InitPhase::Created | InitPhase::Running)
+        !self.gofer_gone && matches!(self.phase, InitPhase::Created | InitPhase::Running | InitPhase::Paused)
     }
 
     fn answer_start(&mut self, reply: &Reply) -> Option<Client> {
@@ -245,6 +262,7 @@ impl Contained {
     pub(super) fn kill(&mut self, cause: Cause) {
         self.circumstances.ended_by = Some((cause, libc::SIGKILL));
         let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
+        self.let_run();
     }
 
     pub(super) fn time_out(&mut self) {
@@ -287,6 +305,7 @@ impl Contained {
             log.ended(&record);
         }
         self.phase = InitPhase::Ended;
+        self.news.push(News::Ended);
         if self.members(&[]).is_ok_and(|mut members| members.next().is_none()) {
             // Nobody is left to be told from others: its mounts can go.
             self.mount_namespace = None;
@@ -295,7 +314,7 @@ impl Contained {
         self.deadline = None;
         self.root = None;
         self.layers = Layers::default();
-        let answered = self.answer_start(&Reply::Done).or(answered);
+        let answered = self.answer_start(&Reply::Done).or(answered).or_else(|| self.give_up_pausing());
         (usage, answered)
     }
 }

@@ -16,6 +16,8 @@
 mod client;
 mod container;
 mod mounts;
+mod news;
+mod pause;
 mod pod;
 mod processes;
 mod serve;
@@ -68,6 +70,7 @@ enum Source {
     InitSpoke(Key),
     InitEnded(Key),
     Lifeline(Key),
+    Oom(Key),
     Gofer(Key),
     FileWorkerEnded,
     ChangeEnded(Key),
@@ -106,6 +109,7 @@ impl Monitor {
                 self.handle(source);
             }
             self.look_at_the_clock();
+            self.tell();
             if let Some(usage) = self.ending
                 && self.end_pod()
             {
@@ -135,6 +139,9 @@ impl Monitor {
                 watched.push((Source::InitSpoke(*key), PollFd::new(&container.init.channel, PollFlags::IN)));
             }
             watched.push((Source::InitEnded(*key), PollFd::new(&container.init.pidfd, PollFlags::IN)));
+            if let Some(oom) = &container.oom {
+                watched.push((Source::Oom(*key), PollFd::new(oom, oom.interest())));
+            }
             if let Some(lifeline) = &container.lifeline {
                 watched.push((Source::Lifeline(*key), PollFd::new(lifeline, PollFlags::IN)));
             }
@@ -172,6 +179,7 @@ impl Monitor {
                 self.container(key).lifeline = None;
                 self.kill(key, Cause::LifelineCut);
             }
+            Source::Oom(key) => self.hear_of_oom(key),
             Source::Gofer(key) => {
                 // Without it nobody could reach the container's files any more.
                 self.container(key).gofer_gone = true;
@@ -197,7 +205,9 @@ impl Monitor {
         self.give_up_changes(key);
         self.settle_oom_score();
         answered.into_iter().for_each(|client| self.add_client(client));
-        self.clients.retain(|(_, client)| client.role != Role::Watch(key));
+        self.tell();
+        let ends_with_it = [Role::Watch(key), Role::News(key)];
+        self.clients.retain(|(_, client)| !ends_with_it.contains(&client.role));
         if root {
             self.ending = Some(usage);
         }
@@ -224,18 +234,24 @@ impl Monitor {
 
     fn look_at_the_clock(&mut self) {
         let now = Instant::now();
+        let mut answered = Vec::new();
         for (_, container) in &mut self.containers {
             if container.deadline.is_some_and(|deadline| deadline <= now) {
                 container.time_out();
             }
+            if container.pausing.is_some() {
+                answered.extend(container.look_whether_paused(now));
+            }
         }
+        answered.into_iter().for_each(|client| self.add_client(client));
         self.clients.retain(|(_, client)| client.deadline.is_none_or(|deadline| deadline > now));
     }
 
     fn time_left(&self) -> Option<Timespec> {
         let clients = self.clients.iter().filter_map(|(_, client)| client.deadline);
         let containers = self.containers.iter().filter_map(|(_, container)| container.deadline);
-        let next = clients.chain(containers).min()?;
+        let pausing = self.containers.iter().filter_map(|(_, container)| container.pausing.as_ref());
+        let next = clients.chain(containers).chain(pausing.map(|pausing| pausing.next_look)).min()?;
         // Rounded up: waking just before the deadline would spin.
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(100);
         let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);

@@ -107,6 +107,22 @@ impl Monitor {
                 let reply = self.forget(container).unwrap_or_else(|error| failed(&error));
                 client.reply(&reply)
             }
+            Operation::Pause => {
+                let helpers = self.helpers();
+                self.container(container).pause(client, helpers)
+            }
+            Operation::Resume => {
+                let reply = self.container(container).resume().unwrap_or_else(|error| failed(&error));
+                client.reply(&reply)
+            }
+            Operation::Events => {
+                if let Some(connection) = fds.next()
+                    && self.container(container).is_alive()
+                {
+                    self.add_client(Client::listening(connection.into(), container));
+                }
+                Some(client)
+            }
             Operation::Start => self.start(container, client),
             Operation::Detach => {
                 self.container(container).lifeline = None;
@@ -201,6 +217,6 @@ impl Monitor {
     }
 }
 
-fn failed(error: &Error) -> Reply {
+pub(super) fn failed(error: &Error) -> Reply {
     Reply::Failed(packed(Actor::Sandbox, error))
 }

@@ -43,13 +43,21 @@ impl Contained {
             self.circumstances.ended_by = Some((Cause::Requested { signal: number }, deliver));
         }
         sys::pidfd_send_raw(self.init.pidfd.as_fd(), deliver)
-            .os(|| format!("pidfd_send_signal(init, {number})"))
+            .os(|| format!("pidfd_send_signal(init, {number})"))?;
+        if deliver == libc::SIGKILL {
+            self.let_run();
+        }
+        Ok(())
     }
 
     /// Init last: its end is the end of the others where the pid namespace is its own.
     fn signal_all(&mut self, number: i32, helpers: &[i32]) -> Result<()> {
         for member in self.members(helpers)?.filter(|member| !self.is_init(member.pid())) {
             member.signal(number)?;
+        }
+        if let (libc::SIGKILL, Some(freezer)) = (number, &self.freezer) {
+            // Also those that left the container's mount namespace, or fork as fast as they are killed.
+            freezer.kill()?;
         }
         if self.is_alive() { self.signal_init(number) } else { Ok(()) }
     }

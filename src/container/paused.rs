@@ -1,0 +1,60 @@
+//! [`Paused`]: the program was executed and all processes stand still.
+
+use super::{Container, Failed, Paused, Phase, Resumable, Running, Started};
+use crate::error::Result;
+use crate::protocol::message::Operation;
+use crate::state::Status;
+
+impl<P: Phase> Container<P> {
+    /// Stops every process of the container where it is: from the return of this call on, nothing in it makes
+    /// progress. Its timeout goes on.
+    ///
+    /// By the container's freezer (cgroups(7)), which nothing inside can notice. Without one, because the caller may
+    /// make no cgroup or the builder said [`without_cgroup`](super::ContainerBuilder::without_cgroup), by SIGSTOP to
+    /// each process, which is weaker: a parent inside is told that its child stopped, system calls that were asleep may
+    /// return early, and a privileged process on the host can send SIGCONT.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if a process cannot be stopped: then none is.
+    /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) if another process changed the container first.
+    pub fn pause(self) -> Result<Container<Paused>, Failed<Running>>
+    where
+        P: Started,
+    {
+        let mut running = self.map(P::into_running);
+        match running.move_to(Status::Paused, Operation::Pause, Operation::Resume) {
+            Ok(()) => Ok(running.map(|Running { live, streams }| Paused { live, streams })),
+            Err(error) => Err(running.recover(error)),
+        }
+    }
+
+    /// Lets the processes of a paused container go on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) if another process changed the container first.
+    pub fn resume(self) -> Result<Container<Running>, Failed<Paused>>
+    where
+        P: Resumable,
+    {
+        let mut paused = self.map(P::into_paused);
+        match paused.move_to(Status::Running, Operation::Resume, Operation::Pause) {
+            Ok(()) => Ok(paused.map(|Paused { live, streams }| Running { live, streams })),
+            Err(error) => Err(paused.recover(error)),
+        }
+    }
+}
+
+impl<P: super::Alive> Container<P> {
+    /// Asks the sandbox for `operation` and records the new status; undoes it where that cannot be recorded.
+    pub(super) fn move_to(&mut self, status: Status, operation: Operation, undo: Operation) -> Result<()> {
+        let mut lock = self.core.lock_unchanged()?;
+        self.phase.live().ask(&self.core, operation)?;
+        let before = self.core.record.clone();
+        let saved = self.core.record.advance(status).and_then(|()| lock.save(&mut self.core.record));
+        if saved.is_err() {
+            self.core.record = before;
+            self.phase.live().ask(&self.core, undo)?;
+        }
+        saved
+    }
+}

@@ -1,0 +1,29 @@
+//! Telling of what happens to a container, to whoever asked for it.
+
+use super::client::Role;
+use super::{Key, Monitor};
+use crate::protocol::message::News;
+
+impl Monitor {
+    /// Sends on what has happened since. Who does not read loses it, and the connection with it.
+    pub(super) fn tell(&mut self) {
+        for (key, container) in &mut self.containers {
+            let news = std::mem::take(&mut container.news);
+            if news.is_empty() {
+                continue;
+            }
+            self.clients.retain(|(_, client)| {
+                client.role != Role::News(*key)
+                    || news.iter().all(|news| client.channel.send_now(news, &[]).is_ok())
+            });
+        }
+    }
+
+    /// The kernel has killed, or is about to, in this container.
+    pub(super) fn hear_of_oom(&mut self, key: Key) {
+        let container = self.container(key);
+        if container.oom.as_mut().is_some_and(crate::cgroup::OomWatch::happened) {
+            container.news.push(News::OutOfMemory);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The stream of what happens to a container.
+
+mod common;
+
+use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Event, Outcome, Running, Signal};
+use common::{Stage, is_root, skip};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::time::Duration;
+
+fn start(builder: ContainerBuilder) -> Container<Running> {
+    builder.build().unwrap().create().unwrap().start().unwrap()
+}
+
+#[test]
+fn paused_resumed_and_the_end_are_told_in_order_to_all_who_listen() {
+    let stage = Stage::new();
+    let running = start(stage.container("order").args(["sleep", "1000"]));
+    let here = running.events().unwrap();
+    let there = AnyContainer::load(stage.root(), running.id().as_str()).unwrap().events().unwrap();
+    let running = running.pause().unwrap().resume().unwrap();
+    running.signal(Signal::TERM).unwrap();
+    running.wait().unwrap();
+    for events in [here, there] {
+        let events: Vec<_> = events.map(Result::unwrap).collect();
+        match &events[..] {
+            [Event::Paused, Event::Resumed, Event::Exit(exit)] => {
+                assert_eq!(exit.outcome, Outcome::Killed { signal: Signal::TERM });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_event_makes_the_descriptor_readable_and_nothing_else_does() {
+    let stage = Stage::new();
+    let running = start(stage.container("fd").args(["sleep", "1000"]));
+    let mut events = running.events().unwrap();
+    assert!(events.try_next().unwrap().is_none());
+    let ready = |events: &cofferdam::Events, limit: Timespec| {
+        poll(&mut [PollFd::new(events, PollFlags::IN)], Some(&limit)).unwrap() == 1
+    };
+    assert!(!ready(&events, Timespec { tv_sec: 0, tv_nsec: 0 }));
+    let paused = running.pause().unwrap();
+    assert!(ready(&events, Timespec { tv_sec: 20, tv_nsec: 0 }));
+    assert!(matches!(events.try_next().unwrap(), Some(Event::Paused)));
+    drop(paused);
+    assert!(ready(&events, Timespec { tv_sec: 20, tv_nsec: 0 }));
+    assert!(matches!(events.next(), Some(Ok(Event::Exit(_)))));
+    assert!(events.next().is_none());
+    assert!(events.try_next().unwrap().is_none());
+}
+
+#[test]
+fn statistics_come_as_often_as_they_were_asked_for() {
+    let stage = Stage::new();
+    let running = start(stage.container("stats").args(["sleep", "1000"]));
+    let mut events = running.events().unwrap().stats_every(Duration::from_millis(5));
+    for _ in 0..3 {
+        assert!(matches!(events.next(), Some(Ok(Event::Stats(_)))));
+    }
+    drop(running);
+    assert!(events.map(Result::unwrap).any(|event| matches!(event, Event::Exit(_))));
+}
+
+#[test]
+fn an_oom_kill_is_told_before_the_end() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("a memory cgroup needs root");
+    }
+    let script = "tail /dev/zero; exit 3";
+    let created = stage.shell("oom", script).memory_limit(32 << 20).build().unwrap().create().unwrap();
+    let events = created.events().unwrap();
+    let running = created.start().unwrap();
+    let events: Vec<_> = events.map(Result::unwrap).collect();
+    assert!(matches!(events.first(), Some(Event::OutOfMemory)), "{events:?}");
+    assert!(matches!(events.last(), Some(Event::Exit(_))), "{events:?}");
+    assert!(running.wait().unwrap().oom_kills >= 1);
+}
+
+#[test]
+fn there_are_no_events_before_create_and_after_the_end() {
+    let stage = Stage::new();
+    let running = start(stage.container("over").args(["true"]));
+    running.wait().unwrap();
+    let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
+    assert!(matches!(loaded.events().unwrap_err().kind(), ErrorKind::WrongState { .. }));
+}
