@@ -83,18 +83,17 @@ fn supervise(options: Options) -> Result<bool, Box<dyn std::error::Error>> {
         while supervisor.running.len() < options.at_once as usize {
             let Some((number, script)) = waiting.pop_front() else { break };
             if let Err(error) = supervisor.start(number, &script) {
-                ended.insert(number, (script, Ended::unstarted(error)));
+                let exit = Err(error.to_string());
+                ended.insert(number, Ended { script, exit, said: String::new() });
             }
         }
         if supervisor.running.is_empty() {
             break;
         }
-        for (script, number, end) in supervisor.turn()? {
-            ended.insert(number, (script, end));
-        }
+        ended.extend(supervisor.turn()?);
     }
     print!("{}", table(&ended));
-    Ok(ended.values().all(|(_, end)| end.exit.as_ref().is_ok_and(|exit| exit.outcome.success())))
+    Ok(ended.values().all(|end| end.exit.as_ref().is_ok_and(|exit| exit.outcome.success())))
 }
 
 fn jobs(given: Vec<String>) -> std::io::Result<Vec<String>> {
@@ -164,13 +163,13 @@ impl Supervisor {
     }
 
     /// Waits for something to happen; returns the jobs that have ended.
-    fn turn(&mut self) -> Result<Vec<(String, usize, Ended)>, Box<dyn std::error::Error>> {
+    fn turn(&mut self) -> Result<BTreeMap<usize, Ended>, Box<dyn std::error::Error>> {
         let mut events = Vec::with_capacity(64);
         match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
-            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            Err(rustix::io::Errno::INTR) => return Ok(BTreeMap::new()),
             count => count?,
         };
-        let mut ended = Vec::new();
+        let mut ended = BTreeMap::new();
         for event in &events {
             let (key, what) = (event.data.u64() >> 1, event.data.u64() & 1);
             // Its end may have been among the same events.
@@ -180,7 +179,7 @@ impl Supervisor {
                 && let Some(job) = self.running.remove(&key)
             {
                 epoll::delete(&self.epoll, &job.container)?;
-                ended.push((job.script.clone(), usize::try_from(key)?, job.end()));
+                ended.insert(usize::try_from(key)?, job.end());
             }
         }
         Ok(ended)
@@ -216,28 +215,23 @@ impl Job {
         });
         let text = String::from_utf8_lossy(&self.tail);
         let said = text.lines().next_back().unwrap_or_default().to_owned();
-        Ended { exit: exit.map_err(|error| error.to_string()), said }
+        Ended { script: self.script, exit: exit.map_err(|error| error.to_string()), said }
     }
 }
 
 /// What became of a job.
 struct Ended {
+    script: String,
     exit: Result<Exit, String>,
     /// The last line it wrote.
     said: String,
 }
 
-impl Ended {
-    fn unstarted(error: Box<dyn std::error::Error>) -> Self {
-        Self { exit: Err(error.to_string()), said: String::new() }
-    }
-}
-
-fn table(ended: &BTreeMap<usize, (String, Ended)>) -> String {
+fn table(ended: &BTreeMap<usize, Ended>) -> String {
     let mut text =
         format!("{:<28}  {:<22} {:>6} {:>7} {:>9}  last line\n", "job", "end", "s", "cpu ms", "memory");
     let mut well = 0;
-    for (script, Ended { exit, said }) in ended.values() {
+    for Ended { script, exit, said } in ended.values() {
         let script: String = script.chars().take(28).collect();
         text += &match exit {
             Err(error) => format!("{script:<28}  {error}\n"),
