@@ -144,7 +144,10 @@ fn process(options: &Options) -> Exec {
 }
 
 fn introduced(process: Process) -> Process {
-    eprintln!("exec: pid {} in the container, {} on the host", process.pid_inside(), process.pid());
+    match process.pid() {
+        0 => eprintln!("exec: it has ended already"),
+        pid => eprintln!("exec: pid {} in the container, {pid} on the host", process.pid_inside()),
+    }
     process
 }
 

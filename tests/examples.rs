@@ -161,7 +161,7 @@ fn shell_runs_the_script_it_gets_and_can_give_it_a_terminal() {
 #[test]
 fn exec_says_which_process_it_was_and_how_it_ended() {
     let stage = Stage::new();
-    let script = "echo $A; pwd; exit 4";
+    let script = "echo $A; pwd; sleep 0.2; exit 4";
     let exec = example!("exec").on(&stage).args(["--cwd", "/tmp", "--env", "A=b", "sh", "-c", script]);
     let said = exec.run().expect(4, "b\n/tmp\n");
     let lines: Vec<&str> = said.lines().collect();
