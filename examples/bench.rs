@@ -11,21 +11,32 @@
 //! an exec, without any machinery around it. runc, crun and bubblewrap take part if they are on the `PATH`; all of them
 //! take turns in one loop, so that a busy host is busy for everybody.
 //!
+//! An *exec* is the same `true` in a container that runs, of ours and of runc's and crun's. The other operations have
+//! no peers; what they may take is printed beside them.
+//!
 //! Works as root and as any other user; what a user cannot run or read is left out, with the reason.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+#[path = "bench/alive.rs"]
+mod alive;
 #[path = "bench/callers.rs"]
 mod callers;
+#[path = "bench/operations.rs"]
+mod operations;
+#[path = "bench/peer_exec.rs"]
+mod peer_exec;
 #[path = "bench/peers.rs"]
 mod peers;
 #[path = "bench/report.rs"]
 mod report;
 #[path = "bench/rootfs.rs"]
 mod rootfs;
+#[path = "bench/targets.rs"]
+mod targets;
 
 use clap::{Parser, Subcommand};
-use cofferdam::{ContainerBuilder, Rootfs, StateRoot, floor};
+use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot, floor};
 use peers::Peer;
 use report::{Phases, Report, Samples};
 use std::error::Error;
@@ -71,6 +82,11 @@ struct Amounts {
     peer_runs: usize,
     caller_runs: usize,
     parallel_runs: usize,
+    execs: usize,
+    peer_execs: usize,
+    operations: usize,
+    records: usize,
+    alive: usize,
 }
 
 impl Options {
@@ -78,7 +94,9 @@ impl Options {
         let (runs, peer_runs, caller_runs, parallel_runs) =
             if self.quick { (150, 15, 30, 10) } else { (500, 60, 100, 40) };
         let runs = self.runs.map_or(runs, |runs| runs as usize);
-        Amounts { runs, peer_runs: peer_runs.min(runs), caller_runs, parallel_runs }
+        let (execs, peer_execs, operations) = if self.quick { (150, 15, 40) } else { (500, 60, 200) };
+        let (peer_runs, records, alive) = (peer_runs.min(runs), 500, 100);
+        Amounts { runs, peer_runs, caller_runs, parallel_runs, execs, peer_execs, operations, records, alive }
     }
 }
 
@@ -111,6 +129,14 @@ fn bench(options: &Options) -> Result<()> {
         parallel_per_second: parallel(&ground, amounts.parallel_runs)?,
         helpers_pss_kib: helpers_pss_kib(&ground),
         big_caller_ratio: callers::ratio(&ground, amounts.caller_runs)?,
+        exec: operations::exec(&ground, place.path(), &amounts)?,
+        limits_run: operations::runs_with_limits(&ground, amounts.operations),
+        pod_member: operations::pod_member(&ground, amounts.operations)?,
+        state_of_many: (
+            amounts.records,
+            operations::state_among(&ground, &place.path().join("records"), &amounts)?,
+        ),
+        alive: alive::measure(&ground, amounts.alive)?,
         peers,
     };
     if options.json {
@@ -151,12 +177,16 @@ impl Ground {
 
     /// One container from its description to its deletion, and when each phase was over.
     fn run(&self) -> Result<[Duration; 5]> {
+        self.run_as(|container| container)
+    }
+
+    fn run_as(&self, describe: impl Fn(ContainerBuilder) -> ContainerBuilder) -> Result<[Duration; 5]> {
         let mut clock = Instant::now();
         let mut lap = || {
             let now = Instant::now();
             now - std::mem::replace(&mut clock, now)
         };
-        let creating = self.container(&["/bin/true"]).build()?;
+        let creating = describe(self.container(&["/bin/true"])).build()?;
         let build = lap();
         let created = creating.create()?;
         let create = lap();
@@ -217,10 +247,15 @@ fn parallel(ground: &Ground, runs: usize) -> Result<f64> {
 /// The proportional set size of gofer and sandbox together while a workload sleeps (proc_pid_smaps_rollup(5)).
 fn helpers_pss_kib(ground: &Ground) -> Result<u64> {
     let sleeping = ground.container(&["/bin/sleep", "60"]).build()?.create()?.start()?;
-    let gofer = sleeping.record().gofer.as_ref().ok_or("the record names no gofer")?.pid;
-    let size = [gofer, sleeping.sandbox_pid()].into_iter().map(pss_kib).sum();
+    let size = helpers(&sleeping)?.into_iter().map(pss_kib).sum();
     sleeping.kill()?.delete()?;
     size
+}
+
+/// The pids of gofer and sandbox.
+fn helpers(container: &Container<Running>) -> Result<[i32; 2]> {
+    let gofer = container.record().gofer.as_ref().ok_or("the record names no gofer")?.pid;
+    Ok([gofer, container.sandbox_pid()])
 }
 
 fn pss_kib(pid: i32) -> Result<u64> {

@@ -57,15 +57,23 @@ fn runc(place: &Path) -> Peer {
 fn crun(place: &Path) -> Peer {
     let run =
         words(&["crun", "--root", &path(place, "crun"), "run", "--bundle", &path(place, ""), "bench-crun"]);
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if !mounts.lines().any(|mount| mount.split(' ').nth(1) == Some(HYBRID)) {
-        return Peer::new("crun", run);
+    match wrapper_of_crun() {
+        None => Peer::new("crun", run),
+        Some(wrapper) => {
+            let alone = [wrapper.clone(), words(&["true"])].concat();
+            Peer { wrapper: Some(alone), ..Peer::new("crun", [wrapper, run].concat()) }
+        }
     }
-    let wrap = |inner: &[String]| {
-        let script = format!("umount {HYBRID}; exec \"$@\"");
-        [words(&["unshare", "-m", "sh", "-c", &script, "sh"]), inner.to_vec()].concat()
-    };
-    Peer { wrapper: Some(wrap(&words(&["true"]))), ..Peer::new("crun", wrap(&run)) }
+}
+
+/// What crun needs around it on this host, if anything: a mount namespace of its own without [`HYBRID`].
+pub(super) fn wrapper_of_crun() -> Option<Vec<String>> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let script = format!("umount {HYBRID}; exec \"$@\"");
+    mounts
+        .lines()
+        .any(|mount| mount.split(' ').nth(1) == Some(HYBRID))
+        .then(|| words(&["unshare", "-m", "sh", "-c", &script, "sh"]))
 }
 
 fn bwrap(rootfs: &Path) -> Peer {
@@ -115,7 +123,8 @@ impl Peer {
     }
 }
 
-fn time(command: &[String], times: &mut Samples) -> Result<()> {
+/// Runs a command to its end, without output.
+pub(super) fn time(command: &[String], times: &mut Samples) -> Result<()> {
     let clock = Instant::now();
     let output = Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).output()?;
     times.add(clock.elapsed());
@@ -126,10 +135,10 @@ fn time(command: &[String], times: &mut Samples) -> Result<()> {
     Err(format!("{}: {}", output.status, said.lines().last().unwrap_or("said nothing").trim()).into())
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(super) fn words(words: &[&str]) -> Vec<String> {
     words.iter().copied().map(str::to_owned).collect()
 }
 
-fn path(directory: &Path, name: &str) -> String {
+pub(super) fn path(directory: &Path, name: &str) -> String {
     directory.join(name).to_string_lossy().into_owned()
 }

@@ -1,7 +1,10 @@
 //! Samples, and the two ways to print them.
 
 use super::Result;
+use super::alive::Alive;
+use super::operations::Execs;
 use super::peers::Peer;
+use super::targets;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -62,6 +65,12 @@ pub(super) struct Report {
     pub(super) parallel_per_second: f64,
     pub(super) helpers_pss_kib: Result<u64>,
     pub(super) big_caller_ratio: f64,
+    pub(super) exec: Execs,
+    pub(super) limits_run: Result<Samples>,
+    pub(super) pod_member: Samples,
+    /// How many records there were, and what the state of one of them took.
+    pub(super) state_of_many: (usize, Samples),
+    pub(super) alive: Alive,
     pub(super) peers: Vec<Peer>,
 }
 
@@ -69,20 +78,31 @@ impl Report {
     pub(super) fn json(&self) -> Value {
         let phases: Map<String, Value> =
             self.phases.medians().map(|(phase, median)| (phase.to_owned(), rounded(median))).collect();
-        let (measured, left_out): (Vec<_>, Vec<_>) =
-            self.peers.iter().partition(|peer| peer.left_out.is_none());
-        let peers: Map<String, Value> = measured
-            .into_iter()
-            .map(|peer| {
-                let mut entry = json!({ "run_ms": peer.times.json() });
-                if peer.wrapped() {
-                    entry["wrapper_ms"] = rounded(peer.wrapper_times.median());
+        let (mut peers, mut left_out) = (Map::new(), Map::new());
+        for peer in &self.peers {
+            match &peer.left_out {
+                Some(reason) => drop(left_out.insert(peer.name.into(), json!(reason))),
+                None => {
+                    let mut entry = json!({ "run_ms": peer.times.json() });
+                    if peer.wrapped() {
+                        entry["wrapper_ms"] = rounded(peer.wrapper_times.median());
+                    }
+                    peers.insert(peer.name.into(), entry);
                 }
-                (peer.name.to_owned(), entry)
-            })
-            .collect();
-        let left_out: Map<String, Value> =
-            left_out.into_iter().map(|peer| (peer.name.to_owned(), json!(peer.left_out))).collect();
+            }
+        }
+        for peer in &self.exec.peers {
+            match &peer.left_out {
+                Some(reason) => drop(left_out.insert(format!("{} exec", peer.name), json!(reason))),
+                None => {
+                    let entry = peers.entry(peer.name).or_insert_with(|| json!({}));
+                    entry["exec_ms"] = peer.times.json();
+                    if peer.wrapped() {
+                        entry["exec_wrapper_ms"] = rounded(peer.wrapper_times.median());
+                    }
+                }
+            }
+        }
         json!({
             "cofferdam": {
                 "run_ms": self.run.json(),
@@ -91,6 +111,15 @@ impl Report {
                 "parallel8_per_s": rounded(self.parallel_per_second),
                 "helpers_pss_kib": self.helpers_pss_kib.as_ref().ok(),
                 "big_caller_ratio": rounded(self.big_caller_ratio),
+                "exec_ms": self.exec.ours.json(),
+                "limits_run_ms": self.limits_run.as_ref().ok().map(Samples::json),
+                "pod_member_ms": self.pod_member.json(),
+                "state_of_500_ms": self.state_of_many.1.json(),
+                "state_of_500_records": self.state_of_many.0,
+                "alive100": {
+                    "helpers_pss_mib": self.alive.helpers_pss_mib.as_ref().ok().map(|mib| rounded(*mib)),
+                    "create_ratio": rounded(self.alive.create_ratio),
+                },
             },
             "peers": peers,
             "host": {
@@ -147,7 +176,46 @@ impl Report {
             &mut text,
             format_args!("{:<34}{ratio:>8.2} times a small one's run", "caller of 2 GiB and 64 threads"),
         );
-        text
+        self.add_execs(&mut text);
+        self.add_operations(&mut text);
+        text + &targets::table(self)
+    }
+}
+
+impl Report {
+    fn add_execs(&self, text: &mut String) {
+        let ours = self.exec.ours.median();
+        line(
+            text,
+            format_args!(
+                "\n{:<22}{:>9}{:>9}{:>9}{:>9}",
+                "one exec of true, ms", "p50", "p95", "p99", "ratio"
+            ),
+        );
+        row(text, "cofferdam", &self.exec.ours, ours);
+        for peer in &self.exec.peers {
+            match &peer.left_out {
+                Some(reason) => line(text, format_args!("{:<22}left out: {reason}", peer.name)),
+                None => row(text, peer.name, &peer.times, ours),
+            }
+            if peer.left_out.is_none() && peer.wrapped() {
+                row(text, &format!("  wrapper of {}", peer.name), &peer.wrapper_times, ours);
+            }
+        }
+    }
+
+    fn add_operations(&self, text: &mut String) {
+        line(text, format_args!("\n{:<22}{:>9}{:>9}{:>9}", "other operations, ms", "p50", "p95", "p99"));
+        let mut operation = |name: &str, samples: &Samples| {
+            let [p50, p95, p99] = [50, 95, 99].map(|percent| samples.percentile(percent));
+            line(text, format_args!("{name:<22}{p50:>9.2}{p95:>9.2}{p99:>9.2}"));
+        };
+        operation("member of a pod", &self.pod_member);
+        operation(&format!("state, one of {}", self.state_of_many.0), &self.state_of_many.1);
+        match &self.limits_run {
+            Ok(samples) => operation("run with three limits", samples),
+            Err(reason) => line(text, format_args!("{:<22}left out: {reason}", "run with three limits")),
+        }
     }
 }
 
@@ -157,7 +225,7 @@ impl Peer {
     }
 }
 
-fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("a string takes everything");
 }
 

@@ -102,7 +102,8 @@ pub fn descriptors(pid: &str) -> BTreeMap<u32, String> {
         .collect()
 }
 
-fn find_directories(below: &Path, part_of_name: &str, found: &mut BTreeSet<String>) {
+/// Adds every directory below `below` that has `part_of_name` in its name.
+pub fn find_directories(below: &Path, part_of_name: &str, found: &mut BTreeSet<String>) {
     let Ok(entries) = std::fs::read_dir(below) else { return };
     for entry in entries.flatten() {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {

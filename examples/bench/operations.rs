@@ -1,0 +1,101 @@
+//! Single operations: on a container that runs, in a pod, among many records, and a run with limits.
+
+use super::peer_exec::{self, PeerExec};
+use super::report::Samples;
+use super::{Amounts, Ground, Result, WARM_UP};
+use cofferdam::{AnyContainer, Exec, Status};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What an exec takes, ours and others'.
+pub(super) struct Execs {
+    pub(super) ours: Samples,
+    pub(super) peers: Vec<PeerExec>,
+}
+
+/// `true` in a container that sleeps: ours in every round, the peers' in some.
+pub(super) fn exec(ground: &Ground, place: &Path, amounts: &Amounts) -> Result<Execs> {
+    let sleeping = ground.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;
+    let execute = || -> Result<Duration> {
+        let clock = Instant::now();
+        let outcome = sleeping.exec(Exec::new(["/bin/true"]))?.wait()?.outcome;
+        if outcome.success() {
+            Ok(clock.elapsed())
+        } else {
+            Err(format!("true ended with {outcome:?}").into())
+        }
+    };
+    let mut peers = peer_exec::start(place);
+    for _ in 0..WARM_UP {
+        execute()?;
+        peers.iter_mut().for_each(PeerExec::measure);
+    }
+    peers.iter_mut().for_each(PeerExec::reset);
+    let mut ours = Samples::default();
+    let every = amounts.execs / amounts.peer_execs;
+    for round in 0..amounts.execs {
+        ours.add(execute()?);
+        if round % every == 0 {
+            peers.iter_mut().for_each(PeerExec::measure);
+        }
+    }
+    sleeping.kill()?.delete()?;
+    Ok(Execs { ours, peers })
+}
+
+/// Runs with limits on memory, processes and CPU time.
+pub(super) fn runs_with_limits(ground: &Ground, runs: usize) -> Result<Samples> {
+    let limited =
+        || ground.run_as(|container| container.memory_limit(64 << 20).pids_limit(64).cpu_limit(1.0)).map(sum);
+    samples(runs, limited)
+}
+
+fn sum(laps: [Duration; 5]) -> Duration {
+    laps.iter().sum()
+}
+
+/// A second container of a pod, from create to running.
+pub(super) fn pod_member(ground: &Ground, runs: usize) -> Result<Samples> {
+    let root = ground.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;
+    let members = samples(runs, || {
+        let creating = ground.container(&["/bin/sleep", "1000"]).in_pod(root.id()).build()?;
+        let clock = Instant::now();
+        let running = creating.create()?.start()?;
+        let took = clock.elapsed();
+        running.kill()?.delete()?;
+        Ok(took)
+    });
+    root.kill()?.delete()?;
+    members
+}
+
+/// The state of one container that runs, where there are many that have ended: load it by its id, and compose what OCI
+/// calls its state.
+pub(super) fn state_among(ground: &Ground, records: &Path, amounts: &Amounts) -> Result<Samples> {
+    let crowd = Ground::new(ground.rootfs().to_owned(), records.to_owned())?;
+    let ended =
+        |_| -> Result<_> { Ok(crowd.container(&["/bin/true"]).build()?.create()?.start()?.wait_stopped()?) };
+    let others = (1..amounts.records).map(ended).collect::<Result<Vec<_>>>()?;
+    let sleeping = crowd.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;
+    let states = samples(amounts.operations, || {
+        let clock = Instant::now();
+        let state = AnyContainer::load(&crowd.state, sleeping.id().as_str())?.oci_state()?;
+        let took = clock.elapsed();
+        if state.status == Status::Running { Ok(took) } else { Err("it does not run".into()) }
+    });
+    others.into_iter().try_for_each(|container| container.delete())?;
+    sleeping.kill()?.delete()?;
+    states
+}
+
+/// Measures so many times, after some that do not count.
+fn samples(count: usize, measure: impl Fn() -> Result<Duration>) -> Result<Samples> {
+    let mut samples = Samples::default();
+    for round in 0..WARM_UP + count {
+        let took = measure()?;
+        if round >= WARM_UP {
+            samples.add(took);
+        }
+    }
+    Ok(samples)
+}

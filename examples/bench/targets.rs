@@ -1,0 +1,52 @@
+//! What the operations may take, beside what they took.
+
+use super::report::{Report, line};
+
+/// A figure and its bound; no figure where it was not measured.
+struct Target {
+    name: String,
+    measured: Option<f64>,
+    at_most: f64,
+    unit: &'static str,
+}
+
+pub(super) fn table(report: &Report) -> String {
+    let mut text = String::new();
+    line(&mut text, format_args!("\n{:<42}{:>9}{:>12}", "targets", "measured", "at most"));
+    for Target { name, measured, at_most, unit } in targets(report) {
+        match measured {
+            Some(measured) => {
+                let verdict = if measured <= at_most { "" } else { "  MISSED" };
+                line(&mut text, format_args!("{name:<42}{measured:>9.2}{at_most:>8} {unit:<3}{verdict}"));
+            }
+            None => line(&mut text, format_args!("{name:<42}{:>9}{at_most:>8} {unit}", "-")),
+        }
+    }
+    text
+}
+
+fn targets(report: &Report) -> Vec<Target> {
+    let target = |name: &str, measured, at_most, unit| Target { name: name.into(), measured, at_most, unit };
+    let exec = report.exec.ours.median();
+    let mut targets = vec![target("exec of true", Some(exec), 3.0, "ms")];
+    for peer in &report.exec.peers {
+        let name =
+            format!("  of {} exec{}", peer.name, if peer.wrapped() { " less its wrapper" } else { "" });
+        let share = peer.left_out.is_none().then(|| exec / peer.median());
+        targets.push(target(&name, share, 0.25, "x"));
+    }
+    let alive = &report.alive;
+    let state = format!("state of one among {}", report.state_of_many.0);
+    targets.extend([
+        target(&state, Some(report.state_of_many.1.median()), 1.0, "ms"),
+        target("a second container in a pod, to running", Some(report.pod_member.median()), 4.0, "ms"),
+        target(
+            "100 alive: memory of all helpers, PSS",
+            alive.helpers_pss_mib.as_ref().ok().copied(),
+            300.0,
+            "MiB",
+        ),
+        target("100 alive: creation of the last by the first", Some(alive.create_ratio), 1.5, "x"),
+    ]);
+    targets
+}
