@@ -132,7 +132,7 @@ fn processes_are_executed_until_the_container_ends_and_not_after() {
 #[test]
 fn a_hundred_processes_executed_at_once_each_have_their_own_end() {
     let stage = stage();
-    let container = running(stage.container("hundred").args(["sleep", "1000"]).pids_limit(1000));
+    let container = running(stage.container("hundred").args(["sleep", "1000"]));
     let mut programs =
         Programs::new("a_hundred_processes_executed_at_once_each_have_their_own_end", &stage, 4);
     for _ in 0..2 {

@@ -11,6 +11,7 @@ use super::{Alive, AnyContainer, Container, ContainerBuilder, Listed, Phase, tea
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
 use crate::plan::PodVolume;
+use crate::process::channel::wait_readable_until;
 use crate::process::{Channel, Donations, ProcessIdentity};
 use crate::protocol::message::{Operation, Request};
 use crate::sandbox::client;
@@ -20,6 +21,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// The containers of one sandbox, by the id of its root container.
 ///
@@ -170,16 +172,27 @@ fn check_is_root(record: &Record) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, "pod", problem).hint("name the root container of the pod"))
 }
 
+/// How long a sandbox that cannot be looked into may still be on its way out.
+const ENDING_LIMIT: Duration = Duration::from_secs(1);
+
 /// The user namespace of a sandbox that was made since the boot with this id.
 pub(super) fn user_namespace_of(sandbox: ProcessIdentity, boot_id: &str) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/user", sandbox.pid);
     let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .os(|| format!("open({path:?})"))?;
+        .os(|| format!("open({path:?})"));
     // Looked at after the open: only now is it certain whose it is.
-    if sandbox.is_alive(boot_id)? {
-        return Ok(namespace);
+    let gone = match (&namespace, sandbox.pidfd(boot_id)?) {
+        (_, None) => true,
+        (Ok(_), Some(_)) => false,
+        // Nobody but root may look into a process that is about to be gone, which its own parent may otherwise.
+        (Err(_), Some(ending)) => {
+            wait_readable_until(ending.as_fd(), Instant::now().checked_add(ENDING_LIMIT))?
+        }
+    };
+    if gone {
+        return Err(Error::new(ErrorKind::HelperDied, "pod", "the sandbox is gone"));
     }
-    Err(Error::new(ErrorKind::HelperDied, "pod", "the sandbox is gone"))
+    namespace
 }
 
 /// A sandbox that a further container is made in.

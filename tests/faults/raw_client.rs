@@ -3,14 +3,17 @@
 use crate::host::Place;
 use crate::stage::{SETTLE, alone, settle};
 use cofferdam::{AnyContainer, Outcome, Signal};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType, connect, send, sendmsg, socket_with,
+    SocketType, connect, send, sendmsg, socket_with, socketpair,
 };
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::time::Duration;
 
 /// What a client may hold open: as many as wait to be accepted, and more than are.
 const CROWD: usize = 100;
@@ -90,6 +93,155 @@ fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served
         assert_eq!(settle(SETTLE), Vec::<String>::new());
         assert_eq!(place.leftovers(), Vec::<String>::new());
     });
+}
+
+#[test]
+fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_along() {
+    alone(|| {
+        let Some(place) = Place::new() else { return };
+        let id = place.id("fds");
+        let running =
+            place.builder(&id).args(["sleep", "1000"]).build().expect("a plan").create().expect("created");
+        let running = running.start().expect("started");
+        let socket = running.record().control_socket.clone();
+        let fds_before = fds_of(running.sandbox_pid());
+        let null = open_null();
+        let plans = plans_that_are_none();
+        for operation in OPERATIONS {
+            for container in ["null", "\"nobody\"", &format!("\"{id}\"")] {
+                let request = format!(r#"{{"container":{container},"operation":{operation}}}"#);
+                // Missing altogether, no socket at all, too many, and a connection with all kinds of plans.
+                send_with(&client(&socket), &request, &[]);
+                send_with(&client(&socket), &request, &[null.as_fd(); 1]);
+                send_with(&client(&socket), &request, &[null.as_fd(); 60]);
+                for (what, plan) in &plans {
+                    for streams in [0, 3, 40] {
+                        let flags = SocketFlags::CLOEXEC;
+                        let (ours, theirs) =
+                            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+                                .expect("a connection");
+                        let fds: Vec<_> = [theirs.as_fd(), plan.as_fd()]
+                            .into_iter()
+                            .chain(std::iter::repeat_n(null.as_fd(), streams))
+                            .collect();
+                        let control = client(&socket);
+                        send_with(&control, &request, &fds);
+                        drop(fds);
+                        drop(theirs);
+                        // A watch lasts as long as its container, and a file worker as long as its client.
+                        let lasts = operation.contains("watch") || operation.contains("files");
+                        if !lasts || container.contains("nobody") {
+                            let heard = is_readable(&ours, SETTLE);
+                            assert!(heard, "{request} with {what} and {streams} streams hangs");
+                        }
+                        // The next of this very client is served, and so is everybody else.
+                        let other = AnyContainer::load(&place.state(), &id).expect("a record");
+                        other
+                            .signal(Signal::CONT)
+                            .unwrap_or_else(|error| panic!("{request}, {what}: {error}"));
+                    }
+                }
+            }
+        }
+        let after = running.exec_output(cofferdam::Exec::new(["echo", "fine"])).expect("a real request");
+        assert_eq!(after.stdout, b"fine\n");
+        // Workers of clients that hung up may still be on their way out.
+        if let (Some(before), Some(after)) = (fds_before, fds_of(running.sandbox_pid())) {
+            assert!(after <= before + 24, "descriptors before {before}, after {after}");
+        }
+        running.kill().expect("killed").delete().expect("deleted");
+        assert_eq!(settle(SETTLE), Vec::<String>::new());
+        assert_eq!(place.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_client_that_never_reads_its_replies_keeps_nobody_waiting() {
+    alone(|| {
+        let Some(place) = Place::new() else { return };
+        let id = place.id("deaf");
+        let running =
+            place.builder(&id).args(["sleep", "1000"]).build().expect("a plan").create().expect("created");
+        let running = running.start().expect("started");
+        let deaf = client(&running.record().control_socket);
+        let request = br#"CFDM    {"container":null,"operation":"query"}"#;
+        let mut request = request.to_vec();
+        request[4..8].copy_from_slice(&[1, 0, 1, 0]);
+        // More than its buffer holds replies; it is hung up on when that is full.
+        let mut sent = 0;
+        while sent < 100_000
+            && is_writable(&deaf, SETTLE)
+            && send(&deaf, &request, SendFlags::NOSIGNAL).is_ok()
+        {
+            sent += 1;
+        }
+        assert!((1..100_000).contains(&sent), "after {sent} requests it is still served");
+        let stopped = running.kill().expect("the others are served");
+        stopped.delete().expect("deleted");
+        assert_eq!(settle(SETTLE), Vec::<String>::new());
+        assert_eq!(place.leftovers(), Vec::<String>::new());
+    });
+}
+
+/// Those that bring descriptors, as they are on the wire.
+const OPERATIONS: [&str; 6] = [
+    r#""exec""#,
+    r#"{"wait_process":{"pid":1}}"#,
+    r#""watch""#,
+    r#""files""#,
+    r#"{"launch":{"donated":["plan","stdin","stdout","stderr"]}}"#,
+    r#"{"launch":{"donated":["plan","plan","gofer"]}}"#,
+];
+
+/// What is no plan: something that a read would wait for, that can be changed, that is too large, or that is nonsense.
+fn plans_that_are_none() -> Vec<(&'static str, OwnedFd)> {
+    let memory = |bytes: &[u8], size: u64, seals: SealFlags| {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create("test-plan", flags).expect("memory");
+        rustix::io::pwrite(&memory, bytes, 0).expect("written");
+        rustix::fs::ftruncate(&memory, size).expect("its size");
+        rustix::fs::fcntl_add_seals(&memory, seals).expect("sealed");
+        memory
+    };
+    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    let (fifo, writer) = rustix::pipe::pipe().expect("a pipe");
+    vec![
+        ("a pipe", fifo),
+        ("the other end of a pipe", writer),
+        ("/dev/null", open_null()),
+        ("unsealed memory", memory(b"{}", 2, SealFlags::empty())),
+        ("nothing in it", memory(b"", 0, all)),
+        ("wrong bytes", memory(b"{\"process\":{}}", 14, all)),
+        ("a deep document", memory(&b"[".repeat(1 << 20), 1 << 20, all)),
+        ("a gigabyte", memory(b"{", 1 << 30, all)),
+    ]
+}
+
+fn open_null() -> OwnedFd {
+    rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).expect("null")
+}
+
+fn send_with(to: &OwnedFd, request: &str, fds: &[BorrowedFd<'_>]) {
+    let frame = [b"CFDM\x01\x00\x01\x00", request.as_bytes()].concat();
+    let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+    }
+    sendmsg(to, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL).expect("a request");
+}
+
+fn is_readable(fd: &OwnedFd, limit: Duration) -> bool {
+    is_ready(fd, PollFlags::IN, limit)
+}
+
+fn is_writable(fd: &OwnedFd, limit: Duration) -> bool {
+    is_ready(fd, PollFlags::OUT, limit)
+}
+
+fn is_ready(fd: &OwnedFd, what: PollFlags, limit: Duration) -> bool {
+    let limit = limit.try_into().expect("a short time");
+    poll(&mut [PollFd::new(fd, what)], Some(&limit)).expect("poll") > 0
 }
 
 fn client(socket: &Path) -> OwnedFd {
