@@ -54,6 +54,21 @@ fn sum(laps: [Duration; 5]) -> Duration {
     laps.iter().sum()
 }
 
+/// To standing still and back.
+pub(super) fn pause_resume(ground: &Ground, runs: usize) -> Result<Samples> {
+    let mut running = ground.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;
+    let mut taken = Samples::default();
+    for round in 0..WARM_UP + runs {
+        let clock = Instant::now();
+        running = running.pause()?.resume()?;
+        if round >= WARM_UP {
+            taken.add(clock.elapsed());
+        }
+    }
+    running.kill()?.delete()?;
+    Ok(taken)
+}
+
 /// A second container of a pod, from create to running.
 pub(super) fn pod_member(ground: &Ground, runs: usize) -> Result<Samples> {
     let root = ground.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;

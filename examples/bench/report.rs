@@ -67,6 +67,7 @@ pub(super) struct Report {
     pub(super) big_caller_ratio: f64,
     pub(super) exec: Execs,
     pub(super) limits_run: Result<Samples>,
+    pub(super) pause_resume: Samples,
     pub(super) pod_member: Samples,
     /// How many records there were, and what the state of one of them took.
     pub(super) state_of_many: (usize, Samples),
@@ -113,6 +114,7 @@ impl Report {
                 "big_caller_ratio": rounded(self.big_caller_ratio),
                 "exec_ms": self.exec.ours.json(),
                 "limits_run_ms": self.limits_run.as_ref().ok().map(Samples::json),
+                "pause_resume_ms": self.pause_resume.json(),
                 "pod_member_ms": self.pod_member.json(),
                 "state_of_500_ms": self.state_of_many.1.json(),
                 "state_of_500_records": self.state_of_many.0,
@@ -210,6 +212,7 @@ impl Report {
             let [p50, p95, p99] = [50, 95, 99].map(|percent| samples.percentile(percent));
             line(text, format_args!("{name:<22}{p50:>9.2}{p95:>9.2}{p99:>9.2}"));
         };
+        operation("pause and resume", &self.pause_resume);
         operation("member of a pod", &self.pod_member);
         operation(&format!("state, one of {}", self.state_of_many.0), &self.state_of_many.1);
         match &self.limits_run {

@@ -39,6 +39,7 @@ fn targets(report: &Report) -> Vec<Target> {
     let state = format!("state of one among {}", report.state_of_many.0);
     targets.extend([
         target(&state, Some(report.state_of_many.1.median()), 1.0, "ms"),
+        target("pause and resume", Some(report.pause_resume.median()), 2.0, "ms"),
         target("a second container in a pod, to running", Some(report.pod_member.median()), 4.0, "ms"),
         target(
             "100 alive: memory of all helpers, PSS",
