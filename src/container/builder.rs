@@ -61,6 +61,8 @@ pub struct ContainerBuilder {
     default_ids: bool,
     /// Whose sandbox to run in.
     pub(super) pod: Option<ContainerId>,
+    /// Whether what the annotations say of a pod is to be followed.
+    pub(super) pod_annotations: bool,
 }
 
 /// What a container sees as its root directory.
@@ -104,6 +106,7 @@ impl ContainerBuilder {
             user_log: None,
             default_ids: true,
             pod: None,
+            pod_annotations: true,
         }
     }
 
