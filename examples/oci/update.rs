@@ -7,7 +7,7 @@ use cofferdam::oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Read, stdin};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The most that is read of a document, bytes.
@@ -87,8 +87,9 @@ impl Update {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Value, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::from(format!("resources: {error}"));
+fn read(path: &Path) -> Result<Value, Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::from(format!("resources {}: {error}", path.display()));
     let mut text = Vec::new();
     let read = if path.as_os_str() == "-" {
         stdin().lock().take(MAX_DOCUMENT).read_to_end(&mut text)
