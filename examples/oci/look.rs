@@ -147,6 +147,7 @@ impl Ps {
     }
 
     /// The lines of ps(1) about these processes: what people ask for, they ask for in its options.
+    #[expect(clippy::disallowed_methods, reason = "ps(1) is a program of the host, for the person who asks")]
     fn print_table(&self, pids: &[i32]) -> Result<(), Failure> {
         let options = if self.options.is_empty() { vec!["-ef".to_owned()] } else { self.options.clone() };
         let output = Command::new("ps").args(options).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
