@@ -1,10 +1,11 @@
-//! The constructor in `.init_array`: where a re-executed image becomes a gofer, a sandbox or a runner of hooks and
-//! never reaches the program's `main`.
+//! The constructor in `.init_array`: where a re-executed image becomes a gofer, a sandbox, a runner of hooks or a
+//! stand-in and never reaches the program's `main`.
 //!
 //! A helper is recognised by an exact `argv[0]` and a donation list as `argv[1]`; every other program returns from here
 //! after one string comparison.
 
 use crate::process::Received;
+use crate::process::stand_in::STAND_IN;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,6 +31,7 @@ fn before_main() {
         Some(GOFER) => crate::gofer::serve,
         Some(SANDBOX) => crate::sandbox::serve,
         Some(crate::hooks::RUNNER) => crate::hooks::serve,
+        Some(STAND_IN) => crate::process::stand_in::serve,
         _ => return,
     };
     let Some(donated) = arguments.next().and_then(|list| Received::from_argument(list.to_str()?)) else {

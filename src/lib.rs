@@ -140,6 +140,7 @@
 //! | *sandbox* | init's parent and reaper; [`sandbox_pid`](Container::sandbox_pid) is what the OCI state and the PID file call the container's pid (of a further container in a pod: init's) |
 //! | *gofer* | the process that turns host paths into mounts |
 //! | *file worker* | the process that does a client's file work inside a container: [`Files`] |
+//! | *stand-in* | a process of the caller's that lives and ends as one in a container does: [`into_stand_in`](Process::into_stand_in) |
 //! | *record* | the file that says what exists of a container: [`state::Record`] |
 //! | *state root* | the directory with the records of one user: [`StateRoot`] |
 //! | *attached* | ends with its value and with its caller; [`detach`](Container::detach) ends that |

@@ -241,3 +241,15 @@ fn a_missing_root_and_a_missing_program_are_named() {
         "the builder's methods change a bundle's configuration"
     );
 }
+
+#[test]
+fn the_multiplexer_in_a_list_of_all_the_hosts_devices_is_the_containers_own() {
+    let stage = Stage::new();
+    let bundle = plain_bundle(&stage, |config| {
+        config["process"]["args"] = json!(["readlink", "/dev/ptmx"]);
+        config["linux"]["devices"] = json!([
+            { "type": "c", "path": "/dev/ptmx", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 5 }
+        ]);
+    });
+    assert_eq!(stdout_of(from_bundle(&stage, &bundle)), "pts/ptmx");
+}

@@ -100,6 +100,79 @@ fn further_descriptors_get_the_numbers_they_were_given() {
 }
 
 #[test]
+fn the_containers_first_process_gets_further_descriptors_too() {
+    let stage = Stage::new();
+    let (read, mut write) = std::io::pipe().unwrap();
+    write.write_all(b"seven ").unwrap();
+    drop(write);
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let builder = stage.shell("fds", "cat <&7; cat <&3; ls /proc/self/fd").fd(7, read).fd(3, null);
+    assert_eq!(common::stdout_of(builder), "seven 0\n1\n2\n3\n4\n7");
+    let twice = stage.shell("fds", "true").fd(3, std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let error = twice.fd(2, std::io::stdin().as_fd().try_clone_to_owned().unwrap()).build().unwrap().create();
+    assert_eq!(*cofferdam::Error::from(error.unwrap_err()).kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn an_attached_process_ends_with_its_handle() {
+    let stage = Stage::new();
+    let container = running(&stage, "attached");
+    let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
+    let pid = process.pid();
+    drop(process);
+    common::await_end(pid);
+}
+
+/// Collects a child of this process. Its exit code, or the signal it died of.
+fn collect(pid: i32) -> (Option<i32>, Option<i32>) {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    let (_, status) = waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap().expect("it ended");
+    (status.exit_status(), status.terminating_signal())
+}
+
+#[test]
+fn a_stand_in_ends_as_the_process_does_and_passes_signals_on() {
+    let stage = Stage::new();
+    let container = running(&stage, "stand-in");
+    let stand_in = |script: &str| {
+        let exec = Exec::new(["sh", "-c", script]).attached();
+        container.exec(exec.stdout(Stdio::piped())).unwrap()
+    };
+    assert_eq!(collect(stand_in("exit 7").into_stand_in().unwrap()), (Some(7), None));
+    assert_eq!(collect(stand_in("kill -SEGV $$").into_stand_in().unwrap()), (None, Some(libc::SIGSEGV)));
+    let heard = stand_in("exit 9");
+    heard.wait().unwrap();
+    assert_eq!(collect(heard.into_stand_in().unwrap()), (Some(9), None));
+
+    let mut process = stand_in("trap 'exit 3' USR1; echo ready; while :; do sleep 0.01; done");
+    let mut stdout = process.take_stdout().unwrap();
+    stdout.read_exact(&mut [0; 6]).unwrap();
+    let pid = process.into_stand_in().unwrap();
+    let descriptors = common::witness::descriptors(&pid.to_string());
+    assert!(descriptors.values().all(|to| !to.starts_with("pipe:")), "{descriptors:?}");
+    let signal = |signal| rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal);
+    signal(rustix::process::Signal::USR1).unwrap();
+    assert_eq!(collect(pid), (Some(3), None));
+    assert_eq!(stdout.read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn killing_a_stand_in_kills_the_process() {
+    let stage = Stage::new();
+    let container = running(&stage, "kill-stand-in");
+    let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
+    let pid = process.pid();
+    let stand_in = process.into_stand_in().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(stand_in).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    assert_eq!(collect(stand_in), (None, Some(libc::SIGKILL)));
+    common::await_end(pid);
+}
+
+#[test]
 fn user_directory_and_environment_are_the_containers_unless_changed() {
     let stage = Stage::new();
     let builder = stage.container("defaults").args(["sleep", "1000"]).env("FROM", "container").cwd("/tmp");

@@ -254,3 +254,17 @@ fn twenty_members_come_and_go_at_once() {
     assert_eq!(pod.pod().containers().unwrap().len(), 1);
     assert_eq!(output(&pod, "ls -d /proc/[0-9]* | wc -l"), "4\n");
 }
+
+#[test]
+fn annotations_of_engines_can_be_ignored() {
+    let stage = Stage::new();
+    let pod = root(&stage);
+    let builder = stage
+        .container("alone")
+        .args(["sleep", "1000"])
+        .annotation("io.kubernetes.cri.container-type", "container")
+        .annotation("io.kubernetes.cri.sandbox-id", pod.id().as_str());
+    let alone = start(builder.ignore_pod_annotations());
+    assert_ne!(alone.sandbox_pid(), pod.sandbox_pid());
+    assert_ne!(namespace(&alone, "net"), namespace(&pod, "net"));
+}

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{Extras, Plan, Scratch};
-use crate::process::{Stdio, UserLog};
+use crate::process::{FurtherFds, Stdio, UserLog};
 use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
@@ -22,6 +22,7 @@ use oci_spec::runtime::{
     LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
     LinuxSeccomp, Mount, PosixRlimit, Process, RootBuilder, Spec,
 };
+use rustix::fd::OwnedFd;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub struct ContainerBuilder {
     pub(super) spec: Spec,
     pub(super) extras: Extras,
     stdio: [Stdio; 3],
+    further: FurtherFds,
     console: Taker,
     origin: Origin,
     bundle: Option<PathBuf>,
@@ -61,6 +63,8 @@ pub struct ContainerBuilder {
     default_ids: bool,
     /// Whose sandbox to run in.
     pub(super) pod: Option<ContainerId>,
+    /// Whether what the annotations say of a pod is to be followed.
+    pub(super) pod_annotations: bool,
 }
 
 /// What a container sees as its root directory.
@@ -96,6 +100,7 @@ impl ContainerBuilder {
             spec: default_spec(),
             extras: Extras { host_rootfs: true, idmap_rootfs: true, ..Extras::default() },
             stdio: Default::default(),
+            further: FurtherFds::default(),
             console: Taker::default(),
             origin: Origin::Builder,
             bundle: None,
@@ -104,6 +109,7 @@ impl ContainerBuilder {
             user_log: None,
             default_ids: true,
             pod: None,
+            pod_annotations: true,
         }
     }
 
@@ -256,6 +262,19 @@ impl ContainerBuilder {
     /// All three standard streams are the caller's.
     pub fn inherit_stdio(mut self) -> Self {
         self.stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
+        self
+    }
+
+    /// A further descriptor, at this number in the workload: 3 or more.
+    pub fn fd(mut self, number: i32, fd: impl Into<OwnedFd>) -> Self {
+        self.further.give(number, fd.into());
+        self
+    }
+
+    /// The caller's own descriptors 3, 4, ... at the same numbers in the workload, this many. What is not open is
+    /// `create`'s error.
+    pub fn inherit_fds(mut self, count: u32) -> Self {
+        self.further.inherit(count);
         self
     }
 
@@ -509,8 +528,8 @@ impl ContainerBuilder {
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
         record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
         let core = Core { root, record: Box::new(record), found: None, tether: None };
-        let Self { stdio, console, user_log, .. } = self;
-        Ok(Container::new(core, Blueprint { stdio, console, user_log, ..blueprint }))
+        let Self { stdio, further, console, user_log, .. } = self;
+        Ok(Container::new(core, Blueprint { stdio, further, console, user_log, ..blueprint }))
     }
 
     /// Builds, creates, starts, waits and deletes.
@@ -633,6 +652,7 @@ fn blueprint(
         plan,
         extras,
         stdio: Default::default(),
+        further: FurtherFds::default(),
         console: Taker::default(),
         user_log: None,
         origin: origin.as_str(),

@@ -5,7 +5,7 @@ use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase
 use crate::console::Taker;
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Extras, Plan};
-use crate::process::{Stdio, UserLog};
+use crate::process::{FurtherFds, Stdio, UserLog};
 use crate::state::Status;
 
 /// What is needed to make the container.
@@ -14,6 +14,7 @@ pub(super) struct Blueprint {
     pub(super) plan: Plan,
     pub(super) extras: Extras,
     pub(super) stdio: [Stdio; 3],
+    pub(super) further: FurtherFds,
     /// Who gets the terminal, if there is one.
     pub(super) console: Taker,
     pub(super) user_log: Option<UserLog>,

@@ -2,12 +2,12 @@
 
 use super::handle::{Core, Live};
 use super::{Container, Executed, Outcome, Phase, Started};
-use crate::console::{Pty, WindowSize};
+use crate::console::{Pty, Taker, WindowSize};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{ExecPlan, ProcessPlan};
 use crate::process::channel::wait_readable_until;
 use crate::process::spawn::seal_plan;
-use crate::process::{Channel, Signal, Stdio, stdio};
+use crate::process::{Channel, FurtherFds, Signal, Stdio, stdio};
 use crate::protocol::message::{Operation, ProcessEnd, ProcessReport};
 use crate::sandbox::client::{self, START_LIMIT};
 use crate::spec::{self, IdMaps, NamespaceSource, Origin, ValidSpec};
@@ -21,8 +21,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The highest number a further descriptor may get: the kernel's default limit of open files.
-const MAX_FD_NUMBER: i32 = 1023;
 /// How much of each stream [`Container::exec_output`] keeps, unless told otherwise.
 const DEFAULT_OUTPUT_LIMIT: usize = 16 << 20;
 
@@ -38,11 +36,13 @@ pub struct Exec {
     changes: Vec<Change>,
     user_name: Option<String>,
     stdio: [Stdio; 3],
-    further: Vec<(i32, OwnedFd)>,
+    further: FurtherFds,
     timeout: Option<Duration>,
     output_limit: usize,
-    terminal: bool,
+    /// Who gets the terminal, if it has one.
+    console: Taker,
     terminal_size: Option<WindowSize>,
+    pub(super) attached: bool,
 }
 
 /// One difference to the container's own process.
@@ -81,11 +81,12 @@ impl Exec {
             changes: Vec::new(),
             user_name: None,
             stdio: Default::default(),
-            further: Vec::new(),
+            further: FurtherFds::default(),
             timeout: None,
             output_limit: DEFAULT_OUTPUT_LIMIT,
-            terminal: false,
+            console: Taker::default(),
             terminal_size: None,
+            attached: false,
         }
     }
 
@@ -172,7 +173,16 @@ impl Exec {
     /// Gives the process a terminal of its own in place of the three standard streams. The caller's end is
     /// [`Process::take_pty`]'s.
     pub fn terminal(mut self) -> Self {
-        self.terminal = true;
+        self.console = Taker::Caller;
+        self
+    }
+
+    /// Gives the process a terminal of its own in place of the three standard streams, and sends the caller's end to
+    /// whoever listens on the Unix stream socket `path`, as
+    /// [`ContainerBuilder::console_socket`](super::ContainerBuilder::console_socket) does.
+    pub fn console_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.console = Taker::Socket(std::path::absolute(&path).unwrap_or(path));
         self
     }
 
@@ -184,7 +194,14 @@ impl Exec {
 
     /// A further descriptor, at this number in the new process: 3 or more.
     pub fn fd(mut self, number: i32, fd: impl Into<OwnedFd>) -> Self {
-        self.further.push((number, fd.into()));
+        self.further.give(number, fd.into());
+        self
+    }
+
+    /// The caller's own descriptors 3, 4, ... at the same numbers in the new process, this many. What is not open is
+    /// an error.
+    pub fn inherit_fds(mut self, count: u32) -> Self {
+        self.further.inherit(count);
         self
     }
 
@@ -201,13 +218,17 @@ impl Exec {
         self
     }
 
+    fn has_terminal(&self) -> bool {
+        !matches!(self.console, Taker::Nobody)
+    }
+
     /// Somebody takes the terminal that is `asked` for, and nothing else was given in its place.
     fn check_terminal(&self, asked: bool) -> Result<()> {
         let refuse = |problem| Err(Error::spec("exec", "process.terminal", problem));
-        match (self.terminal, self.stdio.iter().all(Stdio::is_null)) {
-            (false, _) if asked => {
-                refuse("nobody takes the terminal: ask for `terminal()`, or set it to false")
-            }
+        match (self.has_terminal(), self.stdio.iter().all(Stdio::is_null)) {
+            (false, _) if asked => refuse(
+                "nobody takes the terminal: ask for `terminal()` or a `console_socket(path)`, or set it to false",
+            ),
             (true, false) => {
                 refuse("the standard streams are the terminal's, and something else was given for them")
             }
@@ -222,7 +243,7 @@ impl Exec {
         let mut process = self.whole.clone().unwrap_or(container);
         let asked = self.whole.as_ref().and_then(|whole| whole.terminal()).unwrap_or(false);
         self.check_terminal(asked)?;
-        process.set_terminal(Some(self.terminal));
+        process.set_terminal(Some(self.has_terminal()));
         // The container's own terminal has a size of its own.
         if self.whole.is_none() {
             process.set_console_size(None);
@@ -237,15 +258,12 @@ impl Exec {
         let process = spec::Process::for_exec(&process, &valid.id_maps)?;
         let new_user = valid.namespaces.user == NamespaceSource::New;
         let plan = ProcessPlan::new(&process, crate::plan::may_set_groups(new_user, &valid.id_maps));
-        let mut further_fds = Vec::with_capacity(self.further.len());
-        for (number, _) in &self.further {
-            if !(3..=MAX_FD_NUMBER).contains(number) || further_fds.contains(number) {
-                let problem = format!("{number} is not a free number from 3 to {MAX_FD_NUMBER}");
-                return Err(Error::new(ErrorKind::InvalidInput, "exec: fd", problem));
-            }
-            further_fds.push(*number);
-        }
-        let plan = ExecPlan { process: plan, further_fds, user_name: self.user_name.clone() };
+        let plan = ExecPlan {
+            process: plan,
+            further_fds: Vec::new(),
+            user_name: self.user_name.clone(),
+            attached: self.attached,
+        };
         Ok((plan, valid.id_maps))
     }
 }
@@ -366,31 +384,35 @@ fn unexpected() -> Error {
 
 /// A process executed in a running container.
 ///
-/// Dropping it changes nothing: the process goes on, its end can be waited for by [`Container::wait_pid`], and it ends
-/// with the container. As a descriptor ([`AsFd`]) it is readable when the process has ended.
+/// Dropping it changes nothing, unless it is [`attached`](Exec::attached): the process goes on, its end can be waited
+/// for by [`Container::wait_pid`], and it ends with the container. As a descriptor ([`AsFd`]) it is readable when the process has ended.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
     pid_inside: i32,
-    pidfd: OwnedFd,
-    channel: Channel,
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: Channel,
     streams: [Option<File>; 3],
     pty: Option<Pty>,
-    end: OnceLock<ProcessEnd>,
+    pub(super) end: OnceLock<ProcessEnd>,
     /// Held while the end is received; the last signal sent.
     receiving: Arc<Mutex<Option<Signal>>>,
 }
 
 impl Process {
     fn start(core: &Core, live: &Live, exec: Exec) -> Result<Self> {
-        let (plan, maps) = exec.plan(core)?;
+        let (mut plan, maps) = exec.plan(core)?;
+        let further = exec.further.open()?;
+        plan.further_fds.clone_from(&further.numbers);
         let plan = seal_plan(&plan)?;
+        // Whoever is to have the terminal is there before there is one.
+        let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let [stdin, stdout, stderr] = &exec.stdio;
         let streams = stdio::Streams::open([stdin, stdout, stderr], crate::plan::root_ids(&maps, own))?;
         let mut fds = vec![plan.as_fd()];
         fds.extend(streams.workload.iter().map(AsFd::as_fd));
-        fds.extend(exec.further.iter().map(|(_, fd)| fd.as_fd()));
+        fds.extend(further.fds());
         let channel = live.connect(core, Operation::Exec, &fds)?;
         drop(fds);
         let stdio::Streams { workload, caller } = streams;
@@ -400,10 +422,15 @@ impl Process {
             ProcessReport::Started => {
                 let mut fds = answer.fds.into_iter();
                 let pidfd = fds.next().ok_or_else(unexpected)?;
-                let pty = fds.next().map(Pty::new);
-                if pty.is_some() != exec.terminal {
-                    return Err(unexpected());
-                }
+                let taken = match (taker, fds.next()) {
+                    (Some(taker), Some(master)) => taker.take(master),
+                    (None, None) => Ok(None),
+                    _ => Err(unexpected()),
+                };
+                let pty = taken.inspect_err(|_| {
+                    // Executed, and nobody would ever see what it says.
+                    let _ = Signal::KILL.send(pidfd.as_fd());
+                })?;
                 // Ended already: then only its end is of interest.
                 let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
                 Ok(Self {

@@ -10,7 +10,9 @@ use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
 use crate::process::spawn::{Start, seal_plan, spawn};
-use crate::process::{Channel, Child, Donations, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
+use crate::process::{
+    Channel, Child, Donations, FURTHER, OpenFds, ProcessIdentity, Stdio, UserLog, boot_id, stdio,
+};
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
@@ -122,6 +124,8 @@ impl Making {
         let owner = blueprint.plan.gofer.scratch_owner;
         let [stdin, stdout, stderr] = &blueprint.stdio;
         let streams = stdio::Streams::open([stdin, stdout, stderr], owner)?;
+        let further = blueprint.further.open()?;
+        blueprint.plan.sandbox.init.further_fds.clone_from(&further.numbers);
         blueprint.plan.gofer.staging = run_dir.path().to_owned();
         blueprint.plan.gofer.origin = blueprint.origin.to_owned();
         if blueprint.plan.sandbox.init.hooks.any() {
@@ -129,7 +133,7 @@ impl Making {
         }
 
         // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
-        let namespace = match self.start_sandbox(blueprint, &wires, &cgroup, &streams)? {
+        let namespace = match self.start_sandbox(blueprint, &wires, &cgroup, &streams, &further)? {
             Some(sandbox) => {
                 let namespace = self.map_ids(blueprint, sandbox)?;
                 wires.boot_sandbox.0.send(&Order {}, &[])?;
@@ -144,7 +148,7 @@ impl Making {
         core.record.gofer = ProcessIdentity::of(gofer)?;
         let Wires { boot_gofer, boot_sandbox, mounts, lifeline, control, exit_record, hooks } = wires;
         // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
-        drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record));
+        drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record, further));
         let creator = control.map(|((ours, _), _)| ours);
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
@@ -231,6 +235,7 @@ impl Making {
         wires: &Wires,
         cgroup: &Cgroup,
         streams: &stdio::Streams,
+        further: &OpenFds<'_>,
     ) -> Result<Option<i32>> {
         let plan = seal_plan(&blueprint.plan.sandbox)?;
         let join = cgroup.join_fds()?;
@@ -255,6 +260,10 @@ impl Making {
         }
         for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload) {
             donations.give(name, stream);
+        }
+        let further: Vec<_> = further.numbers.iter().zip(further.fds()).collect();
+        for (number, fd) in &further {
+            donations.give(format!("{FURTHER}{number}"), fd);
         }
         for (name, fd) in join.iter().chain(&evidence).chain(&oom_watch).chain(&freezer) {
             donations.give(name.as_str(), fd);

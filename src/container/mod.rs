@@ -37,6 +37,7 @@ mod pod;
 mod processes;
 mod running;
 mod signals;
+mod stand_in;
 mod stats;
 mod stopped;
 mod teardown;

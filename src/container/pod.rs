@@ -114,6 +114,14 @@ impl ContainerBuilder {
         self
     }
 
+    /// Has a sandbox of its own whatever the annotations of engines say; its namespaces are joined by their paths, where
+    /// the configuration gives them. For engines that take each container's first process for their own child, as the
+    /// runc shim of containerd does: in a pod it is not.
+    pub fn ignore_pod_annotations(mut self) -> Self {
+        self.pod_annotations = false;
+        self
+    }
+
     /// Sees, and is seen by, the processes of the pod's root container, instead of having a pid namespace of its own.
     /// Outside a pod: of the caller's pid namespace.
     pub fn share_pid_namespace(mut self) -> Self {
@@ -140,7 +148,7 @@ impl ContainerBuilder {
 
     /// The pod that was named, or that the annotations name.
     pub(super) fn find_pod(&self) -> Result<Option<ContainerId>> {
-        if self.pod.is_some() {
+        if self.pod.is_some() || !self.pod_annotations {
             return Ok(self.pod.clone());
         }
         let annotations = self.spec.annotations().clone().unwrap_or_default();

@@ -46,8 +46,8 @@
 //! made once per process and shared by all helpers. It has the ELF headers and the `PT_LOAD` and `PT_INTERP` segments
 //! at their offsets, and nothing else: debug information, often nine tenths of the file, stays behind as a hole.
 //!
-//! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`
-//! or `cofferdam-hooks` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
+//! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`,
+//! `cofferdam-hooks` or `cofferdam-stand-in` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
 //! other program it returns after one comparison. Constructors of *other* crates in the program may run first in the
 //! helpers; they see no descriptor but 0, 1, 2 and the donated ones.
 //!

@@ -11,4 +11,6 @@ pub(crate) struct ExecPlan {
     pub(crate) further_fds: Vec<i32>,
     /// The name of its user, to be looked up in the container's `/etc/passwd`: it decides the ids and groups then.
     pub(crate) user_name: Option<String>,
+    /// Whether it is killed when nobody listens for its end any more.
+    pub(crate) attached: bool,
 }

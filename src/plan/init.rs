@@ -22,6 +22,8 @@ pub(crate) struct InitPlan {
     /// The filter of every process of the container.
     pub(crate) seccomp: Option<Filter>,
     pub(crate) process: ProcessPlan,
+    /// The numbers the workload's further descriptors get, in the order in which they are donated.
+    pub(crate) further_fds: Vec<i32>,
     pub(crate) hooks: InitHooks,
 }
 
@@ -156,6 +158,7 @@ impl InitPlan {
             oom_score_adj: process.oom_score_adj,
             seccomp: filter,
             process: ProcessPlan::new(process, may_set_groups),
+            further_fds: Vec::new(),
             hooks: InitHooks::new(&spec.hooks),
         })
     }

@@ -206,6 +206,11 @@ impl<'a> TreeBuilder<'a> {
                 let why = format!("/dev/{name} is always the device {major}:{minor} with mode 0666 of root");
                 return Err(Error::unsupported(field, why));
             }
+            // The multiplexer of the container's own devpts is there already. An engine that lists every device of the
+            // host means that one, too.
+            if name == Some("ptmx") && (device.kind, device.major, device.minor) == (DeviceKind::Char, 5, 2) {
+                continue;
+            }
             let node = self.configured_node(device, &field);
             self.steps.push(step(node.path.clone(), StepSource::Node(node), &field));
         }

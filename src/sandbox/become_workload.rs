@@ -10,6 +10,7 @@ use crate::plan::ProcessPlan;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
 use crate::sys;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Where OCI says nothing, the umask every Linux distribution starts its users with.
@@ -26,6 +27,17 @@ pub(super) fn execute(plan: &ProcessPlan, filter: Option<&Filter>, program: &Pro
             exec_error(program, errno)
         }
     }
+}
+
+/// Gives descriptors their numbers. First everything out of the way of all numbers in play, then into place.
+pub(super) fn place(fds: &[OwnedFd], numbers: &[i32]) -> Result<()> {
+    let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+    let copies = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, above));
+    let copies = copies.collect::<Result<Vec<_>, _>>().os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+    for (copy, number) in copies.iter().zip(numbers) {
+        sys::place_at(copy.as_fd(), *number).os(|| format!("dup2({number})"))?;
+    }
+    Ok(())
 }
 
 fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {

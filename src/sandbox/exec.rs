@@ -30,6 +30,8 @@ pub(super) struct Forked {
     pub(super) pidfd: OwnedFd,
     /// Its word to us: [`Hello`], then a failure or the end.
     pub(super) channel: Channel,
+    /// Whether it is killed when who asked for it is gone.
+    pub(super) attached: bool,
 }
 
 impl Forked {
@@ -48,6 +50,7 @@ impl Forked {
         let stdio = [next()?, next()?, next()?];
         let further = plan.further_fds.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
         let (channel, theirs) = Channel::pair()?;
+        let attached = plan.attached;
 
         let init = container.init.pidfd.as_fd();
         let mut keep = vec![theirs.as_fd(), init];
@@ -79,7 +82,7 @@ impl Forked {
         })?;
         // Ours, and not collected: the number is its own.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
-        Ok(Self { pid, pidfd, channel })
+        Ok(Self { pid, pidfd, channel, attached })
     }
 }
 
@@ -120,17 +123,6 @@ fn run(
         parent.send(&Report::Ready { pid }, &[master.as_fd()])?;
     }
     let numbers = &plan.further_fds;
-    place(further, numbers)?;
+    become_workload::place(further, numbers)?;
     Err(become_workload::execute(&plan.process, container.rules.filter.as_ref(), &program, numbers))
-}
-
-/// Gives descriptors their numbers. First everything out of the way of all numbers in play, then into place.
-fn place(fds: &[OwnedFd], numbers: &[i32]) -> Result<()> {
-    let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
-    let copies = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, above));
-    let copies = copies.collect::<Result<Vec<_>, _>>().os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
-    for (copy, number) in copies.iter().zip(numbers) {
-        sys::place_at(copy.as_fd(), *number).os(|| format!("dup2({number})"))?;
-    }
-    Ok(())
 }

@@ -20,7 +20,7 @@ use super::tree::{self, Assembled};
 use super::{become_workload, namespaces, program};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::plan::{CloneFlags, InitPlan, SandboxPlan};
-use crate::process::{Channel, Received};
+use crate::process::{Channel, FURTHER, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys::{self, Forked, Inside};
 use nix::sched::{CloneFlags as Unshare, unshare};
@@ -51,11 +51,12 @@ impl Init {
     ) -> Result<Self> {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
+        let further = donated.take_all(FURTHER);
         let cgroups = Membership::take_all(donated);
         let hooks = Turns::take(&plan.init.hooks, donated)?;
         let (channel, theirs) = Channel::pair()?;
         let mut keep = vec![theirs.as_fd(), gofer.as_fd()];
-        keep.extend(stdio.iter().chain(volumes).map(AsFd::as_fd));
+        keep.extend(stdio.iter().chain(volumes).chain(&further).map(AsFd::as_fd));
         keep.extend(cgroups.fds().chain(hooks.fds()));
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
@@ -73,6 +74,7 @@ impl Init {
                 gofer: &gofer,
                 volumes,
                 stdio: &stdio,
+                further: &further,
                 cgroups: &cgroups,
                 born,
                 own_cgroups: plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP),
@@ -94,6 +96,7 @@ impl Init {
     pub(super) fn fork(plan: &SandboxPlan, volumes: &[OwnedFd], donated: &mut Received) -> Result<Self> {
         let gofer = Channel::from(donated.take("gofer")?);
         let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
+        let further = donated.take_all(FURTHER);
         let cgroups = Membership::take(donated);
         let hooks = Turns::take(&plan.init.hooks, donated)?;
         let (channel, theirs) = Channel::pair()?;
@@ -123,6 +126,7 @@ impl Init {
                     gofer: &gofer,
                     volumes,
                     stdio: &stdio,
+                    further: &further,
                     cgroups: &cgroups,
                     born,
                     own_cgroups: plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP),
@@ -143,6 +147,7 @@ struct First<'a> {
     gofer: &'a Channel,
     volumes: &'a [OwnedFd],
     stdio: &'a [OwnedFd; 3],
+    further: &'a [OwnedFd],
     cgroups: &'a Membership,
     /// Whether it was born in its v2 cgroup.
     born: bool,
@@ -172,8 +177,20 @@ impl First<'_> {
         if let Err(error) = self.hooks.before_execve() {
             self.fail(&error);
         }
+        // Out of the way of the numbers that the plan gives a meaning.
+        let numbers = &self.plan.further_fds;
+        let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+        let parent = match rustix::io::fcntl_dupfd_cloexec(self.parent, above) {
+            Ok(parent) => Channel::from(parent),
+            Err(_) => sys::exit_now(1),
+        };
         let filter = self.plan.seccomp.as_ref();
-        self.fail(&become_workload::execute(&self.plan.process, filter, &program, &[]))
+        let error = match become_workload::place(self.further, numbers) {
+            Ok(()) => become_workload::execute(&self.plan.process, filter, &program, numbers),
+            Err(error) => error,
+        };
+        let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+        sys::exit_now(1)
     }
 
     fn fail(&self, error: &Error) -> ! {

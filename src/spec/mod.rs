@@ -29,6 +29,7 @@ pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
 pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
 pub use hooks::{Hook, HookKind, Hooks};
 pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
+pub use mount_options::mount_options;
 pub use mounts::{Mount, MountAttrs, MountKind, Propagation};
 pub use namespaces::{NamespaceKind, NamespaceSource, Namespaces};
 pub use process::{ConsoleSize, Process, Rlimit, User};

@@ -171,6 +171,12 @@ const WORDS: &[(&str, Effect)] = &[
     ("owner", Effect::Nothing),
 ];
 
+/// Every mount option that is supported for all file systems, as OCI features.md lists them.
+pub fn mount_options() -> impl Iterator<Item = &'static str> {
+    let supported = WORDS.iter().filter(|(_, effect)| !matches!(effect, Effect::Unsupported));
+    supported.map(|(word, _)| *word)
+}
+
 /// The syntax of a file system parameter.
 #[derive(Clone, Copy)]
 pub(super) enum Parameter {

@@ -49,6 +49,16 @@ pub(crate) fn inherited_fd(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A copy of whatever this process has open at `number`: fcntl(2) `F_DUPFD_CLOEXEC`. For the numbers that a command line
+/// names, which are nobody's value.
+pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: fcntl with integers has no memory effects.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    check(copy)?;
+    // SAFETY: the kernel made the number just now, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Marks every descriptor from `first` on close-on-exec: close_range(2).
 pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;

@@ -7,6 +7,7 @@ use crate::protocol::message::{Hello, ProcessEnd, ProcessReport, Report};
 use crate::sandbox::exec::Forked;
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::Signal;
 use std::collections::VecDeque;
 
 /// How many ends are kept for a `WaitProcess` that may still come. A process whose client is there to hear of it takes
@@ -79,10 +80,10 @@ impl Processes {
         }
     }
 
-    /// Its client is gone: its end will be kept.
+    /// Its client is gone: its end will be kept. One that is attached ends now.
     pub(super) fn lose_client(&mut self, key: Key) {
         if let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) {
-            process.client = None;
+            process.lose_client();
         }
     }
 
@@ -128,6 +129,14 @@ impl Process {
         self.container == container && self.pid_inside == Some(pid)
     }
 
+    fn lose_client(&mut self) {
+        self.client = None;
+        if self.forked.attached {
+            // Ended already: then it is about to be collected.
+            let _ = rustix::process::pidfd_send_signal(&self.forked.pidfd, Signal::KILL);
+        }
+    }
+
     /// Takes one message. Returns whether it means that the program was executed.
     fn hear(&mut self) -> bool {
         if self.pid_inside.is_none() {
@@ -158,7 +167,7 @@ impl Process {
                 if let Some(client) = &self.client
                     && client.send_now(&ProcessReport::Started, &fds).is_err()
                 {
-                    self.client = None;
+                    self.lose_client();
                 }
                 return true;
             }

@@ -1,0 +1,260 @@
+//! An OCI runtime: the command line of runc on top of this crate, usable wherever an engine takes `--runtime`.
+//!
+//! ```text
+//! cargo build --release --example oci
+//! podman --runtime "$PWD/target/release/examples/oci" --cgroup-manager=cgroupfs run --rm busybox echo hello
+//! oci spec --bundle b && oci run --bundle b hello
+//! ```
+//!
+//! Verbs, flags, exit codes and output are runc's, so that what drives runc drives this. Where an engine looks for
+//! words in an error, the words are there. The pid of a container, in its state and in the pid file, is its sandbox's,
+//! which ends with the status of the first process inside. `exec --detach` leaves a small process that stands in for
+//! the one in the container, and does the same.
+//!
+//! Annotations that Kubernetes' engines write about pods are ignored, because their runc shims wait for each
+//! container's own process; with `--pods` they are followed, and the containers of a pod share one sandbox.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for engines and for the terminal")]
+
+#[path = "oci/control.rs"]
+mod control;
+#[path = "oci/create.rs"]
+mod create;
+#[path = "oci/exec.rs"]
+mod exec;
+#[path = "oci/failure.rs"]
+mod failure;
+#[path = "oci/features.rs"]
+mod features;
+#[path = "oci/foreground.rs"]
+mod foreground;
+#[path = "oci/log.rs"]
+mod log;
+#[path = "oci/look.rs"]
+mod look;
+#[path = "oci/spec.rs"]
+mod spec;
+#[path = "oci/stats.rs"]
+mod stats;
+#[path = "oci/update.rs"]
+mod update;
+
+use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+use clap::{Parser, Subcommand, ValueEnum};
+use cofferdam::{AnyContainer, StateRoot};
+use failure::{Done, Failure, OUR_FAULT};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Creates and runs containers according to the OCI runtime specification.
+#[derive(Parser)]
+#[command(name = "oci", version = VERSION, disable_version_flag = true)]
+struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
+}
+
+/// As `podman info` shows it.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (cofferdam)\nspec: 1.2.0");
+
+/// What applies to every verb.
+#[derive(clap::Args)]
+struct Options {
+    /// Where containers are recorded
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Append errors to FILE, besides printing them
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How lines of the log look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Log what is decided, too
+    #[arg(long)]
+    debug: bool,
+    /// Put the containers of a Kubernetes pod into one sandbox
+    #[arg(long)]
+    pods: bool,
+    /// Have systemd make cgroups: not supported
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// Whether to do without cgroups that the caller may not make; found out by itself
+    #[arg(long, value_name = "true|false|auto", value_parser = ["true", "false", "auto"], default_value = "auto")]
+    rootless: String,
+    /// Not used
+    #[arg(long, hide = true)]
+    criu: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make a container from a bundle, without executing its program
+    Create(create::Create),
+    /// Execute the program of a created container
+    Start {
+        /// The container
+        id: String,
+    },
+    /// Create and start a container, wait for its end, and delete it
+    Run(create::Run),
+    /// Print the state of a container
+    State {
+        /// The container
+        id: String,
+    },
+    /// Send a signal to a container
+    Kill(control::Kill),
+    /// Remove what is left of a container
+    Delete(control::Delete),
+    /// Execute a further process in a running container
+    Exec(exec::Exec),
+    /// List the processes of a container
+    Ps(look::Ps),
+    /// Print what a container uses, over and over, and how it fares
+    Events(stats::Events),
+    /// Print what a container uses, once
+    Stats {
+        /// The container
+        id: String,
+    },
+    /// Freeze a container
+    Pause {
+        /// The container
+        id: String,
+    },
+    /// Let a frozen container go on
+    Resume {
+        /// The container
+        id: String,
+    },
+    /// Change the limits of a container
+    Update(update::Update),
+    /// List the containers
+    List(look::List),
+    /// Write a configuration to begin with
+    Spec(spec::Spec),
+    /// Print what of the specification is supported
+    Features,
+    /// Not supported
+    #[command(disable_help_flag = true)]
+    Checkpoint {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        rest: Vec<String>,
+    },
+    /// Not supported
+    #[command(disable_help_flag = true)]
+    Restore {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        rest: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let CommandLine { options, verb, .. } = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) if matches!(error.kind(), DisplayHelp | DisplayVersion) => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            log::Log::to_stderr(LogFormat::Text).error(&one_line(&error));
+            return ExitCode::from(OUR_FAULT);
+        }
+    };
+    let log = match log::Log::open(&options) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(OUR_FAULT);
+        }
+    };
+    if options.debug {
+        log.follow_decisions();
+    }
+    match verb.obey(&options) {
+        Ok(code) => code,
+        Err(Failure { message, code }) => {
+            log.error(&message);
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl Verb {
+    fn obey(self, options: &Options) -> Done {
+        let unsupported = |what: &str| Err(Failure::from(format!("{what} is not supported")));
+        match self {
+            // Of the program and not of any container.
+            Self::Spec(spec) => return spec.obey(),
+            Self::Features => return features::print(),
+            Self::Checkpoint { .. } => return unsupported("checkpoint"),
+            Self::Restore { .. } => return unsupported("restore"),
+            _ => {}
+        }
+        let root = options.open_root()?;
+        let find = |id: &str| find(&root, id);
+        match self {
+            Self::Create(create) => create.obey(&root, options),
+            Self::Run(run) => run.obey(&root, options),
+            Self::Start { id } => create::start(find(&id)?),
+            Self::State { id } => look::state(&find(&id)?, &root),
+            Self::Kill(kill) => kill.obey(&root),
+            Self::Delete(delete) => delete.obey(&root),
+            Self::Exec(exec) => exec.obey(&root),
+            Self::Ps(ps) => ps.obey(&root),
+            Self::Events(events) => events.obey(&root),
+            Self::Stats { id } => stats::once(&find(&id)?),
+            Self::Pause { id } => control::pause(find(&id)?),
+            Self::Resume { id } => control::resume(find(&id)?),
+            Self::Update(update) => update.obey(&root),
+            Self::List(list) => list.obey(&root),
+            Self::Spec(_) | Self::Features | Self::Checkpoint { .. } | Self::Restore { .. } => {
+                unreachable!("obeyed above")
+            }
+        }
+    }
+}
+
+impl Options {
+    fn open_root(&self) -> Result<StateRoot, Failure> {
+        Ok(match &self.root {
+            Some(root) => StateRoot::open(root)?,
+            None => StateRoot::open_default()?,
+        })
+    }
+}
+
+/// The container with exactly this id: an engine that means another one says so.
+fn find(root: &StateRoot, id: &str) -> Result<AnyContainer, Failure> {
+    let missing = || Failure::from(format!("container {id:?} does not exist"));
+    match root.find(id) {
+        Ok(found) if found.id() == id => {}
+        Ok(_) => return Err(missing()),
+        Err(error) if *error.kind() == cofferdam::ErrorKind::NotFound => return Err(missing()),
+        // The beginning of several.
+        Err(error) if *error.kind() == cofferdam::ErrorKind::InvalidInput => return Err(missing()),
+        Err(error) => return Err(error.into()),
+    }
+    match AnyContainer::load(root, id) {
+        Err(error) if *error.kind() == cofferdam::ErrorKind::NotFound => Err(missing()),
+        loaded => Ok(loaded?),
+    }
+}
+
+/// What is wrong with the command line, without the usage.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let problem = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    problem.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,95 @@
+//! Signals to containers, freezing them, and their removal.
+
+use super::failure::{Done, Failure};
+use super::find;
+use cofferdam::{AnyContainer, ErrorKind, Signal, StateRoot};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Kill {
+    /// To every process of the container, not only the first
+    #[arg(short, long)]
+    all: bool,
+    /// The container
+    id: String,
+    /// A number or a name
+    #[arg(default_value = "SIGTERM")]
+    signal: String,
+}
+
+impl Kill {
+    pub(crate) fn obey(self, root: &StateRoot) -> Done {
+        let signal: Signal = self.signal.parse().map_err(|_| format!("unknown signal {:?}", self.signal))?;
+        let container = find(root, &self.id)?;
+        let sent = match container {
+            // With all of them, those that are gone are no error: nothing is left.
+            AnyContainer::Stopped(_) if self.all => return Ok(ExitCode::SUCCESS),
+            AnyContainer::Stopped(_) | AnyContainer::Creating(_) => return Err(not_running()),
+            container if self.all => container.signal_all(signal),
+            container => container.signal(signal),
+        };
+        match sent {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            // It ended just now.
+            Err(error) if matches!(error.kind(), ErrorKind::HelperDied | ErrorKind::NotFound) => {
+                Err(not_running())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Engines know these words.
+fn not_running() -> Failure {
+    "container not running".into()
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Delete {
+    /// Also one that has not ended, or does not exist
+    #[arg(short, long)]
+    force: bool,
+    /// The container
+    id: String,
+}
+
+impl Delete {
+    pub(crate) fn obey(self, root: &StateRoot) -> Done {
+        if self.force {
+            // Not by a beginning of the name, and also what cannot be read any more.
+            if root.find(&self.id).is_ok_and(|found| found.id() == self.id) {
+                AnyContainer::delete_by_name(root, &self.id)?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        match find(root, &self.id)? {
+            // What was never started has nothing to lose.
+            AnyContainer::Created(created) => created.kill()?.delete()?,
+            AnyContainer::Stopped(stopped) => stopped.delete()?,
+            AnyContainer::Creating(creating) => {
+                AnyContainer::from(creating).delete(true).map_err(cofferdam::Error::from)?;
+            }
+            alive => {
+                let status = alive.status();
+                return Err(
+                    format!("cannot delete container {} that is not stopped: {status}", self.id).into()
+                );
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+pub(crate) fn pause(container: AnyContainer) -> Done {
+    match container {
+        AnyContainer::Running(_) => Err("pause is not supported".into()),
+        other => Err(format!("container not running: {}", other.status()).into()),
+    }
+}
+
+pub(crate) fn resume(container: AnyContainer) -> Done {
+    match container {
+        AnyContainer::Paused(_) => Err("resume is not supported".into()),
+        other => Err(format!("container not paused: {}", other.status()).into()),
+    }
+}

@@ -1,0 +1,173 @@
+//! From a bundle to a container: create, start, run.
+
+use super::Options;
+use super::failure::{Done, Failure, exit_code};
+use super::foreground::{self, Attention};
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, StateRoot};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The bundle, and what the container is connected to.
+#[derive(clap::Args)]
+pub(crate) struct Making {
+    /// The directory with config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+    /// Whom to send the terminal to
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Where to write the container's pid to
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Pass on this many descriptors from number 3 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// Not used: the root is always entered by pivot_root
+    #[arg(long)]
+    no_pivot: bool,
+    /// Not used: the container always gets a session keyring of its own
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// The container's id
+    id: String,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    making: Making,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    making: Making,
+    /// Do not wait for its end
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not delete it after its end
+    #[arg(long)]
+    keep: bool,
+    /// Not used: who runs this collects orphans, or does not
+    #[arg(long)]
+    no_subreaper: bool,
+}
+
+/// Where the terminal goes, if there is one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Terminal {
+    None,
+    Socket,
+    Ours,
+}
+
+impl Making {
+    /// The container, described.
+    fn builder(
+        self,
+        root: &StateRoot,
+        options: &Options,
+        detach: bool,
+    ) -> Result<(ContainerBuilder, Terminal), Failure> {
+        if options.systemd_cgroup {
+            return Err("--systemd-cgroup is not supported, use cgroupfs".into());
+        }
+        let mut builder = ContainerBuilder::from_bundle(self.id, &self.bundle)?.state_root(root.clone());
+        if !options.pods {
+            builder = builder.ignore_pod_annotations();
+        }
+        if let Some(path) = self.pid_file {
+            builder = builder.pid_file(path);
+        }
+        let activated = activated_fds();
+        if activated > 0 {
+            builder = builder.env("LISTEN_FDS", activated.to_string()).env("LISTEN_PID", "1");
+        }
+        builder = builder.inherit_fds(self.preserve_fds.saturating_add(activated));
+        let wanted =
+            builder.spec().process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+        let terminal = match (wanted, detach, self.console_socket) {
+            (true, true, None) => {
+                return Err("cannot allocate tty if runc will detach without setting console socket".into());
+            }
+            (true, true, Some(socket)) => {
+                builder = builder.console_socket(socket);
+                Terminal::Socket
+            }
+            (_, _, Some(_)) => {
+                return Err("cannot use console socket if runc will not detach or allocate tty".into());
+            }
+            (true, false, None) => {
+                builder = builder.terminal();
+                if let Some(size) = foreground::our_size() {
+                    builder = builder.terminal_size(size);
+                }
+                Terminal::Ours
+            }
+            (false, _, None) => {
+                builder = builder.inherit_stdio();
+                Terminal::None
+            }
+        };
+        Ok((builder, terminal))
+    }
+}
+
+/// How many descriptors a service manager passed to this very process (sd_listen_fds(3)).
+fn activated_fds() -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
+        _ => 0,
+    }
+}
+
+impl Create {
+    pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
+        let (builder, _) = self.making.builder(root, options, true)?;
+        // From here on it belongs to whoever knows its id.
+        let _ = builder.build()?.create()?.detach()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+pub(crate) fn start(container: AnyContainer) -> Done {
+    match container {
+        AnyContainer::Created(created) => {
+            let _ = created.start()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        AnyContainer::Running(_) | AnyContainer::Paused(_) => {
+            Err("cannot start an already running container".into())
+        }
+        AnyContainer::Stopped(_) => Err("cannot start a container that has stopped".into()),
+        AnyContainer::Creating(_) => Err("cannot start a container in the creating state".into()),
+    }
+}
+
+impl Run {
+    pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
+        let (detach, keep) = (self.detach, self.keep);
+        let (builder, terminal) = self.making.builder(root, options, detach)?;
+        if detach {
+            let _ = builder.build()?.create()?.start()?.detach()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Before anything starts, so that none is lost.
+        let attention = Attention::new()?;
+        let mut created: Container<Created> = builder.build()?.create()?;
+        let pty = (terminal == Terminal::Ours).then(|| created.take_pty()).flatten();
+        let mut running = created.start()?;
+        if keep {
+            running = running.detach()?;
+        }
+        attention.until_the_end(running.as_fd(), pty, &|signal| running.signal(signal))?;
+        let stopped = running.wait_stopped()?;
+        let code = stopped.exit().outcome.shell_code();
+        if !keep {
+            stopped.delete()?;
+        }
+        Ok(exit_code(code))
+    }
+}

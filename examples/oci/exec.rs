@@ -1,0 +1,212 @@
+//! A further process in a running container.
+
+use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
+use super::find;
+use super::foreground::{self, Attention};
+use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+use cofferdam::{AnyContainer, Container, Running, StateRoot};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The most that is read of a process document, bytes: its arguments and environment could not be larger.
+const MAX_DOCUMENT: u64 = 8 << 20;
+
+#[derive(clap::Args)]
+pub(crate) struct Exec {
+    /// The whole process, as in config.json
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Do not wait for its end
+    #[arg(short, long)]
+    detach: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Whom to send the terminal to
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Where to write its pid to
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// The directory to start in
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// An environment variable, besides the container's
+    #[arg(short, long, value_name = "K=V")]
+    env: Vec<String>,
+    /// Who to be
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// A supplementary group
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// A capability, besides the container's
+    #[arg(short, long, value_name = "CAP")]
+    cap: Vec<String>,
+    /// Let nothing raise its privileges
+    #[arg(long)]
+    no_new_privs: bool,
+    /// Pass on this many descriptors from number 3 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// The AppArmor profile
+    #[arg(long, value_name = "NAME")]
+    apparmor: Option<String>,
+    /// The SELinux label
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// The container
+    id: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "process")]
+    args: Vec<String>,
+}
+
+impl Exec {
+    pub(crate) fn obey(self, root: &StateRoot) -> Done {
+        let fault = |failure: Failure| Failure {
+            message: format!("exec failed: {}", failure.message),
+            code: EXEC_FAULT,
+        };
+        self.execute(root).map_err(fault)
+    }
+
+    fn execute(self, root: &StateRoot) -> Done {
+        let container = match find(root, &self.id)? {
+            AnyContainer::Running(container) => container,
+            AnyContainer::Paused(_) => return Err("cannot exec in a paused container".into()),
+            AnyContainer::Stopped(_) => return Err("cannot exec in a stopped container".into()),
+            AnyContainer::Created(_) | AnyContainer::Creating(_) => {
+                return Err("cannot exec in a container that was not started".into());
+            }
+        };
+        let mut process = match &self.process {
+            Some(path) => read_process(path)?,
+            None => self.changed(container.record().spec.parse()?.process().clone().unwrap_or_default())?,
+        };
+        let terminal = self.tty || process.terminal().unwrap_or(false);
+        process.set_terminal(Some(terminal));
+        let exec = cofferdam::Exec::from_oci(process).inherit_fds(self.preserve_fds).attached();
+        match (terminal, self.detach, &self.console_socket) {
+            (true, true, None) => {
+                Err("cannot allocate tty if runc will detach without setting console socket".into())
+            }
+            (true, true, Some(socket)) => self.leave(&container, exec.console_socket(socket)),
+            (_, _, Some(_)) => {
+                Err("cannot use console socket if runc will not detach or allocate tty".into())
+            }
+            (false, true, None) => self.leave(&container, exec.inherit_stdio()),
+            (true, false, None) => {
+                let exec = match foreground::our_size() {
+                    Some(size) => exec.terminal_size(size),
+                    None => exec,
+                };
+                self.stay(&container, exec.terminal())
+            }
+            (false, false, None) => self.stay(&container, exec.inherit_stdio()),
+        }
+    }
+
+    /// The container's own process with what the command line says of another one.
+    fn changed(&self, mut process: Process) -> Result<Process, Failure> {
+        process.set_args(Some(self.args.clone())).set_console_size(None).set_terminal(Some(false));
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        if !self.env.is_empty() {
+            let env = process.env().iter().flatten().chain(&self.env).cloned().collect();
+            process.set_env(Some(env));
+        }
+        let mut user = process.user().clone();
+        if let Some(text) = &self.user {
+            let (uid, gid) = parse_user(text)?;
+            let gid = gid.unwrap_or(user.gid());
+            user.set_uid(uid).set_gid(gid);
+        }
+        if !self.additional_gids.is_empty() {
+            let gids =
+                user.additional_gids().iter().flatten().chain(&self.additional_gids).copied().collect();
+            user.set_additional_gids(Some(gids));
+        }
+        process.set_user(user);
+        if !self.cap.is_empty() {
+            process.set_capabilities(Some(self.with_capabilities(&process)?));
+        }
+        if self.no_new_privs {
+            process.set_no_new_privileges(Some(true));
+        }
+        if self.apparmor.is_some() {
+            process.set_apparmor_profile(self.apparmor.clone());
+        }
+        if self.process_label.is_some() {
+            process.set_selinux_label(self.process_label.clone());
+        }
+        Ok(process)
+    }
+
+    fn with_capabilities(&self, process: &Process) -> Result<LinuxCapabilities, Failure> {
+        let parse = |name: &String| -> Result<Capability, Failure> {
+            let parsed = serde_json::from_value(serde_json::Value::String(name.to_ascii_uppercase()));
+            parsed.map_err(|_| format!("unknown capability {name:?}").into())
+        };
+        let more = self.cap.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let mut sets = process.capabilities().clone().unwrap_or_default();
+        let grown = |set: &Option<std::collections::HashSet<Capability>>| {
+            Some(set.iter().flatten().copied().chain(more.iter().copied()).collect())
+        };
+        let (bounding, effective, permitted) =
+            (grown(sets.bounding()), grown(sets.effective()), grown(sets.permitted()));
+        let (inheritable, ambient) = (grown(sets.inheritable()), grown(sets.ambient()));
+        sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+        sets.set_inheritable(inheritable).set_ambient(ambient);
+        Ok(sets)
+    }
+
+    /// Goes, and leaves a process behind that stands in for the one inside.
+    fn leave(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
+        let pid = container.exec(exec)?.into_stand_in()?;
+        self.write_pid(pid)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn stay(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
+        // Before anything starts, so that none is lost.
+        let attention = Attention::new()?;
+        let mut process = container.exec(exec)?;
+        self.write_pid(process.pid())?;
+        let pty = process.take_pty();
+        attention.until_the_end(process.as_fd(), pty, &|signal| process.signal(signal))?;
+        Ok(exit_code(process.wait()?.outcome.shell_code()))
+    }
+
+    /// Whole or not at all, and without a newline, as engines parse it.
+    fn write_pid(&self, pid: i32) -> Result<(), Failure> {
+        let Some(path) = &self.pid_file else { return Ok(()) };
+        let path = std::path::absolute(path)?;
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+        file.write_all(pid.to_string().as_bytes())?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+fn read_process(path: &Path) -> Result<Process, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::from(format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let mut text = Vec::new();
+    file.take(MAX_DOCUMENT).read_to_end(&mut text).map_err(|error| failed(&error))?;
+    serde_json::from_slice(&text).map_err(|error| failed(&error))
+}
+
+fn parse_user(text: &str) -> Result<(u32, Option<u32>), Failure> {
+    let id = |text: &str| {
+        text.parse().map_err(|_| Failure::from(format!("{text:?} is not a numeric user or group id")))
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((id(uid)?, Some(id(gid)?))),
+        None => Ok((id(text)?, None)),
+    }
+}

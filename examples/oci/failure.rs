@@ -1,0 +1,69 @@
+//! What a verb comes to: an exit code, or what to say and an exit code.
+
+use cofferdam::{Error, ErrorKind, Failed, Phase};
+use std::process::ExitCode;
+
+/// What runc exits with if it fails itself.
+pub(crate) const OUR_FAULT: u8 = 1;
+/// The same, for `exec`.
+pub(crate) const EXEC_FAULT: u8 = 255;
+
+pub(crate) type Done = Result<ExitCode, Failure>;
+
+/// Why a verb was not obeyed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) code: u8,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, code: OUR_FAULT }
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
+
+impl From<Error> for Failure {
+    /// The crate's own words are those engines look for, but for these.
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::AlreadyExists => format!("container with given ID already exists: {error}").into(),
+            _ => error.to_string().into(),
+        }
+    }
+}
+
+impl<P: Phase> From<Failed<P>> for Failure {
+    fn from(failed: Failed<P>) -> Self {
+        Error::from(failed).into()
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        error.to_string().into()
+    }
+}
+
+impl From<rustix::io::Errno> for Failure {
+    fn from(errno: rustix::io::Errno) -> Self {
+        std::io::Error::from(errno).into()
+    }
+}
+
+impl From<nix::errno::Errno> for Failure {
+    fn from(errno: nix::errno::Errno) -> Self {
+        std::io::Error::from(errno).into()
+    }
+}
+
+/// The code of something that ended, as ours.
+pub(crate) fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(OUR_FAULT))
+}

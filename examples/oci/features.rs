@@ -1,0 +1,148 @@
+//! What of the specification is supported (OCI features.md), found out by asking for it.
+
+use super::failure::{Done, Failure};
+use cofferdam::oci_spec::runtime::{LinuxSeccomp, Spec};
+use cofferdam::seccomp;
+use cofferdam::spec::{Origin, ValidSpec, mount_options, parse, parse_capability_set};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::ExitCode;
+
+const HOOKS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
+const ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+const OPERATORS: [&str; 7] = [
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_MASKED_EQ",
+    "SCMP_CMP_NE",
+];
+/// Those that a kernel we run on has; others are accepted, and have no effect there.
+const ARCHITECTURES: [&str; 5] =
+    ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
+const FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+pub(crate) fn print() -> Done {
+    let features = serde_json::to_string_pretty(&features()?).unwrap_or_default();
+    println!("{features}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn features() -> Result<Value, Failure> {
+    if !supports(|_| {}) {
+        return Err("features: the plainest configuration is not supported".into());
+    }
+    let mut options: Vec<_> = mount_options().collect();
+    options.sort_unstable();
+    let hooks = HOOKS
+        .into_iter()
+        .filter(|hook| supports(|config| config["hooks"] = json!({ *hook: [{ "path": "/bin/true" }] })));
+    let namespaces = NAMESPACES.into_iter().filter(|kind| {
+        supports(|config| {
+            config["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": kind }]);
+            if *kind == "mount" {
+                config["linux"]["namespaces"] = json!([{ "type": "mount" }]);
+            }
+            if *kind == "user" {
+                let map = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+                config["linux"]["uidMappings"] = map.clone();
+                config["linux"]["gidMappings"] = map;
+            }
+        })
+    });
+    let mount =
+        |options: Value| json!([{ "destination": "/x", "type": "bind", "source": "/x", "options": options }]);
+    let kernel = |key: &str, value: Value| supports(|config| config["linux"][key] = value.clone());
+    let process = |key: &str| supports(|config| config["process"][key] = json!("x"));
+    Ok(json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.2.0",
+        "hooks": hooks.collect::<Vec<_>>(),
+        "mountOptions": options,
+        "linux": {
+            "namespaces": namespaces.collect::<Vec<_>>(),
+            "capabilities": capabilities(),
+            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": kernel(
+                "resources",
+                json!({ "rdma": { "mlx": { "hcaHandles": 1 } } }),
+            ) },
+            "seccomp": seccomp_features(),
+            "apparmor": { "enabled": process("apparmorProfile") },
+            "selinux": { "enabled": process("selinuxLabel") },
+            "intelRdt": { "enabled": kernel("intelRdt", json!({ "closID": "x" })) },
+            "mountExtensions": {
+                "idmap": { "enabled": supports(|config| config["mounts"] = mount(json!(["bind", "idmap"]))) },
+            },
+            "netDevices": { "enabled": kernel("netDevices", json!({ "eth0": {} })) },
+        },
+        "annotations": { "dev.cofferdam.version": env!("CARGO_PKG_VERSION") },
+    }))
+}
+
+/// Whether the plainest configuration with this change is not refused as unsupported.
+fn supports(change: impl FnOnce(&mut Value)) -> bool {
+    let mut config = json!({
+        "ociVersion": "1.2.0",
+        "root": { "path": "/x" },
+        "process": { "args": ["x"], "cwd": "/", "user": { "uid": 0, "gid": 0 } },
+        "linux": { "namespaces": [{ "type": "mount" }] },
+    });
+    change(&mut config);
+    let parsed: Result<Spec, _> = parse(config.to_string().as_bytes());
+    parsed.is_ok_and(|spec| ValidSpec::new(&spec, Some(Path::new("/x")), Origin::ConfigJson).is_ok())
+}
+
+/// The names the configuration may use.
+fn capabilities() -> Vec<String> {
+    let names = caps::all().into_iter().map(|capability| capability.to_string());
+    let known = |name: &String| parse_capability_set(Origin::ConfigJson, "", &[name]).is_ok();
+    let mut names: Vec<_> = names.filter(known).collect();
+    names.sort_unstable();
+    names
+}
+
+fn seccomp_features() -> Value {
+    let compiles = |profile: Value| {
+        let parsed: Result<LinuxSeccomp, _> = serde_json::from_value(profile);
+        // A listener is compiled, and has nobody to go to.
+        parsed.is_ok_and(|profile| seccomp::compile(&profile).is_ok_and(|filter| !filter.notify))
+    };
+    let rule = |action: &str, args: Value| {
+        let call = json!([{ "names": ["mkdirat"], "action": action, "args": args }]);
+        json!({ "defaultAction": "SCMP_ACT_LOG", "syscalls": call })
+    };
+    let only = |words: &[&'static str], probe: &dyn Fn(&str) -> Value| -> Vec<&'static str> {
+        words.iter().copied().filter(|word| compiles(probe(word))).collect()
+    };
+    let operator = |op: &str| rule("SCMP_ACT_ERRNO", json!([{ "index": 0, "value": 1, "op": op }]));
+    let flags = only(&FLAGS, &|flag| json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [flag] }));
+    json!({
+        "enabled": !only(&["SCMP_ACT_ERRNO"], &|action| rule(action, json!([]))).is_empty(),
+        "actions": only(&ACTIONS, &|action| rule(action, json!([]))),
+        "operators": only(&OPERATORS, &operator),
+        "archs": only(&ARCHITECTURES, &|arch| {
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch] })
+        }),
+        "knownFlags": flags,
+        "supportedFlags": flags,
+    })
+}

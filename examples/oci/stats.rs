@@ -1,0 +1,135 @@
+//! What a container uses, as the lines of JSON that `runc events` prints.
+
+use super::failure::Done;
+use super::find;
+use cofferdam::{AnyContainer, ErrorKind, StateRoot, Stats};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(clap::Args)]
+pub(crate) struct Events {
+    /// Once, instead of until the end of the container
+    #[arg(long)]
+    stats: bool,
+    /// How long between two lines
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = seconds)]
+    interval: Duration,
+    /// The container
+    id: String,
+}
+
+impl Events {
+    pub(crate) fn obey(self, root: &StateRoot) -> Done {
+        let container = find(root, &self.id)?;
+        if self.stats {
+            return once(&container);
+        }
+        loop {
+            match once(&container) {
+                Err(_) if has_ended(&container, Duration::ZERO)? => return Ok(ExitCode::SUCCESS),
+                printed => printed?,
+            };
+            if has_ended(&container, self.interval)? {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
+fn has_ended(container: &AnyContainer, within: Duration) -> Result<bool, cofferdam::Error> {
+    let exit = match container {
+        AnyContainer::Created(container) => container.wait_timeout(within),
+        AnyContainer::Running(container) => container.wait_timeout(within),
+        AnyContainer::Paused(container) => container.wait_timeout(within),
+        AnyContainer::Creating(_) | AnyContainer::Stopped(_) => return Ok(true),
+    };
+    exit.map(|exit| exit.is_some())
+}
+
+pub(crate) fn once(container: &AnyContainer) -> Done {
+    match container.stats() {
+        Ok(stats) => {
+            println!("{}", json!({ "type": "stats", "id": container.id().as_str(), "data": data(&stats) }));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::WrongState { .. }) => {
+            Err(format!("container with id {} is not running", container.id()).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// In runc's words. What is not counted is left out.
+fn data(stats: &Stats) -> Value {
+    let ns = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    let mut data = json!({});
+    if let Some(cpu) = &stats.cpu {
+        data["cpu"] = json!({
+            "usage": { "total": ns(cpu.usage), "user": ns(cpu.user), "kernel": ns(cpu.system) },
+            "throttling": {
+                "periods": cpu.periods,
+                "throttledPeriods": cpu.throttled,
+                "throttledTime": ns(cpu.throttled_time),
+            },
+        });
+    }
+    if let Some(memory) = &stats.memory {
+        // No limit is the largest number, as in the kernel's file.
+        let limit = memory.limit.unwrap_or(u64::MAX);
+        data["memory"] = json!({
+            "cache": memory.file,
+            "usage": { "limit": limit, "usage": memory.usage, "max": memory.peak },
+            "swap": { "usage": memory.swap },
+            "raw": { "anon": memory.anon, "file": memory.file, "oom_kill": memory.oom_kills },
+        });
+    }
+    if let Some(pids) = &stats.pids {
+        data["pids"] = json!({ "current": pids.current, "limit": pids.limit });
+    }
+    if let Some(io) = &stats.io {
+        let entries = |pick: fn(&cofferdam::IoStats) -> [u64; 2]| -> Vec<Value> {
+            io.iter()
+                .flat_map(|device| {
+                    let [read, write] = pick(device);
+                    [("Read", read), ("Write", write)].map(|(op, value)| {
+                        json!({ "major": device.major, "minor": device.minor, "op": op, "value": value })
+                    })
+                })
+                .collect()
+        };
+        data["blkio"] = json!({
+            "ioServiceBytesRecursive": entries(|device| [device.read_bytes, device.write_bytes]),
+            "ioServicedRecursive": entries(|device| [device.reads, device.writes]),
+        });
+    }
+    if let Some(hugetlb) = &stats.hugetlb {
+        data["hugetlb"] = json!(hugetlb);
+    }
+    if let Some(pressure) = &stats.pressure {
+        data["pressure"] = json!(pressure);
+    }
+    without_nulls(data)
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
+        other => other,
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let (number, seconds) = units
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .unwrap_or((text, 1.0));
+    let number: f64 = number.parse().map_err(|_| "is not a duration, as 5s".to_owned())?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("has to be more than nothing".into()) } else { Ok(duration) }
+}

@@ -1,0 +1,101 @@
+//! Other limits for a container that exists.
+
+use super::failure::{Done, Failure};
+use super::find;
+use cofferdam::StateRoot;
+use cofferdam::oci_spec::runtime::LinuxResources;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{Read, stdin};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The most that is read of a document, bytes.
+const MAX_DOCUMENT: u64 = 1 << 20;
+
+#[derive(clap::Args)]
+pub(crate) struct Update {
+    /// linux.resources as in config.json; - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    resources: Option<PathBuf>,
+    /// Bytes
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory: Option<i64>,
+    /// Bytes to be pushed back to when memory is short
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory_reservation: Option<i64>,
+    /// Bytes of memory and swap together
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory_swap: Option<i64>,
+    /// Microseconds
+    #[arg(long, value_name = "US")]
+    cpu_period: Option<u64>,
+    /// Microseconds in each period
+    #[arg(long, value_name = "US", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+    /// The weight against others
+    #[arg(long, value_name = "N")]
+    cpu_share: Option<u64>,
+    /// Which CPUs
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Which memory nodes
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// The most processes and threads
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
+    /// The weight against others in block I/O
+    #[arg(long, value_name = "N")]
+    blkio_weight: Option<u16>,
+    /// The container
+    id: String,
+}
+
+impl Update {
+    pub(crate) fn obey(self, root: &StateRoot) -> Done {
+        let mut container = find(root, &self.id)?;
+        let document = match &self.resources {
+            Some(path) => read(path)?,
+            None => self.document(),
+        };
+        let resources: LinuxResources =
+            serde_json::from_value(document).map_err(|error| format!("resources: {error}"))?;
+        container.update(&resources)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What the other options say, as a document.
+    fn document(&self) -> Value {
+        let mut document = json!({});
+        let mut put = |section: &str, key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                document[section][key] = value;
+            }
+        };
+        put("memory", "limit", self.memory.map(Into::into));
+        put("memory", "reservation", self.memory_reservation.map(Into::into));
+        put("memory", "swap", self.memory_swap.map(Into::into));
+        put("cpu", "period", self.cpu_period.map(Into::into));
+        put("cpu", "quota", self.cpu_quota.map(Into::into));
+        put("cpu", "shares", self.cpu_share.map(Into::into));
+        put("cpu", "cpus", self.cpuset_cpus.clone().map(Into::into));
+        put("cpu", "mems", self.cpuset_mems.clone().map(Into::into));
+        put("pids", "limit", self.pids_limit.map(Into::into));
+        put("blockIO", "weight", self.blkio_weight.map(Into::into));
+        document
+    }
+}
+
+fn read(path: &Path) -> Result<Value, Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::from(format!("resources {}: {error}", path.display()));
+    let mut text = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        stdin().lock().take(MAX_DOCUMENT).read_to_end(&mut text)
+    } else {
+        File::open(path).and_then(|file| file.take(MAX_DOCUMENT).read_to_end(&mut text))
+    };
+    read.map_err(|error| failed(&error))?;
+    serde_json::from_slice(&text).map_err(|error| failed(&error))
+}
