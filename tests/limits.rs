@@ -4,6 +4,7 @@ mod common;
 
 use cofferdam::{AnyContainer, ErrorKind, Outcome};
 use common::{Stage, is_root, may_limit, skip};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -146,4 +147,24 @@ fn a_container_sees_its_own_cgroups_as_the_roots_of_their_hierarchies() {
         assert!(line.ends_with(":/"), "{line}");
     }
     assert!(!seen.contains("cofferdam"), "{seen}");
+}
+
+#[test]
+fn on_v2_the_containers_processes_are_born_in_its_cgroup_for_their_parent_may_write_there() {
+    let stage = Stage::new();
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
+    }
+    let builder = stage.container("born").args(["sleep", "1000"]).pids_limit(20);
+    let running = builder.build().unwrap().create().unwrap().start().unwrap();
+    let leaves: Vec<PathBuf> = running.record().cgroups.clone();
+    let Some(leaf) = leaves.iter().find(|leaf| leaf.join("cgroup.events").exists()) else {
+        skip!("pids are limited by a v1 hierarchy");
+    };
+    let parent = common::status_line(&running.sandbox_pid().to_string(), "Uid");
+    for file in ["cgroup.procs", "container/cgroup.procs"] {
+        let owner = std::fs::metadata(leaf.join(file)).unwrap().uid();
+        assert_eq!(parent.split(' ').next().unwrap(), owner.to_string(), "{file}");
+    }
+    running.kill().unwrap().delete().unwrap();
 }
