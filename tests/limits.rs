@@ -3,15 +3,10 @@
 mod common;
 
 use cofferdam::{AnyContainer, ErrorKind, Outcome};
-use common::{Stage, is_root, skip};
+use common::{Stage, is_root, may_limit, skip};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// Whether a v1 hierarchy or the unified one offers `controller`, as `/proc/cgroups` tells.
-fn has_controller(controller: &str) -> bool {
-    let table = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
-    table.lines().any(|line| line.split('\t').next() == Some(controller) && line.ends_with("\t1"))
-}
 
 #[test]
 fn a_program_that_runs_too_long_is_killed() {
@@ -47,8 +42,8 @@ fn the_time_limit_holds_for_a_loaded_container_too() {
 #[test]
 fn memory_beyond_the_limit_is_an_outcome_of_its_own() {
     let stage = Stage::new();
-    if !is_root() || !has_controller("memory") {
-        skip!("a memory cgroup needs root and the memory controller");
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
     }
     let exit = stage.container("oom").args(["tail", "/dev/zero"]).memory_limit(32 << 20).run().unwrap();
     assert_eq!(exit.outcome, Outcome::OutOfMemory);
@@ -59,8 +54,8 @@ fn memory_beyond_the_limit_is_an_outcome_of_its_own() {
 #[test]
 fn memory_within_the_limit_is_reported() {
     let stage = Stage::new();
-    if !is_root() || !has_controller("memory") {
-        skip!("a memory cgroup needs root and the memory controller");
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
     }
     let exit = stage.container("fits").args(["true"]).memory_limit(64 << 20).run().unwrap();
     assert_eq!((exit.outcome, exit.oom_kills), (Outcome::Exited { code: 0 }, 0));
@@ -70,8 +65,8 @@ fn memory_within_the_limit_is_reported() {
 #[test]
 fn more_processes_than_allowed_cannot_be_made() {
     let stage = Stage::new();
-    if !is_root() || !has_controller("pids") {
-        skip!("a pids cgroup needs root and the pids controller");
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
     }
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 1000 & done; echo all";
     let output = stage.busybox_shell("pids", script).pids_limit(8).output().unwrap();
@@ -83,11 +78,8 @@ fn more_processes_than_allowed_cannot_be_made() {
 #[test]
 fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
     let stage = Stage::new();
-    if !is_root() {
-        skip!("cgroups need root");
-    }
-    if !["cpu", "memory", "pids"].iter().all(|controller| has_controller(controller)) {
-        skip!("a controller is missing");
+    if !["cpu", "memory", "pids"].into_iter().all(may_limit) {
+        skip!("this user may not limit all of cpu, memory and pids here");
     }
     let builder = stage.container("files").args(["sleep", "1000"]);
     let builder = builder.cpu_limit(0.5).memory_limit(64 << 20).pids_limit(20);
@@ -121,8 +113,8 @@ fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
 #[test]
 fn limits_that_cannot_be_set_are_refused_and_not_dropped() {
     let stage = Stage::new();
-    if is_root() {
-        skip!("root can set them");
+    if is_root() || may_limit("pids") {
+        skip!("this user can set them");
     }
     let builders = [
         (stage.container("m").args(["true"]).memory_limit(64 << 20), "linux.resources.memory"),
@@ -146,8 +138,8 @@ fn a_fork_bomb_without_any_cgroup_is_held_by_its_process_limit() {
 #[test]
 fn a_container_sees_its_own_cgroups_as_the_roots_of_their_hierarchies() {
     let stage = Stage::new();
-    if !is_root() || !has_controller("pids") {
-        skip!("a pids cgroup needs root and the pids controller");
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
     }
     let builder = stage.container("ns").args(["cat", "/proc/self/cgroup"]).pids_limit(20);
     let seen = String::from_utf8(builder.output().unwrap().stdout).unwrap();
@@ -155,4 +147,24 @@ fn a_container_sees_its_own_cgroups_as_the_roots_of_their_hierarchies() {
         assert!(line.ends_with(":/"), "{line}");
     }
     assert!(!seen.contains("cofferdam"), "{seen}");
+}
+
+#[test]
+fn on_v2_the_containers_processes_are_born_in_its_cgroup_for_their_parent_may_write_there() {
+    let stage = Stage::new();
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
+    }
+    let builder = stage.container("born").args(["sleep", "1000"]).pids_limit(20);
+    let running = builder.build().unwrap().create().unwrap().start().unwrap();
+    let leaves: Vec<PathBuf> = running.record().cgroups.clone();
+    let Some(leaf) = leaves.iter().find(|leaf| leaf.join("cgroup.events").exists()) else {
+        skip!("pids are limited by a v1 hierarchy");
+    };
+    let parent = common::status_line(&running.sandbox_pid().to_string(), "Uid");
+    for file in ["cgroup.procs", "container/cgroup.procs"] {
+        let owner = std::fs::metadata(leaf.join(file)).unwrap().uid();
+        assert_eq!(parent.split(' ').next().unwrap(), owner.to_string(), "{file}");
+    }
+    running.kill().unwrap().delete().unwrap();
 }

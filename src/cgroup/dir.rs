@@ -156,6 +156,13 @@ impl CgroupDir {
         }
     }
 
+    /// Gives a control file to another user.
+    pub(super) fn give(&self, file: &str, uid: u32) -> Result<()> {
+        let owner = Some(rustix::fs::Uid::from_raw(uid));
+        rustix::fs::chownat(&self.fd, file, owner, None, AtFlags::SYMLINK_NOFOLLOW)
+            .os(|| format!("chown({:?}, {uid})", self.path.join(file)))
+    }
+
     /// Another descriptor of this directory, to be given away.
     pub(super) fn duplicate(&self) -> Result<OwnedFd> {
         self.fd.try_clone().os(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))

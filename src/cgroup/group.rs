@@ -52,7 +52,7 @@ impl Cgroup {
         let groups: Result<Vec<Option<Group>>> = plan
             .branches
             .iter()
-            .map(|branch| match build(branch, &mut made) {
+            .map(|branch| match build(branch, plan.born_by, &mut made) {
                 Err(error) if branch.optional => {
                     tracing::debug!(%error, "no cgroup to freeze this container in");
                     Ok(None)
@@ -173,7 +173,7 @@ impl Cgroup {
 }
 
 /// Makes one branch from the top down, recording in `made` what was not there before.
-fn build(branch: &Branch, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
+fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
     let during = |error: Error| error.during(branch.field.clone());
     let broken = || Error::new(ErrorKind::InvalidInput, "cgroup plan", "a branch without directories");
     let (base, below) = branch.dirs.split_first().ok_or_else(broken)?;
@@ -183,6 +183,15 @@ fn build(branch: &Branch, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
     for planned in below {
         let dir = enter(&parent, planned, made).map_err(during)?;
         planned.writes.iter().try_for_each(|write| apply(write, &parent, &dir))?;
+        if let (Hierarchy::V2, Role::Sandbox | Role::Container, Some(uid)) =
+            (&branch.hierarchy, planned.role, born_by)
+        {
+            // "write access to the cgroup.procs file of the common ancestor" (the leaf) and of the destination: kernel,
+            // admin-guide/cgroup-v2. Without it they move there, and wait for the whole machine. Of either file a
+            // container sees at most its own, whose processes it may kill anyway.
+            let given = dir.give(v2::JOIN, uid);
+            given.unwrap_or_else(|error| tracing::debug!(%error, "processes will move into their cgroup"));
+        }
         match planned.role {
             Role::Container => container = Some(dir),
             Role::Base | Role::Ancestor => parent = dir,

@@ -188,6 +188,9 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     if layout.unified.is_none() {
         return skip("no cgroup2 mount");
     }
+    if !layout.probe_writable(Some(Path::new("/"))) {
+        return skip("the caller may make cgroups in its own part of the hierarchy only");
+    }
     let mut fixture = Fixture::new();
     let plan = fixture.plan(&Resources::default(), &layout, Some(""));
     let cgroup = Cgroup::create(&plan).unwrap();

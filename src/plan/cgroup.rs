@@ -23,6 +23,9 @@ use std::path::{Component, Path, PathBuf};
 pub(crate) struct CgroupPlan {
     /// One entry for each hierarchy in use.
     pub(crate) branches: Vec<Branch>,
+    /// The container's root on the host, where its processes are made by that user and not by the caller's: only who
+    /// may write `cgroup.procs` of the v2 directories can have a process born there.
+    pub(crate) born_by: Option<u32>,
 }
 
 /// What happens in one hierarchy.
@@ -161,7 +164,7 @@ pub(crate) fn plan(
     if freeze && !branches.iter().any(Branch::freezes) {
         branches.extend(freezer_branch(resources, &place, layout));
     }
-    Ok(CgroupPlan { branches })
+    Ok(CgroupPlan { branches, born_by: None })
 }
 
 /// The branches that were asked for, by a limit or by a place.

@@ -91,7 +91,7 @@ impl Plan {
         if new_user {
             host.check_id_maps(&spec.id_maps)?;
         }
-        let cgroup = cgroup::plan(
+        let mut cgroup = cgroup::plan(
             &spec.resources,
             spec.cgroups_path.as_deref(),
             id,
@@ -99,6 +99,9 @@ impl Plan {
             host.cgroups_writable,
             host.cgroups_freezable && !extras.without_cgroup,
         )?;
+        if new_user && host.privileged {
+            cgroup.born_by = mounts::host_id(&spec.id_maps.uids, 0);
+        }
         let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup);
         layout.root();
         layout.mounts()?;

@@ -316,7 +316,7 @@ pub(crate) fn root_ids(maps: &IdMaps, own: (u32, u32)) -> (u32, u32) {
 }
 
 /// The host id that `id` of the container is mapped to.
-fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
+pub(super) fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
     maps.iter().find_map(|map| {
         let offset = id.checked_sub(map.container)?;
         (offset < map.size).then(|| map.host + offset)

@@ -165,6 +165,26 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether this user may limit `controller` of a container: root where a hierarchy has it, another where a subtree of
+/// cgroup v2 was delegated together with it.
+pub fn may_limit(controller: &str) -> bool {
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    if is_root() {
+        let table = read(Path::new("/proc/cgroups"));
+        return table
+            .lines()
+            .any(|line| line.split('\t').next() == Some(controller) && line.ends_with("\t1"));
+    }
+    let membership = read(Path::new("/proc/self/cgroup"));
+    let own = membership.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    // A container goes beside the cgroup its caller is in.
+    let Some(parent) = Path::new("/sys/fs/cgroup").join(own).parent().map(Path::to_path_buf) else {
+        return false;
+    };
+    let has = read(&parent.join("cgroup.controllers")).split_whitespace().any(|name| name == controller);
+    has && rustix::fs::access(&parent, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
 /// Whether `program` is on the search path.
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
