@@ -66,7 +66,7 @@ fn statistics_come_as_often_as_they_were_asked_for() {
 #[test]
 fn an_oom_kill_is_told_before_the_end() {
     let stage = Stage::new();
-    if !may_limit() {
+    if !may_limit("memory") {
         skip!("a memory cgroup needs a caller that may make one");
     }
     let script = "tail /dev/zero; exit 3";
