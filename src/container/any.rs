@@ -190,7 +190,10 @@ impl AnyContainer {
     pub fn delete_by_name(root: &StateRoot, name: &str) -> Result<()> {
         match root.find(name) {
             Ok(found) => Self::destroy(root, &found, None),
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
+            // Unless it was only about to be one.
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                root.remove_remains(&ContainerId::new(name)?)
+            }
             Err(error) => Err(error),
         }
     }

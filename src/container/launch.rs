@@ -47,7 +47,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
     record.attached = true;
     // What is going to exist is on disk before it exists.
     let lock = claim.commit(record)?;
-    let found = core.root.find(record.id.as_str())?;
+    let found = lock.found(&record.id);
 
     let mut making = Making { lock, seat, children: Vec::new() };
     match making.make(core, blueprint, terminal) {

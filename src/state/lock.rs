@@ -8,8 +8,9 @@ use super::directory::remove_name;
 use super::name::{Role, Stem};
 use super::record::Record;
 use super::run_dir::RunDir;
-use super::store::{StateRoot, not_found};
+use super::store::{Found, StateRoot, not_found};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::id::ContainerId;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -34,6 +35,11 @@ pub(super) enum Acquired {
 }
 
 impl StateLock {
+    /// The locked container, to be found again by.
+    pub(crate) fn found(&self, id: &ContainerId) -> Found {
+        Found::new(self.stem.clone(), id)
+    }
+
     /// The record as it is now.
     ///
     /// # Errors

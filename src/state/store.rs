@@ -89,6 +89,26 @@ impl StateRoot {
         Claim::take(self, container, sandbox)
     }
 
+    /// Removes what is left of creations of `container` that crashed before its first save. What somebody is just
+    /// creating or deleting is not touched.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incomplete`] if something cannot be removed, [`ErrorKind::Os`] if the directory cannot be read.
+    pub fn remove_remains(&self, container: &ContainerId) -> Result<()> {
+        for (stem, role) in self.stems()? {
+            if role != Role::Lock || !stem.is_of(container) {
+                continue;
+            }
+            if let Acquired::Held(lock) =
+                StateLock::acquire(self, &stem, rustix::fs::FlockOperation::NonBlockingLockExclusive)?
+                && !self.has(&stem, Role::State)?
+            {
+                lock.remove()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Finds a container by its id, or by the beginning of its id if no other container's begins so.
     ///
     /// A damaged record does not hide a container whose id is asked for exactly.
@@ -273,6 +293,10 @@ pub struct Found {
 }
 
 impl Found {
+    pub(super) fn new(stem: Stem, id: &ContainerId) -> Self {
+        Self { stem, id: id.to_string() }
+    }
+
     /// The container's id; of a damaged record the best guess, which for a very long id is its shortened form.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -530,3 +530,23 @@ fn an_exit_record_is_read_once_it_is_whole() {
     }
     assert_eq!(run_dir.exit_record().unwrap(), Some(ended));
 }
+
+#[test]
+fn remains_of_a_creation_are_removed_by_name_and_nothing_else_is() {
+    let (_parent, root) = root();
+    create(&root, "other", "pod");
+    let whole = files(&root);
+    // As a program that is killed before its first save leaves it.
+    std::mem::forget(root.claim(&id("web"), &id("pod")).unwrap());
+    assert_eq!(files(&root).len(), whole.len() + 2);
+    root.remove_remains(&id("web")).unwrap();
+    assert_eq!(files(&root).len(), whole.len() + 2, "its lock is still held: it may yet be made");
+    root.remove_remains(&id("other")).unwrap();
+    assert!(root.find("other").is_ok());
+
+    let stem = Stem::new(&id("gone"), &id("pod"));
+    overwrite(&root.path().join(stem.file(Role::Lock)), b"");
+    fs::create_dir(root.path().join(stem.file(Role::RunDir))).unwrap();
+    root.remove_remains(&id("gone")).unwrap();
+    assert_eq!(files(&root).len(), whole.len() + 2);
+}
