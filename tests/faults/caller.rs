@@ -2,7 +2,7 @@
 
 use crate::host::Place;
 use crate::stage::again;
-use cofferdam::{ContainerBuilder, Error, Rootfs, StateRoot};
+use cofferdam::{ContainerBuilder, Error, Exec, Rootfs, StateRoot};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -81,7 +81,13 @@ fn makes_a_container_when_told_to() {
     }
 }
 
-/// Build, create, start, kill, delete: each attached, so that whatever fails half-way is undone.
+/// The id of the container that joins the sandbox of `id`.
+pub(crate) fn member_of(id: &str) -> String {
+    format!("m-{id}")
+}
+
+/// Build, create, start, a process, a file, a further container in the sandbox, kill, delete: each attached, so that
+/// whatever fails half-way is undone.
 fn lifecycle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
     let builder = ContainerBuilder::new(id)
         .rootfs(Rootfs::directory(dir.join("rootfs")))
@@ -92,7 +98,14 @@ fn lifecycle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
     } else {
         builder
     };
-    builder.build()?.create()?.start()?.kill()?.delete()?;
+    let running = builder.build()?.create()?.start()?;
+    running.exec(Exec::new(["true"]))?.wait()?;
+    running.files()?.stat("/tmp")?;
+    let member = running.pod().container(member_of(id)).rootfs(Rootfs::directory(dir.join("rootfs")));
+    let member = member.args(["sleep", "1000"]).build()?.create()?.start()?;
+    member.exec(Exec::new(["true"]))?.wait()?;
+    member.kill()?.delete()?;
+    running.kill()?.delete()?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The stage: a process for each test, and its end.
 
-use crate::host::{Place, children, describe};
+use crate::caller::member_of;
+use crate::host::{Place, children, describe, names_in};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
 use std::process::{Command, Stdio};
@@ -58,6 +59,8 @@ pub(crate) fn recovers(place: &Place, id: &str) -> Vec<String> {
     use cofferdam::{AnyContainer, ErrorKind};
     let state = place.state();
     let mut problems = place.mounts();
+    let member = AnyContainer::delete_by_name(&state, &member_of(id));
+    problems.extend(member.err().map(|error| format!("delete the member: {error}")));
     match AnyContainer::load(&state, id) {
         Ok(container) => {
             problems.extend(container.delete(true).err().map(|error| format!("delete: {error}")))
@@ -68,6 +71,7 @@ pub(crate) fn recovers(place: &Place, id: &str) -> Vec<String> {
     problems.extend(
         AnyContainer::delete_by_name(&state, id).err().map(|error| format!("second delete: {error}")),
     );
+    problems.extend(names_in(state.path()).into_iter().map(|left| format!("deleted, but {left} is there")));
     problems.extend(place.cgroups());
     match place.builder(id).run() {
         Ok(exit) if exit.outcome.success() => {}
