@@ -14,7 +14,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{IoSliceMut, Read, Write};
+use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -706,18 +706,35 @@ fn what_is_frozen_stands_still() {
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = &stage.id("frozen");
     engine.running(id);
-    let paused = engine.call(&["pause", id]);
-    if String::from_utf8_lossy(&paused.stderr).contains("not supported") {
-        engine.must(&["delete", "--force", id]);
-        skip!("pausing is not supported yet");
-    }
-    assert_success(&paused);
+    engine.must(&["pause", id]);
     assert_eq!(engine.status(id), "paused");
     assert!(engine.refused(&["exec", id, "true"]).contains("cannot exec in a paused container"));
     engine.must(&["resume", id]);
     assert_eq!(engine.status(id), "running");
     engine.must(&["pause", id]);
     engine.must(&["delete", "--force", id]);
+}
+
+#[test]
+fn events_are_told_until_the_end() {
+    need!(runtime);
+    if !is_root() {
+        skip!("needs cgroups that the caller may make");
+    }
+    let stage = Stage::new();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = &stage.id("events");
+    engine.edit(|config| config["linux"]["resources"]["pids"] = json!({ "limit": 50 }));
+    engine.running(id);
+    let events = engine.command(&["events", "--interval", "1s", id]).stdout(Stdio::piped()).spawn();
+    let mut events = events.unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&line["type"], &line["id"]), (&json!("stats"), &json!(id)));
+    assert_eq!(line["data"]["pids"]["limit"], 50);
+    engine.must(&["delete", "--force", id]);
+    assert!(lines.all(|line| line.is_ok()));
+    assert!(events.wait().unwrap().success());
 }
 
 #[test]

@@ -82,14 +82,20 @@ impl Delete {
 
 pub(crate) fn pause(container: AnyContainer) -> Done {
     match container {
-        AnyContainer::Running(_) => Err("pause is not supported".into()),
+        AnyContainer::Running(running) => {
+            let _ = running.pause()?;
+            Ok(ExitCode::SUCCESS)
+        }
         other => Err(format!("container not running: {}", other.status()).into()),
     }
 }
 
 pub(crate) fn resume(container: AnyContainer) -> Done {
     match container {
-        AnyContainer::Paused(_) => Err("resume is not supported".into()),
+        AnyContainer::Paused(paused) => {
+            let _ = paused.resume()?;
+            Ok(ExitCode::SUCCESS)
+        }
         other => Err(format!("container not paused: {}", other.status()).into()),
     }
 }

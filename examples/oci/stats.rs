@@ -1,8 +1,8 @@
 //! What a container uses, as the lines of JSON that `runc events` prints.
 
-use super::failure::Done;
+use super::failure::{Done, Failure};
 use super::find;
-use cofferdam::{AnyContainer, ErrorKind, StateRoot, Stats};
+use cofferdam::{AnyContainer, Error, ErrorKind, Event, StateRoot, Stats};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,37 +25,37 @@ impl Events {
         if self.stats {
             return once(&container);
         }
-        loop {
-            match once(&container) {
-                Err(_) if has_ended(&container, Duration::ZERO)? => return Ok(ExitCode::SUCCESS),
-                printed => printed?,
-            };
-            if has_ended(&container, self.interval)? {
-                return Ok(ExitCode::SUCCESS);
+        let not_running = |error: Error| match error.kind() {
+            ErrorKind::WrongState { .. } => not_running(&container),
+            _ => error.into(),
+        };
+        for event in container.events().map_err(not_running)?.stats_every(self.interval) {
+            match event? {
+                Event::Stats(stats) => print(&container, &stats),
+                Event::OutOfMemory => println!("{}", json!({ "type": "oom", "id": container.id().as_str() })),
+                // runc has no word for the others.
+                _ => {}
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-fn has_ended(container: &AnyContainer, within: Duration) -> Result<bool, cofferdam::Error> {
-    let exit = match container {
-        AnyContainer::Created(container) => container.wait_timeout(within),
-        AnyContainer::Running(container) => container.wait_timeout(within),
-        AnyContainer::Paused(container) => container.wait_timeout(within),
-        AnyContainer::Creating(_) | AnyContainer::Stopped(_) => return Ok(true),
-    };
-    exit.map(|exit| exit.is_some())
+fn not_running(container: &AnyContainer) -> Failure {
+    format!("container with id {} is not running", container.id()).into()
+}
+
+fn print(container: &AnyContainer, stats: &Stats) {
+    println!("{}", json!({ "type": "stats", "id": container.id().as_str(), "data": data(stats) }));
 }
 
 pub(crate) fn once(container: &AnyContainer) -> Done {
     match container.stats() {
         Ok(stats) => {
-            println!("{}", json!({ "type": "stats", "id": container.id().as_str(), "data": data(&stats) }));
+            print(container, &stats);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) if matches!(error.kind(), ErrorKind::WrongState { .. }) => {
-            Err(format!("container with id {} is not running", container.id()).into())
-        }
+        Err(error) if matches!(error.kind(), ErrorKind::WrongState { .. }) => Err(not_running(container)),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! The processes executed in running containers: from their fork to whoever waits for their end.
 
 use super::{Key, packed};
-use crate::error::{Actor, Error, ErrorKind};
+use crate::error::{Actor, Error, ErrorKind, RemoteFailure};
 use crate::process::Channel;
 use crate::protocol::message::{Hello, ProcessEnd, ProcessReport, Report};
 use crate::sandbox::exec::Forked;
@@ -36,6 +36,8 @@ pub(super) struct Process {
     waiting: Vec<Channel>,
     /// The master of its terminal, until it is told that it was executed: the client's alone then.
     terminal: Option<OwnedFd>,
+    /// Why it was not executed. Told when it is gone, so that nobody who knows finds it there.
+    failure: Option<RemoteFailure>,
 }
 
 impl Processes {
@@ -48,6 +50,7 @@ impl Processes {
             client: Some(client),
             waiting: Vec::new(),
             terminal: None,
+            failure: None,
         };
         self.running.push((key, process));
     }
@@ -97,6 +100,12 @@ impl Processes {
             executed = process.hear();
         }
         let Ok(usage) = sys::wait4(process.forked.pid) else { return };
+        if let Some(failure) = process.failure {
+            if let Some(client) = process.client {
+                let _ = client.send_now(&ProcessReport::Failed(failure), &[]);
+            }
+            return;
+        }
         let end = ProcessEnd {
             code: usage.code,
             signal: usage.signal,
@@ -176,10 +185,8 @@ impl Process {
         false
     }
 
-    fn fail(&mut self, failure: crate::error::RemoteFailure) {
+    fn fail(&mut self, failure: RemoteFailure) {
         self.speaks = false;
-        if let Some(client) = self.client.take() {
-            let _ = client.send_now(&ProcessReport::Failed(failure), &[]);
-        }
+        self.failure = Some(failure);
     }
 }
