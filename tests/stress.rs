@@ -144,6 +144,19 @@ fn a_hundred_processes_executed_at_once_each_have_their_own_end() {
 }
 
 #[test]
+fn a_container_that_is_paused_and_resumed_takes_processes_in_between_or_says_why_not() {
+    let stage = stage();
+    let name = "a_container_that_is_paused_and_resumed_takes_processes_in_between_or_says_why_not";
+    let mut programs = Programs::new(name, &stage, 4);
+    let container = running(stage.container("paused").args(["sleep", "1000"]));
+    let id = container.id();
+    let acts = ["pause-and-resume", "exec-between-pauses", "exec-between-pauses", "pause-and-resume"];
+    assert_eq!(programs.do_each(&acts.map(|act| format!("{act} {id}"))), ["won"; 4]);
+    assert!(container.exec_output(Exec::new(["true"])).unwrap().exit.outcome.success(), "it runs");
+    programs.finish();
+}
+
+#[test]
 fn twenty_containers_of_one_pod_live_and_die_at_once() {
     let stage = stage();
     let pod = running(stage.container("pod").args(["sleep", "1000"]));
@@ -342,6 +355,22 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
             }
             won()
         }
+        "pause-and-resume" => {
+            for _ in 0..25 {
+                allow_wrong_phase(pause(AnyContainer::load(root, id)?))?;
+                allow_wrong_phase(resume(AnyContainer::load(root, id)?))?;
+            }
+            // Whoever is last leaves it running.
+            won()
+        }
+        "exec-between-pauses" => {
+            for _ in 0..100 {
+                if let AnyContainer::Running(running) = AnyContainer::load(root, id)? {
+                    allow_wrong_phase(running.exec(Exec::new(["true"])).map(drop))?;
+                }
+            }
+            won()
+        }
         "list" => look(root).map_or_else(won, Ok),
         _ => match (what, AnyContainer::load(root, id)?) {
             ("start", AnyContainer::Created(created)) => {
@@ -377,6 +406,30 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
 
 fn builder(root: &StateRoot, id: &str) -> ContainerBuilder {
     ContainerBuilder::new(id).state_root(root.clone()).rootfs(Rootfs::host()).args(["sleep", "1000"])
+}
+
+fn pause(container: AnyContainer) -> cofferdam::Result<()> {
+    match container {
+        AnyContainer::Running(running) => running.pause().map(drop).map_err(Into::into),
+        _ => Ok(()),
+    }
+}
+
+fn resume(container: AnyContainer) -> cofferdam::Result<()> {
+    match container {
+        AnyContainer::Paused(paused) => paused.resume().map(drop).map_err(Into::into),
+        _ => Ok(()),
+    }
+}
+
+/// Somebody else paused or resumed it first.
+fn allow_wrong_phase(done: cofferdam::Result<()>) -> cofferdam::Result<()> {
+    match done {
+        Err(error) if matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::InvalidInput) => {
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn execute_25(container: &Container<Running>) -> String {

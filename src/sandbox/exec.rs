@@ -44,6 +44,10 @@ impl Forked {
         if container.phase != InitPhase::Running {
             return Err(container.not_in_phase("exec"));
         }
+        // What is born in a frozen cgroup v2 does not run, and we wait until it has forked: we would never thaw it.
+        if container.is_pausing() {
+            return Err(Error::new(ErrorKind::InvalidInput, "exec", "the container is being paused"));
+        }
         let mut next =
             || fds.next().ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "exec", "too few descriptors"));
         let plan: ExecPlan = read_plan(next()?)?;

@@ -55,6 +55,11 @@ impl Contained {
         self.look_whether_paused(now)
     }
 
+    /// Whether a pause was begun and is not complete.
+    pub(in crate::sandbox) fn is_pausing(&self) -> bool {
+        self.pausing.is_some()
+    }
+
     fn begin_to_pause(&mut self, helpers: &[i32]) -> Result<()> {
         if self.phase != InitPhase::Running || self.pausing.is_some() {
             let phase = if self.pausing.is_some() { InitPhase::Paused } else { self.phase };
