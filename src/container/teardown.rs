@@ -36,7 +36,8 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
     let mut left = Vec::new();
     if record.boot_id == boot_id()? {
         let in_pod = record.sandbox_id != record.id;
-        if in_pod && let Err(error) = leave_pod(&record) {
+        // Once more, because it takes descriptors and memory, which may have been short for a moment.
+        if in_pod && let Err(error) = leave_pod(&record).or_else(|_| leave_pod(&record)) {
             left.push(error.during("pod").to_string());
         }
         // The sandbox first: as PID 1 of its namespace it takes everything inside along. A pod's is not ours to end.

@@ -28,6 +28,10 @@
 //!   `/` bound writable, no seccomp. It is obeyed.
 //! * Two containers that share a writable volume are as separate as that volume lets them be. The containers of a pod
 //!   share a network, ipc objects, a user namespace, and, where that was asked for, their processes.
+//! * That a workload which was given `CAP_SYS_PTRACE` learns nothing of its pod: a process that is about to be executed is a
+//!   copy of the sandbox until it is, and such a workload may read its memory, where the other members' plans are.
+//! * That a process which leaves the container's mount namespace, in a pid namespace that it shares, is still counted as
+//!   the container's by anything but the kill of its cgroup.
 //! * That hooks are harmless: those of the host run with the caller's own privileges.
 //!
 //! # The layers
