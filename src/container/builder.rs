@@ -645,6 +645,7 @@ fn blueprint(
         cgroups,
         freezer: !extras.without_cgroup,
         cgroups_path: valid.cgroups_path.as_deref(),
+        labels: valid.asks_for_labels(),
         system_dirs: extras.host_rootfs,
     };
     let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;

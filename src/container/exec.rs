@@ -257,12 +257,13 @@ impl Exec {
         let valid = ValidSpec::new(&spec, bundle, Origin::ConfigJson)?;
         let process = spec::Process::for_exec(&process, &valid.id_maps)?;
         let new_user = valid.namespaces.user == NamespaceSource::New;
-        let plan = ProcessPlan::new(&process, crate::plan::may_set_groups(new_user, &valid.id_maps));
+        let plan = ProcessPlan::new(&process, &valid, crate::plan::may_set_groups(new_user, &valid.id_maps));
         let plan = ExecPlan {
             process: plan,
             further_fds: Vec::new(),
             user_name: self.user_name.clone(),
             attached: self.attached,
+            affinity: process.exec_cpu_affinity,
         };
         Ok((plan, valid.id_maps))
     }

@@ -157,7 +157,7 @@ impl InitPlan {
             sysctl: spec.sysctl.clone().into_iter().collect(),
             oom_score_adj: process.oom_score_adj,
             seccomp: filter,
-            process: ProcessPlan::new(process, may_set_groups),
+            process: ProcessPlan::new(process, spec, may_set_groups),
             further_fds: Vec::new(),
             hooks: InitHooks::new(&spec.hooks),
         })

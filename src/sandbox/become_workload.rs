@@ -1,9 +1,10 @@
 //! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
 //!
-//! keyring, limits, bounding set, groups and ids, capabilities, no_new_privs, working directory, a look in the mirror,
+//! keyring, limits, scheduling and labels, bounding set, groups and ids, capabilities, no_new_privs, working directory, a look in the mirror,
 //! descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so there it goes before
 //! the capabilities.
 
+use super::attributes::{self, Labels};
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::ProcessPlan;
@@ -16,13 +17,22 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 /// Where OCI says nothing, the umask every Linux distribution starts its users with.
 const DEFAULT_UMASK: u32 = 0o022;
 
+/// A process about to become the workload.
+pub(super) struct Becoming<'a> {
+    pub(super) plan: &'a ProcessPlan,
+    pub(super) filter: Option<&'a Filter>,
+    pub(super) program: &'a Program,
+    pub(super) labels: &'a Labels,
+    /// The numbers of the descriptors it keeps besides its standard streams.
+    pub(super) keep: &'a [i32],
+}
+
 /// Becomes the workload. Returns only what went wrong.
-///
-/// Besides its standard streams it keeps the descriptors at the numbers `keep`.
-pub(super) fn execute(plan: &ProcessPlan, filter: Option<&Filter>, program: &Program, keep: &[i32]) -> Error {
-    match shed(plan, filter, keep) {
+pub(super) fn execute(becoming: &Becoming<'_>) -> Error {
+    match shed(becoming) {
         Err(error) => error,
         Ok(()) => {
+            let Becoming { plan, program, .. } = becoming;
             let errno = sys::execve(&program.path, &plan.argv, &program.environment);
             exec_error(program, errno)
         }
@@ -56,7 +66,7 @@ fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
     Error::new(kind, format!("exec: {:?}", program.path.to_string_lossy()), words)
 }
 
-fn shed(plan: &ProcessPlan, filter: Option<&Filter>, keep: &[i32]) -> Result<()> {
+fn shed(Becoming { plan, filter, labels, keep, .. }: &Becoming<'_>) -> Result<()> {
     match sys::join_new_session_keyring() {
         // A kernel without keyrings, or a quota that is used up by others, gives away nothing of the caller's.
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => {}
@@ -67,6 +77,7 @@ fn shed(plan: &ProcessPlan, filter: Option<&Filter>, keep: &[i32]) -> Result<()>
             .os(|| format!("setrlimit({}, {}, {})", limit.resource, limit.soft, limit.hard))
             .map_err(|error| error.during("process.rlimits"))?;
     }
+    attributes::take(plan, labels)?;
     if !plan.no_new_privileges {
         filter.map_or(Ok(()), load)?;
     }
@@ -80,7 +91,7 @@ fn shed(plan: &ProcessPlan, filter: Option<&Filter>, keep: &[i32]) -> Result<()>
     enter_working_directory(plan)?;
     check_posture(plan)?;
     sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
-    for number in keep {
+    for number in *keep {
         sys::keep_on_exec(*number).os(|| format!("fcntl({number}, F_SETFD)"))?;
     }
     if plan.no_new_privileges { filter.map_or(Ok(()), load) } else { Ok(()) }

@@ -1,8 +1,8 @@
 //! The namespaces the sandbox makes or joins itself, and their first settings.
 
 use crate::error::{Error, OsContext, Result};
-use crate::plan::{CloneFlags, SandboxPlan};
-use crate::spec::NamespaceKind;
+use crate::plan::SandboxPlan;
+use crate::spec::{NamespaceKind, TimeOffset};
 use crate::sys;
 use nix::sched;
 use rustix::fd::{AsFd, OwnedFd};
@@ -27,15 +27,36 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
         .os(|| "open(\"/\", O_PATH)")?;
     sys::set_propagation(root.as_fd(), libc::MS_SLAVE, true)
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_SLAVE)")?;
-    if plan.namespaces.by_sandbox.contains(CloneFlags::NEWUTS) {
-        if let Some(name) = &plan.hostname {
-            nix::unistd::sethostname(name).os(|| format!("sethostname({name:?})"))?;
-        }
-        if let Some(name) = &plan.domainname {
-            rustix::system::setdomainname(name.as_bytes()).os(|| format!("setdomainname({name:?})"))?;
-        }
+    // Of a namespace that was joined, too: whoever names the container there asks for that.
+    if let Some(name) = &plan.hostname {
+        nix::unistd::sethostname(name)
+            .os(|| format!("sethostname({name:?})"))
+            .map_err(|error| error.during("hostname"))?;
     }
-    Ok(())
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .os(|| format!("setdomainname({name:?})"))
+            .map_err(|error| error.during("domainname"))?;
+    }
+    set_clocks(&plan.time_offsets)
+}
+
+/// Sets the clocks of the new time namespace, which can be done as long as no process is in it: this one is not, its
+/// children will be (time_namespaces(7)).
+fn set_clocks(offsets: &[TimeOffset]) -> Result<()> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let path = "/proc/self/timens_offsets";
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?})"))?;
+    offsets.iter().try_for_each(|TimeOffset { clock, seconds, nanoseconds }| {
+        let line = format!("{} {seconds} {nanoseconds}\n", clock.as_str());
+        rustix::io::write(&file, line.as_bytes())
+            .map(drop)
+            .os(|| format!("write({path:?}, {line:?})"))
+            .map_err(|error| error.during(format!("linux.timeOffsets.{}", clock.as_str())))
+    })
 }
 
 /// Cuts the copy of the pod's mounts, which a further container is born with, off from the pod's own.

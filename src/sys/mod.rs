@@ -9,6 +9,7 @@ mod files;
 mod identity;
 mod mount;
 mod net;
+mod scheduling;
 mod seccomp;
 mod signals;
 
@@ -20,6 +21,9 @@ pub(crate) use identity::{
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
 pub(crate) use net::bring_loopback_up;
+pub(crate) use scheduling::{
+    SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,
+};
 pub(crate) use seccomp::load_seccomp;
 pub(crate) use signals::Caught;
 

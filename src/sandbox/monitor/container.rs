@@ -27,7 +27,7 @@ pub(in crate::sandbox) struct Contained {
     pub(in crate::sandbox) init: Init,
     pub(in crate::sandbox) phase: InitPhase,
     /// The container's own proc, from init: an instance for its pid namespace that nothing inside can cover.
-    pub(super) proc: Option<OwnedFd>,
+    pub(in crate::sandbox) proc: Option<OwnedFd>,
     /// The container's root as it was when init was ready, from init.
     root: Option<OwnedFd>,
     /// What was mounted into it later, by the kernel's numbers for mounts.
