@@ -85,7 +85,9 @@ pub(crate) enum StepSource {
     Handed(usize),
     /// The container's view of the volume at this position of the sandbox's plan.
     Volume(usize),
-    Proc,
+    Proc {
+        options: Vec<String>,
+    },
     Sysfs,
     Tmpfs {
         options: Vec<String>,

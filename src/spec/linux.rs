@@ -188,7 +188,8 @@ impl IdMaps {
     }
 }
 
-fn id_maps(field: &Field<'_>, maps: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
+/// Checks the mappings at `field`.
+pub(super) fn id_maps(field: &Field<'_>, maps: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
     if maps.len() > MAX_ID_MAPS {
         return Err(field.error(format_args!("has {} entries, the limit is {MAX_ID_MAPS}", maps.len())));
     }

@@ -32,7 +32,7 @@ pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
 pub use hooks::{Hook, HookKind, Hooks};
 pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mount_options::mount_options;
-pub use mounts::{Mount, MountAttrs, MountKind, Propagation};
+pub use mounts::{Mount, MountAttrs, MountIdMapping, MountKind, Propagation};
 pub use namespaces::{Clock, NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
 pub use process::{ConsoleSize, Process, Rlimit, User};
 pub use resources::{CpuLimits, MemoryLimits, Resources};
@@ -124,7 +124,12 @@ impl ValidSpec {
             process: Process::new(&document, spec.process().as_ref(), &linux.id_maps)?,
             hostname: uts_name(&document.key("hostname"), spec.hostname().as_deref(), uts)?,
             domainname: uts_name(&document.key("domainname"), spec.domainname().as_deref(), uts)?,
-            mounts: mounts::mounts(&document, spec.mounts().as_deref().unwrap_or_default(), bundle)?,
+            mounts: mounts::mounts(
+                &document,
+                spec.mounts().as_deref().unwrap_or_default(),
+                bundle,
+                &linux.namespaces.user,
+            )?,
             namespaces: linux.namespaces,
             time_offsets: linux.time_offsets,
             id_maps: linux.id_maps,
