@@ -433,7 +433,7 @@ fn a_cgroup_mount_shows_the_containers_own_cgroups() {
     }
     // The unified hierarchy by its own name: the caller's, where the container has no part of it, and then read-only.
     if std::path::Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
-        let seen = self::seen(&stage, "cat /proc/self/mountinfo", |config| {
+        let seen = seen(&stage, "cat /proc/self/mountinfo", |config| {
             add_mount(
                 config,
                 json!({"destination": "/cg", "type": "cgroup2", "source": "cgroup", "options": ["nosuid"]}),
@@ -488,4 +488,153 @@ fn mount_events_pass_as_the_propagation_of_the_root_says() {
     assert_eq!(optional("private"), "");
     assert!(optional("shared").starts_with("shared:"));
     assert_eq!(optional("unbindable"), "unbindable");
+}
+
+/// An agent at a socket: takes one listener, and answers what it notifies with `errno` until it is told to end.
+struct Agent {
+    socket: PathBuf,
+    thread: std::thread::JoinHandle<(Value, Vec<i32>)>,
+}
+
+impl Agent {
+    /// Answers `count` notifications: of the call `refused` with an errno, of all others by letting them go on.
+    fn new(stage: &Stage, refused: i64) -> Self {
+        let socket = stage.path().join("agent.sock");
+        let _ = std::fs::remove_file(&socket);
+        let server = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (stream, _) = server.accept().unwrap();
+            let (state, listener) = receive_state(&stream);
+            (state, answer_all(&listener, refused))
+        });
+        Self { socket, thread }
+    }
+
+    /// What it was told, and the calls it was asked about. The container has ended by now.
+    fn end(self) -> (Value, Vec<i32>) {
+        self.thread.join().unwrap()
+    }
+}
+
+fn receive_state(stream: &std::os::unix::net::UnixStream) -> (Value, std::os::fd::OwnedFd) {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut bytes = vec![0; 64 << 10];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut fds: Vec<_> = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(fds.len(), 1);
+    let state = serde_json::from_slice(&bytes[..received.bytes]).unwrap();
+    let mut rest = [0];
+    assert_eq!(std::io::Read::read(&mut &*stream, &mut rest).unwrap(), 0, "one state, then the end");
+    (state, fds.remove(0))
+}
+
+/// seccomp_unotify(2): the calls that were notified, in order.
+#[expect(unsafe_code, reason = "no crate here has the ioctls of seccomp_unotify(2)")]
+fn answer_all(listener: &std::os::fd::OwnedFd, refused: i64) -> Vec<i32> {
+    use std::os::fd::AsRawFd;
+    const RECV: u64 = 0xc050_2100;
+    const SEND: u64 = 0xc018_2101;
+    const CONTINUE: u32 = 1;
+    let mut calls = Vec::new();
+    loop {
+        // The listener hangs up when nobody with the filter is left.
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        poll(&mut fds, None).unwrap();
+        if !fds[0].revents().contains(PollFlags::IN) {
+            return calls;
+        }
+        // struct seccomp_notif: id, pid, flags, then seccomp_data with the number first.
+        let mut notification = [0_u64; 10];
+        // SAFETY: the buffer has the size that the request's number names.
+        if unsafe { libc::ioctl(listener.as_raw_fd(), RECV, notification.as_mut_ptr()) } < 0 {
+            continue;
+        }
+        let number = notification[2] as i32;
+        calls.push(number);
+        // struct seccomp_notif_resp: id, val, error, flags.
+        let answer = if i64::from(number) == refused {
+            [notification[0], 0, (-libc::EMLINK) as u32 as u64]
+        } else {
+            [notification[0], 0, u64::from(CONTINUE) << 32]
+        };
+        // SAFETY: as above.
+        unsafe { libc::ioctl(listener.as_raw_fd(), SEND, answer.as_ptr()) };
+    }
+}
+
+#[test]
+fn an_agent_decides_about_the_calls_its_filter_notifies() {
+    let stage = Stage::new();
+    // The very calls that hand the listener over, and the one that ends the wait for it.
+    let names = ["mkdir", "sendmsg", "read", "write", "close", "execve", "prctl", "capset"];
+    for no_new_privileges in [true, false] {
+        let agent = Agent::new(&stage, libc::SYS_mkdir);
+        let socket = agent.socket.clone();
+        let script = "mkdir /tmp/refused 2>&1; echo done";
+        let bundle = bundle(&stage, script, |config| {
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "listenerPath": socket,
+                "listenerMetadata": "for the agent",
+                "syscalls": [{"names": names, "action": "SCMP_ACT_NOTIFY"}],
+            });
+        });
+        let id = stage.id("notified");
+        let builder = ContainerBuilder::from_bundle(&id, &bundle).unwrap().state_root(stage.root().clone());
+        let seen = stdout_of(builder);
+        assert!(seen.contains("Too many links") && seen.ends_with("done"), "{seen}");
+        assert!(!stage.busybox().join("tmp/refused").exists());
+        let (state, calls) = agent.end();
+        assert_eq!(state["ociVersion"], "1.2.0");
+        assert_eq!(state["fds"], json!(["seccompFd"]));
+        assert_eq!(state["metadata"], "for the agent");
+        assert_eq!((&state["state"]["id"], &state["state"]["status"]), (&json!(id), &json!("created")));
+        assert!(state["pid"].as_i64().unwrap() > 1 && state["state"]["pid"].as_i64().unwrap() > 1, "{state}");
+        assert!(calls.contains(&(libc::SYS_execve as i32)), "{calls:?}");
+    }
+}
+
+#[test]
+fn an_executed_process_has_a_listener_of_its_own() {
+    let stage = Stage::new();
+    let agent = Agent::new(&stage, -1);
+    let socket = agent.socket.clone();
+    let container = sleeping(&stage, |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": socket,
+            "syscalls": [{"names": ["mkdir", "execve"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    let second = Agent::new(&stage, libc::SYS_mkdir);
+    let said = exec(&container, "mkdir /tmp/refused 2>&1; true");
+    assert!(said.contains("Too many links"), "{said}");
+    let (state, _) = second.end();
+    assert_eq!(state["state"]["status"], "running");
+    // Nobody listens: the process is not executed, and the container goes on.
+    std::fs::remove_file(stage.path().join("agent.sock")).unwrap();
+    let error = container.exec(Exec::new(["true"])).unwrap_err();
+    assert_eq!(error.step(), "linux.seccomp.listenerPath", "{error}");
+    end(container);
+    agent.end();
+    let error = refusal(&stage, |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": stage.path().join("nobody.sock"),
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    assert_eq!(error.step(), "linux.seccomp.listenerPath", "{error}");
 }

@@ -359,6 +359,7 @@ fn report(helper: &Channel, name: &'static str, deadline: Option<Instant>) -> Re
         Ok(delivery) => match delivery.message {
             Report::Ready { .. } | Report::Assembled => Ok(delivery.fds),
             Report::Failed(failure) => Err(failure.into()),
+            Report::Listener => Err(misbehaved("a listener before the start")),
         },
         Err(error) => Err(error.during(name)),
     }

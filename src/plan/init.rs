@@ -1,7 +1,7 @@
 //! What init does: assemble the root, shed every privilege not asked for, execute.
 
 use super::ProcessPlan;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::seccomp::{self, Filter};
 use crate::spec::{Hook, Hooks, MountAttrs, Propagation, RootfsPropagation, ValidSpec};
 use serde::{Deserialize, Serialize};
@@ -147,9 +147,6 @@ impl InitPlan {
     ) -> Result<Self> {
         let process = &spec.process;
         let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
-        if filter.as_ref().is_some_and(|filter| filter.notify) {
-            return Err(Error::unsupported("linux.seccomp", "SCMP_ACT_NOTIFY has no listener to go to"));
-        }
         Ok(Self {
             root,
             rootfs_propagation: spec.rootfs_propagation,

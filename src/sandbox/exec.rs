@@ -138,5 +138,6 @@ fn run(
         program: &program,
         labels: &labels,
         keep: numbers,
+        parent,
     }))
 }

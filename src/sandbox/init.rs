@@ -194,6 +194,7 @@ impl First<'_> {
                 program: &program,
                 labels: &labels,
                 keep: numbers,
+                parent: &parent,
             }),
             Err(error) => error,
         };

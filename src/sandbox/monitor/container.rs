@@ -210,11 +210,18 @@ impl Contained {
                 let _ = boot.send_now(&Report::Failed(super::packed(Actor::Init, &died)), &[]);
                 self.kill(Cause::Itself);
             }
-            (Ok(other), None) => {
-                if let Report::Failed(failure) = other.message {
-                    return self.answer_start(&Reply::Failed(failure));
+            (Ok(other), None) => match other.message {
+                Report::Failed(failure) => return self.answer_start(&Reply::Failed(failure)),
+                Report::Listener => {
+                    // Whoever asked for the start hands it to the agent, and init waits for that over a connection of
+                    // its own. Nobody there any more: it is closed here, and init ends.
+                    if let Some(client) = &self.starting {
+                        let fds: Vec<_> = other.fds.iter().map(AsFd::as_fd).collect();
+                        let _ = client.channel.send(&Reply::Listener, &fds);
+                    }
                 }
-            }
+                Report::Ready { .. } | Report::Assembled => {}
+            },
             (Err(_), None) => {
                 self.phase = InitPhase::Running;
                 self.note_start();
