@@ -26,7 +26,7 @@ pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
 pub(crate) use process::{ProcessPlan, TerminalPlan};
-pub(crate) use sandbox::{CloneFlags, SandboxPlan, may_set_groups};
+pub(crate) use sandbox::{BecomeRoot, CloneFlags, SandboxPlan, may_set_groups};
 pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, Result};

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 pub(crate) struct SandboxPlan {
     pub(crate) id: ContainerId,
     pub(crate) namespaces: NamespacePlan,
-    /// The uid and gid to take on inside a new user namespace, where 0 is mapped.
-    pub(crate) become_root: bool,
+    /// Whether to be uid and gid 0 of the user namespace.
+    pub(crate) become_root: BecomeRoot,
     /// Whether setgroups(2) is allowed in the user namespace.
     pub(crate) may_set_groups: bool,
     pub(crate) hostname: Option<String>,
@@ -28,6 +28,17 @@ pub(crate) struct SandboxPlan {
     /// Made by the sandbox where they are not there yet.
     pub(crate) volumes: Vec<PodVolume>,
     pub(crate) init: InitPlan,
+}
+
+/// Whether the sandbox takes on the ids 0 of its user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BecomeRoot {
+    /// It has the caller's user namespace, or a new one without these ids.
+    Never,
+    /// The namespace is new and has them.
+    Always,
+    /// The namespace was joined: what it maps shows when it is tried.
+    WhereMapped,
 }
 
 bitflags! {
@@ -132,7 +143,13 @@ pub(super) fn plan(
             Some(_) => NamespacePlan::in_pod(&spec.namespaces),
             None => NamespacePlan::new(&spec.namespaces),
         },
-        become_root: new_user && maps_root(&spec.id_maps.uids) && maps_root(&spec.id_maps.gids),
+        become_root: match spec.namespaces.user {
+            NamespaceSource::Inherit => BecomeRoot::Never,
+            NamespaceSource::New if !maps_root(&spec.id_maps.uids) => BecomeRoot::Never,
+            NamespaceSource::New if !maps_root(&spec.id_maps.gids) => BecomeRoot::Never,
+            NamespaceSource::New => BecomeRoot::Always,
+            NamespaceSource::Path(_) => BecomeRoot::WhereMapped,
+        },
         may_set_groups,
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),

@@ -1,7 +1,7 @@
 //! The namespaces the sandbox makes or joins itself, and their first settings.
 
 use crate::error::{Error, OsContext, Result};
-use crate::plan::SandboxPlan;
+use crate::plan::{BecomeRoot, SandboxPlan};
 use crate::spec::{NamespaceKind, TimeOffset};
 use crate::sys;
 use nix::sched;
@@ -82,8 +82,17 @@ pub(super) fn join_network(namespace: OwnedFd) -> Result<()> {
 
 /// Takes on the sandbox's identity in its user namespace, which is mapped by now.
 pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
-    if plan.become_root {
-        become_root_of_user_namespace(plan)?;
+    match plan.become_root {
+        BecomeRoot::Never => {}
+        BecomeRoot::Always => become_root_of_user_namespace(plan.may_set_groups)?,
+        // Without them, or without the right to: as it came.
+        BecomeRoot::WhereMapped => {
+            let may_set_groups = rustix::thread::set_thread_groups(&[]).is_ok();
+            match become_root_of_user_namespace(may_set_groups) {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                result => result?,
+            }
+        }
     }
     // Before anything of the workload's exists: nothing inside may trace or read this process. Not earlier: the files
     // under /proc/PID, the id maps among them, belong to the caller only as long as a process can be dumped.
@@ -92,9 +101,9 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
 }
 
 /// Uid 0 and gid 0 of the new user namespace, with no group of the caller's where the kernel lets go of them.
-fn become_root_of_user_namespace(plan: &SandboxPlan) -> Result<()> {
+fn become_root_of_user_namespace(may_set_groups: bool) -> Result<()> {
     let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    if plan.may_set_groups {
+    if may_set_groups {
         rustix::thread::set_thread_groups(&[]).os(|| "setgroups([])")?;
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| "setresgid(0, 0, 0)")?;

@@ -221,19 +221,9 @@ impl MountIdMapping {
                     .hint("map both, or neither"));
             }
         }
-        if !mapped {
-            match user {
-                NamespaceSource::New => {}
-                NamespaceSource::Inherit => {
-                    let error = place.error("needs mappings, or a user namespace to take them from");
-                    return Err(error.hint("add uidMappings and gidMappings to the mount"));
-                }
-                NamespaceSource::Path(_) => {
-                    let error = place
-                        .unsupported("the mappings of a user namespace that is joined are not looked up");
-                    return Err(error.hint("add uidMappings and gidMappings to the mount"));
-                }
-            }
+        if !mapped && *user == NamespaceSource::Inherit {
+            let error = place.error("needs mappings, or a user namespace to take them from");
+            return Err(error.hint("add uidMappings and gidMappings to the mount"));
         }
         let recursive = idmap.is_some_and(|(_, recursive)| recursive);
         Ok(Some(Self { maps: mapped.then_some(maps), recursive }))
