@@ -4,7 +4,7 @@
 
 mod common;
 
-use cofferdam::{Container, ContainerBuilder, Error, ErrorKind, Exec, Running};
+use cofferdam::{Container, ContainerBuilder, Error, ErrorKind, Exec, Outcome, Running};
 use common::{Stage, is_root, line_of, skip, stdout_of};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -637,4 +637,214 @@ fn an_executed_process_has_a_listener_of_its_own() {
         });
     });
     assert_eq!(error.step(), "linux.seccomp.listenerPath", "{error}");
+}
+
+/// Joins namespaces of a running container by their paths.
+fn join(config: &mut Value, container: &Container<Running>, kinds: &[(&str, &str)]) {
+    let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+    for (kind, file) in kinds {
+        list.retain(|namespace| namespace["type"] != *kind);
+        let path = format!("/proc/{}/ns/{file}", container.init_pid());
+        list.push(json!({"type": kind, "path": path}));
+    }
+}
+
+#[test]
+fn namespaces_are_joined_by_their_paths() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("another container's namespaces belong to its user namespace");
+    }
+    let other = sleeping(&stage, |config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+        config["hostname"] = json!("other");
+    });
+    let files = ["pid", "net", "ipc", "uts", "cgroup"];
+    let kinds = ["pid", "network", "ipc", "uts", "cgroup"];
+    let inside = |pid: &str| format!("for f in {}; do readlink /proc/{pid}/ns/$f; done", files.join(" "));
+    let theirs = exec(&other, &inside("self"));
+    let pairs: Vec<_> = kinds.into_iter().zip(files).collect();
+    let ours = seen(&stage, &format!("{}; hostname", inside("self")), |config| join(config, &other, &pairs));
+    assert_eq!(ours, format!("{theirs}\nother"));
+    // A name for a namespace that is joined is a new name for all in it.
+    let renamed = seen(&stage, "hostname", |config| {
+        join(config, &other, &[("uts", "uts")]);
+        config["hostname"] = json!("renamed");
+        config["domainname"] = json!("example.org");
+    });
+    assert_eq!(renamed, "renamed");
+    assert_eq!(exec(&other, "hostname; cat /proc/sys/kernel/domainname"), "renamed\nexample.org");
+    end(other);
+}
+
+#[test]
+fn a_user_namespace_is_joined_by_its_path() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("another container's user namespace can be entered by its owner's root only");
+    }
+    open_to_everybody(&stage);
+    let other = sleeping(&stage, |config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        for name in ["uidMappings", "gidMappings"] {
+            config["linux"][name] = json!([{"containerID": 0, "hostID": 700_000, "size": 1000}]);
+        }
+    });
+    let theirs = exec(&other, "readlink /proc/self/ns/user");
+    let ours = seen(
+        &stage,
+        "readlink /proc/self/ns/user; id -u; cat /proc/self/uid_map; touch /dev/shm-file && stat -c %u /dev/shm-file",
+        |config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            join(config, &other, &[("user", "user"), ("network", "net")]);
+        },
+    );
+    let lines: Vec<_> = ours.lines().collect();
+    assert_eq!((lines[0], lines[1], lines[3]), (theirs.as_str(), "0", "0"), "{ours}");
+    assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), ["0", "700000", "1000"]);
+    end(other);
+}
+
+#[test]
+fn devices_are_made_as_they_are_described_or_are_the_hosts() {
+    let stage = Stage::new();
+    let script = "cd /dev; stat -c '%n %F %t:%T %a %u:%g' null-too unbuffered fifo disk 2>/dev/null; ls /dev";
+    let devices = json!([
+        {"path": "/dev/null-too", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8},
+        {"path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 5},
+        {"path": "/dev/fifo", "type": "p", "fileMode": 0o600},
+        {"path": "/dev/disk", "type": "b", "major": 7, "minor": 0, "fileMode": 0o600},
+    ]);
+    if is_root() {
+        let seen = seen(&stage, script, |config| config["linux"]["devices"] = devices.clone());
+        for line in [
+            "null-too character special file 1:3 640 7:8",
+            "unbuffered character special file 1:5 666 0:0",
+            "fifo fifo 0:0 600 0:0",
+            "disk block special file 7:0 600 0:0",
+        ] {
+            assert!(seen.lines().any(|seen| seen == line), "{line}:\n{seen}");
+        }
+    }
+    // In a user namespace it is the host's own node, bound, which has to be that device.
+    let in_user_namespace = |config: &mut Value| {
+        if is_root() {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            for name in ["uidMappings", "gidMappings"] {
+                config["linux"][name] = json!([{"containerID": 0, "hostID": 700_000, "size": 1000}]);
+            }
+        }
+    };
+    open_to_everybody(&stage);
+    if !std::path::Path::new("/dev/fuse").exists() {
+        skip!("the host has no /dev/fuse to bind");
+    }
+    let fuse = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}, {"path": "/dev/fifo", "type": "p"}]);
+    let seen = seen(&stage, "stat -c '%F %t:%T' /dev/fuse /dev/fifo", |config| {
+        in_user_namespace(config);
+        config["linux"]["devices"] = fuse;
+    });
+    assert_eq!(seen, "character special file a:e5\nfifo 0:0");
+    let error = refusal(&stage, |config| {
+        in_user_namespace(config);
+        config["linux"]["devices"] = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 1}]);
+    });
+    assert_eq!(*error.kind(), unsupported("/dev/fuse"), "{error}");
+}
+
+#[test]
+fn paths_are_masked_and_read_only_and_need_not_be_there() {
+    let stage = Stage::new();
+    let script =
+        "cat /etc/secret; ls /etc/hidden; touch /etc/fixed/x 2>&1; cat /proc/version /proc/self/mountinfo";
+    let rootfs = stage.busybox();
+    std::fs::write(rootfs.join("etc/secret"), "secret").unwrap();
+    std::fs::create_dir_all(rootfs.join("etc/hidden/inside")).unwrap();
+    std::fs::create_dir_all(rootfs.join("etc/fixed")).unwrap();
+    let seen = seen(&stage, script, |config| {
+        config["linux"]["maskedPaths"] =
+            json!(["/etc/secret", "/etc/hidden", "/etc/nowhere/at/all", "/proc/version"]);
+        config["linux"]["readonlyPaths"] = json!(["/etc/fixed", "/etc/nowhere", "/proc/sys"]);
+    });
+    assert!(!seen.contains("secret\n") && !seen.contains("inside"), "{seen}");
+    assert!(seen.contains("Read-only file system"), "{seen}");
+    assert!(mount_at(&seen, "/proc/sys").0.contains(&"ro"), "{seen}");
+    assert!(!seen.contains("Linux version"), "{seen}");
+    assert!(!rootfs.join("etc/nowhere").exists());
+}
+
+#[test]
+fn kernel_parameters_of_its_namespaces_are_the_containers() {
+    let stage = Stage::new();
+    let values = [
+        ("kernel.msgmax", "4096"),
+        ("kernel.shm_rmid_forced", "1"),
+        ("fs.mqueue.msg_max", "5"),
+        ("net.ipv4.ip_forward", "1"),
+        ("kernel.domainname", "example.org"),
+    ];
+    let files: Vec<_> =
+        values.iter().map(|(name, _)| format!("/proc/sys/{}", name.replace('.', "/"))).collect();
+    let seen = seen(&stage, &format!("cat {}", files.join(" ")), |config| {
+        config["linux"]["sysctl"] =
+            values.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    });
+    assert_eq!(seen.lines().collect::<Vec<_>>(), values.map(|(_, value)| value));
+}
+
+/// How a container whose shell makes a directory ends, under this rule for it.
+fn outcome_of_mkdir(stage: &Stage, rule: Value) -> (Outcome, String) {
+    let output = builder(stage, "mkdir /tmp/x 2>&1; echo went on $?", |config| {
+        let mut rule = rule;
+        rule["names"] = json!(["mkdir", "mkdirat"]);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+            "syscalls": [rule],
+        });
+    });
+    let output = output.output().unwrap();
+    let _ = std::fs::remove_dir(stage.busybox().join("tmp/x"));
+    (output.exit.outcome, String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+#[test]
+fn every_action_of_a_filter_does_what_it_is_called() {
+    let stage = Stage::new();
+    let said = |rule: Value| outcome_of_mkdir(&stage, rule).1;
+    assert_eq!(said(json!({"action": "SCMP_ACT_ALLOW"})), "went on 0");
+    assert_eq!(said(json!({"action": "SCMP_ACT_LOG"})), "went on 0");
+    let errno = said(json!({"action": "SCMP_ACT_ERRNO", "errnoRet": libc::EXDEV}));
+    assert!(errno.contains("link") && errno.ends_with("went on 1"), "{errno}");
+    let default = said(json!({"action": "SCMP_ACT_ERRNO"}));
+    assert!(default.contains("not permitted"), "{default}");
+    // Without a tracer there is no such call (seccomp(2)).
+    let traced = said(json!({"action": "SCMP_ACT_TRACE", "errnoRet": 5}));
+    assert!(traced.contains("not implemented"), "{traced}");
+    // The shell's child dies of SIGSYS, and the shell says so.
+    for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
+        let killed = said(json!({"action": action}));
+        assert!(killed.ends_with("went on 159"), "{action}: {killed}");
+    }
+    let arg = |mode: u32| {
+        said(json!({"action": "SCMP_ACT_ERRNO", "errnoRet": libc::EXDEV,
+            "args": [{"index": 1, "value": mode, "op": "SCMP_CMP_EQ"}]}))
+    };
+    assert!(arg(0o777).ends_with("went on 1"));
+    assert_eq!(arg(0o123), "went on 0");
+}
+
+#[test]
+fn unknown_properties_are_ignored() {
+    let stage = Stage::new();
+    let said = seen(&stage, "echo ran", |config| {
+        config["zyx"] = json!({"a": [1]});
+        config["process"]["zyx"] = json!(1);
+        config["linux"]["zyx"] = json!("x");
+        config["process"]["commandLine"] = json!("for Windows");
+        config["process"]["user"]["username"] = json!("for Windows");
+        config["windows"] = json!({"layerFolders": []});
+        config["mounts"][0]["zyx"] = json!(null);
+    });
+    assert_eq!(said, "ran");
 }

@@ -148,6 +148,13 @@ pub(super) fn enter(root: OwnedFd, propagation: RootfsPropagation) -> Result<()>
 /// `linux.sysctl`, through the container's own proc.
 pub(super) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Result<()> {
     for (key, value) in &plan.sysctl {
+        if key == "kernel.domainname" {
+            // In a user namespace the file is the host's root's to write; the call is not.
+            rustix::system::setdomainname(value.as_bytes())
+                .os(|| format!("setdomainname({value:?})"))
+                .map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
+            continue;
+        }
         let path = format!("sys/{}", key.replace('.', "/"));
         write_setting(proc, &path, value).map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
     }
