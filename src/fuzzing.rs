@@ -7,8 +7,8 @@ use crate::cgroup::CgroupLayout;
 use crate::error::{Error, ErrorKind};
 use crate::id::ContainerId;
 use crate::plan::{
-    DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, StepSource,
-    SystemDir, TreeStep,
+    DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, SecurityModules,
+    StepSource, SystemDir, TreeStep,
 };
 use crate::protocol::files::{FileReply, FileRequest};
 use crate::protocol::frame::{self, Message};
@@ -108,6 +108,7 @@ fn made_up(facts: u8) -> (Host, Extras) {
         cgroups,
         cgroups_writable: is(4),
         cgroups_freezable: is(4),
+        lsms: SecurityModules { apparmor: is(4), selinux: is(5) },
         system_dirs: vec![dir("usr", None), dir("bin", Some("usr/bin")), dir("etc", None)],
     };
     let extras = Extras {

@@ -2,7 +2,7 @@
 
 use crate::cgroup::CgroupLayout;
 use crate::error::{OsContext, Result};
-use crate::plan::{Host, IdRange, SystemDir};
+use crate::plan::{Host, IdRange, SecurityModules, SystemDir};
 use rustix::thread::CapabilitySet;
 use std::path::Path;
 
@@ -15,6 +15,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) freezer: bool,
     /// `linux.cgroupsPath`.
     pub(crate) cgroups_path: Option<&'a Path>,
+    /// Labels of a security module are asked for.
+    pub(crate) labels: bool,
     /// The host's own directories are the rootfs.
     pub(crate) system_dirs: bool,
 }
@@ -51,8 +53,18 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
         cgroups,
         cgroups_writable,
         cgroups_freezable,
+        lsms: if needs.labels { security_modules() } else { SecurityModules::default() },
         system_dirs,
     })
+}
+
+/// The enabled ones, by what they leave in the kernel's own file systems: securityfs need not be mounted.
+fn security_modules() -> SecurityModules {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    SecurityModules {
+        apparmor: read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+        selinux: read("/proc/filesystems").lines().any(|line| line.ends_with("selinuxfs")),
+    }
 }
 
 fn system_dirs() -> Vec<SystemDir> {

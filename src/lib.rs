@@ -221,6 +221,7 @@
 //! | [`manual::processes`] | who starts whom, with what, in which namespace |
 //! | [`manual::crash_safety`] | the record, the lock, and what a kill leaves at each step |
 //! | [`manual::privileges`] | root and other users, ids, kernels |
+//! | [`manual::oci`] | every property of the OCI runtime specification, and what becomes of it |
 //! | [`manual::promises`] | what is promised, what is not, and where the design differs from the usual one |
 
 // Lints are in Cargo.toml. The modules, from what everybody uses to what callers see; tests/layers.rs holds every file

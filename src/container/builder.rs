@@ -640,11 +640,12 @@ fn blueprint(
     let valid = ValidSpec::new(spec, bundle, origin)?;
     let cgroups = !valid.resources.is_empty()
         || valid.cgroups_path.is_some()
-        || valid.mounts.iter().any(|mount| mount.kind == MountKind::Cgroup);
+        || valid.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Cgroup | MountKind::Cgroup2));
     let needs = Needs {
         cgroups,
         freezer: !extras.without_cgroup,
         cgroups_path: valid.cgroups_path.as_deref(),
+        labels: valid.asks_for_labels(),
         system_dirs: extras.host_rootfs,
     };
     let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;

@@ -1,8 +1,8 @@
 //! [`Created`]: everything is in place, and the program has not run yet.
 
 use super::handle::Streams;
-use super::hooks;
 use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
+use super::{hooks, listener};
 use crate::console::Pty;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::message::Operation;
@@ -64,7 +64,9 @@ impl Container<Created> {
         self.core.record.advance(Status::Running)?;
         let saved = lock.save(&mut self.core.record);
         // Init's failure comes first: it says more.
-        asked.reply()?;
+        let record = &self.core.record;
+        let pid = self.phase.live.init_pid;
+        asked.started(|handed| listener::hand_over(record, Status::Created, pid, handed))?;
         saved
     }
 

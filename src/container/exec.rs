@@ -1,6 +1,7 @@
 //! Further processes in a running container: what is to be executed, and the process that came of it.
 
 use super::handle::{Core, Live};
+use super::listener;
 use super::{Container, Executed, Outcome, Phase, Started};
 use crate::console::{Pty, Taker, WindowSize};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -11,6 +12,7 @@ use crate::process::{Channel, FurtherFds, Signal, Stdio, stdio};
 use crate::protocol::message::{Operation, ProcessEnd, ProcessReport};
 use crate::sandbox::client::{self, START_LIMIT};
 use crate::spec::{self, IdMaps, NamespaceSource, Origin, ValidSpec};
+use crate::state::Status;
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -257,12 +259,13 @@ impl Exec {
         let valid = ValidSpec::new(&spec, bundle, Origin::ConfigJson)?;
         let process = spec::Process::for_exec(&process, &valid.id_maps)?;
         let new_user = valid.namespaces.user == NamespaceSource::New;
-        let plan = ProcessPlan::new(&process, crate::plan::may_set_groups(new_user, &valid.id_maps));
+        let plan = ProcessPlan::new(&process, &valid, crate::plan::may_set_groups(new_user, &valid.id_maps));
         let plan = ExecPlan {
             process: plan,
             further_fds: Vec::new(),
             user_name: self.user_name.clone(),
             attached: self.attached,
+            affinity: process.exec_cpu_affinity,
         };
         Ok((plan, valid.id_maps))
     }
@@ -373,7 +376,7 @@ impl<P: Phase> Container<P> {
         match channel.receive::<ProcessReport>(None)?.message {
             ProcessReport::Ended(end) => Ok(ProcessExit::new(end, None)),
             ProcessReport::Failed(failure) => Err(failure.into()),
-            ProcessReport::Started => Err(unexpected()),
+            ProcessReport::Started | ProcessReport::Listener => Err(unexpected()),
         }
     }
 }
@@ -417,7 +420,14 @@ impl Process {
         drop(fds);
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
-        let answer = channel.receive::<ProcessReport>(Some(Instant::now() + START_LIMIT))?;
+        let deadline = Some(Instant::now() + START_LIMIT);
+        let mut answer = channel.receive::<ProcessReport>(deadline)?;
+        if answer.message == ProcessReport::Listener {
+            let pidfd = answer.fds.pop().ok_or_else(unexpected)?;
+            let pid = client::pid_of(pidfd.as_fd())?;
+            listener::hand_over(&core.record, Status::Running, pid, answer.fds)?;
+            answer = channel.receive::<ProcessReport>(deadline)?;
+        }
         match answer.message {
             ProcessReport::Started => {
                 let mut fds = answer.fds.into_iter();
@@ -445,7 +455,7 @@ impl Process {
                 })
             }
             ProcessReport::Failed(failure) => Err(failure.into()),
-            ProcessReport::Ended(_) => Err(unexpected()),
+            ProcessReport::Ended(_) | ProcessReport::Listener => Err(unexpected()),
         }
     }
 

@@ -15,10 +15,12 @@ use crate::process::{
 };
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
+use crate::spec::NamespaceKind;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long creation may take. Image file systems over a network are slow; nothing else comes near.
@@ -283,17 +285,21 @@ impl Making {
         Ok(pid)
     }
 
-    /// Maps the ids of a new user namespace and returns it: the gofer needs it for mounts.
+    /// Maps the ids of a new user namespace. Returns it, or the one that is joined: the gofer needs it for mounts.
     fn map_ids(&self, blueprint: &Blueprint, sandbox: i32) -> Result<Option<OwnedFd>> {
         let maps = &blueprint.plan.id_maps;
+        let open = |path: &Path| {
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .os(|| format!("open({path:?})"))
+                .map(Some)
+        };
         if maps.uids.is_empty() {
-            return Ok(None);
+            let joined = blueprint.plan.sandbox.namespaces.join.iter();
+            let mut joined = joined.filter(|(kind, _)| *kind == NamespaceKind::User);
+            return joined.next().map_or(Ok(None), |(_, path)| open(path));
         }
         id_maps::write(sandbox, maps)?;
-        let path = format!("/proc/{sandbox}/ns/user");
-        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .os(|| format!("open({path:?})"))
-            .map(Some)
+        open(Path::new(&format!("/proc/{sandbox}/ns/user")))
     }
 
     fn release(self) -> Vec<OwnedFd> {
@@ -359,6 +365,7 @@ fn report(helper: &Channel, name: &'static str, deadline: Option<Instant>) -> Re
         Ok(delivery) => match delivery.message {
             Report::Ready { .. } | Report::Assembled => Ok(delivery.fds),
             Report::Failed(failure) => Err(failure.into()),
+            Report::Listener => Err(misbehaved("a listener before the start")),
         },
         Err(error) => Err(error.during(name)),
     }
@@ -369,10 +376,9 @@ fn misbehaved(problem: &'static str) -> Error {
 }
 
 /// The PID file: the sandbox's pid in decimal without a newline, as engines parse it; whole or not at all.
-fn write_pid_file(path: &std::path::Path, pid: i32) -> Result<()> {
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     use std::io::Write;
-    let directory =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let step = || format!("write pid file {path:?}");
     let mut file = tempfile::NamedTempFile::new_in(directory).os(step)?;
     file.write_all(pid.to_string().as_bytes()).os(step)?;

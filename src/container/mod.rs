@@ -30,6 +30,7 @@ mod hooks;
 mod hot_mounts;
 mod id_maps;
 mod launch;
+mod listener;
 mod oci_state;
 mod outcome;
 mod paused;

@@ -52,6 +52,7 @@ pub(super) fn give_up_everything() -> Result<()> {
         .map_err(|error| landlock(&error))?;
     let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
     sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
+        .map(drop)
         .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
 }
 

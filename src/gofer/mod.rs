@@ -9,6 +9,7 @@
 //! sandbox does. It treats the sandbox as hostile and takes no request from it.
 
 mod confine;
+mod id_maps;
 mod mounts;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
@@ -17,6 +18,7 @@ use crate::process::spawn::read_plan;
 use crate::process::{Channel, Received};
 use crate::protocol::frame::MAX_FDS;
 use crate::protocol::message::{Handed, HandedItem, Order, Report};
+use crate::spec::RootfsPropagation;
 use crate::sys;
 use mounts::Workshop;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -56,6 +58,9 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
     let user_namespace = caller.receive::<Order>(None)?.fds.into_iter().next();
     isolate(&plan, user_namespace.as_ref())?;
     let mut workshop = Workshop::new(&plan, user_namespace)?;
+    if plan.propagation == RootfsPropagation::Shared {
+        workshop.take_binds_and_separate()?;
+    }
     let mut batch = Batch::default();
     for item in &plan.items {
         let (handed, mount) = workshop.make(item)?;
@@ -92,7 +97,12 @@ fn isolate(plan: &GoferPlan, user_namespace: Option<&OwnedFd>) -> Result<()> {
         .os(|| "unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)")?;
     // What is done here must not reach the host; what the host does may reach us, if the plan passes it on.
     let root = mounts::open_path(std::path::Path::new("/"))?;
-    let propagation = if plan.rslave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+    let propagation = match plan.propagation {
+        RootfsPropagation::Slave => libc::MS_SLAVE,
+        // Later, when the binds are taken.
+        RootfsPropagation::Shared => return Ok(()),
+        RootfsPropagation::Private | RootfsPropagation::Unbindable => libc::MS_PRIVATE,
+    };
     sys::set_propagation(root.as_fd(), propagation, true)
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, propagation)")
 }

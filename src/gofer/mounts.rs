@@ -1,13 +1,16 @@
 //! From a host path to a detached mount.
 
+use super::id_maps;
 use crate::error::{Error, OsContext, Result};
 use crate::plan::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use crate::protocol::message::HandedItem;
+use crate::spec::MountAttrs;
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use std::collections::VecDeque;
 use std::path::Path;
 
 /// Where mounts are made: the plan's scratch memory, attached inside the gofer's own mount namespace.
@@ -17,6 +20,8 @@ pub(super) struct Workshop<'a> {
     /// The root of the scratch file system; made with the first overlay.
     scratch: Option<Scratch>,
     overlays: usize,
+    /// The next binds of the plan, if they were taken ahead.
+    taken: VecDeque<Option<OwnedFd>>,
     /// What the overlays made so far are made of, each a mount of its own.
     layers: Vec<(HandedItem, OwnedFd)>,
 }
@@ -30,7 +35,14 @@ struct Scratch {
 
 impl<'a> Workshop<'a> {
     pub(super) fn new(plan: &'a GoferPlan, user_namespace: Option<OwnedFd>) -> Result<Self> {
-        Ok(Self { plan, user_namespace, scratch: None, overlays: 0, layers: Vec::new() })
+        Ok(Self {
+            plan,
+            user_namespace,
+            scratch: None,
+            overlays: 0,
+            taken: VecDeque::new(),
+            layers: Vec::new(),
+        })
     }
 
     /// The layers of every overlay that was made, to be looked at. None if they could not be read.
@@ -41,11 +53,14 @@ impl<'a> Workshop<'a> {
     /// Makes one item of the plan.
     pub(super) fn make(&mut self, item: &GoferItem) -> Result<(HandedItem, Option<OwnedFd>)> {
         let mount = match &item.source {
-            GoferSource::Bind { path, recursive } => match self.bind(path, *recursive, item)? {
+            GoferSource::Bind { path, recursive } => match self.take_or_bind(path, *recursive, item)? {
                 Some(mount) => mount,
                 None => return Ok((HandedItem::Absent, None)),
             },
             GoferSource::Overlay { lower } => self.overlay(lower, item)?,
+            GoferSource::New { file_system, source, options } => {
+                new_file_system(file_system, source.as_deref(), options, item)?
+            }
         };
         let (set, clear) = (item.set.bits(), item.clear.bits());
         sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), false)
@@ -55,6 +70,28 @@ impl<'a> Workshop<'a> {
             .os(|| step(item, "mount_setattr(AT_RECURSIVE)"))?;
         let handed = if is_directory(mount.as_fd())? { HandedItem::Directory } else { HandedItem::File };
         Ok((handed, Some(mount)))
+    }
+
+    /// Takes every bind of the plan while mount events still pass between this namespace and the host's, so that they
+    /// pass between the binds and the host; then cuts the namespace off.
+    pub(super) fn take_binds_and_separate(&mut self) -> Result<()> {
+        for item in &self.plan.items {
+            let GoferSource::Bind { path, recursive } = &item.source else { continue };
+            let mount = self.bind(path, *recursive, item)?;
+            if let (true, Some(mount)) = (item.directory, &mount) {
+                // What is mounted on the root is the container's alone.
+                sys::set_propagation(mount.as_fd(), libc::MS_PRIVATE, true)
+                    .os(|| step(item, "mount_setattr(AT_RECURSIVE, MS_PRIVATE)"))?;
+            }
+            self.taken.push_back(mount);
+        }
+        let root = open_path(Path::new("/"))?;
+        sys::set_propagation(root.as_fd(), libc::MS_PRIVATE, true)
+            .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_PRIVATE)")
+    }
+
+    fn take_or_bind(&mut self, path: &Path, recursive: bool, item: &GoferItem) -> Result<Option<OwnedFd>> {
+        self.taken.pop_front().map_or_else(|| self.bind(path, recursive, item), Ok)
     }
 
     /// A detached copy of the mount at `path`; `None` if the plan allows the source to be absent and it is.
@@ -79,15 +116,18 @@ impl<'a> Workshop<'a> {
             let problem = format!("{}: Not a directory", path.display());
             return Err(Error::spec(&self.plan.origin, item.field.as_str(), problem));
         }
-        if item.ids == IdMapping::ThroughUserNamespace
-            && let Some(namespace) = &self.user_namespace
-        {
-            sys::mount_setattr(mount.as_fd(), &MountAttr::idmap(namespace.as_fd()), recursive).map_err(
-                |errno| {
-                    let why = format!("{}: the file system cannot map ids: {errno}", path.display());
-                    Error::unsupported(item.field.clone(), why).hint("build without idmapped_rootfs")
-                },
-            )?;
+        match &item.ids {
+            IdMapping::AsOnDisk => {}
+            IdMapping::ThroughUserNamespace { recursive } => {
+                if let Some(namespace) = &self.user_namespace {
+                    map_ids(mount.as_fd(), namespace.as_fd(), *recursive, path, item)?;
+                }
+            }
+            IdMapping::Through { maps, recursive } => {
+                let namespace =
+                    id_maps::user_namespace(maps).map_err(|error| error.during(item.field.clone()))?;
+                map_ids(mount.as_fd(), namespace.as_fd(), *recursive, path, item)?;
+            }
         }
         Ok(Some(mount))
     }
@@ -175,6 +215,57 @@ impl<'a> Workshop<'a> {
     }
 }
 
+/// Shows the files of a mount with the ids that `namespace` maps theirs to.
+fn map_ids(
+    mount: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+    path: &Path,
+    item: &GoferItem,
+) -> Result<()> {
+    sys::mount_setattr(mount, &MountAttr::idmap(namespace), recursive).map_err(|errno| {
+        let why = format!("{}: the file system cannot map ids: {errno}", path.display());
+        let error = Error::unsupported(item.field.clone(), why);
+        if item.directory { error.hint("build without idmapped_rootfs") } else { error }
+    })
+}
+
+/// A new instance of a file system that only the kernel knows.
+fn new_file_system(
+    file_system: &str,
+    source: Option<&str>,
+    options: &[String],
+    item: &GoferItem,
+) -> Result<OwnedFd> {
+    let fs = match rustix::mount::fsopen(file_system, FsOpenFlags::FSOPEN_CLOEXEC) {
+        Err(Errno::NODEV) => {
+            let why = format!("this kernel knows no file system {file_system:?}");
+            return Err(Error::unsupported(item.field.clone(), why));
+        }
+        fs => fs.os(|| format!("{}: fsopen({file_system:?})", item.field))?,
+    };
+    if let Some(source) = source {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), "source", source)
+            .os(|| format!("{}: fsconfig({file_system:?}, \"source\", {source:?})", item.field))?;
+    }
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => rustix::mount::fsconfig_set_string(fs.as_fd(), key, value),
+            None => rustix::mount::fsconfig_set_flag(fs.as_fd(), option.as_str()),
+        }
+        .os(|| format!("{}: fsconfig({file_system:?}, {option:?})", item.field))?;
+    }
+    if item.set.contains(MountAttrs::RDONLY) {
+        // Of a disk that must not be written to, the superblock is read-only as well.
+        rustix::mount::fsconfig_set_flag(fs.as_fd(), "ro")
+            .os(|| format!("{}: fsconfig(\"ro\")", item.field))?;
+    }
+    rustix::mount::fsconfig_create(fs.as_fd())
+        .os(|| format!("{}: fsconfig({file_system:?}, FSCONFIG_CMD_CREATE)", item.field))?;
+    rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .os(|| format!("{}: fsmount({file_system:?})", item.field))
+}
+
 /// Whether files below `root` can have `user.*` attributes: asked of its own directory.
 fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -227,6 +318,7 @@ fn step(item: &GoferItem, call: &str) -> String {
     let path = match &item.source {
         GoferSource::Bind { path, .. } => path,
         GoferSource::Overlay { lower } => lower,
+        GoferSource::New { file_system, .. } => return format!("{}: {call}({file_system:?})", item.field),
     };
     format!("{}: {call}({path:?})", item.field)
 }

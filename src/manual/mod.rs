@@ -5,6 +5,7 @@
 
 pub mod crash_safety;
 pub mod lifecycle;
+pub mod oci;
 pub mod privileges;
 pub mod processes;
 pub mod promises;

@@ -1,6 +1,7 @@
 //! A further process in a running container.
 
 use super::ProcessPlan;
+use crate::spec::ExecCpuAffinity;
 use serde::{Deserialize, Serialize};
 
 /// The process, and what it is given besides its standard streams.
@@ -13,4 +14,6 @@ pub(crate) struct ExecPlan {
     pub(crate) user_name: Option<String>,
     /// Whether it is killed when nobody listens for its end any more.
     pub(crate) attached: bool,
+    /// The processors it runs on, before and after it joins the container's cgroups.
+    pub(crate) affinity: ExecCpuAffinity,
 }

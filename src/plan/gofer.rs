@@ -1,6 +1,6 @@
 //! What the gofer does: turn host paths into detached mounts, in order.
 
-use crate::spec::MountAttrs;
+use crate::spec::{IdMaps, MountAttrs, RootfsPropagation};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -21,15 +21,15 @@ pub(crate) struct GoferPlan {
     pub(crate) origin: String,
     /// `process.oomScoreAdj`: it is worth to its container what the container is.
     pub(crate) oom_score_adj: Option<i32>,
-    /// Whether mount events of the host are to reach the container (`rootfsPropagation: slave`).
-    pub(crate) rslave: bool,
+    /// Whether mount events of the host are to reach the container (slave), and the container's the host (shared).
+    pub(crate) propagation: RootfsPropagation,
 }
 
 /// One detached mount to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GoferItem {
     pub(crate) source: GoferSource,
-    /// Whether file ids are mapped through the container's user namespace.
+    /// With which ids its files are shown.
     pub(crate) ids: IdMapping,
     pub(crate) set: MountAttrs,
     pub(crate) clear: MountAttrs,
@@ -44,10 +44,18 @@ pub(crate) struct GoferItem {
 }
 
 /// How the ids of files are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum IdMapping {
     AsOnDisk,
-    ThroughUserNamespace,
+    /// As the container's user namespace maps them.
+    ThroughUserNamespace {
+        recursive: bool,
+    },
+    /// As these maps say.
+    Through {
+        maps: IdMaps,
+        recursive: bool,
+    },
 }
 
 /// Where the mount comes from.
@@ -57,4 +65,6 @@ pub(crate) enum GoferSource {
     Bind { path: PathBuf, recursive: bool },
     /// This host path with a writable layer of its own on top.
     Overlay { lower: PathBuf },
+    /// A new instance of this file system.
+    New { file_system: String, source: Option<String>, options: Vec<String> },
 }

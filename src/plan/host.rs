@@ -25,8 +25,17 @@ pub(crate) struct Host {
     pub(crate) cgroups_writable: bool,
     /// Whether it may make one to freeze a container in.
     pub(crate) cgroups_freezable: bool,
+    /// The security modules that are enabled.
+    pub(crate) lsms: SecurityModules,
     /// System directories that exist at the top of the host's root, with what each is.
     pub(crate) system_dirs: Vec<SystemDir>,
+}
+
+/// The security modules whose labels a configuration can ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecurityModules {
+    pub(crate) apparmor: bool,
+    pub(crate) selinux: bool,
 }
 
 /// One of the host's system directories (`/usr`, `/bin`, ...), which may be a symlink (`/bin` -> `usr/bin`).
@@ -127,6 +136,7 @@ mod tests {
             cgroups: CgroupLayout::default(),
             cgroups_writable: false,
             cgroups_freezable: false,
+            lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
         }
     }

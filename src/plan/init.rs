@@ -1,7 +1,7 @@
 //! What init does: assemble the root, shed every privilege not asked for, execute.
 
 use super::ProcessPlan;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::seccomp::{self, Filter};
 use crate::spec::{Hook, Hooks, MountAttrs, Propagation, RootfsPropagation, ValidSpec};
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,9 @@ pub(crate) enum StepSource {
     Handed(usize),
     /// The container's view of the volume at this position of the sandbox's plan.
     Volume(usize),
-    Proc,
+    Proc {
+        options: Vec<String>,
+    },
     Sysfs,
     Tmpfs {
         options: Vec<String>,
@@ -145,9 +147,6 @@ impl InitPlan {
     ) -> Result<Self> {
         let process = &spec.process;
         let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
-        if filter.as_ref().is_some_and(|filter| filter.notify) {
-            return Err(Error::unsupported("linux.seccomp", "SCMP_ACT_NOTIFY has no listener to go to"));
-        }
         Ok(Self {
             root,
             rootfs_propagation: spec.rootfs_propagation,
@@ -157,7 +156,7 @@ impl InitPlan {
             sysctl: spec.sysctl.clone().into_iter().collect(),
             oom_score_adj: process.oom_score_adj,
             seccomp: filter,
-            process: ProcessPlan::new(process, may_set_groups),
+            process: ProcessPlan::new(process, spec, may_set_groups),
             further_fds: Vec::new(),
             hooks: InitHooks::new(&spec.hooks),
         })

@@ -21,12 +21,12 @@ mod volumes;
 
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
-pub(crate) use host::{Host, IdRange, SystemDir};
+pub(crate) use host::{Host, IdRange, SecurityModules, SystemDir};
 pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
 pub(crate) use process::{ProcessPlan, TerminalPlan};
-pub(crate) use sandbox::{CloneFlags, SandboxPlan, may_set_groups};
+pub(crate) use sandbox::{BecomeRoot, CloneFlags, SandboxPlan, may_set_groups};
 pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, Result};
@@ -79,7 +79,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Plans the container `id`. Fails where the host cannot do what the configuration asks for.
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
-        refuse_what_nobody_does(spec)?;
+        refuse_what_nobody_does(spec, extras)?;
+        refuse_labels_of_no_module(spec, host)?;
         let new_user = spec.namespaces.user == NamespaceSource::New;
         if !host.privileged && spec.namespaces.user == NamespaceSource::Inherit {
             return Err(Error::unsupported(
@@ -127,7 +128,7 @@ fn layers(gofer: &GoferPlan, init: &InitPlan) -> Vec<PathBuf> {
 }
 
 /// Refuses what a configuration can ask for and no process here would do: nothing is silently dropped.
-fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
+fn refuse_what_nobody_does(spec: &ValidSpec, extras: &Extras) -> Result<()> {
     // The last one there is the one that is seen.
     let dev_pts =
         spec.mounts.iter().rfind(|mount| relative_to_root(&mount.destination) == Path::new("dev/pts"));
@@ -135,6 +136,11 @@ fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
     if spec.process.terminal && !has_devpts {
         return Err(Error::unsupported("process.terminal", "no devpts is mounted at /dev/pts")
             .hint("add {\"destination\": \"/dev/pts\", \"type\": \"devpts\"} to mounts"));
+    }
+    // Its clocks are the pod's: a process enters a time namespace only by being born or moved there, and these are
+    // born beside the others.
+    if extras.pod.is_some() && !spec.time_offsets.is_empty() {
+        return Err(Error::unsupported("linux.timeOffsets", "the containers of a pod share their clocks"));
     }
     // Without one of its own the root could not be changed, and every mount of the container would be the host's.
     if spec.namespaces.mount != NamespaceSource::New {
@@ -160,6 +166,20 @@ fn refuse_what_nobody_does(spec: &ValidSpec) -> Result<()> {
         .hint("drop CAP_MKNOD from process.capabilities.bounding, or add a user namespace"));
     }
     Ok(())
+}
+
+/// Refuses labels that nothing on this host would understand.
+fn refuse_labels_of_no_module(spec: &ValidSpec, host: &Host) -> Result<()> {
+    let process = &spec.process;
+    let labels = [
+        ("process.apparmorProfile", process.apparmor_profile.is_some(), host.lsms.apparmor, "AppArmor"),
+        ("process.selinuxLabel", process.selinux_label.is_some(), host.lsms.selinux, "SELinux"),
+        ("linux.mountLabel", spec.mount_label.is_some(), host.lsms.selinux, "SELinux"),
+    ];
+    labels.into_iter().try_for_each(|(field, asked, enabled, module)| match asked && !enabled {
+        true => Err(Error::unsupported(field, format!("{module} is not enabled on this host"))),
+        false => Ok(()),
+    })
 }
 
 /// Joins an absolute container path to nothing: the form the in-root resolver takes (`/proc/sys` -> `proc/sys`).

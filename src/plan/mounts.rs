@@ -11,9 +11,10 @@ use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
 use super::{Extras, relative_to_root, volumes};
 use crate::error::{Error, Result};
 use crate::spec::{
-    Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, RootfsPropagation,
-    ValidSpec,
+    Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, ValidSpec,
 };
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The host directories that get a writable layer of their own when the host's rootfs is used with a scratch: what
@@ -57,7 +58,8 @@ impl<'a> TreeBuilder<'a> {
             None => GoferSource::Bind { path, recursive: true },
         };
         let ids = if self.extras.idmap_rootfs && self.in_user_namespace() && self.host.privileged {
-            IdMapping::ThroughUserNamespace
+            let recursive = matches!(source, GoferSource::Bind { recursive: true, .. });
+            IdMapping::ThroughUserNamespace { recursive }
         } else {
             IdMapping::AsOnDisk
         };
@@ -117,6 +119,7 @@ impl<'a> TreeBuilder<'a> {
             MountKind::Bind { source, recursive } => {
                 let source = GoferSource::Bind { path: source.clone(), recursive: *recursive };
                 let handed = self.hand(GoferItem {
+                    ids: self.id_mapping(mount, field)?,
                     set: mount.set,
                     clear: mount.clear,
                     set_recursive: mount.set_recursive,
@@ -129,7 +132,7 @@ impl<'a> TreeBuilder<'a> {
                 });
                 return Ok(());
             }
-            MountKind::Proc => StepSource::Proc,
+            MountKind::Proc { options } => StepSource::Proc { options: options.clone() },
             MountKind::Sysfs
                 if self.in_user_namespace() && self.spec.namespaces.network != NamespaceSource::New =>
             {
@@ -144,15 +147,32 @@ impl<'a> TreeBuilder<'a> {
             }
             MountKind::Sysfs => StepSource::Sysfs,
             MountKind::Tmpfs { options } if at == Path::new("dev") => {
-                StepSource::Devices { options: options.clone(), nodes: self.default_nodes() }
+                StepSource::Devices { options: self.labelled(options), nodes: self.default_nodes() }
             }
             MountKind::Tmpfs { options } => {
-                StepSource::Tmpfs { options: options.clone(), copy_up: mount.tmpcopyup }
+                StepSource::Tmpfs { options: self.labelled(options), copy_up: mount.tmpcopyup }
             }
-            MountKind::Devpts { options } => StepSource::Devpts { options: self.mapped_gid_only(options) },
+            MountKind::Devpts { options } => {
+                StepSource::Devpts { options: self.labelled(&self.mapped_gid_only(options)) }
+            }
             MountKind::Mqueue => StepSource::Mqueue,
-            MountKind::Cgroup => {
-                self.cgroup_mount(&at, mount, field);
+            MountKind::Cgroup => return self.cgroup_mount(&at, mount, field),
+            MountKind::Cgroup2 => return self.unified_cgroup(&at, mount, field),
+            MountKind::Other { file_system, source, options } => {
+                let source = GoferSource::New {
+                    file_system: file_system.clone(),
+                    source: source.clone(),
+                    options: self.labelled(options),
+                };
+                let handed = self.hand(GoferItem {
+                    set: mount.set | mount.set_recursive,
+                    clear: mount.clear | mount.clear_recursive,
+                    ..item(source, &format!("{field}.type"))
+                });
+                self.steps.push(TreeStep {
+                    propagation: mount.propagation,
+                    ..step(at, StepSource::Handed(handed), field)
+                });
                 return Ok(());
             }
         };
@@ -165,32 +185,90 @@ impl<'a> TreeBuilder<'a> {
         Ok(())
     }
 
-    /// The container's cgroups, read-only: a bind of its own directory in each hierarchy, or of the caller's where the
-    /// container has none of its own.
-    fn cgroup_mount(&mut self, at: &Path, mount: &Mount, field: &str) {
-        let set =
-            mount.set | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC | MountAttrs::RDONLY;
-        let layout = &self.host.cgroups;
-        if layout.v1.is_empty() {
-            let Some(unified) = &layout.unified else { return };
-            let path = self.cgroup.directory_in(&unified.mountpoint).unwrap_or_else(|| unified.own_dir());
-            let source = GoferSource::Bind { path, recursive: false };
-            let handed = self.hand(GoferItem { set, ..item(source, field) });
-            self.steps.push(step(at.to_owned(), StepSource::Handed(handed), field));
-            return;
+    /// With which ids the files of a bind are shown.
+    fn id_mapping(&self, mount: &Mount, field: &str) -> Result<IdMapping> {
+        let Some(mapping) = &mount.id_mapping else { return Ok(IdMapping::AsOnDisk) };
+        if !self.host.privileged {
+            let why = "ids of files can be mapped by a privileged caller only";
+            return Err(Error::unsupported(format!("{field}.options"), why));
         }
-        let options = vec!["mode=755".into(), "size=64k".into()];
+        let recursive = mapping.recursive;
+        Ok(match &mapping.maps {
+            Some(maps) => IdMapping::Through { maps: maps.clone(), recursive },
+            None => IdMapping::ThroughUserNamespace { recursive },
+        })
+    }
+
+    /// `options` of a new file system, with `linux.mountLabel`.
+    fn labelled(&self, options: &[String]) -> Vec<String> {
+        let label = self.spec.mount_label.iter().map(|label| format!("context={label}"));
+        options.iter().cloned().chain(label).collect()
+    }
+
+    /// The container's cgroups: of the unified hierarchy where that is all there is, else a directory with an entry for
+    /// each v1 hierarchy, and links for the controllers of those that have several, as everything that reads there
+    /// expects.
+    fn cgroup_mount(&mut self, at: &Path, mount: &Mount, field: &str) -> Result<()> {
+        let host = self.host;
+        if host.cgroups.v1.is_empty() {
+            return self.unified_cgroup(at, mount, field);
+        }
+        let options = self.labelled(&["mode=755".into(), "size=64k".into()]);
         let source = StepSource::Tmpfs { options, copy_up: false };
-        self.steps.push(TreeStep { set: set - MountAttrs::RDONLY, ..step(at.to_owned(), source, field) });
-        for hierarchy in &layout.v1 {
+        let set = cgroup_attributes(mount) - MountAttrs::RDONLY;
+        self.steps.push(TreeStep { set, ..step(at.to_owned(), source, field) });
+        // A hierarchy has one entry, however many controllers.
+        let mut names = BTreeSet::new();
+        for hierarchy in &host.cgroups.v1 {
             let Some(name) = hierarchy.mountpoint.file_name() else { continue };
-            let path = self.cgroup.directory_in(&hierarchy.mountpoint).unwrap_or_else(|| hierarchy.own_dir());
-            let source = GoferSource::Bind { path, recursive: false };
-            let handed = self.hand(GoferItem { set, optional: true, ..item(source, field) });
-            self.steps.push(step(at.join(name), StepSource::Handed(handed), field));
+            names.insert(name.to_owned());
+            let place = (at.join(name), hierarchy.mountpoint.as_path());
+            // One that went away since the host was looked at is not missed.
+            self.cgroup_directory(place, hierarchy.own_dir(), mount, (true, field));
         }
-        self.steps
-            .push(TreeStep { target: Target::IfExists, ..step(at.to_owned(), StepSource::ReadOnly, field) });
+        for hierarchy in host.cgroups.v1.iter().filter(|hierarchy| hierarchy.controllers.len() > 1) {
+            let to = hierarchy.mountpoint.file_name().unwrap_or_default().to_string_lossy();
+            for controller in
+                hierarchy.controllers.iter().filter(|name| !names.contains(OsStr::new(name.as_str())))
+            {
+                let link = StepSource::Symlink(to.clone().into_owned());
+                self.steps.push(step(at.join(controller), link, field));
+            }
+        }
+        if mount.set.contains(MountAttrs::RDONLY) {
+            let read_only = step(at.to_owned(), StepSource::ReadOnly, field);
+            self.steps.push(TreeStep { target: Target::IfExists, ..read_only });
+        }
+        Ok(())
+    }
+
+    /// The container's cgroup of the unified hierarchy.
+    fn unified_cgroup(&mut self, at: &Path, mount: &Mount, field: &str) -> Result<()> {
+        let Some(unified) = &self.host.cgroups.unified else {
+            let why = "no such hierarchy is mounted on this host";
+            return Err(Error::unsupported(format!("{field}.type"), why));
+        };
+        let (mountpoint, own) = (unified.mountpoint.clone(), unified.own_dir());
+        self.cgroup_directory((at.to_owned(), &mountpoint), own, mount, (false, field));
+        Ok(())
+    }
+
+    /// A bind of the container's own directory in the hierarchy at a mount point. Where it has none it sees the
+    /// caller's, and that it may only read.
+    fn cgroup_directory(
+        &mut self,
+        (at, mountpoint): (PathBuf, &Path),
+        callers: PathBuf,
+        mount: &Mount,
+        (optional, field): (bool, &str),
+    ) {
+        let (path, set) = match self.cgroup.directory_in(mountpoint) {
+            Some(own) => (own, cgroup_attributes(mount)),
+            None => (callers, cgroup_attributes(mount) | MountAttrs::RDONLY),
+        };
+        let source = GoferSource::Bind { path, recursive: false };
+        let handed = self.hand(GoferItem { set, optional, ..item(source, field) });
+        self.steps.push(step(at, StepSource::Handed(handed), field));
     }
 
     pub(super) fn devices(&mut self) -> Result<()> {
@@ -241,7 +319,7 @@ impl<'a> TreeBuilder<'a> {
             origin: String::new(),
             scratch_owner: root_ids(&self.spec.id_maps, (self.host.euid, self.host.egid)),
             oom_score_adj: self.spec.process.oom_score_adj,
-            rslave: self.spec.rootfs_propagation == RootfsPropagation::Slave,
+            propagation: self.spec.rootfs_propagation,
         };
         (gofer, (self.root, self.steps))
     }
@@ -321,6 +399,11 @@ pub(super) fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
         let offset = id.checked_sub(map.container)?;
         (offset < map.size).then(|| map.host + offset)
     })
+}
+
+/// What is in a cgroup is read and written, never a device or a program.
+fn cgroup_attributes(mount: &Mount) -> MountAttrs {
+    mount.set | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC
 }
 
 fn item(source: GoferSource, field: &str) -> GoferItem {

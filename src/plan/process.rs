@@ -1,6 +1,9 @@
 //! What one process of the container becomes: the part that init and every executed process have in common.
 
-use crate::spec::{self, Capabilities, ConsoleSize, Rlimit, User};
+use crate::spec::{
+    self, Capabilities, ConsoleSize, IoPriority, MemoryPolicy, Personality, Rlimit, Scheduler, User,
+    ValidSpec,
+};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -16,6 +19,12 @@ pub(crate) struct ProcessPlan {
     pub(crate) may_set_groups: bool,
     pub(crate) capabilities: Capabilities,
     pub(crate) no_new_privileges: bool,
+    pub(crate) io_priority: Option<IoPriority>,
+    pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    pub(crate) personality: Option<Personality>,
+    pub(crate) apparmor_profile: Option<String>,
+    pub(crate) selinux_label: Option<String>,
     /// A terminal in place of the standard streams.
     pub(crate) terminal: Option<TerminalPlan>,
 }
@@ -28,7 +37,8 @@ pub(crate) struct TerminalPlan {
 }
 
 impl ProcessPlan {
-    pub(crate) fn new(process: &spec::Process, may_set_groups: bool) -> Self {
+    /// `process` in the container that `spec` describes.
+    pub(crate) fn new(process: &spec::Process, spec: &ValidSpec, may_set_groups: bool) -> Self {
         Self {
             argv: process.args.clone(),
             envp: process.env.clone(),
@@ -38,6 +48,12 @@ impl ProcessPlan {
             may_set_groups,
             capabilities: process.capabilities,
             no_new_privileges: process.no_new_privileges,
+            io_priority: process.io_priority,
+            scheduler: process.scheduler,
+            memory_policy: spec.memory_policy.clone(),
+            personality: spec.personality,
+            apparmor_profile: process.apparmor_profile.clone(),
+            selinux_label: process.selinux_label.clone(),
             terminal: process.terminal.then_some(TerminalPlan { size: process.console_size }),
         }
     }

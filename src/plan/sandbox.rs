@@ -4,7 +4,7 @@ use super::init::{InitPlan, TreeStep};
 use super::{Extras, PodVolume, RootPlan};
 use crate::error::Result;
 use crate::id::ContainerId;
-use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, ValidSpec};
+use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, TimeOffset, ValidSpec};
 use bitflags::bitflags;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -15,18 +15,30 @@ use std::path::PathBuf;
 pub(crate) struct SandboxPlan {
     pub(crate) id: ContainerId,
     pub(crate) namespaces: NamespacePlan,
-    /// The uid and gid to take on inside a new user namespace, where 0 is mapped.
-    pub(crate) become_root: bool,
+    /// Whether to be uid and gid 0 of the user namespace.
+    pub(crate) become_root: BecomeRoot,
     /// Whether setgroups(2) is allowed in the user namespace.
     pub(crate) may_set_groups: bool,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
+    pub(crate) time_offsets: Vec<TimeOffset>,
     pub(crate) timeout: Option<Duration>,
     /// Whether an engine made it only to hold a pod.
     pub(crate) pause: bool,
     /// Made by the sandbox where they are not there yet.
     pub(crate) volumes: Vec<PodVolume>,
     pub(crate) init: InitPlan,
+}
+
+/// Whether the sandbox takes on the ids 0 of its user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BecomeRoot {
+    /// It has the caller's user namespace, or a new one without these ids.
+    Never,
+    /// The namespace is new and has them.
+    Always,
+    /// The namespace was joined: what it maps shows when it is tried.
+    WhereMapped,
 }
 
 bitflags! {
@@ -41,13 +53,14 @@ bitflags! {
         const NEWUSER = 0x1000_0000;
         const NEWPID = 0x2000_0000;
         const NEWNET = 0x4000_0000;
+        const NEWTIME = 0x80;
     }
 }
 
 /// Which namespaces are made or joined by whom.
 ///
 /// The user and pid namespaces of the sandbox are made with its process, by the caller: a process cannot move itself
-/// into a pid namespace. The pid and cgroup namespaces of the container are made with init, so that init is their
+/// into a pid namespace. A time namespace is made by the sandbox and entered by its children only. The pid and cgroup namespaces of the container are made with init, so that init is their
 /// first process and their root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NamespacePlan {
@@ -83,7 +96,8 @@ impl NamespacePlan {
         with_sandbox |= new(&namespaces.pid, CloneFlags::NEWPID);
         let by_sandbox = CloneFlags::NEWNS
             | new(&namespaces.ipc, CloneFlags::NEWIPC)
-            | new(&namespaces.uts, CloneFlags::NEWUTS);
+            | new(&namespaces.uts, CloneFlags::NEWUTS)
+            | new(&namespaces.time, CloneFlags::NEWTIME);
         let with_init =
             new(&namespaces.pid, CloneFlags::NEWPID) | new(&namespaces.cgroup, CloneFlags::NEWCGROUP);
         let order = [
@@ -92,6 +106,7 @@ impl NamespacePlan {
             (NamespaceKind::Ipc, &namespaces.ipc),
             (NamespaceKind::Uts, &namespaces.uts),
             (NamespaceKind::Cgroup, &namespaces.cgroup),
+            (NamespaceKind::Time, &namespaces.time),
             (NamespaceKind::Pid, &namespaces.pid),
             (NamespaceKind::Mount, &namespaces.mount),
         ];
@@ -128,10 +143,17 @@ pub(super) fn plan(
             Some(_) => NamespacePlan::in_pod(&spec.namespaces),
             None => NamespacePlan::new(&spec.namespaces),
         },
-        become_root: new_user && maps_root(&spec.id_maps.uids) && maps_root(&spec.id_maps.gids),
+        become_root: match spec.namespaces.user {
+            NamespaceSource::Inherit => BecomeRoot::Never,
+            NamespaceSource::New if !maps_root(&spec.id_maps.uids) => BecomeRoot::Never,
+            NamespaceSource::New if !maps_root(&spec.id_maps.gids) => BecomeRoot::Never,
+            NamespaceSource::New => BecomeRoot::Always,
+            NamespaceSource::Path(_) => BecomeRoot::WhereMapped,
+        },
         may_set_groups,
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
+        time_offsets: spec.time_offsets.clone(),
         timeout: extras.timeout,
         pause: ValidSpec::is_pause(&spec.annotations),
         volumes: extras.volumes.clone(),

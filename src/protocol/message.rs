@@ -85,6 +85,9 @@ pub(crate) enum SignalTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum ProcessReport {
+    /// It will be executed when the listener of its filter, which comes along, is where it belongs: then an [`Order`]
+    /// is due over the connection that comes along, too. After them a pidfd.
+    Listener,
     /// It was executed; a pidfd comes along.
     Started,
     /// It was not, and why.
@@ -163,6 +166,9 @@ pub(crate) enum Reply {
     /// Answer to [`Operation::Processes`], with a descriptor of the container's proc, and the pids there that are the
     /// sandbox's own.
     Processes { helpers: Vec<i32> },
+    /// Before the answer to [`Operation::Start`]: the listener of the program's filter, and a connection over which the
+    /// process waits for an [`Order`] to go on.
+    Listener,
     /// Not done, and why.
     Failed(RemoteFailure),
 }
@@ -207,6 +213,8 @@ pub(crate) enum Report {
     },
     /// Init's own word to the caller: the root is complete and not entered yet, and an [`Order`] is waited for.
     Assembled,
+    /// The filter is loaded; its listener comes along, and a connection over which an [`Order`] is waited for.
+    Listener,
     Failed(RemoteFailure),
 }
 

@@ -1,12 +1,16 @@
 //! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
 //!
-//! keyring, limits, bounding set, groups and ids, capabilities, no_new_privs, working directory, a look in the mirror,
+//! keyring, limits, scheduling and labels, bounding set, groups and ids, capabilities, no_new_privs, working directory, a look in the mirror,
 //! descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so there it goes before
 //! the capabilities.
 
+use super::attributes::{self, Labels};
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::ProcessPlan;
+use crate::process::Channel;
+use crate::protocol::frame;
+use crate::protocol::message::Report;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
 use crate::sys;
@@ -16,13 +20,24 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 /// Where OCI says nothing, the umask every Linux distribution starts its users with.
 const DEFAULT_UMASK: u32 = 0o022;
 
+/// A process about to become the workload.
+pub(super) struct Becoming<'a> {
+    pub(super) plan: &'a ProcessPlan,
+    pub(super) filter: Option<&'a Filter>,
+    pub(super) program: &'a Program,
+    pub(super) labels: &'a Labels,
+    /// The numbers of the descriptors it keeps besides its standard streams.
+    pub(super) keep: &'a [i32],
+    /// Who passes on the listener of its filter.
+    pub(super) parent: &'a Channel,
+}
+
 /// Becomes the workload. Returns only what went wrong.
-///
-/// Besides its standard streams it keeps the descriptors at the numbers `keep`.
-pub(super) fn execute(plan: &ProcessPlan, filter: Option<&Filter>, program: &Program, keep: &[i32]) -> Error {
-    match shed(plan, filter, keep) {
+pub(super) fn execute(becoming: &Becoming<'_>) -> Error {
+    match shed(becoming) {
         Err(error) => error,
         Ok(()) => {
+            let Becoming { plan, program, .. } = becoming;
             let errno = sys::execve(&program.path, &plan.argv, &program.environment);
             exec_error(program, errno)
         }
@@ -56,7 +71,8 @@ fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
     Error::new(kind, format!("exec: {:?}", program.path.to_string_lossy()), words)
 }
 
-fn shed(plan: &ProcessPlan, filter: Option<&Filter>, keep: &[i32]) -> Result<()> {
+fn shed(becoming: &Becoming<'_>) -> Result<()> {
+    let Becoming { plan, labels, keep, .. } = becoming;
     match sys::join_new_session_keyring() {
         // A kernel without keyrings, or a quota that is used up by others, gives away nothing of the caller's.
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => {}
@@ -67,8 +83,9 @@ fn shed(plan: &ProcessPlan, filter: Option<&Filter>, keep: &[i32]) -> Result<()>
             .os(|| format!("setrlimit({}, {}, {})", limit.resource, limit.soft, limit.hard))
             .map_err(|error| error.during("process.rlimits"))?;
     }
+    attributes::take(plan, labels)?;
     if !plan.no_new_privileges {
-        filter.map_or(Ok(()), load)?;
+        load_filter(becoming)?;
     }
     drop_bounding_set(plan.capabilities.bounding)?;
     take_ids(&plan.user, plan.may_set_groups)?;
@@ -80,17 +97,52 @@ fn shed(plan: &ProcessPlan, filter: Option<&Filter>, keep: &[i32]) -> Result<()>
     enter_working_directory(plan)?;
     check_posture(plan)?;
     sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
-    for number in keep {
+    for number in *keep {
         sys::keep_on_exec(*number).os(|| format!("fcntl({number}, F_SETFD)"))?;
     }
-    if plan.no_new_privileges { filter.map_or(Ok(()), load) } else { Ok(()) }
+    if plan.no_new_privileges { load_filter(becoming) } else { Ok(()) }
 }
 
-fn load(filter: &Filter) -> Result<()> {
-    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
-        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
-        .map_err(|error| error.during("linux.seccomp"))
+fn load_filter(becoming: &Becoming<'_>) -> Result<()> {
+    let Some(filter) = becoming.filter else { return Ok(()) };
+    let loaded = if filter.notify {
+        load_and_hand_over(filter, becoming.parent)
+    } else {
+        let instructions = filter.instructions.iter().map(Into::into);
+        sys::load_seccomp(instructions, filter.flags).map(drop).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+    };
+    loaded.map_err(|error| error.during("linux.seccomp"))
 }
+
+/// Loads a filter that notifies, and waits until its listener is where it belongs.
+///
+/// Whatever this process does once the filter is there may stop it until somebody answers, who cannot before the
+/// listener arrived. So all is prepared before, and what is left passes the filter by a secret.
+fn load_and_hand_over(filter: &Filter, parent: &Channel) -> Result<()> {
+    let secret = sys::draw_secret().os(|| "getrandom()")?;
+    let program = filter.with_pass(secret)?;
+    let (order, theirs) = Channel::pair()?;
+    let report = frame::encode(&Report::Listener)?;
+    let mut answer = [0; ANSWER];
+
+    let listener = sys::load_seccomp(program.iter().map(Into::into), filter.flags)
+        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER)")?;
+    let Some(listener) = listener else { return Ok(()) };
+    let sent = sys::send_with_secret(parent.as_fd(), &report, [listener.as_fd(), theirs.as_fd()], secret);
+    // Ours would keep the connection open when the others' end is gone. The one call that may be stopped before the
+    // listener arrived is none: the message is on its way already.
+    drop(theirs);
+    sent.os(|| "sendmsg(listener)")?;
+    // The last copy here ends with execve.
+    std::mem::forget(listener);
+    match sys::read_with_secret(order.as_fd(), &mut answer, secret).os(|| "read(order)")? {
+        0 => Err(Error::new(ErrorKind::HelperDied, "read(order)", "nobody took the listener")),
+        _ => Ok(()),
+    }
+}
+
+/// Longer than an [`Order`](crate::protocol::message::Order): that it came is all that counts.
+const ANSWER: usize = 256;
 
 fn drop_bounding_set(keep: CapSet) -> Result<()> {
     for number in 0..64 {

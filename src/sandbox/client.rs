@@ -46,6 +46,20 @@ impl<C: Borrow<Channel>> Asked<C> {
         self.delivery().map(|delivery| delivery.message)
     }
 
+    /// Waits for the reply to a start. Should the program's filter have a listener, `take` is given it, and the
+    /// connection over which the program waits, before.
+    pub(crate) fn started(self, take: impl FnOnce(Vec<OwnedFd>) -> Result<()>) -> Result<Reply> {
+        let first = self.channel.borrow().receive::<Reply>(self.deadline)?;
+        let taken = match first.message {
+            Reply::Failed(failure) => return Err(failure.into()),
+            Reply::Listener => take(first.fds),
+            reply => return Ok(reply),
+        };
+        // In any case: the next request on this connection is not to get this one's reply.
+        let reply = self.reply();
+        taken.and(reply)
+    }
+
     /// Waits for the reply and the descriptors that come with it.
     pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
         let delivery = self.channel.borrow().receive::<Reply>(self.deadline)?;

@@ -10,10 +10,12 @@
 //!      |<--------------------- end of file -------------------|  executed; or Failed
 //! ```
 
+use super::attributes::{self, Labels};
+use super::become_workload::{self, Becoming};
 use super::console::Console;
 use super::monitor::Contained;
 use super::oom_score::OomScore;
-use super::{accounts, become_workload, program};
+use super::{accounts, program};
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::plan::ExecPlan;
 use crate::process::Channel;
@@ -60,6 +62,9 @@ impl Forked {
         let mut keep = vec![theirs.as_fd(), init];
         keep.extend(stdio.iter().chain(&further).map(AsFd::as_fd));
         keep.extend(container.init.cgroups.fds());
+        if Labels::asked_for(&plan.process) {
+            keep.extend(container.proc.as_ref().map(AsFd::as_fd));
+        }
         let how = Inside {
             beside: Some(init),
             joins: container.rules.namespaces & CloneFlags::CLONE_NEWNS.bits().cast_unsigned(),
@@ -104,7 +109,9 @@ fn run(
     sys::unblock_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
+    attributes::run_on(plan.affinity.initial.as_ref(), "process.execCPUAffinity.initial")?;
     container.init.cgroups.join(born_in_cgroup)?;
+    attributes::run_on(plan.affinity.last.as_ref(), "process.execCPUAffinity.final")?;
     let namespaces = CloneFlags::from_bits_retain(container.rules.namespaces.cast_signed());
     let namespaces = namespaces - CloneFlags::CLONE_NEWNS;
     if !namespaces.is_empty() {
@@ -127,6 +134,14 @@ fn run(
         parent.send(&Report::Ready { pid }, &[master.as_fd()])?;
     }
     let numbers = &plan.further_fds;
+    let labels = Labels::open(&plan.process, container.proc.as_ref().map(AsFd::as_fd), numbers)?;
     become_workload::place(further, numbers)?;
-    Err(become_workload::execute(&plan.process, container.rules.filter.as_ref(), &program, numbers))
+    Err(become_workload::execute(&Becoming {
+        plan: &plan.process,
+        filter: container.rules.filter.as_ref(),
+        program: &program,
+        labels: &labels,
+        keep: numbers,
+        parent,
+    }))
 }

@@ -13,11 +13,13 @@
 //!      |<------ end of file ----------|  executed; or Failed
 //! ```
 
+use super::attributes::Labels;
+use super::become_workload::{self, Becoming};
 use super::console::Console;
 use super::hooks::Turns;
 use super::membership::Membership;
 use super::tree::{self, Assembled};
-use super::{become_workload, namespaces, program};
+use super::{namespaces, program};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::plan::{CloneFlags, InitPlan, SandboxPlan};
 use crate::process::{Channel, FURTHER, Received};
@@ -160,11 +162,11 @@ impl First<'_> {
     /// The new process. Never returns to the sandbox's code.
     fn run(&self) -> ! {
         let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
-        let program = match self.prepare() {
-            Ok((program, handles)) => {
+        let (program, labels) = match self.prepare() {
+            Ok((program, labels, handles)) => {
                 let handles: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
                 match self.parent.send(&ready, &handles) {
-                    Ok(()) => program,
+                    Ok(()) => (program, labels),
                     Err(_) => sys::exit_now(1),
                 }
             }
@@ -186,7 +188,14 @@ impl First<'_> {
         };
         let filter = self.plan.seccomp.as_ref();
         let error = match become_workload::place(self.further, numbers) {
-            Ok(()) => become_workload::execute(&self.plan.process, filter, &program, numbers),
+            Ok(()) => become_workload::execute(&Becoming {
+                plan: &self.plan.process,
+                filter,
+                program: &program,
+                labels: &labels,
+                keep: numbers,
+                parent: &parent,
+            }),
             Err(error) => error,
         };
         let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
@@ -198,9 +207,9 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create: returns the program to execute, and handles for the sandbox, on the container's own `/proc`,
+    /// Everything of create: returns the program to execute, its labels, and handles for the sandbox, on the container's own `/proc`,
     /// on its root, on the master of its terminal if it has one, and on the layers of its overlays.
-    fn prepare(&self) -> Result<(program::Program, Vec<OwnedFd>)> {
+    fn prepare(&self) -> Result<(program::Program, Labels, Vec<OwnedFd>)> {
         let [stdin, stdout, stderr] = self.stdio;
         // Forked with the sandbox's dispositions, which are the defaults.
         sys::unblock_signals();
@@ -229,6 +238,7 @@ impl First<'_> {
         let terminal = self.plan.process.terminal.as_ref();
         let terminal =
             terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
-        Ok((program, [proc, root].into_iter().chain(terminal).chain(layers).collect()))
+        let labels = Labels::open(&self.plan.process, Some(proc.as_fd()), &self.plan.further_fds)?;
+        Ok((program, labels, [proc, root].into_iter().chain(terminal).chain(layers).collect()))
     }
 }

@@ -11,6 +11,7 @@
 //! on in Rust. It holds no host path; what it needs of the host was opened by the caller and donated by descriptor.
 
 mod accounts;
+mod attributes;
 mod become_workload;
 pub(crate) mod client;
 mod console;

@@ -1,8 +1,8 @@
 //! The namespaces the sandbox makes or joins itself, and their first settings.
 
 use crate::error::{Error, OsContext, Result};
-use crate::plan::{CloneFlags, SandboxPlan};
-use crate::spec::NamespaceKind;
+use crate::plan::{BecomeRoot, SandboxPlan};
+use crate::spec::{NamespaceKind, TimeOffset};
 use crate::sys;
 use nix::sched;
 use rustix::fd::{AsFd, OwnedFd};
@@ -27,15 +27,36 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
         .os(|| "open(\"/\", O_PATH)")?;
     sys::set_propagation(root.as_fd(), libc::MS_SLAVE, true)
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_SLAVE)")?;
-    if plan.namespaces.by_sandbox.contains(CloneFlags::NEWUTS) {
-        if let Some(name) = &plan.hostname {
-            nix::unistd::sethostname(name).os(|| format!("sethostname({name:?})"))?;
-        }
-        if let Some(name) = &plan.domainname {
-            rustix::system::setdomainname(name.as_bytes()).os(|| format!("setdomainname({name:?})"))?;
-        }
+    // Of a namespace that was joined, too: whoever names the container there asks for that.
+    if let Some(name) = &plan.hostname {
+        nix::unistd::sethostname(name)
+            .os(|| format!("sethostname({name:?})"))
+            .map_err(|error| error.during("hostname"))?;
     }
-    Ok(())
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .os(|| format!("setdomainname({name:?})"))
+            .map_err(|error| error.during("domainname"))?;
+    }
+    set_clocks(&plan.time_offsets)
+}
+
+/// Sets the clocks of the new time namespace, which can be done as long as no process is in it: this one is not, its
+/// children will be (time_namespaces(7)).
+fn set_clocks(offsets: &[TimeOffset]) -> Result<()> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let path = "/proc/self/timens_offsets";
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?})"))?;
+    offsets.iter().try_for_each(|TimeOffset { clock, seconds, nanoseconds }| {
+        let line = format!("{} {seconds} {nanoseconds}\n", clock.as_str());
+        rustix::io::write(&file, line.as_bytes())
+            .map(drop)
+            .os(|| format!("write({path:?}, {line:?})"))
+            .map_err(|error| error.during(format!("linux.timeOffsets.{}", clock.as_str())))
+    })
 }
 
 /// Cuts the copy of the pod's mounts, which a further container is born with, off from the pod's own.
@@ -61,8 +82,17 @@ pub(super) fn join_network(namespace: OwnedFd) -> Result<()> {
 
 /// Takes on the sandbox's identity in its user namespace, which is mapped by now.
 pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
-    if plan.become_root {
-        become_root_of_user_namespace(plan)?;
+    match plan.become_root {
+        BecomeRoot::Never => {}
+        BecomeRoot::Always => become_root_of_user_namespace(plan.may_set_groups)?,
+        // Without them, or without the right to: as it came.
+        BecomeRoot::WhereMapped => {
+            let may_set_groups = rustix::thread::set_thread_groups(&[]).is_ok();
+            match become_root_of_user_namespace(may_set_groups) {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                result => result?,
+            }
+        }
     }
     // Before anything of the workload's exists: nothing inside may trace or read this process. Not earlier: the files
     // under /proc/PID, the id maps among them, belong to the caller only as long as a process can be dumped.
@@ -71,9 +101,9 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
 }
 
 /// Uid 0 and gid 0 of the new user namespace, with no group of the caller's where the kernel lets go of them.
-fn become_root_of_user_namespace(plan: &SandboxPlan) -> Result<()> {
+fn become_root_of_user_namespace(may_set_groups: bool) -> Result<()> {
     let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    if plan.may_set_groups {
+    if may_set_groups {
         rustix::thread::set_thread_groups(&[]).os(|| "setgroups([])")?;
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| "setresgid(0, 0, 0)")?;

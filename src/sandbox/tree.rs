@@ -95,7 +95,7 @@ pub(super) fn assemble(
     }
     let proc = match tree.proc {
         Some(proc) => proc,
-        None => new_proc(MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC)?,
+        None => new_proc(&[], MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC)?,
     };
     Ok(Assembled { root: tree.root, proc, layers })
 }
@@ -148,6 +148,13 @@ pub(super) fn enter(root: OwnedFd, propagation: RootfsPropagation) -> Result<()>
 /// `linux.sysctl`, through the container's own proc.
 pub(super) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Result<()> {
     for (key, value) in &plan.sysctl {
+        if key == "kernel.domainname" {
+            // In a user namespace the file is the host's root's to write; the call is not.
+            rustix::system::setdomainname(value.as_bytes())
+                .os(|| format!("setdomainname({value:?})"))
+                .map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
+            continue;
+        }
         let path = format!("sys/{}", key.replace('.', "/"));
         write_setting(proc, &path, value).map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
     }
@@ -218,13 +225,18 @@ impl Tree<'_> {
                 let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
                 put(volume.as_fd(), target.as_fd(), step)
             }
-            StepSource::Proc => {
-                let proc = new_proc(step.set)?;
+            StepSource::Proc { options } => {
+                let proc = new_proc(options, step.set)?;
                 let shown = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
                 self.attach(proc, step, Kind::Directory)?;
                 // Of the one that is shown, whoever is privileged inside can cover what it likes.
                 // KERNEL(6.15): a mount that is not attached can be cloned too.
-                let own = clone_mount(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?;
+                // An instance that hides something is not the one to look at processes in.
+                let own = if options.is_empty() {
+                    clone_mount(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?
+                } else {
+                    new_proc(&[], step.set)?
+                };
                 sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, false)
                     .os(|| "mount_setattr(proc, MS_PRIVATE)")?;
                 self.proc = Some(own);
@@ -404,8 +416,8 @@ fn attach_at_path(mount: BorrowedFd<'_>, path: &str) -> Result<()> {
         .os(|| format!("move_mount(rootfs, {path:?})"))
 }
 
-fn new_proc(set: MountAttrs) -> Result<OwnedFd> {
-    new_fs("proc", &[], set).map_err(|error| match error.raw_os_error() {
+fn new_proc(options: &[String], set: MountAttrs) -> Result<OwnedFd> {
+    new_fs("proc", options, set).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => error.hint("the kernel refuses where parts of the host's /proc are hidden"),
         _ => error,
     })

@@ -29,9 +29,9 @@ pub(super) const JUMP_IF_AT_LEAST: u16 = 0x35;
 pub(super) const RETURN: u16 = 0x06;
 
 /// Offsets into `struct seccomp_data`. Both machines are little-endian: the low half of an argument comes first.
-const OFFSET_NUMBER: u32 = 0;
-const OFFSET_ARCH: u32 = 4;
-const OFFSET_ARGS: u32 = 16;
+pub(super) const OFFSET_NUMBER: u32 = 0;
+pub(super) const OFFSET_ARCH: u32 = 4;
+pub(super) const OFFSET_ARGS: u32 = 16;
 
 /// How far back a target may lie before a stepping stone is written: a conditional jump reaches 255, and up to two
 /// stepping stones and a return may come between measuring and jumping.

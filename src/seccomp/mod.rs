@@ -36,6 +36,7 @@ mod compile;
 mod default;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod interpret;
+mod pass;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! What may not live here: whether the values make sense together, which is [`super::ValidSpec::new`]'s question.
 
+use super::attributes::SCHEDULER_FLAGS_OF_OCI_SPEC;
 use super::field::Field;
 use super::{capabilities, json, typed};
 use crate::error::Result;
@@ -77,8 +78,20 @@ pub fn parse(bytes: &[u8]) -> Result<Spec> {
             properties.remove(*section);
         }
     }
+    rename_scheduler_flags(&mut value);
     capabilities::check_names(&document, &value)?;
     typed::read(&document, &value)
+}
+
+/// Gives flags of the scheduler the names that `oci-spec` reads.
+fn rename_scheduler_flags(document: &mut Value) {
+    let flags = document.pointer_mut("/process/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        let known = SCHEDULER_FLAGS_OF_OCI_SPEC.iter().find(|(name, _)| flag.as_str() == Some(name));
+        if let Some((_, name)) = known {
+            *flag = Value::from(*name);
+        }
+    }
 }
 
 /// Sections this crate has no use for. `uidMappings` and `gidMappings` are not in the specification at the top level,

@@ -1,8 +1,9 @@
 //! The parts of `linux` that have no file of their own: id mappings, devices, paths, propagation of the root.
 
 use super::field::{Field, shorten};
+use super::namespaces::time_offsets;
 use super::sysctl::sysctl;
-use super::{NamespaceSource, Namespaces, Resources, seccomp};
+use super::{MemoryPolicy, NamespaceSource, Namespaces, Personality, Resources, TimeOffset, seccomp};
 use crate::error::Result;
 use oci_spec::runtime;
 use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping};
@@ -80,12 +81,16 @@ pub enum RootfsPropagation {
 pub(super) struct LinuxSection {
     pub(super) namespaces: Namespaces,
     pub(super) id_maps: IdMaps,
+    pub(super) time_offsets: Vec<TimeOffset>,
     pub(super) devices: Vec<Device>,
     pub(super) cgroups_path: Option<PathBuf>,
     pub(super) resources: Resources,
     pub(super) sysctl: BTreeMap<String, String>,
     pub(super) seccomp: Option<runtime::LinuxSeccomp>,
     pub(super) rootfs_propagation: RootfsPropagation,
+    pub(super) mount_label: Option<String>,
+    pub(super) personality: Option<Personality>,
+    pub(super) memory_policy: Option<MemoryPolicy>,
     pub(super) masked_paths: Vec<PathBuf>,
     pub(super) readonly_paths: Vec<PathBuf>,
 }
@@ -100,6 +105,7 @@ impl LinuxSection {
         }
         Ok(Self {
             id_maps: IdMaps::new(field, linux, &namespaces)?,
+            time_offsets: time_offsets(field, linux.time_offsets().as_ref(), &namespaces)?,
             devices: devices(&field.key("devices"), linux.devices().as_deref().unwrap_or_default())?,
             cgroups_path: cgroups_path(&field.key("cgroupsPath"), linux.cgroups_path().as_deref())?,
             resources: Resources::new(field, linux.resources().as_ref())?,
@@ -109,6 +115,17 @@ impl LinuxSection {
                 &field.key("rootfsPropagation"),
                 linux.rootfs_propagation().as_deref(),
             )?,
+            mount_label: label(&field.key("mountLabel"), linux.mount_label())?,
+            personality: linux
+                .personality()
+                .as_ref()
+                .map(|personality| Personality::new(&field.key("personality"), personality))
+                .transpose()?,
+            memory_policy: linux
+                .memory_policy()
+                .as_ref()
+                .map(|policy| MemoryPolicy::new(&field.key("memoryPolicy"), policy))
+                .transpose()?,
             masked_paths: container_paths(&field.key("maskedPaths"), linux.masked_paths().as_deref())?,
             readonly_paths: container_paths(&field.key("readonlyPaths"), linux.readonly_paths().as_deref())?,
             namespaces,
@@ -121,15 +138,13 @@ fn refuse_unsupported(field: &Field<'_>, linux: &runtime::Linux) -> Result<()> {
     field
         .key("netDevices")
         .refuse_if(linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))?;
-    field
-        .key("mountLabel")
-        .refuse_if(linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()))?;
-    field.key("intelRdt").refuse_if(linux.intel_rdt().is_some())?;
-    field.key("memoryPolicy").refuse_if(linux.memory_policy().is_some())?;
-    field.key("personality").refuse_if(linux.personality().is_some())?;
-    field
-        .key("timeOffsets")
-        .refuse_if(linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()))
+    field.key("intelRdt").refuse_if(linux.intel_rdt().is_some())
+}
+
+/// A label of a security module, for the kernel to make sense of; an empty one is absent.
+pub(super) fn label(field: &Field<'_>, label: &Option<String>) -> Result<Option<String>> {
+    let label = label.as_deref().filter(|label| !label.is_empty());
+    label.map(|label| field.c_string(label).map(|_| label.to_owned())).transpose()
 }
 
 /// The most lines of a `uid_map` (user_namespaces(7), since Linux 4.15).
@@ -173,7 +188,8 @@ impl IdMaps {
     }
 }
 
-fn id_maps(field: &Field<'_>, maps: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
+/// Checks the mappings at `field`.
+pub(super) fn id_maps(field: &Field<'_>, maps: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
     if maps.len() > MAX_ID_MAPS {
         return Err(field.error(format_args!("has {} entries, the limit is {MAX_ID_MAPS}", maps.len())));
     }

@@ -4,6 +4,7 @@
 //! What lives here: [`ValidSpec`] and its parts, one file per section of the specification. What may not: anything
 //! that looks at the host. Whether a path exists or a controller is available is the plan's and the gofer's question.
 
+mod attributes;
 mod capabilities;
 mod cri;
 mod device_rules;
@@ -23,6 +24,7 @@ mod sysctl;
 mod tests;
 mod typed;
 
+pub use attributes::{ExecCpuAffinity, IoPriority, MemoryPolicy, NumberSet, Personality, Scheduler};
 pub use capabilities::{CapSet, Capabilities, parse_capability_set};
 pub use cri::PodRole;
 pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
@@ -30,8 +32,8 @@ pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
 pub use hooks::{Hook, HookKind, Hooks};
 pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mount_options::mount_options;
-pub use mounts::{Mount, MountAttrs, MountKind, Propagation};
-pub use namespaces::{NamespaceKind, NamespaceSource, Namespaces};
+pub use mounts::{Mount, MountAttrs, MountIdMapping, MountKind, Propagation};
+pub use namespaces::{Clock, NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
 pub use process::{ConsoleSize, Process, Rlimit, User};
 pub use resources::{CpuLimits, MemoryLimits, Resources};
 
@@ -63,6 +65,8 @@ pub struct ValidSpec {
     pub mounts: Vec<Mount>,
     /// `linux.namespaces`.
     pub namespaces: Namespaces,
+    /// `linux.timeOffsets`: only with a new time namespace.
+    pub time_offsets: Vec<TimeOffset>,
     /// `linux.uidMappings` and `linux.gidMappings`; empty without a user namespace.
     pub id_maps: IdMaps,
     /// `linux.devices`.
@@ -77,6 +81,12 @@ pub struct ValidSpec {
     pub seccomp: Option<runtime::LinuxSeccomp>,
     /// `linux.rootfsPropagation`.
     pub rootfs_propagation: RootfsPropagation,
+    /// `linux.mountLabel`; not empty.
+    pub mount_label: Option<String>,
+    /// `linux.personality`.
+    pub personality: Option<Personality>,
+    /// `linux.memoryPolicy`.
+    pub memory_policy: Option<MemoryPolicy>,
     /// `linux.maskedPaths`: absolute.
     pub masked_paths: Vec<PathBuf>,
     /// `linux.readonlyPaths`: absolute.
@@ -114,8 +124,14 @@ impl ValidSpec {
             process: Process::new(&document, spec.process().as_ref(), &linux.id_maps)?,
             hostname: uts_name(&document.key("hostname"), spec.hostname().as_deref(), uts)?,
             domainname: uts_name(&document.key("domainname"), spec.domainname().as_deref(), uts)?,
-            mounts: mounts::mounts(&document, spec.mounts().as_deref().unwrap_or_default(), bundle)?,
+            mounts: mounts::mounts(
+                &document,
+                spec.mounts().as_deref().unwrap_or_default(),
+                bundle,
+                &linux.namespaces.user,
+            )?,
             namespaces: linux.namespaces,
+            time_offsets: linux.time_offsets,
             id_maps: linux.id_maps,
             devices: linux.devices,
             cgroups_path: linux.cgroups_path,
@@ -123,11 +139,24 @@ impl ValidSpec {
             sysctl: linux.sysctl,
             seccomp: linux.seccomp,
             rootfs_propagation: linux.rootfs_propagation,
+            mount_label: linux.mount_label,
+            personality: linux.personality,
+            memory_policy: linux.memory_policy,
             masked_paths: linux.masked_paths,
             readonly_paths: linux.readonly_paths,
             hooks: Hooks::new(&document, spec.hooks().as_ref())?,
             annotations: annotations(&document.key("annotations"), spec.annotations().as_ref())?,
         })
+    }
+}
+
+impl ValidSpec {
+    /// Whether any property is a label of a security module.
+    pub(crate) fn asks_for_labels(&self) -> bool {
+        let process = &self.process;
+        [&process.apparmor_profile, &process.selinux_label, &self.mount_label]
+            .into_iter()
+            .any(Option::is_some)
     }
 }
 

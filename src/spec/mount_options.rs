@@ -19,6 +19,10 @@ pub(super) struct Options {
     pub(super) bind: Option<bool>,
     /// Index of the word `tmpcopyup`.
     pub(super) tmpcopyup: Option<usize>,
+    /// Index of `idmap` (false) or `ridmap` (true).
+    pub(super) idmap: Option<(usize, bool)>,
+    /// Flags for a superblock.
+    pub(super) superblock: Vec<String>,
     /// Words that are not in the table, with their index: parameters of the file system, or mistakes.
     pub(super) parameters: Vec<(usize, String)>,
 }
@@ -31,7 +35,7 @@ impl Options {
             let field = field.index(index);
             field.c_string(word)?;
             match WORDS.iter().find(|(known, _)| known == word) {
-                Some((_, effect)) => options.apply(&field, index, *effect)?,
+                Some((_, effect)) => options.apply(&field, index, word, *effect)?,
                 // mount(8): "x-*: comments"; they are for programs in user space.
                 None if word.starts_with("x-") => {}
                 None => options.parameters.push((index, word.clone())),
@@ -40,7 +44,7 @@ impl Options {
         Ok(options)
     }
 
-    fn apply(&mut self, field: &Field<'_>, index: usize, effect: Effect) -> Result<()> {
+    fn apply(&mut self, field: &Field<'_>, index: usize, word: &str, effect: Effect) -> Result<()> {
         match effect {
             Effect::Set(attrs) => put(&mut self.set, &mut self.clear, attrs),
             Effect::Clear(attrs) => take(&mut self.set, &mut self.clear, attrs),
@@ -50,6 +54,8 @@ impl Options {
             Effect::Propagate(propagation) => self.propagation = Some(propagation),
             Effect::Bind { recursive } => self.bind = Some(recursive),
             Effect::CopyUp => self.tmpcopyup = Some(index),
+            Effect::IdMap { recursive } => self.idmap = Some((index, recursive)),
+            Effect::Superblock => self.superblock.push(word.to_owned()),
             Effect::Nothing => {}
             Effect::Unsupported => return Err(field.unsupported("this mount option is not supported")),
         }
@@ -88,6 +94,11 @@ enum Effect {
         recursive: bool,
     },
     CopyUp,
+    IdMap {
+        recursive: bool,
+    },
+    /// For the superblock, which only a file system that is mounted for the container has of its own.
+    Superblock,
     /// For mount(8) itself, or about writing to a disk: a bind keeps the superblock it has (mount(2)), and everything
     /// else we mount is in memory.
     Nothing,
@@ -143,18 +154,18 @@ const WORDS: &[(&str, Effect)] = &[
     ("bind", Effect::Bind { recursive: false }),
     ("rbind", Effect::Bind { recursive: true }),
     ("tmpcopyup", Effect::CopyUp),
-    ("idmap", Effect::Unsupported),
-    ("ridmap", Effect::Unsupported),
+    ("idmap", Effect::IdMap { recursive: false }),
+    ("ridmap", Effect::IdMap { recursive: true }),
     ("remount", Effect::Unsupported),
     ("defaults", Effect::Nothing),
     ("async", Effect::Nothing),
-    ("sync", Effect::Nothing),
-    ("dirsync", Effect::Nothing),
-    ("lazytime", Effect::Nothing),
+    ("sync", Effect::Superblock),
+    ("dirsync", Effect::Superblock),
+    ("lazytime", Effect::Superblock),
     ("nolazytime", Effect::Nothing),
     ("iversion", Effect::Nothing),
     ("noiversion", Effect::Nothing),
-    ("mand", Effect::Nothing),
+    ("mand", Effect::Superblock),
     ("nomand", Effect::Nothing),
     ("acl", Effect::Nothing),
     ("noacl", Effect::Nothing),
@@ -206,6 +217,10 @@ pub(super) const TMPFS: &[(&str, Parameter)] = &[
     ("inode64", Parameter::Flag),
     ("noswap", Parameter::Flag),
 ];
+
+/// proc(5).
+pub(super) const PROC: &[(&str, Parameter)] =
+    &[("hidepid", Parameter::Word), ("gid", Parameter::Number), ("subset", Parameter::Word)];
 
 /// Documentation/filesystems/devpts.rst of the kernel, and mount(8).
 pub(super) const DEVPTS: &[(&str, Parameter)] = &[

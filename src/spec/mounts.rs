@@ -2,8 +2,10 @@
 //! propagation and file system parameters.
 
 use super::Origin;
-use super::field::{Field, shorten};
+use super::field::Field;
+use super::linux::id_maps;
 use super::mount_options::{self, Options};
+use super::{IdMaps, NamespaceSource};
 use crate::error::Result;
 use bitflags::bitflags;
 use oci_spec::runtime;
@@ -29,6 +31,17 @@ pub struct Mount {
     pub propagation: Option<Propagation>,
     /// `tmpcopyup`: a new tmpfs starts with a copy of what the image has at its destination.
     pub tmpcopyup: bool,
+    /// `idmap` or `ridmap`, or mappings.
+    pub id_mapping: Option<MountIdMapping>,
+}
+
+/// With which ids a bind shows its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountIdMapping {
+    /// `uidMappings` and `gidMappings`; those of the container's user namespace where there are none.
+    pub maps: Option<IdMaps>,
+    /// `ridmap`: the whole tree.
+    pub recursive: bool,
 }
 
 /// What a mount shows.
@@ -43,7 +56,10 @@ pub enum MountKind {
         recursive: bool,
     },
     /// A new instance of `proc`, of the container's pid namespace.
-    Proc,
+    Proc {
+        /// Parameters for the file system (`hidepid=2`).
+        options: Vec<String>,
+    },
     /// A new instance of `sysfs`, of the container's network namespace.
     Sysfs,
     /// A new `tmpfs`; on `/dev` this is the device directory.
@@ -58,8 +74,19 @@ pub enum MountKind {
     },
     /// The message queues of the container's ipc namespace.
     Mqueue,
-    /// The container's own cgroups (`cgroup` or `cgroup2`).
+    /// The container's own cgroups: the unified hierarchy, or a directory with one entry for each v1 hierarchy.
     Cgroup,
+    /// The container's own cgroup of the unified hierarchy (`cgroup2`).
+    Cgroup2,
+    /// A new instance of any other file system.
+    Other {
+        /// `type`, for the kernel to know.
+        file_system: String,
+        /// `source`: a block device, a remote directory, or a mere name.
+        source: Option<String>,
+        /// Parameters for the file system.
+        options: Vec<String>,
+    },
 }
 
 bitflags! {
@@ -106,9 +133,11 @@ pub(super) fn mounts(
     document: &Field<'_>,
     mounts: &[runtime::Mount],
     bundle: Option<&Path>,
+    user: &NamespaceSource,
 ) -> Result<Vec<Mount>> {
     let field = document.key("mounts");
-    mounts.iter().enumerate().map(|(index, mount)| Mount::new(&field.index(index), mount, bundle)).collect()
+    let check = |(index, mount)| Mount::new(&field.index(index), mount, bundle, user);
+    mounts.iter().enumerate().map(check).collect()
 }
 
 impl Mount {
@@ -117,7 +146,7 @@ impl Mount {
     /// # Errors
     /// As for an entry of `mounts`; paths begin with `mount`.
     pub fn further(mount: &runtime::Mount) -> Result<Self> {
-        Self::new(&Field::document(Origin::HotMount).key("mount"), mount, None)
+        Self::new(&Field::document(Origin::HotMount).key("mount"), mount, None, &NamespaceSource::Inherit)
     }
 
     /// Checks the destination of a mount that has no options to check: that of a `kind` of things that `origin` names.
@@ -128,21 +157,24 @@ impl Mount {
         Field::document(origin).key(kind).key("destination").below_root(destination)
     }
 
-    fn new(field: &Field<'_>, mount: &runtime::Mount, bundle: Option<&Path>) -> Result<Self> {
-        let mapped = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
-        field.key("uidMappings").refuse_if(mapped(mount.uid_mappings()))?;
-        field.key("gidMappings").refuse_if(mapped(mount.gid_mappings()))?;
-
+    fn new(
+        field: &Field<'_>,
+        mount: &runtime::Mount,
+        bundle: Option<&Path>,
+        user: &NamespaceSource,
+    ) -> Result<Self> {
         let destination = field.key("destination").inside(mount.destination())?;
         let words = field.key("options");
         let mut options = Options::new(&words, mount.options().as_deref().unwrap_or_default())?;
-        let parameters = std::mem::take(&mut options.parameters);
+        let parameters = (std::mem::take(&mut options.superblock), std::mem::take(&mut options.parameters));
         let kind = MountKind::new(field, mount, options.bind, parameters, bundle)?;
         if let Some(index) = options.tmpcopyup
             && !matches!(kind, MountKind::Tmpfs { .. })
         {
             return Err(words.index(index).error("only a tmpfs can start with a copy"));
         }
+        let is_bind = matches!(kind, MountKind::Bind { .. });
+        let id_mapping = MountIdMapping::new(field, mount, options.idmap, is_bind, user)?;
         Ok(Self {
             destination,
             kind,
@@ -152,7 +184,49 @@ impl Mount {
             clear_recursive: options.clear_recursive,
             propagation: options.propagation,
             tmpcopyup: options.tmpcopyup.is_some(),
+            id_mapping,
         })
+    }
+}
+
+impl MountIdMapping {
+    /// "If the `uidMappings` or `gidMappings` are specified for the mount, the runtime MUST use those values for the
+    /// mount's mapping. If they are not specified, the runtime MAY use the container's user namespace mapping,
+    /// otherwise an error MUST be returned." - OCI config.md
+    fn new(
+        field: &Field<'_>,
+        mount: &runtime::Mount,
+        idmap: Option<(usize, bool)>,
+        is_bind: bool,
+        user: &NamespaceSource,
+    ) -> Result<Option<Self>> {
+        let maps = IdMaps {
+            uids: id_maps(&field.key("uidMappings"), mount.uid_mappings().as_deref().unwrap_or_default())?,
+            gids: id_maps(&field.key("gidMappings"), mount.gid_mappings().as_deref().unwrap_or_default())?,
+        };
+        let mapped = !maps.uids.is_empty() || !maps.gids.is_empty();
+        let options = field.key("options");
+        let place = idmap.map_or_else(|| field.key("uidMappings"), |(index, _)| options.index(index));
+        if idmap.is_none() && !mapped {
+            return Ok(None);
+        }
+        if !is_bind {
+            return Err(place.error("only a bind can show files with other ids"));
+        }
+        for (name, map) in [("uidMappings", &maps.uids), ("gidMappings", &maps.gids)] {
+            if mapped && map.is_empty() {
+                return Err(field
+                    .key(name)
+                    .error("is empty, and the other is not")
+                    .hint("map both, or neither"));
+            }
+        }
+        if !mapped && *user == NamespaceSource::Inherit {
+            let error = place.error("needs mappings, or a user namespace to take them from");
+            return Err(error.hint("add uidMappings and gidMappings to the mount"));
+        }
+        let recursive = idmap.is_some_and(|(_, recursive)| recursive);
+        Ok(Some(Self { maps: mapped.then_some(maps), recursive }))
     }
 }
 
@@ -161,7 +235,7 @@ impl MountKind {
         field: &Field<'_>,
         mount: &runtime::Mount,
         bind: Option<bool>,
-        parameters: Vec<(usize, String)>,
+        (superblock, parameters): (Vec<String>, Vec<(usize, String)>),
         bundle: Option<&Path>,
     ) -> Result<Self> {
         let words = field.key("options");
@@ -184,20 +258,31 @@ impl MountKind {
                 let options = mount_options::parameters(&words, parameters, mount_options::DEVPTS)?;
                 return Ok(Self::Devpts { options });
             }
-            "proc" => Self::Proc,
+            "proc" => {
+                let options = mount_options::parameters(&words, parameters, mount_options::PROC)?;
+                return Ok(Self::Proc { options });
+            }
             "sysfs" => Self::Sysfs,
             "mqueue" => Self::Mqueue,
-            "cgroup" | "cgroup2" => Self::Cgroup,
+            "cgroup" => Self::Cgroup,
+            "cgroup2" => Self::Cgroup2,
             "" | "none" => {
                 let error = field.key("type").error("is missing");
                 return Err(error.hint("name a file system, or add the option \"bind\""));
             }
             other => {
-                let error =
-                    field.key("type").error(format_args!("unknown file system type {:?}", shorten(other)));
-                return Err(
-                    error.hint("known are proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2 and bind")
-                );
+                field.key("type").c_string(other)?;
+                let source = match mount.source().as_deref().map(Path::to_str) {
+                    Some(None) => return Err(field.key("source").error("is not UTF-8")),
+                    Some(Some(source)) if !source.is_empty() => {
+                        field.key("source").c_string(source)?;
+                        Some(source.to_owned())
+                    }
+                    _ => None,
+                };
+                let parameters = parameters.into_iter().map(|(_, word)| word);
+                let options = superblock.into_iter().chain(parameters).collect();
+                return Ok(Self::Other { file_system: other.to_owned(), source, options });
             }
         };
         mount_options::parameters(&words, parameters, &[])?;

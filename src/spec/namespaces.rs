@@ -2,8 +2,9 @@
 
 use super::field::Field;
 use crate::error::Result;
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxTimeOffset};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 /// The namespace types of `linux.namespaces[].type`.
@@ -49,6 +50,67 @@ pub struct Namespaces {
     pub time: NamespaceSource,
 }
 
+/// One entry of `linux.timeOffsets`: how far ahead the clock is in the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeOffset {
+    /// Which clock.
+    pub clock: Clock,
+    /// `secs`; negative sets it back.
+    pub seconds: i64,
+    /// `nanosecs`, below 1000000000.
+    pub nanoseconds: u32,
+}
+
+/// The clocks a time namespace has of its own (time_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// `CLOCK_MONOTONIC`, with its coarse and raw kin.
+    Monotonic,
+    /// `CLOCK_BOOTTIME`, with its alarm.
+    Boottime,
+}
+
+impl Clock {
+    /// The name in `linux.timeOffsets` and in `/proc/PID/timens_offsets`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Monotonic => "monotonic",
+            Self::Boottime => "boottime",
+        }
+    }
+}
+
+/// Checks `linux.timeOffsets`.
+pub(super) fn time_offsets(
+    linux: &Field<'_>,
+    offsets: Option<&HashMap<String, LinuxTimeOffset>>,
+    namespaces: &Namespaces,
+) -> Result<Vec<TimeOffset>> {
+    const NANOSECONDS: u32 = 1_000_000_000;
+    let field = linux.key("timeOffsets");
+    // Sorted first: the same document must give the same error each time.
+    let offsets: BTreeMap<_, _> = offsets.into_iter().flatten().collect();
+    if !offsets.is_empty() && namespaces.time != NamespaceSource::New {
+        let error = field.error("needs a new time namespace");
+        return Err(error.hint("add {\"type\": \"time\"} to linux.namespaces"));
+    }
+    let check = |(name, offset): (&String, &LinuxTimeOffset)| {
+        let field = field.key(name);
+        let clock = [Clock::Monotonic, Clock::Boottime].into_iter().find(|clock| clock.as_str() == name);
+        let unknown = || field.error("is no clock of a time namespace").hint("use monotonic or boottime");
+        let clock = clock.ok_or_else(unknown)?;
+        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        if nanoseconds >= NANOSECONDS {
+            let error = field.key("nanosecs").error(format_args!("{nanoseconds} is not below {NANOSECONDS}"));
+            return Err(error);
+        }
+        Ok(TimeOffset { clock, seconds: offset.secs().unwrap_or(0), nanoseconds })
+    };
+    offsets.into_iter().map(check).collect()
+}
+
 impl Namespaces {
     /// Checks `linux.namespaces`.
     pub(super) fn new(linux: &Field<'_>, list: &[LinuxNamespace]) -> Result<Self> {
@@ -64,9 +126,7 @@ impl Namespaces {
                 LinuxNamespaceType::Ipc => ("ipc", &mut namespaces.ipc),
                 LinuxNamespaceType::Uts => ("uts", &mut namespaces.uts),
                 LinuxNamespaceType::Cgroup => ("cgroup", &mut namespaces.cgroup),
-                LinuxNamespaceType::Time => {
-                    return Err(field.key("type").unsupported("time namespaces are not supported"));
-                }
+                LinuxNamespaceType::Time => ("time", &mut namespaces.time),
             };
             // "If a `namespaces` field contains duplicated namespaces with same `type`, the runtime MUST generate an
             // error." - OCI config-linux.md

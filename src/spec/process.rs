@@ -1,7 +1,8 @@
 //! `process`: what runs, as whom, with which powers.
 
 use super::field::Field;
-use super::{Capabilities, IdMap, IdMaps, Origin};
+use super::linux::label;
+use super::{Capabilities, ExecCpuAffinity, IdMap, IdMaps, IoPriority, Origin, Scheduler};
 use crate::error::Result;
 use oci_spec::runtime;
 use oci_spec::runtime::PosixRlimitType;
@@ -35,6 +36,16 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `process.oomScoreAdj`: -1000 to 1000.
     pub oom_score_adj: Option<i32>,
+    /// `process.ioPriority`.
+    pub io_priority: Option<IoPriority>,
+    /// `process.scheduler`.
+    pub scheduler: Option<Scheduler>,
+    /// `process.execCPUAffinity`.
+    pub exec_cpu_affinity: ExecCpuAffinity,
+    /// `process.apparmorProfile`; not empty.
+    pub apparmor_profile: Option<String>,
+    /// `process.selinuxLabel`; not empty.
+    pub selinux_label: Option<String>,
 }
 
 /// `process.consoleSize`, in characters.
@@ -81,7 +92,6 @@ impl Process {
         let Some(process) = process else {
             return Err(field.error("is missing"));
         };
-        refuse_unsupported(&field, process)?;
         let terminal = process.terminal().unwrap_or(false);
         Ok(Self {
             terminal,
@@ -94,6 +104,24 @@ impl Process {
             rlimits: rlimits(&field.key("rlimits"), process.rlimits().as_deref().unwrap_or_default())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: oom_score_adj(&field.key("oomScoreAdj"), process.oom_score_adj())?,
+            io_priority: process
+                .io_priority()
+                .as_ref()
+                .map(|asked| IoPriority::new(&field.key("ioPriority"), asked))
+                .transpose()?,
+            scheduler: process
+                .scheduler()
+                .as_ref()
+                .map(|asked| Scheduler::new(&field.key("scheduler"), asked))
+                .transpose()?,
+            exec_cpu_affinity: process
+                .exec_cpu_affinity()
+                .as_ref()
+                .map(|asked| ExecCpuAffinity::new(&field.key("execCPUAffinity"), asked))
+                .transpose()?
+                .unwrap_or_default(),
+            apparmor_profile: label(&field.key("apparmorProfile"), process.apparmor_profile())?,
+            selinux_label: label(&field.key("selinuxLabel"), process.selinux_label())?,
         })
     }
 }
@@ -106,17 +134,6 @@ impl Process {
     pub fn for_exec(process: &runtime::Process, maps: &IdMaps) -> Result<Self> {
         Self::new(&Field::document(Origin::Exec), Some(process), maps)
     }
-}
-
-fn refuse_unsupported(field: &Field<'_>, process: &runtime::Process) -> Result<()> {
-    let named = |label: &Option<String>| label.as_deref().is_some_and(|label| !label.is_empty());
-    field.key("apparmorProfile").refuse_if(named(process.apparmor_profile()))?;
-    field.key("selinuxLabel").refuse_if(named(process.selinux_label()))?;
-    field.key("ioPriority").refuse_if(process.io_priority().is_some())?;
-    field.key("scheduler").refuse_if(process.scheduler().is_some())?;
-    let affinity = process.exec_cpu_affinity().as_ref();
-    let affine = affinity.is_some_and(|cpus| named(cpus.initial()) || named(cpus.cpu_affinity_final()));
-    field.key("execCPUAffinity").refuse_if(affine)
 }
 
 fn console_size(process: &Field<'_>, size: Option<runtime::Box>) -> Result<Option<ConsoleSize>> {

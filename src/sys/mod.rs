@@ -9,6 +9,7 @@ mod files;
 mod identity;
 mod mount;
 mod net;
+mod scheduling;
 mod seccomp;
 mod signals;
 
@@ -20,7 +21,10 @@ pub(crate) use identity::{
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
 pub(crate) use net::bring_loopback_up;
-pub(crate) use seccomp::load_seccomp;
+pub(crate) use scheduling::{
+    SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,
+};
+pub(crate) use seccomp::{draw_secret, load_seccomp, read_with_secret, send_with_secret};
 pub(crate) use signals::Caught;
 
 /// What a system call made here returned: below zero it failed, and errno says why.

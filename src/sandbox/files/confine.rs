@@ -99,6 +99,7 @@ pub(super) fn to_file_work() -> Result<()> {
     rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
     sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
+        .map(drop)
         .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
 }
 

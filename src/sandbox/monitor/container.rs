@@ -27,7 +27,7 @@ pub(in crate::sandbox) struct Contained {
     pub(in crate::sandbox) init: Init,
     pub(in crate::sandbox) phase: InitPhase,
     /// The container's own proc, from init: an instance for its pid namespace that nothing inside can cover.
-    pub(super) proc: Option<OwnedFd>,
+    pub(in crate::sandbox) proc: Option<OwnedFd>,
     /// The container's root as it was when init was ready, from init.
     root: Option<OwnedFd>,
     /// What was mounted into it later, by the kernel's numbers for mounts.
@@ -210,11 +210,18 @@ impl Contained {
                 let _ = boot.send_now(&Report::Failed(super::packed(Actor::Init, &died)), &[]);
                 self.kill(Cause::Itself);
             }
-            (Ok(other), None) => {
-                if let Report::Failed(failure) = other.message {
-                    return self.answer_start(&Reply::Failed(failure));
+            (Ok(other), None) => match other.message {
+                Report::Failed(failure) => return self.answer_start(&Reply::Failed(failure)),
+                Report::Listener => {
+                    // Whoever asked for the start hands it to the agent, and init waits for that over a connection of
+                    // its own. Nobody there any more: it is closed here, and init ends.
+                    if let Some(client) = &self.starting {
+                        let fds: Vec<_> = other.fds.iter().map(AsFd::as_fd).collect();
+                        let _ = client.channel.send(&Reply::Listener, &fds);
+                    }
                 }
-            }
+                Report::Ready { .. } | Report::Assembled => {}
+            },
             (Err(_), None) => {
                 self.phase = InitPhase::Running;
                 self.note_start();

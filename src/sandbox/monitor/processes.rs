@@ -166,6 +166,15 @@ impl Process {
                     self.terminal = report.fds.into_iter().next();
                     return false;
                 }
+                Report::Listener => {
+                    // Without a client it is closed here, and the process ends.
+                    if let Some(client) = &self.client {
+                        let fds = report.fds.iter().chain([&self.forked.pidfd]);
+                        let fds: Vec<_> = fds.map(AsFd::as_fd).collect();
+                        let _ = client.send(&ProcessReport::Listener, &fds);
+                    }
+                    return false;
+                }
                 Report::Assembled => return false,
             },
             Err(_) => {

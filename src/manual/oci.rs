@@ -1,0 +1,125 @@
+//! The properties of the OCI runtime specification, 1.0 to 1.3, and what becomes of each.
+//!
+//! A property that is asked for is applied, or it is an error that names it: nothing is dropped in silence. Where a
+//! table says *refused*, the error is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), before anything is
+//! done to the host, unless the table says otherwise. A value that breaks a rule of the specification is
+//! [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec). Properties the specification does not know are ignored,
+//! as it demands.
+//!
+//! # The document
+//!
+//! | property | state |
+//! |---|---|
+//! | `ociVersion` | applied: from 1.0.0 up to, but not including, 2.0.0; 1.3 decides what a failed poststart hook means |
+//! | `root.path` | applied; relative to the bundle |
+//! | `root.readonly` | applied |
+//! | `hostname` | applied, also in a uts namespace that is joined |
+//! | `domainname` | applied, also in a uts namespace that is joined |
+//! | `annotations` | applied: given to hooks and in the state |
+//! | `hooks.prestart[].*` | applied |
+//! | `hooks.createRuntime[].*` | applied |
+//! | `hooks.createContainer[].*` | applied; refused for a further container of a pod |
+//! | `hooks.startContainer[].*` | applied |
+//! | `hooks.poststart[].*` | applied |
+//! | `hooks.poststop[].*` | applied |
+//! | `solaris.*` | another platform's: ignored |
+//! | `windows.*` | another platform's: ignored |
+//! | `vm.*` | another platform's: ignored |
+//! | `zos.*` | another platform's: ignored |
+//! | `uidMappings[].*` | not of the specification, where it stands; ignored |
+//! | `gidMappings[].*` | not of the specification, where it stands; ignored |
+//!
+//! # `process`
+//!
+//! | property | state |
+//! |---|---|
+//! | `process.terminal` | applied; needs a devpts at `/dev/pts` |
+//! | `process.consoleSize.height` | applied, with a terminal |
+//! | `process.consoleSize.width` | applied, with a terminal |
+//! | `process.args` | applied |
+//! | `process.commandLine` | another platform's: ignored |
+//! | `process.env` | applied; of two that set one name, the later |
+//! | `process.cwd` | applied; made where it is missing |
+//! | `process.user.uid` | applied |
+//! | `process.user.gid` | applied |
+//! | `process.user.umask` | applied; 022 where it is absent |
+//! | `process.user.additionalGids` | applied; refused in a user namespace with one gid, where the kernel denies setgroups(2) |
+//! | `process.user.username` | another platform's: ignored |
+//! | `process.capabilities.bounding` | applied |
+//! | `process.capabilities.effective` | applied |
+//! | `process.capabilities.inheritable` | applied |
+//! | `process.capabilities.permitted` | applied |
+//! | `process.capabilities.ambient` | applied |
+//! | `process.rlimits[].*` | applied |
+//! | `process.noNewPrivileges` | applied |
+//! | `process.oomScoreAdj` | applied |
+//! | `process.apparmorProfile` | applied where AppArmor is enabled, else refused |
+//! | `process.selinuxLabel` | applied where SELinux is enabled, else refused |
+//! | `process.ioPriority.*` | applied; a real-time class without the privilege is `EPERM` |
+//! | `process.scheduler.*` | applied; what the kernel denies is its errno. `SCHED_ISO`, which no kernel has, is refused |
+//! | `process.execCPUAffinity.initial` | applied to executed processes, as specified |
+//! | `process.execCPUAffinity.final` | applied to executed processes, as specified |
+//!
+//! # `mounts`
+//!
+//! | property | state |
+//! |---|---|
+//! | `mounts[].destination` | applied; absolute, without `..`, not the root itself |
+//! | `mounts[].type` | applied: any file system this kernel has; `cgroup` and `cgroup2` are the container's own cgroups |
+//! | `mounts[].source` | applied; that of a bind is relative to the bundle |
+//! | `mounts[].options` | applied; `remount` is refused. Flags of a superblock count for a file system that is new |
+//! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
+//! | `mounts[].gidMappings[].*` | as `uidMappings` |
+//!
+//! Binds with `idmap` or `ridmap` and no mappings take those of the container's user namespace. A mount of the type
+//! `cgroup` is read-only where `ro` is asked for, and always where the container has no cgroup of its own in a
+//! hierarchy: what is seen there is the caller's. In a user namespace the kernel locks the flags of the host's mounts:
+//! to take one off is `EPERM`. A sysfs that the kernel would not let the container mount, for want of a network
+//! namespace of its own, is the host's, bound read-only.
+//!
+//! # `linux`
+//!
+//! | property | state |
+//! |---|---|
+//! | `linux.namespaces[].type` | applied; a mount namespace is always the container's own |
+//! | `linux.namespaces[].path` | applied for every type but `mount`, which is refused |
+//! | `linux.timeOffsets.*` | applied with a new time namespace; refused for a further container of a pod |
+//! | `linux.uidMappings[].*` | applied; ids the caller may not map are refused |
+//! | `linux.gidMappings[].*` | as `uidMappings` |
+//! | `linux.devices[].path` | applied |
+//! | `linux.devices[].type` | applied |
+//! | `linux.devices[].major` | applied |
+//! | `linux.devices[].minor` | applied |
+//! | `linux.devices[].fileMode` | applied; in a user namespace the node is the host's, bound, and so is its mode |
+//! | `linux.devices[].uid` | as `fileMode` |
+//! | `linux.devices[].gid` | as `fileMode` |
+//! | `linux.netDevices.*` | refused |
+//! | `linux.cgroupsPath` | applied as a path; the `slice:prefix:name` form of systemd is refused |
+//! | `linux.resources.*` | see [`ContainerBuilder`](crate::ContainerBuilder); what the host has no controller for is refused |
+//! | `linux.sysctl` | applied: keys of the container's own namespaces; any other breaks a rule |
+//! | `linux.rootfsPropagation` | applied |
+//! | `linux.maskedPaths` | applied; what is not there is passed over |
+//! | `linux.readonlyPaths` | applied; what is not there is passed over |
+//! | `linux.mountLabel` | applied where SELinux is enabled, else refused |
+//! | `linux.personality.domain` | applied |
+//! | `linux.personality.flags` | refused: the specification defines none |
+//! | `linux.intelRdt.*` | refused |
+//! | `linux.memoryPolicy.*` | applied; what the kernel does not know is its errno |
+//! | `linux.seccomp.defaultAction` | applied; `SCMP_ACT_NOTIFY` breaks a rule here |
+//! | `linux.seccomp.defaultErrnoRet` | applied |
+//! | `linux.seccomp.architectures` | applied: those this kernel can be entered through; others cost nothing |
+//! | `linux.seccomp.flags` | applied |
+//! | `linux.seccomp.listenerPath` | applied; without `SCMP_ACT_NOTIFY` ignored, as specified |
+//! | `linux.seccomp.listenerMetadata` | applied |
+//! | `linux.seccomp.syscalls[].*` | applied; names that are no system call are ignored |
+//!
+//! # The agent of a filter
+//!
+//! A profile with `SCMP_ACT_NOTIFY` stops a process at a system call until an agent has decided about it. The agent
+//! listens at `listenerPath`; whoever starts the container (or executes a further process in it) connects there, sends
+//! the container process state with the filter's listener, and closes the connection, before the program is executed.
+//! If that fails, the program is not executed, and the error names `linux.seccomp.listenerPath`.
+//!
+//! Any system call can be notified, also those that hand the listener over: the process that loads the filter has a way
+//! past it for two calls, `sendmsg` and `read`, by 128 random bits in argument registers that these calls do not have.
+//! They are drawn by that process, are nowhere else, and are gone with `execve`.
