@@ -763,7 +763,9 @@ fn features_are_what_a_configuration_may_ask_for() {
     }
     assert!(has("/linux/capabilities", "CAP_CHECKPOINT_RESTORE"));
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
-    assert!(has("/linux/seccomp/actions", "SCMP_ACT_ERRNO"));
+    assert!(
+        has("/linux/seccomp/actions", "SCMP_ACT_ERRNO") && has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY")
+    );
     assert!(has("/linux/seccomp/operators", "SCMP_CMP_MASKED_EQ"));
     assert!(has("/linux/seccomp/archs", "SCMP_ARCH_X86_64"));
     if is_ours() {

@@ -1,7 +1,5 @@
 //! The manual's table of properties, held against the properties there are: those that `oci-spec` reads.
 
-#![expect(clippy::disallowed_methods, reason = "a test reads the sources")]
-
 use cofferdam::oci_spec::runtime::Spec;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};

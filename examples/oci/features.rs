@@ -69,8 +69,9 @@ fn features() -> Result<Value, Failure> {
             }
         })
     });
-    let mount =
-        |options: Value| json!([{ "destination": "/x", "type": "bind", "source": "/x", "options": options }]);
+    let map = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
+    let mapped = json!([{ "destination": "/x", "source": "/x", "options": ["bind", "idmap"],
+        "uidMappings": map, "gidMappings": map }]);
     let kernel = |key: &str, value: Value| supports(|config| config["linux"][key] = value.clone());
     let process = |key: &str| supports(|config| config["process"][key] = json!("x"));
     Ok(json!({
@@ -90,7 +91,7 @@ fn features() -> Result<Value, Failure> {
             "selinux": { "enabled": process("selinuxLabel") },
             "intelRdt": { "enabled": kernel("intelRdt", json!({ "closID": "x" })) },
             "mountExtensions": {
-                "idmap": { "enabled": supports(|config| config["mounts"] = mount(json!(["bind", "idmap"]))) },
+                "idmap": { "enabled": supports(|config| config["mounts"] = mapped) },
             },
             "netDevices": { "enabled": kernel("netDevices", json!({ "eth0": {} })) },
         },
@@ -123,12 +124,11 @@ fn capabilities() -> Vec<String> {
 fn seccomp_features() -> Value {
     let compiles = |profile: Value| {
         let parsed: Result<LinuxSeccomp, _> = serde_json::from_value(profile);
-        // A listener is compiled, and has nobody to go to.
-        parsed.is_ok_and(|profile| seccomp::compile(&profile).is_ok_and(|filter| !filter.notify))
+        parsed.is_ok_and(|profile| seccomp::compile(&profile).is_ok())
     };
     let rule = |action: &str, args: Value| {
         let call = json!([{ "names": ["mkdirat"], "action": action, "args": args }]);
-        json!({ "defaultAction": "SCMP_ACT_LOG", "syscalls": call })
+        json!({ "defaultAction": "SCMP_ACT_LOG", "listenerPath": "/x", "syscalls": call })
     };
     let only = |words: &[&'static str], probe: &dyn Fn(&str) -> Value| -> Vec<&'static str> {
         words.iter().copied().filter(|word| compiles(probe(word))).collect()
