@@ -431,3 +431,71 @@ fn step(at: PathBuf, source: StepSource, field: &str) -> TreeStep {
         field: field.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Plan;
+    use super::*;
+    use crate::cgroup::CgroupLayout;
+    use crate::plan::SecurityModules;
+    use crate::spec::{Origin, parse};
+
+    /// The steps of one cgroup mount of type `kind` on a host with these hierarchies.
+    fn cgroup_steps(kind: &str, mountinfo: &str, membership: &str) -> Result<Vec<TreeStep>> {
+        let document = format!(
+            r#"{{"ociVersion": "1.2.0", "root": {{"path": "/r"}},
+                "process": {{"args": ["x"], "cwd": "/", "user": {{"uid": 0, "gid": 0}}}},
+                "mounts": [{{"destination": "/cg", "type": "{kind}", "options": ["ro"]}}],
+                "linux": {{"namespaces": [{{"type": "mount"}}]}}}}"#
+        );
+        let spec = ValidSpec::new(&parse(document.as_bytes())?, None, Origin::ConfigJson)?;
+        let host = Host {
+            euid: 0,
+            egid: 0,
+            privileged: true,
+            subuids: None,
+            subgids: None,
+            cgroups: CgroupLayout::parse(mountinfo, membership),
+            cgroups_writable: false,
+            cgroups_freezable: false,
+            lsms: SecurityModules::default(),
+            system_dirs: Vec::new(),
+        };
+        let plan = Plan::new(&"c".parse()?, &spec, &Extras::default(), &host)?;
+        let steps = plan.sandbox.init.tree.into_iter();
+        Ok(steps.filter(|step| step.at.starts_with("cg")).collect())
+    }
+
+    const V1: &str = "30 1 0:30 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      31 1 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory";
+    const V2: &str = "32 1 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+
+    #[test]
+    fn controllers_that_share_a_hierarchy_have_links_to_it() {
+        let steps = cgroup_steps("cgroup", V1, "2:cpu,cpuacct:/\n1:memory:/").unwrap();
+        let link = |name: &str| {
+            let step = steps.iter().find(|step| step.at == Path::new("cg").join(name));
+            step.map(|step| step.source.clone())
+        };
+        assert_eq!(link("cpu"), Some(StepSource::Symlink("cpu,cpuacct".into())));
+        assert_eq!(link("cpuacct"), Some(StepSource::Symlink("cpu,cpuacct".into())));
+        assert!(matches!(link("cpu,cpuacct"), Some(StepSource::Handed(_))));
+        assert!(matches!(link("memory"), Some(StepSource::Handed(_))), "and one of its own is no link");
+        assert!(matches!(steps.first().unwrap().source, StepSource::Tmpfs { .. }));
+        assert_eq!(steps.last().unwrap().source, StepSource::ReadOnly);
+    }
+
+    #[test]
+    fn one_hierarchy_is_one_mount_and_none_is_an_error() {
+        for kind in ["cgroup", "cgroup2"] {
+            let steps = cgroup_steps(kind, V2, "0::/").unwrap();
+            assert!(
+                matches!(steps[..], [TreeStep { source: StepSource::Handed(_), .. }]),
+                "{kind}: {steps:?}"
+            );
+            let error = cgroup_steps(kind, "", "").unwrap_err();
+            assert_eq!(error.to_string(), "mounts[0].type: no such hierarchy is mounted on this host");
+        }
+        cgroup_steps("cgroup2", V1, "2:cpu,cpuacct:/").unwrap_err();
+    }
+}
