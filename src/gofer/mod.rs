@@ -74,6 +74,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
     // The caller's working directory is no longer needed to find anything by, and not to be kept busy.
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     sys::trim_heap();
+    sys::forget_code();
     confine::give_up_everything()?;
     Ok(init)
 }

@@ -120,6 +120,34 @@ pub(crate) fn pidfd_send_raw(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), E
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, std::ptr::null::<u8>(), 0) })
 }
 
+/// Lets go of the pages of the program's code and constants that this process has looked at: they stay in memory for
+/// whoever runs the same image, and come back when they are looked at again. For a process that is about to wait for long.
+pub(crate) fn forget_code() {
+    extern "C" fn forget(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> i32 {
+        // SAFETY: dl_iterate_phdr(3) passes a struct that is valid for the call.
+        let info = unsafe { &*info };
+        // SAFETY: the headers are an array of that many, mapped as long as the program is.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        let page = rustix::param::page_size() as u64;
+        // Never what is written: relocations and variables live in pages that nothing could bring back.
+        let constant =
+            |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
+        for header in headers.iter().filter(constant) {
+            let from = (info.dlpi_addr + header.p_vaddr).next_multiple_of(page);
+            let to = (info.dlpi_addr + header.p_vaddr + header.p_memsz) / page * page;
+            if from < to {
+                // SAFETY: whole pages of a segment without PF_W, which are the image's own: dropped, they are read
+                // from it again.
+                unsafe { libc::madvise(from as *mut _, (to - from) as usize, libc::MADV_DONTNEED) };
+            }
+        }
+        // The program is the first; the libraries after it are shared with the whole system.
+        1
+    }
+    // SAFETY: the callback only looks at what it is given, for the duration of the call.
+    unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
+}
+
 /// Gives the free pages of the heap back to the kernel: malloc_trim(3). What made the container was the most these
 /// processes ever hold; from here on they wait.
 pub(crate) fn trim_heap() {
