@@ -228,6 +228,7 @@ impl Contained {
                 self.deadline = self.timeout.and_then(|limit| Instant::now().checked_add(limit));
                 let client = self.answer_start(&Reply::Done);
                 sys::trim_heap();
+                sys::forget_code();
                 return client;
             }
         }
