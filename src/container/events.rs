@@ -1,5 +1,6 @@
 //! What happens to a container, as it happens.
 
+use super::handle::read_exit;
 use super::{Alive, AnyContainer, Container, Exit, Phase, Stats};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
@@ -129,18 +130,9 @@ impl Events {
             News::Resumed => Event::Resumed,
             News::Ended => {
                 self.ended = true;
-                Event::Exit(self.exit()?)
+                Event::Exit(read_exit(&self.root, &self.found)?)
             }
         })
-    }
-
-    fn exit(&self) -> Result<Exit> {
-        match self.root.run_dir(&self.found).and_then(|run_dir| run_dir.exit_record()) {
-            Ok(record) => Ok(Exit::new(record.as_ref())),
-            // Deleted by somebody else meanwhile, with its record.
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(Exit::new(None)),
-            Err(error) => Err(error),
-        }
     }
 }
 

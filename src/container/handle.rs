@@ -1,7 +1,7 @@
 //! What a container value holds besides its phase: the record, the processes, the caller's ends of the streams.
 
 use super::pod::Seat;
-use super::teardown;
+use super::{Exit, teardown};
 use crate::console::Pty;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::wait_readable_until;
@@ -61,6 +61,20 @@ impl Core {
 
     pub(super) fn exit_record(&self) -> Result<Option<ExitRecord>> {
         self.root.run_dir(self.found()?)?.exit_record()
+    }
+
+    /// What the record says of the end.
+    pub(super) fn exit(&self) -> Result<Exit> {
+        read_exit(&self.root, self.found()?)
+    }
+}
+
+/// What the record says of the end of a container: nothing, if somebody else deleted it meanwhile.
+pub(super) fn read_exit(root: &StateRoot, found: &Found) -> Result<Exit> {
+    match root.run_dir(found).and_then(|run_dir| run_dir.exit_record()) {
+        Ok(record) => Ok(Exit::new(record.as_ref())),
+        Err(error) if *error.kind() == ErrorKind::NotFound => Ok(Exit::new(None)),
+        Err(error) => Err(error),
     }
 }
 

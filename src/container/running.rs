@@ -25,7 +25,7 @@ impl<P: Phase> Container<P> {
         P: Alive,
     {
         self.phase.live().wait_until(None)?;
-        self.read_exit()
+        self.core.exit()
     }
 
     /// Whether the container has ended, and how.
@@ -36,7 +36,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        if has_ended(self.phase.live().ended.as_fd()) { self.read_exit().map(Some) } else { Ok(None) }
+        if has_ended(self.phase.live().ended.as_fd()) { self.core.exit().map(Some) } else { Ok(None) }
     }
 
     /// Waits until the container has ended, at most for `limit`; `None` if it has not.
@@ -48,7 +48,7 @@ impl<P: Phase> Container<P> {
         P: Alive,
     {
         let deadline = Instant::now().checked_add(limit);
-        if self.phase.live().wait_until(deadline)? { self.read_exit().map(Some) } else { Ok(None) }
+        if self.phase.live().wait_until(deadline)? { self.core.exit().map(Some) } else { Ok(None) }
     }
 
     /// Waits until the container has ended.
@@ -92,15 +92,6 @@ impl<P: Phase> Container<P> {
             Err(error) => Err(self.recover(error)),
         }
     }
-
-    fn read_exit(&self) -> Result<Exit> {
-        match self.core.exit_record() {
-            Ok(record) => Ok(Exit::new(record.as_ref())),
-            // Deleted by somebody else meanwhile, with its record.
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(Exit::new(None)),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 impl AsFd for Container<Running> {
@@ -123,7 +114,7 @@ pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stoppe
             live.wait_until(deadline)
         }
     };
-    match gone.and_then(|gone| if gone { container.read_exit() } else { Err(still_there()) }) {
+    match gone.and_then(|gone| if gone { container.core.exit() } else { Err(still_there()) }) {
         Ok(exit) => Ok(container.into_stopped(exit)),
         Err(error) => Err(container.recover(error)),
     }
