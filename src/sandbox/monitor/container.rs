@@ -12,7 +12,7 @@ use crate::protocol::message::{InitPhase, News, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
-use crate::sandbox::members::{self, MountNamespace};
+use crate::sandbox::members::{self, Member, MountNamespace};
 use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
@@ -131,9 +131,11 @@ impl Contained {
 
     /// While init is there to tell: from here on its processes are known by it.
     fn learn_mount_namespace(&mut self) {
-        let init =
-            self.proc.as_ref().and_then(|proc| members::find(proc.as_fd(), self.init_pid_inside).ok()?);
-        self.mount_namespace = init.and_then(|init| init.hold_mount_namespace());
+        self.mount_namespace = self.find_init().and_then(|init| init.hold_mount_namespace());
+    }
+
+    fn find_init(&self) -> Option<Member> {
+        members::find(self.proc.as_ref()?.as_fd(), self.init_pid_inside).ok()?
     }
 
     /// Another container's processes are about to share its pid namespace.
@@ -147,9 +149,7 @@ impl Contained {
     /// Whether init is on its way out: in the kernel, waiting for the rest of its pid namespace.
     pub(in crate::sandbox) fn is_ending(&self) -> bool {
         let alive = self.phase != InitPhase::Ended && !self.circumstances.killed_by_us();
-        let init =
-            self.proc.as_ref().and_then(|proc| members::find(proc.as_fd(), self.init_pid_inside).ok()?);
-        !alive || init.is_none_or(|init| init.is_exiting())
+        !alive || self.find_init().is_none_or(|init| init.is_exiting())
     }
 
     /// Whether it got as far as waiting for its start, and has not ended since.

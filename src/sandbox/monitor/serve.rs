@@ -50,12 +50,6 @@ impl Monitor {
         client.touch();
         let Delivery { message: Request { container, operation }, fds } = request;
         let mut fds = fds.into_iter();
-        if let Operation::Launch { donated } = operation {
-            if let Some(boot) = fds.next().map(Channel::from) {
-                self.launch(boot, donated, fds.collect());
-            }
-            return Some(client);
-        }
         let container = match &container {
             None => self.root_key(),
             Some(id) => self.containers.iter().find(|(_, known)| known.id == *id).map(|(key, _)| *key),
@@ -102,7 +96,12 @@ impl Monitor {
                 }
                 Some(client)
             }
-            Operation::Launch { .. } => Some(client),
+            Operation::Launch { donated } => {
+                if let Some(boot) = fds.next().map(Channel::from) {
+                    self.launch(boot, donated, fds.collect());
+                }
+                Some(client)
+            }
             Operation::Forget => {
                 let reply = self.forget(container).unwrap_or_else(|error| failed(&error));
                 client.reply(&reply)
