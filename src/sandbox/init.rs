@@ -21,12 +21,12 @@ use super::membership::Membership;
 use super::tree::{self, Assembled};
 use super::{namespaces, program};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
-use crate::plan::{CloneFlags, InitPlan, SandboxPlan};
+use crate::plan::{CloneFlags, SandboxPlan};
 use crate::process::{Channel, FURTHER, Received};
 use crate::protocol::message::{Order, Report};
 use crate::sys::{self, Forked, Inside};
 use nix::sched::{CloneFlags as Unshare, unshare};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -51,37 +51,22 @@ impl Init {
         volumes: &[OwnedFd],
         donated: &mut Received,
     ) -> Result<Self> {
-        let gofer = Channel::from(donated.take("gofer")?);
-        let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
-        let further = donated.take_all(FURTHER);
-        let cgroups = Membership::take_all(donated);
-        let hooks = Turns::take(&plan.init.hooks, donated)?;
+        let given = Given::take(plan, Membership::take_all(donated), donated)?;
         let (channel, theirs) = Channel::pair()?;
-        let mut keep = vec![theirs.as_fd(), gofer.as_fd()];
-        keep.extend(stdio.iter().chain(volumes).chain(&further).map(AsFd::as_fd));
-        keep.extend(cgroups.fds().chain(hooks.fds()));
+        let keep: Vec<_> = std::iter::once(theirs.as_fd())
+            .chain(volumes.iter().map(AsFd::as_fd))
+            .chain(given.fds())
+            .collect();
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
             beside: (!own_pids).then_some(root.pidfd.as_fd()),
             joins: 0,
             namespaces: (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits(),
-            cgroup: cgroups.directory(),
+            cgroup: given.cgroups.directory(),
             keep: &keep,
         };
         let enter = |born| {
-            let first = First {
-                plan: &plan.init,
-                parent: &theirs,
-                network: None,
-                gofer: &gofer,
-                volumes,
-                stdio: &stdio,
-                further: &further,
-                cgroups: &cgroups,
-                born,
-                own_cgroups: plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP),
-                hooks: &hooks,
-            };
+            let first = First { plan, parent: &theirs, network: None, volumes, given: &given, born };
             // The rest of the pod's mounts is still to be seen from here, and must not notice.
             if let Err(error) = namespaces::separate_mounts() {
                 first.fail(&error);
@@ -91,21 +76,18 @@ impl Init {
         let pid = sys::fork_inside(&how, enter).os(|| "clone3(init)")?;
         // Ours, and not collected: the number is its own.
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
+        let Given { gofer, cgroups, .. } = given;
         Ok(Self { pid, pidfd, channel, gofer, cgroups })
     }
 
     /// Forks the init of the root container.
     pub(super) fn fork(plan: &SandboxPlan, volumes: &[OwnedFd], donated: &mut Received) -> Result<Self> {
-        let gofer = Channel::from(donated.take("gofer")?);
-        let stdio = [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?];
-        let further = donated.take_all(FURTHER);
-        let cgroups = Membership::take(donated);
-        let hooks = Turns::take(&plan.init.hooks, donated)?;
+        let given = Given::take(plan, Membership::take(donated), donated)?;
         let (channel, theirs) = Channel::pair()?;
         let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
         // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may not.
-        let mut born = cgroups.directory().is_some();
-        let mut forked = sys::fork(namespaces, cgroups.directory());
+        let mut born = given.cgroups.directory().is_some();
+        let mut forked = sys::fork(namespaces, given.cgroups.directory());
         if let (true, Err(Errno::ACCESS | Errno::PERM)) = (born, &forked) {
             born = false;
             forked = sys::fork(namespaces, None);
@@ -116,46 +98,54 @@ impl Init {
                     let network = namespaces::make_network()?;
                     channel.send(&Order {}, &[network.as_fd()])?;
                 }
+                let Given { gofer, cgroups, .. } = given;
                 Ok(Self { pid, pidfd, channel, gofer, cgroups })
             }
             Forked::Child => {
                 drop(channel);
                 let network = plan.namespaces.network.then_some(&theirs);
-                First {
-                    plan: &plan.init,
-                    parent: &theirs,
-                    network,
-                    gofer: &gofer,
-                    volumes,
-                    stdio: &stdio,
-                    further: &further,
-                    cgroups: &cgroups,
-                    born,
-                    own_cgroups: plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP),
-                    hooks: &hooks,
-                }
-                .run()
+                First { plan, parent: &theirs, network, volumes, given: &given, born }.run()
             }
         }
     }
 }
 
+/// What the sandbox was given for one container, and its init works with.
+struct Given<'a> {
+    gofer: Channel,
+    stdio: [OwnedFd; 3],
+    further: Vec<OwnedFd>,
+    cgroups: Membership,
+    hooks: Turns<'a>,
+}
+
+impl<'a> Given<'a> {
+    fn take(plan: &'a SandboxPlan, cgroups: Membership, donated: &mut Received) -> Result<Self> {
+        Ok(Self {
+            gofer: Channel::from(donated.take("gofer")?),
+            stdio: [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?],
+            further: donated.take_all(FURTHER),
+            cgroups,
+            hooks: Turns::take(&plan.init.hooks, donated)?,
+        })
+    }
+
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let files = self.stdio.iter().chain(&self.further).map(AsFd::as_fd);
+        std::iter::once(self.gofer.as_fd()).chain(files).chain(self.cgroups.fds()).chain(self.hooks.fds())
+    }
+}
+
 /// What the new process works with.
 struct First<'a> {
-    plan: &'a InitPlan,
+    plan: &'a SandboxPlan,
     parent: &'a Channel,
     /// Where the network namespace comes from, if it has to join one.
     network: Option<&'a Channel>,
-    gofer: &'a Channel,
     volumes: &'a [OwnedFd],
-    stdio: &'a [OwnedFd; 3],
-    further: &'a [OwnedFd],
-    cgroups: &'a Membership,
+    given: &'a Given<'a>,
     /// Whether it was born in its v2 cgroup.
     born: bool,
-    /// Whether it gets a cgroup namespace.
-    own_cgroups: bool,
-    hooks: &'a Turns<'a>,
 }
 
 impl First<'_> {
@@ -176,20 +166,21 @@ impl First<'_> {
         if self.parent.receive::<Order>(None).is_err() {
             sys::exit_now(1);
         }
-        if let Err(error) = self.hooks.before_execve() {
+        if let Err(error) = self.given.hooks.before_execve() {
             self.fail(&error);
         }
         // Out of the way of the numbers that the plan gives a meaning.
-        let numbers = &self.plan.further_fds;
+        let plan = &self.plan.init;
+        let numbers = &plan.further_fds;
         let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
         let parent = match rustix::io::fcntl_dupfd_cloexec(self.parent, above) {
             Ok(parent) => Channel::from(parent),
             Err(_) => sys::exit_now(1),
         };
-        let filter = self.plan.seccomp.as_ref();
-        let error = match become_workload::place(self.further, numbers) {
+        let filter = plan.seccomp.as_ref();
+        let error = match become_workload::place(&self.given.further, numbers) {
             Ok(()) => become_workload::execute(&Becoming {
-                plan: &self.plan.process,
+                plan: &plan.process,
                 filter,
                 program: &program,
                 labels: &labels,
@@ -210,7 +201,8 @@ impl First<'_> {
     /// Everything of create: returns the program to execute, its labels, and handles for the sandbox, on the container's own `/proc`,
     /// on its root, on the master of its terminal if it has one, and on the layers of its overlays.
     fn prepare(&self) -> Result<(program::Program, Labels, Vec<OwnedFd>)> {
-        let [stdin, stdout, stderr] = self.stdio;
+        let (plan, given) = (&self.plan.init, self.given);
+        let [stdin, stdout, stderr] = &given.stdio;
         // Forked with the sandbox's dispositions, which are the defaults.
         sys::unblock_signals();
         rustix::process::setsid().os(|| "setsid()")?;
@@ -218,27 +210,27 @@ impl First<'_> {
         rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
         rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
         rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
-        self.cgroups.join(self.born)?;
-        if self.own_cgroups {
+        given.cgroups.join(self.born)?;
+        if self.plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP) {
             // Only now: its root is where this process is ("the cgroup namespace root", cgroup_namespaces(7)).
             unshare(Unshare::CLONE_NEWCGROUP).os(|| "unshare(CLONE_NEWCGROUP)")?;
         }
         rustix::process::umask(Mode::empty());
 
         let Assembled { root, proc, layers } =
-            tree::assemble(self.plan, self.gofer, self.network, self.volumes)?;
-        tree::write_kernel_settings(self.plan, proc.as_fd())?;
-        self.hooks.before_pivot(root.as_fd())?;
-        tree::enter(root, self.plan.rootfs_propagation)?;
-        let program = program::find(&self.plan.process)?;
+            tree::assemble(plan, &given.gofer, self.network, self.volumes)?;
+        tree::write_kernel_settings(plan, proc.as_fd())?;
+        given.hooks.before_pivot(root.as_fd())?;
+        tree::enter(root, plan.rootfs_propagation)?;
+        let program = program::find(&plan.process)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         // Last of all, so that nothing that can fail has it open.
-        let owner = self.plan.process.user.uid;
-        let terminal = self.plan.process.terminal.as_ref();
+        let owner = plan.process.user.uid;
+        let terminal = plan.process.terminal.as_ref();
         let terminal =
             terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
-        let labels = Labels::open(&self.plan.process, Some(proc.as_fd()), &self.plan.further_fds)?;
+        let labels = Labels::open(&plan.process, Some(proc.as_fd()), &plan.further_fds)?;
         Ok((program, labels, [proc, root].into_iter().chain(terminal).chain(layers).collect()))
     }
 }
