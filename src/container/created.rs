@@ -142,7 +142,7 @@ impl<P: Phase> Container<P> {
         let moved = matches!(
             error.kind(),
             ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied
-        ) || super::handle::has_ended(rustix::fd::AsFd::as_fd(&self.phase.live().ended));
+        ) || super::handle::has_ended(self.phase.live().ended());
         if !moved {
             return Failed::unchanged(error, self);
         }

@@ -8,7 +8,7 @@ use super::{AnyContainer, Exec, Exit, FailedAny, Files, Pod, Process, ProcessExi
 use crate::console::Pty;
 use crate::error::Result;
 use crate::process::Signal;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::BorrowedFd;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -139,7 +139,7 @@ impl AnyContainer {
     /// # Errors
     /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) before create and after the end.
     pub fn end_fd(&self) -> Result<BorrowedFd<'_>> {
-        ask!(self, "wait", Created | Running | Paused, container => Ok(container.phase.live.ended.as_fd()))
+        ask!(self, "wait", Created | Running | Paused, container => Ok(container.phase.live.ended()))
     }
 
     /// How it ended.

@@ -3,7 +3,7 @@
 use super::pod::Seat;
 use super::{Exit, teardown};
 use crate::console::Pty;
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::process::channel::wait_readable_until;
 use crate::process::spawn::reap;
 use crate::process::{Channel, boot_id};
@@ -90,10 +90,10 @@ pub struct Streams {
 /// The processes of a container that was seen alive.
 #[derive(Debug)]
 pub struct Live {
-    /// Readable when the container has ended: the sandbox's pidfd, or in a pod a connection that ends with it.
-    pub(super) ended: OwnedFd,
     /// The process whose end is the container's: the sandbox, or in a pod its init.
     pub(super) pidfd: OwnedFd,
+    /// In a pod, a connection that ends when the sandbox has written down how the container ended.
+    pub(super) watch: Option<OwnedFd>,
     pub(super) sandbox_pid: i32,
     pub(super) init_pid: i32,
     pub(super) control: Control,
@@ -124,6 +124,11 @@ impl Borrow<Channel> for Line<'_> {
 }
 
 impl Live {
+    /// Readable when the container has ended and its record says how.
+    pub(super) fn ended(&self) -> BorrowedFd<'_> {
+        self.watch.as_ref().unwrap_or(&self.pidfd).as_fd()
+    }
+
     /// Asks the sandbox.
     pub(super) fn ask(&self, core: &Core, operation: Operation) -> Result<Reply> {
         self.begin(core, operation)?.reply()
@@ -162,7 +167,7 @@ impl Live {
 
     /// Waits until the sandbox has ended, until `deadline` if there is one. Whether it has.
     pub(super) fn wait_until(&self, deadline: Option<Instant>) -> Result<bool> {
-        wait_readable_until(self.ended.as_fd(), deadline)
+        wait_readable_until(self.ended(), deadline)
     }
 }
 
@@ -268,8 +273,13 @@ pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Live
     if record.sandbox_id != record.id {
         return find_live_in_pod(root, record, identity.pid);
     }
-    let ended = sandbox.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
-    Ok(Some(Live { ended, pidfd: sandbox, sandbox_pid: identity.pid, init_pid, control: Control::ByName }))
+    Ok(Some(Live {
+        pidfd: sandbox,
+        watch: None,
+        sandbox_pid: identity.pid,
+        init_pid,
+        control: Control::ByName,
+    }))
 }
 
 /// As [`find_live`]: the sandbox stands, and knows about the container.
@@ -291,9 +301,9 @@ fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Resu
         Err(error) => return gone(error),
     }
     let Some(pidfd) = init.pidfd(&record.boot_id)? else { return Ok(None) };
-    let ended = match seat.watch(&record.id) {
-        Ok(ended) => ended,
+    let watch = match seat.watch(&record.id) {
+        Ok(watch) => Some(watch),
         Err(error) => return gone(error),
     };
-    Ok(Some(Live { ended, pidfd, sandbox_pid, init_pid: init.pid, control: Control::ByName }))
+    Ok(Some(Live { pidfd, watch, sandbox_pid, init_pid: init.pid, control: Control::ByName }))
 }

@@ -17,7 +17,7 @@ use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
 use crate::spec::NamespaceKind;
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::path::Path;
@@ -183,17 +183,15 @@ impl Making {
         if let Some(path) = &core.record.pid_file {
             write_pid_file(path, if self.seat.is_some() { init_pid } else { sandbox_pid })?;
         }
-        let duplicate =
-            |pidfd: BorrowedFd<'_>| pidfd.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)");
-        let (pidfd, ended) = match &self.seat {
-            Some(seat) => (init, seat.watch(&core.record.id)?),
+        let (pidfd, watch) = match &self.seat {
+            Some(seat) => (init, Some(seat.watch(&core.record.id)?)),
             None => {
                 let sandbox = self.children.first().expect("the sandbox was spawned first").pidfd();
-                (duplicate(sandbox)?, duplicate(sandbox)?)
+                (sandbox.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?, None)
             }
         };
         let control = creator.map_or(Control::ByName, Control::Creator);
-        let live = Live { ended, pidfd, sandbox_pid, init_pid, control };
+        let live = Live { pidfd, watch, sandbox_pid, init_pid, control };
         Ok((live, Streams { pipes: caller, pty }, lifeline.1))
     }
 

@@ -36,7 +36,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        if has_ended(self.phase.live().ended.as_fd()) { self.core.exit().map(Some) } else { Ok(None) }
+        if has_ended(self.phase.live().ended()) { self.core.exit().map(Some) } else { Ok(None) }
     }
 
     /// Waits until the container has ended, at most for `limit`; `None` if it has not.
@@ -97,7 +97,7 @@ impl<P: Phase> Container<P> {
 impl AsFd for Container<Running> {
     /// A pidfd of the sandbox: readable when the container has ended, for poll(2) and every event loop built on it.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.phase.live.ended.as_fd()
+        self.phase.live.ended()
     }
 }
 

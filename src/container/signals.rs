@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::Signal;
 use crate::process::channel::wait_readable_until;
 use crate::protocol::message::{Operation, Reply, SignalTarget};
-use rustix::fd::AsFd;
+use rustix::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// How long killed processes may take to go. Only one that the kernel cannot interrupt comes near.
@@ -112,7 +112,7 @@ fn send(core: &Core, live: &Live, signal: Signal, to: SignalTarget) -> Result<()
 
 fn send_to_all(core: &Core, live: &Live, signal: Signal) -> Result<()> {
     if signal == Signal::KILL {
-        return kill_all(Instant::now() + KILL_LIMIT, &live.ended, |operation| live.ask(core, operation));
+        return kill_all(Instant::now() + KILL_LIMIT, live.ended(), |operation| live.ask(core, operation));
     }
     let operation = Operation::Signal { number: signal.number(), to: SignalTarget::All };
     live.ask(core, operation).map(drop)
@@ -121,7 +121,7 @@ fn send_to_all(core: &Core, live: &Live, signal: Signal) -> Result<()> {
 /// Kills every process of a container, and again until none is left. `ended` is readable when the container has ended.
 pub(super) fn kill_all(
     deadline: Instant,
-    ended: &impl AsFd,
+    ended: BorrowedFd<'_>,
     ask: impl Fn(Operation) -> Result<Reply>,
 ) -> Result<()> {
     loop {
@@ -137,6 +137,6 @@ pub(super) fn kill_all(
             return Err(error.hint("is one in state D?"));
         }
         // The end of the container comes first; else it is time to look again.
-        wait_readable_until(ended.as_fd(), Some(now + RECHECK))?;
+        wait_readable_until(ended, Some(now + RECHECK))?;
     }
 }

@@ -83,7 +83,7 @@ fn leave_pod(record: &Record) -> Result<()> {
         drop(theirs);
         client::begin(&line, &request(Operation::Kill))?.reply()?;
         wait_readable(ended.as_fd(), deadline)?;
-        super::signals::kill_all(deadline, &ended, |operation| {
+        super::signals::kill_all(deadline, ended.as_fd(), |operation| {
             client::begin(&line, &request(operation))?.reply()
         })?;
         client::begin(&line, &request(Operation::Forget))?.reply().map(drop)
