@@ -80,6 +80,8 @@ pub struct PidsStats {
     pub current: u64,
     /// How many there may be; `None` for no limit.
     pub limit: Option<u64>,
+    /// How often fork(2) or clone(2) failed because of the limit (`pids.events`).
+    pub refused: Option<u64>,
 }
 
 /// Transfers to and from one block device.

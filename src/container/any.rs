@@ -122,8 +122,7 @@ impl AnyContainer {
             (Status::Paused, Some(live)) => Self::Paused(Container { core, phase: Paused { live, streams } }),
             // Dead, whatever the record says: also if it was paused.
             (Status::Stopped, _) | (_, None) => {
-                let record = core.exit_record().unwrap_or_default();
-                let exit = Exit::new(record.as_ref());
+                let exit = core.exit().unwrap_or_else(|_| Exit::unrecorded(None));
                 Self::Stopped(Container { core, phase: Stopped { exit, streams } })
             }
         })

@@ -130,7 +130,7 @@ impl Events {
             News::Resumed => Event::Resumed,
             News::Ended => {
                 self.ended = true;
-                Event::Exit(read_exit(&self.root, &self.found)?)
+                Event::Exit(read_exit(&self.root, &self.found, &self.cgroups)?)
             }
         })
     }

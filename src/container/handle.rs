@@ -9,10 +9,11 @@ use crate::process::spawn::reap;
 use crate::process::{Channel, boot_id};
 use crate::protocol::message::{InitPhase, Operation, Reply, Request};
 use crate::sandbox::client::{self, Asked};
-use crate::state::{CONTROL_SOCKET, ExitRecord, Found, Record, RunDir, StateLock, StateRoot};
+use crate::state::{CONTROL_SOCKET, Found, Record, RunDir, StateLock, StateRoot};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::borrow::Borrow;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -59,22 +60,19 @@ impl Core {
         self.root.run_dir(&self.root.find(self.record.sandbox_id.as_str())?)
     }
 
-    pub(super) fn exit_record(&self) -> Result<Option<ExitRecord>> {
-        self.root.run_dir(self.found()?)?.exit_record()
-    }
-
-    /// What the record says of the end.
+    /// How it ended.
     pub(super) fn exit(&self) -> Result<Exit> {
-        read_exit(&self.root, self.found()?)
+        read_exit(&self.root, self.found()?, &self.record.cgroups)
     }
 }
 
-/// What the record says of the end of a container: nothing, if somebody else deleted it meanwhile.
-pub(super) fn read_exit(root: &StateRoot, found: &Found) -> Result<Exit> {
+/// How a container ended: by its record, which the sandbox writes, else by what its cgroups counted. Of one that was
+/// deleted meanwhile by somebody else neither is left.
+pub(super) fn read_exit(root: &StateRoot, found: &Found, cgroups: &[PathBuf]) -> Result<Exit> {
     match root.run_dir(found).and_then(|run_dir| run_dir.exit_record()) {
-        Ok(record) => Ok(Exit::new(record.as_ref())),
-        Err(error) if *error.kind() == ErrorKind::NotFound => Ok(Exit::new(None)),
-        Err(error) => Err(error),
+        Ok(Some(record)) => Ok(Exit::recorded(&record)),
+        Err(error) if *error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(None) | Err(_) => Ok(Exit::unrecorded(crate::cgroup::stats::read(cgroups)?.memory)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a container ended, for programs that decide by it.
 
+use crate::cgroup::stats::MemoryStats;
 use crate::process::Signal;
 use crate::state::{Cause, ExitRecord, WaitStatus};
 use std::fmt;
@@ -21,7 +22,8 @@ pub enum Outcome {
         /// Whether it left a core dump.
         core_dumped: bool,
     },
-    /// The kernel killed it because its memory limit was reached: its cgroup counted the kill.
+    /// The kernel killed it because its memory limit was reached: its cgroup counted the kill. Also where the sandbox,
+    /// which is under the same limit, was killed before it could say so.
     OutOfMemory,
     /// It ran longer than its timeout and was killed.
     TimedOut {
@@ -102,20 +104,23 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// Reads the record the sandbox left; without one, the sandbox did not live to write it.
-    pub(super) fn new(record: Option<&ExitRecord>) -> Self {
-        let Some(record) = record else {
-            return Self {
-                outcome: Outcome::Lost,
-                started_at: None,
-                finished_at: None,
-                user_time: Duration::ZERO,
-                system_time: Duration::ZERO,
-                max_rss: 0,
-                memory_peak: None,
-                oom_kills: 0,
-            };
-        };
+    /// Nobody lived to write the record: all there is are the counters of the container's memory cgroup, if it has one.
+    pub(super) fn unrecorded(memory: Option<MemoryStats>) -> Self {
+        let oom_kills = memory.and_then(|memory| memory.oom_kills).unwrap_or(0);
+        Self {
+            outcome: if oom_kills == 0 { Outcome::Lost } else { Outcome::OutOfMemory },
+            started_at: None,
+            finished_at: None,
+            user_time: Duration::ZERO,
+            system_time: Duration::ZERO,
+            max_rss: 0,
+            memory_peak: memory.and_then(|memory| memory.peak),
+            oom_kills,
+        }
+    }
+
+    /// Reads the record the sandbox left.
+    pub(super) fn recorded(record: &ExitRecord) -> Self {
         let at = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
         Self {
             outcome: outcome(record),
@@ -182,9 +187,22 @@ mod tests {
             (killed, Cause::PodEnded, Outcome::PodEnded),
             (WaitStatus::NotStarted, Cause::Requested { signal: 9 }, Outcome::NeverStarted),
         ] {
-            assert_eq!(Exit::new(Some(&record(status, cause))).outcome, expected);
+            assert_eq!(Exit::recorded(&record(status, cause)).outcome, expected);
         }
-        assert_eq!(Exit::new(None).outcome, Outcome::Lost);
+    }
+
+    #[test]
+    fn without_a_record_the_memory_cgroup_tells_what_it_knows() {
+        let counted = |oom_kills| MemoryStats { oom_kills, peak: Some(5), ..MemoryStats::default() };
+        for (memory, outcome, peak) in [
+            (None, Outcome::Lost, None),
+            (Some(counted(None)), Outcome::Lost, Some(5)),
+            (Some(counted(Some(0))), Outcome::Lost, Some(5)),
+            (Some(counted(Some(2))), Outcome::OutOfMemory, Some(5)),
+        ] {
+            let exit = Exit::unrecorded(memory);
+            assert_eq!((exit.outcome, exit.memory_peak), (outcome, peak), "{memory:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
     }
     if let Some(current) = files.number("pids.current")? {
         let limit = files.text("pids.max")?.as_deref().and_then(limit);
-        stats.pids = Some(PidsStats { current, limit });
+        let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
+        stats.pids = Some(PidsStats { current, limit, refused });
     }
     if let Some(bytes) = files.text("blkio.throttle.io_service_bytes_recursive")? {
         let operations = files.text("blkio.throttle.io_serviced_recursive")?.unwrap_or_default();

@@ -35,7 +35,8 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
     }
     if let Some(current) = files.number("pids.current")? {
         let limit = files.text("pids.max")?.as_deref().and_then(limit);
-        stats.pids = Some(PidsStats { current, limit });
+        let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
+        stats.pids = Some(PidsStats { current, limit, refused });
     }
     if let Some(text) = files.text("io.stat")? {
         stats.io = Some(text.lines().filter_map(device).collect());
