@@ -47,7 +47,7 @@ mod update;
 
 pub use crate::protocol::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed, WrongPhase};
-pub use builder::{ContainerBuilder, Rootfs};
+pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use created::HasStreams;
 pub use events::{Event, Events};
 pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
