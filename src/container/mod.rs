@@ -57,7 +57,9 @@ pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
 pub use pod::Pod;
 pub use processes::ProcessInfo;
-pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stalls, Stats};
+pub use stats::{
+    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
+};
 pub use transfer::{Copied, Skipped, Transfer};
 
 use crate::id::ContainerId;
