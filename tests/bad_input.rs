@@ -632,12 +632,42 @@ fn rows_of_linux() -> Vec<Row> {
             "linux.resources.pids.limit",
             "builder: linux.resources.pids.limit: 9223372036854775807 is above 4194304 (-1 is unlimited)",
         ),
-        unsupported(
+        spec(
             Config(|| {
-                vec![("/linux/resources", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}))]
+                vec![("/linux/resources", json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}))]
             }),
-            "linux.resources.hugepageLimits",
-            "config.json: linux.resources.hugepageLimits: is not supported",
+            "linux.resources.hugepageLimits[0].pageSize",
+            "config.json: linux.resources.hugepageLimits[0].pageSize: \"3MB\" is no page size \
+             (write it as in 64KB, 2MB or 1GB)",
+        ),
+        spec(
+            Config(|| vec![("/linux/resources", json!({"unified": {"../memory.high": "1"}}))]),
+            "linux.resources.unified[\"../memory.high\"]",
+            "config.json: linux.resources.unified[\"../memory.high\"]: is no control file \
+             (write it as in memory.high)",
+        ),
+        spec(
+            Config(|| vec![("/linux/resources", json!({"unified": {"cgroup.procs": "1"}}))]),
+            "linux.resources.unified[\"cgroup.procs\"]",
+            "config.json: linux.resources.unified[\"cgroup.procs\"]: holds no limit",
+        ),
+        spec(
+            Config(|| {
+                let throttle = json!([{"major": 8, "minor": -7, "rate": 1}]);
+                vec![("/linux/resources", json!({"blockIO": {"throttleReadBpsDevice": throttle}}))]
+            }),
+            "linux.resources.blockIO.throttleReadBpsDevice[0].minor",
+            "config.json: linux.resources.blockIO.throttleReadBpsDevice[0].minor: -7 is not between 0 and 1048575",
+        ),
+        spec(
+            Config(|| vec![("/linux/resources", json!({"memory": {"swappiness": 200}}))]),
+            "linux.resources.memory.swappiness",
+            "config.json: linux.resources.memory.swappiness: 200 is not between 0 and 100",
+        ),
+        spec(
+            Config(|| vec![("/linux/resources", json!({"cpu": {"quota": 10000, "burst": 20000}}))]),
+            "linux.resources.cpu.burst",
+            "config.json: linux.resources.cpu.burst: 20000 is above quota, 10000",
         ),
         spec(
             Builder(|builder, _| builder.cgroups_path("/a/../../b")),

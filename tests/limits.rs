@@ -2,10 +2,12 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, ErrorKind, Outcome};
-use common::{Stage, is_root, may_limit, skip};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use cofferdam::spec::DeviceNumber;
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Error, ErrorKind, IoLimit, Outcome, Running};
+use common::{Stage, is_root, may_limit, note_skip, skip};
+use serde_json::{Value, json};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -167,4 +169,260 @@ fn on_v2_the_containers_processes_are_born_in_its_cgroup_for_their_parent_may_wr
         assert_eq!(parent.split(' ').next().unwrap(), owner.to_string(), "{file}");
     }
     running.kill().unwrap().delete().unwrap();
+}
+
+/// A limit, and the file it is to be found in.
+struct Row {
+    controller: &'static str,
+    field: &'static str,
+    resources: Value,
+    v1: Option<(&'static str, String)>,
+    v2: Option<(&'static str, String)>,
+}
+
+/// Where a controller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    V1,
+    V2,
+    Nowhere,
+}
+
+fn place_of(controller: &str) -> Place {
+    let v1_name = if controller == "io" { "blkio" } else { controller };
+    let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let mut names = membership.lines().filter_map(|line| line.split(':').nth(1));
+    if names.any(|names| names.split(',').any(|name| name == v1_name)) {
+        return Place::V1;
+    }
+    if may_limit(controller) { Place::V2 } else { Place::Nowhere }
+}
+
+/// A whole disk, by its number.
+fn disk() -> Option<String> {
+    let disks = std::fs::read_dir("/sys/block").ok()?.flatten();
+    let number = |disk: &Path| {
+        let size = std::fs::read_to_string(disk.join("size")).ok()?;
+        let number = std::fs::read_to_string(disk.join("dev")).ok()?;
+        (size.trim() != "0").then(|| number.trim().to_owned())
+    };
+    disks.into_iter().find_map(|disk| number(&disk.path()))
+}
+
+fn rows(disk: &str) -> Vec<Row> {
+    let (major, minor) = disk.split_once(':').unwrap();
+    let (major, minor): (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
+    let throttle = |key: &'static str, rate: u32| json!({"blockIO": {key: [{"major": major, "minor": minor, "rate": rate}]}});
+    let row =
+        |controller, field, resources, v1: Option<(&'static str, &str)>, v2: Option<(&'static str, &str)>| {
+            let owned = |(file, text): (&'static str, &str)| (file, text.replace("DISK", disk));
+            Row { controller, field, resources, v1: v1.map(owned), v2: v2.map(owned) }
+        };
+    vec![
+        row(
+            "memory",
+            "linux.resources.memory.swappiness",
+            json!({"memory": {"swappiness": 30}}),
+            Some(("memory.swappiness", "30")),
+            None,
+        ),
+        row(
+            "memory",
+            "linux.resources.memory.disableOOMKiller",
+            json!({"memory": {"limit": 64 << 20, "disableOOMKiller": true}}),
+            Some(("memory.oom_control", "oom_kill_disable 1")),
+            None,
+        ),
+        row(
+            "cpu",
+            "linux.resources.cpu.burst",
+            json!({"cpu": {"quota": 50_000, "burst": 20_000}}),
+            Some(("cpu.cfs_burst_us", "20000")),
+            Some(("cpu.max.burst", "20000")),
+        ),
+        row(
+            "cpu",
+            "linux.resources.cpu.idle",
+            json!({"cpu": {"shares": 512, "idle": 1}}),
+            Some(("cpu.idle", "1")),
+            Some(("cpu.idle", "1")),
+        ),
+        row(
+            "io",
+            "linux.resources.blockIO.throttleReadBpsDevice",
+            throttle("throttleReadBpsDevice", 1 << 20),
+            Some(("blkio.throttle.read_bps_device", "DISK 1048576")),
+            Some(("io.max", "DISK rbps=1048576 wbps=max riops=max wiops=max")),
+        ),
+        row(
+            "io",
+            "linux.resources.blockIO.throttleWriteIOPSDevice",
+            throttle("throttleWriteIOPSDevice", 77),
+            Some(("blkio.throttle.write_iops_device", "DISK 77")),
+            Some(("io.max", "DISK rbps=max wbps=max riops=max wiops=77")),
+        ),
+        row(
+            "hugetlb",
+            "linux.resources.hugepageLimits",
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}),
+            Some(("hugetlb.2MB.limit_in_bytes", "4194304")),
+            Some(("hugetlb.2MB.max", "4194304")),
+        ),
+        row(
+            "hugetlb",
+            "linux.resources.unified[\"hugetlb.2MB.max\"]",
+            json!({"unified": {"hugetlb.2MB.max": "2097152"}}),
+            None,
+            Some(("hugetlb.2MB.max", "2097152")),
+        ),
+        row(
+            "memory",
+            "linux.resources.unified[\"memory.high\"]",
+            json!({"memory": {"limit": 64 << 20}, "unified": {"memory.high": "33554432"}}),
+            None,
+            Some(("memory.high", "33554432")),
+        ),
+        row(
+            "net_cls",
+            "linux.resources.network.classID",
+            json!({"network": {"classID": 7}}),
+            Some(("net_cls.classid", "7")),
+            None,
+        ),
+        row(
+            "net_prio",
+            "linux.resources.network.priorities",
+            json!({"network": {"priorities": [{"name": "lo", "priority": 3}]}}),
+            Some(("net_prio.ifpriomap", "lo 3")),
+            None,
+        ),
+    ]
+}
+
+/// A container with these `linux.resources`.
+#[expect(clippy::disallowed_methods, reason = "a plain file of the test's own")]
+fn limited(stage: &Stage, name: &str, resources: &Value) -> Result<Container<Running>, Error> {
+    let bundle = stage.path().join(name);
+    let builder = stage.container(name).args(["sleep", "1000"]);
+    builder.rootfs(cofferdam::Rootfs::directory(stage.busybox())).to_bundle(&bundle).unwrap();
+    let path = bundle.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["linux"]["resources"] = resources.clone();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let builder = ContainerBuilder::from_bundle(stage.id(name), &bundle)?;
+    Ok(builder.state_root(stage.root().clone()).build()?.create()?.start()?)
+}
+
+#[test]
+fn every_limit_is_in_the_file_of_the_version_there_is_or_refused_by_name() {
+    let stage = Stage::new();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    let Some(disk) = disk() else { skip!("no disk") };
+    for (number, row) in rows(&disk).into_iter().enumerate() {
+        let Row { controller, field, resources, v1, v2 } = row;
+        let place = place_of(controller);
+        let expected = match place {
+            Place::V1 => v1,
+            Place::V2 => v2,
+            Place::Nowhere => None,
+        };
+        let made = limited(&stage, &format!("row{number}"), &resources);
+        match (made, expected) {
+            (Ok(running), Some((file, text))) => {
+                let found: Vec<String> = running
+                    .record()
+                    .cgroups
+                    .iter()
+                    .filter_map(|dir| std::fs::read_to_string(dir.join(file)).ok())
+                    .collect();
+                let lines = found.iter().flat_map(|text| text.lines());
+                assert!(lines.into_iter().any(|line| line.trim() == text), "{field}: {file} has {found:?}");
+                running.kill().unwrap().delete().unwrap();
+            }
+            (Err(error), None) => {
+                assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: field.into() }, "{error}");
+            }
+            (made, expected) => panic!("{field}, which is {place:?}: {made:?}, expected {expected:?}"),
+        }
+        if place == Place::Nowhere {
+            note_skip(&format!("the {controller} controller is nowhere: only its refusal was seen"));
+        }
+    }
+}
+
+#[test]
+fn a_limit_the_kernel_has_no_file_for_names_field_and_file_and_leaves_nothing() {
+    let stage = Stage::new();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    let resources = json!({"memory": {"limit": 64 << 20}, "blockIO": {"weight": 500}});
+    match limited(&stage, "weight", &resources) {
+        // A kernel with BFQ or the cost model.
+        Ok(running) => {
+            let file = ["io.bfq.weight", "io.weight", "blkio.bfq.weight", "blkio.weight"];
+            let texts: Vec<String> = running
+                .record()
+                .cgroups
+                .iter()
+                .flat_map(|dir| file.map(|file| dir.join(file)))
+                .filter_map(|file| std::fs::read_to_string(file).ok())
+                .collect();
+            assert!(texts.iter().any(|text| text.contains("500") || text.contains("4950")), "{texts:?}");
+            running.kill().unwrap().delete().unwrap();
+        }
+        Err(error) => {
+            let feature = "linux.resources.blockIO.weight".to_owned();
+            assert_eq!(*error.kind(), ErrorKind::Unsupported { feature }, "{error}");
+            let message = error.to_string();
+            assert!(message.contains("this kernel has no \"/") && message.contains(".weight\""), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_writer_is_held_to_its_rate() {
+    let stage = Stage::new();
+    if !may_limit("io") && place_of("io") == Place::Nowhere {
+        skip!("this user may not limit I/O here");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    // The container's root is another user's.
+    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let device = std::fs::metadata(scratch.path()).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    if !Path::new(&format!("/sys/dev/block/{major}:{minor}/queue")).exists() {
+        skip!("temporary files are not on a whole disk");
+    }
+    let write = "dd if=/dev/zero of=/scratch/file bs=1048576 count=3 oflag=direct 2>&1";
+    let builder = stage.busybox_shell("writer", write).bind_rw(scratch.path(), "/scratch");
+    let limit = IoLimit { write_bytes: Some(1 << 20), ..IoLimit::default() };
+    let builder = builder.io_limit(DeviceNumber { major, minor }, limit);
+    let (began, output) = (Instant::now(), builder.output().unwrap());
+    if !output.exit.outcome.success() {
+        skip!("no direct writes: {}", String::from_utf8_lossy(&output.stdout).trim());
+    }
+    assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_builder_says_what_a_configuration_says() {
+    let stage = Stage::new();
+    let device = DeviceNumber { major: 8, minor: 16 };
+    let limit = |reads, writes| IoLimit { reads, writes, ..IoLimit::default() };
+    let builder = stage.container("said").cpu_burst(Duration::from_millis(20)).cpu_limit(0.5);
+    let builder = builder.io_limit(device, limit(Some(1), Some(2))).io_limit(device, limit(Some(3), None));
+    let builder = builder.hugepage_limit("2MB", 1).hugepage_limit("2MB", 4 << 20);
+    let builder = builder.unified("memory.high", "max");
+    let said = serde_json::to_value(builder.spec().linux().as_ref().unwrap().resources()).unwrap();
+    let throttle = |rate: u64| json!([{"major": 8, "minor": 16, "rate": rate}]);
+    assert_eq!(said["cpu"], json!({"burst": 20_000, "quota": 50_000, "period": 100_000}));
+    assert_eq!(
+        said["blockIO"],
+        json!({"throttleReadIOPSDevice": throttle(3), "throttleWriteIOPSDevice": throttle(2)})
+    );
+    assert_eq!(said["hugepageLimits"], json!([{"pageSize": "2MB", "limit": 4 << 20}]));
+    assert_eq!(said["unified"], json!({"memory.high": "max"}));
 }

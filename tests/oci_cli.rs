@@ -693,6 +693,18 @@ fn limits_change_by_document_and_by_flag() {
     assert_eq!(limits(), (64 << 20, 50));
     engine.must(&["update", "--pids-limit", "20", id]);
     assert_eq!(limits(), (64 << 20, 20));
+    engine.must(&["update", "--memory", "96m", "--cpu-quota", "50000", "--cpu-burst", "20000", id]);
+    assert_eq!(limits(), (96 << 20, 20));
+    engine.must(&["update", "--memory", "-1", "--cpu-burst", "0", "--cpu-idle", "1", id]);
+    assert_eq!(limits(), (u64::MAX, 20));
+    for (flags, said) in [
+        (["--cpu-burst", "60000"], "linux.resources.cpu.burst: 60000 is above quota, 50000"),
+        (["--memory", "1x"], "is no number of bytes"),
+        (["--blkio-weight", "5"], "linux.resources.blockIO.weight: 5 is not between 10 and 1000"),
+    ] {
+        let refusal = engine.refused(&[&["update"], &flags[..], &[id.as_str()]].concat());
+        assert!(refusal.contains(said), "{refusal}");
+    }
     engine.must(&["delete", "--force", id]);
 }
 

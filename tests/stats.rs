@@ -2,9 +2,11 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running, Stats};
+use cofferdam::spec::DeviceNumber;
+use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, IoLimit, Running, Stats};
 use common::{Stage, may_limit, skip};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 fn start(builder: ContainerBuilder) -> Container<Running> {
@@ -16,6 +18,16 @@ fn kernel(container: &Container<Running>, files: [&str; 2]) -> Option<u64> {
     let mut texts = container.record().cgroups.iter().flat_map(|dir| files.map(|file| dir.join(file)));
     let text = texts.find_map(|file| std::fs::read_to_string(file).ok())?;
     text.trim().parse().ok()
+}
+
+/// The number after `key` in the first of these files that has it.
+fn keyed(container: &Container<Running>, file: &str, key: &str) -> Option<u64> {
+    let texts =
+        container.record().cgroups.iter().filter_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
+    texts.into_iter().find_map(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
+    })
 }
 
 /// A container that did some work and waits, counted by every controller there is.
@@ -52,6 +64,9 @@ fn what_is_told_is_what_the_kernels_files_say() {
     let pids = stats.pids.unwrap();
     assert_eq!(Some(pids.current), kernel(&running, ["pids.current", "pids.current"]));
     assert_eq!(pids.limit, Some(77));
+    assert_eq!(pids.peak, kernel(&running, ["pids.peak", "pids.peak"]));
+    let swap_limit = kernel(&running, ["memory.memsw.limit_in_bytes", "memory.swap.max"]);
+    assert_eq!(memory.swap_limit, swap_limit.filter(|bytes| *bytes < u64::MAX / 4));
 
     let cpu = stats.cpu.unwrap();
     let usage = cpu.usage.unwrap();
@@ -62,6 +77,66 @@ fn what_is_told_is_what_the_kernels_files_say() {
         "a fifth of a CPU was not enough: {cpu:?}"
     );
     assert!(cpu.throttled_time.unwrap() > Duration::ZERO);
+    assert_eq!(cpu.bursts, keyed(&running, "cpu.stat", "nr_bursts"));
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn transfers_are_counted_by_device_as_the_kernels_file_says() {
+    let stage = Stage::new();
+    if !may_limit("io") && !may_limit("blkio") {
+        skip!("this user may not limit I/O here");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    // The container's root is another user's.
+    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let device = std::fs::metadata(scratch.path()).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    if !std::path::Path::new(&format!("/sys/dev/block/{major}:{minor}/queue")).exists() {
+        skip!("temporary files are not on a whole disk");
+    }
+    let script =
+        "dd if=/dev/zero of=/scratch/file bs=1048576 count=2 oflag=direct 2>&1 && echo done; sleep 1000";
+    let builder = stage.busybox_shell("io", script).bind_rw(scratch.path(), "/scratch");
+    let limit = IoLimit { write_bytes: Some(1 << 30), ..IoLimit::default() };
+    let builder = builder.io_limit(DeviceNumber { major, minor }, limit);
+    let mut running = start(builder.stdout(cofferdam::Stdio::piped()));
+    let mut lines = BufReader::new(running.take_stdout().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "done"));
+    let io = running.stats().unwrap().io.unwrap();
+    let device = io.iter().find(|device| (device.major, device.minor) == (major, minor)).unwrap();
+    assert!(device.write_bytes >= 2 << 20 && device.writes >= 1, "{device:?}");
+    let files = ["io.stat", "blkio.throttle.io_service_bytes_recursive"];
+    let dirs = running.record().cgroups.iter();
+    let text: String = dirs
+        .flat_map(|dir| files.map(|file| dir.join(file)))
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .collect();
+    let said = [format!("wbytes={} ", device.write_bytes), format!(" Write {}\n", device.write_bytes)];
+    assert!(said.iter().any(|said| text.contains(said)), "{device:?} {text}");
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn huge_pages_and_pressure_are_what_the_kernels_files_say() {
+    let stage = Stage::new();
+    if !may_limit("hugetlb") {
+        skip!("this user may not limit huge pages here");
+    }
+    let running = start(stage.container("huge").args(["sleep", "1000"]).hugepage_limit("2MB", 4 << 20));
+    let stats = running.stats().unwrap();
+    let huge = stats.hugetlb.unwrap().into_iter().find(|huge| huge.page_size == "2MB").unwrap();
+    let current = kernel(&running, ["hugetlb.2MB.current", "hugetlb.2MB.usage_in_bytes"]);
+    assert_eq!((Some(huge.usage), huge.limit), (current, Some(4 << 20)));
+    let failures = keyed(&running, "hugetlb.2MB.events", "max");
+    assert_eq!(huge.failures, failures.or(kernel(&running, ["hugetlb.2MB.failcnt"; 2])));
+    let has = |file: &str| running.record().cgroups.iter().any(|dir| std::fs::read(dir.join(file)).is_ok());
+    assert_eq!(stats.pressure.is_some(), has("memory.pressure"));
+    if let Some(pressure) = stats.pressure {
+        let some = pressure.memory.unwrap().some.unwrap();
+        assert!(some.avg10 >= 0.0 && some.total < Duration::from_secs(60), "{some:?}");
+    }
+    assert_eq!(stats.rdma.is_some(), has("rdma.current"));
     running.kill().unwrap().delete().unwrap();
 }
 

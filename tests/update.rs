@@ -155,18 +155,183 @@ fn what_the_kernel_refuses_sets_everything_back() {
     limited.kill().unwrap().delete().unwrap();
 }
 
-/// A container with a cpuset, which the builder has no method for: through a bundle.
-#[expect(clippy::disallowed_methods, reason = "a plain file of the test's own")]
 fn limited_with_cpuset(stage: &Stage, cpu: LinuxCpu) -> Container<Running> {
-    let bundle = stage.path().join("bundle");
-    let builder = stage.container("cpuset").args(["sleep", "1000"]).memory_limit(64 << 20).pids_limit(50);
+    let limits = resources(Some(memory(64 << 20)), Some(cpu), Some(pids(50)));
+    with_resources(stage, "cpuset", serde_json::to_value(limits).unwrap())
+}
+
+/// A container with these `linux.resources`.
+#[expect(clippy::disallowed_methods, reason = "a plain file of the test's own")]
+fn with_resources(stage: &Stage, name: &str, resources: serde_json::Value) -> Container<Running> {
+    let bundle = stage.path().join(name);
+    let builder = stage.container(name).args(["sleep", "1000"]);
     builder.rootfs(cofferdam::Rootfs::directory(stage.busybox())).to_bundle(&bundle).unwrap();
     let path = bundle.join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["linux"]["resources"]["cpu"] = serde_json::to_value(cpu).unwrap();
+    config["linux"]["resources"] = resources;
     std::fs::write(&path, config.to_string()).unwrap();
-    let builder = ContainerBuilder::from_bundle(stage.id("cpuset"), &bundle).unwrap();
+    let builder = ContainerBuilder::from_bundle(stage.id(name), &bundle).unwrap();
     start(builder.state_root(stage.root().clone()))
+}
+
+fn asked(resources: serde_json::Value) -> LinuxResources {
+    serde_json::from_value(resources).unwrap()
+}
+
+/// A whole disk, by its number.
+fn disk() -> Option<(u32, u32)> {
+    let disks = std::fs::read_dir("/sys/block").ok()?.flatten();
+    let number = |disk: &std::path::Path| {
+        let size = std::fs::read_to_string(disk.join("size")).ok()?;
+        let number = std::fs::read_to_string(disk.join("dev")).ok()?;
+        let (major, minor) = number.trim().split_once(':')?;
+        (size.trim() != "0").then_some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    disks.into_iter().find_map(|disk| number(&disk.path()))
+}
+
+const BURST: &[&str] = &["cpu.cfs_burst_us", "cpu.max.burst"];
+const IDLE: &[&str] = &["cpu.idle"];
+const READ_BPS: &[&str] = &["blkio.throttle.read_bps_device", "io.max"];
+
+#[test]
+fn bursts_and_being_idle_come_and_go() {
+    let stage = Stage::new();
+    if !may_limit("cpu") {
+        skip!("this user may not limit CPU time here");
+    }
+    let cpu = serde_json::json!({"cpu": {"quota": 50_000, "period": 100_000, "burst": 40_000}});
+    let mut running = with_resources(&stage, "burst", cpu);
+    assert_eq!(kernel(&running, BURST).unwrap(), "40000");
+    // Below the burst there was: the burst has to go first.
+    running.update(&asked(serde_json::json!({"cpu": {"quota": 20_000, "burst": 10_000}}))).unwrap();
+    assert_eq!(kernel(&running, BURST).unwrap(), "10000");
+    running.update(&asked(serde_json::json!({"cpu": {"idle": 1, "burst": 0}}))).unwrap();
+    assert_eq!((kernel(&running, BURST).unwrap(), kernel(&running, IDLE).unwrap()), ("0".into(), "1".into()));
+    assert_eq!(
+        (&recorded(&running)["cpu"]["burst"], &recorded(&running)["cpu"]["idle"]),
+        (&0.into(), &1.into())
+    );
+    // A group that is idle takes no shares: it has to end being that first.
+    running.update(&asked(serde_json::json!({"cpu": {"idle": 0, "shares": 512}}))).unwrap();
+    assert_eq!(kernel(&running, IDLE).unwrap(), "0");
+    let error = running.update(&asked(serde_json::json!({"cpu": {"burst": 30_000}}))).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::InvalidSpec { path: "linux.resources.cpu.burst".into() });
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn a_device_that_is_not_named_keeps_its_throttle_and_a_rate_of_zero_lifts_one() {
+    let stage = Stage::new();
+    if !may_limit("io") && !may_limit("blkio") {
+        skip!("this user may not limit I/O here");
+    }
+    let Some((major, minor)) = disk() else { skip!("no disk") };
+    let throttle = |rate: u64| serde_json::json!([{"major": major, "minor": minor, "rate": rate}]);
+    let read = |rate: u64| serde_json::json!({"blockIO": {"throttleReadBpsDevice": throttle(rate)}});
+    let mut running = with_resources(&stage, "throttle", read(1 << 20));
+    assert!(kernel(&running, READ_BPS).unwrap().contains("1048576"));
+    running.update(&asked(read(2 << 20))).unwrap();
+    assert!(kernel(&running, READ_BPS).unwrap().contains("2097152"));
+    assert_eq!(recorded(&running)["blockIO"]["throttleReadBpsDevice"], throttle(2 << 20));
+    // No such device: the throttle that was set before it is set back.
+    let mut two = read(3 << 20);
+    two["blockIO"]["throttleWriteBpsDevice"] = serde_json::json!([{"major": 4095, "minor": 1, "rate": 5}]);
+    let before = running.record().clone();
+    let error = running.update(&asked(two)).unwrap_err();
+    assert!(
+        error.to_string().starts_with("linux.resources.blockIO.throttleWriteBpsDevice: write("),
+        "{error}"
+    );
+    assert!(kernel(&running, READ_BPS).unwrap().contains("2097152"));
+    assert_eq!(*running.record(), before);
+    running.update(&asked(read(0))).unwrap();
+    assert!(!kernel(&running, READ_BPS).unwrap().contains("2097152"));
+    // What was never set is set back to nothing.
+    let iops = serde_json::json!({"blockIO": {
+        "throttleReadBpsDevice": throttle(7 << 20),
+        "throttleReadIOPSDevice": [{"major": 4095, "minor": 1, "rate": 5}]
+    }});
+    running.update(&asked(iops)).unwrap_err();
+    assert!(!kernel(&running, READ_BPS).unwrap().contains("7340032"));
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn a_later_write_that_fails_sets_back_every_controller_before_it() {
+    let stage = Stage::new();
+    if !["memory", "cpu", "pids"].into_iter().all(may_limit) || !(may_limit("io") || may_limit("blkio")) {
+        skip!("this user may not limit all of memory, cpu, pids and I/O here");
+    }
+    let Some((major, minor)) = disk() else { skip!("no disk") };
+    let throttle =
+        |major: u32, minor: u32| serde_json::json!([{"major": major, "minor": minor, "rate": 1 << 20}]);
+    let limits = |memory: u64, quota: u64, pids: u64, throttled: serde_json::Value| {
+        serde_json::json!({
+            "memory": {"limit": memory}, "cpu": {"quota": quota, "burst": quota / 2}, "pids": {"limit": pids},
+            "blockIO": {"throttleReadBpsDevice": throttled}
+        })
+    };
+    let mut running = with_resources(&stage, "all", limits(64 << 20, 20_000, 50, throttle(major, minor)));
+    let values = |running: &Container<Running>| {
+        [MEMORY, QUOTA, BURST, PIDS, READ_BPS].map(|files| kernel(running, files).unwrap())
+    };
+    let before = (values(&running), running.record().clone());
+    let error = running.update(&asked(limits(96 << 20, 90_000, 60, throttle(4095, 1)))).unwrap_err();
+    assert!(
+        error.to_string().starts_with("linux.resources.blockIO.throttleReadBpsDevice: write("),
+        "{error}"
+    );
+    assert_eq!((values(&running), running.record().clone()), before);
+    running.update(&asked(limits(96 << 20, 90_000, 60, throttle(major, minor)))).unwrap();
+    assert_ne!(values(&running), before.0);
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn huge_pages_and_named_files_change_where_the_kernel_has_them() {
+    let stage = Stage::new();
+    if !may_limit("hugetlb") {
+        skip!("this user may not limit huge pages here");
+    }
+    let huge = |limit: u64| serde_json::json!({"hugepageLimits": [{"pageSize": "2MB", "limit": limit}]});
+    let mut running = with_resources(&stage, "huge", huge(4 << 20));
+    const HUGE: &[&str] = &["hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes"];
+    running.update(&asked(huge(0))).unwrap();
+    assert_eq!(kernel(&running, HUGE).unwrap(), "0");
+    let unified = serde_json::json!({"unified": {"hugetlb.2MB.max": "2097152"}});
+    let named = running.update(&asked(unified));
+    if kernel(&running, &["hugetlb.2MB.limit_in_bytes"]).is_some() {
+        let feature = "linux.resources.unified[\"hugetlb.2MB.max\"]".to_owned();
+        assert_eq!(*named.unwrap_err().kind(), ErrorKind::Unsupported { feature });
+    } else {
+        named.unwrap();
+        assert_eq!(kernel(&running, HUGE).unwrap(), "2097152");
+    }
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn what_only_the_other_version_has_is_refused_before_anything_is_written() {
+    let stage = Stage::new();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    let mut running = limited(&stage, "other");
+    let v1 = kernel(&running, &["memory.limit_in_bytes"]).is_some();
+    let swappiness = serde_json::json!({"memory": {"limit": 96 << 20, "swappiness": 20}});
+    let high = serde_json::json!({"memory": {"limit": 96 << 20}, "unified": {"memory.high": "33554432"}});
+    let (good, bad, field) = match v1 {
+        true => (swappiness, high, "linux.resources.unified[\"memory.high\"]"),
+        false => (high, swappiness, "linux.resources.memory.swappiness"),
+    };
+    let error = running.update(&asked(bad)).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: field.into() }, "{error}");
+    assert_eq!(kernel(&running, MEMORY).unwrap(), (64 << 20).to_string());
+    running.update(&asked(good)).unwrap();
+    let expected = if v1 { "20" } else { "33554432" };
+    assert_eq!(kernel(&running, &["memory.swappiness", "memory.high"]).unwrap(), expected);
+    running.kill().unwrap().delete().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::failure::{Done, Failure};
 use super::find;
-use cofferdam::{AnyContainer, Error, ErrorKind, Event, StateRoot, Stats};
+use cofferdam::{AnyContainer, Error, ErrorKind, Event, Stall, StateRoot, Stats};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -72,6 +72,7 @@ fn data(stats: &Stats) -> Value {
                 "throttledPeriods": cpu.throttled,
                 "throttledTime": ns(cpu.throttled_time),
             },
+            "bursts": { "bursts": cpu.bursts, "burstTime": ns(cpu.burst_time) },
         });
     }
     if let Some(memory) = &stats.memory {
@@ -80,7 +81,7 @@ fn data(stats: &Stats) -> Value {
         data["memory"] = json!({
             "cache": memory.file,
             "usage": { "limit": limit, "usage": memory.usage, "max": memory.peak },
-            "swap": { "usage": memory.swap },
+            "swap": { "usage": memory.swap, "limit": memory.swap_limit },
             "raw": { "anon": memory.anon, "file": memory.file, "oom_kill": memory.oom_kills },
         });
     }
@@ -103,13 +104,29 @@ fn data(stats: &Stats) -> Value {
             "ioServicedRecursive": entries(|device| [device.reads, device.writes]),
         });
     }
-    if let Some(hugetlb) = &stats.hugetlb {
-        data["hugetlb"] = json!(hugetlb);
+    for size in stats.hugetlb.iter().flatten() {
+        data["hugetlb"][&size.page_size] =
+            json!({ "usage": size.usage, "max": size.peak, "failcnt": size.failures, "limit": size.limit });
     }
-    if let Some(pressure) = &stats.pressure {
-        data["pressure"] = json!(pressure);
+    if let Some(rdma) = &stats.rdma {
+        data["rdma"] = json!(rdma);
+    }
+    if let Some(pressure) = stats.pressure {
+        for (resource, stalls) in [("cpu", pressure.cpu), ("memory", pressure.memory), ("blkio", pressure.io)]
+        {
+            if let Some(stalls) = stalls {
+                data[resource]["psi"] = json!({ "some": psi(stalls.some), "full": psi(stalls.full) });
+            }
+        }
     }
     without_nulls(data)
+}
+
+/// Percentages as they are, the sum in microseconds as the kernel counts it.
+fn psi(stall: Option<Stall>) -> Option<Value> {
+    let stall = stall?;
+    let total = u64::try_from(stall.total.as_micros()).unwrap_or(u64::MAX);
+    Some(json!({ "avg10": stall.avg10, "avg60": stall.avg60, "avg300": stall.avg300, "total": total }))
 }
 
 fn without_nulls(value: Value) -> Value {

@@ -19,23 +19,41 @@ pub(crate) struct Update {
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
     /// Bytes
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
     memory: Option<i64>,
     /// Bytes to be pushed back to when memory is short
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
     memory_reservation: Option<i64>,
     /// Bytes of memory and swap together
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
     memory_swap: Option<i64>,
+    /// Obsolete, and without effect
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, hide = true)]
+    kernel_memory: Option<String>,
+    /// Obsolete, and without effect
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, hide = true)]
+    kernel_memory_tcp: Option<String>,
     /// Microseconds
     #[arg(long, value_name = "US")]
     cpu_period: Option<u64>,
     /// Microseconds in each period
     #[arg(long, value_name = "US", allow_negative_numbers = true)]
     cpu_quota: Option<i64>,
+    /// Microseconds that a period may take of what earlier ones left
+    #[arg(long, value_name = "US")]
+    cpu_burst: Option<u64>,
     /// The weight against others
     #[arg(long, value_name = "N")]
     cpu_share: Option<u64>,
+    /// Microseconds, for real-time tasks
+    #[arg(long, value_name = "US")]
+    cpu_rt_period: Option<u64>,
+    /// Microseconds in each period, for real-time tasks
+    #[arg(long, value_name = "US", allow_negative_numbers = true)]
+    cpu_rt_runtime: Option<i64>,
+    /// 1 for what no other group wants, 0 for a share
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    cpu_idle: Option<i64>,
     /// Which CPUs
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
@@ -78,12 +96,30 @@ impl Update {
         put("memory", "swap", self.memory_swap.map(Into::into));
         put("cpu", "period", self.cpu_period.map(Into::into));
         put("cpu", "quota", self.cpu_quota.map(Into::into));
+        put("cpu", "burst", self.cpu_burst.map(Into::into));
+        put("cpu", "realtimePeriod", self.cpu_rt_period.map(Into::into));
+        put("cpu", "realtimeRuntime", self.cpu_rt_runtime.map(Into::into));
+        put("cpu", "idle", self.cpu_idle.map(Into::into));
         put("cpu", "shares", self.cpu_share.map(Into::into));
         put("cpu", "cpus", self.cpuset_cpus.clone().map(Into::into));
         put("cpu", "mems", self.cpuset_mems.clone().map(Into::into));
         put("pids", "limit", self.pids_limit.map(Into::into));
         put("blockIO", "weight", self.blkio_weight.map(Into::into));
         document
+    }
+}
+
+/// A number of bytes, with a unit as in `64m`; -1 is no limit.
+fn bytes(text: &str) -> Result<i64, String> {
+    let lower = text.to_ascii_lowercase();
+    let plain = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
+    let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40), ('p', 50)];
+    let unit = units.into_iter().find_map(|(unit, shift)| Some((plain.strip_suffix(unit)?, shift)));
+    let (number, shift) = unit.unwrap_or((plain, 0));
+    let number: i64 = number.trim().parse().map_err(|_| "is no number of bytes, as 64m".to_owned())?;
+    match number {
+        ..=-1 if shift > 0 => Err("is below 0".into()),
+        number => number.checked_mul(1 << shift).ok_or_else(|| "is too large".to_owned()),
     }
 }
 

@@ -231,6 +231,13 @@ fn apply(write: &PlannedWrite, parent: &CgroupDir, dir: &CgroupDir) -> Result<()
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
             done => done.map_err(|error| refused(write, dir, error)),
         },
+        Value::Either { text, otherwise: (other_file, other_text) } => {
+            let done = match dir.write(file, text) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => dir.write(other_file, other_text),
+                done => done,
+            };
+            done.map_err(|error| refused(write, dir, error))
+        }
         Value::FromParent => inherit(file, parent, dir).map_err(|error| refused(write, dir, error)),
         Value::Enable { required, observed } => {
             enable(file, required, observed, dir).map_err(|error| refused(write, dir, error))

@@ -32,6 +32,8 @@ pub struct Stats {
     pub pressure: Option<Pressure>,
     /// Huge pages, one entry for each size the kernel has.
     pub hugetlb: Option<Vec<HugetlbStats>>,
+    /// RDMA devices, one entry for each that is in use or limited.
+    pub rdma: Option<Vec<RdmaStats>>,
 }
 
 /// CPU time, since the container was created. On v1 the times and the throttling are two controllers' (`cpuacct`, `cpu`).
@@ -50,6 +52,10 @@ pub struct CpuStats {
     pub throttled: Option<u64>,
     /// For how long tasks were kept from running by it.
     pub throttled_time: Option<Duration>,
+    /// In how many periods more than the limit was used, from what earlier ones had left; since Linux 5.14.
+    pub bursts: Option<u64>,
+    /// For how long, on all CPUs together.
+    pub burst_time: Option<Duration>,
 }
 
 /// Memory, in bytes.
@@ -64,6 +70,8 @@ pub struct MemoryStats {
     pub peak: Option<u64>,
     /// In swap; `None` without swap accounting.
     pub swap: Option<u64>,
+    /// The most there may be in swap (v2), or in memory and swap together (v1); `None` for no limit.
+    pub swap_limit: Option<u64>,
     /// Of the usage, memory of processes that no file is behind.
     pub anon: Option<u64>,
     /// Of the usage, page cache.
@@ -82,6 +90,8 @@ pub struct PidsStats {
     pub limit: Option<u64>,
     /// How often fork(2) or clone(2) failed because of the limit (`pids.events`).
     pub refused: Option<u64>,
+    /// The most there were at once; `None` where the kernel does not say (before Linux 6.1).
+    pub peak: Option<u64>,
 }
 
 /// Transfers to and from one block device.
@@ -150,6 +160,24 @@ pub struct HugetlbStats {
     pub limit: Option<u64>,
     /// The most there was at once, where the kernel says (v1).
     pub peak: Option<u64>,
+    /// How often there was not to be more.
+    pub failures: Option<u64>,
+}
+
+/// What is used of one RDMA device (kernel: admin-guide/cgroup-v1/rdma).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RdmaStats {
+    /// The name of the device.
+    pub device: String,
+    /// Handles that are open.
+    pub hca_handles: u64,
+    /// How many there may be; `None` for no limit.
+    pub hca_handles_limit: Option<u64>,
+    /// Objects there are.
+    pub hca_objects: u64,
+    /// How many there may be; `None` for no limit.
+    pub hca_objects_limit: Option<u64>,
 }
 
 /// Reads the counters of the cgroups at these recorded paths. One that is gone counts nothing any more.
@@ -163,12 +191,39 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Stats> {
             Err(error) if is_absent(&error) => continue,
             opened => opened?,
         };
+        let files = Files(&dir);
         match dir.version() {
-            Version::V1 => v1::add(&mut stats, &Files(&dir))?,
-            Version::V2 => v2::add(&mut stats, &Files(&dir))?,
+            Version::V1 => v1::add(&mut stats, &files)?,
+            Version::V2 => v2::add(&mut stats, &files)?,
+        }
+        // One of the few that are written alike.
+        if let Some(current) = files.text("rdma.current")? {
+            stats.rdma = Some(rdma(&current, &files.text("rdma.max")?.unwrap_or_default()));
         }
     }
     Ok(stats)
+}
+
+/// Lines of `mlx4_0 hca_handle=2 hca_object=2000`.
+fn rdma(current: &str, max: &str) -> Vec<RdmaStats> {
+    let value = |line: &str, key: &str| {
+        let fields = line.split_ascii_whitespace().filter_map(|field| field.split_once('='));
+        fields.into_iter().find(|(name, _)| *name == key).and_then(|(_, value)| limit(value))
+    };
+    let devices = current.lines().filter_map(|line| Some((line.split_ascii_whitespace().next()?, line)));
+    devices
+        .map(|(device, current)| {
+            let named = |line: &&str| line.split_ascii_whitespace().next() == Some(device);
+            let max = max.lines().find(named).unwrap_or_default();
+            RdmaStats {
+                device: device.to_owned(),
+                hca_handles: value(current, "hca_handle").unwrap_or(0),
+                hca_handles_limit: value(max, "hca_handle"),
+                hca_objects: value(current, "hca_object").unwrap_or(0),
+                hca_objects_limit: value(max, "hca_object"),
+            }
+        })
+        .collect()
 }
 
 /// The control files of one directory.
@@ -213,4 +268,27 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 /// A limit: `max`, like whatever is no number, is none.
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rdma_is_told_by_device() {
+        let current = "mlx4_0 hca_handle=2 hca_object=2000\nocrdma1 hca_handle=0 hca_object=0\n";
+        let max = "mlx4_0 hca_handle=3 hca_object=max\nocrdma1 hca_handle=max hca_object=7\n";
+        let stats = |device: &str, handles, handles_limit, objects, objects_limit| RdmaStats {
+            device: device.into(),
+            hca_handles: handles,
+            hca_handles_limit: handles_limit,
+            hca_objects: objects,
+            hca_objects_limit: objects_limit,
+        };
+        assert_eq!(
+            rdma(current, max),
+            [stats("mlx4_0", 2, Some(3), 2000, None), stats("ocrdma1", 0, None, 0, Some(7))]
+        );
+        assert_eq!(rdma("", ""), []);
+    }
 }

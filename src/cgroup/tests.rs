@@ -6,6 +6,7 @@ use crate::error::ErrorKind;
 use crate::id::ContainerId;
 use crate::plan::cgroup::{CgroupPlan, plan};
 use crate::spec::{CpuLimits, MemoryLimits, Resources};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -23,9 +24,11 @@ fn host(needed: &[&str]) -> Option<CgroupLayout> {
     None
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+/// Prints `skipped: REASON` past the harness's capturing of output, in one write, so that its own lines do not come
+/// between.
 fn skip(reason: &str) {
-    eprintln!("skipped: {reason}");
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let _ = std::io::stderr().write_all(format!("skipped: {reason} [{name}]\n").as_bytes());
 }
 
 /// A name nobody else has, and the removal of what a failing test left.

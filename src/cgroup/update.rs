@@ -6,7 +6,7 @@
 use super::dir::{CgroupDir, Version};
 use super::group::refused;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::cgroup::{ControllerUpdate, PlannedWrite, Value, not_joined};
+use crate::plan::cgroup::{self, ControllerUpdate, PlannedWrite, Spelling, Value, not_joined};
 use std::path::PathBuf;
 
 /// What was written, with what was there before: undone if this is dropped and not [kept](Written::keep).
@@ -77,11 +77,12 @@ impl Limited {
 
     fn place<'a>(&self, update: &'a ControllerUpdate) -> Result<(&CgroupDir, &'a [PlannedWrite])> {
         for dir in &self.0 {
-            let (writes, key) = match dir.version() {
-                Version::V1 => (&update.v1, key_file_v1(update.controller)),
-                Version::V2 => (&update.v2, key_file_v2(update.controller)),
-            };
-            if dir.has(key)? {
+            if has_controller(dir, update)? {
+                let (writes, version): (&Spelling, _) = match dir.version() {
+                    Version::V1 => (&update.v1, cgroup::Version::V1),
+                    Version::V2 => (&update.v2, cgroup::Version::V2),
+                };
+                let writes = writes.as_deref().map_err(|other| other.on(version))?;
                 return Ok((dir, writes));
             }
         }
@@ -89,24 +90,19 @@ impl Limited {
     }
 }
 
-/// A file that exists where the controller does.
-fn key_file_v1(controller: &str) -> &'static str {
-    match controller {
-        "memory" => "memory.limit_in_bytes",
-        "cpu" => "cpu.shares",
-        "cpuset" => "cpuset.cpus",
-        _ => "pids.max",
-    }
-}
-
-/// A file that exists where the controller is enabled.
-fn key_file_v2(controller: &str) -> &'static str {
-    match controller {
-        "memory" => "memory.max",
-        "cpu" => "cpu.weight",
-        "cpuset" => "cpuset.cpus",
-        _ => "pids.max",
-    }
+fn has_controller(dir: &CgroupDir, update: &ControllerUpdate) -> Result<bool> {
+    Ok(match dir.version() {
+        // A hierarchy has files of its own controllers only.
+        Version::V1 => {
+            let prefix = format!("{}.", update.v1_controller());
+            dir.files()?.iter().any(|file| file.starts_with(&prefix))
+        }
+        Version::V2 if update.controller.is_empty() => true,
+        Version::V2 => {
+            let controllers = dir.read("cgroup.controllers")?;
+            controllers.split_ascii_whitespace().any(|controller| controller == update.controller)
+        }
+    })
 }
 
 impl<'a> Written<'a> {
@@ -116,15 +112,17 @@ impl<'a> Written<'a> {
     }
 
     fn add(&mut self, dir: &'a CgroupDir, write: &PlannedWrite) -> Result<()> {
-        let text = match &write.value {
-            Value::Text(text) => text,
-            Value::TextIfPresent(text) if dir.has(&write.file)? => text,
+        let (file, text) = match &write.value {
+            Value::Text(text) => (&write.file, text),
+            Value::TextIfPresent(text) if dir.has(&write.file)? => (&write.file, text),
+            Value::Either { text, .. } if dir.has(&write.file)? => (&write.file, text),
+            Value::Either { otherwise: (file, text), .. } => (file, text),
             // Absent, or for new directories only.
             Value::TextIfPresent(_) | Value::FromParent | Value::Enable { .. } => return Ok(()),
         };
-        let replaced = dir.read(&write.file).and_then(|before| {
-            dir.write(&write.file, text)?;
-            Ok(Undo { dir, file: write.file.clone(), before: before.trim_end().to_owned() })
+        let replaced = dir.read(file).and_then(|before| {
+            dir.write(file, text)?;
+            Ok(Undo { dir, file: file.clone(), before: cgroup::undo(file, text, &before) })
         });
         self.undo.push(replaced.map_err(|error| refused(write, dir, error))?);
         Ok(())
@@ -134,8 +132,6 @@ impl<'a> Written<'a> {
 impl Drop for Written<'_> {
     fn drop(&mut self) {
         for Undo { dir, file, before } in self.undo.iter().rev() {
-            // An empty list cannot be written as nothing: write(2) of no bytes is no write.
-            let before = if before.is_empty() { "\n" } else { before };
             if let Err(error) = dir.write(file, before) {
                 tracing::debug!(%error, "a limit could not be set back");
             }

@@ -1,7 +1,12 @@
 //! [`ContainerBuilder`]: a container described in Rust, or read from an OCI bundle.
 //!
 //! Both are the same thing underneath, an OCI configuration and a few extras it has no field for, and go through the
-//! same validation and the same plan. Nothing here touches the host but to look at it.
+//! same validation and the same plan. Nothing here touches the host but to look at it. The methods about limits are in
+//! [`limits`].
+
+mod limits;
+
+pub use limits::IoLimit;
 
 use super::bundle;
 use super::creating::Blueprint;
@@ -18,17 +23,13 @@ use crate::process::{FurtherFds, Stdio, UserLog};
 use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
-    BoxBuilder, Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMapping,
-    LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxSeccomp, Mount, PosixRlimit, Process, RootBuilder, Spec,
+    BoxBuilder, Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
+    LinuxNamespaceType, LinuxSeccomp, Mount, PosixRlimit, Process, RootBuilder, Spec,
 };
 use rustix::fd::OwnedFd;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Microseconds in the period that CPU limits are given for: the kernel's default.
-const CPU_PERIOD: u64 = 100_000;
 
 /// Describes a container.
 ///
@@ -303,42 +304,6 @@ impl ContainerBuilder {
         self
     }
 
-    /// The most memory the container may use, bytes; it gets no swap on top. Needs a memory cgroup.
-    pub fn memory_limit(mut self, bytes: i64) -> Self {
-        let memory = build(|| LinuxMemoryBuilder::default().limit(bytes).build());
-        self.resources(|resources| {
-            resources.set_memory(Some(memory));
-        });
-        self
-    }
-
-    /// The most tasks (processes and threads) the container may have. Needs a pids cgroup.
-    pub fn pids_limit(mut self, tasks: i64) -> Self {
-        let pids = build(|| LinuxPidsBuilder::default().limit(tasks).build());
-        self.resources(|resources| {
-            resources.set_pids(Some(pids));
-        });
-        self
-    }
-
-    /// How many CPUs' worth of time the container may use; 0.5 is half of one. Needs a cpu cgroup.
-    pub fn cpu_limit(mut self, cpus: f64) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "out of range saturates, and validation refuses it"
-        )]
-        let quota = match (cpus * CPU_PERIOD as f64) as i64 {
-            // What says "no limit" in a configuration was not meant by whoever asks for one: too little to be obeyed.
-            -1 | 0 => 1,
-            quota => quota,
-        };
-        let cpu = build(|| LinuxCpuBuilder::default().quota(quota).period(CPU_PERIOD).build());
-        self.resources(|resources| {
-            resources.set_cpu(Some(cpu));
-        });
-        self
-    }
-
     /// Kills the workload if it runs longer than this. The sandbox keeps the time, so it holds also when this program
     /// has ended.
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -448,22 +413,6 @@ impl ContainerBuilder {
             HookKind::Poststop => hooks.set_poststop(Some(list)),
         };
         self.spec.set_hooks(Some(hooks));
-        self
-    }
-
-    /// Where the container's cgroup is (`linux.cgroupsPath`).
-    pub fn cgroups_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.linux().set_cgroups_path(Some(path.into()));
-        self
-    }
-
-    /// Makes no cgroup unless a limit or a path asks for one. By default every container gets one of its own where the
-    /// caller may make it, with its processes and nothing else in it, so that the kernel can freeze them all at once. It
-    /// costs a tenth of a millisecond. Without it, pausing stops the container's processes one after the other by a
-    /// signal (SIGSTOP), which a parent inside can see and which a process that is just being made may escape for a
-    /// moment.
-    pub fn without_cgroup(mut self) -> Self {
-        self.extras.without_cgroup = true;
         self
     }
 
@@ -587,13 +536,6 @@ impl ContainerBuilder {
             self.spec.set_linux(Some(Linux::default()));
         }
         self.spec.linux_mut().as_mut().expect("set just above if it was missing")
-    }
-
-    fn resources(&mut self, change: impl FnOnce(&mut LinuxResources)) {
-        let linux = self.linux();
-        let mut resources = linux.resources().clone().unwrap_or_default();
-        change(&mut resources);
-        linux.set_resources(Some(resources));
     }
 
     pub(super) fn without_namespace(&mut self, kind: LinuxNamespaceType) {

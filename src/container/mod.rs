@@ -47,7 +47,7 @@ mod update;
 
 pub use crate::protocol::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed, WrongPhase};
-pub use builder::{ContainerBuilder, Rootfs};
+pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use created::HasStreams;
 pub use events::{Event, Events};
 pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
@@ -57,7 +57,9 @@ pub use oci_state::OciState;
 pub use outcome::{Exit, Outcome, Output};
 pub use pod::Pod;
 pub use processes::ProcessInfo;
-pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stalls, Stats};
+pub use stats::{
+    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
+};
 pub use transfer::{Copied, Skipped, Transfer};
 
 use crate::id::ContainerId;

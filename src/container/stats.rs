@@ -5,7 +5,7 @@ use crate::cgroup;
 use crate::error::Result;
 
 pub use crate::cgroup::stats::{
-    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stalls, Stats,
+    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
 
 impl<P: Phase> Container<P> {

@@ -4,10 +4,11 @@ use super::handle::Core;
 use super::{Alive, AnyContainer, Container, Phase, teardown};
 use crate::cgroup::update::Limited;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::cgroup::{ControllerUpdate, Lifted};
 use crate::plan::{Extras, cgroup};
-use crate::spec::{Origin, Resources, ValidSpec};
+use crate::spec::{BlockIo, Origin, Resources, Throttle, ValidSpec};
 use crate::state::{RawSpec, Record, StateLock, Status};
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice};
 use serde_json::Value;
 use std::path::Path;
 
@@ -74,7 +75,7 @@ fn lock_in_phase(core: &mut Core, expected: Status) -> Result<StateLock> {
 
 /// What an update comes to.
 struct Change {
-    updates: Vec<cgroup::ControllerUpdate>,
+    updates: Vec<ControllerUpdate>,
     /// The configuration with the new limits in it.
     spec: RawSpec,
     /// A memory limit that must not be below what is in use.
@@ -97,12 +98,17 @@ impl Change {
         let spec = with_resources(&record.spec, |slot| merge(slot, &given))?;
         let new = valid(record, &spec)?;
         let named = named(&new, resources);
-        let unlimited_pids = resources.pids().as_ref().is_some_and(|pids| pids.limit() < 0);
+        let cpu = resources.cpu().as_ref();
+        let lifted = Lifted {
+            pids: resources.pids().as_ref().is_some_and(|pids| pids.limit() < 0),
+            cpu_burst: cpu.is_some_and(|cpu| cpu.burst() == Some(0)),
+            cpu_idle: cpu.is_some_and(|cpu| cpu.idle() == Some(0)),
+        };
         let checks =
             resources.memory().as_ref().is_some_and(|memory| memory.check_before_update() == Some(true));
         let limit = named.memory.limit.and_then(|limit| u64::try_from(limit).ok());
         Ok(Self {
-            updates: cgroup::update(&old, &new, &named, unlimited_pids)?,
+            updates: cgroup::update(&old, &new, &named, lifted)?,
             spec,
             checked_limit: limit.filter(|_| checks),
         })
@@ -123,17 +129,66 @@ fn named(new: &Resources, given: &LinuxResources) -> Resources {
         named.memory.limit = new.memory.limit.filter(|_| nonzero(memory.limit()));
         named.memory.reservation = new.memory.reservation.filter(|_| nonzero(memory.reservation()));
         named.memory.swap = new.memory.swap.filter(|_| nonzero(memory.swap()));
+        named.memory.swappiness = new.memory.swappiness.filter(|_| memory.swappiness().is_some());
+        named.memory.disable_oom_killer = memory.disable_oom_killer() == Some(true);
     }
     if let Some(cpu) = given.cpu() {
         let filled = |list: &Option<String>| list.as_ref().is_some_and(|list| !list.is_empty());
         named.cpu.shares = new.cpu.shares.filter(|_| cpu.shares().is_some_and(|shares| shares != 0));
         named.cpu.quota = new.cpu.quota.filter(|_| nonzero(cpu.quota()));
         named.cpu.period = new.cpu.period.filter(|_| cpu.period().is_some_and(|period| period != 0));
+        named.cpu.burst = new.cpu.burst.filter(|_| cpu.burst().is_some());
+        named.cpu.realtime_runtime = new.cpu.realtime_runtime.filter(|_| nonzero(cpu.realtime_runtime()));
+        named.cpu.realtime_period =
+            new.cpu.realtime_period.filter(|_| cpu.realtime_period().is_some_and(|period| period != 0));
+        named.cpu.idle = new.cpu.idle && cpu.idle().is_some();
         named.cpu.cpus = new.cpu.cpus.clone().filter(|_| filled(cpu.cpus()));
         named.cpu.mems = new.cpu.mems.clone().filter(|_| filled(cpu.mems()));
     }
     named.pids_limit = new.pids_limit.filter(|_| given.pids().is_some_and(|pids| pids.limit() != 0));
+    named_beyond_the_process(&mut named, new, given);
     named
+}
+
+/// As [`named`], of the limits on what is shared with others: devices, huge pages, networks. A list is named as a whole.
+fn named_beyond_the_process(named: &mut Resources, new: &Resources, given: &LinuxResources) {
+    if let Some(block) = given.block_io() {
+        let filled =
+            |list: &Option<Vec<LinuxThrottleDevice>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        let nonzero = |weight: Option<u16>| weight.is_some_and(|weight| weight != 0);
+        let BlockIo { weight, leaf_weight, weight_devices, read_bps, write_bps, read_iops, write_iops } =
+            new.block_io.clone();
+        let some = |list: Vec<Throttle>, given| if filled(given) { list } else { Vec::new() };
+        named.block_io = BlockIo {
+            weight: weight.filter(|_| nonzero(block.weight())),
+            leaf_weight: leaf_weight.filter(|_| nonzero(block.leaf_weight())),
+            weight_devices: match block.weight_device().as_ref().is_some_and(|list| !list.is_empty()) {
+                true => weight_devices,
+                false => Vec::new(),
+            },
+            read_bps: some(read_bps, block.throttle_read_bps_device()),
+            write_bps: some(write_bps, block.throttle_write_bps_device()),
+            read_iops: some(read_iops, block.throttle_read_iops_device()),
+            write_iops: some(write_iops, block.throttle_write_iops_device()),
+        };
+    }
+    if let Some(pages) = given.hugepage_limits() {
+        let is_given = |size: &str| pages.iter().any(|given| given.page_size() == size);
+        named.hugepages = new.hugepages.iter().filter(|limit| is_given(&limit.page_size)).cloned().collect();
+    }
+    if let Some(network) = given.network() {
+        named.network.class_id = new.network.class_id.filter(|_| network.class_id().is_some());
+        let is_given = |name: &str| network.priorities().iter().flatten().any(|given| given.name() == name);
+        let priorities = new.network.priorities.iter().filter(|priority| is_given(&priority.interface));
+        named.network.priorities = priorities.cloned().collect();
+    }
+    if let Some(rdma) = given.rdma() {
+        named.rdma = new.rdma.iter().filter(|limit| rdma.contains_key(&limit.device)).cloned().collect();
+    }
+    if let Some(unified) = given.unified() {
+        let is_given = |file: &str| unified.get(file).is_some_and(|value| !value.is_empty());
+        named.unified = new.unified.iter().filter(|unified| is_given(&unified.file)).cloned().collect();
+    }
 }
 
 /// The limits of a configuration of this container, by the rules for every configuration.
@@ -159,30 +214,45 @@ fn with_resources(spec: &RawSpec, change: impl FnOnce(&mut Value)) -> Result<Raw
     RawSpec::new(document.to_string())
 }
 
-/// Puts what `given` names over what is there: objects key by key, everything else as a whole.
+/// Puts what `given` names over what is there: objects key by key, lists of objects entry by entry, everything else as a
+/// whole.
 fn merge(slot: &mut Value, given: &Value) {
-    match given {
-        Value::Object(fields) => {
-            for (key, value) in fields.iter().filter(|(_, value)| !is_absent(value)) {
+    match (&mut *slot, given) {
+        (Value::Array(there), Value::Array(items)) => {
+            for item in items {
+                there.retain(|known| identity(known) != identity(item));
+                there.push(item.clone());
+            }
+        }
+        (_, Value::Object(fields)) => {
+            for (key, value) in fields.iter().filter(|(key, value)| is_named(key, value)) {
                 if !slot.is_object() {
                     *slot = Value::Object(serde_json::Map::new());
                 }
                 merge(&mut slot[key.as_str()], value);
             }
         }
-        value => *slot = value.clone(),
+        (_, value) => *slot = value.clone(),
     }
 }
 
-/// What engines fill in for a field that nobody asked for.
-fn is_absent(value: &Value) -> bool {
+/// Keys whose 0 is an amount, or lifts the limit, and which engines do not fill in.
+const MEANT_AS_ZERO: [&str; 5] = ["burst", "hcaHandles", "hcaObjects", "idle", "swappiness"];
+
+/// What an entry of a list is about: a device, a page size, an interface.
+fn identity(item: &Value) -> [&Value; 4] {
+    ["major", "minor", "pageSize", "name"].map(|key| &item[key])
+}
+
+/// Whether the value is other than what engines fill in for a field that nobody asked for.
+fn is_named(key: &str, value: &Value) -> bool {
     match value {
-        Value::Null => true,
-        Value::Bool(yes) => !yes,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_absent),
+        Value::Null => false,
+        Value::Bool(yes) => *yes,
+        Value::Number(number) => number.as_f64() != Some(0.0) || MEANT_AS_ZERO.contains(&key),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => fields.iter().any(|(key, value)| is_named(key, value)),
     }
 }
 
@@ -207,6 +277,35 @@ mod tests {
                 "ociVersion": "1.0.2",
                 "x": 1,
                 "linux": {"resources": {"memory": {"limit": 9, "swap": 7}, "pids": {"limit": 3}}}
+            })
+        );
+    }
+
+    #[test]
+    fn lists_are_kept_by_what_their_entries_are_about_and_a_zero_that_means_something_is_kept() {
+        let throttle = |minor: u32, rate: u64| json!({"major": 8, "minor": minor, "rate": rate});
+        let spec = RawSpec::new(
+            json!({"linux": {"resources": {
+                "blockIO": {"throttleReadBpsDevice": [throttle(0, 1), throttle(16, 2)]},
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 9}],
+                "cpu": {"idle": 1, "burst": 5}
+            }}})
+            .to_string(),
+        )
+        .unwrap();
+        let given = json!({
+            "blockIO": {"weight": 0, "throttleReadBpsDevice": [throttle(0, 3)]},
+            "hugepageLimits": [{"pageSize": "1GB", "limit": 0}],
+            "cpu": {"idle": 0, "burst": 0, "shares": 0}
+        });
+        let merged = with_resources(&spec, |slot| merge(slot, &given)).unwrap();
+        let merged: Value = serde_json::from_str(merged.text()).unwrap();
+        assert_eq!(
+            merged["linux"]["resources"],
+            json!({
+                "blockIO": {"throttleReadBpsDevice": [throttle(16, 2), throttle(0, 3)]},
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 9}, {"pageSize": "1GB", "limit": 0}],
+                "cpu": {"idle": 0, "burst": 0}
             })
         );
     }

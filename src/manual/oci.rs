@@ -95,7 +95,6 @@
 //! | `linux.devices[].gid` | as `fileMode` |
 //! | `linux.netDevices.*` | refused |
 //! | `linux.cgroupsPath` | applied as a path; the `slice:prefix:name` form of systemd is refused |
-//! | `linux.resources.*` | see [`ContainerBuilder`](crate::ContainerBuilder); what the host has no controller for is refused |
 //! | `linux.sysctl` | applied: keys of the container's own namespaces; any other breaks a rule |
 //! | `linux.rootfsPropagation` | applied |
 //! | `linux.maskedPaths` | applied; what is not there is passed over |
@@ -112,6 +111,51 @@
 //! | `linux.seccomp.listenerPath` | applied; without `SCMP_ACT_NOTIFY` ignored, as specified |
 //! | `linux.seccomp.listenerMetadata` | applied |
 //! | `linux.seccomp.syscalls[].*` | applied; names that are no system call are ignored |
+//!
+//! # `linux.resources`
+//!
+//! A limit is refused by name where no cgroup hierarchy of the host has its controller, or the kernel lacks its file;
+//! the latter is seen when the cgroup is made, which then is removed again. 0 is what engines fill in, and asks for
+//! nothing, unless the table says otherwise. -1 is no limit, where the specification has a signed number.
+//!
+//! | property | state |
+//! |---|---|
+//! | `linux.resources.devices[].*` | see [`ContainerBuilder`](crate::ContainerBuilder) |
+//! | `linux.resources.memory.limit` | applied |
+//! | `linux.resources.memory.reservation` | applied; on v2 it is `memory.low` |
+//! | `linux.resources.memory.swap` | applied: memory and swap together, so it needs a limit |
+//! | `linux.resources.memory.kernel` | ignored, as recommended |
+//! | `linux.resources.memory.kernelTCP` | ignored, as recommended |
+//! | `linux.resources.memory.swappiness` | applied on v1, also as 0; refused on v2, which has no file for it |
+//! | `linux.resources.memory.disableOOMKiller` | applied on v1; refused on v2, which has no file for it |
+//! | `linux.resources.memory.useHierarchy` | ignored: kernels have only that |
+//! | `linux.resources.memory.checkBeforeUpdate` | applied to updates; a new container uses nothing |
+//! | `linux.resources.cpu.shares` | applied; on v2 converted to a weight |
+//! | `linux.resources.cpu.quota` | applied |
+//! | `linux.resources.cpu.burst` | applied; not above the quota. In an update 0 takes it away |
+//! | `linux.resources.cpu.period` | applied |
+//! | `linux.resources.cpu.realtimeRuntime` | applied on v1, within what the cgroup above has; refused on v2 |
+//! | `linux.resources.cpu.realtimePeriod` | as `realtimeRuntime` |
+//! | `linux.resources.cpu.idle` | applied; in an update 0 takes it away |
+//! | `linux.resources.cpu.cpus` | applied |
+//! | `linux.resources.cpu.mems` | applied |
+//! | `linux.resources.pids.limit` | applied |
+//! | `linux.resources.blockIO.weight` | applied: BFQ's, else CFQ's on v1 and, converted, the cost model's on v2 |
+//! | `linux.resources.blockIO.leafWeight` | applied on v1 where the kernel still has CFQ; refused on v2 |
+//! | `linux.resources.blockIO.weightDevice[].*` | as `weight` and `leafWeight` |
+//! | `linux.resources.blockIO.throttleReadBpsDevice[].*` | applied; a rate of 0 is no limit |
+//! | `linux.resources.blockIO.throttleWriteBpsDevice[].*` | as `throttleReadBpsDevice` |
+//! | `linux.resources.blockIO.throttleReadIOPSDevice[].*` | as `throttleReadBpsDevice` |
+//! | `linux.resources.blockIO.throttleWriteIOPSDevice[].*` | as `throttleReadBpsDevice` |
+//! | `linux.resources.hugepageLimits[].pageSize` | applied |
+//! | `linux.resources.hugepageLimits[].limit` | applied to pages in use and, since Linux 5.7, reserved; 0 is none at all |
+//! | `linux.resources.network.classID` | applied on v1; refused on v2, which has no file for it |
+//! | `linux.resources.network.priorities[].*` | as `classID` |
+//! | `linux.resources.rdma.*` | applied |
+//! | `linux.resources.unified` | applied on v2, after all others and as it is; refused for a controller that is on v1 |
+//!
+//! The two that v2 has no file for are dropped there without a word by some runtimes: disabling the OOM killer, and
+//! swappiness.
 //!
 //! # The agent of a filter
 //!

@@ -8,13 +8,14 @@ mod update;
 mod v1;
 mod v2;
 
-pub(crate) use update::{ControllerUpdate, not_joined, update};
+pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, update};
 
 use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::spec::Resources;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 /// The cgroups to make and the limits to set, in order. Empty where no limit was asked for and there is no place to
@@ -107,6 +108,9 @@ pub(crate) enum Value {
     Text(String),
     /// This text, where the kernel has the file: without it the asked-for state holds anyway.
     TextIfPresent(String),
+    /// This text, or where the kernel does not have the file, another text into another file: kernels have several names
+    /// for one limit.
+    Either { text: String, otherwise: (String, String) },
     /// The parent's value, unless the file already has one.
     FromParent,
     /// `+controller` for those not yet enabled for the children. The required ones must succeed; the observed ones
@@ -175,16 +179,24 @@ fn limits(
     layout: &CgroupLayout,
     writable: bool,
 ) -> Result<Vec<Branch>> {
-    let asked = asked(resources);
-    let Some(first_field) = asked.first().map(|asked| asked.field).or(cgroups_path.map(|_| CGROUPS_PATH))
-    else {
+    let (asked, unified_asked) = (asked(resources), unified_asked(resources));
+    let mut fields = asked.iter().chain(&unified_asked).map(|asked| asked.field.clone());
+    let Some(first_field) = fields.next().or(cgroups_path.map(|_| CGROUPS_PATH.into())) else {
         return Ok(Vec::new());
     };
     check_swap(resources)?;
     if layout.v1.is_empty() && layout.unified.is_none() {
         return Err(Error::unsupported(first_field, "no cgroup hierarchy is mounted"));
     }
-    let (on_v1, on_v2): (Vec<_>, Vec<_>) = asked.into_iter().partition(|a| layout.v1(a.controller).is_some());
+    let (on_v1, mut on_v2): (Vec<_>, Vec<_>) =
+        asked.into_iter().partition(|a| layout.v1(v1::name(&a.controller)).is_some());
+    if let Some(only_v1) = on_v2.iter().find_map(|asked| v2::only_v1(&asked.controller, resources)) {
+        return Err(OtherVersion(only_v1.into()).on(Version::V2));
+    }
+    if let (Some(asked), None) = (unified_asked.first(), &layout.unified) {
+        return Err(OtherVersion(asked.field.clone()).on(Version::V1));
+    }
+    on_v2.extend(unified_asked);
     let unified_alone = layout.v1.is_empty();
 
     let mut branches = v1_branches(resources, &on_v1, place, layout);
@@ -239,45 +251,94 @@ const OBSERVED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
 /// A controller that limits were asked of, with the first field that did.
 struct Asked {
-    controller: &'static str,
-    field: &'static str,
+    /// As v2 calls it; empty for files that every v2 cgroup has.
+    controller: Cow<'static, str>,
+    field: Cow<'static, str>,
 }
 
 impl Asked {
     fn unavailable(&self, why: &str) -> Error {
         let message = format!("the {} controller is not available: {why}", self.controller);
-        Error::unsupported(self.field, message)
+        Error::unsupported(self.field.clone(), message)
+    }
+}
+
+/// A field that only the other version of the interface has a file for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtherVersion(Cow<'static, str>);
+
+/// A version of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V1,
+    V2,
+}
+
+impl OtherVersion {
+    /// The error where only `version` is.
+    pub(crate) fn on(&self, version: Version) -> Error {
+        let why = match version {
+            Version::V1 => "cgroup v1 has no file for it, and no cgroup v2 hierarchy here has its controller",
+            Version::V2 => "cgroup v2 has no file for it, and no cgroup v1 hierarchy here has its controller",
+        };
+        Error::unsupported(self.0.clone(), why)
     }
 }
 
 /// Every field of `resources` that asks for something, with its controller. Memory values of 0 read as absent, as every
 /// OCI runtime reads them.
 fn fields(resources: &Resources) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let (memory, cpu) = (&resources.memory, &resources.cpu);
+    let Resources { memory, cpu, block_io, network, .. } = resources;
     let nonzero = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let fields = [
         ("memory", "linux.resources.memory.limit", nonzero(memory.limit)),
         ("memory", "linux.resources.memory.reservation", nonzero(memory.reservation)),
         ("memory", "linux.resources.memory.swap", nonzero(memory.swap)),
+        ("memory", v1::SWAPPINESS, memory.swappiness.is_some()),
+        ("memory", v1::DISABLE_OOM_KILLER, memory.disable_oom_killer),
         ("cpu", "linux.resources.cpu.shares", cpu.shares.is_some()),
         ("cpu", "linux.resources.cpu.quota", cpu.quota.is_some()),
         ("cpu", "linux.resources.cpu.period", cpu.period.is_some()),
+        ("cpu", "linux.resources.cpu.burst", cpu.burst.is_some()),
+        ("cpu", v1::REALTIME_RUNTIME, cpu.realtime_runtime.is_some()),
+        ("cpu", v1::REALTIME_PERIOD, cpu.realtime_period.is_some()),
+        ("cpu", "linux.resources.cpu.idle", cpu.idle),
         ("cpuset", "linux.resources.cpu.cpus", cpu.cpus.is_some()),
         ("cpuset", "linux.resources.cpu.mems", cpu.mems.is_some()),
         ("pids", "linux.resources.pids.limit", resources.pids_limit.is_some()),
+        ("io", "linux.resources.blockIO.weight", block_io.weight.is_some()),
+        ("io", v1::LEAF_WEIGHT, block_io.leaf_weight.is_some()),
+        ("io", "linux.resources.blockIO.weightDevice", !block_io.weight_devices.is_empty()),
+        ("io", "linux.resources.blockIO.throttleReadBpsDevice", !block_io.read_bps.is_empty()),
+        ("io", "linux.resources.blockIO.throttleWriteBpsDevice", !block_io.write_bps.is_empty()),
+        ("io", "linux.resources.blockIO.throttleReadIOPSDevice", !block_io.read_iops.is_empty()),
+        ("io", "linux.resources.blockIO.throttleWriteIOPSDevice", !block_io.write_iops.is_empty()),
+        ("hugetlb", "linux.resources.hugepageLimits", !resources.hugepages.is_empty()),
+        ("net_cls", v1::CLASS_ID, network.class_id.is_some()),
+        ("net_prio", v1::PRIORITIES, !network.priorities.is_empty()),
+        ("rdma", "linux.resources.rdma", !resources.rdma.is_empty()),
     ];
     fields.into_iter().filter(|(_, _, present)| *present).map(|(controller, field, _)| (controller, field))
 }
 
-/// The controllers `resources` needs.
+/// The controllers `resources` needs, by the fields that have one whatever the version.
 fn asked(resources: &Resources) -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
     for (controller, field) in fields(resources) {
         if asked.last().is_none_or(|last| last.controller != controller) {
-            asked.push(Asked { controller, field });
+            asked.push(Asked { controller: controller.into(), field: field.into() });
         }
     }
     asked
+}
+
+/// The controllers `linux.resources.unified` needs, which have to be those of v2.
+fn unified_asked(resources: &Resources) -> Vec<Asked> {
+    let asked = resources.unified.iter().map(|unified| Asked {
+        controller: unified.controller().unwrap_or_default().to_owned().into(),
+        field: v2::unified_field(unified).into(),
+    });
+    asked.collect()
 }
 
 /// Swap is counted together with memory, so a bound on the sum means nothing without one on memory.
@@ -376,7 +437,7 @@ fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &C
     hierarchies.sort_by_key(|hierarchy| !hierarchy.controllers.iter().any(|own| own == "pids"));
     for hierarchy in hierarchies {
         let has = |name: &str| hierarchy.controllers.iter().any(|own| own == name);
-        let limits: Vec<&Asked> = asked.iter().filter(|asked| has(asked.controller)).collect();
+        let limits: Vec<&Asked> = asked.iter().filter(|asked| has(v1::name(&asked.controller))).collect();
         if limits.is_empty() && !(place.explicit && OBSERVED.into_iter().any(has)) {
             continue;
         }
@@ -391,11 +452,25 @@ fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &C
         if has("freezer") {
             dirs = with_container(dirs);
         }
-        let field = limits.first().map_or(CGROUPS_PATH, |asked| asked.field).to_owned();
+        let field = limits.first().map_or(CGROUPS_PATH, |asked| &asked.field).to_owned();
         let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
         branches.push(Branch { hierarchy, field, dirs, optional: false });
     }
     branches
+}
+
+/// Both versions have one file, with one line for each device.
+fn rdma(resources: &Resources) -> Vec<PlannedWrite> {
+    let lines = resources.rdma.iter().map(|limit| {
+        let handles = limit.hca_handles.map(|most| format!(" hca_handle={most}")).unwrap_or_default();
+        let objects = limit.hca_objects.map(|most| format!(" hca_object={most}")).unwrap_or_default();
+        PlannedWrite {
+            file: "rdma.max".into(),
+            value: Value::Text(format!("{}{handles}{objects}", limit.device)),
+            field: "linux.resources.rdma".into(),
+        }
+    });
+    lines.collect()
 }
 
 fn v2_branch(
@@ -409,12 +484,18 @@ fn v2_branch(
     // Below the top, the children of the caller's parent have what the caller has: nothing there needs to be enabled.
     let available = if from_top { &unified.controllers } else { &unified.own_controllers };
     let has = |name: &str| available.iter().any(|own| own == name);
-    if let Some(missing) = asked.iter().find(|asked| !has(asked.controller)) {
+    if let Some(missing) = asked.iter().find(|asked| !asked.controller.is_empty() && !has(&asked.controller))
+    {
         return Err(missing.unavailable(&format!("cgroup v2 at {base:?} without it in cgroup.controllers"))
             .hint("enable it in cgroup.subtree_control of the cgroups above, or choose another linux.cgroupsPath"));
     }
-    let field = asked.first().map_or(CGROUPS_PATH, |asked| asked.field).to_owned();
-    let required: Vec<String> = asked.iter().map(|asked| asked.controller.into()).collect();
+    let field = asked.first().map_or(CGROUPS_PATH, |asked| &asked.field).to_owned();
+    let mut required: Vec<String> = Vec::new();
+    for controller in asked.iter().map(|asked| asked.controller.as_ref()).filter(|name| !name.is_empty()) {
+        if !required.iter().any(|known| known == controller) {
+            required.push(controller.to_owned());
+        }
+    }
     let unasked = |name: &&str| has(name) && !required.iter().any(|asked| asked == name);
     let observed: Vec<String> = match place.explicit {
         true => OBSERVED.into_iter().filter(unasked).map(str::to_owned).collect(),
@@ -432,6 +513,8 @@ fn v2_branch(
             dir.writes.push(PlannedWrite { file, value, field });
         } else if dir.role == Role::Sandbox {
             dir.writes = required.iter().flat_map(|controller| v2::writes(controller, resources)).collect();
+            // After the others: who names a file means it.
+            dir.writes.extend(resources.unified.iter().map(v2::unified));
         }
     }
     Ok(Branch { hierarchy: Hierarchy::V2, field, dirs: with_container(dirs), optional: false })

@@ -35,7 +35,10 @@ pub use mount_options::mount_options;
 pub use mounts::{Mount, MountAttrs, MountIdMapping, MountKind, Propagation};
 pub use namespaces::{Clock, NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
 pub use process::{ConsoleSize, Process, Rlimit, User};
-pub use resources::{CpuLimits, MemoryLimits, Resources};
+pub use resources::{
+    BlockIo, CpuLimits, DeviceNumber, DeviceWeight, HugepageLimit, InterfacePriority, MemoryLimits,
+    NetworkClass, RdmaLimit, Resources, Throttle, UnifiedValue,
+};
 
 use crate::error::Result;
 use field::Field;

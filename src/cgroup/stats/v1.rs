@@ -19,6 +19,7 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
             peak: files.number("memory.max_usage_in_bytes")?,
             // Memory and swap are one count there.
             swap: files.number("memory.memsw.usage_in_bytes")?.map(|both| both.saturating_sub(usage)),
+            swap_limit: files.text("memory.memsw.limit_in_bytes")?.as_deref().and_then(bytes_limit),
             ..memory(
                 usage,
                 &files.text("memory.stat")?.unwrap_or_default(),
@@ -29,7 +30,7 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
     if let Some(current) = files.number("pids.current")? {
         let limit = files.text("pids.max")?.as_deref().and_then(limit);
         let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
-        stats.pids = Some(PidsStats { current, limit, refused });
+        stats.pids = Some(PidsStats { current, limit, peak: files.number("pids.peak")?, refused });
     }
     if let Some(bytes) = files.text("blkio.throttle.io_service_bytes_recursive")? {
         let operations = files.text("blkio.throttle.io_serviced_recursive")?.unwrap_or_default();
@@ -41,6 +42,7 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
             usage: files.number(&file("usage_in_bytes"))?.unwrap_or(0),
             limit: files.text(&file("limit_in_bytes"))?.as_deref().and_then(bytes_limit),
             peak: files.number(&file("max_usage_in_bytes"))?,
+            failures: files.number(&file("failcnt"))?,
             page_size,
         });
     }
@@ -57,6 +59,8 @@ fn add_times(cpu: &mut CpuStats, usage_ns: u64, stat: &str) {
 fn add_throttling(cpu: &mut CpuStats, stat: &str) {
     (cpu.periods, cpu.throttled) = (keyed(stat, "nr_periods"), keyed(stat, "nr_throttled"));
     cpu.throttled_time = keyed(stat, "throttled_time").map(Duration::from_nanos);
+    cpu.bursts = keyed(stat, "nr_bursts");
+    cpu.burst_time = keyed(stat, "burst_time").map(Duration::from_nanos);
 }
 
 fn memory(usage: u64, stat: &str, oom_control: &str) -> MemoryStats {
@@ -120,10 +124,11 @@ mod tests {
         assert_eq!((cpu.periods, cpu.throttled, cpu.throttled_time), (None, None, None));
         add_throttling(
             &mut cpu,
-            "nr_periods 7\nnr_throttled 3\nthrottled_time 5000000\nnr_bursts 0\nburst_time 0\n",
+            "nr_periods 7\nnr_throttled 3\nthrottled_time 5000000\nnr_bursts 2\nburst_time 9000\n",
         );
         assert_eq!((cpu.periods, cpu.throttled), (Some(7), Some(3)));
         assert_eq!(cpu.throttled_time, Some(Duration::from_millis(5)));
+        assert_eq!((cpu.bursts, cpu.burst_time), (Some(2), Some(Duration::from_micros(9))));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
             periods: v1.periods.or(v2.periods),
             throttled: v1.throttled.or(v2.throttled),
             throttled_time: v1.throttled_time.or(v2.throttled_time),
+            bursts: v1.bursts.or(v2.bursts),
+            burst_time: v1.burst_time.or(v2.burst_time),
         });
     }
     if let Some(usage) = files.number("memory.current")? {
@@ -26,6 +28,7 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
             limit: files.text("memory.max")?.as_deref().and_then(limit),
             peak: files.number("memory.peak")?,
             swap: files.number("memory.swap.current")?,
+            swap_limit: files.text("memory.swap.max")?.as_deref().and_then(limit),
             ..memory(
                 usage,
                 &files.text("memory.stat")?.unwrap_or_default(),
@@ -36,7 +39,7 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
     if let Some(current) = files.number("pids.current")? {
         let limit = files.text("pids.max")?.as_deref().and_then(limit);
         let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
-        stats.pids = Some(PidsStats { current, limit, refused });
+        stats.pids = Some(PidsStats { current, limit, peak: files.number("pids.peak")?, refused });
     }
     if let Some(text) = files.text("io.stat")? {
         stats.io = Some(text.lines().filter_map(device).collect());
@@ -55,6 +58,9 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
             usage: files.number(&format!("hugetlb.{page_size}.current"))?.unwrap_or(0),
             limit: files.text(&format!("hugetlb.{page_size}.max"))?.as_deref().and_then(limit),
             peak: None,
+            failures: files
+                .text(&format!("hugetlb.{page_size}.events"))?
+                .and_then(|events| keyed(&events, "max")),
             page_size,
         });
     }
@@ -70,6 +76,8 @@ fn cpu(stat: &str) -> CpuStats {
         periods: keyed(stat, "nr_periods"),
         throttled: keyed(stat, "nr_throttled"),
         throttled_time: time("throttled_usec"),
+        bursts: keyed(stat, "nr_bursts"),
+        burst_time: time("burst_usec"),
     }
 }
 

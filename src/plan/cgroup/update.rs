@@ -5,25 +5,48 @@
 //! set before or serve a field that was named again. So a value that is made from two fields (`memory.swap.max`,
 //! `cpu.max`) follows when either changes.
 
-use super::{Asked, PlannedWrite, Value, asked, check_swap, fields, v1, v2};
+use super::{Asked, OtherVersion, PlannedWrite, Value, asked, check_swap, fields, unified_asked, v1, v2};
 use crate::error::{Error, Result};
 use crate::spec::Resources;
+use std::borrow::Cow;
 
 /// The writes of one controller, for either version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ControllerUpdate {
-    /// The controller.
-    pub(crate) controller: &'static str,
+    /// The controller as v2 calls it; empty for files that every v2 cgroup has.
+    pub(crate) controller: Cow<'static, str>,
     /// The first field that asks for it, for messages.
-    pub(crate) field: &'static str,
-    /// In the order the kernel needs, if the controller is in a v1 hierarchy.
-    pub(crate) v1: Vec<PlannedWrite>,
+    pub(crate) field: Cow<'static, str>,
+    /// If the controller is in a v1 hierarchy.
+    pub(crate) v1: Spelling,
     /// The same for v2.
-    pub(crate) v2: Vec<PlannedWrite>,
+    pub(crate) v2: Spelling,
 }
 
-/// Plans the change from the limits `old` to `new`, of which `named` are those that the caller gave. `unlimited_pids`
-/// lifts `pids.limit`, which a [`Resources`] cannot tell from one that was never set.
+impl ControllerUpdate {
+    /// What v1 calls the controller.
+    pub(crate) fn v1_controller(&self) -> &str {
+        v1::name(&self.controller)
+    }
+}
+
+/// What one version of the interface makes of a change: writes in the order the kernel needs, or the field that it has
+/// no file for.
+pub(crate) type Spelling = std::result::Result<Vec<PlannedWrite>, OtherVersion>;
+
+/// Limits that are taken away and not replaced, which a [`Resources`] cannot tell from those that were never set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lifted {
+    /// `pids.limit`.
+    pub(crate) pids: bool,
+    /// `cpu.burst`.
+    pub(crate) cpu_burst: bool,
+    /// `cpu.idle`.
+    pub(crate) cpu_idle: bool,
+}
+
+/// Plans the change from the limits `old` to `new`, of which `named` are those that the caller gave, besides the
+/// `lifted`.
 ///
 /// # Errors
 /// A swap limit without a memory limit.
@@ -31,47 +54,133 @@ pub(crate) fn update(
     old: &Resources,
     new: &Resources,
     named: &Resources,
-    unlimited_pids: bool,
+    lifted: Lifted,
 ) -> Result<Vec<ControllerUpdate>> {
     check_swap(new)?;
     let named_fields: Vec<&str> = fields(named).map(|(_, field)| field).collect();
-    let mut updates = Vec::new();
     let mut controllers: Vec<Asked> = asked(named);
-    if unlimited_pids {
-        controllers.push(Asked { controller: "pids", field: PIDS_LIMIT });
+    for (lifts, controller, field) in [
+        (lifted.cpu_burst, "cpu", CPU_BURST),
+        (lifted.cpu_idle, "cpu", CPU_IDLE),
+        (lifted.pids, "pids", PIDS_LIMIT),
+    ] {
+        if lifts && controllers.iter().all(|asked| asked.controller != controller) {
+            controllers.push(Asked { controller: controller.into(), field: field.into() });
+        }
     }
+    let mut updates = Vec::new();
     for Asked { controller, field } in controllers {
         let changed = |old: Vec<PlannedWrite>, new: Vec<PlannedWrite>| {
             new.into_iter()
                 .filter(|write| write.value != Value::FromParent)
                 .filter(|write| {
-                    let named = named_fields.iter().any(|named| write.serves(named));
-                    let before = old.iter().find(|before| before.file == write.file);
-                    named || before.is_none_or(|before| before.value != write.value)
+                    let same =
+                        |before: &PlannedWrite| before.file == write.file && before.value == write.value;
+                    named_fields.iter().any(|named| write.serves(named)) || !old.iter().any(same)
                 })
                 .collect::<Vec<_>>()
         };
-        let mut v1 = changed(v1::writes(controller, old), v1::writes(controller, new));
-        let mut v2 = changed(v2::writes(controller, old), v2::writes(controller, new));
-        if controller == "memory" && raises(old.memory.limit, new.memory.limit) {
+        let v1_name = v1::name(&controller);
+        let mut v1 = changed(v1::writes(v1_name, old), v1::writes(v1_name, new));
+        let mut v2 = changed(v2::writes(&controller, old), v2::writes(&controller, new));
+        match controller.as_ref() {
             // The kernel keeps memory+swap at or above memory, so a limit that rises follows the sum, and one that falls
             // goes first, as for a new container.
-            v1.sort_by_key(|write| write.file != MEMSW);
+            "memory" if raises(old.memory.limit, new.memory.limit) => to_the_front(&mut v1, MEMSW),
+            "cpu" => {
+                lift_cpu(&mut v1, lifted, "cpu.cfs_burst_us");
+                lift_cpu(&mut v2, lifted, "cpu.max.burst");
+                // The same rule: a burst is within the quota, and a runtime within its period.
+                if new.cpu.burst < old.cpu.burst {
+                    to_the_front(&mut v1, "cpu.cfs_burst_us");
+                    to_the_front(&mut v2, "cpu.max.burst");
+                }
+                if new.cpu.realtime_period < old.cpu.realtime_period {
+                    to_the_front(&mut v1, "cpu.rt_runtime_us");
+                }
+            }
+            "pids" if lifted.pids => (v1, v2) = (vec![no_pids_limit()], vec![no_pids_limit()]),
+            _ => {}
         }
-        if controller == "pids" && unlimited_pids {
-            (v1, v2) = (vec![no_pids_limit()], vec![no_pids_limit()]);
-        }
-        updates.push(ControllerUpdate { controller, field, v1, v2 });
+        let v2 = match v2::only_v1(&controller, named) {
+            Some(field) => Err(OtherVersion(field.into())),
+            None => Ok(v2),
+        };
+        updates.push(ControllerUpdate { controller, field, v1: Ok(v1), v2 });
     }
+    let unified = unified_asked(named).into_iter().zip(&named.unified);
+    updates.extend(unified.map(|(Asked { controller, field }, unified)| ControllerUpdate {
+        controller,
+        v1: Err(OtherVersion(field.clone())),
+        field,
+        v2: Ok(vec![v2::unified(unified)]),
+    }));
     Ok(updates)
 }
 
 const PIDS_LIMIT: &str = "linux.resources.pids.limit";
+const CPU_BURST: &str = "linux.resources.cpu.burst";
+const CPU_IDLE: &str = "linux.resources.cpu.idle";
 const MEMSW: &str = "memory.memsw.limit_in_bytes";
 
 fn no_pids_limit() -> PlannedWrite {
     PlannedWrite { file: "pids.max".into(), value: Value::Text("max".into()), field: PIDS_LIMIT.into() }
 }
+
+/// Takes away what was lifted, before anything is set: a group that is idle takes no shares.
+fn lift_cpu(writes: &mut Vec<PlannedWrite>, lifted: Lifted, burst_file: &str) {
+    for (lifts, file, field) in
+        [(lifted.cpu_burst, burst_file, CPU_BURST), (lifted.cpu_idle, "cpu.idle", CPU_IDLE)]
+    {
+        if lifts {
+            let (file, value, field) = (file.into(), Value::Text("0".into()), field.into());
+            writes.insert(0, PlannedWrite { file, value, field });
+        }
+    }
+}
+
+/// Has `file` written before the others.
+fn to_the_front(writes: &mut [PlannedWrite], file: &str) {
+    writes.sort_by_key(|write| write.file != file);
+}
+
+/// What sets a control file back that held `before` when `written` was written into it.
+pub(crate) fn undo(file: &str, written: &str, before: &str) -> String {
+    let before = before.trim_end();
+    let first_word = |line: &str| line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
+    if file == "memory.oom_control" {
+        // One word is written, and several lines are read.
+        let state = before.lines().find_map(|line| line.strip_prefix("oom_kill_disable "));
+        return state.unwrap_or("0").to_owned();
+    }
+    if !(file.ends_with("_device") || KEYED.contains(&file)) {
+        // An empty list cannot be written as nothing: write(2) of no bytes is no write.
+        return if before.is_empty() { "\n".into() } else { before.into() };
+    }
+    // A weight without a device is that of all others.
+    let key = match written.split_once(' ') {
+        Some(_) => first_word(written),
+        None => "default".into(),
+    };
+    if let Some(line) = before.lines().find(|line| first_word(line) == key) {
+        return line.to_owned();
+    }
+    match written.split_once(' ') {
+        // No line for this device: no limit on it.
+        Some((device, limits)) if limits.contains('=') => {
+            let limits = limits.split_ascii_whitespace().filter_map(|limit| limit.split_once('='));
+            let lifted: Vec<String> = limits.map(|(name, _)| format!("{name}=max")).collect();
+            format!("{device} {}", lifted.join(" "))
+        }
+        Some((device, _)) if file.starts_with("blkio.throttle") => format!("{device} 0"),
+        Some((device, _)) => format!("{device} default"),
+        None => before.lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Files with a line for each device, of which one is written at a time; so are those named `*_device`.
+const KEYED: [&str; 7] =
+    ["io.max", "io.weight", "io.bfq.weight", "io.latency", "rdma.max", "misc.max", "net_prio.ifpriomap"];
 
 /// Whether the limit gets higher. -1 and no limit are the highest.
 fn raises(old: Option<i64>, new: Option<i64>) -> bool {
@@ -89,37 +198,45 @@ impl PlannedWrite {
 
 /// Refuses what would need a controller that the container was not created with.
 pub(crate) fn not_joined(update: &ControllerUpdate) -> Error {
-    let controller = update.controller;
+    let controller = &update.controller;
     let why = format!("the container is in no cgroup with the {controller} controller");
-    Error::unsupported(update.field, why)
+    Error::unsupported(update.field.clone(), why)
         .hint("a container is in those its limits or its linux.cgroupsPath asked for when it was created")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{CpuLimits, MemoryLimits};
+    use crate::spec::{CpuLimits, MemoryLimits, UnifiedValue};
 
     fn memory(limit: Option<i64>, swap: Option<i64>) -> Resources {
-        Resources { memory: MemoryLimits { limit, swap, reservation: None }, ..Resources::default() }
+        Resources { memory: MemoryLimits { limit, swap, ..MemoryLimits::default() }, ..Resources::default() }
     }
 
-    fn shown(writes: &[PlannedWrite]) -> Vec<String> {
+    fn shown(writes: &Spelling) -> Vec<String> {
         let value = |value: &Value| match value {
             Value::Text(text) => text.clone(),
             Value::TextIfPresent(text) => format!("{text} if present"),
             other => format!("{other:?}"),
         };
-        writes.iter().map(|write| format!("{} = {}", write.file, value(&write.value))).collect()
+        writes
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|write| format!("{} = {}", write.file, value(&write.value)))
+            .collect()
     }
 
     #[test]
     fn only_what_was_named_or_depends_on_it_is_written() {
         let old = Resources { pids_limit: Some(9), ..memory(Some(1 << 20), Some(3 << 20)) };
         let new = Resources { pids_limit: Some(9), ..memory(Some(2 << 20), Some(3 << 20)) };
-        let plan = update(&old, &new, &memory(Some(2 << 20), None), false).unwrap();
+        let plan = update(&old, &new, &memory(Some(2 << 20), None), Lifted::default()).unwrap();
         assert_eq!(plan.len(), 1);
-        assert_eq!((plan[0].controller, plan[0].field), ("memory", "linux.resources.memory.limit"));
+        assert_eq!(
+            (plan[0].controller.as_ref(), plan[0].field.as_ref()),
+            ("memory", "linux.resources.memory.limit")
+        );
         assert_eq!(shown(&plan[0].v1), ["memory.limit_in_bytes = 2097152"]);
         assert_eq!(shown(&plan[0].v2), ["memory.max = 2097152", "memory.swap.max = 1048576"]);
     }
@@ -128,19 +245,19 @@ mod tests {
     fn on_v1_memory_and_swap_together_rises_first_and_falls_last() {
         let small = memory(Some(1 << 20), Some(2 << 20));
         let large = memory(Some(4 << 20), Some(8 << 20));
-        let up = update(&small, &large, &large, false).unwrap();
+        let up = update(&small, &large, &large, Lifted::default()).unwrap();
         assert_eq!(
             shown(&up[0].v1),
             ["memory.memsw.limit_in_bytes = 8388608", "memory.limit_in_bytes = 4194304"]
         );
-        let down = update(&large, &small, &small, false).unwrap();
+        let down = update(&large, &small, &small, Lifted::default()).unwrap();
         assert_eq!(
             shown(&down[0].v1),
             ["memory.limit_in_bytes = 1048576", "memory.memsw.limit_in_bytes = 2097152"]
         );
         let none = memory(Some(-1), Some(-1));
-        let lifted = update(&small, &none, &none, false).unwrap();
-        assert_eq!(lifted[0].v1[0].file, MEMSW);
+        let lifted = update(&small, &none, &none, Lifted::default()).unwrap();
+        assert_eq!(lifted[0].v1.as_ref().unwrap()[0].file, MEMSW);
     }
 
     #[test]
@@ -150,7 +267,9 @@ mod tests {
             ..Resources::default()
         };
         let old = cpu(Some(50_000), Some(200_000));
-        let plan = update(&old, &cpu(Some(70_000), Some(200_000)), &cpu(Some(70_000), None), false).unwrap();
+        let plan =
+            update(&old, &cpu(Some(70_000), Some(200_000)), &cpu(Some(70_000), None), Lifted::default())
+                .unwrap();
         assert_eq!(shown(&plan[0].v1), ["cpu.cfs_quota_us = 70000"]);
         assert_eq!(shown(&plan[0].v2), ["cpu.max = 70000 200000"]);
     }
@@ -158,18 +277,105 @@ mod tests {
     #[test]
     fn what_is_named_again_is_written_again() {
         let pids = Resources { pids_limit: Some(9), ..Resources::default() };
-        let plan = update(&pids, &pids, &pids, false).unwrap();
+        let plan = update(&pids, &pids, &pids, Lifted::default()).unwrap();
         assert_eq!(shown(&plan[0].v1), ["pids.max = 9"]);
     }
 
     #[test]
     fn a_pids_limit_is_lifted_by_name() {
         let old = Resources { pids_limit: Some(9), ..Resources::default() };
-        let plan = update(&old, &Resources::default(), &Resources::default(), true).unwrap();
+        let plan = update(
+            &old,
+            &Resources::default(),
+            &Resources::default(),
+            Lifted { pids: true, ..Lifted::default() },
+        )
+        .unwrap();
         assert_eq!(
             (shown(&plan[0].v1), shown(&plan[0].v2)),
             (vec!["pids.max = max".into()], vec!["pids.max = max".into()])
         );
+    }
+
+    #[test]
+    fn a_burst_falls_before_its_quota_and_rises_after_it() {
+        let cpu = |quota, burst| Resources {
+            cpu: CpuLimits { quota: Some(quota), burst, ..CpuLimits::default() },
+            ..Resources::default()
+        };
+        let (small, large) = (cpu(10_000, Some(5_000)), cpu(90_000, Some(80_000)));
+        let up = update(&small, &large, &large, Lifted::default()).unwrap();
+        assert_eq!(shown(&up[0].v2), ["cpu.max = 90000 100000", "cpu.max.burst = 80000"]);
+        let down = update(&large, &small, &small, Lifted::default()).unwrap();
+        assert_eq!(shown(&down[0].v1), ["cpu.cfs_burst_us = 5000", "cpu.cfs_quota_us = 10000"]);
+        let none = cpu(10_000, None);
+        let lifted = Lifted { cpu_burst: true, ..Lifted::default() };
+        let lifted = update(&large, &none, &cpu(10_000, None), lifted).unwrap();
+        assert_eq!(shown(&lifted[0].v2), ["cpu.max.burst = 0", "cpu.max = 10000 100000"]);
+    }
+
+    #[test]
+    fn being_idle_ends_before_shares_are_given() {
+        let idle =
+            Resources { cpu: CpuLimits { idle: true, ..CpuLimits::default() }, ..Resources::default() };
+        let shares = Resources {
+            cpu: CpuLimits { shares: Some(512), ..CpuLimits::default() },
+            ..Resources::default()
+        };
+        let lifted = Lifted { cpu_idle: true, ..Lifted::default() };
+        let plan = update(&idle, &shares, &shares, lifted).unwrap();
+        assert_eq!(shown(&plan[0].v1), ["cpu.idle = 0", "cpu.shares = 512"]);
+        let alone = update(&idle, &Resources::default(), &Resources::default(), lifted).unwrap();
+        assert_eq!(alone[0].field, "linux.resources.cpu.idle");
+        assert_eq!(shown(&alone[0].v2), ["cpu.idle = 0"]);
+    }
+
+    #[test]
+    fn what_one_version_has_no_file_for_is_known_before_anything_is_written() {
+        let swappy = Resources {
+            memory: MemoryLimits { swappiness: Some(10), ..MemoryLimits::default() },
+            ..Resources::default()
+        };
+        let plan = update(&Resources::default(), &swappy, &swappy, Lifted::default()).unwrap();
+        assert_eq!(shown(&plan[0].v1), ["memory.swappiness = 10"]);
+        let error = plan[0].v2.as_ref().unwrap_err().on(super::super::Version::V2);
+        assert!(error.to_string().starts_with("linux.resources.memory.swappiness: cgroup v2 has no file"));
+        let value = UnifiedValue { file: "memory.high".into(), value: "9".into() };
+        let high = Resources { unified: vec![value], ..Resources::default() };
+        let plan = update(&Resources::default(), &high, &high, Lifted::default()).unwrap();
+        assert_eq!(
+            (plan[0].controller.as_ref(), shown(&plan[0].v2)),
+            ("memory", vec!["memory.high = 9".into()])
+        );
+        assert!(plan[0].v1.is_err());
+    }
+
+    #[test]
+    fn what_is_undone_is_one_line_where_a_file_has_one_for_each_device() {
+        let io = "8:0 rbps=max wbps=5 riops=max wiops=max\n8:16 rbps=7 wbps=max riops=max wiops=max\n";
+        for (file, written, before, undone) in [
+            ("pids.max", "9", "max\n", "max"),
+            ("cpuset.cpus", "0", "\n", "\n"),
+            ("cpu.max", "50000 100000", "max 100000\n", "max 100000"),
+            ("memory.oom_control", "1", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", "0"),
+            ("io.max", "8:16 rbps=1", io, "8:16 rbps=7 wbps=max riops=max wiops=max"),
+            ("io.max", "8:32 rbps=1 wiops=2", io, "8:32 rbps=max wiops=max"),
+            ("io.max", "8:0 rbps=1", "", "8:0 rbps=max"),
+            ("io.weight", "500", "default 100\n8:0 50\n", "default 100"),
+            ("io.weight", "8:16 500", "default 100\n8:0 50\n", "8:16 default"),
+            ("io.bfq.weight", "500", "100\n", "100"),
+            ("blkio.throttle.read_bps_device", "8:0 9", "", "8:0 0"),
+            ("blkio.throttle.read_bps_device", "8:0 9", "8:16 1\n8:0 4\n", "8:0 4"),
+            ("net_prio.ifpriomap", "eth0 5", "lo 0\neth0 2\n", "eth0 2"),
+            (
+                "rdma.max",
+                "mlx hca_handle=1",
+                "mlx hca_handle=max hca_object=3\n",
+                "mlx hca_handle=max hca_object=3",
+            ),
+        ] {
+            assert_eq!(undo(file, written, before), undone, "{file}: {written}");
+        }
     }
 
     #[test]
@@ -178,7 +384,7 @@ mod tests {
             cpu: CpuLimits { cpus: Some("0".into()), ..CpuLimits::default() },
             ..Resources::default()
         };
-        let plan = update(&Resources::default(), &cpus, &cpus, false).unwrap();
+        let plan = update(&Resources::default(), &cpus, &cpus, Lifted::default()).unwrap();
         assert_eq!(
             (shown(&plan[0].v1), shown(&plan[0].v2)),
             (vec!["cpuset.cpus = 0".into()], vec!["cpuset.cpus = 0".into()])

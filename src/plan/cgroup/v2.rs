@@ -1,7 +1,7 @@
 //! How cgroup v2 spells a limit (kernel: admin-guide/cgroup-v2). Pure.
 
-use super::{PlannedWrite, Value};
-use crate::spec::Resources;
+use super::{PlannedWrite, Value, v1};
+use crate::spec::{Resources, Throttle, UnifiedValue};
 
 /// The writes that `resources` asks of `controller`.
 pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrite> {
@@ -12,8 +12,42 @@ pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrit
         "pids" => {
             resources.pids_limit.map(|limit| text("pids.max", limit, "pids.limit")).into_iter().collect()
         }
+        "io" => io(resources),
+        "hugetlb" => hugetlb(resources),
+        "rdma" => super::rdma(resources),
         _ => Vec::new(),
     }
+}
+
+/// The field that asks of `controller` what only v1 can do. Other runtimes drop some of them in silence; crun refuses
+/// them, too.
+pub(super) fn only_v1(controller: &str, resources: &Resources) -> Option<&'static str> {
+    let Resources { memory, cpu, block_io, .. } = resources;
+    let mut weights = block_io.weight_devices.iter();
+    match controller {
+        "memory" if memory.swappiness.is_some() => Some(v1::SWAPPINESS),
+        "memory" if memory.disable_oom_killer => Some(v1::DISABLE_OOM_KILLER),
+        "cpu" if cpu.realtime_runtime.is_some() => Some(v1::REALTIME_RUNTIME),
+        "cpu" if cpu.realtime_period.is_some() => Some(v1::REALTIME_PERIOD),
+        "io" if block_io.leaf_weight.is_some() => Some(v1::LEAF_WEIGHT),
+        "io" if weights.any(|device| device.leaf_weight.is_some()) => {
+            Some("linux.resources.blockIO.weightDevice")
+        }
+        "net_cls" => Some(v1::CLASS_ID),
+        "net_prio" => Some(v1::PRIORITIES),
+        _ => None,
+    }
+}
+
+/// The write of one entry of `linux.resources.unified`.
+pub(super) fn unified(unified: &UnifiedValue) -> PlannedWrite {
+    let value = Value::Text(unified.value.clone());
+    PlannedWrite { file: unified.file.clone(), value, field: unified_field(unified) }
+}
+
+/// What messages call it.
+pub(super) fn unified_field(unified: &UnifiedValue) -> String {
+    format!("linux.resources.unified[{:?}]", unified.file)
 }
 
 fn memory(resources: &Resources) -> Vec<PlannedWrite> {
@@ -47,6 +81,14 @@ fn cpu(resources: &Resources) -> Vec<PlannedWrite> {
         let field = if cpu.quota.is_some() { "cpu.quota" } else { "cpu.period" };
         writes.push(text("cpu.max", format!("{quota} {}", cpu.period.unwrap_or(DEFAULT_PERIOD_US)), field));
     }
+    // After the quota, which bounds it.
+    if let Some(burst) = cpu.burst {
+        writes.push(text("cpu.max.burst", burst, "cpu.burst"));
+    }
+    // Last: a group that is idle takes no weight.
+    if cpu.idle {
+        writes.push(text("cpu.idle", 1, "cpu.idle"));
+    }
     writes
 }
 
@@ -57,6 +99,53 @@ fn cpuset(resources: &Resources) -> Vec<PlannedWrite> {
     let cpus = resources.cpu.cpus.as_ref().map(|cpus| text("cpuset.cpus", cpus, "cpu.cpus"));
     let mems = resources.cpu.mems.as_ref().map(|mems| text("cpuset.mems", mems, "cpu.mems"));
     cpus.into_iter().chain(mems).collect()
+}
+
+fn io(resources: &Resources) -> Vec<PlannedWrite> {
+    let block = &resources.block_io;
+    let mut writes = Vec::new();
+    // BFQ's weights are those of the configuration; where the kernel has the cost model in its place, they are converted.
+    let weight = |device: Option<String>, weight: u16, field: &str| {
+        let line = |weight: u64| match &device {
+            Some(device) => format!("{device} {weight}"),
+            None => weight.to_string(),
+        };
+        let otherwise = ("io.weight".into(), line(io_weight(weight)));
+        write("io.bfq.weight", Value::Either { text: line(weight.into()), otherwise }, field)
+    };
+    writes.extend(block.weight.map(|all| weight(None, all, "blockIO.weight")));
+    for device in &block.weight_devices {
+        let number = Some(device.device.to_string());
+        writes.extend(device.weight.map(|one| weight(number, one, "blockIO.weightDevice")));
+    }
+    let throttle = |key: &'static str, throttles: &[Throttle], field: &'static str| {
+        let rate = |rate: u64| if rate == 0 { "max".into() } else { rate.to_string() };
+        let lines =
+            throttles.iter().map(|throttle| format!("{} {key}={}", throttle.device, rate(throttle.rate)));
+        lines.map(|line| text("io.max", line, field)).collect::<Vec<_>>()
+    };
+    writes.extend(throttle("rbps", &block.read_bps, "blockIO.throttleReadBpsDevice"));
+    writes.extend(throttle("wbps", &block.write_bps, "blockIO.throttleWriteBpsDevice"));
+    writes.extend(throttle("riops", &block.read_iops, "blockIO.throttleReadIOPSDevice"));
+    writes.extend(throttle("wiops", &block.write_iops, "blockIO.throttleWriteIOPSDevice"));
+    writes
+}
+
+/// Converts v1's weight (10 to 1000) to that of `io.weight` (1 to 10000), linearly, as other runtimes do.
+fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight).saturating_sub(10) * 9999) / 990
+}
+
+/// As on v1: reservations, too, where the kernel can.
+fn hugetlb(resources: &Resources) -> Vec<PlannedWrite> {
+    let limits = resources.hugepages.iter().flat_map(|limit| {
+        let (size, limit) = (&limit.page_size, limit.limit.to_string());
+        [
+            write(&format!("hugetlb.{size}.max"), Value::Text(limit.clone()), "hugepageLimits"),
+            write(&format!("hugetlb.{size}.rsvd.max"), Value::TextIfPresent(limit), "hugepageLimits"),
+        ]
+    });
+    limits.collect()
 }
 
 /// Converts v1 shares (2 to 262144, default 1024) to a v2 weight (1 to 10000, default 100) as crun 1.23 and runc 1.3.2

@@ -1,0 +1,160 @@
+//! The methods of [`ContainerBuilder`] about limits and the cgroups that hold them: `linux.resources` and
+//! `linux.cgroupsPath`.
+
+use super::super::default_spec::build;
+use super::ContainerBuilder;
+use crate::spec::DeviceNumber;
+use oci_spec::runtime::{
+    LinuxHugepageLimitBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
+    LinuxThrottleDeviceBuilder,
+};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Microseconds in the period that CPU limits are given for: the kernel's default.
+const CPU_PERIOD: u64 = 100_000;
+
+/// How much a block device may be used in a second; what is `None` is not limited by this. Closed on purpose: there are
+/// no others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoLimit {
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+    /// Read operations.
+    pub reads: Option<u64>,
+    /// Write operations.
+    pub writes: Option<u64>,
+}
+
+impl ContainerBuilder {
+    /// The most memory the container may use, bytes; it gets no swap on top. Needs a memory cgroup.
+    pub fn memory_limit(mut self, bytes: i64) -> Self {
+        let memory = build(|| LinuxMemoryBuilder::default().limit(bytes).build());
+        self.resources(|resources| {
+            resources.set_memory(Some(memory));
+        });
+        self
+    }
+
+    /// The most tasks (processes and threads) the container may have. Needs a pids cgroup.
+    pub fn pids_limit(mut self, tasks: i64) -> Self {
+        let pids = build(|| LinuxPidsBuilder::default().limit(tasks).build());
+        self.resources(|resources| {
+            resources.set_pids(Some(pids));
+        });
+        self
+    }
+
+    /// How many CPUs' worth of time the container may use; 0.5 is half of one. Needs a cpu cgroup.
+    pub fn cpu_limit(mut self, cpus: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "out of range saturates, and validation refuses it"
+        )]
+        let quota = match (cpus * CPU_PERIOD as f64) as i64 {
+            // What says "no limit" in a configuration was not meant by whoever asks for one: too little to be obeyed.
+            -1 | 0 => 1,
+            quota => quota,
+        };
+        self.resources(|resources| {
+            let mut cpu = resources.cpu().clone().unwrap_or_default();
+            cpu.set_quota(Some(quota)).set_period(Some(CPU_PERIOD));
+            resources.set_cpu(Some(cpu));
+        });
+        self
+    }
+
+    /// How much of the time that earlier periods left unused the container may use in one, on top of its
+    /// [limit](Self::cpu_limit) and at most as much again. Needs a cpu cgroup, and Linux 5.14.
+    pub fn cpu_burst(mut self, burst: Duration) -> Self {
+        let micros = u64::try_from(burst.as_micros()).unwrap_or(u64::MAX);
+        self.resources(|resources| {
+            let mut cpu = resources.cpu().clone().unwrap_or_default();
+            cpu.set_burst(Some(micros));
+            resources.set_cpu(Some(cpu));
+        });
+        self
+    }
+
+    /// How much a block device may be used in a second, by its number. What was said of the same device before is
+    /// replaced as far as this says something. Needs a blkio (v1) or io (v2) cgroup.
+    pub fn io_limit(mut self, device: DeviceNumber, limit: IoLimit) -> Self {
+        self.resources(|resources| {
+            let mut block = resources.block_io().clone().unwrap_or_default();
+            let with = |throttles: &Option<Vec<LinuxThrottleDevice>>, rate: Option<u64>| {
+                let mut throttles = throttles.clone().unwrap_or_default();
+                if let Some(rate) = rate {
+                    let number = (i64::from(device.major), i64::from(device.minor));
+                    throttles.retain(|other| (other.major(), other.minor()) != number);
+                    throttles.push(throttle(number, rate));
+                }
+                Some(throttles).filter(|throttles| !throttles.is_empty())
+            };
+            let read_bps = with(block.throttle_read_bps_device(), limit.read_bytes);
+            let write_bps = with(block.throttle_write_bps_device(), limit.write_bytes);
+            let read_iops = with(block.throttle_read_iops_device(), limit.reads);
+            let write_iops = with(block.throttle_write_iops_device(), limit.writes);
+            block.set_throttle_read_bps_device(read_bps).set_throttle_write_bps_device(write_bps);
+            block.set_throttle_read_iops_device(read_iops).set_throttle_write_iops_device(write_iops);
+            resources.set_block_io(Some(block));
+        });
+        self
+    }
+
+    /// The most memory in huge pages of one size, bytes; the size as the kernel writes it, `2MB`. Needs a hugetlb
+    /// cgroup.
+    pub fn hugepage_limit(mut self, page_size: impl Into<String>, bytes: u64) -> Self {
+        let page_size = page_size.into();
+        self.resources(|resources| {
+            let mut limits = resources.hugepage_limits().clone().unwrap_or_default();
+            limits.retain(|other| *other.page_size() != page_size);
+            // More than the signed number holds is more than there can be.
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            limits.push(build(|| {
+                LinuxHugepageLimitBuilder::default().page_size(page_size).limit(bytes).build()
+            }));
+            resources.set_hugepage_limits(Some(limits));
+        });
+        self
+    }
+
+    /// Writes `value` into this file of the container's cgroup v2, as it is and after all other limits:
+    /// `linux.resources.unified`. Its controller is enabled.
+    pub fn unified(mut self, file: impl Into<String>, value: impl Into<String>) -> Self {
+        self.resources(|resources| {
+            let mut unified = resources.unified().clone().unwrap_or_default();
+            unified.insert(file.into(), value.into());
+            resources.set_unified(Some(unified));
+        });
+        self
+    }
+
+    /// Where the container's cgroup is (`linux.cgroupsPath`).
+    pub fn cgroups_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.linux().set_cgroups_path(Some(path.into()));
+        self
+    }
+
+    /// Makes no cgroup unless a limit or a path asks for one. By default every container gets one of its own where the
+    /// caller may make it, with its processes and nothing else in it, so that the kernel can freeze them all at once. It
+    /// costs a tenth of a millisecond. Without it, pausing stops the container's processes one after the other by a
+    /// signal (SIGSTOP), which a parent inside can see and which a process that is just being made may escape for a
+    /// moment.
+    pub fn without_cgroup(mut self) -> Self {
+        self.extras.without_cgroup = true;
+        self
+    }
+
+    fn resources(&mut self, change: impl FnOnce(&mut LinuxResources)) {
+        let linux = self.linux();
+        let mut resources = linux.resources().clone().unwrap_or_default();
+        change(&mut resources);
+        linux.set_resources(Some(resources));
+    }
+}
+
+fn throttle((major, minor): (i64, i64), rate: u64) -> LinuxThrottleDevice {
+    build(|| LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate).build())
+}

@@ -1,0 +1,57 @@
+//! `linux.resources.network`.
+
+use super::super::field::{Field, shorten};
+use crate::error::Result;
+use oci_spec::runtime::{LinuxInterfacePriority, LinuxNetwork};
+use serde::{Deserialize, Serialize};
+
+/// `linux.resources.network`: how the kernel marks the container's packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkClass {
+    /// `classID`; 0 was read as absent.
+    pub class_id: Option<u32>,
+    /// `priorities`, in the order given.
+    pub priorities: Vec<InterfacePriority>,
+}
+
+/// One entry of `linux.resources.network.priorities`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfacePriority {
+    /// `name` of the interface.
+    pub interface: String,
+    /// `priority`.
+    pub priority: u32,
+}
+
+/// `IFNAMSIZ` (linux/if.h), without the NUL byte.
+const MAX_INTERFACE_NAME: usize = 15;
+
+impl NetworkClass {
+    pub(super) fn new(field: &Field<'_>, network: Option<&LinuxNetwork>) -> Result<Self> {
+        let Some(network) = network else {
+            return Ok(Self::default());
+        };
+        let list = field.key("priorities");
+        let priorities = network.priorities().iter().flatten().enumerate();
+        Ok(Self {
+            class_id: network.class_id().filter(|class| *class != 0),
+            priorities: priorities
+                .map(|(index, priority)| InterfacePriority::new(&list.index(index), priority))
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl InterfacePriority {
+    fn new(field: &Field<'_>, given: &LinuxInterfacePriority) -> Result<Self> {
+        let name = given.name();
+        // As `dev_valid_name` in the kernel has it.
+        let plain = |c: char| !(c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+        let good = (1..=MAX_INTERFACE_NAME).contains(&name.len()) && name.chars().all(plain);
+        if !good || name == "." || name == ".." {
+            let problem = format_args!("{:?} is no name of an interface", shorten(name));
+            return Err(field.key("name").error(problem));
+        }
+        Ok(Self { interface: name.clone(), priority: given.priority() })
+    }
+}
