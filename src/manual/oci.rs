@@ -95,6 +95,7 @@
 //! | `linux.devices[].gid` | as `fileMode` |
 //! | `linux.netDevices.*` | refused |
 //! | `linux.cgroupsPath` | applied as a path; the `slice:prefix:name` form of systemd is refused |
+//! | `linux.resources.devices[].*` | applied: an allow list, to which what every `/dev` has is added; see below |
 //! | `linux.resources.*` | see [`ContainerBuilder`](crate::ContainerBuilder); what the host has no controller for is refused |
 //! | `linux.sysctl` | applied: keys of the container's own namespaces; any other breaks a rule |
 //! | `linux.rootfsPropagation` | applied |
@@ -112,6 +113,22 @@
 //! | `linux.seccomp.listenerPath` | applied; without `SCMP_ACT_NOTIFY` ignored, as specified |
 //! | `linux.seccomp.listenerMetadata` | applied |
 //! | `linux.seccomp.syscalls[].*` | applied; names that are no system call are ignored |
+//!
+//! # Device rules
+//!
+//! `linux.resources.devices` is an allow list, read as runc and crun read it. Where there is any rule, everything is
+//! denied to begin with; rules apply in order, and of several about the same use of a device the last one holds. Making
+//! a node of any device, and using `null`, `zero`, `full`, `random`, `urandom`, `tty`, `console`, `ptmx` and the
+//! terminals of the container, is allowed in the end whatever they say. A device of `linux.devices` is made, and opens
+//! only if a rule allows it.
+//!
+//! The container's cgroup enforces them: the `devices` hierarchy of cgroup v1, where it is mounted. v1 knows one
+//! default with exceptions, so rules that take something out of what they except are refused there. Rules that deny
+//! nothing, as a privileged container's, need no cgroup.
+//!
+//! Where the host enforces none, or lets this caller enforce none, rules are refused for a container that could make
+//! nodes: one with `CAP_MKNOD` and without a user namespace. For any other they are moot, and accepted: no node can be
+//! made, `/dev` has those of the configuration only, and those of the root do not open.
 //!
 //! # The agent of a filter
 //!
