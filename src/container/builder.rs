@@ -18,7 +18,7 @@ use crate::console::{Taker, WindowSize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Needs};
 use crate::id::ContainerId;
-use crate::plan::{Extras, Plan, Scratch};
+use crate::plan::{DeviceLimits, Extras, Plan, Scratch};
 use crate::process::{FurtherFds, Stdio, UserLog};
 use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
@@ -582,6 +582,7 @@ fn blueprint(
     let valid = ValidSpec::new(spec, bundle, origin)?;
     let cgroups = !valid.resources.is_empty()
         || valid.cgroups_path.is_some()
+        || DeviceLimits::of(&valid).is_some()
         || valid.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Cgroup | MountKind::Cgroup2));
     let needs = Needs {
         cgroups,

@@ -120,7 +120,7 @@
 //!
 //! | property | state |
 //! |---|---|
-//! | `linux.resources.devices[].*` | see [`ContainerBuilder`](crate::ContainerBuilder) |
+//! | `linux.resources.devices[].*` | applied: an allow list, to which what every `/dev` has is added; see below |
 //! | `linux.resources.memory.limit` | applied |
 //! | `linux.resources.memory.reservation` | applied; on v2 it is `memory.low` |
 //! | `linux.resources.memory.swap` | applied: memory and swap together, so it needs a limit |
@@ -156,6 +156,22 @@
 //!
 //! The two that v2 has no file for are dropped there without a word by some runtimes: disabling the OOM killer, and
 //! swappiness.
+//!
+//! # Device rules
+//!
+//! `linux.resources.devices` is an allow list, read as runc and crun read it. Where there is any rule, everything is
+//! denied to begin with; rules apply in order, and of several about the same use of a device the last one holds. Making
+//! a node of any device, and using `null`, `zero`, `full`, `random`, `urandom`, `tty`, `console`, `ptmx` and the
+//! terminals of the container, is allowed in the end whatever they say. A device of `linux.devices` is made, and opens
+//! only if a rule allows it.
+//!
+//! The container's cgroup enforces them: the `devices` hierarchy of cgroup v1, where it is mounted. v1 knows one
+//! default with exceptions, so rules that take something out of what they except are refused there. Rules that deny
+//! nothing, as a privileged container's, need no cgroup.
+//!
+//! Where the host enforces none, or lets this caller enforce none, rules are refused for a container that could make
+//! nodes: one with `CAP_MKNOD` and without a user namespace. For any other they are moot, and accepted: no node can be
+//! made, `/dev` has those of the configuration only, and those of the root do not open.
 //!
 //! # The agent of a filter
 //!

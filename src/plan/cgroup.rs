@@ -4,6 +4,7 @@
 //! What lives here: the plan as a value and the choice of place and hierarchy. How each version of the interface spells
 //! a limit is in [`v1`] and [`v2`]. What may not: any look at the host; its facts come in as a [`CgroupLayout`].
 
+mod devices;
 mod update;
 mod v1;
 mod v2;

@@ -9,6 +9,7 @@
 //! becomes the workload. The parts for other processes are serializable, because they travel.
 
 pub(crate) mod cgroup;
+mod devices;
 mod exec;
 mod gofer;
 mod host;
@@ -19,6 +20,7 @@ mod process;
 mod sandbox;
 mod volumes;
 
+pub(crate) use devices::DeviceLimits;
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use host::{Host, IdRange, SecurityModules, SystemDir};
@@ -31,7 +33,7 @@ pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::spec::{CapSet, Hooks, IdMaps, MountKind, NamespaceSource, ValidSpec};
+use crate::spec::{Hooks, IdMaps, MountKind, NamespaceSource, ValidSpec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -100,6 +102,10 @@ impl Plan {
             host.cgroups_writable,
             host.cgroups_freezable && !extras.without_cgroup,
         )?;
+        if let Some(limits) = &DeviceLimits::of(spec) {
+            let (path, writable) = (spec.cgroups_path.as_deref(), host.cgroups_writable);
+            cgroup.limit_devices(limits, path, id, &host.cgroups, writable)?;
+        }
         if new_user && host.privileged {
             cgroup.born_by = mounts::host_id(&spec.id_maps.uids, 0);
         }
@@ -151,19 +157,6 @@ fn refuse_what_nobody_does(spec: &ValidSpec, extras: &Extras) -> Result<()> {
         return Err(
             Error::unsupported("linux.namespaces", problem).hint("add {\"type\": \"mount\"} without a path")
         );
-    }
-    // No controller enforces the rules, but what they forbid cannot be reached: `/dev` has the nodes of the
-    // configuration only, the root shows none, and without mknod(2) there will be no other. In a user namespace the
-    // kernel refuses mknod(2) of devices whatever the capabilities.
-    let forbids = spec.resources.devices.iter().any(|rule| !rule.allow);
-    let makes_nodes = spec.process.capabilities.bounding.contains(CapSet::MKNOD)
-        && spec.namespaces.user == NamespaceSource::Inherit;
-    if forbids && makes_nodes {
-        return Err(Error::unsupported(
-            "linux.resources.devices",
-            "a container with CAP_MKNOD could make any device",
-        )
-        .hint("drop CAP_MKNOD from process.capabilities.bounding, or add a user namespace"));
     }
     Ok(())
 }

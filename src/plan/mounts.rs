@@ -5,6 +5,7 @@
 //! they cover what the mounts brought; the read-only root after everything that still creates mount points.
 
 use super::cgroup::CgroupPlan;
+use super::devices::DeviceLimits;
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use super::host::Host;
 use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
@@ -63,9 +64,9 @@ impl<'a> TreeBuilder<'a> {
         } else {
             IdMapping::AsOnDisk
         };
-        // Device rules are kept by having no node they forbid: one that came with the image must not open either.
-        let forbids = self.spec.resources.devices.iter().any(|rule| !rule.allow);
-        let set_recursive = if forbids { MountAttrs::NODEV } else { MountAttrs::empty() };
+        // Where no cgroup has to refuse devices, none that came with the image may open.
+        let denied = DeviceLimits::of(self.spec).is_some_and(|limits| !limits.required);
+        let set_recursive = if denied { MountAttrs::NODEV } else { MountAttrs::empty() };
         let item = GoferItem { ids, set_recursive, directory: true, ..item(source, "root.path") };
         self.root = RootPlan::Handed(self.hand(item));
     }

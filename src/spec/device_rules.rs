@@ -46,8 +46,14 @@ bitflags! {
     }
 }
 
+/// The most rules of one configuration: what each says depends on all the others. Engines write about ten.
+const MAX_RULES: usize = 4096;
+
 /// Checks `linux.resources.devices`.
 pub(super) fn device_rules(field: &Field<'_>, rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
+    if rules.len() > MAX_RULES {
+        return Err(field.error(format_args!("{} rules, and at most {MAX_RULES} can be obeyed", rules.len())));
+    }
     rules.iter().enumerate().map(|(index, rule)| DeviceRule::new(&field.index(index), rule)).collect()
 }
 

@@ -48,8 +48,7 @@ pub struct Resources {
 impl Resources {
     /// Whether no limit was asked for, so that no cgroup is needed.
     ///
-    /// Device rules do not count: every configuration has the deny-all one, and it names no amount of anything. A
-    /// container's `/dev` is ours, and a rule is applied where there is a cgroup to hold it.
+    /// Device rules do not count: they name no amount of anything, and which of them need a cgroup is up to the plan.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self { memory, cpu, pids_limit, block_io, hugepages, network, rdma, unified, devices: _ } = self;
