@@ -93,7 +93,7 @@
 //! | `linux.devices[].fileMode` | applied; in a user namespace the node is the host's, bound, and so is its mode |
 //! | `linux.devices[].uid` | as `fileMode` |
 //! | `linux.devices[].gid` | as `fileMode` |
-//! | `linux.netDevices.*` | refused |
+//! | `linux.netDevices.*` | applied, for a caller with `CAP_NET_ADMIN` where the devices are; refused for a further container of a pod |
 //! | `linux.cgroupsPath` | applied as a path; the `slice:prefix:name` form of systemd is refused |
 //! | `linux.resources.*` | see [`ContainerBuilder`](crate::ContainerBuilder); what the host has no controller for is refused |
 //! | `linux.sysctl` | applied: keys of the container's own namespaces; any other breaks a rule |
@@ -103,7 +103,7 @@
 //! | `linux.mountLabel` | applied where SELinux is enabled, else refused |
 //! | `linux.personality.domain` | applied |
 //! | `linux.personality.flags` | refused: the specification defines none |
-//! | `linux.intelRdt.*` | refused |
+//! | `linux.intelRdt.*` | refused, on every host: it was never tried on one that has resctrl |
 //! | `linux.memoryPolicy.*` | applied; what the kernel does not know is its errno |
 //! | `linux.seccomp.defaultAction` | applied; `SCMP_ACT_NOTIFY` breaks a rule here |
 //! | `linux.seccomp.defaultErrnoRet` | applied |
@@ -112,6 +112,13 @@
 //! | `linux.seccomp.listenerPath` | applied; without `SCMP_ACT_NOTIFY` ignored, as specified |
 //! | `linux.seccomp.listenerMetadata` | applied |
 //! | `linux.seccomp.syscalls[].*` | applied; names that are no system call are ignored |
+//!
+//! # Network devices
+//!
+//! A device of `linux.netDevices` moves from the network namespace of the thread that creates the container, before any
+//! hook runs. It keeps its addresses that are permanent and of global scope, and is up. If creation fails, it is back as
+//! it was; if the caller is killed meanwhile, it goes the way of the namespace: when the container's network namespace
+//! ends, the kernel gives a physical device back to the host and destroys a virtual one.
 //!
 //! # The agent of a filter
 //!

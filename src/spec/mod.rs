@@ -16,6 +16,7 @@ mod linux;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod resources;
 mod seccomp;
@@ -34,6 +35,7 @@ pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mount_options::mount_options;
 pub use mounts::{Mount, MountAttrs, MountIdMapping, MountKind, Propagation};
 pub use namespaces::{Clock, NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
+pub use net_devices::NetDevice;
 pub use process::{ConsoleSize, Process, Rlimit, User};
 pub use resources::{CpuLimits, MemoryLimits, Resources};
 
@@ -71,6 +73,8 @@ pub struct ValidSpec {
     pub id_maps: IdMaps,
     /// `linux.devices`.
     pub devices: Vec<Device>,
+    /// `linux.netDevices`; only with a network namespace.
+    pub net_devices: Vec<NetDevice>,
     /// `linux.cgroupsPath`.
     pub cgroups_path: Option<PathBuf>,
     /// `linux.resources`.
@@ -134,6 +138,7 @@ impl ValidSpec {
             time_offsets: linux.time_offsets,
             id_maps: linux.id_maps,
             devices: linux.devices,
+            net_devices: linux.net_devices,
             cgroups_path: linux.cgroups_path,
             resources: linux.resources,
             sysctl: linux.sysctl,

@@ -21,7 +21,7 @@ pub(crate) use identity::{
     unblock_signals, wait4,
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
-pub(crate) use net::bring_loopback_up;
+pub(crate) use net::{bring_loopback_up, network_namespace_of};
 pub(crate) use scheduling::{
     SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,
 };
