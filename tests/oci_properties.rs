@@ -181,6 +181,53 @@ fn a_memory_policy_is_the_processs() {
 }
 
 #[test]
+fn what_the_kernel_denies_a_process_is_the_creations_error() {
+    let stage = Stage::new();
+    let nodes = json!({"mode": "MPOL_BIND", "nodes": "1000"});
+    // No process may have more than the kernel has numbers for, whatever its privileges (fs.nr_open).
+    let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 16, "hard": u64::MAX - 1}]);
+    // A deadline that is over before it begins.
+    let deadline = json!({"policy": "SCHED_DEADLINE", "runtime": 5000, "deadline": 3000, "period": 2000});
+    for (section, name, value) in
+        [("process", "rlimits", limit), ("process", "scheduler", deadline), ("linux", "memoryPolicy", nodes)]
+    {
+        let created =
+            builder(&stage, "true", |config| config[section][name] = value).build().unwrap().create();
+        let error = Error::from(created.expect_err(name));
+        assert_eq!(error.step(), format!("init: {section}.{name}"), "{error}");
+    }
+}
+
+#[test]
+fn capabilities_that_the_caller_has_not_are_the_creations_error() {
+    let stage = Stage::new();
+    let held = u64::from_str_radix(&common::status_line("self", "CapPrm"), 16).unwrap();
+    let missing = (0..=40_u8).find(|number| held >> number & 1 == 0);
+    let missing = caps::all().into_iter().find(|capability| Some(capability.index()) == missing);
+    let Some(missing) = missing.filter(|_| is_root()) else {
+        skip!("root has every capability here, or whoever makes a user namespace has them all there");
+    };
+    let names = json!([missing.to_string()]);
+    let created = builder(&stage, "true", |config| {
+        config["process"]["capabilities"] = json!({"bounding": names, "permitted": names});
+    });
+    let error = Error::from(created.build().unwrap().create().expect_err("not held"));
+    assert_eq!(*error.kind(), unsupported("process.capabilities"), "{error}");
+}
+
+#[test]
+fn a_limit_of_fewer_descriptors_than_we_need_ourselves_is_the_processs() {
+    let stage = Stage::new();
+    let container = sleeping(&stage, |config| {
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 6}]);
+    });
+    let limits = exec(&container, "cat /proc/1/limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["5", "6"]);
+    end(container);
+}
+
+#[test]
 fn labels_are_refused_where_their_module_is_not_enabled() {
     let stage = Stage::new();
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap();
