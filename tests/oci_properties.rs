@@ -228,6 +228,22 @@ fn a_limit_of_fewer_descriptors_than_we_need_ourselves_is_the_processs() {
 }
 
 #[test]
+fn a_users_process_may_begin_where_only_root_gets() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("needs a second user");
+    }
+    let secret = stage.busybox().join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::set_permissions(secret, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let seen = seen(&stage, "pwd; id -u", |config| {
+        config["process"]["cwd"] = json!("/secret");
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    assert_eq!(seen, "/secret\n1000");
+}
+
+#[test]
 fn labels_are_refused_where_their_module_is_not_enabled() {
     let stage = Stage::new();
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap();

@@ -1,7 +1,7 @@
 //! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
 //!
 //! What takes powers comes first, at create: [`prepare`] checks the capabilities, raises limits, sets the scheduling.
-//! Then, at start: keyring, limits, labels, bounding set, groups and ids, capabilities, no_new_privs, working directory,
+//! Then, at start: keyring, limits, labels, working directory, bounding set, groups and ids, capabilities, no_new_privs,
 //! a look in the mirror, descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so
 //! there it goes before the capabilities.
 
@@ -111,6 +111,11 @@ fn shed(becoming: &Becoming<'_>) -> Result<()> {
         set_rlimit(limit.resource, limit.soft, limit.hard)?;
     }
     labels.write()?;
+    // As who may enter any, so that a user's process can begin where only root gets; on some file systems root does not.
+    let entered = match enter_working_directory(plan) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => false,
+        result => result.map(|()| true)?,
+    };
     if !plan.no_new_privileges {
         load_filter(becoming)?;
     }
@@ -121,7 +126,9 @@ fn shed(becoming: &Becoming<'_>) -> Result<()> {
         rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(plan.user.umask.unwrap_or(DEFAULT_UMASK)));
-    enter_working_directory(plan)?;
+    if !entered {
+        enter_working_directory(plan)?;
+    }
     check_posture(plan)?;
     sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
     for number in *keep {
