@@ -165,6 +165,10 @@ impl ValidSpec {
     }
 }
 
+/// The oldest and the newest version of the specification whose properties are known here. Of a later 1.x what is new is
+/// not known, and ignored, as the specification demands.
+pub const OCI_VERSIONS: (&str, &str) = ("1.0.0", "1.3.0");
+
 /// "MUST be in SemVer v2.0.0 format and specifies the version of the [...] Specification" - OCI config.md
 fn version(field: &Field<'_>, version: &str) -> Result<String> {
     if version.is_empty() {
