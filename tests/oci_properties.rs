@@ -372,6 +372,74 @@ fn a_recursive_option_reaches_what_is_mounted_below() {
     );
 }
 
+#[test]
+fn an_option_that_takes_a_flag_off_does_so_on_the_mount_or_on_the_tree() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("in a user namespace the flags of the host's mounts are locked");
+    }
+    let volume = stage.open_directory("volume");
+    let flags = "ro,nosuid,nodev,noexec,nosymfollow,noatime,nodiratime";
+    let top = Mounted::tmpfs(volume.clone());
+    let below = Mounted::tmpfs(volume.join("below"));
+    for Mounted(at) in [&below, &top] {
+        run("mount", &["-o", &format!("remount,bind,{flags}"), at.to_str().unwrap()]);
+    }
+    let words = [
+        ("rw", "ro"),
+        ("suid", "nosuid"),
+        ("dev", "nodev"),
+        ("exec", "noexec"),
+        ("symfollow", "nosymfollow"),
+        ("atime", "noatime"),
+        ("strictatime", "noatime"),
+        ("diratime", "nodiratime"),
+    ];
+    let seen = seen(&stage, "cat /proc/self/mountinfo", |config| {
+        let bind =
+            |at: &str, word: &str| json!({"destination": at, "source": volume, "options": ["rbind", word]});
+        for (word, _) in words {
+            add_mount(config, bind(&format!("/one-{word}"), word));
+            add_mount(config, bind(&format!("/tree-{word}"), &format!("r{word}")));
+        }
+        add_mount(config, bind("/tree-relatime", "rrelatime"));
+    });
+    drop((below, top));
+    let has = |at: String, flag: &str| mount_at(&seen, &at).0.contains(&flag);
+    for (word, flag) in words {
+        assert!(
+            !has(format!("/one-{word}"), flag) && has(format!("/one-{word}/below"), flag),
+            "{word}: {seen}"
+        );
+        for at in [format!("/tree-{word}"), format!("/tree-{word}/below")] {
+            assert!(!has(at.clone(), flag), "r{word} at {at}: {seen}");
+            assert_eq!(has(at.clone(), "relatime"), word == "atime", "r{word} at {at}: {seen}");
+        }
+    }
+    assert!(has("/tree-relatime/below".to_owned(), "relatime"), "{seen}");
+}
+
+#[test]
+fn a_tmpfs_begins_with_what_it_covers_where_that_is_asked_for() {
+    let stage = Stage::new();
+    let covered = stage.busybox().join("covered");
+    std::fs::create_dir_all(covered.join("directory")).unwrap();
+    std::fs::write(covered.join("directory/file"), "kept").unwrap();
+    std::os::unix::fs::symlink("directory/file", covered.join("link")).unwrap();
+    let script = "cat /covered/link; echo more > /covered/directory/file; ls /empty; stat -f -c %T /covered";
+    let seen = seen(&stage, script, |config| {
+        let tmpfs = |options: &[&str]| json!({"type": "tmpfs", "source": "tmpfs", "options": options});
+        let mut copied = tmpfs(&["tmpcopyup", "size=1m"]);
+        copied["destination"] = json!("/covered");
+        let mut empty = tmpfs(&["size=1m"]);
+        empty["destination"] = json!("/empty");
+        add_mount(config, copied);
+        add_mount(config, empty);
+    });
+    assert_eq!(seen, "kepttmpfs");
+    assert_eq!(std::fs::read_to_string(covered.join("directory/file")).unwrap(), "kept", "a copy");
+}
+
 /// A file system that the test mounted, unmounted in the end.
 struct Mounted(PathBuf);
 
