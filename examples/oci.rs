@@ -36,8 +36,12 @@ mod look;
 mod spec;
 #[path = "oci/stats.rs"]
 mod stats;
+#[path = "terminal/mod.rs"]
+mod terminal;
 #[path = "oci/update.rs"]
 mod update;
+#[path = "terminal/wire.rs"]
+mod wire;
 
 use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
 use clap::{Parser, Subcommand, ValueEnum};

@@ -2,7 +2,8 @@
 
 use super::Options;
 use super::failure::{Done, Failure, exit_code};
-use super::foreground::{self, Attention};
+use super::foreground::Attention;
+use super::terminal::our_size;
 use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, StateRoot};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -100,7 +101,7 @@ impl Making {
             }
             (true, false, None) => {
                 builder = builder.terminal();
-                if let Some(size) = foreground::our_size() {
+                if let Some(size) = our_size() {
                     builder = builder.terminal_size(size);
                 }
                 Terminal::Ours

@@ -2,7 +2,8 @@
 
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
-use super::foreground::{self, Attention};
+use super::foreground::Attention;
+use super::terminal::our_size;
 use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 use cofferdam::{AnyContainer, Container, Running, StateRoot};
 use std::fs::File;
@@ -112,7 +113,7 @@ impl Exec {
             }
             (false, true, None) => self.leave(&container, exec.inherit_stdio()),
             (true, false, None) => {
-                let exec = match foreground::our_size() {
+                let exec = match our_size() {
                     Some(size) => exec.terminal_size(size),
                     None => exec,
                 };
