@@ -67,7 +67,7 @@
 //! | `mounts[].destination` | applied; absolute, without `..`, not the root itself |
 //! | `mounts[].type` | applied: any file system this kernel has; `cgroup` and `cgroup2` are the container's own cgroups |
 //! | `mounts[].source` | applied; that of a bind is relative to the bundle |
-//! | `mounts[].options` | applied; `remount` is refused. Flags of a superblock count for a file system that is new |
+//! | `mounts[].options` | applied; `remount` is refused: every entry is a mount of its own. Flags of a superblock count for a file system that is new |
 //! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
 //! | `mounts[].gidMappings[].*` | as `uidMappings` |
 //!
@@ -82,7 +82,7 @@
 //! | property | state |
 //! |---|---|
 //! | `linux.namespaces[].type` | applied; a mount namespace is always the container's own |
-//! | `linux.namespaces[].path` | applied for every type but `mount`, which is refused |
+//! | `linux.namespaces[].path` | applied for every type but `mount`, which is refused: the root is put together in a mount namespace that nobody else is in |
 //! | `linux.timeOffsets.*` | applied with a new time namespace; refused for a further container of a pod |
 //! | `linux.uidMappings[].*` | applied; ids the caller may not map are refused |
 //! | `linux.gidMappings[].*` | as `uidMappings` |

@@ -102,8 +102,12 @@ pub(super) struct LinuxSection {
 impl LinuxSection {
     /// Checks `linux`.
     pub(super) fn new(field: &Field<'_>, linux: &runtime::Linux) -> Result<Self> {
-        // A file system that partitions caches, which no machine this was written on has: not to be claimed untried.
-        field.key("intelRdt").refuse_if(linux.intel_rdt().is_some())?;
+        // "MUST write the container process ID to the `tasks` file in a proper sub-directory in a mounted `resctrl`
+        // pseudo-filesystem" - OCI config-linux.md. Not claimed before it was tried on a machine that has one.
+        if linux.intel_rdt().is_some() {
+            let field = field.key("intelRdt");
+            return Err(field.unsupported("is not supported: nothing here writes to a resctrl file system"));
+        }
         let namespaces = Namespaces::new(field, linux.namespaces().as_deref().unwrap_or_default())?;
         if let Some(profile) = linux.seccomp() {
             seccomp::check(field, profile)?;
