@@ -197,7 +197,10 @@ fn a_container_lives_as_engines_drive_it() {
     assert_eq!(engine.status(id), "running");
     let pids: Vec<i32> = serde_json::from_str(&engine.must(&["ps", "--format", "json", id])).unwrap();
     assert_eq!(pids.len(), 1, "{pids:?}");
-    assert!(std::fs::read_to_string(format!("/proc/{}/cmdline", pids[0])).unwrap().starts_with("sleep"));
+    while !std::fs::read_to_string(format!("/proc/{}/cmdline", pids[0])).unwrap().starts_with("sleep") {
+        // Still the shell, which is about to become it.
+        assert_eq!(engine.status(id), "running");
+    }
     assert!(engine.must(&["ps", id]).lines().nth(1).unwrap().contains("sleep 1000"));
 
     assert_eq!(engine.must(&["kill", id, "15"]), "", "a first process without a handler");
@@ -769,6 +772,10 @@ fn features_are_what_a_configuration_may_ask_for() {
     assert!(has("/linux/seccomp/operators", "SCMP_CMP_MASKED_EQ"));
     assert!(has("/linux/seccomp/archs", "SCMP_ARCH_X86_64"));
     if is_ours() {
+        assert_eq!(features["ociVersionMax"], "1.3.0");
+        assert_eq!(features["linux"]["netDevices"]["enabled"], true);
+        assert!(has("/linux/memoryPolicy/modes", "MPOL_BIND"), "{features}");
+        assert!(has("/linux/memoryPolicy/flags", "MPOL_F_STATIC_NODES"), "{features}");
         // Claimed only where it is obeyed.
         engine.edit(|config| config["linux"]["intelRdt"] = json!({ "closID": "x" }));
         let refused = engine.hand_on(&["create", &stage.id("rdt")]).0 != Some(0);
