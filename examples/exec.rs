@@ -18,16 +18,20 @@
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
+#[path = "terminal/mod.rs"]
+mod terminal;
+
 use clap::Parser;
 use cofferdam::{
     AnyContainer, Container, ContainerBuilder, Error, Exec, Outcome, Process, ProcessExit, Pty, Running,
-    StateRoot, WindowSize,
+    StateRoot,
 };
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::isatty;
 use std::io::{Write, stderr, stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use terminal::{RawMode, our_size};
 
 /// Executes a program in a running container.
 #[derive(Parser)]
@@ -174,8 +178,8 @@ fn collected(container: &Container<Running>, exec: Exec) -> Result<ProcessExit, 
     Ok(output.exit)
 }
 
-/// Is the wire between its terminal and ours until nobody inside has that terminal open. `shell.rs` does so with one
-/// poll(2), which also sees signals and resizes.
+/// Is the wire between its terminal and ours until nobody inside has that terminal open. `terminal/wire.rs` does so
+/// with one poll(2), which also sees signals and resizes.
 fn on_a_terminal(
     process: &Process,
     pty: Pty,
@@ -190,30 +194,6 @@ fn on_a_terminal(
     shown.join().map_err(|_| "the output could not be shown")??;
     drop(raw);
     Ok(exit)
-}
-
-fn our_size() -> Option<WindowSize> {
-    let size = tcgetwinsize(stdin()).ok()?;
-    Some(WindowSize { rows: size.ws_row, columns: size.ws_col })
-}
-
-/// Our terminal with everything off that a terminal does with input: the one inside does it. Put back on drop.
-struct RawMode(Termios);
-
-impl RawMode {
-    fn enter() -> rustix::io::Result<Self> {
-        let before = tcgetattr(stdin())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(stdin(), OptionalActions::Now, &raw)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for RawMode {
-    fn drop(&mut self) {
-        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
-    }
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

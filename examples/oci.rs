@@ -36,19 +36,25 @@ mod look;
 mod spec;
 #[path = "oci/stats.rs"]
 mod stats;
+#[path = "terminal/mod.rs"]
+mod terminal;
 #[path = "oci/update.rs"]
 mod update;
+#[path = "terminal/wire.rs"]
+mod wire;
 
-use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
 use clap::{Parser, Subcommand, ValueEnum};
+use cofferdam::spec::OCI_VERSIONS;
 use cofferdam::{AnyContainer, StateRoot};
 use failure::{Done, Failure, OUR_FAULT};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 /// Creates and runs containers according to the OCI runtime specification.
 #[derive(Parser)]
-#[command(name = "oci", version = VERSION, disable_version_flag = true)]
+#[command(name = "oci", version = VERSION.as_str(), disable_version_flag = true, arg_required_else_help = true)]
 struct CommandLine {
     #[command(flatten)]
     options: Options,
@@ -59,8 +65,9 @@ struct CommandLine {
     version: (),
 }
 
-/// As `podman info` shows it.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (cofferdam)\nspec: 1.2.0");
+/// In the lines of runc, which docker takes apart and `podman info` shows.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("version {} (cofferdam)\nspec: {}", env!("CARGO_PKG_VERSION"), OCI_VERSIONS.1));
 
 /// What applies to every verb.
 #[derive(clap::Args)]
@@ -165,6 +172,13 @@ fn main() -> ExitCode {
         Ok(command_line) => command_line,
         Err(error) if matches!(error.kind(), DisplayHelp | DisplayVersion) => {
             let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        // Nothing was asked, and nothing is wrong.
+        Err(error)
+            if error.kind() == DisplayHelpOnMissingArgumentOrSubcommand && std::env::args().len() < 2 =>
+        {
+            print!("{error}");
             return ExitCode::SUCCESS;
         }
         Err(error) => {

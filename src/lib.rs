@@ -248,6 +248,7 @@ mod entry;
 mod gofer;
 mod hooks;
 mod host;
+mod network;
 mod process;
 mod sandbox;
 pub mod state;

@@ -99,6 +99,20 @@ fn a_detached_container_outlives_its_value() {
 }
 
 #[test]
+fn a_container_that_has_ended_meanwhile_is_detached_all_the_same() {
+    let stage = Stage::new();
+    let running = stage.shell("brief", "exit 4").build().unwrap().create().unwrap().start().unwrap();
+    let id = running.id().to_string();
+    running.wait().unwrap();
+    drop(running.detach().unwrap());
+    let AnyContainer::Stopped(stopped) = AnyContainer::load(stage.root(), &id).unwrap() else {
+        panic!("it has ended")
+    };
+    assert_eq!(stopped.exit().outcome, Outcome::Exited { code: 4 });
+    stopped.delete().unwrap();
+}
+
+#[test]
 fn a_created_container_can_be_detached_and_started_by_another_handle() {
     let stage = Stage::new();
     let created = stage.shell("later", "exit 9").build().unwrap().create().unwrap().detach().unwrap();

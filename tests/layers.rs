@@ -50,6 +50,7 @@ const TABLE: &[Row] = &[
     Row { at: "console", kind: Kind::Effects, uses: &["error", "process"] },
     Row { at: "host", kind: Kind::Effects, uses: &["error", "plan", "cgroup", "sys"] },
     Row { at: "state", kind: Kind::Effects, uses: &["error", "id", "process", "sys"] },
+    Row { at: "network", kind: Kind::Effects, uses: &["error", "spec", "sys"] },
     Row { at: "hooks", kind: Kind::Effects, uses: &["error", "process", "protocol", "spec", "sys"] },
     Row {
         at: "gofer",
@@ -60,8 +61,8 @@ const TABLE: &[Row] = &[
         at: "sandbox",
         kind: Kind::Effects,
         uses: &[
-            "cgroup", "error", "hooks", "id", "plan", "process", "protocol", "seccomp", "spec", "state",
-            "sys",
+            "cgroup", "error", "hooks", "id", "network", "plan", "process", "protocol", "seccomp", "spec",
+            "state", "sys",
         ],
     },
     Row { at: "entry", kind: Kind::Effects, uses: &["gofer", "hooks", "process", "sandbox", "sys"] },
@@ -70,8 +71,8 @@ const TABLE: &[Row] = &[
         at: "container",
         kind: Kind::Effects,
         uses: &[
-            "cgroup", "console", "entry", "error", "hooks", "host", "id", "plan", "process", "protocol",
-            "sandbox", "seccomp", "spec", "state",
+            "cgroup", "console", "entry", "error", "hooks", "host", "id", "network", "plan", "process",
+            "protocol", "sandbox", "seccomp", "spec", "state",
         ],
     },
     // Text for rustdoc, and no code.

@@ -181,6 +181,69 @@ fn a_memory_policy_is_the_processs() {
 }
 
 #[test]
+fn what_the_kernel_denies_a_process_is_the_creations_error() {
+    let stage = Stage::new();
+    let nodes = json!({"mode": "MPOL_BIND", "nodes": "1000"});
+    // No process may have more than the kernel has numbers for, whatever its privileges (fs.nr_open).
+    let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 16, "hard": u64::MAX - 1}]);
+    // A deadline that is over before it begins.
+    let deadline = json!({"policy": "SCHED_DEADLINE", "runtime": 5000, "deadline": 3000, "period": 2000});
+    for (section, name, value) in
+        [("process", "rlimits", limit), ("process", "scheduler", deadline), ("linux", "memoryPolicy", nodes)]
+    {
+        let created =
+            builder(&stage, "true", |config| config[section][name] = value).build().unwrap().create();
+        let error = Error::from(created.expect_err(name));
+        assert_eq!(error.step(), format!("init: {section}.{name}"), "{error}");
+    }
+}
+
+#[test]
+fn capabilities_that_the_caller_has_not_are_the_creations_error() {
+    let stage = Stage::new();
+    let held = u64::from_str_radix(&common::status_line("self", "CapPrm"), 16).unwrap();
+    let missing = (0..=40_u8).find(|number| held >> number & 1 == 0);
+    let missing = caps::all().into_iter().find(|capability| Some(capability.index()) == missing);
+    let Some(missing) = missing.filter(|_| is_root()) else {
+        skip!("root has every capability here, or whoever makes a user namespace has them all there");
+    };
+    let names = json!([missing.to_string()]);
+    let created = builder(&stage, "true", |config| {
+        config["process"]["capabilities"] = json!({"bounding": names, "permitted": names});
+    });
+    let error = Error::from(created.build().unwrap().create().expect_err("not held"));
+    assert_eq!(*error.kind(), unsupported("process.capabilities"), "{error}");
+}
+
+#[test]
+fn a_limit_of_fewer_descriptors_than_we_need_ourselves_is_the_processs() {
+    let stage = Stage::new();
+    let container = sleeping(&stage, |config| {
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 6}]);
+    });
+    let limits = exec(&container, "cat /proc/1/limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["5", "6"]);
+    end(container);
+}
+
+#[test]
+fn a_users_process_may_begin_where_only_root_gets() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("needs a second user");
+    }
+    let secret = stage.busybox().join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::set_permissions(secret, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let seen = seen(&stage, "pwd; id -u", |config| {
+        config["process"]["cwd"] = json!("/secret");
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    assert_eq!(seen, "/secret\n1000");
+}
+
+#[test]
 fn labels_are_refused_where_their_module_is_not_enabled() {
     let stage = Stage::new();
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap();
@@ -307,6 +370,74 @@ fn a_recursive_option_reaches_what_is_mounted_below() {
         mount_at(&seen, "/tree").0.contains(&"ro") && mount_at(&seen, "/tree/below").0.contains(&"ro"),
         "{seen}"
     );
+}
+
+#[test]
+fn an_option_that_takes_a_flag_off_does_so_on_the_mount_or_on_the_tree() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("in a user namespace the flags of the host's mounts are locked");
+    }
+    let volume = stage.open_directory("volume");
+    let flags = "ro,nosuid,nodev,noexec,nosymfollow,noatime,nodiratime";
+    let top = Mounted::tmpfs(volume.clone());
+    let below = Mounted::tmpfs(volume.join("below"));
+    for Mounted(at) in [&below, &top] {
+        run("mount", &["-o", &format!("remount,bind,{flags}"), at.to_str().unwrap()]);
+    }
+    let words = [
+        ("rw", "ro"),
+        ("suid", "nosuid"),
+        ("dev", "nodev"),
+        ("exec", "noexec"),
+        ("symfollow", "nosymfollow"),
+        ("atime", "noatime"),
+        ("strictatime", "noatime"),
+        ("diratime", "nodiratime"),
+    ];
+    let seen = seen(&stage, "cat /proc/self/mountinfo", |config| {
+        let bind =
+            |at: &str, word: &str| json!({"destination": at, "source": volume, "options": ["rbind", word]});
+        for (word, _) in words {
+            add_mount(config, bind(&format!("/one-{word}"), word));
+            add_mount(config, bind(&format!("/tree-{word}"), &format!("r{word}")));
+        }
+        add_mount(config, bind("/tree-relatime", "rrelatime"));
+    });
+    drop((below, top));
+    let has = |at: String, flag: &str| mount_at(&seen, &at).0.contains(&flag);
+    for (word, flag) in words {
+        assert!(
+            !has(format!("/one-{word}"), flag) && has(format!("/one-{word}/below"), flag),
+            "{word}: {seen}"
+        );
+        for at in [format!("/tree-{word}"), format!("/tree-{word}/below")] {
+            assert!(!has(at.clone(), flag), "r{word} at {at}: {seen}");
+            assert_eq!(has(at.clone(), "relatime"), word == "atime", "r{word} at {at}: {seen}");
+        }
+    }
+    assert!(has("/tree-relatime/below".to_owned(), "relatime"), "{seen}");
+}
+
+#[test]
+fn a_tmpfs_begins_with_what_it_covers_where_that_is_asked_for() {
+    let stage = Stage::new();
+    let covered = stage.busybox().join("covered");
+    std::fs::create_dir_all(covered.join("directory")).unwrap();
+    std::fs::write(covered.join("directory/file"), "kept").unwrap();
+    std::os::unix::fs::symlink("directory/file", covered.join("link")).unwrap();
+    let script = "cat /covered/link; echo more > /covered/directory/file; ls /empty; stat -f -c %T /covered";
+    let seen = seen(&stage, script, |config| {
+        let tmpfs = |options: &[&str]| json!({"type": "tmpfs", "source": "tmpfs", "options": options});
+        let mut copied = tmpfs(&["tmpcopyup", "size=1m"]);
+        copied["destination"] = json!("/covered");
+        let mut empty = tmpfs(&["size=1m"]);
+        empty["destination"] = json!("/empty");
+        add_mount(config, copied);
+        add_mount(config, empty);
+    });
+    assert_eq!(seen, "kepttmpfs");
+    assert_eq!(std::fs::read_to_string(covered.join("directory/file")).unwrap(), "kept", "a copy");
 }
 
 /// A file system that the test mounted, unmounted in the end.
@@ -847,4 +978,110 @@ fn unknown_properties_are_ignored() {
         config["mounts"][0]["zyx"] = json!(null);
     });
     assert_eq!(said, "ran");
+}
+
+/// In a network namespace of its own: the pair of devices `here0` and `there0`, the first up and with addresses.
+fn with_two_devices(test: impl FnOnce() + Send) {
+    let in_its_own = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let add = ["link", "add", "here0", "mtu", "1300", "type", "veth", "peer", "there0"];
+        if !std::process::Command::new("ip").args(add).status().is_ok_and(|status| status.success()) {
+            skip!("no ip(8), or a kernel without pairs of devices");
+        }
+        run("ip", &["link", "set", "here0", "up"]);
+        run("ip", &["address", "add", "10.77.0.1/24", "dev", "here0"]);
+        run("ip", &["-6", "address", "add", "fd77::1/64", "dev", "here0", "nodad"]);
+        test();
+    };
+    std::thread::scope(|scope| scope.spawn(in_its_own).join().unwrap());
+}
+
+/// What `ip` shows of the device where this thread is.
+fn shown(device: &str) -> String {
+    let output = std::process::Command::new("ip").args(["address", "show", "dev", device]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn network_devices_move_to_the_container_with_their_addresses() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root has network devices to move");
+    }
+    for users in [false, true] {
+        with_two_devices(|| {
+            let container = sleeping(&stage, |config| {
+                config["linux"]["netDevices"] = json!({"here0": {"name": "wan0"}, "there0": {}});
+                if users {
+                    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+                    config["linux"]["uidMappings"] = ids.clone();
+                    config["linux"]["gidMappings"] = ids;
+                    open_to_everybody(&stage);
+                }
+            });
+            let inside = exec(&container, "busybox ip address show dev wan0");
+            for words in ["10.77.0.1/24", "fd77::1/64", "mtu 1300", "UP"] {
+                assert!(inside.contains(words), "{words}: {inside}");
+            }
+            let other = exec(&container, "busybox ip address show dev there0");
+            assert!(other.contains("UP"), "{other}");
+            assert_eq!((shown("here0"), shown("there0")), (String::new(), String::new()));
+            end(container);
+        });
+    }
+}
+
+#[test]
+fn network_devices_move_to_a_namespace_that_is_joined() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root has network devices to move");
+    }
+    with_two_devices(|| {
+        let first = sleeping(&stage, |_| {});
+        let show = "busybox ip address show dev here0";
+        let seen = seen(&stage, show, |config| {
+            join(config, &first, &[("network", "net")]);
+            config["linux"]["netDevices"] = json!({"here0": {}});
+        });
+        assert!(seen.contains("10.77.0.1/24"), "{seen}");
+        assert_eq!(exec(&first, show), seen.trim_end());
+        end(first);
+    });
+}
+
+#[test]
+fn network_devices_are_back_as_they_were_when_creation_fails() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root has network devices to move");
+    }
+    with_two_devices(|| {
+        for (devices, program, step) in [
+            (json!({"here0": {"name": "wan0"}, "nosuch0": {}}), "true", "linux.netDevices.nosuch0"),
+            (json!({"here0": {"name": "lo"}}), "true", "linux.netDevices.here0"),
+            (json!({"here0": {"name": "wan0"}}), "nosuch", "exec: \"nosuch\""),
+        ] {
+            let error = refusal(&stage, |config| {
+                config["linux"]["netDevices"] = devices;
+                config["process"]["args"] = json!([program]);
+            });
+            assert_eq!(error.step(), step, "{error}");
+            let after = shown("here0");
+            for words in ["10.77.0.1/24", "fd77::1/64", "mtu 1300", "UP"] {
+                assert!(after.contains(words), "{words}: {after}");
+            }
+        }
+    });
+}
+
+#[test]
+fn network_devices_are_for_those_who_rule_where_they_are() {
+    let stage = Stage::new();
+    if is_root() {
+        skip!("root may move any device");
+    }
+    let error = refusal(&stage, |config| config["linux"]["netDevices"] = json!({"lo": {"name": "lo1"}}));
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
 }

@@ -2,7 +2,8 @@
 
 use super::Options;
 use super::failure::{Done, Failure, exit_code};
-use super::foreground::{self, Attention};
+use super::foreground::Attention;
+use super::terminal::our_size;
 use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, StateRoot};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -23,10 +24,10 @@ pub(crate) struct Making {
     /// Pass on this many descriptors from number 3 on
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
-    /// Not used: the root is always entered by pivot_root
+    /// Accepted, and the root is entered by pivot_root all the same: it keeps more apart
     #[arg(long)]
     no_pivot: bool,
-    /// Not used: the container always gets a session keyring of its own
+    /// Accepted, and the container gets a session keyring of its own all the same
     #[arg(long)]
     no_new_keyring: bool,
     /// The container's id
@@ -49,7 +50,7 @@ pub(crate) struct Run {
     /// Do not delete it after its end
     #[arg(long)]
     keep: bool,
-    /// Not used: who runs this collects orphans, or does not
+    /// Accepted: this is never a subreaper
     #[arg(long)]
     no_subreaper: bool,
 }
@@ -100,7 +101,7 @@ impl Making {
             }
             (true, false, None) => {
                 builder = builder.terminal();
-                if let Some(size) = foreground::our_size() {
+                if let Some(size) = our_size() {
                     builder = builder.terminal_size(size);
                 }
                 Terminal::Ours

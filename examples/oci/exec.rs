@@ -2,7 +2,8 @@
 
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
-use super::foreground::{self, Attention};
+use super::foreground::Attention;
+use super::terminal::our_size;
 use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 use cofferdam::{AnyContainer, Container, Running, StateRoot};
 use std::fs::File;
@@ -58,6 +59,12 @@ pub(crate) struct Exec {
     /// The SELinux label
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
+    /// Also in a paused container: not supported
+    #[arg(long)]
+    ignore_paused: bool,
+    /// Into a cgroup below the container's: not supported
+    #[arg(long, value_name = "[CONTROLLER:]CGROUP")]
+    cgroup: Vec<String>,
     /// The container
     id: String,
     /// The program and its arguments
@@ -75,8 +82,14 @@ impl Exec {
     }
 
     fn execute(self, root: &StateRoot) -> Done {
+        if !self.cgroup.is_empty() {
+            return Err("--cgroup is not supported: processes are where the container's are".into());
+        }
         let container = match find(root, &self.id)? {
             AnyContainer::Running(container) => container,
+            AnyContainer::Paused(_) if self.ignore_paused => {
+                return Err("--ignore-paused is not supported: cannot exec in a paused container".into());
+            }
             AnyContainer::Paused(_) => return Err("cannot exec in a paused container".into()),
             AnyContainer::Stopped(_) => return Err("cannot exec in a stopped container".into()),
             AnyContainer::Created(_) | AnyContainer::Creating(_) => {
@@ -100,7 +113,7 @@ impl Exec {
             }
             (false, true, None) => self.leave(&container, exec.inherit_stdio()),
             (true, false, None) => {
-                let exec = match foreground::our_size() {
+                let exec = match our_size() {
                     Some(size) => exec.terminal_size(size),
                     None => exec,
                 };

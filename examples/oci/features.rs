@@ -3,7 +3,7 @@
 use super::failure::{Done, Failure};
 use cofferdam::oci_spec::runtime::{LinuxSeccomp, Spec};
 use cofferdam::seccomp;
-use cofferdam::spec::{Origin, ValidSpec, mount_options, parse, parse_capability_set};
+use cofferdam::spec::{OCI_VERSIONS, Origin, ValidSpec, mount_options, parse, parse_capability_set};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,6 +41,17 @@ const FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
+const MEMORY_MODES: [&str; 7] = [
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+const MEMORY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
 pub(crate) fn print() -> Done {
     let features = serde_json::to_string_pretty(&features()?).unwrap_or_default();
     println!("{features}");
@@ -75,8 +86,8 @@ fn features() -> Result<Value, Failure> {
     let kernel = |key: &str, value: Value| supports(|config| config["linux"][key] = value.clone());
     let process = |key: &str| supports(|config| config["process"][key] = json!("x"));
     Ok(json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.0",
+        "ociVersionMin": OCI_VERSIONS.0,
+        "ociVersionMax": OCI_VERSIONS.1,
         "hooks": hooks.collect::<Vec<_>>(),
         "mountOptions": options,
         "linux": {
@@ -93,7 +104,11 @@ fn features() -> Result<Value, Failure> {
             "mountExtensions": {
                 "idmap": { "enabled": supports(|config| config["mounts"] = mapped) },
             },
-            "netDevices": { "enabled": kernel("netDevices", json!({ "eth0": {} })) },
+            "memoryPolicy": memory_policy_features(),
+            "netDevices": { "enabled": supports(|config| {
+                config["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "network" }]);
+                config["linux"]["netDevices"] = json!({ "eth0": {} });
+            }) },
         },
         "annotations": { "dev.cofferdam.version": env!("CARGO_PKG_VERSION") },
     }))
@@ -119,6 +134,18 @@ fn capabilities() -> Vec<String> {
     let mut names: Vec<_> = names.filter(known).collect();
     names.sort_unstable();
     names
+}
+
+fn memory_policy_features() -> Value {
+    let accepted = |policy: Value| supports(|config| config["linux"]["memoryPolicy"] = policy);
+    // Some modes are of all nodes, and the others of those that are named.
+    let mode =
+        |mode: &&str| accepted(json!({ "mode": mode })) || accepted(json!({ "mode": mode, "nodes": "0" }));
+    let flag = |flag: &&str| accepted(json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [flag] }));
+    json!({
+        "modes": MEMORY_MODES.into_iter().filter(mode).collect::<Vec<_>>(),
+        "flags": MEMORY_FLAGS.into_iter().filter(flag).collect::<Vec<_>>(),
+    })
 }
 
 fn seccomp_features() -> Value {

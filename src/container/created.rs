@@ -119,7 +119,12 @@ impl<P: Phase> Container<P> {
             return Ok(self);
         }
         let cut = self.core.lock_unchanged().and_then(|mut lock| {
-            self.phase.live().ask(&self.core, Operation::Detach)?;
+            match self.phase.live().ask(&self.core, Operation::Detach) {
+                Ok(_) => {}
+                // It has ended, and nothing watches the lifeline any more: its record is what is left to whoever asks.
+                Err(error) if *error.kind() == ErrorKind::HelperDied => {}
+                Err(error) => return Err(error),
+            }
             self.core.record.attached = false;
             lock.save(&mut self.core.record)
         });

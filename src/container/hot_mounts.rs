@@ -204,7 +204,7 @@ impl Gofer {
         boot.send(&Order {}, &namespace)?;
         match boot.receive::<Report>(Some(deadline)).map_err(|error| error.during("gofer"))?.message {
             Report::Failed(failure) => Err(failure.into()),
-            Report::Ready { .. } | Report::Assembled | Report::Listener => Ok(gofer),
+            Report::Ready { .. } | Report::Network | Report::Assembled | Report::Listener => Ok(gofer),
         }
     }
 }

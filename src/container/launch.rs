@@ -9,13 +9,14 @@ use crate::console::Waiting;
 use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
+use crate::network::Moved;
 use crate::process::spawn::{Start, seal_plan, spawn};
 use crate::process::{
     Channel, Child, Donations, FURTHER, OpenFds, ProcessIdentity, Stdio, UserLog, boot_id, stdio,
 };
 use crate::protocol::message::{Order, Report};
 use crate::sandbox::client;
-use crate::spec::NamespaceKind;
+use crate::spec::{NamespaceKind, NetDevice};
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -51,7 +52,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
     let lock = claim.commit(record)?;
     let found = lock.found(&record.id);
 
-    let mut making = Making { lock, seat, children: Vec::new() };
+    let mut making = Making { lock, seat, children: Vec::new(), devices: None };
     match making.make(core, blueprint, terminal) {
         Ok((live, streams, lifeline)) => {
             core.tether = Some(Tether::new(lifeline, core, found.clone(), making.release()));
@@ -82,6 +83,8 @@ struct Making {
     /// The sandbox it goes to, if it gets none of its own.
     seat: Option<Seat>,
     children: Vec<Child>,
+    /// Devices of the host that are with the container.
+    devices: Option<Moved>,
 }
 
 /// The connections between the four processes, each end where it belongs.
@@ -152,6 +155,8 @@ impl Making {
         // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
         drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record, further));
         let creator = control.map(|((ours, _), _)| ours);
+        // Before the hooks, which may set up what was moved.
+        self.move_devices(&boot_sandbox.0, &blueprint.plan.net_devices)?;
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
 
@@ -300,16 +305,29 @@ impl Making {
         open(Path::new(&format!("/proc/{sandbox}/ns/user")))
     }
 
+    /// Moves `devices` to the network namespace of the sandbox.
+    fn move_devices(&mut self, sandbox: &Channel, devices: &[NetDevice]) -> Result<()> {
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let fds = report(sandbox, "sandbox", Some(Instant::now() + CREATE_LIMIT))?;
+        let socket = fds.into_iter().next().ok_or_else(|| misbehaved("the sandbox sent no network"))?;
+        self.devices = Some(Moved::to(socket.into(), devices)?);
+        Ok(())
+    }
+
     fn release(self) -> Vec<OwnedFd> {
         self.children.into_iter().map(Child::into_pidfd).collect()
     }
 
     /// Undoes everything, in the one way that also works after a crash: from the record.
     fn undo(self, error: Error) -> Error {
+        // First, while there is a network they are in.
+        let devices = self.devices.map_or(Ok(()), Moved::undo);
         for child in &self.children {
             child.destroy();
         }
-        match teardown::destroy(self.lock, None) {
+        match teardown::destroy(self.lock, None).and(devices) {
             Ok(()) => error,
             Err(left) => error.hint(format!("left behind: {left}")),
         }
@@ -361,7 +379,7 @@ fn await_ready(
 fn report(helper: &Channel, name: &'static str, deadline: Option<Instant>) -> Result<Vec<OwnedFd>> {
     match helper.receive::<Report>(deadline) {
         Ok(delivery) => match delivery.message {
-            Report::Ready { .. } | Report::Assembled => Ok(delivery.fds),
+            Report::Ready { .. } | Report::Network | Report::Assembled => Ok(delivery.fds),
             Report::Failed(failure) => Err(failure.into()),
             Report::Listener => Err(misbehaved("a listener before the start")),
         },

@@ -67,7 +67,7 @@
 //! | `mounts[].destination` | applied; absolute, without `..`, not the root itself |
 //! | `mounts[].type` | applied: any file system this kernel has; `cgroup` and `cgroup2` are the container's own cgroups |
 //! | `mounts[].source` | applied; that of a bind is relative to the bundle |
-//! | `mounts[].options` | applied; `remount` is refused. Flags of a superblock count for a file system that is new |
+//! | `mounts[].options` | applied; `remount` is refused: every entry is a mount of its own. Flags of a superblock count for a file system that is new |
 //! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
 //! | `mounts[].gidMappings[].*` | as `uidMappings` |
 //!
@@ -82,7 +82,7 @@
 //! | property | state |
 //! |---|---|
 //! | `linux.namespaces[].type` | applied; a mount namespace is always the container's own |
-//! | `linux.namespaces[].path` | applied for every type but `mount`, which is refused |
+//! | `linux.namespaces[].path` | applied for every type but `mount`, which is refused: the root is put together in a mount namespace that nobody else is in |
 //! | `linux.timeOffsets.*` | applied with a new time namespace; refused for a further container of a pod |
 //! | `linux.uidMappings[].*` | applied; ids the caller may not map are refused |
 //! | `linux.gidMappings[].*` | as `uidMappings` |
@@ -93,7 +93,7 @@
 //! | `linux.devices[].fileMode` | applied; in a user namespace the node is the host's, bound, and so is its mode |
 //! | `linux.devices[].uid` | as `fileMode` |
 //! | `linux.devices[].gid` | as `fileMode` |
-//! | `linux.netDevices.*` | refused |
+//! | `linux.netDevices.*` | applied, for a caller with `CAP_NET_ADMIN` where the devices are; refused for a further container of a pod |
 //! | `linux.cgroupsPath` | applied as a path; the `slice:prefix:name` form of systemd is refused |
 //! | `linux.sysctl` | applied: keys of the container's own namespaces; any other breaks a rule |
 //! | `linux.rootfsPropagation` | applied |
@@ -102,7 +102,7 @@
 //! | `linux.mountLabel` | applied where SELinux is enabled, else refused |
 //! | `linux.personality.domain` | applied |
 //! | `linux.personality.flags` | refused: the specification defines none |
-//! | `linux.intelRdt.*` | refused |
+//! | `linux.intelRdt.*` | refused, on every host: it was never tried on one that has resctrl |
 //! | `linux.memoryPolicy.*` | applied; what the kernel does not know is its errno |
 //! | `linux.seccomp.defaultAction` | applied; `SCMP_ACT_NOTIFY` breaks a rule here |
 //! | `linux.seccomp.defaultErrnoRet` | applied |
@@ -172,6 +172,13 @@
 //! Where the host enforces none, or lets this caller enforce none, rules are refused for a container that could make
 //! nodes: one with `CAP_MKNOD` and without a user namespace. For any other they are moot, and accepted: no node can be
 //! made, `/dev` has those of the configuration only, and those of the root do not open.
+//!
+//! # Network devices
+//!
+//! A device of `linux.netDevices` moves from the network namespace of the thread that creates the container, before any
+//! hook runs. It keeps its addresses that are permanent and of global scope, and is up. If creation fails, it is back as
+//! it was; if the caller is killed meanwhile, it goes the way of the namespace: when the container's network namespace
+//! ends, the kernel gives a physical device back to the host and destroys a virtual one.
 //!
 //! # The agent of a filter
 //!

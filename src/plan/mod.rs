@@ -33,7 +33,7 @@ pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::spec::{Hooks, IdMaps, MountKind, NamespaceSource, ValidSpec};
+use crate::spec::{Hooks, IdMaps, MountKind, NamespaceSource, NetDevice, ValidSpec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     /// Written by the caller; empty without a new user namespace.
     pub(crate) id_maps: IdMaps,
     pub(crate) gofer: GoferPlan,
+    /// Moved by the caller, into the sandbox's network namespace.
+    pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) sandbox: SandboxPlan,
     /// All of them; those that init runs are in its plan, too.
     pub(crate) hooks: Hooks,
@@ -118,7 +120,8 @@ impl Plan {
         let mut sandbox = sandbox::plan(id, spec, extras, tree)?;
         sandbox.init.layers = layers(&gofer, &sandbox.init);
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
-        Ok(Self { cgroup, id_maps, gofer, sandbox, hooks: spec.hooks.clone() })
+        let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
+        Ok(Self { cgroup, id_maps, gofer, net_devices, sandbox, hooks })
     }
 }
 
@@ -147,6 +150,10 @@ fn refuse_what_nobody_does(spec: &ValidSpec, extras: &Extras) -> Result<()> {
     // born beside the others.
     if extras.pod.is_some() && !spec.time_offsets.is_empty() {
         return Err(Error::unsupported("linux.timeOffsets", "the containers of a pod share their clocks"));
+    }
+    // The pod's network is there already, with what was moved to it.
+    if extras.pod.is_some() && !spec.net_devices.is_empty() {
+        return Err(Error::unsupported("linux.netDevices", "the containers of a pod share their network"));
     }
     // Without one of its own the root could not be changed, and every mount of the container would be the host's.
     if spec.namespaces.mount != NamespaceSource::New {

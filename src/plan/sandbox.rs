@@ -21,6 +21,8 @@ pub(crate) struct SandboxPlan {
     pub(crate) may_set_groups: bool,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
+    /// Whether the caller is to reach its network namespace, for the devices it moves there.
+    pub(crate) hands_out_network: bool,
     pub(crate) time_offsets: Vec<TimeOffset>,
     pub(crate) timeout: Option<Duration>,
     /// Whether an engine made it only to hold a pod.
@@ -153,6 +155,7 @@ pub(super) fn plan(
         may_set_groups,
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
+        hands_out_network: !spec.net_devices.is_empty(),
         time_offsets: spec.time_offsets.clone(),
         timeout: extras.timeout,
         pause: ValidSpec::is_pause(&spec.annotations),

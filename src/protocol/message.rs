@@ -211,6 +211,9 @@ pub(crate) enum Report {
     Ready {
         pid: i32,
     },
+    /// The sandbox's, before the others, where devices are to be moved: a routing socket of the container's network
+    /// namespace comes along.
+    Network,
     /// Init's own word to the caller: the root is complete and not entered yet, and an [`Order`] is waited for.
     Assembled,
     /// The filter is loaded; its listener comes along, and a connection over which an [`Order`] is waited for.

@@ -53,7 +53,7 @@ impl Labels {
     }
 
     /// Has the next `execve` change to them.
-    fn write(&self) -> Result<()> {
+    pub(super) fn write(&self) -> Result<()> {
         self.0.iter().try_for_each(|(field, file, text)| {
             rustix::io::write(file, text.as_bytes())
                 .map(drop)
@@ -64,7 +64,7 @@ impl Labels {
 }
 
 /// Sets all that `plan` says. Before the powers it takes are given up, and before a filter can be in the way.
-pub(super) fn take(plan: &ProcessPlan, labels: &Labels) -> Result<()> {
+pub(super) fn take(plan: &ProcessPlan) -> Result<()> {
     if let Some(priority) = plan.io_priority {
         sys::set_io_priority(priority.0)
             .os(|| format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {:#x})", priority.0))
@@ -95,7 +95,7 @@ pub(super) fn take(plan: &ProcessPlan, labels: &Labels) -> Result<()> {
             .os(|| format!("personality({:#x})", personality.0))
             .map_err(|error| error.during("linux.personality"))?;
     }
-    labels.write()
+    Ok(())
 }
 
 /// Has this process run on `processors` only, if any are named.

@@ -1,8 +1,9 @@
 //! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
 //!
-//! keyring, limits, scheduling and labels, bounding set, groups and ids, capabilities, no_new_privs, working directory, a look in the mirror,
-//! descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so there it goes before
-//! the capabilities.
+//! What takes powers comes first, at create: [`prepare`] checks the capabilities, raises limits, sets the scheduling.
+//! Then, at start: keyring, limits, labels, working directory, bounding set, groups and ids, capabilities, no_new_privs,
+//! a look in the mirror, descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so
+//! there it goes before the capabilities.
 
 use super::attributes::{self, Labels};
 use super::program::Program;
@@ -32,7 +33,35 @@ pub(super) struct Becoming<'a> {
     pub(super) parent: &'a Channel,
 }
 
-/// Becomes the workload. Returns only what went wrong.
+/// Takes what only this process's powers give, and what its own work does not notice. What is denied is known here, when
+/// the container is created: engines tell their users why a creation failed, but hardly why a start did.
+pub(super) fn prepare(plan: &ProcessPlan) -> Result<()> {
+    let held = rustix::thread::capabilities(None).os(|| "capget()")?.permitted;
+    if plan.capabilities.permitted.bits() & !held.bits() != 0 {
+        return Err(Error::unsupported("process.capabilities", "the caller does not have all of them"));
+    }
+    for limit in &plan.rlimits {
+        let (soft, hard) = sys::rlimit(limit.resource)
+            .os(|| format!("getrlimit({})", limit.resource))
+            .map_err(of_rlimits)?;
+        if limit.hard > hard {
+            set_rlimit(limit.resource, soft, limit.hard)?;
+        }
+    }
+    attributes::take(plan)
+}
+
+fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    sys::set_rlimit(resource, soft, hard)
+        .os(|| format!("setrlimit({resource}, {soft}, {hard})"))
+        .map_err(of_rlimits)
+}
+
+fn of_rlimits(error: Error) -> Error {
+    error.during("process.rlimits")
+}
+
+/// Becomes the workload, [prepared](prepare) to be it. Returns only what went wrong.
 pub(super) fn execute(becoming: &Becoming<'_>) -> Error {
     match shed(becoming) {
         Err(error) => error,
@@ -79,11 +108,14 @@ fn shed(becoming: &Becoming<'_>) -> Result<()> {
         result => result.os(|| "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")?,
     }
     for limit in &plan.rlimits {
-        sys::set_rlimit(limit.resource, limit.soft, limit.hard)
-            .os(|| format!("setrlimit({}, {}, {})", limit.resource, limit.soft, limit.hard))
-            .map_err(|error| error.during("process.rlimits"))?;
+        set_rlimit(limit.resource, limit.soft, limit.hard)?;
     }
-    attributes::take(plan, labels)?;
+    labels.write()?;
+    // As who may enter any, so that a user's process can begin where only root gets; on some file systems root does not.
+    let entered = match enter_working_directory(plan) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => false,
+        result => result.map(|()| true)?,
+    };
     if !plan.no_new_privileges {
         load_filter(becoming)?;
     }
@@ -94,7 +126,9 @@ fn shed(becoming: &Becoming<'_>) -> Result<()> {
         rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(plan.user.umask.unwrap_or(DEFAULT_UMASK)));
-    enter_working_directory(plan)?;
+    if !entered {
+        enter_working_directory(plan)?;
+    }
     check_posture(plan)?;
     sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
     for number in *keep {

@@ -129,6 +129,7 @@ fn run(
         accounts::look_up(name, &mut plan.process.user)?;
     }
     let program = program::find(&plan.process)?;
+    become_workload::prepare(&plan.process)?;
     if let Some(terminal) = &plan.process.terminal {
         let master = Console::of_this_process(terminal, plan.process.user.uid, false)?;
         parent.send(&Report::Ready { pid }, &[master.as_fd()])?;

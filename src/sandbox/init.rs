@@ -225,6 +225,7 @@ impl First<'_> {
         let program = program::find(&plan.process)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+        become_workload::prepare(&self.plan.init.process)?;
         // Last of all, so that nothing that can fail has it open.
         let owner = plan.process.user.uid;
         let terminal = plan.process.terminal.as_ref();

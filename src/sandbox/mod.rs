@@ -34,6 +34,7 @@ mod user_log;
 mod volumes;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
+use crate::network::Network;
 use crate::plan::SandboxPlan;
 use crate::process::spawn::read_plan;
 use crate::process::{Channel, Received};
@@ -42,6 +43,7 @@ use crate::sys;
 use init::Init;
 use monitor::{Contained, Monitor};
 use oom_score::OomScore;
+use rustix::fd::AsFd;
 use volumes::Volumes;
 
 /// The sandbox's whole life, entered from the constructor.
@@ -86,6 +88,10 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Com
     let mut volumes = Volumes::default();
     let copies = volumes.copies(&plan.volumes)?;
     let init = score.lend(plan.init.oom_score_adj, || Init::fork(&plan, &copies, donated))?;
+    if plan.hands_out_network {
+        let network = Network::of_this_thread()?;
+        caller.send(&Report::Network, &[network.as_fd()])?;
+    }
     Ok((plan, Common { score, volumes }, init))
 }
 

@@ -51,11 +51,6 @@ impl<'a> Field<'a> {
         Error::unsupported(self.to_string(), why).during(self.origin.as_str())
     }
 
-    /// Refuses the property at `self` when it was `asked` for: nothing is silently dropped.
-    pub(super) fn refuse_if(&self, asked: bool) -> Result<()> {
-        if asked { Err(self.unsupported("is not supported")) } else { Ok(()) }
-    }
-
     /// A string that can be handed to the kernel.
     pub(super) fn c_string(&self, text: &str) -> Result<CString> {
         CString::new(text).map_err(|_| self.error("contains a NUL byte"))

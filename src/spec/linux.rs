@@ -2,8 +2,11 @@
 
 use super::field::{Field, shorten};
 use super::namespaces::time_offsets;
+use super::net_devices::net_devices;
 use super::sysctl::sysctl;
-use super::{MemoryPolicy, NamespaceSource, Namespaces, Personality, Resources, TimeOffset, seccomp};
+use super::{
+    MemoryPolicy, NamespaceSource, Namespaces, NetDevice, Personality, Resources, TimeOffset, seccomp,
+};
 use crate::error::Result;
 use oci_spec::runtime;
 use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping};
@@ -83,6 +86,7 @@ pub(super) struct LinuxSection {
     pub(super) id_maps: IdMaps,
     pub(super) time_offsets: Vec<TimeOffset>,
     pub(super) devices: Vec<Device>,
+    pub(super) net_devices: Vec<NetDevice>,
     pub(super) cgroups_path: Option<PathBuf>,
     pub(super) resources: Resources,
     pub(super) sysctl: BTreeMap<String, String>,
@@ -98,7 +102,12 @@ pub(super) struct LinuxSection {
 impl LinuxSection {
     /// Checks `linux`.
     pub(super) fn new(field: &Field<'_>, linux: &runtime::Linux) -> Result<Self> {
-        refuse_unsupported(field, linux)?;
+        // "MUST write the container process ID to the `tasks` file in a proper sub-directory in a mounted `resctrl`
+        // pseudo-filesystem" - OCI config-linux.md. Not claimed before it was tried on a machine that has one.
+        if linux.intel_rdt().is_some() {
+            let field = field.key("intelRdt");
+            return Err(field.unsupported("is not supported: nothing here writes to a resctrl file system"));
+        }
         let namespaces = Namespaces::new(field, linux.namespaces().as_deref().unwrap_or_default())?;
         if let Some(profile) = linux.seccomp() {
             seccomp::check(field, profile)?;
@@ -107,6 +116,7 @@ impl LinuxSection {
             id_maps: IdMaps::new(field, linux, &namespaces)?,
             time_offsets: time_offsets(field, linux.time_offsets().as_ref(), &namespaces)?,
             devices: devices(&field.key("devices"), linux.devices().as_deref().unwrap_or_default())?,
+            net_devices: net_devices(field, linux.net_devices().as_ref(), &namespaces)?,
             cgroups_path: cgroups_path(&field.key("cgroupsPath"), linux.cgroups_path().as_deref())?,
             resources: Resources::new(field, linux.resources().as_ref())?,
             sysctl: sysctl(field, linux.sysctl().as_ref(), &namespaces)?,
@@ -131,14 +141,6 @@ impl LinuxSection {
             namespaces,
         })
     }
-}
-
-/// Refuses what `linux` can ask for and this crate does not implement.
-fn refuse_unsupported(field: &Field<'_>, linux: &runtime::Linux) -> Result<()> {
-    field
-        .key("netDevices")
-        .refuse_if(linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))?;
-    field.key("intelRdt").refuse_if(linux.intel_rdt().is_some())
 }
 
 /// A label of a security module, for the kernel to make sense of; an empty one is absent.

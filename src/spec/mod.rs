@@ -16,6 +16,7 @@ mod linux;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod resources;
 mod seccomp;
@@ -34,6 +35,7 @@ pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mount_options::mount_options;
 pub use mounts::{Mount, MountAttrs, MountIdMapping, MountKind, Propagation};
 pub use namespaces::{Clock, NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
+pub use net_devices::NetDevice;
 pub use process::{ConsoleSize, Process, Rlimit, User};
 pub use resources::{
     BlockIo, CpuLimits, DeviceNumber, DeviceWeight, HugepageLimit, InterfacePriority, MemoryLimits,
@@ -74,6 +76,8 @@ pub struct ValidSpec {
     pub id_maps: IdMaps,
     /// `linux.devices`.
     pub devices: Vec<Device>,
+    /// `linux.netDevices`; only with a network namespace.
+    pub net_devices: Vec<NetDevice>,
     /// `linux.cgroupsPath`.
     pub cgroups_path: Option<PathBuf>,
     /// `linux.resources`.
@@ -137,6 +141,7 @@ impl ValidSpec {
             time_offsets: linux.time_offsets,
             id_maps: linux.id_maps,
             devices: linux.devices,
+            net_devices: linux.net_devices,
             cgroups_path: linux.cgroups_path,
             resources: linux.resources,
             sysctl: linux.sysctl,
@@ -162,6 +167,10 @@ impl ValidSpec {
             .any(Option::is_some)
     }
 }
+
+/// The oldest and the newest version of the specification whose properties are known here. Of a later 1.x what is new is
+/// not known, and ignored, as the specification demands.
+pub const OCI_VERSIONS: (&str, &str) = ("1.0.0", "1.3.0");
 
 /// "MUST be in SemVer v2.0.0 format and specifies the version of the [...] Specification" - OCI config.md
 fn version(field: &Field<'_>, version: &str) -> Result<String> {

@@ -57,7 +57,10 @@ impl Options {
             Effect::IdMap { recursive } => self.idmap = Some((index, recursive)),
             Effect::Superblock => self.superblock.push(word.to_owned()),
             Effect::Nothing => {}
-            Effect::Unsupported => return Err(field.unsupported("this mount option is not supported")),
+            Effect::Remount => {
+                let error = field.unsupported("nothing is mounted twice");
+                return Err(error.hint("give its options to the entry that mounts it"));
+            }
         }
         Ok(())
     }
@@ -102,7 +105,8 @@ enum Effect {
     /// For mount(8) itself, or about writing to a disk: a bind keeps the superblock it has (mount(2)), and everything
     /// else we mount is in memory.
     Nothing,
-    Unsupported,
+    /// Changes an earlier mount, where every entry makes a mount of its own: no engine writes it.
+    Remount,
 }
 
 /// The table of OCI config.md, "Linux mount options", and the words of mount(8) that engines pass along.
@@ -156,7 +160,7 @@ const WORDS: &[(&str, Effect)] = &[
     ("tmpcopyup", Effect::CopyUp),
     ("idmap", Effect::IdMap { recursive: false }),
     ("ridmap", Effect::IdMap { recursive: true }),
-    ("remount", Effect::Unsupported),
+    ("remount", Effect::Remount),
     ("defaults", Effect::Nothing),
     ("async", Effect::Nothing),
     ("sync", Effect::Superblock),
@@ -184,7 +188,7 @@ const WORDS: &[(&str, Effect)] = &[
 
 /// Every mount option that is supported for all file systems, as OCI features.md lists them.
 pub fn mount_options() -> impl Iterator<Item = &'static str> {
-    let supported = WORDS.iter().filter(|(_, effect)| !matches!(effect, Effect::Unsupported));
+    let supported = WORDS.iter().filter(|(_, effect)| !matches!(effect, Effect::Remount));
     supported.map(|(word, _)| *word)
 }
 

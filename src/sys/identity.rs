@@ -102,6 +102,16 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     })
 }
 
+/// getrlimit(2), by number as [`set_rlimit`]: the soft and the hard limit.
+pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid struct for the duration of the call, which fills it in.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
+    })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
 /// execve(2). Returns only if it failed.
 pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     let pointers = |strings: &[CString]| {

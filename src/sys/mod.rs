@@ -17,11 +17,11 @@ pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
 pub(crate) use files::{change_mode, close_all_but};
 pub(crate) use identity::{
     Usage, close_on_exec_from, duplicate, execve, exit_now, forget_code, inherited_fd,
-    join_new_session_keyring, keep_on_exec, pidfd_send_raw, place_at, reset_signals, set_rlimit, trim_heap,
-    unblock_signals, wait4,
+    join_new_session_keyring, keep_on_exec, pidfd_send_raw, place_at, reset_signals, rlimit, set_rlimit,
+    trim_heap, unblock_signals, wait4,
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
-pub(crate) use net::bring_loopback_up;
+pub(crate) use net::{bring_loopback_up, network_namespace_of};
 pub(crate) use scheduling::{
     SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,
 };

@@ -220,7 +220,7 @@ impl Contained {
                         let _ = client.channel.send(&Reply::Listener, &fds);
                     }
                 }
-                Report::Ready { .. } | Report::Assembled => {}
+                Report::Ready { .. } | Report::Network | Report::Assembled => {}
             },
             (Err(_), None) => {
                 self.phase = InitPhase::Running;

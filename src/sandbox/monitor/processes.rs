@@ -175,7 +175,7 @@ impl Process {
                     }
                     return false;
                 }
-                Report::Assembled => return false,
+                Report::Network | Report::Assembled => return false,
             },
             Err(_) => {
                 self.speaks = false;
