@@ -72,6 +72,11 @@ impl Abi {
         matches!(self, Self::X86 | Self::Arm)
     }
 
+    /// What a rule sees of an argument, or of a value to compare it with.
+    pub(super) const fn seen(self, value: u64) -> u64 {
+        if self.narrow() { value & 0xffff_ffff } else { value }
+    }
+
     /// The numbers of `name`; both empty where this ABI does not have the call.
     pub(super) fn numbers(self, name: Name<'_>) -> Numbers {
         match self {
