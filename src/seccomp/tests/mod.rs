@@ -2,6 +2,7 @@
 //! the profile for random profiles and calls.
 
 mod against_a_linear_reading;
+mod against_libseccomp;
 mod of_the_default_profile;
 mod random;
 
