@@ -72,6 +72,11 @@ impl Abi {
         matches!(self, Self::X86 | Self::Arm)
     }
 
+    /// What a rule sees of an argument, or of a value to compare it with.
+    pub(super) const fn seen(self, value: u64) -> u64 {
+        if self.narrow() { value & 0xffff_ffff } else { value }
+    }
+
     /// The numbers of `name`; both empty where this ABI does not have the call.
     pub(super) fn numbers(self, name: Name<'_>) -> Numbers {
         match self {
@@ -82,8 +87,10 @@ impl Abi {
                 regular: X86_64.find(name).map(|number| X32_BIT | number),
                 extra: position(&X32_CALLS, name).map(|index| X32_BIT | (512 + index)),
             },
-            Self::X86 => Numbers { regular: X86.find(name), extra: None },
-            Self::Aarch64 => Numbers { regular: AARCH64.find(name), extra: None },
+            Self::X86 => Numbers { regular: X86.find(name.spelled("break", "r#break")), extra: None },
+            Self::Aarch64 => {
+                Numbers { regular: AARCH64.find(name.spelled("newfstatat", "fstatat")), extra: None }
+            }
             Self::Arm => Numbers {
                 regular: ARM.find(name),
                 extra: position(&ARM_PRIVATE_CALLS, name).map(|index| 0x000f_0001 + index),
@@ -127,6 +134,11 @@ pub(super) struct Name<'a> {
 impl<'a> Name<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, hash: hash(text) }
+    }
+
+    /// The name to look up where a table of the `syscalls` crate spells `name` its own way.
+    fn spelled(self, name: &str, in_table: &'static str) -> Name<'a> {
+        if self.text == name { Name::new(in_table) } else { self }
     }
 }
 
@@ -309,6 +321,12 @@ mod tests {
         assert_eq!(regular(Abi::X86, "openat"), Some(295));
         assert_eq!(regular(Abi::Aarch64, "openat"), Some(56));
         assert_eq!(regular(Abi::Arm, "openat"), Some(322));
+    }
+
+    #[test]
+    fn names_are_those_of_the_manual_pages() {
+        assert_eq!(regular(Abi::Aarch64, "newfstatat"), Some(79));
+        assert_eq!(regular(Abi::X86, "break"), Some(17));
     }
 
     #[test]

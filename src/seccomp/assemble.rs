@@ -93,7 +93,7 @@ impl Assembler {
         }
     }
 
-    /// Goes to `holds` or `fails`. A narrow ABI has no high half: it counts as zero, whatever the register holds.
+    /// Goes to `holds` or `fails`. A narrow ABI has no high halves: neither the argument's nor the value's is looked at.
     fn condition(&mut self, condition: &Condition, narrow: bool, holds: Label, fails: Label) -> Label {
         let (holds, fails) = if condition.negated { (fails, holds) } else { (holds, fails) };
         let low_word = OFFSET_ARGS + 8 * condition.index;
@@ -101,12 +101,8 @@ impl Assembler {
         match condition.test {
             Test::Masked { mask, value } => {
                 let (mask, value) = (Halves::of(mask), Halves::of(value));
-                let high_mask = if narrow { 0 } else { mask.high };
-                if value.high & !high_mask != 0 {
-                    return fails;
-                }
                 let low = self.masked_equal(low_word, mask.low, value.low, holds, fails);
-                self.masked_equal(high_word, high_mask, value.high, low, fails)
+                if narrow { low } else { self.masked_equal(high_word, mask.high, value.high, low, fails) }
             }
             Test::AtLeast(value) => {
                 self.ordered(JUMP_IF_AT_LEAST, low_word, Halves::of(value), narrow, holds, fails)
@@ -138,9 +134,6 @@ impl Assembler {
         holds: Label,
         fails: Label,
     ) -> Label {
-        if narrow && value.high != 0 {
-            return fails;
-        }
         self.branch(code, value.low, holds, fails);
         let low = self.load(low_word);
         if narrow {

@@ -72,8 +72,12 @@ pub(super) struct Clause<'a> {
 }
 
 impl Clause<'_> {
-    fn always_holds(&self) -> bool {
-        self.selector.is_none() && self.conditions.is_empty()
+    fn always_holds(&self, abi: Abi) -> bool {
+        let no_bits = |condition: &Condition| match condition.test {
+            Test::Masked { mask, .. } => !condition.negated && abi.seen(mask) == 0,
+            Test::AtLeast(_) | Test::Above(_) => false,
+        };
+        self.selector.is_none() && self.conditions.iter().all(no_bits)
     }
 }
 
@@ -122,26 +126,17 @@ impl<'a> NumberMap<'a> {
 }
 
 impl<'a> Verdict<'a> {
-    /// `clauses` are all of one number's, those without conditions last.
+    /// `clauses` are all of one number's, in the order of the profile.
     fn new(clauses: &[Clause<'a>], default: u32, abi: Abi) -> Self {
-        let conditional = clauses.iter().position(Clause::always_holds).unwrap_or(clauses.len());
-        let otherwise = clauses.get(conditional).map_or(default, |clause| clause.action);
-        // A clause that decides what would be decided anyway need not be tested.
-        let mut clauses = &clauses[..conditional];
-        while let Some((Clause { action, .. }, rest)) = clauses.split_last()
-            && *action == otherwise
-        {
-            clauses = rest;
+        match clauses.iter().find(|clause| clause.always_holds(abi)) {
+            Some(clause) => Self::Return(clause.action),
+            None => Self::Clauses { clauses: clauses.to_vec(), otherwise: default, narrow: abi.narrow() },
         }
-        if clauses.is_empty() {
-            return Self::Return(otherwise);
-        }
-        Self::Clauses { clauses: clauses.to_vec(), otherwise, narrow: abi.narrow() }
     }
 }
 
 struct Clauses<'a> {
-    /// By number, then those with conditions first, then in the order of the profile.
+    /// By number, then in the order of the profile.
     sorted: Vec<Clause<'a>>,
     /// The highest regular number any rule names, whether or not the rule has an effect.
     newest: Option<u32>,
@@ -168,7 +163,7 @@ impl<'a> Clauses<'a> {
             }
         }
         // Stable: the order of the profile stays.
-        sorted.sort_by_key(|clause| (clause.number, clause.always_holds()));
+        sorted.sort_by_key(|clause| clause.number);
         Self { sorted, newest }
     }
 }

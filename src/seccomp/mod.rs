@@ -14,9 +14,10 @@
 //!    process (`SECCOMP_RET_KILL_PROCESS`; libseccomp kills the thread, which leaves half a process behind). The x32 ABI
 //!    shares its audit value with x86-64 and owns the numbers from 0x40000000 on, so listing `SCMP_ARCH_X86_64` alone
 //!    opens neither i386 nor x32. ABIs no kernel of this machine offers are accepted and cost nothing.
-//! 2. **Rules of the number.** Rules with `args` are tried in the order of the profile, the first that matches wins;
-//!    then the first rule without `args`. (libseccomp lets a rule without `args` silently swallow those with.) A rule
-//!    whose action is the default action is dropped, as runc does. Names unknown to an ABI are ignored, as runc does.
+//! 2. **Rules of the number.** The first rule without `args` decides, whatever rules with `args` say, as with libseccomp;
+//!    where there is none, the first rule with `args` that matches. (libseccomp lets such rules win by the order of its
+//!    tree, refuses some that overlap, and forgets some that compare ranges.) A rule whose action is the default action
+//!    is dropped, as runc does, and so are names unknown to an ABI.
 //! 3. **New system calls.** Where the default action refuses (`ERRNO`, `TRAP`, `KILL*`), numbers above the newest one
 //!    the profile names get `ENOSYS`, as with runc: the profile's author cannot have meant them, and a libc only falls
 //!    back to an older call when told the new one does not exist.
@@ -24,11 +25,13 @@
 //!
 //! Within a rule all `args` must hold; if one argument index is used twice, each condition becomes a rule of its own,
 //! as runc does. Conditions compare all 64 bits. Through a 32-bit ABI an argument *is* its low half: the kernel ignores
-//! the rest, which a program can fill at will.
+//! the rest, which a program can fill at will; and a value to compare with is its low half too, as with libseccomp, so
+//! that -1 written in 64 bits means -1. Through x32, registers have 64 bits, and all are compared (libseccomp compares 32).
 //!
 //! i386 has two calls that hide others behind a pointer, `socketcall(2)` and `ipc(2)`. A rule for `connect` there also
 //! covers `socketcall(SYS_CONNECT)`. Arguments behind the pointer cannot be read: a rule with `args` that allows or logs
-//! says nothing about the hidden form, one that refuses refuses the hidden form whatever its arguments.
+//! says nothing about the hidden form (libseccomp permits all of it), one that refuses refuses the hidden form whatever
+//! its arguments. A rule without `args` for the multiplexer itself comes before both.
 
 mod arch;
 mod assemble;
