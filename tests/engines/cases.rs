@@ -1,11 +1,14 @@
 //! What engines do with containers, and what has to come of it.
 
-use crate::common::{is_installed, skip};
+use crate::common::{is_installed, is_readable_within, skip};
 use crate::engine::{Engine, Wish, output, said, succeed};
 use crate::terminal::converse;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 /// A container that does nothing until it is told to end, and then says so.
 const OBEDIENT: &str = "trap 'echo ending; exit 5' TERM; while :; do sleep 0.05; done";
@@ -173,7 +176,7 @@ fn output_of_exec(engine: &dyn Engine, program: &str) -> Output {
     output
 }
 
-pub(crate) fn executed_programs_have_dockers_exit_codes(engine: &dyn Engine) {
+pub(crate) fn what_cannot_be_executed_has_its_exit_code(engine: &dyn Engine) {
     engine.start("home", &[], &["sleep", "1000"]);
     for (program, code) in [("nosuch", 127), ("/etc/plain", 126), ("false", 1)] {
         assert_code(&output_of_exec(engine, program), code);
@@ -231,9 +234,20 @@ pub(crate) fn files_are_copied_in_and_out(engine: &dyn Engine) {
 }
 
 pub(crate) fn what_fails_is_started_again(engine: &dyn Engine) {
-    engine.start("failing", &[Wish::RestartOnFailure(2)], &["sh", "-c", "echo once more; exit 4"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a fifo");
+    // Both ends, so that nobody waits for the other to open one.
+    let mut starts = File::options().read(true).write(true).open(fifo).expect("the fifo");
+    let volume = Wish::Volume { from: directory.path(), to: "/v", read_only: false };
+    let script = ["sh", "-c", "echo . >/v/fifo; exit 4"];
+    engine.start("failing", &[Wish::RestartOnFailure(2), volume], &script);
+    for _ in 0..3 {
+        assert!(is_readable_within(&starts, Duration::from_secs(30)), "it is started again");
+        starts.read_exact(&mut [0; 2]).expect("a line");
+    }
     assert_eq!(engine.wait("failing"), 4);
-    assert_eq!(engine.tell(&["logs", "failing"]), "once more\n".repeat(3));
+    assert_eq!(engine.tell(&["inspect", "--format", "{{.RestartCount}}", "failing"]), "2\n");
     engine.remove("failing");
 }
 

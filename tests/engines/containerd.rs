@@ -18,7 +18,7 @@ struct Containerd {
     // In this order they end.
     _daemon: Daemon,
     _orphans: Orphans,
-    records: Records,
+    _records: Records,
     cgroups: Cgroups,
 }
 
@@ -47,10 +47,17 @@ fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
     let orphans = Orphans::inherit();
     let daemon = Daemon::start(&mut containerd, &directory)?;
     let cgroups = Cgroups::new(stage.id("containerd"));
-    let records = Records(directory.join("runtime"));
+    let records = Records(directory.join("runtime/test"));
     let made = AtomicUsize::new(0);
-    let containerd =
-        Containerd { runtime, directory, made, _daemon: daemon, _orphans: orphans, records, cgroups };
+    let containerd = Containerd {
+        runtime,
+        directory,
+        made,
+        _daemon: daemon,
+        _orphans: orphans,
+        _records: records,
+        cgroups,
+    };
     let layer = image::archive(&containerd.directory);
     let archive = image::oci_archive(&containerd.directory, &layer, IMAGE);
     containerd.tell(&["image", "import", "--snapshotter=native", &archive.display().to_string()]);
@@ -105,7 +112,7 @@ impl Engine for Containerd {
                 Some(vec![format!("--mount=type=bind,src={},dst={to},options=rbind:{mode}", from.display())])
             }
             Wish::HostNetwork => word("--net-host"),
-            Wish::HostPids => word("--with-ns=pid:/proc/1/ns/pid"),
+            Wish::HostPids => word(&format!("--with-ns=pid:/proc/{}/ns/pid", std::process::id())),
             Wish::Memory(bytes) => Some(vec![format!("--memory-limit={bytes}")]),
             Wish::HalfACpu => word("--cpus=0.5"),
             Wish::Privileged => word("--privileged"),
@@ -126,7 +133,7 @@ impl Engine for Containerd {
         vec![
             "--snapshotter=native".into(),
             format!("--runc-binary={}", self.runtime.display()),
-            format!("--runc-root={}", self.records.0.display()),
+            format!("--runc-root={}", self.directory.join("runtime").display()),
             "--cap-drop=CAP_MKNOD".into(),
         ]
     }

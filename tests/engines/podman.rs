@@ -202,7 +202,7 @@ mod as_root {
         a_stop_is_a_request_and_then_a_kill
         a_kill_ends_it_with_137
         further_processes_are_executed
-        executed_programs_have_dockers_exit_codes
+        what_cannot_be_executed_has_its_exit_code
         a_terminal_is_talked_to
         it_stands_still_and_goes_on
         processes_and_memory_are_shown
