@@ -103,6 +103,7 @@ fn made_up(facts: u8) -> (Host, Extras) {
         euid: id,
         egid: id,
         privileged,
+        in_user_namespace: privileged && is(1),
         subuids: range,
         subgids: range,
         cgroups,

@@ -48,6 +48,7 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
         euid,
         egid,
         privileged,
+        in_user_namespace: !crate::sys::is_in_initial_user_namespace(),
         subuids,
         subgids,
         cgroups,

@@ -15,6 +15,9 @@ pub(crate) struct Host {
     /// Whether the caller may mount and map ids without a user namespace of its own (`CAP_SYS_ADMIN`, `CAP_SETUID` and
     /// `CAP_SETGID`, effective).
     pub(crate) privileged: bool,
+    /// Whether the caller is itself in a user namespace: what it may do ends where the host's devices and file systems
+    /// begin.
+    pub(crate) in_user_namespace: bool,
     /// The caller's range in `/etc/subuid`, if newuidmap(1) is installed to use it.
     pub(crate) subuids: Option<IdRange>,
     /// The caller's range in `/etc/subgid`, if newgidmap(1) is installed to use it.
@@ -131,6 +134,7 @@ mod tests {
             euid: 65_534,
             egid: 65_534,
             privileged: false,
+            in_user_namespace: false,
             subuids: range,
             subgids: range,
             cgroups: CgroupLayout::default(),

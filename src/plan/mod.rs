@@ -104,7 +104,7 @@ impl Plan {
             host.cgroups_writable,
             host.cgroups_freezable && !extras.without_cgroup,
         )?;
-        if let Some(limits) = &DeviceLimits::of(spec) {
+        if let Some(limits) = &DeviceLimits::of(spec, host.in_user_namespace) {
             let (path, writable) = (spec.cgroups_path.as_deref(), host.cgroups_writable);
             cgroup.limit_devices(limits, path, id, &host.cgroups, writable)?;
         }

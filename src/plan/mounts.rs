@@ -58,7 +58,7 @@ impl<'a> TreeBuilder<'a> {
             Some(_) => GoferSource::Overlay { lower: path },
             None => GoferSource::Bind { path, recursive: true },
         };
-        let ids = if self.extras.idmap_rootfs && self.in_user_namespace() && self.host.privileged {
+        let ids = if self.extras.idmap_rootfs && self.in_user_namespace() && self.may_map_files() {
             let recursive = matches!(source, GoferSource::Bind { recursive: true, .. });
             IdMapping::ThroughUserNamespace { recursive }
         } else {
@@ -189,7 +189,7 @@ impl<'a> TreeBuilder<'a> {
     /// With which ids the files of a bind are shown.
     fn id_mapping(&self, mount: &Mount, field: &str) -> Result<IdMapping> {
         let Some(mapping) = &mount.id_mapping else { return Ok(IdMapping::AsOnDisk) };
-        if !self.host.privileged {
+        if !self.may_map_files() {
             let why = "ids of files can be mapped by a privileged caller only";
             return Err(Error::unsupported(format!("{field}.options"), why));
         }
@@ -336,7 +336,12 @@ impl<'a> TreeBuilder<'a> {
 
     /// mknod(2) of devices needs the initial user namespace; elsewhere the host's nodes are bound.
     fn must_bind_devices(&self) -> bool {
-        self.in_user_namespace() || !self.host.privileged
+        self.in_user_namespace() || self.host.in_user_namespace || !self.host.privileged
+    }
+
+    /// Mapping the ids of files takes privileges over the file system (mount_setattr(2)), which is the host's.
+    fn may_map_files(&self) -> bool {
+        self.host.privileged && !self.host.in_user_namespace
     }
 
     fn default_nodes(&mut self) -> Vec<DeviceNode> {
@@ -441,30 +446,58 @@ mod tests {
     use crate::plan::SecurityModules;
     use crate::spec::{Origin, parse};
 
-    /// The steps of one cgroup mount of type `kind` on a host with these hierarchies.
-    fn cgroup_steps(kind: &str, mountinfo: &str, membership: &str) -> Result<Vec<TreeStep>> {
+    fn valid(mount_entry: &str) -> Result<ValidSpec> {
         let document = format!(
             r#"{{"ociVersion": "1.2.0", "root": {{"path": "/r"}},
                 "process": {{"args": ["x"], "cwd": "/", "user": {{"uid": 0, "gid": 0}}}},
-                "mounts": [{{"destination": "/cg", "type": "{kind}", "options": ["ro"]}}],
+                "mounts": [{mount_entry}],
                 "linux": {{"namespaces": [{{"type": "mount"}}]}}}}"#
         );
-        let spec = ValidSpec::new(&parse(document.as_bytes())?, None, Origin::ConfigJson)?;
-        let host = Host {
+        ValidSpec::new(&parse(document.as_bytes())?, None, Origin::ConfigJson)
+    }
+
+    /// Root, on a host with these hierarchies.
+    fn host(cgroups: CgroupLayout) -> Host {
+        Host {
             euid: 0,
             egid: 0,
             privileged: true,
+            in_user_namespace: false,
             subuids: None,
             subgids: None,
-            cgroups: CgroupLayout::parse(mountinfo, membership),
+            cgroups,
             cgroups_writable: false,
             cgroups_freezable: false,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
-        };
+        }
+    }
+
+    /// The steps of one cgroup mount of type `kind` on a host with these hierarchies.
+    fn cgroup_steps(kind: &str, mountinfo: &str, membership: &str) -> Result<Vec<TreeStep>> {
+        let spec = valid(&format!(r#"{{"destination": "/cg", "type": "{kind}", "options": ["ro"]}}"#))?;
+        let host = host(CgroupLayout::parse(mountinfo, membership));
         let plan = Plan::new(&"c".parse()?, &spec, &Extras::default(), &host)?;
         let steps = plan.sandbox.init.tree.into_iter();
         Ok(steps.filter(|step| step.at.starts_with("cg")).collect())
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_makes_no_device_nodes() {
+        let spec = valid(r#"{"destination": "/dev", "type": "tmpfs"}"#).unwrap();
+        let nodes_made = |host: &Host| {
+            let plan = Plan::new(&"c".parse().unwrap(), &spec, &Extras::default(), host).unwrap();
+            let sources = plan.sandbox.init.tree.into_iter().map(|step| step.source);
+            let devices = sources.filter_map(|source| match source {
+                StepSource::Node(node) => Some(vec![node]),
+                StepSource::Devices { nodes, .. } => Some(nodes),
+                _ => None,
+            });
+            devices.flatten().filter(|node| node.handed.is_none()).count()
+        };
+        let root = host(CgroupLayout::default());
+        assert_ne!(nodes_made(&root), 0);
+        assert_eq!(nodes_made(&Host { in_user_namespace: true, ..root }), 0);
     }
 
     const V1: &str = "30 1 0:30 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\

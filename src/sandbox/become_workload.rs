@@ -199,7 +199,12 @@ fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
     rustix::thread::set_keep_capabilities(true).os(|| "prctl(PR_SET_KEEPCAPS)")?;
     if may_set_groups {
         let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
-        rustix::thread::set_thread_groups(&groups).os(|| format!("setgroups({:?})", user.additional_gids))?;
+        match rustix::thread::set_thread_groups(&groups) {
+            // A user namespace that is not of our making denies it to the privileged too, if its map was written without
+            // privilege (user_namespaces(7)).
+            Err(rustix::io::Errno::PERM) if groups.is_empty() && has_capability(CapabilitySet::SETGID) => {}
+            result => result.os(|| format!("setgroups({:?})", user.additional_gids))?,
+        }
     } else if !user.additional_gids.is_empty() {
         return Err(Error::unsupported(
             "process.user.additionalGids",
@@ -209,6 +214,10 @@ fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| format!("setresgid({0}, {0}, {0})", user.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| format!("setresuid({0}, {0}, {0})", user.uid))
+}
+
+fn has_capability(capability: CapabilitySet) -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
 }
 
 fn take_capabilities(plan: &ProcessPlan) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::protocol::message::{Handed, HandedItem, Order};
 use crate::spec::{MountAttrs, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
@@ -95,7 +95,7 @@ pub(super) fn assemble(
     }
     let proc = match tree.proc {
         Some(proc) => proc,
-        None => new_proc(&[], MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC)?,
+        None => unseen_proc()?,
     };
     Ok(Assembled { root: tree.root, proc, layers })
 }
@@ -421,6 +421,29 @@ fn new_proc(options: &[String], set: MountAttrs) -> Result<OwnedFd> {
         Some(libc::EPERM) => error.hint("the kernel refuses where parts of the host's /proc are hidden"),
         _ => error,
     })
+}
+
+/// A proc to look at the container's processes in, where its configuration mounts none.
+fn unseen_proc() -> Result<OwnedFd> {
+    let refused = match new_proc(&[], MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => error,
+        made => return made,
+    };
+    // Root of a user namespace may make none for a pid namespace of the host's; but then the one that this process sees
+    // from its old root is the right one. One number says so: "the first is the ID in the PID namespace of the procfs
+    // mount", the last in the process's own (proc_pid_status(5)).
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    if numbers.split_whitespace().count() != 1 {
+        return Err(refused);
+    }
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| "open(\"/proc\", O_PATH)")?;
+    // With what is mounted in it, which its owner may not be made to uncover.
+    let own = clone_mount(proc.as_fd(), true).os(|| "open_tree(\"/proc\", OPEN_TREE_CLONE|AT_RECURSIVE)")?;
+    sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, true)
+        .os(|| "mount_setattr(proc, AT_RECURSIVE, MS_PRIVATE)")?;
+    Ok(own)
 }
 
 /// The tmpfs of `step`, with a copy of what is at its place below `root` if it is to `copy_up`.

@@ -32,11 +32,15 @@ impl StateRoot {
     /// Opens the caller's own state directory, made if missing: `/run/cofferdam` for root, else
     /// `$XDG_RUNTIME_DIR/cofferdam`, else `/tmp/cofferdam-UID`.
     ///
+    /// Root of a user namespace, which is who an engine without privileges runs its runtime as, is root only where no
+    /// `XDG_RUNTIME_DIR` is given: the host's `/run` is not its own.
+    ///
     /// # Errors
     /// As [`StateRoot::open`].
     pub fn open_default() -> Result<Self> {
         Self::open(default_path(
             rustix::process::geteuid().as_raw(),
+            crate::sys::is_in_initial_user_namespace(),
             std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
         ))
     }
@@ -330,13 +334,14 @@ fn ambiguous<'a>(name: &str, candidates: impl ExactSizeIterator<Item = &'a Conta
     Error::new(ErrorKind::InvalidInput, "find", problem).hint("give more of the id")
 }
 
-fn default_path(euid: u32, xdg_runtime_dir: Option<PathBuf>) -> PathBuf {
-    match xdg_runtime_dir {
-        _ if euid == 0 => "/run/cofferdam".into(),
-        // "If an implementation encounters a relative path [...] it should consider the path invalid and ignore it."
-        // - XDG Base Directory Specification
-        Some(runtime_dir) if runtime_dir.is_absolute() => runtime_dir.join("cofferdam"),
-        _ => format!("/tmp/cofferdam-{euid}").into(),
+fn default_path(euid: u32, in_initial_namespace: bool, xdg_runtime_dir: Option<PathBuf>) -> PathBuf {
+    // "If an implementation encounters a relative path [...] it should consider the path invalid and ignore it."
+    // - XDG Base Directory Specification
+    match xdg_runtime_dir.filter(|path| path.is_absolute()) {
+        _ if euid == 0 && in_initial_namespace => "/run/cofferdam".into(),
+        Some(runtime_dir) => runtime_dir.join("cofferdam"),
+        None if euid == 0 => "/run/cofferdam".into(),
+        None => format!("/tmp/cofferdam-{euid}").into(),
     }
 }
 

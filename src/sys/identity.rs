@@ -49,6 +49,13 @@ pub(crate) fn inherited_fd(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether this process is in the user namespace the machine began with, whose root is the machine's.
+pub(crate) fn is_in_initial_user_namespace() -> bool {
+    // PROC_USER_INIT_INO, which is part of the kernel's interface (linux/nsfs.h).
+    const INITIAL: &str = "user:[4026531837]";
+    std::fs::read_link("/proc/self/ns/user").is_ok_and(|name| name.as_os_str() == INITIAL)
+}
+
 /// A copy of whatever this process has open at `number`: fcntl(2) `F_DUPFD_CLOEXEC`. For the numbers that a command line
 /// names, which are nobody's value.
 pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {

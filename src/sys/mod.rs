@@ -17,8 +17,8 @@ pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
 pub(crate) use files::{change_mode, close_all_but};
 pub(crate) use identity::{
     Usage, close_on_exec_from, duplicate, execve, exit_now, forget_code, inherited_fd,
-    join_new_session_keyring, keep_on_exec, pidfd_send_raw, place_at, reset_signals, rlimit, set_rlimit,
-    trim_heap, unblock_signals, wait4,
+    is_in_initial_user_namespace, join_new_session_keyring, keep_on_exec, pidfd_send_raw, place_at,
+    reset_signals, rlimit, set_rlimit, trim_heap, unblock_signals, wait4,
 };
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
 pub(crate) use net::{bring_loopback_up, network_namespace_of};

@@ -71,8 +71,9 @@ const DEFAULTS: [(Kind, Option<u32>, Option<u32>, DeviceAccess); 11] = [
 ];
 
 impl DeviceLimits {
-    /// Those of `spec`; `None` where it has no rules, or they deny nothing.
-    pub(crate) fn of(spec: &ValidSpec) -> Option<Self> {
+    /// Those of `spec`, for a caller that may be `in_user_namespace` itself; `None` where it has no rules, or they deny
+    /// nothing.
+    pub(crate) fn of(spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
         let rules = &spec.resources.devices;
         let entries = settled(rules);
         if rules.is_empty() || entries.iter().all(|entry| entry.allow) {
@@ -81,7 +82,8 @@ impl DeviceLimits {
         // In a user namespace the kernel refuses mknod(2) of devices whatever the capabilities, and without it there is
         // no node that the configuration did not ask for: `/dev` is ours, and the root shows none.
         let makes_nodes = spec.process.capabilities.bounding.contains(CapSet::MKNOD)
-            && spec.namespaces.user == NamespaceSource::Inherit;
+            && spec.namespaces.user == NamespaceSource::Inherit
+            && !in_user_namespace;
         Some(Self { entries, required: makes_nodes })
     }
 

@@ -1,0 +1,107 @@
+//! docker, with a daemon of its own.
+
+use crate::common::{Stage, is_installed, is_root};
+use crate::daemon::Daemon;
+use crate::engine::{Engine, Wish, docker_words, limited};
+use crate::remains::{Cgroups, Orphans, Records};
+use crate::{image, test_cases};
+use std::path::PathBuf;
+use std::process::Command;
+
+struct Docker {
+    directory: PathBuf,
+    // In this order they end.
+    _daemon: Daemon,
+    _orphans: Orphans,
+    _records: Records,
+    cgroups: Cgroups,
+}
+
+fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
+    if !is_root() {
+        return Err("dockerd needs root".into());
+    }
+    if !(is_installed("dockerd") && is_installed("docker")) {
+        return Err("docker is not installed".into());
+    }
+    let directory = stage.open_directory("docker");
+    std::fs::write(directory.join("daemon.json"), "{}").expect("a configuration");
+    let path = |name: &str| directory.join(name).display().to_string();
+    // In a mount namespace of its own, as its package has it started: it leaves a mount when it ends.
+    let mut dockerd = Command::new("unshare");
+    dockerd
+        .args(["--mount", "dockerd"])
+        .args([
+            "--config-file",
+            &path("daemon.json"),
+            "--data-root",
+            &path("data"),
+            "--exec-root",
+            &path("exec"),
+        ])
+        .args(["--pidfile", &path("pid"), "--host", &format!("unix://{}", path("socket"))])
+        // No network: what the host has stays as it is.
+        .args(["--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
+        .args(["--storage-driver=vfs", "--oom-score-adjust=0", "--log-level=warn"])
+        .args(["--exec-opt=native.cgroupdriver=cgroupfs"])
+        .args(["--add-runtime", &format!("cofferdam={}", runtime.display()), "--default-runtime=cofferdam"]);
+    let orphans = Orphans::inherit();
+    let daemon = Daemon::start(&mut dockerd, &directory)?;
+    let docker = Docker {
+        _daemon: daemon,
+        _orphans: orphans,
+        _records: Records(directory.join("exec/runtime-runc/moby")),
+        cgroups: Cgroups::new(stage.id("docker")),
+        directory,
+    };
+    docker.tell(&["import", &image::archive(&docker.directory).display().to_string(), "box"]);
+    Ok(Box::new(docker))
+}
+
+impl Engine for Docker {
+    fn client(&self) -> Command {
+        let mut command = limited("docker");
+        command
+            .current_dir(&self.directory)
+            .env("DOCKER_CONFIG", self.directory.join("client"))
+            .env("DOCKER_HOST", format!("unix://{}/socket", self.directory.display()));
+        command
+    }
+
+    fn words(&self, wish: Wish<'_>) -> Option<Vec<String>> {
+        docker_words(wish)
+    }
+
+    fn common(&self) -> Vec<String> {
+        let parent = format!("--cgroup-parent=/{}", self.cgroups.name());
+        vec!["--cap-drop=MKNOD".into(), parent]
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let ids = self.client().args(["ps", "--all", "--quiet"]).output();
+        let ids = ids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        for id in ids.split_whitespace() {
+            let _ = self.client().args(["rm", "--force", id]).output();
+        }
+    }
+}
+
+test_cases! { start:
+    output_and_exit_code_are_the_programs
+    failures_have_the_exit_codes_of_docker
+    wishes_come_true_inside
+    limits_are_in_the_cgroup
+    out_of_memory_is_a_kill
+    a_stop_is_a_request_and_then_a_kill
+    a_kill_ends_it_with_137
+    further_processes_are_executed
+    a_terminal_is_talked_to
+    it_stands_still_and_goes_on
+    processes_and_memory_are_shown
+    files_are_copied_in_and_out
+    what_fails_is_started_again
+    an_init_collects_orphans
+    the_privileged_have_every_capability_of_the_runtime
+}

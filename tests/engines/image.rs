@@ -1,0 +1,90 @@
+//! Images of busybox, made without an engine.
+
+use crate::common;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The programs of the image, besides those of every test's root directory.
+const FURTHER_APPLETS: &str = "ip nc ping stty tty";
+
+/// A tar archive of a root directory: what `import` takes. Everything belongs to root.
+pub(crate) fn archive(directory: &Path) -> PathBuf {
+    let rootfs = directory.join("image");
+    common::write_busybox_rootfs(&rootfs);
+    for applet in FURTHER_APPLETS.split_whitespace() {
+        std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).expect("an applet");
+    }
+    std::fs::write(rootfs.join("etc/plain"), "not a program\n").expect("a file of the image");
+    let path = directory.join("image.tar");
+    let mut archive = tar::Builder::new(File::create(&path).expect("an archive"));
+    archive.follow_symlinks(false);
+    append(&mut archive, &rootfs, Path::new(""));
+    archive.finish().expect("an archive");
+    std::fs::remove_dir_all(rootfs).expect("what is in the archive");
+    path
+}
+
+fn append(archive: &mut tar::Builder<File>, rootfs: &Path, below: &Path) {
+    for entry in std::fs::read_dir(rootfs.join(below)).expect("a directory of the image").flatten() {
+        let name = below.join(entry.file_name());
+        let metadata = entry.metadata().expect("a file of the image");
+        let mut header = tar::Header::new_gnu();
+        header.set_metadata_in_mode(&metadata, tar::HeaderMode::Deterministic);
+        header.set_mode(if name == Path::new("tmp") { 0o1777 } else { header.mode().expect("a mode") });
+        header.set_uid(0);
+        header.set_gid(0);
+        let path = entry.path();
+        if metadata.is_dir() {
+            archive.append_data(&mut header, &name, std::io::empty()).expect("a directory");
+            append(archive, rootfs, &name);
+        } else if metadata.is_symlink() {
+            let target = std::fs::read_link(path).expect("a link");
+            archive.append_link(&mut header, &name, target).expect("a link");
+        } else {
+            archive.append_data(&mut header, &name, File::open(path).expect("a file")).expect("a file");
+        }
+    }
+}
+
+/// An OCI image layout as a tar archive, with `layer` as its only layer (OCI image-layout.md).
+pub(crate) fn oci_archive(directory: &Path, layer: &Path, name: &str) -> PathBuf {
+    let layout = directory.join("layout");
+    let blobs = layout.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).expect("a directory");
+    let blob = |bytes: &[u8], media_type: &str| -> Value {
+        let path = blobs.join("new");
+        std::fs::write(&path, bytes).expect("a blob");
+        let digest = sha256(&path);
+        std::fs::rename(path, blobs.join(&digest)).expect("a blob");
+        let media_type = format!("application/vnd.oci.image.{media_type}");
+        json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
+    };
+    let layer = blob(&std::fs::read(layer).expect("the layer"), "layer.v1.tar");
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
+        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+    });
+    let config = blob(config.to_string().as_bytes(), "config.v1+json");
+    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+    let mut manifest = blob(manifest.to_string().as_bytes(), "manifest.v1+json");
+    manifest["annotations"] = json!({ "io.containerd.image.name": name });
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    std::fs::write(layout.join("index.json"), index.to_string()).expect("the index");
+    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("the marker");
+    let path = directory.join("oci.tar");
+    let mut archive = tar::Builder::new(File::create(&path).expect("an archive"));
+    archive.append_dir_all("", layout).expect("an archive");
+    archive.finish().expect("an archive");
+    path
+}
+
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().expect("sha256sum");
+    let line = String::from_utf8(output.stdout).expect("a line");
+    line.split(' ').next().expect("a digest").to_owned()
+}

@@ -1,0 +1,56 @@
+//! podman, docker and containerd drive the example `oci` in place of runc: each test starts the engine, with all its
+//! state in a directory of its own, and asserts that nothing is left when it has ended.
+//!
+//! What an engine is told to do is in [`cases`], one list for all of them; how it is told is in the module with its
+//! name. The images are made here from busybox, and no network is used. An engine that is not installed, or that this
+//! machine or user cannot run, is skipped with the reason.
+
+#![expect(clippy::disallowed_methods, reason = "tests run engines and write plain files of their own")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cases;
+mod containerd;
+mod daemon;
+mod docker;
+mod engine;
+mod image;
+mod podman;
+mod remains;
+mod terminal;
+
+use common::{Stage, skip};
+use engine::Engine;
+use std::path::PathBuf;
+
+/// The runtime under test; `None` if it was not built.
+fn runtime() -> Option<PathBuf> {
+    let test = std::env::current_exe().expect("our path");
+    let path = test.parent()?.parent()?.join("examples/oci");
+    path.is_file().then_some(path)
+}
+
+/// How to start an engine on a stage, or why that is not possible.
+type Start = fn(&Stage, PathBuf) -> Result<Box<dyn Engine>, String>;
+
+/// Starts an engine, has it go through a case, and ends it.
+fn go_through(case: fn(&dyn Engine), start: Start) {
+    let Some(runtime) = runtime() else { skip!("the runtime was not built: cargo build --example oci") };
+    let stage = Stage::new();
+    match start(&stage, runtime) {
+        Ok(engine) => case(&*engine),
+        Err(reason) => skip!("{reason}"),
+    }
+}
+
+/// One test for each case, with the engine that `start` starts.
+macro_rules! test_cases {
+    ($start:path: $($case:ident)*) => {$(
+        #[test]
+        fn $case() {
+            $crate::go_through($crate::cases::$case, $start);
+        }
+    )*};
+}
+use test_cases;
