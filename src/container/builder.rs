@@ -582,7 +582,7 @@ fn blueprint(
     let valid = ValidSpec::new(spec, bundle, origin)?;
     let cgroups = !valid.resources.is_empty()
         || valid.cgroups_path.is_some()
-        || DeviceLimits::of(&valid).is_some()
+        || DeviceLimits::of(&valid, false).is_some()
         || valid.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Cgroup | MountKind::Cgroup2));
     let needs = Needs {
         cgroups,

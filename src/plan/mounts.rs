@@ -65,7 +65,8 @@ impl<'a> TreeBuilder<'a> {
             IdMapping::AsOnDisk
         };
         // Where no cgroup has to refuse devices, none that came with the image may open.
-        let denied = DeviceLimits::of(self.spec).is_some_and(|limits| !limits.required);
+        let denied =
+            DeviceLimits::of(self.spec, self.host.in_user_namespace).is_some_and(|limits| !limits.required);
         let set_recursive = if denied { MountAttrs::NODEV } else { MountAttrs::empty() };
         let item = GoferItem { ids, set_recursive, directory: true, ..item(source, "root.path") };
         self.root = RootPlan::Handed(self.hand(item));
