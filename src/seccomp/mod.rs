@@ -39,6 +39,8 @@ mod compile;
 mod default;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod interpret;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod linear;
 mod pass;
 mod rules;
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The program says what the program of libseccomp says, given the rules of a profile as runc gives them to it, and
 //! where it does not, a test here says what it says instead and why.
 
-use super::against_a_linear_reading::matches;
 use super::random::{calls, number, profiles};
 use super::*;
 use crate::seccomp::arch::{Name, Numbers};
 use crate::seccomp::default::ALWAYS;
+use crate::seccomp::linear::{is_about, matches, open};
 use libseccomp::{Comparison, Library};
 use oci_spec::runtime::{LinuxSeccompArg, LinuxSyscall};
 use proptest::prelude::*;
@@ -97,17 +97,6 @@ fn alternatives(rule: &LinuxSyscall) -> Vec<Vec<Comparison>> {
     }
 }
 
-/// The ABI of a call, if the profile opens it.
-fn open(machine: Machine, profile: &LinuxSeccomp, call: &Call) -> Option<Abi> {
-    let x32 = call.number >= X32_BIT && call.number != u32::MAX;
-    let abis = machine.abis(profile.architectures().as_deref().unwrap_or_default());
-    abis.into_iter().filter(|abi| call.arch == abi.audit()).find(|abi| match abi {
-        Abi::X86_64 => !x32,
-        Abi::X32 => x32,
-        _ => true,
-    })
-}
-
 /// One call through an ABI that the profile opens, and what the profile says about it.
 struct Case<'a> {
     library: &'a Library,
@@ -135,8 +124,7 @@ impl<'a> Case<'a> {
     }
 
     fn is_about(&self, name: &str) -> bool {
-        let Numbers { regular, extra } = self.abi.numbers(Name::new(name));
-        [regular, extra].contains(&Some(self.call.number))
+        is_about(self.abi, name, self.call.number)
     }
 
     /// Why the two programs need not say the same, or what libseccomp's `answer` means here.

@@ -9,6 +9,7 @@ mod random;
 use super::arch::{Abi, Machine, X32_BIT};
 use super::compile::compile_for;
 use super::interpret::{Call, check, run};
+use super::linear::holds;
 use super::rules::{ENOSYS, EPERM, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS};
 use super::{Filter, Instruction};
 use crate::error::ErrorKind;
@@ -394,15 +395,3 @@ const EDGES: [u64; 12] = [
     0xffff_ffff_0000_0000,
     u64::MAX,
 ];
-
-fn holds(op: LinuxSeccompOperator, arg: u64, value: u64, value_two: u64) -> bool {
-    match op {
-        LinuxSeccompOperator::ScmpCmpNe => arg != value,
-        LinuxSeccompOperator::ScmpCmpLt => arg < value,
-        LinuxSeccompOperator::ScmpCmpLe => arg <= value,
-        LinuxSeccompOperator::ScmpCmpEq => arg == value,
-        LinuxSeccompOperator::ScmpCmpGe => arg >= value,
-        LinuxSeccompOperator::ScmpCmpGt => arg > value,
-        LinuxSeccompOperator::ScmpCmpMaskedEq => arg & value == value_two & value,
-    }
-}
