@@ -260,6 +260,13 @@ fn labels_are_refused_where_their_module_is_not_enabled() {
         assert_eq!(*error.kind(), unsupported(&format!("{section}.{name}")));
         assert_eq!(error.to_string(), format!("{section}.{name}: {module} is not enabled on this host"));
     }
+    let container = sleeping(&stage, |_| {});
+    for (name, module) in [("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")] {
+        let process = json!({"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}, name: "some_label"});
+        let error = container.exec(Exec::from_oci(serde_json::from_value(process).unwrap())).unwrap_err();
+        assert_eq!(error.to_string(), format!("process.{name}: {module} is not enabled on this host"));
+    }
+    end(container);
 }
 
 #[test]
