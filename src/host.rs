@@ -54,13 +54,17 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
         cgroups,
         cgroups_writable,
         cgroups_freezable,
-        lsms: if needs.labels { security_modules() } else { SecurityModules::default() },
+        lsms: security_modules(needs.labels),
         system_dirs,
     })
 }
 
-/// The enabled ones, by what they leave in the kernel's own file systems: securityfs need not be mounted.
-fn security_modules() -> SecurityModules {
+/// The enabled ones, if labels are asked for, by what they leave in the kernel's own file systems: securityfs need not
+/// be mounted.
+pub(crate) fn security_modules(asked: bool) -> SecurityModules {
+    if !asked {
+        return SecurityModules::default();
+    }
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     SecurityModules {
         apparmor: read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),

@@ -238,8 +238,10 @@ fn signals_have_numbers_and_names() {
         engine.must(&["kill", id, signal]);
         until(&format!("ready\n{}", "usr1\n".repeat(count)));
     }
+    assert_eq!(engine.must(&["kill", id, "0"]), "", "it is there");
     engine.must(&["kill", id, "SIGUSR2"]);
     await_end(pid);
+    assert!(engine.refused(&["kill", id, "0"]).contains("container not running"));
     assert!(engine.refused(&["kill", id]).contains("container not running"));
     engine.must(&["kill", "--all", id, "9"]);
     engine.must(&["delete", id]);

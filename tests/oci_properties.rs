@@ -260,6 +260,13 @@ fn labels_are_refused_where_their_module_is_not_enabled() {
         assert_eq!(*error.kind(), unsupported(&format!("{section}.{name}")));
         assert_eq!(error.to_string(), format!("{section}.{name}: {module} is not enabled on this host"));
     }
+    let container = sleeping(&stage, |_| {});
+    for (name, module) in [("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")] {
+        let process = json!({"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}, name: "some_label"});
+        let error = container.exec(Exec::from_oci(serde_json::from_value(process).unwrap())).unwrap_err();
+        assert_eq!(error.to_string(), format!("process.{name}: {module} is not enabled on this host"));
+    }
+    end(container);
 }
 
 #[test]
@@ -1057,17 +1064,25 @@ fn network_devices_are_back_as_they_were_when_creation_fails() {
     if !is_root() {
         skip!("only root has network devices to move");
     }
+    // In the container's network, where the device has its new name by then.
+    let in_its_network = json!({"path": "/bin/sh", "args": ["sh", "-c", "ip link show dev wan0 && exit 7"]});
     with_two_devices(|| {
-        for (devices, program, step) in [
-            (json!({"here0": {"name": "wan0"}, "nosuch0": {}}), "true", "linux.netDevices.nosuch0"),
-            (json!({"here0": {"name": "lo"}}), "true", "linux.netDevices.here0"),
-            (json!({"here0": {"name": "wan0"}}), "nosuch", "exec: \"nosuch\""),
+        for (devices, program, hook, step) in [
+            (json!({"here0": {"name": "wan0"}, "nosuch0": {}}), "true", None, "linux.netDevices.nosuch0"),
+            (json!({"here0": {"name": "lo"}}), "true", None, "linux.netDevices.here0"),
+            (json!({"here0": {"name": "wan0"}}), "nosuch", None, "exec: \"nosuch\""),
+            (json!({"here0": {"name": "wan0"}}), "true", Some(&in_its_network), "hooks.createContainer[0]"),
         ] {
             let error = refusal(&stage, |config| {
                 config["linux"]["netDevices"] = devices;
                 config["process"]["args"] = json!([program]);
+                config["hooks"] = json!({"createContainer": Vec::from_iter(hook)});
             });
-            assert_eq!(error.step(), step, "{error}");
+            assert!(error.to_string().contains(step), "{step}: {error}");
+            assert!(
+                hook.is_none() || error.to_string().contains("code 7"),
+                "the hook saw the device: {error}"
+            );
             let after = shown("here0");
             for words in ["10.77.0.1/24", "fd77::1/64", "mtu 1300", "UP"] {
                 assert!(after.contains(words), "{words}: {after}");

@@ -19,8 +19,15 @@ pub(crate) struct Kill {
 
 impl Kill {
     pub(crate) fn obey(self, root: &StateRoot) -> Done {
-        let signal: Signal = self.signal.parse().map_err(|_| format!("unknown signal {:?}", self.signal))?;
         let container = find(root, &self.id)?;
+        // No signal, but the question whether one would arrive (kill(2)).
+        if self.signal == "0" {
+            return match container {
+                AnyContainer::Stopped(_) | AnyContainer::Creating(_) => Err(not_running()),
+                _ => Ok(ExitCode::SUCCESS),
+            };
+        }
+        let signal: Signal = self.signal.parse().map_err(|_| format!("unknown signal {:?}", self.signal))?;
         let sent = match container {
             // With all of them, those that are gone are no error: nothing is left.
             AnyContainer::Stopped(_) if self.all => return Ok(ExitCode::SUCCESS),

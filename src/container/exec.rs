@@ -5,13 +5,14 @@ use super::listener;
 use super::{Container, Executed, Outcome, Phase, Started};
 use crate::console::{Pty, Taker, WindowSize};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::plan::{ExecPlan, ProcessPlan};
+use crate::host;
+use crate::plan::ExecPlan;
 use crate::process::channel::wait_readable_until;
 use crate::process::spawn::seal_plan;
 use crate::process::{Channel, FurtherFds, Signal, Stdio, stdio};
 use crate::protocol::message::{Operation, ProcessEnd, ProcessReport};
 use crate::sandbox::client::{self, START_LIMIT};
-use crate::spec::{self, IdMaps, NamespaceSource, Origin, ValidSpec};
+use crate::spec::{self, IdMaps, Origin, ValidSpec};
 use crate::state::Status;
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
@@ -258,15 +259,9 @@ impl Exec {
         let bundle = Some(core.record.bundle.as_path());
         let valid = ValidSpec::new(&spec, bundle, Origin::ConfigJson)?;
         let process = spec::Process::for_exec(&process, &valid.id_maps)?;
-        let new_user = valid.namespaces.user == NamespaceSource::New;
-        let plan = ProcessPlan::new(&process, &valid, crate::plan::may_set_groups(new_user, &valid.id_maps));
-        let plan = ExecPlan {
-            process: plan,
-            further_fds: Vec::new(),
-            user_name: self.user_name.clone(),
-            attached: self.attached,
-            affinity: process.exec_cpu_affinity,
-        };
+        let mut plan = ExecPlan::new(&process, &valid, host::security_modules(process.asks_for_labels()))?;
+        plan.user_name.clone_from(&self.user_name);
+        plan.attached = self.attached;
         Ok((plan, valid.id_maps))
     }
 }

@@ -48,9 +48,9 @@
 //! | `process.capabilities.bounding` | applied |
 //! | `process.capabilities.effective` | applied |
 //! | `process.capabilities.inheritable` | applied |
-//! | `process.capabilities.permitted` | applied |
+//! | `process.capabilities.permitted` | applied; what the caller does not have is refused, at create |
 //! | `process.capabilities.ambient` | applied |
-//! | `process.rlimits[].*` | applied |
+//! | `process.rlimits[].*` | applied; to raise a hard limit without the privilege is `EPERM`, at create |
 //! | `process.noNewPrivileges` | applied |
 //! | `process.oomScoreAdj` | applied |
 //! | `process.apparmorProfile` | applied where AppArmor is enabled, else refused |

@@ -12,6 +12,7 @@
 //! | Statistics | yes | what the kernel counts for the container's own cgroup; what it does not is `None` |
 //! | exec, files, terminals, pods, process table | yes | yes |
 //! | Device nodes in `/dev` | made, without a user namespace; bound otherwise | bound from the host |
+//! | Network devices of the host moved to a container | with `CAP_NET_ADMIN` | refused by the kernel: `EPERM`; yes in a network namespace the user made |
 //! | Raising limits or OOM priority | yes | as far as the kernel lets the caller |
 //!
 //! "Root" here is a caller with effective `CAP_SYS_ADMIN`, `CAP_SETUID` and `CAP_SETGID`.

@@ -1,7 +1,8 @@
 //! A further process in a running container.
 
-use super::ProcessPlan;
-use crate::spec::ExecCpuAffinity;
+use super::{ProcessPlan, SecurityModules, may_set_groups};
+use crate::error::Result;
+use crate::spec::{ExecCpuAffinity, NamespaceSource, Process, ValidSpec};
 use serde::{Deserialize, Serialize};
 
 /// The process, and what it is given besides its standard streams.
@@ -16,4 +17,20 @@ pub(crate) struct ExecPlan {
     pub(crate) attached: bool,
     /// The processors it runs on, before and after it joins the container's cgroups.
     pub(crate) affinity: ExecCpuAffinity,
+}
+
+impl ExecPlan {
+    /// `process` in the container that `spec` describes, with its standard streams and nothing else. Fails where the host
+    /// has not the security modules of its labels.
+    pub(crate) fn new(process: &Process, spec: &ValidSpec, lsms: SecurityModules) -> Result<Self> {
+        lsms.check_labels(process)?;
+        let new_user = spec.namespaces.user == NamespaceSource::New;
+        Ok(Self {
+            process: ProcessPlan::new(process, spec, may_set_groups(new_user, &spec.id_maps)),
+            further_fds: Vec::new(),
+            user_name: None,
+            attached: false,
+            affinity: process.exec_cpu_affinity.clone(),
+        })
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::cgroup::CgroupLayout;
 use crate::error::{Error, Result};
-use crate::spec::{IdMap, IdMaps};
+use crate::spec::{IdMap, IdMaps, Process, ValidSpec};
 use serde::{Deserialize, Serialize};
 
 /// What planning needs to know about the host and the caller. `host::probe` fills it in; tests write it down.
@@ -39,6 +39,29 @@ pub(crate) struct Host {
 pub(crate) struct SecurityModules {
     pub(crate) apparmor: bool,
     pub(crate) selinux: bool,
+}
+
+impl SecurityModules {
+    /// Refuses labels of a process that nothing on this host would understand.
+    pub(super) fn check_labels(self, process: &Process) -> Result<()> {
+        let Process { apparmor_profile, selinux_label, .. } = process;
+        check_module("process.apparmorProfile", apparmor_profile.as_ref(), self.apparmor, "AppArmor")?;
+        check_module("process.selinuxLabel", selinux_label.as_ref(), self.selinux, "SELinux")
+    }
+
+    /// As [`check_labels`](Self::check_labels), for the one of the mounts.
+    pub(super) fn check_mount_label(self, spec: &ValidSpec) -> Result<()> {
+        check_module("linux.mountLabel", spec.mount_label.as_ref(), self.selinux, "SELinux")
+    }
+}
+
+fn check_module(field: &'static str, label: Option<&String>, enabled: bool, module: &str) -> Result<()> {
+    match label {
+        Some(_) if !enabled => {
+            Err(Error::unsupported(field, format!("{module} is not enabled on this host")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One of the host's system directories (`/usr`, `/bin`, ...), which may be a symlink (`/bin` -> `usr/bin`).

@@ -84,7 +84,8 @@ impl Plan {
     /// Plans the container `id`. Fails where the host cannot do what the configuration asks for.
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
         refuse_what_nobody_does(spec, extras)?;
-        refuse_labels_of_no_module(spec, host)?;
+        host.lsms.check_labels(&spec.process)?;
+        host.lsms.check_mount_label(spec)?;
         let new_user = spec.namespaces.user == NamespaceSource::New;
         if !host.privileged && spec.namespaces.user == NamespaceSource::Inherit {
             return Err(Error::unsupported(
@@ -166,20 +167,6 @@ fn refuse_what_nobody_does(spec: &ValidSpec, extras: &Extras) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Refuses labels that nothing on this host would understand.
-fn refuse_labels_of_no_module(spec: &ValidSpec, host: &Host) -> Result<()> {
-    let process = &spec.process;
-    let labels = [
-        ("process.apparmorProfile", process.apparmor_profile.is_some(), host.lsms.apparmor, "AppArmor"),
-        ("process.selinuxLabel", process.selinux_label.is_some(), host.lsms.selinux, "SELinux"),
-        ("linux.mountLabel", spec.mount_label.is_some(), host.lsms.selinux, "SELinux"),
-    ];
-    labels.into_iter().try_for_each(|(field, asked, enabled, module)| match asked && !enabled {
-        true => Err(Error::unsupported(field, format!("{module} is not enabled on this host"))),
-        false => Ok(()),
-    })
 }
 
 /// Joins an absolute container path to nothing: the form the in-root resolver takes (`/proc/sys` -> `proc/sys`).

@@ -161,10 +161,7 @@ impl ValidSpec {
 impl ValidSpec {
     /// Whether any property is a label of a security module.
     pub(crate) fn asks_for_labels(&self) -> bool {
-        let process = &self.process;
-        [&process.apparmor_profile, &process.selinux_label, &self.mount_label]
-            .into_iter()
-            .any(Option::is_some)
+        self.process.asks_for_labels() || self.mount_label.is_some()
     }
 }
 

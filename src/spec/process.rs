@@ -127,6 +127,11 @@ impl Process {
 }
 
 impl Process {
+    /// Whether any property is a label of a security module.
+    pub(crate) fn asks_for_labels(&self) -> bool {
+        self.apparmor_profile.is_some() || self.selinux_label.is_some()
+    }
+
     /// Checks a process that is to be executed in a running container with these id mappings.
     ///
     /// # Errors
