@@ -156,7 +156,7 @@ fn processor_limits_are_set(bench: &Bench<'_>) -> Verdict {
     let all = cpuset.of(i32::try_from(std::process::id()).unwrap()).value("cpuset.cpus");
     let sets = ["0", &all];
     for (index, (shares, period, quota)) in
-        [(1024, 100_000, 50_000), (2048, 500_000, 200_000), (2, 100_000, 200_000)].into_iter().enumerate()
+        [(1024, 100_000, 50_000), (2048, 500_000, 200_000), (512, 100_000, 200_000)].into_iter().enumerate()
     {
         let cpus = sets[index % 2];
         let mut resources = json!({ "cpu": {
