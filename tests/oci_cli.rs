@@ -261,6 +261,11 @@ fn what_is_wrong_is_said_in_one_line_and_leaves_nothing() {
     let broken = stage.open_directory("broken");
     std::fs::write(broken.join("config.json"), "{ \"ociVersion\": ").unwrap();
     let (empty, broken) = (empty.to_str().unwrap(), broken.to_str().unwrap());
+    let (junk, no_limit) = (stage.path().join("junk"), stage.path().join("no-limit"));
+    std::fs::write(&junk, "junk").unwrap();
+    std::fs::write(&no_limit, r#"{"memory": {"limit": "many"}, "args": "true"}"#).unwrap();
+    let (junk, no_limit) = (junk.to_str().unwrap(), no_limit.to_str().unwrap());
+    let long = "x".repeat(2000);
     let cases: &[(&[&str], &str)] = &[
         (&["state", no_such], "does not exist"),
         (&["start", no_such], "does not exist"),
@@ -289,7 +294,37 @@ fn what_is_wrong_is_said_in_one_line_and_leaves_nothing() {
         (&["--no-such-flag", "list"], "no-such-flag"),
         (&["no-such-verb"], "no-such-verb"),
         (&["create", "bad/id", new], ""),
+        (&["create", "bad/id"], ""),
+        (&["create", ".."], ""),
+        (&["create", ""], ""),
+        (&["create", &long], ""),
+        (&["create", "--preserve-fds", "many", new], "many"),
+        (&["create", "--pid-file", "/nonexistent/pid", new], "/nonexistent"),
+        (&["run", "--pid-file", "/nonexistent/pid", new], "/nonexistent"),
+        (&["run", "--bundle", "/nonexistent", new], "/nonexistent"),
+        (&["--log", "/nonexistent/log", "list"], "/nonexistent/log"),
+        (&["--log-format", "xml", "list"], "xml"),
         (&["state"], ""),
+        (&["start"], ""),
+        (&["kill"], ""),
+        (&["delete"], ""),
+        (&["exec"], ""),
+        (&["ps"], ""),
+        (&["pause"], ""),
+        (&["resume"], ""),
+        (&["events"], ""),
+        (&["kill", running, "65"], "signal"),
+        (&["exec", "--process", junk, running], ""),
+        (&["exec", "--process", no_limit, running], ""),
+        (&["exec", "--user", "1:many", running, "true"], ""),
+        (&["exec", "--cwd", "relative", running, "true"], ""),
+        (&["exec", "--tty", "--detach", running, "true"], "console socket"),
+        (&["update", "--resources", junk, running], ""),
+        (&["update", "--resources", no_limit, running], ""),
+        (&["update", "--pids-limit", "many", running], "many"),
+        (&["spec", "--bundle", "/nonexistent"], "/nonexistent"),
+        (&["list", "--format", "xml"], ""),
+        (&["ps", "--format", "xml", running], ""),
     ];
     for (arguments, words) in cases {
         let said = engine.refused(arguments);
@@ -298,6 +333,49 @@ fn what_is_wrong_is_said_in_one_line_and_leaves_nothing() {
     let list: Vec<Value> = serde_json::from_str(&engine.must(&["list", "--format", "json"])).unwrap();
     assert_eq!(list.len(), 1, "{list:?}");
     assert_eq!(engine.status(running), "running");
+}
+
+#[test]
+fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
+    need!(runtime);
+    let stage = Stage::new();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = |status: &str| stage.id(status);
+    engine.create(&id("created"), &[]);
+    let pid = engine.running(&id("stopped"));
+    engine.must(&["kill", &id("stopped"), "9"]);
+    await_end(pid);
+    let mut cases = vec![
+        ("created", "resume ID", "not paused"),
+        ("stopped", "start ID", "cannot start a container that has stopped"),
+        ("stopped", "kill ID 9", "not running"),
+        ("stopped", "exec ID true", "cannot exec in a stopped container"),
+        ("stopped", "pause ID", "not running"),
+        ("stopped", "resume ID", "not paused"),
+        ("stopped", "events --stats ID", "not running"),
+    ];
+    if is_ours() {
+        // runc says something of cgroups, or nothing.
+        cases.push(("created", "pause ID", "not running"));
+        cases.push(("stopped", "ps ID", "not running"));
+        cases.push(("stopped", "update --pids-limit 5 ID", "stopped"));
+    }
+    if is_root() {
+        engine.running(&id("paused"));
+        engine.must(&["pause", &id("paused")]);
+        cases.push(("paused", "start ID", "cannot start a container in the paused state"));
+        cases.push(("paused", "pause ID", "not running"));
+        cases.push(("paused", "exec ID true", "cannot exec in a paused container"));
+        cases.push(("paused", "delete ID", "not stopped"));
+    }
+    for (status, call, words) in cases {
+        let id = id(status);
+        let arguments: Vec<_> =
+            call.split(' ').map(|word| if word == "ID" { id.as_str() } else { word }).collect();
+        let said = engine.refused(&arguments);
+        assert!(said.contains(words), "{arguments:?}: {said}");
+        assert_eq!(engine.status(&id), status, "{arguments:?}");
+    }
 }
 
 #[test]

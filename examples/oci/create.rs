@@ -139,9 +139,8 @@ pub(crate) fn start(container: AnyContainer) -> Done {
             let _ = created.start()?;
             Ok(ExitCode::SUCCESS)
         }
-        AnyContainer::Running(_) | AnyContainer::Paused(_) => {
-            Err("cannot start an already running container".into())
-        }
+        AnyContainer::Running(_) => Err("cannot start an already running container".into()),
+        AnyContainer::Paused(_) => Err("cannot start a container in the paused state".into()),
         AnyContainer::Stopped(_) => Err("cannot start a container that has stopped".into()),
         AnyContainer::Creating(_) => Err("cannot start a container in the creating state".into()),
     }

@@ -11,31 +11,6 @@ pub(crate) struct Difference {
 pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         runtime: "ours",
-        case: "memory_limits_are_set",
-        why: "linux.resources.memory.swappiness is refused by name: the crate does not do it.",
-    },
-    Difference {
-        runtime: "ours",
-        case: "processor_limits_are_set",
-        why: "linux.resources.cpu.realtimeRuntime is refused by name: the crate does not do it.",
-    },
-    Difference {
-        runtime: "ours",
-        case: "rates_of_block_devices_are_set",
-        why: "linux.resources.blockIO is refused by name: the crate does not do it.",
-    },
-    Difference {
-        runtime: "ours",
-        case: "weights_of_block_devices_are_set",
-        why: "linux.resources.blockIO is refused by name: the crate does not do it.",
-    },
-    Difference {
-        runtime: "ours",
-        case: "rules_of_devices_apply_in_the_listed_order",
-        why: "Rules are left to the file system, which has no nodes of other devices: there is no group.",
-    },
-    Difference {
-        runtime: "ours",
         case: "a_created_container_is_not_deleted",
         why: "Engines delete what was never started, without force, and expect it to be gone, as with runc.",
     },
