@@ -648,10 +648,10 @@ fn rows_of_linux() -> Vec<Row> {
             "config.json: linux.resources.unified[\"../memory.high\"]: is no control file \
              (write it as in memory.high)",
         ),
-        spec(
+        unsupported(
             Config(|| vec![("/linux/resources", json!({"unified": {"cgroup.procs": "1"}}))]),
             "linux.resources.unified[\"cgroup.procs\"]",
-            "config.json: linux.resources.unified[\"cgroup.procs\"]: holds no limit",
+            "config.json: linux.resources.unified[\"cgroup.procs\"]: is the file of no controller",
         ),
         spec(
             Config(|| {
