@@ -4,13 +4,15 @@
 
 mod host;
 
-use cofferdam::{ContainerBuilder, Error, ErrorKind};
-use host::{Place, names_in};
+use cofferdam::spec::DeviceNumber;
+use cofferdam::{ContainerBuilder, Error, ErrorKind, IoLimit};
+use host::{Place, names_in, note_skip};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What is done to a container that would otherwise run `true`.
 enum Change {
@@ -646,10 +648,10 @@ fn rows_of_linux() -> Vec<Row> {
             "config.json: linux.resources.unified[\"../memory.high\"]: is no control file \
              (write it as in memory.high)",
         ),
-        spec(
+        unsupported(
             Config(|| vec![("/linux/resources", json!({"unified": {"cgroup.procs": "1"}}))]),
             "linux.resources.unified[\"cgroup.procs\"]",
-            "config.json: linux.resources.unified[\"cgroup.procs\"]: holds no limit",
+            "config.json: linux.resources.unified[\"cgroup.procs\"]: is the file of no controller",
         ),
         spec(
             Config(|| {
@@ -739,17 +741,22 @@ fn limits_a_caller_may_not_set_are_refused_by_name() {
     let _alone = alone();
     let Some(place) = Place::new() else { return };
     if rustix::process::geteuid().is_root() {
-        eprintln!("skipped: root may set every limit");
+        note_skip("root may set every limit");
         return;
     }
     type Limit = fn(ContainerBuilder) -> ContainerBuilder;
-    let limits: [(&str, Limit); 2] = [
+    let limits: [(&str, Limit); 4] = [
         ("linux.resources.memory.limit", |builder| builder.memory_limit(64 << 20)),
         ("linux.resources.pids.limit", |builder| builder.pids_limit(10)),
+        ("linux.resources.cpu.burst", |builder| builder.cpu_burst(Duration::from_millis(1))),
+        ("linux.resources.blockIO.throttleReadIOPSDevice", |builder| {
+            let limit = IoLimit { reads: Some(5), ..IoLimit::default() };
+            builder.io_limit(DeviceNumber { major: 8, minor: 0 }, limit)
+        }),
     ];
     for (feature, limit) in limits {
         let Err(error) = limit(place.builder(&place.id("limits"))).build() else {
-            eprintln!("skipped: a cgroup is delegated to this user");
+            note_skip("a cgroup is delegated to this user");
             return;
         };
         assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: feature.into() });

@@ -3,11 +3,12 @@
 mod common;
 
 use cofferdam::spec::DeviceNumber;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, Error, ErrorKind, IoLimit, Outcome, Running};
+use cofferdam::{AnyContainer, Container, Error, ErrorKind, IoLimit, Outcome, Running};
+use common::limits::{directory_on_a_disk, disk};
 use common::{Stage, is_root, may_limit, note_skip, skip};
 use serde_json::{Value, json};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -198,24 +199,11 @@ fn place_of(controller: &str) -> Place {
     if may_limit(controller) { Place::V2 } else { Place::Nowhere }
 }
 
-/// A whole disk, by its number.
-fn disk() -> Option<String> {
-    let disks = std::fs::read_dir("/sys/block").ok()?.flatten();
-    let number = |disk: &Path| {
-        let size = std::fs::read_to_string(disk.join("size")).ok()?;
-        let number = std::fs::read_to_string(disk.join("dev")).ok()?;
-        (size.trim() != "0").then(|| number.trim().to_owned())
-    };
-    disks.into_iter().find_map(|disk| number(&disk.path()))
-}
-
-fn rows(disk: &str) -> Vec<Row> {
-    let (major, minor) = disk.split_once(':').unwrap();
-    let (major, minor): (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
-    let throttle = |key: &'static str, rate: u32| json!({"blockIO": {key: [{"major": major, "minor": minor, "rate": rate}]}});
+fn rows(disk: DeviceNumber) -> Vec<Row> {
+    let throttle = |key: &'static str, rate: u32| json!({"blockIO": {key: [{"major": disk.major, "minor": disk.minor, "rate": rate}]}});
     let row =
         |controller, field, resources, v1: Option<(&'static str, &str)>, v2: Option<(&'static str, &str)>| {
-            let owned = |(file, text): (&'static str, &str)| (file, text.replace("DISK", disk));
+            let owned = |(file, text): (&'static str, &str)| (file, text.replace("DISK", &disk.to_string()));
             Row { controller, field, resources, v1: v1.map(owned), v2: v2.map(owned) }
         };
     vec![
@@ -299,18 +287,8 @@ fn rows(disk: &str) -> Vec<Row> {
     ]
 }
 
-/// A container with these `linux.resources`.
-#[expect(clippy::disallowed_methods, reason = "a plain file of the test's own")]
 fn limited(stage: &Stage, name: &str, resources: &Value) -> Result<Container<Running>, Error> {
-    let bundle = stage.path().join(name);
-    let builder = stage.container(name).args(["sleep", "1000"]);
-    builder.rootfs(cofferdam::Rootfs::directory(stage.busybox())).to_bundle(&bundle).unwrap();
-    let path = bundle.join("config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["linux"]["resources"] = resources.clone();
-    std::fs::write(&path, config.to_string()).unwrap();
-    let builder = ContainerBuilder::from_bundle(stage.id(name), &bundle)?;
-    Ok(builder.state_root(stage.root().clone()).build()?.create()?.start()?)
+    Ok(stage.with_resources(name, resources)?.build()?.create()?.start()?)
 }
 
 #[test]
@@ -320,7 +298,7 @@ fn every_limit_is_in_the_file_of_the_version_there_is_or_refused_by_name() {
         skip!("this user may not limit memory here");
     }
     let Some(disk) = disk() else { skip!("no disk") };
-    for (number, row) in rows(&disk).into_iter().enumerate() {
+    for (number, row) in rows(disk).into_iter().enumerate() {
         let Row { controller, field, resources, v1, v2 } = row;
         let place = place_of(controller);
         let expected = match place {
@@ -385,21 +363,14 @@ fn a_limit_the_kernel_has_no_file_for_names_field_and_file_and_leaves_nothing() 
 #[test]
 fn a_writer_is_held_to_its_rate() {
     let stage = Stage::new();
-    if !may_limit("io") && place_of("io") == Place::Nowhere {
+    if !may_limit("io") {
         skip!("this user may not limit I/O here");
     }
-    let scratch = tempfile::tempdir().unwrap();
-    // The container's root is another user's.
-    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let device = std::fs::metadata(scratch.path()).unwrap().dev();
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    if !Path::new(&format!("/sys/dev/block/{major}:{minor}/queue")).exists() {
-        skip!("temporary files are not on a whole disk");
-    }
+    let Some((scratch, disk)) = directory_on_a_disk() else { skip!("temporary files are on no whole disk") };
     let write = "dd if=/dev/zero of=/scratch/file bs=1048576 count=3 oflag=direct 2>&1";
     let builder = stage.busybox_shell("writer", write).bind_rw(scratch.path(), "/scratch");
     let limit = IoLimit { write_bytes: Some(1 << 20), ..IoLimit::default() };
-    let builder = builder.io_limit(DeviceNumber { major, minor }, limit);
+    let builder = builder.io_limit(disk, limit);
     let (began, output) = (Instant::now(), builder.output().unwrap());
     if !output.exit.outcome.success() {
         skip!("no direct writes: {}", String::from_utf8_lossy(&output.stdout).trim());

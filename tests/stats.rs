@@ -2,11 +2,10 @@
 
 mod common;
 
-use cofferdam::spec::DeviceNumber;
 use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, IoLimit, Running, Stats};
+use common::limits::directory_on_a_disk;
 use common::{Stage, may_limit, skip};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 fn start(builder: ContainerBuilder) -> Container<Running> {
@@ -84,27 +83,20 @@ fn what_is_told_is_what_the_kernels_files_say() {
 #[test]
 fn transfers_are_counted_by_device_as_the_kernels_file_says() {
     let stage = Stage::new();
-    if !may_limit("io") && !may_limit("blkio") {
+    if !may_limit("io") {
         skip!("this user may not limit I/O here");
     }
-    let scratch = tempfile::tempdir().unwrap();
-    // The container's root is another user's.
-    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let device = std::fs::metadata(scratch.path()).unwrap().dev();
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    if !std::path::Path::new(&format!("/sys/dev/block/{major}:{minor}/queue")).exists() {
-        skip!("temporary files are not on a whole disk");
-    }
+    let Some((scratch, disk)) = directory_on_a_disk() else { skip!("temporary files are on no whole disk") };
     let script =
         "dd if=/dev/zero of=/scratch/file bs=1048576 count=2 oflag=direct 2>&1 && echo done; sleep 1000";
     let builder = stage.busybox_shell("io", script).bind_rw(scratch.path(), "/scratch");
     let limit = IoLimit { write_bytes: Some(1 << 30), ..IoLimit::default() };
-    let builder = builder.io_limit(DeviceNumber { major, minor }, limit);
+    let builder = builder.io_limit(disk, limit);
     let mut running = start(builder.stdout(cofferdam::Stdio::piped()));
     let mut lines = BufReader::new(running.take_stdout().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "done"));
     let io = running.stats().unwrap().io.unwrap();
-    let device = io.iter().find(|device| (device.major, device.minor) == (major, minor)).unwrap();
+    let device = io.iter().find(|device| (device.major, device.minor) == (disk.major, disk.minor)).unwrap();
     assert!(device.write_bytes >= 2 << 20 && device.writes >= 1, "{device:?}");
     let files = ["io.stat", "blkio.throttle.io_service_bytes_recursive"];
     let dirs = running.record().cgroups.iter();

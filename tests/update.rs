@@ -6,7 +6,9 @@ use cofferdam::oci_spec::runtime::{
     LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemory,
     LinuxMemoryBuilder, LinuxPids, LinuxPidsBuilder, LinuxResources,
 };
+use cofferdam::spec::DeviceNumber;
 use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running};
+use common::limits::disk;
 use common::{Stage, may_limit, skip};
 
 fn start(builder: ContainerBuilder) -> Container<Running> {
@@ -160,34 +162,12 @@ fn limited_with_cpuset(stage: &Stage, cpu: LinuxCpu) -> Container<Running> {
     with_resources(stage, "cpuset", serde_json::to_value(limits).unwrap())
 }
 
-/// A container with these `linux.resources`.
-#[expect(clippy::disallowed_methods, reason = "a plain file of the test's own")]
 fn with_resources(stage: &Stage, name: &str, resources: serde_json::Value) -> Container<Running> {
-    let bundle = stage.path().join(name);
-    let builder = stage.container(name).args(["sleep", "1000"]);
-    builder.rootfs(cofferdam::Rootfs::directory(stage.busybox())).to_bundle(&bundle).unwrap();
-    let path = bundle.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["linux"]["resources"] = resources;
-    std::fs::write(&path, config.to_string()).unwrap();
-    let builder = ContainerBuilder::from_bundle(stage.id(name), &bundle).unwrap();
-    start(builder.state_root(stage.root().clone()))
+    start(stage.with_resources(name, &resources).unwrap())
 }
 
 fn asked(resources: serde_json::Value) -> LinuxResources {
     serde_json::from_value(resources).unwrap()
-}
-
-/// A whole disk, by its number.
-fn disk() -> Option<(u32, u32)> {
-    let disks = std::fs::read_dir("/sys/block").ok()?.flatten();
-    let number = |disk: &std::path::Path| {
-        let size = std::fs::read_to_string(disk.join("size")).ok()?;
-        let number = std::fs::read_to_string(disk.join("dev")).ok()?;
-        let (major, minor) = number.trim().split_once(':')?;
-        (size.trim() != "0").then_some((major.parse().ok()?, minor.parse().ok()?))
-    };
-    disks.into_iter().find_map(|disk| number(&disk.path()))
 }
 
 const BURST: &[&str] = &["cpu.cfs_burst_us", "cpu.max.burst"];
@@ -223,10 +203,10 @@ fn bursts_and_being_idle_come_and_go() {
 #[test]
 fn a_device_that_is_not_named_keeps_its_throttle_and_a_rate_of_zero_lifts_one() {
     let stage = Stage::new();
-    if !may_limit("io") && !may_limit("blkio") {
+    if !may_limit("io") {
         skip!("this user may not limit I/O here");
     }
-    let Some((major, minor)) = disk() else { skip!("no disk") };
+    let Some(DeviceNumber { major, minor }) = disk() else { skip!("no disk") };
     let throttle = |rate: u64| serde_json::json!([{"major": major, "minor": minor, "rate": rate}]);
     let read = |rate: u64| serde_json::json!({"blockIO": {"throttleReadBpsDevice": throttle(rate)}});
     let mut running = with_resources(&stage, "throttle", read(1 << 20));
@@ -260,10 +240,10 @@ fn a_device_that_is_not_named_keeps_its_throttle_and_a_rate_of_zero_lifts_one() 
 #[test]
 fn a_later_write_that_fails_sets_back_every_controller_before_it() {
     let stage = Stage::new();
-    if !["memory", "cpu", "pids"].into_iter().all(may_limit) || !(may_limit("io") || may_limit("blkio")) {
+    if !["memory", "cpu", "pids", "io"].into_iter().all(may_limit) {
         skip!("this user may not limit all of memory, cpu, pids and I/O here");
     }
-    let Some((major, minor)) = disk() else { skip!("no disk") };
+    let Some(DeviceNumber { major, minor }) = disk() else { skip!("no disk") };
     let throttle =
         |major: u32, minor: u32| serde_json::json!([{"major": major, "minor": minor, "rate": 1 << 20}]);
     let limits = |memory: u64, quota: u64, pids: u64, throttled: serde_json::Value| {

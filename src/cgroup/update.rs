@@ -97,7 +97,6 @@ fn has_controller(dir: &CgroupDir, update: &ControllerUpdate) -> Result<bool> {
             let prefix = format!("{}.", update.v1_controller());
             dir.files()?.iter().any(|file| file.starts_with(&prefix))
         }
-        Version::V2 if update.controller.is_empty() => true,
         Version::V2 => {
             let controllers = dir.read("cgroup.controllers")?;
             controllers.split_ascii_whitespace().any(|controller| controller == update.controller)

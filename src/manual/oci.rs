@@ -152,7 +152,7 @@
 //! | `linux.resources.network.classID` | applied on v1; refused on v2, which has no file for it |
 //! | `linux.resources.network.priorities[].*` | as `classID` |
 //! | `linux.resources.rdma.*` | applied |
-//! | `linux.resources.unified` | applied on v2, after all others and as it is; refused for a controller that is on v1 |
+//! | `linux.resources.unified` | applied on v2, after all others and as it is; refused for a controller that is on v1, and for `cgroup.*` |
 //!
 //! The two that v2 has no file for are dropped there without a word by some runtimes: disabling the OOM killer, and
 //! swappiness.

@@ -252,7 +252,7 @@ const OBSERVED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
 /// A controller that limits were asked of, with the first field that did.
 struct Asked {
-    /// As v2 calls it; empty for files that every v2 cgroup has.
+    /// As v2 calls it.
     controller: Cow<'static, str>,
     field: Cow<'static, str>,
 }
@@ -336,7 +336,7 @@ fn asked(resources: &Resources) -> Vec<Asked> {
 /// The controllers `linux.resources.unified` needs, which have to be those of v2.
 fn unified_asked(resources: &Resources) -> Vec<Asked> {
     let asked = resources.unified.iter().map(|unified| Asked {
-        controller: unified.controller().unwrap_or_default().to_owned().into(),
+        controller: unified.controller().to_owned().into(),
         field: v2::unified_field(unified).into(),
     });
     asked.collect()
@@ -485,14 +485,13 @@ fn v2_branch(
     // Below the top, the children of the caller's parent have what the caller has: nothing there needs to be enabled.
     let available = if from_top { &unified.controllers } else { &unified.own_controllers };
     let has = |name: &str| available.iter().any(|own| own == name);
-    if let Some(missing) = asked.iter().find(|asked| !asked.controller.is_empty() && !has(&asked.controller))
-    {
+    if let Some(missing) = asked.iter().find(|asked| !has(&asked.controller)) {
         return Err(missing.unavailable(&format!("cgroup v2 at {base:?} without it in cgroup.controllers"))
             .hint("enable it in cgroup.subtree_control of the cgroups above, or choose another linux.cgroupsPath"));
     }
     let field = asked.first().map_or(CGROUPS_PATH, |asked| &asked.field).to_owned();
     let mut required: Vec<String> = Vec::new();
-    for controller in asked.iter().map(|asked| asked.controller.as_ref()).filter(|name| !name.is_empty()) {
+    for controller in asked.iter().map(|asked| asked.controller.as_ref()) {
         if !required.iter().any(|known| known == controller) {
             required.push(controller.to_owned());
         }

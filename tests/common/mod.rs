@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make and remove plain files of their own")]
 
 pub mod caller;
+pub mod limits;
 pub mod witness;
 
 use cofferdam::{ContainerBuilder, Rootfs, StateRoot};
@@ -171,6 +172,8 @@ pub fn may_limit(controller: &str) -> bool {
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
     if is_root() {
         let table = read(Path::new("/proc/cgroups"));
+        // It has the names of v1.
+        let controller = if controller == "io" { "blkio" } else { controller };
         return table
             .lines()
             .any(|line| line.split('\t').next() == Some(controller) && line.ends_with("\t1"));

@@ -2,12 +2,20 @@
 
 use cofferdam::{ContainerBuilder, Rootfs, StateRoot};
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Programs that the rootfs offers, all of them one static busybox.
 const APPLETS: [&str; 6] = ["sh", "true", "sleep", "cat", "echo", "kill"];
+
+/// Prints `skipped: REASON` past the harness's capturing of output, in one write, so that its own lines do not come
+/// between.
+pub(crate) fn note_skip(reason: &str) {
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let _ = std::io::stderr().write_all(format!("skipped: {reason} [{name}]\n").as_bytes());
+}
 
 /// A directory of one test: a state root, a rootfs, and ids nobody else uses.
 pub(crate) struct Place {
@@ -22,7 +30,7 @@ impl Place {
         let Some(busybox) =
             ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists())
         else {
-            eprintln!("skipped: no busybox to make a rootfs of");
+            note_skip("no busybox to make a rootfs of");
             return None;
         };
         let dir =

@@ -545,7 +545,7 @@ fn rdma_has_one_file_in_both_versions() {
 
 #[test]
 fn files_named_by_the_configuration_are_written_last_and_their_controllers_enabled() {
-    let named = unified(&[("cgroup.max.depth", "3"), ("memory.high", "9"), ("memory.max", "max")]);
+    let named = unified(&[("io.latency", "8:0 target=9"), ("memory.high", "9"), ("memory.max", "max")]);
     let resources = Resources {
         unified: named.unified,
         ..memory(MemoryLimits { limit: Some(1 << 20), ..MemoryLimits::default() })
@@ -555,16 +555,15 @@ fn files_named_by_the_configuration_are_written_last_and_their_controllers_enabl
         show(&planned),
         [
             "Base /cg",
-            "  cgroup.subtree_control = +[\"memory\"] ?[]",
+            "  cgroup.subtree_control = +[\"memory\", \"io\"] ?[]",
             "Sandbox /cg/cofferdam-job-1",
             "  memory.max = 1048576",
-            "  cgroup.max.depth = 3",
+            "  io.latency = 8:0 target=9",
             "  memory.high = 9",
             "  memory.max = max",
             "Container /cg/cofferdam-job-1/container",
         ]
     );
-    assert_eq!(writes(&unified(&[("cgroup.max.depth", "3")]), &v2_host_with_all()), ["cgroup.max.depth = 3"]);
 }
 
 #[test]

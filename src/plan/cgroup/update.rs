@@ -13,7 +13,7 @@ use std::borrow::Cow;
 /// The writes of one controller, for either version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ControllerUpdate {
-    /// The controller as v2 calls it; empty for files that every v2 cgroup has.
+    /// The controller as v2 calls it.
     pub(crate) controller: Cow<'static, str>,
     /// The first field that asks for it, for messages.
     pub(crate) field: Cow<'static, str>,

@@ -14,19 +14,16 @@ pub struct UnifiedValue {
     pub value: String,
 }
 
-/// Files of the cgroup itself that hold a limit. The others move processes, freeze, kill or delegate.
-const LIMITS_OF_THE_CGROUP: [&str; 2] = ["cgroup.max.depth", "cgroup.max.descendants"];
-
 /// The longest name of a file.
 const MAX_FILE: usize = 255;
 /// What the kernel takes in one write: less than a page (`kernfs_fop_write_iter`).
 const MAX_VALUE: usize = 4095;
 
 impl UnifiedValue {
-    /// The controller whose file it is; `None` for a file that every cgroup has.
+    /// The controller whose file it is.
     #[must_use]
-    pub fn controller(&self) -> Option<&str> {
-        self.file.split('.').next().filter(|controller| *controller != "cgroup")
+    pub fn controller(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
     }
 
     fn new(field: &Field<'_>, file: &str, value: &str) -> Result<Self> {
@@ -37,8 +34,9 @@ impl UnifiedValue {
         if file.len() > MAX_FILE || !file.contains('.') || !file.split('.').all(word) {
             return Err(field.error("is no control file").hint("write it as in memory.high"));
         }
-        if file.starts_with("cgroup.") && !LIMITS_OF_THE_CGROUP.contains(&file) {
-            return Err(field.error("holds no limit"));
+        if file.starts_with("cgroup.") {
+            // They move, freeze, kill and delegate, or count the directories, one of which is ours.
+            return Err(field.unsupported("is the file of no controller"));
         }
         if value.is_empty() {
             return Err(field.error("is empty"));

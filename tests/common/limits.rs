@@ -1,0 +1,47 @@
+//! What tests of limits share: containers with any `linux.resources`, and block devices to limit.
+
+use super::Stage;
+use cofferdam::spec::DeviceNumber;
+use cofferdam::{ContainerBuilder, Error, Rootfs};
+use serde_json::Value;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use tempfile::TempDir;
+
+impl Stage {
+    /// A container that sleeps, with these `linux.resources` and no others.
+    pub fn with_resources(&self, name: &str, resources: &Value) -> Result<ContainerBuilder, Error> {
+        let bundle = self.path().join(name);
+        let builder = self.container(name).args(["sleep", "1000"]);
+        builder.rootfs(Rootfs::directory(self.busybox())).to_bundle(&bundle).unwrap();
+        let path = bundle.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config["linux"]["resources"] = resources.clone();
+        fs::write(&path, config.to_string()).unwrap();
+        let builder = ContainerBuilder::from_bundle(self.id(name), &bundle)?;
+        Ok(builder.state_root(self.root().clone()))
+    }
+}
+
+/// A disk of the host.
+pub fn disk() -> Option<DeviceNumber> {
+    let mut disks = fs::read_dir("/sys/block").ok()?.flatten();
+    disks.find_map(|disk| {
+        let read = |file: &str| fs::read_to_string(disk.path().join(file)).ok();
+        let number = read("dev")?;
+        let (major, minor) = number.trim().split_once(':')?;
+        let number = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
+        (read("size")?.trim() != "0").then_some(number)
+    })
+}
+
+/// A directory that every user may write to, with the disk it is on, if it is on a whole one: a partition has no limits.
+pub fn directory_on_a_disk() -> Option<(TempDir, DeviceNumber)> {
+    let dir = tempfile::tempdir().unwrap();
+    // The container's root is another user's.
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    let device = fs::metadata(dir.path()).unwrap().dev();
+    let number = DeviceNumber { major: rustix::fs::major(device), minor: rustix::fs::minor(device) };
+    Path::new(&format!("/sys/dev/block/{number}/queue")).exists().then_some((dir, number))
+}
