@@ -6,6 +6,7 @@
 use crate::cgroup::CgroupLayout;
 use crate::error::{Error, ErrorKind};
 use crate::id::ContainerId;
+use crate::plan::cgroup::Value;
 use crate::plan::{
     DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, SecurityModules,
     StepSource, SystemDir, TreeStep,
@@ -73,6 +74,7 @@ pub fn plan(bytes: &[u8]) {
     steps_are_in_order(&spec, &init.tree);
     targets_stay_below_the_root(&init.tree);
     cgroups_stay_below_their_hierarchy(&plan);
+    device_programs_load(&plan);
     survives_the_trip::<GoferPlan>(&plan.gofer);
     survives_the_trip::<SandboxPlan>(&plan.sandbox);
 }
@@ -202,6 +204,16 @@ fn cgroups_stay_below_their_hierarchy(plan: &Plan) {
         }
         let plain = |path: &Path| path.components().all(|component| component != Component::ParentDir);
         assert!(branch.dirs.iter().all(|dir| plain(&dir.path)), "{:?}", branch.dirs);
+    }
+}
+
+/// The kernel would take what decides about devices.
+fn device_programs_load(plan: &Plan) {
+    let dirs = plan.cgroup.branches.iter().flat_map(|branch| &branch.dirs);
+    for write in dirs.flat_map(|dir| &dir.writes) {
+        if let Value::Program { program, .. } = &write.value {
+            program.check();
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! before the first instruction. Nothing here moves a process: the sandbox joins by itself, through what it is given.
 
 use super::dir::{CgroupDir, Version};
-use super::{freezer, oom, teardown, v1, v2};
+use super::{devices, freezer, oom, teardown, v1, v2};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::{Branch, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Role, Value};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -242,6 +242,13 @@ fn apply(write: &PlannedWrite, parent: &CgroupDir, dir: &CgroupDir) -> Result<()
         Value::Enable { required, observed } => {
             enable(file, required, observed, dir).map_err(|error| refused(write, dir, error))
         }
+        Value::Program { program, required } => match devices::attach(program, dir) {
+            Err(error) if !required => {
+                tracing::debug!(%error, "device rules without effect, for a container that can make no node");
+                Ok(())
+            }
+            done => done.map_err(|error| error.during(write.field.clone())),
+        },
     }
 }
 

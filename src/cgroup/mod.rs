@@ -20,6 +20,7 @@
 //! beside a mounted v2: joining it is one write to `tasks` (20 us), while a move through v2's `cgroup.procs`, which a
 //! container with a user namespace needs, may wait for an RCU grace period (10 to 20 ms).
 
+mod devices;
 mod dir;
 mod evidence;
 mod freezer;

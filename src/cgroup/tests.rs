@@ -4,8 +4,9 @@ use super::layout::below;
 use super::*;
 use crate::error::ErrorKind;
 use crate::id::ContainerId;
+use crate::plan::DeviceLimits;
 use crate::plan::cgroup::{CgroupPlan, plan};
-use crate::spec::{CpuLimits, MemoryLimits, Resources};
+use crate::spec::{CpuLimits, DeviceAccess, DeviceRule, DeviceRuleKind, MemoryLimits, Resources};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -207,6 +208,43 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     assert!(!leaf.exists());
     child.wait().unwrap();
     destroy(&plan.leaves()).unwrap();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test may fork")]
+fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
+    let Some(mut layout) = host(&[]) else { return };
+    layout.v1.clear();
+    if layout.unified.is_none() {
+        return skip("no cgroup2 mount");
+    }
+    let rule = |major, minor| DeviceRule {
+        allow: true,
+        kind: DeviceRuleKind::Char,
+        major: Some(major),
+        minor: Some(minor),
+        access: DeviceAccess::READ,
+    };
+    let many: Vec<DeviceRule> = (0..3900).map(|at| rule(200 + at / 50, 3 * (at % 50))).collect();
+    for rules in [&many[..1], &many] {
+        let mut fixture = Fixture::new();
+        let id = ContainerId::new(fixture.name.as_str()).unwrap();
+        let mut plan = CgroupPlan::default();
+        let limits = DeviceLimits::new(rules, true).unwrap();
+        plan.limit_devices(&limits, None, &id, &layout, true).unwrap();
+        fixture.paths = plan.leaves();
+        match Cgroup::create(&plan) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                return skip("the caller may not use bpf(2)");
+            }
+            made => drop(made.unwrap()),
+        }
+        let procs = plan.leaves().remove(0).join("cgroup.procs");
+        let script = "echo 0 >$0; for name in null urandom kmsg; do (: </dev/$name) && echo $name; done";
+        let mut shell = std::process::Command::new("sh");
+        let seen = shell.args(["-c", script]).arg(procs).stderr(Stdio::null()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&seen.stdout), "null\nurandom\n");
+    }
 }
 
 /// A freezer in the unified hierarchy, or in v1's.

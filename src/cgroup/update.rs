@@ -117,7 +117,9 @@ impl<'a> Written<'a> {
             Value::Either { text, .. } if dir.has(&write.file)? => (&write.file, text),
             Value::Either { otherwise: (file, text), .. } => (file, text),
             // Absent, or for new directories only.
-            Value::TextIfPresent(_) | Value::FromParent | Value::Enable { .. } => return Ok(()),
+            Value::TextIfPresent(_) | Value::FromParent | Value::Enable { .. } | Value::Program { .. } => {
+                return Ok(());
+            }
         };
         let replaced = dir.read(file).and_then(|before| {
             dir.write(file, text)?;

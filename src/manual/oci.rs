@@ -165,13 +165,15 @@
 //! terminals of the container, is allowed in the end whatever they say. A device of `linux.devices` is made, and opens
 //! only if a rule allows it.
 //!
-//! The container's cgroup enforces them: the `devices` hierarchy of cgroup v1, where it is mounted. v1 knows one
-//! default with exceptions, so rules that take something out of what they except are refused there. Rules that deny
-//! nothing, as a privileged container's, need no cgroup.
+//! The container's cgroup enforces them, from before its first instruction on: with the `devices` hierarchy of cgroup
+//! v1, where it is mounted, else with a program of the type `BPF_PROG_TYPE_CGROUP_DEVICE` on the directory of cgroup v2.
+//! v1 knows one default with exceptions, so rules that take something out of what they except are refused there. Rules
+//! that deny nothing, as a privileged container's, need no cgroup.
 //!
 //! Where the host enforces none, or lets this caller enforce none, rules are refused for a container that could make
 //! nodes: one with `CAP_MKNOD` and without a user namespace. For any other they are moot, and accepted: no node can be
-//! made, `/dev` has those of the configuration only, and those of the root do not open.
+//! made, `/dev` has those of the configuration only, and those of the root do not open. So it is for callers other than
+//! root, for whom the kernel has neither.
 //!
 //! # Network devices
 //!

@@ -9,6 +9,7 @@
 //! | Root directory shown with mapped ids | yes, by default | no: files keep their owners, and those of other users show as `nobody`'s |
 //! | Without a user namespace | yes, when asked for | refused: `linux.namespaces` |
 //! | cgroup limits, also of a living container | yes | where a cgroup was delegated to the user; otherwise refused by field |
+//! | Device rules | enforced | moot: in a user namespace no device node can be made |
 //! | Statistics | yes | what the kernel counts for the container's own cgroup; what it does not is `None` |
 //! | exec, files, terminals, pods, process table | yes | yes |
 //! | Device nodes in `/dev` | made, without a user namespace; bound otherwise | bound from the host |
@@ -69,6 +70,7 @@
 //! | `RLIMIT_NPROC` counted per user namespace | 5.14 | the default limit counts together with the caller's other processes |
 //! | `cgroup.kill` | 5.14 | processes of a v2 cgroup are killed one by one |
 //! | `CLONE_INTO_CGROUP` (v2) | 5.7 | no limits on cgroup v2 |
+//! | `CONFIG_CGROUP_BPF` (v2) | 4.15 | device rules are refused for a container that can make nodes |
 //! | `rro`, recursive read-only binds | 5.12 | nothing works |
 //! | `user.*` attributes on tmpfs | 6.6 | no `diff` and no `export_layer` |
 //! | `fchmodat2` | 6.6 | file access sets the mode of regular files and directories only |

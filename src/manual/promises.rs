@@ -49,7 +49,7 @@
 //! | Masked and read-only paths | parts of `/proc` and `/sys` hidden or read-only | a list; the kernel adds files |
 //! | Session keyring | a new, empty one | the other keyrings are not namespaced; the filter refuses their calls |
 //! | `RLIMIT_NPROC` | holds a fork bomb | [not for the host's root](super::privileges#processes) |
-//! | cgroups | memory, CPU and process limits, when asked for | by default only a place to freeze, where the caller may make one |
+//! | cgroups | memory, CPU and process limits, and [which devices open](super::oci#device-rules), when asked for | by default only a place to freeze, where the caller may make one |
 //! | Landlock | confines the waiting gofer | not applied to the workload |
 //!
 //! `Rootfs::host()` shows the host's `/etc` among other directories, read-only and with the host's permissions.

@@ -14,6 +14,7 @@ pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, up
 use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
+use crate::plan::devices::DeviceProgram;
 use crate::spec::Resources;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -93,7 +94,7 @@ pub(crate) enum Role {
 /// One write into a control file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PlannedWrite {
-    /// The control file.
+    /// The control file, or what a program decides about.
     pub(crate) file: String,
     /// What to write.
     pub(crate) value: Value,
@@ -117,6 +118,9 @@ pub(crate) enum Value {
     /// `+controller` for those not yet enabled for the children. The required ones must succeed; the observed ones
     /// only give statistics, and a host that refuses them has none.
     Enable { required: Vec<String>, observed: Vec<String> },
+    /// No text: this program, attached to the directory. One that is not required is done without where the host refuses
+    /// it.
+    Program { program: DeviceProgram, required: bool },
 }
 
 impl CgroupPlan {

@@ -20,7 +20,7 @@ mod process;
 mod sandbox;
 mod volumes;
 
-pub(crate) use devices::DeviceLimits;
+pub(crate) use devices::{DeviceLimits, DeviceProgram};
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use host::{Host, IdRange, SecurityModules, SystemDir};

@@ -4,6 +4,7 @@
 //! wrapper neither retries nor decides; the actors above do. Calls that `rustix` already offers safely are made there
 //! directly and do not appear here.
 
+mod bpf;
 mod clone;
 mod files;
 mod identity;
@@ -13,6 +14,7 @@ mod scheduling;
 mod seccomp;
 mod signals;
 
+pub(crate) use bpf::{attach_device_program, load_device_program};
 pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
 pub(crate) use files::{change_mode, close_all_but};
 pub(crate) use identity::{

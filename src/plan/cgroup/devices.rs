@@ -1,10 +1,11 @@
 //! Where a container's device rules are enforced: in the `devices` hierarchy of v1, else in the unified one. Pure.
 
-use super::{Branch, CgroupPlan, Hierarchy, Place, PlannedWrite, Role};
-use crate::cgroup::{CgroupLayout, V1Hierarchy};
+use super::{Branch, CgroupPlan, Hierarchy, Place, PlannedWrite, Role, Value, v2_branch};
+use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::plan::devices::{DeviceLimits, FIELD};
+use crate::spec::Resources;
 use std::path::Path;
 
 impl CgroupPlan {
@@ -25,28 +26,57 @@ impl CgroupPlan {
             return limits.do_without("the caller may not make a cgroup to refuse it");
         }
         let place = Place::new(cgroups_path, id)?;
-        match layout.v1("devices") {
-            Some(hierarchy) => self.limit_in_v1(hierarchy, &place, limits),
-            None => limits.do_without("no cgroup hierarchy that could refuse it is mounted"),
+        match (layout.v1("devices"), &layout.unified) {
+            (Some(hierarchy), _) => self.limit_in_v1(hierarchy, &place, limits),
+            (None, Some(unified)) => self.limit_in_v2(unified, &place, limits),
+            (None, None) => limits.do_without("no cgroup hierarchy that could refuse it is mounted"),
         }
     }
 
     fn limit_in_v1(&mut self, hierarchy: &V1Hierarchy, place: &Place, limits: &DeviceLimits) -> Result<()> {
         let own = Hierarchy::V1(hierarchy.controllers.clone());
         let writes = limits.v1_writes()?;
-        let at = self.branches.iter().position(|branch| branch.hierarchy == own).unwrap_or_else(|| {
+        self.branch_or(&own, || {
             let dirs = place.dirs(place.base(hierarchy));
-            self.branches.push(Branch { hierarchy: own, field: FIELD.into(), dirs, optional: true });
-            self.branches.len() - 1
-        });
-        self.branches[at].add_writes(writes, limits.required);
+            Ok(Branch { hierarchy: own.clone(), field: FIELD.into(), dirs, optional: true })
+        })?
+        .write_more(writes, limits.required);
         Ok(())
+    }
+
+    fn limit_in_v2(
+        &mut self,
+        unified: &UnifiedHierarchy,
+        place: &Place,
+        limits: &DeviceLimits,
+    ) -> Result<()> {
+        let value = Value::Program { program: limits.v2_program()?, required: limits.required };
+        let write = PlannedWrite { file: "BPF_CGROUP_DEVICE".into(), value, field: FIELD.into() };
+        self.branch_or(&Hierarchy::V2, || {
+            // No controller is needed for it.
+            let branch = v2_branch(&Resources::default(), &[], place, unified)?;
+            Ok(Branch { field: FIELD.into(), optional: true, ..branch })
+        })?
+        .write_more([write], limits.required);
+        Ok(())
+    }
+
+    /// The branch of this hierarchy, a new one if there is none.
+    fn branch_or(&mut self, own: &Hierarchy, new: impl FnOnce() -> Result<Branch>) -> Result<&mut Branch> {
+        let at = match self.branches.iter().position(|branch| branch.hierarchy == *own) {
+            Some(at) => at,
+            None => {
+                self.branches.push(new()?);
+                self.branches.len() - 1
+            }
+        };
+        Ok(&mut self.branches[at])
     }
 }
 
 impl Branch {
     /// Writes more into the leaf.
-    fn add_writes(&mut self, writes: impl IntoIterator<Item = PlannedWrite>, required: bool) {
+    fn write_more(&mut self, writes: impl IntoIterator<Item = PlannedWrite>, required: bool) {
         self.optional &= !required;
         let leaf = self.dirs.iter_mut().find(|dir| matches!(dir.role, Role::Sandbox | Role::Container));
         leaf.expect("a branch leads to a leaf").writes.extend(writes);

@@ -1,5 +1,7 @@
 //! What is planned, for hosts that are only described.
 
+mod devices;
+
 use super::*;
 use crate::error::ErrorKind;
 use crate::spec::{
@@ -70,6 +72,7 @@ fn show(plan: &CgroupPlan) -> Vec<String> {
                 Value::TextIfPresent(text) => format!("{text} if present"),
                 Value::Either { text, otherwise: (file, other) } => format!("{text}, or {file} = {other}"),
                 Value::FromParent => "from parent".into(),
+                Value::Program { required, .. } => format!("a program, required: {required}"),
                 Value::Enable { required, observed } => format!("+{required:?} ?{observed:?}"),
             };
             lines.push(format!("  {} = {value}", write.file));

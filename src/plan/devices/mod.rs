@@ -1,7 +1,8 @@
 //! `linux.resources.devices`: which device numbers a container's cgroup lets through, and what that takes. Pure.
 //!
 //! What lives here: what the rules of a configuration say once the runtime's own are added to them, and whether a
-//! container can do without their being enforced. How each version of the cgroup interface is told is in [`v1`].
+//! container can do without their being enforced. How each version of the cgroup interface is told is in [`v1`] and
+//! [`program`]. What may not: which cgroup it is, and telling the kernel.
 //!
 //! # How rules are read
 //!
@@ -12,7 +13,12 @@
 //! and making nodes of any number, which without the right to open them is harmless. runc and crun do the same; also as
 //! with them, a node of `linux.devices` is made and not for that reason allowed.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod interpret;
+mod program;
 mod v1;
+
+pub(crate) use program::DeviceProgram;
 
 use crate::error::{Error, Result};
 use crate::spec::{CapSet, DeviceAccess, DeviceRule, DeviceRuleKind, NamespaceSource, ValidSpec};
@@ -46,11 +52,11 @@ struct Pattern {
     minor: Option<u32>,
 }
 
-/// The type of a device.
+/// The type of a device, with the values of `BPF_DEVCG_DEV_*` (linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Kind {
-    Block,
-    Char,
+    Block = 1,
+    Char = 2,
 }
 
 /// Allowed after everything else: nodes of any device may be made; null, zero, full, random, urandom and tty ("Default
@@ -74,17 +80,19 @@ impl DeviceLimits {
     /// Those of `spec`, for a caller that may be `in_user_namespace` itself; `None` where it has no rules, or they deny
     /// nothing.
     pub(crate) fn of(spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
-        let rules = &spec.resources.devices;
-        let entries = settled(rules);
-        if rules.is_empty() || entries.iter().all(|entry| entry.allow) {
-            return None;
-        }
         // In a user namespace the kernel refuses mknod(2) of devices whatever the capabilities, and without it there is
         // no node that the configuration did not ask for: `/dev` is ours, and the root shows none.
         let makes_nodes = spec.process.capabilities.bounding.contains(CapSet::MKNOD)
             && spec.namespaces.user == NamespaceSource::Inherit
             && !in_user_namespace;
-        Some(Self { entries, required: makes_nodes })
+        Self::new(&spec.resources.devices, makes_nodes)
+    }
+
+    /// What these rules come to; `None` where there are none, or they deny nothing.
+    pub(crate) fn new(rules: &[DeviceRule], required: bool) -> Option<Self> {
+        let entries = settled(rules);
+        let deny = !rules.is_empty() && entries.iter().any(|entry| !entry.allow);
+        deny.then_some(Self { entries, required })
     }
 
     /// On a host that cannot enforce them, and says why: nothing to do where that is not needed.

@@ -1,19 +1,26 @@
 //! What rules come to, and what each version of the interface is told, without a kernel.
 
+mod against_a_linear_reading;
+
+use super::interpret::Access;
+use super::program::{Instruction, JUMP_IF_AT_LEAST};
 use super::*;
 use crate::plan::cgroup::{PlannedWrite, Value};
 use DeviceRuleKind::{All, Block, Char};
+
+fn access(letters: &str) -> DeviceAccess {
+    let known = [('r', DeviceAccess::READ), ('w', DeviceAccess::WRITE), ('m', DeviceAccess::MKNOD)];
+    known.into_iter().filter(|(letter, _)| letters.contains(*letter)).map(|(_, access)| access).collect()
+}
 
 fn rule(
     allow: bool,
     kind: DeviceRuleKind,
     major: Option<u32>,
     minor: Option<u32>,
-    access: &str,
+    letters: &str,
 ) -> DeviceRule {
-    let letters = [('r', DeviceAccess::READ), ('w', DeviceAccess::WRITE), ('m', DeviceAccess::MKNOD)];
-    let access = letters.into_iter().filter(|(letter, _)| access.contains(*letter)).map(|(_, access)| access);
-    DeviceRule { allow, kind, major, minor, access: access.collect() }
+    DeviceRule { allow, kind, major, minor, access: access(letters) }
 }
 
 fn deny_all() -> DeviceRule {
@@ -125,4 +132,63 @@ fn on_v1_one_exception_allows_what_several_do_together() {
         "devices.allow b 9:1 rwm",
     ];
     assert_eq!(written(&rules).unwrap(), expected);
+}
+
+fn allows(program: &DeviceProgram, kind: Kind, (major, minor): (u32, u32), access: DeviceAccess) -> bool {
+    program.run(Access { kind: kind as u32, access: access.bits().into(), major, minor }).0
+}
+
+#[test]
+fn on_v2_the_program_of_an_engine_is_short_and_says_what_the_rules_say() {
+    let rules = [deny_all(), rule(true, Char, Some(10), Some(229), "rw"), rule(true, Block, None, None, "r")];
+    let program = limits(&rules).v2_program().unwrap();
+    program.check();
+    assert!(program.0.len() < 60, "{} instructions", program.0.len());
+    let (r, w, m) = (DeviceAccess::READ, DeviceAccess::WRITE, DeviceAccess::MKNOD);
+    for (kind, number, access, allowed) in [
+        (Kind::Char, (1, 3), r | w | m, true),
+        (Kind::Char, (1, 4), r, false),
+        (Kind::Char, (1, 4), m, true),
+        (Kind::Char, (136, u32::MAX), r | w, true),
+        (Kind::Char, (10, 229), r | w, true),
+        (Kind::Char, (10, 230), w, false),
+        (Kind::Block, (8, 0), r, true),
+        (Kind::Block, (8, 0), r | w, false),
+    ] {
+        assert_eq!(allows(&program, kind, number, access), allowed, "{kind:?} {number:?} {access:?}");
+    }
+    assert!(!program.run(Access { kind: 3, access: 1, major: 1, minor: 3 }).0, "a type there is not");
+    assert!(!program.run(Access { kind: 2, access: 8, major: 1, minor: 4 }).0, "a use there is not");
+}
+
+#[test]
+fn the_longest_list_makes_a_program_whose_jumps_reach() {
+    // Of every other number, so that each makes two ranges.
+    let spread =
+        |rules: u32| (0..rules).map(|at| rule(true, Char, Some(200 + at / 50), Some(2 * (at % 50)), "r"));
+    let rules: Vec<DeviceRule> = std::iter::once(deny_all()).chain(spread(3900)).collect();
+    let program = limits(&rules).v2_program().unwrap();
+    program.check();
+    assert!(allows(&program, Kind::Char, (277, 98), DeviceAccess::READ));
+    assert!(!allows(&program, Kind::Char, (277, 97), DeviceAccess::READ));
+    let (_, steps) = program.run(Access { kind: 2, access: 2, major: 277, minor: 98 });
+    assert!(steps < 50, "{steps} steps");
+
+    // Every major number with all the minor ones, and one of its own.
+    let crossed = (0..200).flat_map(|at| {
+        [rule(true, Char, None, Some(2 * at), "w"), rule(true, Char, Some(300 + at), Some(1000 + at), "r")]
+    });
+    let error = limits(&crossed.collect::<Vec<_>>()).v2_program().map(drop).unwrap_err();
+    assert!(error.to_string().starts_with("linux.resources.devices: they tell "), "{error}");
+}
+
+#[test]
+fn an_instruction_travels_as_a_number() {
+    let instruction =
+        Instruction { code: JUMP_IF_AT_LEAST, register: 3, source: 5, offset: -2, immediate: u32::MAX - 7 };
+    assert_eq!(Instruction::from(u64::from(instruction)), instruction);
+    let program = limits(&[deny_all()]).v2_program().unwrap();
+    assert_eq!(program.bytes().len(), 8 * program.0.len());
+    let text = serde_json::to_string(&program).unwrap();
+    assert_eq!(serde_json::from_str::<DeviceProgram>(&text).unwrap(), program);
 }

@@ -1,0 +1,63 @@
+//! Where device rules are enforced, for hosts that are only described.
+
+use super::*;
+use crate::plan::DeviceLimits;
+use crate::spec::{DeviceAccess, DeviceRule, DeviceRuleKind};
+
+/// The one rule that every engine begins with.
+fn no_devices(required: bool) -> DeviceLimits {
+    let access = DeviceAccess::all();
+    let rule = DeviceRule { allow: false, kind: DeviceRuleKind::All, major: None, minor: None, access };
+    DeviceLimits::new(&[rule], required).unwrap()
+}
+
+#[test]
+fn device_rules_are_written_where_v1_has_the_controller() {
+    let (layout, mut planned) = (v1_host(), CgroupPlan::default());
+    planned.limit_devices(&no_devices(true), None, &id(), &layout, true).unwrap();
+    let lines = show(&planned);
+    let expected = [
+        "Base /cg/devices",
+        "Sandbox /cg/devices/cofferdam-job-1",
+        "  devices.deny = a",
+        "  devices.allow = b *:* m",
+    ];
+    assert_eq!(lines[..4], expected);
+    assert_eq!(lines.len(), 3 + 11);
+    assert!(!planned.branches[0].optional);
+}
+
+#[test]
+fn device_rules_are_a_program_on_v2_beside_what_else_is_there() {
+    let layout = v2_host("/", "memory pids", "");
+    for (required, freeze) in [(true, true), (false, true), (true, false)] {
+        let mut planned = plan(&Resources::default(), None, &id(), &layout, true, freeze).unwrap();
+        planned.limit_devices(&no_devices(required), None, &id(), &layout, true).unwrap();
+        let expected = [
+            "Base /cg",
+            "Sandbox /cg/cofferdam-job-1",
+            &format!("  BPF_CGROUP_DEVICE = a program, required: {required}"),
+            "Container /cg/cofferdam-job-1/container",
+        ];
+        assert_eq!(show(&planned), expected);
+        assert_eq!(planned.branches[0].optional, !required, "a place to freeze is needed now");
+    }
+}
+
+#[test]
+fn device_rules_that_nothing_can_enforce_are_refused_where_they_are_needed() {
+    let nothing = CgroupLayout::default();
+    for (layout, writable, why) in [
+        (&nothing, true, "no cgroup hierarchy that could refuse it is mounted"),
+        (&v1_host(), false, "the caller may not make a cgroup to refuse it"),
+    ] {
+        let mut planned = CgroupPlan::default();
+        planned.limit_devices(&no_devices(false), None, &id(), layout, writable).unwrap();
+        let error = planned.limit_devices(&no_devices(true), None, &id(), layout, writable).unwrap_err();
+        assert!(planned.is_empty());
+        assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: "linux.resources.devices".into() });
+        let message =
+            format!("linux.resources.devices: a container with CAP_MKNOD could make any device, and {why} ");
+        assert!(error.to_string().starts_with(&message), "{error}");
+    }
+}

@@ -1,0 +1,76 @@
+//! Programs that decide about devices: bpf(2).
+
+use super::last_errno;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+
+/// Commands, types and flags (linux/bpf.h).
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// The bytes of a `struct bpf_insn`.
+const INSTRUCTION: usize = 8;
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads, up to what every kernel has.
+#[repr(C)]
+struct Load {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_ATTACH` reads, up to what every kernel has.
+#[repr(C)]
+struct Attach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+/// `bpf(BPF_PROG_LOAD)` of a program of instructions in the machine's byte order, for
+/// [`attach_device_program`]. What the verifier has to say goes to `log`, which ends in a zero byte; with an empty one it
+/// says nothing, which is faster.
+pub(crate) fn load_device_program(instructions: &[u8], log: &mut [u8]) -> Result<OwnedFd, Errno> {
+    let mut load = Load {
+        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        insn_cnt: u32::try_from(instructions.len() / INSTRUCTION).map_err(|_| Errno::TOOBIG)?,
+        insns: instructions.as_ptr() as u64,
+        // Asked for by the kernel's helper functions, of which there is no use here.
+        license: c"Apache-2.0".as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: u32::try_from(log.len()).map_err(|_| Errno::TOOBIG)?,
+        log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
+    };
+    // SAFETY: `load` is a prefix of the union with its size given; the kernel reads `insn_cnt` instructions and a string
+    // that ends, and writes at most `log_size` bytes to a buffer that is borrowed for writing. All live across the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw mut load, size_of::<Load>()) };
+    match RawFd::try_from(fd) {
+        // SAFETY: the kernel returned a new descriptor, close-on-exec, that nothing else owns.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(last_errno()),
+    }
+}
+
+/// `bpf(BPF_PROG_ATTACH)` of a program to a cgroup v2 directory, beside those that are there: each must allow what is
+/// done there and below. It stays for as long as the cgroup.
+pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().cast_unsigned();
+    let mut attach = Attach {
+        target_fd: number(cgroup),
+        attach_bpf_fd: number(program),
+        attach_type: BPF_CGROUP_DEVICE,
+        attach_flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: `attach` is a prefix of the union with its size given, without pointers, and lives across the call.
+    super::check(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw mut attach, size_of::<Attach>())
+    })
+}
