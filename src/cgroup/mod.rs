@@ -27,6 +27,7 @@ mod group;
 mod layout;
 mod oom;
 pub(crate) mod stats;
+pub(crate) mod systemd;
 mod teardown;
 pub(crate) mod update;
 mod v1;

@@ -20,7 +20,7 @@ use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{DeviceLimits, Extras, Plan, Scratch};
 use crate::process::{FurtherFds, Stdio, UserLog};
-use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
+use crate::spec::{CgroupsPath, HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
     BoxBuilder, Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
@@ -587,7 +587,8 @@ fn blueprint(
     let needs = Needs {
         cgroups,
         freezer: !extras.without_cgroup,
-        cgroups_path: valid.cgroups_path.as_deref(),
+        scope: valid.cgroups_path.as_ref().is_some_and(|path| path.scope().is_some()),
+        cgroups_path: valid.cgroups_path.as_ref().and_then(CgroupsPath::path),
         labels: valid.asks_for_labels(),
         system_dirs: extras.host_rootfs,
     };

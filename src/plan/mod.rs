@@ -23,7 +23,7 @@ mod volumes;
 pub(crate) use devices::DeviceLimits;
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
-pub(crate) use host::{Host, IdRange, SecurityModules, SystemDir};
+pub(crate) use host::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
@@ -33,7 +33,7 @@ pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::spec::{Hooks, IdMaps, MountKind, NamespaceSource, NetDevice, ValidSpec};
+use crate::spec::{CgroupsPath, Hooks, IdMaps, MountKind, NamespaceSource, NetDevice, ValidSpec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -97,18 +97,7 @@ impl Plan {
         if new_user {
             host.check_id_maps(&spec.id_maps)?;
         }
-        let mut cgroup = cgroup::plan(
-            &spec.resources,
-            spec.cgroups_path.as_deref(),
-            id,
-            &host.cgroups,
-            host.cgroups_writable,
-            host.cgroups_freezable && !extras.without_cgroup,
-        )?;
-        if let Some(limits) = &DeviceLimits::of(spec, host.in_user_namespace) {
-            let (path, writable) = (spec.cgroups_path.as_deref(), host.cgroups_writable);
-            cgroup.limit_devices(limits, path, id, &host.cgroups, writable)?;
-        }
+        let mut cgroup = plan_cgroup(id, spec, extras, host)?;
         if new_user && host.privileged {
             cgroup.born_by = mounts::host_id(&spec.id_maps.uids, 0);
         }
@@ -124,6 +113,32 @@ impl Plan {
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
         Ok(Self { cgroup, id_maps, gofer, net_devices, sandbox, hooks })
     }
+}
+
+/// The cgroups: where a path says, or in a scope of systemd's.
+fn plan_cgroup(
+    id: &ContainerId,
+    spec: &ValidSpec,
+    extras: &Extras,
+    host: &Host,
+) -> Result<cgroup::CgroupPlan> {
+    let path = spec.cgroups_path.as_ref().and_then(CgroupsPath::path);
+    if extras.pod.is_some() && spec.cgroups_path.as_ref().is_some_and(|path| path.scope().is_some()) {
+        let why = "a scope begins with a sandbox of its own, and a further container of a pod has none";
+        return Err(Error::unsupported("linux.cgroupsPath", why));
+    }
+    let (layout, writable) = (&host.cgroups, host.cgroups_writable);
+    let freeze = host.cgroups_freezable && !extras.without_cgroup;
+    let mut plan = match &spec.cgroups_path {
+        Some(CgroupsPath::Scope(scope)) => {
+            cgroup::plan_scope(&spec.resources, scope, layout, &host.service_manager)?
+        }
+        _ => cgroup::plan(&spec.resources, path, id, layout, writable, freeze)?,
+    };
+    if let Some(limits) = &DeviceLimits::of(spec, host.in_user_namespace) {
+        plan.limit_devices(limits, path, id, layout, writable)?;
+    }
+    Ok(plan)
 }
 
 /// Where in the container each overlay of the gofer's list is.
