@@ -41,4 +41,6 @@ pub(crate) use oom::OomWatch;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
 
 #[cfg(test)]
+use teardown::destroy_within;
+#[cfg(test)]
 mod tests;
