@@ -14,6 +14,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long systemd may take to come up.
@@ -134,7 +135,7 @@ fn with_systemd(name: &str, test: impl FnOnce(&Stage)) {
         test(&Stage::new());
         return;
     }
-    let _stage = Stage::new();
+    let _turn = turn();
     if let Some(missing) = missing() {
         skip!("{missing}");
     }
@@ -156,6 +157,12 @@ fn with_systemd(name: &str, test: impl FnOnce(&Stage)) {
     let said =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{}\n{said}", output.status);
+}
+
+/// Worlds take turns, too: the witness is inside, and sees what this process does.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The first conversation starts the bus, and makes a pair of sockets that tokio never closes.
@@ -279,6 +286,7 @@ fn where_no_systemd_can_be_asked_a_scope_is_refused_by_name() {
     if Path::new("/run/systemd/system").exists() {
         skip!("this host was booted with systemd");
     }
+    let _turn = turn();
     keep_what_a_process_keeps();
     let stage = Stage::new();
     let refused = sleeper(&stage, "none", "none").build().unwrap_err();
