@@ -19,7 +19,7 @@ use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::plan::host::ServiceManager;
-use crate::spec::{Resources, Scope};
+use crate::spec::{BlockIo, CpuLimits, MemoryLimits, Resources, Scope};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -364,6 +364,33 @@ fn unified_asked(resources: &Resources) -> Vec<Asked> {
         field: v2::unified_field(unified).into(),
     });
     asked.collect()
+}
+
+/// Takes out the limits of the controller that `field` asks for, and returns their fields; none if `field` is no limit
+/// that one can do without.
+pub(crate) fn drop_limits_beside(resources: &mut Resources, field: &str) -> Vec<String> {
+    let fields_of = |resources: &Resources| fields(resources).collect::<Vec<_>>();
+    let before = fields_of(resources);
+    let Some((controller, _)) = before.iter().find(|(_, asked)| *asked == field) else {
+        return Vec::new();
+    };
+    match *controller {
+        "memory" => resources.memory = MemoryLimits::default(),
+        "cpu" => {
+            let (cpus, mems) = (resources.cpu.cpus.take(), resources.cpu.mems.take());
+            resources.cpu = CpuLimits { cpus, mems, ..CpuLimits::default() };
+        }
+        "cpuset" => (resources.cpu.cpus, resources.cpu.mems) = (None, None),
+        "pids" => resources.pids_limit = None,
+        "io" => resources.block_io = BlockIo::default(),
+        "hugetlb" => resources.hugepages.clear(),
+        "net_cls" => resources.network.class_id = None,
+        "net_prio" => resources.network.priorities.clear(),
+        "rdma" => resources.rdma.clear(),
+        _ => {}
+    }
+    let left = fields_of(resources);
+    before.iter().filter(|field| !left.contains(field)).map(|(_, field)| (*field).to_owned()).collect()
 }
 
 /// Swap is counted together with memory, so a bound on the sum means nothing without one on memory.

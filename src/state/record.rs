@@ -59,6 +59,8 @@ pub struct Record {
     pub scope: Option<ScopeUnit>,
     /// Directories that led to those cgroups and were made for them, the deepest first; removed if nobody else uses them.
     pub cgroup_ancestors: Vec<PathBuf>,
+    /// The fields of limits that were asked for and are done without, because best effort was enough.
+    pub unapplied_limits: Vec<String>,
     /// The sandbox's control socket, absolute.
     pub control_socket: PathBuf,
     /// The PID file the caller asked for, absolute.
@@ -94,6 +96,7 @@ impl Record {
             cgroups: Vec::new(),
             scope: None,
             cgroup_ancestors: Vec::new(),
+            unapplied_limits: Vec::new(),
             control_socket: PathBuf::new(),
             pid_file: None,
             attached: false,
