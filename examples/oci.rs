@@ -87,7 +87,7 @@ struct Options {
     /// Put the containers of a Kubernetes pod into one sandbox
     #[arg(long)]
     pods: bool,
-    /// Have systemd make cgroups: not supported
+    /// Have systemd make cgroups: needs the feature systemd
     #[arg(long)]
     systemd_cgroup: bool,
     /// Whether to do without cgroups that the caller may not make; found out by itself

@@ -9,7 +9,7 @@ use crate::id::ContainerId;
 use crate::plan::cgroup::Value;
 use crate::plan::{
     DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, SecurityModules,
-    StepSource, SystemDir, TreeStep,
+    ServiceManager, StepSource, SystemDir, TreeStep,
 };
 use crate::protocol::files::{FileReply, FileRequest};
 use crate::protocol::frame::{self, Message};
@@ -111,6 +111,7 @@ fn made_up(facts: u8) -> (Host, Extras) {
         cgroups,
         cgroups_writable: is(4),
         cgroups_freezable: is(4),
+        service_manager: ServiceManager::NotBuilt,
         lsms: SecurityModules { apparmor: is(4), selinux: is(5) },
         system_dirs: vec![dir("usr", None), dir("bin", Some("usr/bin")), dir("etc", None)],
     };

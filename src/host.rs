@@ -1,8 +1,8 @@
 //! The probe: the facts about this host and this caller that planning needs.
 
-use crate::cgroup::CgroupLayout;
+use crate::cgroup::{self, CgroupLayout};
 use crate::error::{OsContext, Result};
-use crate::plan::{Host, IdRange, SecurityModules, SystemDir};
+use crate::plan::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 use rustix::thread::CapabilitySet;
 use std::path::Path;
 
@@ -13,7 +13,9 @@ pub(crate) struct Needs<'a> {
     pub(crate) cgroups: bool,
     /// A place to freeze the container in is wanted, where there is one.
     pub(crate) freezer: bool,
-    /// `linux.cgroupsPath`.
+    /// systemd is to make the cgroup.
+    pub(crate) scope: bool,
+    /// `linux.cgroupsPath`, if it is a path.
     pub(crate) cgroups_path: Option<&'a Path>,
     /// Labels of a security module are asked for.
     pub(crate) labels: bool,
@@ -43,6 +45,7 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
     };
     let cgroups_writable = needs.cgroups && cgroups.probe_writable(needs.cgroups_path);
     let cgroups_freezable = needs.freezer && cgroups.probe_freezable(needs.cgroups_path);
+    let service_manager = if needs.scope { cgroup::systemd::find() } else { ServiceManager::NotAsked };
     let system_dirs = if needs.system_dirs { system_dirs() } else { Vec::new() };
     Ok(Host {
         euid,
@@ -54,6 +57,7 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
         cgroups,
         cgroups_writable,
         cgroups_freezable,
+        service_manager,
         lsms: security_modules(needs.labels),
         system_dirs,
     })

@@ -210,8 +210,12 @@
 //!
 //! # Features
 //!
-//! The crate has no Cargo features and no optional dependency. It needs no C library and no async runtime, and
-//! nothing is downloaded when it is built. [`oci_spec`] is re-exported, because its types are part of this API.
+//! By default the crate has none. It needs no C library and no async runtime, and nothing is downloaded when it is
+//! built. [`oci_spec`] is re-exported, because its types are part of this API.
+//!
+//! `systemd` adds a D-Bus client, for a `linux.cgroupsPath` of the form `slice:prefix:name`: the container is in a scope
+//! of systemd's then, on cgroup v2. A conversation takes a thread that ends with the call; a pair of sockets stays with
+//! the process from the first one on.
 //!
 //! # Where to read on
 //!

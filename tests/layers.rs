@@ -40,6 +40,7 @@ const TABLE: &[Row] = &[
     Row { at: "state/exit", kind: Kind::Pure, uses: &["error"] },
     Row { at: "state/name", kind: Kind::Pure, uses: &["error", "id"] },
     Row { at: "state/digest", kind: Kind::Pure, uses: &[] },
+    Row { at: "state/scope", kind: Kind::Pure, uses: &[] },
     // Pure: what will be done.
     Row { at: "plan", kind: Kind::Pure, uses: &["error", "id", "spec", "seccomp"] },
     // System calls, and nothing that knows what they are for.
@@ -122,6 +123,10 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("plan", "crate::cgroup::CgroupLayout", "a fact about the host as a plain value"),
     ("plan", "crate::cgroup::UnifiedHierarchy", "part of CgroupLayout"),
     ("plan", "crate::cgroup::V1Hierarchy", "part of CgroupLayout"),
+    ("plan", "crate::state::Manager", "a plain value: which systemd has a unit"),
+    ("plan", "crate::state::ScopeUnit", "a plain value: a unit's name and its manager"),
+    ("cgroup", "crate::state::Manager", "as for the plan"),
+    ("cgroup", "crate::state::ScopeUnit", "as for the plan"),
     ("state/record", "crate::process::ProcessIdentity", "a plain value: a pid and a start time"),
     (
         "process",

@@ -132,6 +132,34 @@ fn limits_that_cannot_be_set_are_refused_and_not_dropped() {
 }
 
 #[test]
+fn limits_that_cannot_be_set_are_done_without_and_named_where_best_effort_is_enough() {
+    let stage = Stage::new();
+    let builder = stage.container("best").args(["true"]).memory_limit(64 << 20).pids_limit(20).cpu_limit(0.5);
+    let stopped = builder.best_effort_limits().build().unwrap().create().unwrap().start().unwrap();
+    let unapplied = stopped.unapplied_limits().to_vec();
+    let stopped = stopped.wait_stopped().unwrap();
+    let fields = [
+        ("memory", vec!["linux.resources.memory.limit"]),
+        ("cpu", vec!["linux.resources.cpu.quota", "linux.resources.cpu.period"]),
+        ("pids", vec!["linux.resources.pids.limit"]),
+    ];
+    for (controller, fields) in fields {
+        for field in fields {
+            let named = unapplied.iter().any(|unapplied| unapplied == field);
+            assert_eq!(named, !may_limit(controller), "{field}: {unapplied:?}");
+        }
+    }
+    stopped.delete().unwrap();
+}
+
+#[test]
+fn best_effort_makes_no_sense_of_a_value_without_any() {
+    let stage = Stage::new();
+    let refused = stage.container("sense").args(["true"]).memory_limit(-2).best_effort_limits().build();
+    assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidSpec { .. }));
+}
+
+#[test]
 fn a_fork_bomb_without_any_cgroup_is_held_by_its_process_limit() {
     let stage = Stage::new();
     let builder = stage.busybox_shell("bomb", "ulimit -u; ulimit -Hu");

@@ -55,6 +55,26 @@ pub(crate) struct Run {
     no_subreaper: bool,
 }
 
+/// Where a configuration wants its cgroups.
+enum Place {
+    Default,
+    Path(String),
+    /// `slice:prefix:name`
+    Scope(String),
+}
+
+impl Place {
+    fn of(builder: &ContainerBuilder) -> Self {
+        let linux = builder.spec().linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+        match path.map(|path| path.display().to_string()).unwrap_or_default() {
+            path if path.is_empty() => Self::Default,
+            path if !path.starts_with('/') && path.split(':').count() == 3 => Self::Scope(path),
+            path => Self::Path(path),
+        }
+    }
+}
+
 /// Where the terminal goes, if there is one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Terminal {
@@ -71,10 +91,21 @@ impl Making {
         options: &Options,
         detach: bool,
     ) -> Result<(ContainerBuilder, Terminal), Failure> {
-        if options.systemd_cgroup {
-            return Err("--systemd-cgroup is not supported, use cgroupfs".into());
-        }
+        let default_scope = format!(":cofferdam:{}", self.id);
         let mut builder = ContainerBuilder::from_bundle(self.id, &self.bundle)?.state_root(root.clone());
+        match (options.systemd_cgroup, Place::of(&builder)) {
+            (true, Place::Default) => builder = builder.cgroups_path(default_scope),
+            (true, Place::Path(path)) => {
+                let wanted = "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups";
+                return Err(format!("{wanted}, got {path:?} instead").into());
+            }
+            (false, Place::Scope(path)) => {
+                return Err(
+                    format!("cgroupsPath {path:?} is for systemd cgroups: use --systemd-cgroup").into()
+                );
+            }
+            (true, Place::Scope(_)) | (false, Place::Default | Place::Path(_)) => {}
+        }
         if !options.pods {
             builder = builder.ignore_pod_annotations();
         }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Whether this program can talk to systemd.
+const SYSTEMD: bool = cfg!(feature = "systemd");
 const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
@@ -93,7 +95,7 @@ fn features() -> Result<Value, Failure> {
         "linux": {
             "namespaces": namespaces.collect::<Vec<_>>(),
             "capabilities": capabilities(),
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": kernel(
+            "cgroup": { "v1": true, "v2": true, "systemd": SYSTEMD, "systemdUser": SYSTEMD, "rdma": kernel(
                 "resources",
                 json!({ "rdma": { "mlx": { "hcaHandles": 1 } } }),
             ) },

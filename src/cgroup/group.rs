@@ -21,10 +21,10 @@ pub(crate) const EVIDENCE_OOM: &str = "cgroup-oom";
 /// Donation name of the file with the most memory used.
 pub(crate) const EVIDENCE_PEAK: &str = "cgroup-peak";
 
-/// The cgroups of one container, made and limited.
+/// The cgroups of one container, made and limited. Its default is none.
 ///
 /// Dropping it closes fds and removes nothing: [`destroy`](super::destroy) does that, from the recorded paths.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Cgroup {
     groups: Vec<Group>,
     made_ancestors: Vec<PathBuf>,
@@ -98,6 +98,14 @@ impl Cgroup {
     /// [`destroy`](super::destroy).
     pub(crate) fn made_ancestors(&self) -> &[PathBuf] {
         &self.made_ancestors
+    }
+
+    /// All that a sandbox needs of its container's cgroups, by donation name.
+    pub(crate) fn fds(&self) -> Result<Vec<(String, OwnedFd)>> {
+        let (evidence, oom_watch) = (self.evidence_fds(), self.oom_watch_fds());
+        let mut fds = self.join_fds()?;
+        fds.extend(evidence.into_iter().chain(oom_watch).chain(self.freezer_fds()?));
+        Ok(fds)
     }
 
     /// What processes need to join, by donation name. On v1 the sandbox writes `0` to each [`SANDBOX_JOIN`] file; on v2
@@ -183,7 +191,7 @@ fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>)
     for planned in below {
         let dir = enter(&parent, planned, made).map_err(during)?;
         planned.writes.iter().try_for_each(|write| apply(write, &parent, &dir))?;
-        if let (Hierarchy::V2, Role::Sandbox | Role::Container, Some(uid)) =
+        if let (Hierarchy::V2, Role::Sandbox | Role::Scope | Role::Container, Some(uid)) =
             (&branch.hierarchy, planned.role, born_by)
         {
             // "write access to the cgroup.procs file of the common ancestor" (the leaf) and of the destination: kernel,
@@ -195,7 +203,7 @@ fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>)
         match planned.role {
             Role::Container => container = Some(dir),
             Role::Base | Role::Ancestor => parent = dir,
-            Role::Sandbox => {
+            Role::Sandbox | Role::Scope => {
                 parent = dir;
                 leads_to_sandbox = true;
             }
@@ -208,6 +216,9 @@ fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>)
 
 fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf)>) -> Result<CgroupDir> {
     let name = planned.path.file_name().unwrap_or_default();
+    if planned.role == Role::Scope {
+        return parent.child(name);
+    }
     let new = parent.make(name)?;
     if new {
         made.push((planned.role, planned.path.clone()));

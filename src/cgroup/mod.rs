@@ -28,6 +28,7 @@ mod group;
 mod layout;
 mod oom;
 pub(crate) mod stats;
+pub(crate) mod systemd;
 mod teardown;
 pub(crate) mod update;
 mod v1;
@@ -40,5 +41,7 @@ pub(crate) use layout::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 pub(crate) use oom::OomWatch;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
 
+#[cfg(test)]
+use teardown::destroy_within;
 #[cfg(test)]
 mod tests;

@@ -247,6 +247,114 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
     }
 }
 
+/// The leaf of a container in the unified hierarchy, or in v1's of the process limit.
+fn leaf_to_fill(fixture: &mut Fixture, unified: bool) -> Option<PathBuf> {
+    let mut layout = host(if unified { &[] } else { &["pids"] })?;
+    let resources = match unified {
+        true => Resources::default(),
+        false => Resources { pids_limit: Some(1000), ..Resources::default() },
+    };
+    if unified {
+        layout.v1.clear();
+        if layout.unified.is_none() {
+            skip("no cgroup2 mount");
+            return None;
+        }
+        if !layout.probe_freezable(None) {
+            skip("the caller may make no cgroup in the unified hierarchy");
+            return None;
+        }
+    }
+    let plan = fixture.plan_freezing(&resources, &layout, None, unified);
+    Cgroup::create(&plan).unwrap();
+    plan.leaves().into_iter().next()
+}
+
+#[test]
+fn destroy_removes_a_deep_nest_with_somebody_at_its_end() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some(leaf) = leaf_to_fill(&mut fixture, unified) else { continue };
+        // Deeper than a path is long: from inside, one makes the next below where it is.
+        let script =
+            "cd \"$0\" && i=0 && while [ $i -lt 600 ]; do mkdir nested && cd -P nested && i=$((i + 1)); done";
+        #[expect(clippy::disallowed_methods, reason = "what a workload would do, done by the test alone")]
+        let made = std::process::Command::new("sh").args(["-euc", script]).arg(&leaf).status().unwrap();
+        assert!(made.success());
+        let deep: PathBuf = leaf.join(["nested"; 300].join("/"));
+        let mut child = inhabitant(&deep.join("cgroup.procs"), SLEEP);
+        destroy(std::slice::from_ref(&leaf)).unwrap();
+        assert!(!leaf.exists(), "unified: {unified}");
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn destroy_removes_many_siblings() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some(leaf) = leaf_to_fill(&mut fixture, unified) else { continue };
+        for number in 0..1000 {
+            std::fs::create_dir(leaf.join(number.to_string())).unwrap();
+        }
+        destroy(std::slice::from_ref(&leaf)).unwrap();
+        assert!(!leaf.exists(), "unified: {unified}");
+    }
+}
+
+#[test]
+fn destroy_wins_against_a_process_that_keeps_making_cgroups_and_going_there() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some(leaf) = leaf_to_fill(&mut fixture, unified) else { continue };
+        std::fs::create_dir(leaf.join("busy")).unwrap();
+        // Ends by itself, should the test fail.
+        let script = format!(
+            "cd {leaf:?}/busy; i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); \
+             mkdir n$i; (echo 0 > n$i/cgroup.procs; exec sleep 60) & done"
+        );
+        let mut child = inhabitant(&leaf.join("busy/cgroup.procs"), &script);
+        let busy = (0..1_000_000).any(|_| leaf.join("busy/n20").exists());
+        assert!(busy, "it has begun");
+        destroy(std::slice::from_ref(&leaf)).unwrap();
+        assert!(!leaf.exists(), "unified: {unified}");
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn on_v2_destroy_removes_threaded_cgroups() {
+    let mut fixture = Fixture::new();
+    let Some(leaf) = leaf_to_fill(&mut fixture, true) else { return };
+    let inner = leaf.join("container/threads");
+    std::fs::create_dir(&inner).unwrap();
+    let file =
+        rustix::fs::open(inner.join("cgroup.type"), rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty());
+    rustix::io::write(file.unwrap(), b"threaded").unwrap();
+    // By itself: a thread moves within its threaded domain alone.
+    let script = format!("echo 0 > {inner:?}/cgroup.threads; {SLEEP}");
+    let mut child = inhabitant(&leaf.join("container/cgroup.procs"), &script);
+    let moved = (0..1_000_000).any(|_| !read(inner.join("cgroup.threads")).is_empty());
+    assert!(moved);
+    destroy(std::slice::from_ref(&leaf)).unwrap();
+    assert!(!leaf.exists());
+    child.wait().unwrap();
+}
+
+#[test]
+fn removal_ends_in_time_and_says_what_is_left() {
+    let mut fixture = Fixture::new();
+    let Some(leaf) = leaf_to_fill(&mut fixture, false) else { return };
+    for number in 0..100 {
+        std::fs::create_dir(leaf.join(number.to_string())).unwrap();
+    }
+    let error = destroy_within(std::slice::from_ref(&leaf), std::time::Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Incomplete);
+    assert!(error.to_string().contains(leaf.to_str().unwrap()), "{error}");
+    destroy(std::slice::from_ref(&leaf)).unwrap();
+    assert!(!leaf.exists(), "a second time it goes on where it was");
+}
+
 /// A freezer in the unified hierarchy, or in v1's.
 fn place_to_freeze(fixture: &mut Fixture, unified: bool) -> Option<(PathBuf, Freezer)> {
     let mut layout = host(&[])?;

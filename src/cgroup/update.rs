@@ -5,8 +5,12 @@
 
 use super::dir::{CgroupDir, Version};
 use super::group::refused;
+use super::systemd;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::cgroup::{self, ControllerUpdate, PlannedWrite, Spelling, Value, not_joined};
+use crate::plan::cgroup::{
+    self, ControllerUpdate, PlannedWrite, Property, ScopeUpdate, Spelling, Value, not_joined,
+};
+use crate::state::ScopeUnit;
 use std::path::PathBuf;
 
 /// What was written, with what was there before: undone if this is dropped and not [kept](Written::keep).
@@ -21,6 +25,42 @@ struct Undo<'a> {
     dir: &'a CgroupDir,
     file: String,
     before: String,
+}
+
+/// What systemd was told of other limits: told otherwise if this is dropped and not [kept](Told::keep).
+#[derive(Debug)]
+#[must_use = "dropping it takes it back"]
+pub(crate) struct Told<'a> {
+    unit: &'a ScopeUnit,
+    back: Vec<Property>,
+}
+
+impl<'a> Told<'a> {
+    /// Tells systemd, so that it does not set the old ones again when it is reloaded.
+    ///
+    /// # Errors
+    /// What systemd says; nothing has changed then.
+    pub(crate) fn of(unit: &'a ScopeUnit, update: ScopeUpdate) -> Result<Self> {
+        if !update.change.is_empty() {
+            systemd::set_properties(unit, &update.change)?;
+        }
+        Ok(Self { unit, back: update.back })
+    }
+
+    /// The new limits stay.
+    pub(crate) fn keep(mut self) {
+        self.back.clear();
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if !self.back.is_empty()
+            && let Err(error) = systemd::set_properties(self.unit, &self.back)
+        {
+            tracing::debug!(%error, "systemd could not be told to set the limits back");
+        }
+    }
 }
 
 /// The directories of a container's limits, held.

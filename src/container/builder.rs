@@ -20,7 +20,7 @@ use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{DeviceLimits, Extras, Plan, Scratch};
 use crate::process::{FurtherFds, Stdio, UserLog};
-use crate::spec::{HookKind, IdMap, MountKind, Origin, ValidSpec};
+use crate::spec::{CgroupsPath, HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
     BoxBuilder, Capabilities, Hook, Linux, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
@@ -475,6 +475,7 @@ impl ContainerBuilder {
         let mut record = Record::new(id, sandbox_id, bundle, RawSpec::from_spec(&self.spec)?);
         record.extras = serde_json::to_value(&blueprint.extras)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
+        record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
         record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
         let core = Core { root, record: Box::new(record), found: None, tether: None };
         let Self { stdio, further, console, user_log, .. } = self;
@@ -587,7 +588,8 @@ fn blueprint(
     let needs = Needs {
         cgroups,
         freezer: !extras.without_cgroup,
-        cgroups_path: valid.cgroups_path.as_deref(),
+        scope: valid.cgroups_path.as_ref().is_some_and(|path| path.scope().is_some()),
+        cgroups_path: valid.cgroups_path.as_ref().and_then(CgroupsPath::path),
         labels: valid.asks_for_labels(),
         system_dirs: extras.host_rootfs,
     };

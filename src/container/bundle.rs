@@ -58,6 +58,8 @@ pub(super) fn extras_of(spec: &Spec) -> Result<Extras> {
         timeout: number(TIMEOUT)?.map(Duration::from_millis),
         pod: None,
         volumes: Vec::new(),
+        // It would widen: whoever runs the bundle says so, or the limits hold.
+        best_effort_limits: false,
         without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
     })
 }

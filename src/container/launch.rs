@@ -4,7 +4,7 @@ use super::creating::Blueprint;
 use super::handle::{Control, Core, Live, Streams, Tether};
 use super::pod::Seat;
 use super::{hooks, id_maps, teardown};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, systemd};
 use crate::console::Waiting;
 use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -14,7 +14,7 @@ use crate::process::spawn::{Start, seal_plan, spawn};
 use crate::process::{
     Channel, Child, Donations, FURTHER, OpenFds, ProcessIdentity, Stdio, UserLog, boot_id, stdio,
 };
-use crate::protocol::message::{Order, Report};
+use crate::protocol::message::{Begin, Order, Report};
 use crate::sandbox::client;
 use crate::spec::{NamespaceKind, NetDevice};
 use crate::state::{CONTROL_SOCKET, RunDir, StateLock, Status};
@@ -42,6 +42,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
     record.created_at = since_epoch_ms();
     record.boot_id = boot_id()?.to_owned();
     record.cgroups = blueprint.plan.cgroup.leaves();
+    record.scope = blueprint.plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone());
     record.control_socket = match &seat {
         Some(seat) => seat.control_socket(),
         None => claim.run_dir().control_socket(),
@@ -123,7 +124,11 @@ impl Making {
         blueprint: &mut Blueprint,
         terminal: Option<Waiting>,
     ) -> Result<(Live, Streams, OwnedFd)> {
-        let cgroup = self.make_cgroup(core, blueprint)?;
+        let cgroup = match &blueprint.plan.cgroup.scope {
+            // It begins with a process in it.
+            Some(_) => Cgroup::default(),
+            None => self.make_cgroup(core, blueprint)?,
+        };
         let run_dir = self.lock.run_dir()?;
         let wires = Wires::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create, self.seat.is_none())?;
         let owner = blueprint.plan.gofer.scratch_owner;
@@ -140,8 +145,11 @@ impl Making {
         // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
         let namespace = match self.start_sandbox(blueprint, &wires, &cgroup, &streams, &further)? {
             Some(sandbox) => {
+                let (donated, fds): (_, Vec<_>) =
+                    self.enter_scope(core, blueprint, sandbox)?.into_iter().unzip();
+                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 let namespace = self.map_ids(blueprint, sandbox)?;
-                wires.boot_sandbox.0.send(&Order {}, &[])?;
+                wires.boot_sandbox.0.send(&Begin { donated }, &fds)?;
                 core.record.sandbox = ProcessIdentity::of(sandbox)?;
                 namespace
             }
@@ -224,6 +232,27 @@ impl Making {
         }
     }
 
+    /// Has systemd make the scope around the sandbox, where there is to be one, and makes the rest below it. Returns what
+    /// the sandbox could not be given before.
+    fn enter_scope(
+        &mut self,
+        core: &mut Core,
+        blueprint: &Blueprint,
+        sandbox: i32,
+    ) -> Result<Vec<(String, OwnedFd)>> {
+        let Some(scope) = &blueprint.plan.cgroup.scope else { return Ok(Vec::new()) };
+        if let Err(error) = systemd::start(scope, sandbox) {
+            if *error.kind() == ErrorKind::AlreadyExists {
+                // It is another's: what is recorded is destroyed in the end.
+                core.record.cgroups.clear();
+                core.record.scope = None;
+                self.lock.save(&mut core.record)?;
+            }
+            return Err(error.during("linux.cgroupsPath"));
+        }
+        self.make_cgroup(core, blueprint)?.fds()
+    }
+
     fn spawn_gofer(&mut self, blueprint: &Blueprint, wires: &Wires) -> Result<i32> {
         let plan = seal_plan(&blueprint.plan.gofer)?;
         let mut donations = Donations::default();
@@ -243,10 +272,8 @@ impl Making {
         further: &OpenFds<'_>,
     ) -> Result<Option<i32>> {
         let plan = seal_plan(&blueprint.plan.sandbox)?;
-        let join = cgroup.join_fds()?;
+        let cgroups = cgroup.fds()?;
         let user_log = blueprint.user_log.as_ref().map(UserLog::open).transpose()?;
-        let (evidence, oom_watch, freezer) =
-            (cgroup.evidence_fds(), cgroup.oom_watch_fds(), cgroup.freezer_fds()?);
         let mut donations = Donations::default();
         donations.give("plan", &plan);
         donations.give("gofer", &wires.mounts.1);
@@ -270,7 +297,7 @@ impl Making {
         for (number, fd) in &further {
             donations.give(format!("{FURTHER}{number}"), fd);
         }
-        for (name, fd) in join.iter().chain(&evidence).chain(&oom_watch).chain(&freezer) {
+        for (name, fd) in &cgroups {
             donations.give(name.as_str(), fd);
         }
         if let Some(seat) = &self.seat {

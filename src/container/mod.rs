@@ -14,6 +14,7 @@
 //! consume the container; if one fails, [`Failed`] gives it back.
 
 mod any;
+mod best_effort;
 mod builder;
 mod bundle;
 mod created;

@@ -54,6 +54,9 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
         {
             left.push(error.during("cgroup").to_string());
         }
+        if let Some(Err(error)) = record.scope.as_ref().map(cgroup::systemd::remove) {
+            left.push(error.during("scope").to_string());
+        }
     }
     super::handle::collect_ended_children();
     if left.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::handle::Core;
 use super::{Alive, AnyContainer, Container, Phase, teardown};
-use crate::cgroup::update::Limited;
+use crate::cgroup::update::{Limited, Told};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::{ControllerUpdate, Lifted};
 use crate::plan::{Extras, cgroup};
@@ -35,11 +35,15 @@ impl<P: Phase> Container<P> {
         if let Some(limit) = change.checked_limit {
             limited.check_usage(limit)?;
         }
+        // Properties first: a file is exact where a property is round.
+        let unit = record.scope.clone();
+        let told = unit.as_ref().map(|unit| Told::of(unit, change.scope)).transpose()?;
         let written = limited.write(&change.updates)?;
         record.spec = change.spec;
         // Not saved, they would be lost at the next update: then they are set back, too.
         lock.save(&mut record)?;
         written.keep();
+        told.into_iter().for_each(Told::keep);
         self.core.record = record;
         Ok(())
     }
@@ -76,6 +80,8 @@ fn lock_in_phase(core: &mut Core, expected: Status) -> Result<StateLock> {
 /// What an update comes to.
 struct Change {
     updates: Vec<ControllerUpdate>,
+    /// The same for the scope, if the container is in one.
+    scope: cgroup::ScopeUpdate,
     /// The configuration with the new limits in it.
     spec: RawSpec,
     /// A memory limit that must not be below what is in use.
@@ -108,6 +114,7 @@ impl Change {
             resources.memory().as_ref().is_some_and(|memory| memory.check_before_update() == Some(true));
         let limit = named.memory.limit.and_then(|limit| u64::try_from(limit).ok());
         Ok(Self {
+            scope: cgroup::update_scope(&old, &new, lifted),
             updates: cgroup::update(&old, &new, &named, lifted)?,
             spec,
             checked_limit: limit.filter(|_| checks),

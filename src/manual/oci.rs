@@ -94,7 +94,7 @@
 //! | `linux.devices[].uid` | as `fileMode` |
 //! | `linux.devices[].gid` | as `fileMode` |
 //! | `linux.netDevices.*` | applied, for a caller with `CAP_NET_ADMIN` where the devices are; refused for a further container of a pod |
-//! | `linux.cgroupsPath` | applied as a path; the `slice:prefix:name` form of systemd is refused |
+//! | `linux.cgroupsPath` | applied: a path; or `slice:prefix:name`, a scope of systemd's, with the feature `systemd`, on cgroup v2, for a container with a sandbox of its own, else refused |
 //! | `linux.sysctl` | applied: keys of the container's own namespaces; any other breaks a rule |
 //! | `linux.rootfsPropagation` | applied |
 //! | `linux.maskedPaths` | applied; what is not there is passed over |

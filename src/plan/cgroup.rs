@@ -5,17 +5,22 @@
 //! a limit is in [`v1`] and [`v2`]. What may not: any look at the host; its facts come in as a [`CgroupLayout`].
 
 mod devices;
+mod scope;
 mod update;
 mod v1;
 mod v2;
 
+#[cfg(feature = "systemd")]
+pub(crate) use scope::PropertyValue;
+pub(crate) use scope::{Property, ScopePlan, ScopeUpdate, update_scope};
 pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, update};
 
 use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::plan::devices::DeviceProgram;
-use crate::spec::Resources;
+use crate::plan::host::ServiceManager;
+use crate::spec::{BlockIo, CpuLimits, MemoryLimits, Resources, Scope};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -29,6 +34,8 @@ pub(crate) struct CgroupPlan {
     /// The container's root on the host, where its processes are made by that user and not by the caller's: only who
     /// may write `cgroup.procs` of the v2 directories can have a process born there.
     pub(crate) born_by: Option<u32>,
+    /// The scope that systemd makes first, around the sandbox.
+    pub(crate) scope: Option<ScopePlan>,
 }
 
 /// What happens in one hierarchy.
@@ -47,7 +54,7 @@ pub(crate) struct Branch {
 impl Branch {
     /// The directory that goes with the container: the one with its limits, or the only one there is.
     fn leaf(&self) -> Option<&PlannedDir> {
-        self.dirs.iter().find(|dir| matches!(dir.role, Role::Sandbox | Role::Container))
+        self.dirs.iter().find(|dir| matches!(dir.role, Role::Sandbox | Role::Scope | Role::Container))
     }
 
     /// Whether the container's own processes are by themselves in a directory of this branch.
@@ -87,6 +94,8 @@ pub(crate) enum Role {
     Ancestor,
     /// Carries the limits; the sandbox joins it.
     Sandbox,
+    /// Carries the limits; a service manager made it and put the sandbox there.
+    Scope,
     /// The container's own processes join it, and nothing else.
     Container,
 }
@@ -173,7 +182,22 @@ pub(crate) fn plan(
     if freeze && !branches.iter().any(Branch::freezes) {
         branches.extend(freezer_branch(resources, &place, layout));
     }
-    Ok(CgroupPlan { branches, born_by: None })
+    Ok(CgroupPlan { branches, born_by: None, scope: None })
+}
+
+/// Plans the cgroups of a container in a scope of systemd's: one directory of its own in the one that systemd makes.
+///
+/// # Errors
+/// [`Unsupported`](crate::error::ErrorKind::Unsupported) naming `linux.cgroupsPath` where there is no systemd to ask, it
+/// cannot be asked, or the host's cgroups are not v2 alone; else as [`plan`].
+pub(crate) fn plan_scope(
+    resources: &Resources,
+    scope: &Scope,
+    layout: &CgroupLayout,
+    manager: &ServiceManager,
+) -> Result<CgroupPlan> {
+    let (scope, branch) = scope::plan(resources, scope, layout, manager)?;
+    Ok(CgroupPlan { branches: vec![branch], born_by: None, scope: Some(scope) })
 }
 
 /// The branches that were asked for, by a limit or by a place.
@@ -346,6 +370,33 @@ fn unified_asked(resources: &Resources) -> Vec<Asked> {
     asked.collect()
 }
 
+/// Takes out the limits of the controller that `field` asks for, and returns their fields; none if `field` is no limit
+/// that one can do without.
+pub(crate) fn drop_limits_beside(resources: &mut Resources, field: &str) -> Vec<String> {
+    let fields_of = |resources: &Resources| fields(resources).collect::<Vec<_>>();
+    let before = fields_of(resources);
+    let Some((controller, _)) = before.iter().find(|(_, asked)| *asked == field) else {
+        return Vec::new();
+    };
+    match *controller {
+        "memory" => resources.memory = MemoryLimits::default(),
+        "cpu" => {
+            let (cpus, mems) = (resources.cpu.cpus.take(), resources.cpu.mems.take());
+            resources.cpu = CpuLimits { cpus, mems, ..CpuLimits::default() };
+        }
+        "cpuset" => (resources.cpu.cpus, resources.cpu.mems) = (None, None),
+        "pids" => resources.pids_limit = None,
+        "io" => resources.block_io = BlockIo::default(),
+        "hugetlb" => resources.hugepages.clear(),
+        "net_cls" => resources.network.class_id = None,
+        "net_prio" => resources.network.priorities.clear(),
+        "rdma" => resources.rdma.clear(),
+        _ => {}
+    }
+    let left = fields_of(resources);
+    before.iter().filter(|field| !left.contains(field)).map(|(_, field)| (*field).to_owned()).collect()
+}
+
 /// Swap is counted together with memory, so a bound on the sum means nothing without one on memory.
 fn check_swap(resources: &Resources) -> Result<()> {
     match (resources.memory.swap, resources.memory.limit) {
@@ -368,9 +419,14 @@ struct Place {
 
 impl Place {
     fn new(cgroups_path: Option<&Path>, id: &ContainerId) -> Result<Self> {
-        let Some(path) = cgroups_path else {
-            return Ok(Self { absolute: false, explicit: false, names: vec![default_name(id)] });
-        };
+        match cgroups_path {
+            Some(path) => Self::named(path),
+            None => Ok(Self { absolute: false, explicit: false, names: vec![default_name(id)] }),
+        }
+    }
+
+    /// The place that a configuration names.
+    fn named(path: &Path) -> Result<Self> {
         let refuse =
             |problem: &str| Err(Error::spec("config.json", CGROUPS_PATH, format!("{path:?} {problem}")));
         let mut names = Vec::new();

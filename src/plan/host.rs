@@ -3,7 +3,9 @@
 use crate::cgroup::CgroupLayout;
 use crate::error::{Error, Result};
 use crate::spec::{IdMap, IdMaps, Process, ValidSpec};
+use crate::state::Manager;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// What planning needs to know about the host and the caller. `host::probe` fills it in; tests write it down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,10 +30,27 @@ pub(crate) struct Host {
     pub(crate) cgroups_writable: bool,
     /// Whether it may make one to freeze a container in.
     pub(crate) cgroups_freezable: bool,
+    /// The service manager that a scope is asked of.
+    pub(crate) service_manager: ServiceManager,
     /// The security modules that are enabled.
     pub(crate) lsms: SecurityModules,
     /// System directories that exist at the top of the host's root, with what each is.
     pub(crate) system_dirs: Vec<SystemDir>,
+}
+
+/// systemd, as far as a container that wants a scope needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ServiceManager {
+    /// Nobody wanted one.
+    #[default]
+    NotAsked,
+    /// This program cannot talk to it.
+    NotBuilt,
+    /// It does not answer.
+    Unreachable { why: String },
+    /// This one answers, and its units are below this cgroup.
+    Running { manager: Manager, control_group: PathBuf },
 }
 
 /// The security modules whose labels a configuration can ask for.
@@ -163,6 +182,7 @@ mod tests {
             cgroups: CgroupLayout::default(),
             cgroups_writable: false,
             cgroups_freezable: false,
+            service_manager: ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
         }

@@ -23,7 +23,7 @@ mod volumes;
 pub(crate) use devices::{DeviceLimits, DeviceProgram};
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
-pub(crate) use host::{Host, IdRange, SecurityModules, SystemDir};
+pub(crate) use host::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
@@ -31,9 +31,9 @@ pub(crate) use process::{ProcessPlan, TerminalPlan};
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, SandboxPlan, may_set_groups};
 pub(crate) use volumes::PodVolume;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::spec::{Hooks, IdMaps, MountKind, NamespaceSource, NetDevice, ValidSpec};
+use crate::spec::{CgroupsPath, Hooks, IdMaps, MountKind, NamespaceSource, NetDevice, Resources, ValidSpec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -55,6 +55,8 @@ pub(crate) struct Extras {
     pub(crate) pod: Option<ContainerId>,
     /// What it shares with other containers of its pod.
     pub(crate) volumes: Vec<PodVolume>,
+    /// Do without the limits that this host or this caller cannot set.
+    pub(crate) best_effort_limits: bool,
     /// No cgroup that no limit and no path asks for.
     pub(crate) without_cgroup: bool,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Scratch {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) cgroup: cgroup::CgroupPlan,
+    /// The fields of limits that are done without, because best effort was enough.
+    pub(crate) unapplied_limits: Vec<String>,
     /// Written by the caller; empty without a new user namespace.
     pub(crate) id_maps: IdMaps,
     pub(crate) gofer: GoferPlan,
@@ -97,18 +101,10 @@ impl Plan {
         if new_user {
             host.check_id_maps(&spec.id_maps)?;
         }
-        let mut cgroup = cgroup::plan(
-            &spec.resources,
-            spec.cgroups_path.as_deref(),
-            id,
-            &host.cgroups,
-            host.cgroups_writable,
-            host.cgroups_freezable && !extras.without_cgroup,
-        )?;
-        if let Some(limits) = &DeviceLimits::of(spec, host.in_user_namespace) {
-            let (path, writable) = (spec.cgroups_path.as_deref(), host.cgroups_writable);
-            cgroup.limit_devices(limits, path, id, &host.cgroups, writable)?;
-        }
+        let (mut cgroup, unapplied_limits) = match extras.best_effort_limits {
+            true => plan_best_cgroup(id, spec, extras, host)?,
+            false => (plan_cgroup(id, spec, &spec.resources, extras, host)?, Vec::new()),
+        };
         if new_user && host.privileged {
             cgroup.born_by = mounts::host_id(&spec.id_maps.uids, 0);
         }
@@ -122,8 +118,61 @@ impl Plan {
         sandbox.init.layers = layers(&gofer, &sandbox.init);
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
-        Ok(Self { cgroup, id_maps, gofer, net_devices, sandbox, hooks })
+        Ok(Self { cgroup, unapplied_limits, id_maps, gofer, net_devices, sandbox, hooks })
     }
+}
+
+/// The cgroups with as many of the limits as can be set, and the fields of the others.
+fn plan_best_cgroup(
+    id: &ContainerId,
+    spec: &ValidSpec,
+    extras: &Extras,
+    host: &Host,
+) -> Result<(cgroup::CgroupPlan, Vec<String>)> {
+    let mut resources = spec.resources.clone();
+    let mut unapplied = Vec::new();
+    loop {
+        let refusal = match plan_cgroup(id, spec, &resources, extras, host) {
+            Err(error) => error,
+            Ok(plan) => return Ok((plan, unapplied)),
+        };
+        let dropped = match refusal.kind() {
+            ErrorKind::Unsupported { feature } => cgroup::drop_limits_beside(&mut resources, feature),
+            _ => Vec::new(),
+        };
+        if dropped.is_empty() {
+            return Err(refusal);
+        }
+        tracing::warn!(id = id.as_str(), fields = ?dropped, %refusal, "these limits are done without");
+        unapplied.extend(dropped);
+    }
+}
+
+/// The cgroups: where a path says, or in a scope of systemd's.
+fn plan_cgroup(
+    id: &ContainerId,
+    spec: &ValidSpec,
+    resources: &Resources,
+    extras: &Extras,
+    host: &Host,
+) -> Result<cgroup::CgroupPlan> {
+    let path = spec.cgroups_path.as_ref().and_then(CgroupsPath::path);
+    if extras.pod.is_some() && spec.cgroups_path.as_ref().is_some_and(|path| path.scope().is_some()) {
+        let why = "a scope begins with a sandbox of its own, and a further container of a pod has none";
+        return Err(Error::unsupported("linux.cgroupsPath", why));
+    }
+    let (layout, writable) = (&host.cgroups, host.cgroups_writable);
+    let freeze = host.cgroups_freezable && !extras.without_cgroup;
+    let mut plan = match &spec.cgroups_path {
+        Some(CgroupsPath::Scope(scope)) => {
+            cgroup::plan_scope(resources, scope, layout, &host.service_manager)?
+        }
+        _ => cgroup::plan(resources, path, id, layout, writable, freeze)?,
+    };
+    if let Some(limits) = &DeviceLimits::of(spec, host.in_user_namespace) {
+        plan.limit_devices(limits, path, id, layout, writable)?;
+    }
+    Ok(plan)
 }
 
 /// Where in the container each overlay of the gofer's list is.

@@ -469,6 +469,7 @@ mod tests {
             cgroups,
             cgroups_writable: false,
             cgroups_freezable: false,
+            service_manager: crate::plan::ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
         }

@@ -54,11 +54,19 @@ impl Received {
 
     /// What came over a connection instead: names, and as many descriptors.
     pub(crate) fn from_message(names: Vec<String>, fds: Vec<OwnedFd>) -> Result<Self> {
+        let mut received = Self { fds: Vec::new() };
+        received.add(names, fds)?;
+        Ok(received)
+    }
+
+    /// Takes in what came over a connection besides: names, and as many descriptors.
+    pub(crate) fn add(&mut self, names: Vec<String>, fds: Vec<OwnedFd>) -> Result<()> {
         if names.len() != fds.len() {
             let problem = format!("{} names for {} descriptors", names.len(), fds.len());
             return Err(Error::new(ErrorKind::PeerMisbehaved, "take donation", problem));
         }
-        Ok(Self { fds: names.into_iter().zip(fds.into_iter().map(Some)).collect() })
+        self.fds.extend(names.into_iter().zip(fds.into_iter().map(Some)));
+        Ok(())
     }
 
     /// Takes the descriptor called `name`.

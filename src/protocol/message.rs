@@ -202,6 +202,17 @@ impl Message for Order {
     const KIND: u16 = 3;
 }
 
+/// The caller's word to a sandbox: your user namespace is mapped and you are in your cgroups, go. The descriptors that
+/// could not be given before, since their cgroup was made around the sandbox, go along under these names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begin {
+    pub(crate) donated: Vec<String>,
+}
+
+impl Message for Begin {
+    const KIND: u16 = 11;
+}
+
 /// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, its root, the master of the
 /// terminal, if there is one, and the layers of its overlays; the sandbox's a pidfd of init and that master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

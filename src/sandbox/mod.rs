@@ -1,7 +1,7 @@
 //! The sandbox: parent and reaper of everything that runs in a container.
 //!
 //! ```text
-//!   caller --plan, order--> sandbox --fork--> init --execve--> the workload
+//!   caller --plan, begin--> sandbox --fork--> init --execve--> the workload
 //!                              ^  control socket: start, signal, kill, detach, query
 //!                              |  lifeline: the caller's end is gone -> kill
 //!                              +- exit record, written before anyone is told
@@ -38,7 +38,7 @@ use crate::network::Network;
 use crate::plan::SandboxPlan;
 use crate::process::spawn::read_plan;
 use crate::process::{Channel, Received};
-use crate::protocol::message::{Order, Report};
+use crate::protocol::message::{Begin, Report};
 use crate::sys;
 use init::Init;
 use monitor::{Contained, Monitor};
@@ -82,7 +82,8 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Com
 
     namespaces::make(&plan)?;
     // The ids are mapped meanwhile; nothing so far needed one.
-    caller.receive::<Order>(None)?;
+    let begin = caller.receive::<Begin>(None)?;
+    donated.add(begin.message.donated, begin.fds)?;
     let score = OomScore::open()?;
     namespaces::settle(&plan)?;
     let mut volumes = Volumes::default();

@@ -5,14 +5,15 @@ use super::namespaces::time_offsets;
 use super::net_devices::net_devices;
 use super::sysctl::sysctl;
 use super::{
-    MemoryPolicy, NamespaceSource, Namespaces, NetDevice, Personality, Resources, TimeOffset, seccomp,
+    CgroupsPath, MemoryPolicy, NamespaceSource, Namespaces, NetDevice, Personality, Resources, TimeOffset,
+    seccomp,
 };
 use crate::error::Result;
 use oci_spec::runtime;
 use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// One line of `uid_map` or `gid_map` (user_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +88,7 @@ pub(super) struct LinuxSection {
     pub(super) time_offsets: Vec<TimeOffset>,
     pub(super) devices: Vec<Device>,
     pub(super) net_devices: Vec<NetDevice>,
-    pub(super) cgroups_path: Option<PathBuf>,
+    pub(super) cgroups_path: Option<CgroupsPath>,
     pub(super) resources: Resources,
     pub(super) sysctl: BTreeMap<String, String>,
     pub(super) seccomp: Option<runtime::LinuxSeccomp>,
@@ -117,7 +118,7 @@ impl LinuxSection {
             time_offsets: time_offsets(field, linux.time_offsets().as_ref(), &namespaces)?,
             devices: devices(&field.key("devices"), linux.devices().as_deref().unwrap_or_default())?,
             net_devices: net_devices(field, linux.net_devices().as_ref(), &namespaces)?,
-            cgroups_path: cgroups_path(&field.key("cgroupsPath"), linux.cgroups_path().as_deref())?,
+            cgroups_path: CgroupsPath::new(&field.key("cgroupsPath"), linux.cgroups_path().as_deref())?,
             resources: Resources::new(field, linux.resources().as_ref())?,
             sysctl: sysctl(field, linux.sysctl().as_ref(), &namespaces)?,
             seccomp: linux.seccomp().clone(),
@@ -279,22 +280,6 @@ impl Device {
 fn container_paths(field: &Field<'_>, paths: Option<&[String]>) -> Result<Vec<PathBuf>> {
     let paths = paths.unwrap_or_default();
     paths.iter().enumerate().map(|(index, path)| field.index(index).below_root(Path::new(path))).collect()
-}
-
-/// Checks `linux.cgroupsPath`. A relative path is the cgroup driver's to place; an empty one is absent.
-fn cgroups_path(field: &Field<'_>, path: Option<&Path>) -> Result<Option<PathBuf>> {
-    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(None);
-    };
-    let path = field.path(path)?;
-    if path.components().any(|component| component == Component::ParentDir) {
-        return Err(field.error(format_args!("{path:?} contains \"..\"")));
-    }
-    if path.is_relative() && path.to_string_lossy().split(':').count() == 3 {
-        let error = field.unsupported("the slice:prefix:name form of systemd is not supported");
-        return Err(error.hint("give a path, such as /docker/ID"));
-    }
-    Ok(Some(path))
 }
 
 /// Checks `linux.rootfsPropagation`. For the root mount the recursive words mean the same as the plain ones.

@@ -6,6 +6,7 @@
 
 mod attributes;
 mod capabilities;
+mod cgroups_path;
 mod cri;
 mod device_rules;
 mod document;
@@ -27,6 +28,7 @@ mod typed;
 
 pub use attributes::{ExecCpuAffinity, IoPriority, MemoryPolicy, NumberSet, Personality, Scheduler};
 pub use capabilities::{CapSet, Capabilities, parse_capability_set};
+pub use cgroups_path::{CgroupsPath, Scope};
 pub use cri::PodRole;
 pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
 pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
@@ -79,7 +81,7 @@ pub struct ValidSpec {
     /// `linux.netDevices`; only with a network namespace.
     pub net_devices: Vec<NetDevice>,
     /// `linux.cgroupsPath`.
-    pub cgroups_path: Option<PathBuf>,
+    pub cgroups_path: Option<CgroupsPath>,
     /// `linux.resources`.
     pub resources: Resources,
     /// `linux.sysctl`: namespaced keys only, in dotted form.

@@ -281,7 +281,7 @@ fn a_document_of_docker_is_accepted() {
         }
     );
     assert_eq!(spec.devices[0].mode, 0o666);
-    assert_eq!(spec.cgroups_path.as_deref(), Some(Path::new("/docker/5f2c")));
+    assert_eq!(spec.cgroups_path, Some(CgroupsPath::Path("/docker/5f2c".into())));
     assert_eq!(spec.hooks.prestart[0].args[0], "libnetwork-setkey");
     assert_eq!(spec.sysctl.len(), 2);
     let hosts = &spec.mounts[5];

@@ -14,7 +14,7 @@
 //!       +--> AlreadyExists
 //! ```
 //!
-//! `record`, `exit`, `name` and `digest` are pure: types, their text form and the transition table. `store`, `claim`,
+//! `record`, `exit`, `name`, `scope` and `digest` are pure: types, their text form and the transition table. `store`, `claim`,
 //! `lock`, `run_dir` and `directory` are the only code that touches the disk, always relative to a held fd. A record is a
 //! hint and kernel objects are the truth: nothing here decides whether a container lives, see
 //! [`ProcessIdentity`](crate::process::ProcessIdentity) for that.
@@ -27,6 +27,7 @@ mod lock;
 mod name;
 mod record;
 mod run_dir;
+mod scope;
 mod store;
 
 pub use claim::Claim;
@@ -36,4 +37,5 @@ pub use lock::StateLock;
 pub(crate) use record::sealed;
 pub use record::{MAX_RECORD_BYTES, RECORD_VERSION, RawSpec, Record, Status};
 pub use run_dir::{CONTROL_SOCKET, EXIT_RECORD, RunDir};
+pub use scope::{Manager, ScopeUnit};
 pub use store::{Damaged, Found, StateRoot};

@@ -4,6 +4,7 @@
 
 use super::digest::checksum;
 use super::exit::{EndRequest, ExitRecord};
+use super::scope::ScopeUnit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::ProcessIdentity;
@@ -54,8 +55,12 @@ pub struct Record {
     /// The cgroup directories of the container, absolute. Written down before the first is made, so that a crash
     /// leaves nothing that nobody knows of.
     pub cgroups: Vec<PathBuf>,
+    /// The scope of systemd's that the cgroup belongs to, if it does. Written down before it is started.
+    pub scope: Option<ScopeUnit>,
     /// Directories that led to those cgroups and were made for them, the deepest first; removed if nobody else uses them.
     pub cgroup_ancestors: Vec<PathBuf>,
+    /// The fields of limits that were asked for and are done without, because best effort was enough.
+    pub unapplied_limits: Vec<String>,
     /// The sandbox's control socket, absolute.
     pub control_socket: PathBuf,
     /// The PID file the caller asked for, absolute.
@@ -89,7 +94,9 @@ impl Record {
             gofer: None,
             init: None,
             cgroups: Vec::new(),
+            scope: None,
             cgroup_ancestors: Vec::new(),
+            unapplied_limits: Vec::new(),
             control_socket: PathBuf::new(),
             pid_file: None,
             attached: false,

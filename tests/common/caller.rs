@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-const ROLE: &str = "COFFERDAM_TEST_CALLER";
+/// The variable that tells a test to be a caller, and where.
+pub const ROLE: &str = "COFFERDAM_TEST_CALLER";
 /// What the caller's lines begin with, to tell them from the harness's.
 const MARK: &str = "caller: ";
 

@@ -131,7 +131,9 @@ impl ContainerBuilder {
         self
     }
 
-    /// Where the container's cgroup is (`linux.cgroupsPath`).
+    /// Where the container's cgroup is (`linux.cgroupsPath`): absolute, from the top of each hierarchy; relative, beside
+    /// the caller's; or `slice:prefix:name`, a scope that systemd is asked for (root's: the host's; any other user's: the
+    /// user's own), which takes the feature `systemd` and cgroup v2.
     pub fn cgroups_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.linux().set_cgroups_path(Some(path.into()));
         self

@@ -78,7 +78,10 @@ impl Branch {
     /// Writes more into the leaf.
     fn write_more(&mut self, writes: impl IntoIterator<Item = PlannedWrite>, required: bool) {
         self.optional &= !required;
-        let leaf = self.dirs.iter_mut().find(|dir| matches!(dir.role, Role::Sandbox | Role::Container));
+        let leaf = self
+            .dirs
+            .iter_mut()
+            .find(|dir| matches!(dir.role, Role::Sandbox | Role::Scope | Role::Container));
         leaf.expect("a branch leads to a leaf").writes.extend(writes);
     }
 }

@@ -93,7 +93,7 @@ fn cpu(resources: &Resources) -> Vec<PlannedWrite> {
 }
 
 /// The kernel's own default for `cpu.max` and `cpu.cfs_period_us`, in microseconds.
-const DEFAULT_PERIOD_US: u64 = 100_000;
+pub(super) const DEFAULT_PERIOD_US: u64 = 100_000;
 
 fn cpuset(resources: &Resources) -> Vec<PlannedWrite> {
     let cpus = resources.cpu.cpus.as_ref().map(|cpus| text("cpuset.cpus", cpus, "cpu.cpus"));
@@ -151,7 +151,7 @@ fn hugetlb(resources: &Resources) -> Vec<PlannedWrite> {
 /// Converts v1 shares (2 to 262144, default 1024) to a v2 weight (1 to 10000, default 100) as crun 1.23 and runc 1.3.2
 /// do: `ceil(10^((l² + 125·l) / 612 - 7/34))` with `l = log2(shares)`, the quadratic in the exponent that takes both
 /// ends and the default to each other. (The older linear mapping gave the default a weight of 39.)
-fn weight_from_shares(shares: u64) -> u64 {
+pub(super) fn weight_from_shares(shares: u64) -> u64 {
     match shares {
         ..=2 => 1,
         262_144.. => 10_000,

@@ -1,0 +1,371 @@
+//! A container in a scope of systemd's: `slice:prefix:name` against the manager that was found. Pure.
+//!
+//! systemd makes the scope's cgroup, and its limits are given to it as properties of the unit: what it knows, it does
+//! not set back when it is reloaded. Below the scope, which is delegated, everything is ours (systemd.io, "Control Group
+//! APIs and Delegation"). All limits are then written as well, since a property is rounder than the file (`CPUQuota` is
+//! whole percents), and not every file has one.
+
+use super::{Branch, CGROUPS_PATH, Lifted, Place, Role, asked, check_swap, v2, v2_branch};
+use crate::cgroup::CgroupLayout;
+use crate::error::{Error, Result};
+use crate::plan::host::ServiceManager;
+use crate::spec::{Resources, Scope};
+use crate::state::{Manager, ScopeUnit};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A scope to be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ScopePlan {
+    /// The unit.
+    pub(crate) unit: ScopeUnit,
+    /// The slice it is in.
+    pub(crate) slice: String,
+    /// Its limits.
+    pub(crate) properties: Vec<Property>,
+}
+
+/// A property of a unit (org.freedesktop.systemd1(5)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Property {
+    pub(crate) name: String,
+    pub(crate) value: PropertyValue,
+}
+
+/// The value of a property, of the type that systemd gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PropertyValue {
+    /// `t`
+    Number(u64),
+    /// `ay`: a bit for each CPU or memory node, the lowest first.
+    Mask(Vec<u8>),
+}
+
+/// What systemd calls no limit.
+const INFINITY: u64 = u64::MAX;
+
+/// Plans the scope, and the directories below the cgroup that systemd makes for it.
+///
+/// # Errors
+/// [`Unsupported`](crate::error::ErrorKind::Unsupported) naming `linux.cgroupsPath` and what is missing, or the field of
+/// a limit whose controller is not available.
+pub(super) fn plan(
+    resources: &Resources,
+    scope: &Scope,
+    layout: &CgroupLayout,
+    manager: &ServiceManager,
+) -> Result<(ScopePlan, Branch)> {
+    let refuse = |why: &str| Error::unsupported(CGROUPS_PATH, why);
+    let (manager, control_group) = match manager {
+        ServiceManager::Running { manager, control_group } => (*manager, control_group),
+        ServiceManager::NotBuilt => {
+            let why = "the slice:prefix:name form needs the feature \"systemd\", which this program is built without";
+            return Err(refuse(why).hint("give a path, such as /docker/ID"));
+        }
+        ServiceManager::Unreachable { why } => {
+            let why = format!("the slice:prefix:name form needs systemd, which was not reached: {why}");
+            return Err(refuse(&why).hint("give a path, such as /docker/ID"));
+        }
+        ServiceManager::NotAsked => return Err(refuse("systemd was not looked for")),
+    };
+    check_swap(resources)?;
+    let unified = match &layout.unified {
+        Some(unified) if layout.v1.is_empty() => unified,
+        _ => {
+            let why =
+                "systemd's scopes are used on cgroup v2 alone, and this host has v1 hierarchies or none";
+            return Err(refuse(why).hint("give a path, such as /docker/ID"));
+        }
+    };
+    let default_slice = match manager {
+        Manager::System => "system.slice",
+        Manager::User => "user.slice",
+    };
+    let slice = scope.slice.as_deref().unwrap_or(default_slice);
+    let place = Place::named(&control_group.join(below_root(slice)).join(&scope.unit))?;
+    let mut branch = v2_branch(resources, &asked(resources), &place, unified)?;
+    // What leads to it is systemd's, which enables the controllers that the properties and the delegation ask for.
+    let leaf = branch.dirs.iter().position(|dir| dir.role == Role::Sandbox).unwrap_or_default();
+    branch.dirs.drain(..leaf - 1);
+    branch.dirs[0].role = Role::Base;
+    branch.dirs[0].writes.clear();
+    branch.dirs[1].role = Role::Scope;
+    let unit = ScopeUnit::new(&scope.unit, manager);
+    Ok((ScopePlan { unit, slice: slice.to_owned(), properties: properties(resources) }, branch))
+}
+
+/// Where a slice is below the manager's own cgroup: `a-b.slice` is in `a.slice` (systemd.slice(5)).
+fn below_root(slice: &str) -> PathBuf {
+    let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
+    match stem {
+        "-" => PathBuf::new(),
+        _ => ends.map(|end| format!("{}.slice", &stem[..end])).collect(),
+    }
+}
+
+/// The limits that systemd has a property for, in the units it counts in.
+fn properties(resources: &Resources) -> Vec<Property> {
+    let mut properties = Vec::new();
+    let mut number = |name: &str, value: Option<u64>| {
+        let value = value.map(PropertyValue::Number);
+        properties.extend(value.map(|value| Property { name: name.into(), value }));
+    };
+    let (memory, cpu) = (&resources.memory, &resources.cpu);
+    let limit = |value: i64| u64::try_from(value).unwrap_or(INFINITY);
+    let asked = |value: Option<i64>| value.filter(|value| *value != 0);
+    number("MemoryMax", asked(memory.limit).map(limit));
+    let swap = asked(memory.swap).map(|swap| match swap {
+        ..0 => INFINITY,
+        both => limit(both).saturating_sub(memory.limit.map_or(0, limit)),
+    });
+    number("MemorySwapMax", swap);
+    number("MemoryLow", asked(memory.reservation).map(limit));
+    number("CPUWeight", cpu.shares.map(v2::weight_from_shares));
+    number("CPUQuotaPeriodUSec", cpu.period);
+    number("CPUQuotaPerSecUSec", cpu.quota.map(|quota| per_second(quota, cpu.period)));
+    number("TasksMax", resources.pids_limit);
+    for (name, list) in [("AllowedCPUs", &cpu.cpus), ("AllowedMemoryNodes", &cpu.mems)] {
+        let value = list.as_deref().map(|list| PropertyValue::Mask(mask(list)));
+        properties.extend(value.map(|value| Property { name: name.into(), value }));
+    }
+    properties
+}
+
+/// Other limits for a scope, and the way back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScopeUpdate {
+    /// The properties that change.
+    pub(crate) change: Vec<Property>,
+    /// The same with the values they had.
+    pub(crate) back: Vec<Property>,
+}
+
+/// Plans the change from the limits `old` to `new`, besides the `lifted`.
+pub(crate) fn update_scope(old: &Resources, new: &Resources, lifted: Lifted) -> ScopeUpdate {
+    let old = properties(old);
+    let mut change = properties(new);
+    if lifted.pids {
+        change.push(Property { name: "TasksMax".into(), value: PropertyValue::Number(INFINITY) });
+    }
+    change.retain(|property| !old.contains(property));
+    let before = |property: &Property| {
+        let before = old.iter().find(|old| old.name == property.name);
+        before.cloned().unwrap_or_else(|| property.unset())
+    };
+    ScopeUpdate { back: change.iter().map(before).collect(), change }
+}
+
+impl Property {
+    /// The value of one that was never set.
+    fn unset(&self) -> Self {
+        let value = match &self.value {
+            PropertyValue::Number(_) if self.name == "MemoryLow" => PropertyValue::Number(0),
+            PropertyValue::Number(_) => PropertyValue::Number(INFINITY),
+            PropertyValue::Mask(_) => PropertyValue::Mask(Vec::new()),
+        };
+        Self { name: self.name.clone(), value }
+    }
+}
+
+/// Microseconds of CPU time in a second, up to the next whole percent: systemd keeps no less.
+fn per_second(quota: i64, period: Option<u64>) -> u64 {
+    const PERCENT: u128 = 10_000;
+    match u128::try_from(quota) {
+        Ok(quota @ 1..) => {
+            let period = u128::from(period.unwrap_or(v2::DEFAULT_PERIOD_US).max(1));
+            let exact = quota * 1_000_000 / period;
+            u64::try_from(exact.div_ceil(PERCENT) * PERCENT).unwrap_or(INFINITY)
+        }
+        _ => INFINITY,
+    }
+}
+
+/// A cpuset(7) list, which validation let pass, as a mask.
+fn mask(list: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.trim().parse::<usize>(), last.trim().parse::<usize>()) else {
+            continue;
+        };
+        for number in first..=last.min(MAX_CPUS) {
+            if bytes.len() <= number / 8 {
+                bytes.resize(number / 8 + 1, 0);
+            }
+            bytes[number / 8] |= 1_u8 << (number % 8);
+        }
+    }
+    bytes
+}
+
+/// More than any kernel is built for (`NR_CPUS` is at most 8192).
+const MAX_CPUS: usize = 65_535;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::UnifiedHierarchy;
+    use crate::spec::{CpuLimits, MemoryLimits};
+    use std::path::Path;
+
+    fn host() -> CgroupLayout {
+        let (mountpoint, own) = ("/cg".into(), "/user.slice/session-1.scope".into());
+        let mut unified = UnifiedHierarchy { mountpoint, own, controllers: vec![], own_controllers: vec![] };
+        unified.set_controllers("cpu cpuset memory pids", "pids");
+        CgroupLayout { v1: Vec::new(), unified: Some(unified) }
+    }
+
+    fn system() -> ServiceManager {
+        ServiceManager::Running { manager: Manager::System, control_group: "/".into() }
+    }
+
+    fn scope(slice: Option<&str>) -> Scope {
+        Scope { slice: slice.map(Into::into), unit: "libpod-5f.scope".into() }
+    }
+
+    fn shown(properties: &[Property]) -> Vec<String> {
+        let value = |value: &PropertyValue| match value {
+            PropertyValue::Number(INFINITY) => "infinity".into(),
+            PropertyValue::Number(number) => number.to_string(),
+            PropertyValue::Mask(mask) => format!("{mask:?}"),
+        };
+        properties.iter().map(|property| format!("{} = {}", property.name, value(&property.value))).collect()
+    }
+
+    #[test]
+    fn a_slice_is_in_the_slices_its_dashes_name() {
+        for (slice, path) in [
+            ("machine.slice", "machine.slice"),
+            ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
+            ("-.slice", ""),
+        ] {
+            assert_eq!(below_root(slice), Path::new(path), "{slice}");
+        }
+    }
+
+    #[test]
+    fn the_scope_is_systemds_and_what_is_below_it_ours() {
+        let resources = Resources { pids_limit: Some(9), ..Resources::default() };
+        let (plan, branch) = plan(&resources, &scope(Some("a-b.slice")), &host(), &system()).unwrap();
+        let dirs: Vec<_> = branch.dirs.iter().map(|dir| (dir.role, dir.path.to_str().unwrap())).collect();
+        assert_eq!(
+            dirs,
+            [
+                (Role::Base, "/cg/a.slice/a-b.slice"),
+                (Role::Scope, "/cg/a.slice/a-b.slice/libpod-5f.scope"),
+                (Role::Container, "/cg/a.slice/a-b.slice/libpod-5f.scope/container"),
+            ]
+        );
+        assert!(branch.dirs[0].writes.is_empty(), "nothing of systemd's is written");
+        assert_eq!(branch.dirs[1].writes.len(), 1);
+        assert_eq!(
+            (plan.slice.as_str(), shown(&plan.properties)),
+            ("a-b.slice", vec!["TasksMax = 9".into()])
+        );
+    }
+
+    #[test]
+    fn without_a_slice_it_is_the_managers_usual_one() {
+        let user = ServiceManager::Running {
+            manager: Manager::User,
+            control_group: "/user.slice/user-7.slice/user@7.service".into(),
+        };
+        for (manager, expected) in
+            [(system(), "/cg/system.slice"), (user, "/cg/user.slice/user-7.slice/user@7.service/user.slice")]
+        {
+            let (_, branch) = plan(&Resources::default(), &scope(None), &host(), &manager).unwrap();
+            assert_eq!(branch.dirs[0].path, Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut hybrid = host();
+        hybrid.v1 = vec![crate::cgroup::V1Hierarchy {
+            controllers: vec!["memory".into()],
+            mountpoint: "/cg/memory".into(),
+            own: "/".into(),
+        }];
+        let unreachable = ServiceManager::Unreachable { why: "no bus".into() };
+        for (manager, layout, missing) in [
+            (&ServiceManager::NotBuilt, host(), "the feature \"systemd\""),
+            (&unreachable, host(), "no bus"),
+            (&system(), hybrid, "cgroup v2 alone"),
+            (&system(), CgroupLayout::default(), "cgroup v2 alone"),
+        ] {
+            let error = plan(&Resources::default(), &scope(None), &layout, manager).unwrap_err().to_string();
+            assert!(error.starts_with("linux.cgroupsPath: ") && error.contains(missing), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_limit_has_its_property() {
+        let resources = Resources {
+            memory: MemoryLimits {
+                limit: Some(1 << 20),
+                reservation: Some(1 << 19),
+                swap: Some(3 << 20),
+                ..MemoryLimits::default()
+            },
+            cpu: CpuLimits {
+                shares: Some(1024),
+                quota: Some(12_345),
+                period: Some(50_000),
+                cpus: Some("0-1,9".into()),
+                mems: Some("0".into()),
+                ..CpuLimits::default()
+            },
+            pids_limit: Some(64),
+            ..Resources::default()
+        };
+        assert_eq!(
+            shown(&properties(&resources)),
+            [
+                "MemoryMax = 1048576",
+                "MemorySwapMax = 2097152",
+                "MemoryLow = 524288",
+                "CPUWeight = 100",
+                "CPUQuotaPeriodUSec = 50000",
+                "CPUQuotaPerSecUSec = 250000",
+                "TasksMax = 64",
+                "AllowedCPUs = [3, 2]",
+                "AllowedMemoryNodes = [1]",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_changes_is_known_with_the_way_back() {
+        let with = |limit, pids_limit| Resources {
+            memory: MemoryLimits { limit, ..MemoryLimits::default() },
+            pids_limit,
+            ..Resources::default()
+        };
+        let update = update_scope(&with(None, Some(9)), &with(Some(1 << 20), Some(9)), Lifted::default());
+        assert_eq!(
+            (shown(&update.change), shown(&update.back)),
+            (vec!["MemoryMax = 1048576".into()], vec!["MemoryMax = infinity".into()])
+        );
+        let update =
+            update_scope(&with(None, Some(9)), &with(None, None), Lifted { pids: true, ..Lifted::default() });
+        assert_eq!(
+            (shown(&update.change), shown(&update.back)),
+            (vec!["TasksMax = infinity".into()], vec!["TasksMax = 9".into()])
+        );
+    }
+
+    #[test]
+    fn minus_one_is_no_limit() {
+        let resources = Resources {
+            memory: MemoryLimits { limit: Some(-1), swap: Some(-1), ..MemoryLimits::default() },
+            cpu: CpuLimits { quota: Some(-1), ..CpuLimits::default() },
+            ..Resources::default()
+        };
+        assert_eq!(
+            shown(&properties(&resources)),
+            ["MemoryMax = infinity", "MemorySwapMax = infinity", "CPUQuotaPerSecUSec = infinity"]
+        );
+    }
+}

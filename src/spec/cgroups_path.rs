@@ -1,0 +1,107 @@
+//! `linux.cgroupsPath`: a path in the hierarchies, or a scope that systemd is asked for.
+//!
+//! The specification knows paths only. Engines that leave cgroups to systemd write `slice:prefix:name` instead, with a
+//! meaning that runc gave it; a relative path with exactly two colons is taken for one.
+
+use super::field::{Field, shorten};
+use crate::error::Result;
+use std::path::{Component, Path, PathBuf};
+
+/// `linux.cgroupsPath`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupsPath {
+    /// Absolute: from the mount point of each hierarchy. Relative: the cgroup driver's to place. Without `..`.
+    Path(PathBuf),
+    /// A unit of systemd's.
+    Scope(Scope),
+}
+
+/// `slice:prefix:name`: the unit `prefix-name.scope` in `slice`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// A slice unit; `None` leaves it to the manager that is asked.
+    pub slice: Option<String>,
+    /// The scope unit.
+    pub unit: String,
+}
+
+impl CgroupsPath {
+    /// Checks `linux.cgroupsPath`. An empty one is absent.
+    pub(super) fn new(field: &Field<'_>, path: Option<&Path>) -> Result<Option<Self>> {
+        let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+            return Ok(None);
+        };
+        let path = field.path(path)?;
+        if path.components().any(|component| component == Component::ParentDir) {
+            return Err(field.error(format_args!("{path:?} contains \"..\"")));
+        }
+        let text = path.to_string_lossy();
+        if path.is_relative()
+            && let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..]
+        {
+            return Scope::new(field, slice, prefix, name).map(Self::Scope).map(Some);
+        }
+        Ok(Some(Self::Path(path)))
+    }
+
+    /// The path, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Scope(_) => None,
+        }
+    }
+
+    /// The scope, if it is one.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        match self {
+            Self::Path(_) => None,
+            Self::Scope(scope) => Some(scope),
+        }
+    }
+}
+
+impl Scope {
+    fn new(field: &Field<'_>, slice: &str, prefix: &str, name: &str) -> Result<Self> {
+        if name.is_empty() {
+            return Err(field.error("slice:prefix:name without a name"));
+        }
+        // runc makes a slice of it, for engines that want a cgroup and no process in it.
+        if name.ends_with(".slice") {
+            let problem = format!("{:?} is a slice, which holds no processes", shorten(name));
+            return Err(field.unsupported(problem));
+        }
+        let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+        for name in [slice, &unit].into_iter().filter(|name| !name.is_empty()) {
+            if !is_unit_name(name) {
+                let problem = format!("{:?} cannot name a unit of systemd's", shorten(name));
+                return Err(field.error(problem).hint("use letters, digits and :-_.\\, 255 at most"));
+            }
+        }
+        if !slice.is_empty() && !is_slice(slice) {
+            let problem = format!("{:?} is not the name of a slice", shorten(slice));
+            return Err(field.error(problem).hint("such as system.slice, or a-b.slice, which is in a.slice"));
+        }
+        Ok(Self { slice: Some(slice.to_owned()).filter(|slice| !slice.is_empty()), unit })
+    }
+}
+
+/// The longest name of a unit (systemd.unit(5)).
+const MAX_UNIT_NAME: usize = 255;
+
+/// Whether systemd.unit(5) allows it.
+fn is_unit_name(name: &str) -> bool {
+    name.len() <= MAX_UNIT_NAME
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\".contains(&byte))
+}
+
+/// Whether the dashes in it lead from slice to slice (systemd.slice(5)). `-.slice` is the root of all.
+fn is_slice(name: &str) -> bool {
+    match name.strip_suffix(".slice") {
+        Some("-") => true,
+        Some(stem) => stem.split('-').all(|part| !part.is_empty()),
+        None => false,
+    }
+}
