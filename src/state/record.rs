@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// The version of the record's fields this program reads and writes. Any change of the fields raises it.
+/// The version of the record's fields this program reads and writes. A release with other fields than the last one's raises it.
 pub const RECORD_VERSION: u32 = 1;
 
 /// The largest record, in bytes: twice the largest `config.json`, so that one never makes a container unmanageable.
