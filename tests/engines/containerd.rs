@@ -134,7 +134,6 @@ impl Engine for Containerd {
             "--snapshotter=native".into(),
             format!("--runc-binary={}", self.runtime.display()),
             format!("--runc-root={}", self.directory.join("runtime").display()),
-            "--cap-drop=CAP_MKNOD".into(),
         ]
     }
 

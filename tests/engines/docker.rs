@@ -73,8 +73,7 @@ impl Engine for Docker {
     }
 
     fn common(&self) -> Vec<String> {
-        let parent = format!("--cgroup-parent=/{}", self.cgroups.name());
-        vec!["--cap-drop=MKNOD".into(), parent]
+        vec![format!("--cgroup-parent=/{}", self.cgroups.name())]
     }
 }
 

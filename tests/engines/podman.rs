@@ -74,12 +74,8 @@ impl Podman {
         let processes = rustix::process::getrlimit(rustix::process::Resource::Nproc);
         let limit = |limit: rustix::process::Rlimit| limit.maximum.unwrap_or(4096).min(4096);
         let (files, processes) = (limit(open_files), limit(processes));
-        // CAP_MKNOD is not among Debian's defaults either.
-        let capabilities = "\"CHOWN\", \"DAC_OVERRIDE\", \"FOWNER\", \"FSETID\", \"KILL\", \"NET_BIND_SERVICE\", \
-                            \"SETFCAP\", \"SETGID\", \"SETPCAP\", \"SETUID\", \"SYS_CHROOT\"";
         let configuration = format!(
             "[containers]\n\
-             default_capabilities = [{capabilities}]\n\
              default_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n\
              log_driver = \"k8s-file\"\n\
              [engine]\n\
