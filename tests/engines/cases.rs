@@ -124,8 +124,12 @@ pub(crate) fn out_of_memory_is_a_kill(engine: &dyn Engine) {
         skip!("without privileges there are no limits in hierarchies of version 1");
     }
     let bomb = "awk 'BEGIN { for (;;) s = s sprintf(\"%1000000s\", \"\") }'";
-    let run = engine.run(&[Wish::Memory(32 << 20)], bomb);
-    assert_code(&run, 137);
+    engine.start("bomb", &[Wish::Memory(32 << 20)], &["sh", "-c", bomb]);
+    assert_eq!(engine.wait("bomb"), 137);
+    if engine.tells_of_oom() {
+        assert_eq!(engine.tell(&["inspect", "--format", "{{.State.OOMKilled}}", "bomb"]), "true\n");
+    }
+    engine.remove("bomb");
 }
 
 pub(crate) fn a_stop_is_a_request_and_then_a_kill(engine: &dyn Engine) {

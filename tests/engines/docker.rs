@@ -72,6 +72,10 @@ impl Engine for Docker {
         docker_words(wish)
     }
 
+    fn tells_of_oom(&self) -> bool {
+        true
+    }
+
     fn common(&self) -> Vec<String> {
         vec![format!("--cgroup-parent=/{}", self.cgroups.name())]
     }

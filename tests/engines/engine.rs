@@ -76,6 +76,12 @@ pub(crate) trait Engine {
         true
     }
 
+    /// Whether it tells an end out of memory from a kill: with hierarchies of version 1 podman's monitor does not, with
+    /// any runtime.
+    fn tells_of_oom(&self) -> bool {
+        false
+    }
+
     /// The command that runs a container to its end.
     fn run_command(&self, wishes: &[Wish<'_>], args: &[&str]) -> Command {
         let mut client = self.client();
