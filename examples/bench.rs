@@ -9,7 +9,8 @@
 //! A *run* is build, create, start, wait and delete of a static `true` from busybox, in every namespace the builder
 //! makes by default and without cgroup limits. The *floor* is one clone into the same namespaces, the same mounts and
 //! an exec, without any machinery around it. runc, crun and bubblewrap take part if they are on the `PATH`; all of them
-//! take turns in one loop, so that a busy host is busy for everybody.
+//! take turns in one loop, so that a busy host is busy for everybody. So does the example `oci`, our command line, if it
+//! was built; and `podman run --rm` is measured with each of the OCI runtimes.
 //!
 //! An *exec* is the same `true` in a container that runs, of ours and of runc's and crun's. The other operations have
 //! no peers; what they may take is printed beside them.
@@ -28,6 +29,8 @@ mod operations;
 mod peer_exec;
 #[path = "bench/peers.rs"]
 mod peers;
+#[path = "bench/podman.rs"]
+mod podman;
 #[path = "bench/report.rs"]
 mod report;
 #[path = "bench/rootfs.rs"]
@@ -85,6 +88,7 @@ struct Amounts {
     execs: usize,
     peer_execs: usize,
     operations: usize,
+    podman_runs: usize,
     records: usize,
     alive: usize,
 }
@@ -95,8 +99,20 @@ impl Options {
             if self.quick { (150, 15, 30, 10) } else { (500, 60, 100, 40) };
         let runs = self.runs.map_or(runs, |runs| runs as usize);
         let (execs, peer_execs, operations) = if self.quick { (150, 15, 40) } else { (500, 60, 200) };
+        let podman_runs = if self.quick { 3 } else { 20 };
         let (peer_runs, records, alive) = (peer_runs.min(runs), 500, 100);
-        Amounts { runs, peer_runs, caller_runs, parallel_runs, execs, peer_execs, operations, records, alive }
+        Amounts {
+            runs,
+            peer_runs,
+            caller_runs,
+            parallel_runs,
+            execs,
+            peer_execs,
+            operations,
+            podman_runs,
+            records,
+            alive,
+        }
     }
 }
 
@@ -138,6 +154,7 @@ fn bench(options: &Options) -> Result<()> {
             operations::state_among(&ground, &place.path().join("records"), &amounts)?,
         ),
         alive: alive::measure(&ground, amounts.alive)?,
+        podman: podman::measure(place.path(), ground.rootfs(), &amounts),
         peers,
     };
     if options.json {

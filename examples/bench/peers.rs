@@ -6,7 +6,7 @@ use super::report::Samples;
 use super::rootfs::find_on_path;
 use super::{Result, WARM_UP};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -16,6 +16,8 @@ const HYBRID: &str = "/sys/fs/cgroup/unified";
 /// A program measured from its start to its end, which is what its user waits for.
 pub(super) struct Peer {
     pub(super) name: &'static str,
+    /// Where the program is, or how it is called on the `PATH`.
+    program: PathBuf,
     command: Vec<String>,
     pub(super) times: Samples,
     /// The command around the peer, alone, where it needs one.
@@ -27,7 +29,7 @@ pub(super) struct Peer {
 
 /// Sets up the peers. One that cannot run here stays in the list, with the reason.
 pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
-    let mut peers = vec![runc(place), crun(place), bwrap(rootfs)];
+    let mut peers = vec![our_command_line(place), runc(place), crun(place), bwrap(rootfs)];
     if let Err(reason) = write_bundle(place) {
         let reason = format!("no bundle: {reason}");
         peers
@@ -35,16 +37,20 @@ pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
             .filter(|peer| peer.name != "bwrap")
             .for_each(|peer| peer.left_out = Some(reason.clone()));
     }
-    for peer in &mut peers {
-        if find_on_path(peer.name).is_none() {
-            peer.left_out = Some("not on the PATH".into());
-        }
-        for _ in 0..WARM_UP.min(2) {
-            peer.measure();
-        }
-        (peer.times, peer.wrapper_times) = Default::default();
-    }
+    peers.iter_mut().for_each(Peer::warm_up);
     Ok(peers)
+}
+
+/// The example `oci`, which is built beside this one: what a command line costs on top of the library.
+pub(super) fn our_runtime() -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name("oci")
+}
+
+fn our_command_line(place: &Path) -> Peer {
+    let runtime = our_runtime();
+    let options = ["--root", &path(place, "oci"), "run", "--bundle", &path(place, ""), "bench-oci"];
+    let command = [words(&[&runtime.to_string_lossy()]), words(&options)].concat();
+    Peer { program: runtime, ..Peer::new("oci", command) }
 }
 
 fn runc(place: &Path) -> Peer {
@@ -103,9 +109,21 @@ fn write_bundle(place: &Path) -> Result<()> {
 }
 
 impl Peer {
-    fn new(name: &'static str, command: Vec<String>) -> Self {
+    pub(super) fn new(name: &'static str, command: Vec<String>) -> Self {
         let (times, wrapper_times) = Default::default();
-        Self { name, command, times, wrapper: None, wrapper_times, left_out: None }
+        Self { name, program: name.into(), command, times, wrapper: None, wrapper_times, left_out: None }
+    }
+
+    /// Runs that do not count, if the program is there.
+    fn warm_up(&mut self) {
+        if find_on_path(&self.program).is_none() {
+            self.left_out =
+                Some(if self.program.is_absolute() { "not built" } else { "not on the PATH" }.into());
+        }
+        for _ in 0..WARM_UP.min(2) {
+            self.measure();
+        }
+        (self.times, self.wrapper_times) = Default::default();
     }
 
     /// Runs it once. After a failure it is left out.

@@ -72,6 +72,8 @@ pub(super) struct Report {
     /// How many records there were, and what the state of one of them took.
     pub(super) state_of_many: (usize, Samples),
     pub(super) alive: Alive,
+    /// `podman run --rm` with each runtime.
+    pub(super) podman: Vec<Peer>,
     pub(super) peers: Vec<Peer>,
 }
 
@@ -102,6 +104,12 @@ impl Report {
                         entry["exec_wrapper_ms"] = rounded(peer.wrapper_times.median());
                     }
                 }
+            }
+        }
+        for peer in &self.podman {
+            match &peer.left_out {
+                Some(reason) => drop(left_out.insert(peer.name.into(), json!(reason))),
+                None => drop(peers.insert(peer.name.into(), json!({ "run_ms": peer.times.json() }))),
             }
         }
         json!({
@@ -153,6 +161,12 @@ impl Report {
             }
             if peer.left_out.is_none() && peer.wrapped() {
                 row(&mut text, &format!("  wrapper of {}", peer.name), &peer.wrapper_times, ours);
+            }
+        }
+        for peer in &self.podman {
+            match &peer.left_out {
+                Some(reason) => line(&mut text, format_args!("{:<22}left out: {reason}", peer.name)),
+                None => row(&mut text, peer.name, &peer.times, ours),
             }
         }
         line(&mut text, format_args!("cofferdam is {:.2} times the floor", ours / self.floor.median()));

@@ -43,10 +43,10 @@ pub(super) fn busybox(place: &Path) -> Result<PathBuf> {
     Ok(rootfs)
 }
 
-/// The first executable file of that name in `PATH`.
-pub(super) fn find_on_path(name: &str) -> Option<PathBuf> {
+/// The first executable file of that name in `PATH`; of an absolute one, itself.
+pub(super) fn find_on_path(name: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| {
+    std::env::split_paths(&path).map(|directory| directory.join(&name)).find(|file| {
         file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     })
 }
