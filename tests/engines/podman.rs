@@ -7,6 +7,7 @@ use crate::remains::{Cgroups, Orphans, Records};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tempfile::TempDir;
 
 /// Who an engine without privileges runs as.
 const NOBODY: u32 = 65_534;
@@ -19,6 +20,7 @@ struct Podman {
     _orphans: Orphans,
     _records: Records,
     cgroups: Option<Cgroups>,
+    _place: TempDir,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,15 +37,24 @@ impl Podman {
         if !(is_installed("podman") && is_installed("conmon")) {
             return Err("podman is not installed".into());
         }
-        let directory = stage.open_directory("podman");
+        // Not on the stage, which may be far down: podman refuses a runroot of more than 50 characters.
+        let place = tempfile::tempdir_in("/tmp").expect("a directory");
+        let directory = place.path().to_owned();
         // Another user has to get through.
-        std::fs::set_permissions(stage.path(), PermissionsExt::from_mode(0o711)).expect("a way through");
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o711)).expect("a way through");
         let archive = image::archive(&directory);
         let cgroups = (who == Who::Root).then(|| Cgroups::new(stage.id("podman")));
         let records = Records(directory.join("run/cofferdam"));
         let runtime = if who == Who::Root { with_root(&runtime, &directory, &records.0) } else { runtime };
-        let podman =
-            Self { runtime, directory, who, _orphans: Orphans::inherit(), _records: records, cgroups };
+        let podman = Self {
+            runtime,
+            directory,
+            who,
+            _orphans: Orphans::inherit(),
+            _records: records,
+            cgroups,
+            _place: place,
+        };
         podman.write_configuration();
         let import = podman.client().arg("import").arg(archive).arg("box").output();
         let import = import.map_err(|error| format!("podman: {error}"))?;
