@@ -41,10 +41,13 @@
 //!
 //! # The image
 //!
-//! Gofer and sandbox execute a copy of the caller's own program in a memfd, sealed against every write. A container
-//! that gets hold of `/proc/PID/exe` of a helper holds a file that nobody can change (CVE-2019-5736). The copy is
-//! made once per process and shared by all helpers. It has the ELF headers and the `PT_LOAD` and `PT_INTERP` segments
-//! at their offsets, and nothing else: debug information, often nine tenths of the file, stays behind as a hole.
+//! Gofer and sandbox execute the caller's own program by way of something that nobody can write: a container that gets
+//! hold of `/proc/PID/exe` of a helper holds a file that it cannot change (CVE-2019-5736). For a caller with
+//! `CAP_SYS_ADMIN` that is a read-only mount of the executable, attached nowhere: only who has that capability outside of
+//! every user namespace could make it writable, and could write the executable anyway. For any other caller it is a
+//! copy in a memfd, sealed against every write, with the ELF headers and the `PT_LOAD` and `PT_INTERP` segments at their
+//! offsets and nothing else: debug information, often nine tenths of the file, stays behind as a hole. Either is made once
+//! per process and shared by all helpers.
 //!
 //! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`,
 //! `cofferdam-hooks` or `cofferdam-stand-in` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every

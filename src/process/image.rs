@@ -1,12 +1,17 @@
-//! What a helper executes: a sealed copy of this very program.
+//! What a helper executes: this very program, by way of something that nobody can write, so that a container that gets
+//! hold of `/proc/PID/exe` of a helper holds nothing worth having (CVE-2019-5736).
 //!
-//! The copy lives in a memfd that nobody can write, so a container that gets hold of `/proc/PID/exe` of a helper holds
-//! nothing worth having (CVE-2019-5736). It is made once per process and shared by every helper of every container.
-//! Only what the kernel loads is copied: debug information, often nine tenths of the file, stays behind as a hole.
+//! Who may mount makes a detached mount of the executable, read-only: that costs next to nothing, and what is in memory
+//! of the program is there once. Everybody else makes a copy in a sealed memfd; only what the kernel loads is copied, and
+//! debug information, often nine tenths of the file, stays behind as a hole. Either is made once per process and shared
+//! by every helper of every container.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -25,13 +30,28 @@ pub(super) fn image() -> Result<BorrowedFd<'static>> {
     if let Some(image) = IMAGE.get() {
         return Ok(image.as_fd());
     }
-    let made = make()?;
+    let made = read_only_mount().or_else(|_| sealed_copy())?;
     // A race makes two; one wins, the other is closed here.
     Ok(IMAGE.get_or_init(|| made).as_fd())
 }
 
-fn make() -> Result<OwnedFd> {
-    let program = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+const EXECUTABLE: &str = "/proc/self/exe";
+
+/// Fails for a caller without `CAP_SYS_ADMIN`, and for an executable that is in no mount of its namespace, as in a memfd.
+fn read_only_mount() -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, EXECUTABLE, flags)?;
+    // No longer a peer of the host's mount, where that is shared.
+    let attributes = MountAttr {
+        propagation: MountPropagationFlags::PRIVATE.bits().into(),
+        ..MountAttr::change(MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), 0)
+    };
+    sys::mount_setattr(mount.as_fd(), &attributes, false)?;
+    Ok(mount)
+}
+
+fn sealed_copy() -> Result<OwnedFd> {
+    let program = rustix::fs::open(EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/proc/self/exe\")")?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let image = rustix::fs::memfd_create("cofferdam", flags | MFD_EXEC)
@@ -57,7 +77,7 @@ pub(super) fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
         match rustix::fs::fcntl_add_seals(memfd, SEALS) {
             // Kernel threads that look at pages (reclaim, compaction, DAMON) hold them for a moment, and a held page
             // counts as one that may still be written.
-            Err(rustix::io::Errno::BUSY) if attempts > 0 => {}
+            Err(Errno::BUSY) if attempts > 0 => {}
             result => return result.os(|| "fcntl(F_ADD_SEALS)"),
         }
     }
@@ -113,4 +133,18 @@ fn copy_range(program: &File, image: &File, offset: u64, length: u64) -> Result<
         done += want as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_cannot_be_written_by_anybody() {
+        let copy = sealed_copy().unwrap();
+        assert!(is_sealed(copy.as_fd()));
+        let copy = File::from(copy);
+        assert_eq!(copy.write_all_at(b"\x7fELF", 0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(copy.metadata().unwrap().len(), std::fs::metadata(EXECUTABLE).unwrap().len());
+    }
 }

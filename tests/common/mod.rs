@@ -128,7 +128,7 @@ impl Drop for Stage {
     }
 }
 
-/// What the crate keeps for a whole process (the sealed image, `/dev/null`) is made before anybody counts descriptors.
+/// What the crate keeps for a whole process (the image of the helpers, `/dev/null`) is made before anybody counts descriptors.
 fn make_what_a_process_keeps() {
     static MADE: Once = Once::new();
     MADE.call_once(|| {
