@@ -102,7 +102,7 @@
 //! | a terminal | [`terminal`](ContainerBuilder::terminal) and [`Pty`], or a [console socket](ContainerBuilder::console_socket) |
 //! | its files | [`Files`]: read, write, list, copy trees [in](Files::copy_in) and [out](Files::copy_out), what [changed](Files::diff), a [layer](Files::export_layer) of that |
 //! | mounts while it lives | [`mount`](Container::mount), [`mount_bind_ro`](Container::mount_bind_ro), [`mount_bind_rw`](Container::mount_bind_rw), [`mount_tmpfs`](Container::mount_tmpfs), [`unmount`](Container::unmount) |
-//! | measuring and limiting | [`stats`](Container::stats), [`processes`](Container::processes), [`update`](Container::update) |
+//! | measuring and limiting | [`stats`](Container::stats), [`processes`](Container::processes), [`update`](Container::update); [which limits are not in force](Container::unapplied_limits) |
 //! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), [`pod_volume`](ContainerBuilder::pod_volume), or the annotations of containerd and CRI-O |
 //! | programs of the host at points of its life | [`hook`](ContainerBuilder::hook) |
 //!
@@ -124,10 +124,11 @@
 //!          +-- inits of other members  of a pod; each has a gofer of its own
 //! ```
 //!
-//! Gofer and sandbox are the caller's own executable, run again from a sealed copy in memory. A constructor in
-//! `.init_array` recognises them by an exact `argv[0]` before `main`, so nothing of the caller's `main` runs in them,
-//! and there is no `init()` to call. This works in tests and examples too. It does not work where this crate is not
-//! part of the main executable, as in a Python extension: there `create` returns [`ErrorKind::Unsupported`]. More in
+//! Gofer and sandbox are the caller's own executable, run again from a read-only mount of it or a sealed copy in
+//! memory. A constructor in `.init_array` recognises them by an exact `argv[0]` before `main`, so nothing of the
+//! caller's `main` runs in them, and there is no `init()` to call. This works in tests and examples too. It does not
+//! work where this crate is not part of the main executable, as in a Python extension: there `create` returns
+//! [`ErrorKind::Unsupported`]. More in
 //! [`manual::processes`].
 //!
 //! # Terms

@@ -6,7 +6,7 @@
 //!     |- make the cgroup, write the limits
 //!     |- spawn ------------------------------------------------------->|
 //!     |- write its id maps                      .                       |- namespaces
-//!     |- order -------------------------------------------------------->|- fork --------------->|
+//!     |- begin -------------------------------------------------------->|- fork --------------->|
 //!     |- spawn -------------------------------->|                       |- network namespace    |
 //!     |- order, user namespace ---------------->|                       |---- the namespace --->|
 //!     |                                         |- open, clone mounts   .                       |
@@ -26,6 +26,11 @@
 //! caller's prestart and createRuntime hooks run. Hooks of the runtime namespace are run by a helper of their own,
 //! `cofferdam-hooks`, which lives for one round of them: it is their parent, so no exit status goes by way of the
 //! caller. createContainer and startContainer hooks are init's children.
+//!
+//! In a scope of systemd's the cgroup comes after the sandbox, because a scope begins with a process in it: the caller has
+//! systemd make it around the sandbox, makes the rest below, and gives what the sandbox needs of it with "begin". Where
+//! devices of the host move in (`linux.netDevices`), the sandbox sends the caller a routing socket of its network
+//! namespace, and the caller moves them before any hook runs.
 //!
 //! In a pod the sandbox is there already:
 //!

@@ -11,7 +11,9 @@
 //!   path.
 //! * No privilege, descriptor, environment variable, key or memory of the caller or of a helper reaches the workload,
 //!   with the exception of supplementary groups [where there is a single id](super::privileges#ids).
-//! * Limits that were asked for hold before the workload's first instruction. A limit that cannot be set is an error.
+//! * Limits that were asked for hold before the workload's first instruction. A limit that cannot be set is an error;
+//!   with [best effort](crate::ContainerBuilder::best_effort_limits), where its controller is what lacks, it is
+//!   [named](crate::Container::unapplied_limits).
 //! * A configuration that asks for something that is not done is refused by field name. Nothing is dropped silently.
 //! * A failed create leaves nothing and harms no container that existed.
 //! * A helper of ours that dies leaves nothing running, given a pid namespace of the container's own.
@@ -66,9 +68,7 @@
 //!
 //! # Not there yet
 //!
-//! Checkpoint and restore, and listeners for `SCMP_ACT_NOTIFY`: a configuration with a notify action is refused. An OOM
-//! score of a container is its workload's; those of its gofer and its sandbox stay the caller's. In a pod, a container
-//! with createContainer hooks of the host is refused.
+//! Checkpoint and restore. In a pod, a container with createContainer hooks of the host is refused.
 //!
 //! # Where the design differs from the usual one
 //!
