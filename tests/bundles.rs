@@ -35,12 +35,11 @@ fn runc_spec(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> Path
     }
     let output = runc(stage, &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let path = bundle.join("config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["sh", "-c", script]);
-    edit(&mut config);
-    std::fs::write(&path, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+    common::edit_config(&bundle, |config| {
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sh", "-c", script]);
+        edit(config);
+    });
     bundle
 }
 
@@ -52,10 +51,7 @@ fn from_bundle(stage: &Stage, bundle: &Path) -> ContainerBuilder {
 fn plain_bundle(stage: &Stage, edit: impl FnOnce(&mut Value)) -> PathBuf {
     let bundle = stage.path().join("plain");
     stage.busybox_shell("plain", "echo ran").to_bundle(&bundle).unwrap();
-    let path = bundle.join("config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    edit(&mut config);
-    std::fs::write(&path, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+    common::edit_config(&bundle, edit);
     bundle
 }
 

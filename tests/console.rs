@@ -259,10 +259,7 @@ fn a_console_socket_that_nobody_listens_on_is_creates_error_and_leaves_nothing()
 fn bundle(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> std::path::PathBuf {
     let directory = stage.path().join("bundle");
     stage.shell("bundle", script).to_bundle(&directory).unwrap();
-    let path = directory.join("config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    edit(&mut config["process"]);
-    std::fs::write(&path, config.to_string()).unwrap();
+    common::edit_config(&directory, |config| edit(&mut config["process"]));
     directory
 }
 

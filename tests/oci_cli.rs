@@ -74,10 +74,7 @@ impl Engine {
 
     /// Changes config.json.
     fn edit(&self, change: impl FnOnce(&mut Value)) {
-        let path = self.bundle.join("config.json");
-        let mut config = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        change(&mut config);
-        std::fs::write(path, config.to_string()).unwrap();
+        common::edit_config(&self.bundle, change);
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -23,13 +23,12 @@ fn own() -> i32 {
 fn scored(stage: &Stage, name: &str, builder: ContainerBuilder, score: Option<i32>) -> ContainerBuilder {
     let bundle = stage.path().join(format!("bundle-{name}"));
     builder.to_bundle(&bundle).unwrap();
-    let path = bundle.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["process"]["args"] = json!(["sleep", "1000"]);
-    if let Some(score) = score {
-        config["process"]["oomScoreAdj"] = json!(score);
-    }
-    std::fs::write(&path, config.to_string()).unwrap();
+    common::edit_config(&bundle, |config| {
+        config["process"]["args"] = json!(["sleep", "1000"]);
+        if let Some(score) = score {
+            config["process"]["oomScoreAdj"] = json!(score);
+        }
+    });
     ContainerBuilder::from_bundle(stage.id(name), &bundle).unwrap().state_root(stage.root().clone())
 }
 

@@ -172,13 +172,12 @@ fn a_container_that_shares_the_hosts_pids_lists_its_own_only() {
     let stage = Stage::new();
     let directory = stage.path().join("bundle");
     stage.busybox_shell("shared", "sleep 1000 & echo ready; wait").to_bundle(&directory).unwrap();
-    let path = directory.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
-    namespaces.retain(|namespace| namespace["type"] != "pid" && namespace["type"] != "user");
-    config["linux"]["uidMappings"] = serde_json::Value::Null;
-    config["linux"]["gidMappings"] = serde_json::Value::Null;
-    std::fs::write(&path, config.to_string()).unwrap();
+    common::edit_config(&directory, |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid" && namespace["type"] != "user");
+        config["linux"]["uidMappings"] = serde_json::Value::Null;
+        config["linux"]["gidMappings"] = serde_json::Value::Null;
+    });
     let builder = ContainerBuilder::from_bundle(stage.id("shared"), &directory).unwrap();
     let running = ready(builder.state_root(stage.root().clone()));
     let table = running.processes().unwrap();

@@ -18,10 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn bundle(stage: &Stage, name: &str, script: &str, edit: impl FnOnce(&mut Value)) -> ContainerBuilder {
     let directory = stage.path().join(format!("bundle-{name}"));
     stage.busybox_shell(name, script).to_bundle(&directory).unwrap();
-    let path = directory.join("config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    edit(&mut config);
-    std::fs::write(&path, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+    common::edit_config(&directory, edit);
     ContainerBuilder::from_bundle(stage.id(name), &directory).unwrap().state_root(stage.root().clone())
 }
 

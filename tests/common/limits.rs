@@ -1,6 +1,6 @@
 //! What tests of limits share: containers with any `linux.resources`, and block devices to limit.
 
-use super::Stage;
+use super::{Stage, edit_config};
 use cofferdam::spec::DeviceNumber;
 use cofferdam::{ContainerBuilder, Error, Rootfs};
 use serde_json::Value;
@@ -15,10 +15,7 @@ impl Stage {
         let bundle = self.path().join(name);
         let builder = self.container(name).args(["sleep", "1000"]);
         builder.rootfs(Rootfs::directory(self.busybox())).to_bundle(&bundle).unwrap();
-        let path = bundle.join("config.json");
-        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        config["linux"]["resources"] = resources.clone();
-        fs::write(&path, config.to_string()).unwrap();
+        edit_config(&bundle, |config| config["linux"]["resources"] = resources.clone());
         let builder = ContainerBuilder::from_bundle(self.id(name), &bundle)?;
         Ok(builder.state_root(self.root().clone()))
     }

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod witness;
 
 use cofferdam::{ContainerBuilder, Rootfs, StateRoot};
+use serde_json::Value;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -159,6 +160,14 @@ pub fn descendants_of_this_process() -> Vec<String> {
 pub fn write_script(path: &Path, text: &str) {
     std::fs::write(path, text).expect("a script");
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("an executable script");
+}
+
+/// Changes the configuration of a bundle.
+pub fn edit_config(bundle: &Path, change: impl FnOnce(&mut Value)) {
+    let path = bundle.join("config.json");
+    let mut config = serde_json::from_slice(&std::fs::read(&path).expect("a bundle")).expect("a document");
+    change(&mut config);
+    std::fs::write(&path, config.to_string()).expect("a configuration");
 }
 
 /// Whether the tests run as root.
