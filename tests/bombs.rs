@@ -2,13 +2,9 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, Container, ContainerBuilder, Event, Outcome, Running, Stats};
-use common::{Stage, may_limit, skip};
+use cofferdam::{AnyContainer, Container, Event, Outcome, Running, Stats};
+use common::{Stage, may_limit, skip, start};
 use std::time::Duration;
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
-}
 
 /// The first statistics of which `enough` is true.
 fn stats_when(running: &Container<Running>, enough: impl Fn(&Stats) -> bool) -> Stats {

@@ -5,7 +5,7 @@
 mod common;
 
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Running};
-use common::{Stage, is_root, skip, stdout_of};
+use common::{Stage, is_root, skip, start, stdout_of};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -51,10 +51,6 @@ fn container_with(
     Ok(ContainerBuilder::from_bundle(stage.id(name), bundle)?.state_root(stage.root().clone()))
 }
 
-fn running(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
-}
-
 /// The container's directory in the `devices` hierarchy of v1.
 fn v1_directory(container: &Container<Running>) -> Option<PathBuf> {
     let mut places = container.record().cgroups.iter();
@@ -87,7 +83,7 @@ fn only_devices_on_the_list_open_though_nodes_of_any_can_be_made() {
     ]);
     // The null device is every container's. The kernel's log is only to be written to. Loop devices were taken back.
     let script = "try c 1 3; try c 1 11; try c 10 1; try b 7 0";
-    let container = running(container(&stage, "list", "sleep 1000", rules).unwrap());
+    let container = start(container(&stage, "list", "sleep 1000", rules).unwrap());
     let exec = |script: &str| {
         let output = container.exec_output(Exec::new(["sh", "-c", &format!("{TRY}{script}")])).unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
@@ -157,7 +153,7 @@ fn what_is_denied_can_be_listed_instead() {
         {"allow": true, "access": "rwm"},
         {"allow": false, "type": "c", "major": 1, "minor": 11, "access": "r"},
     ]);
-    let container = running(container(&stage, "denied", "sleep 1000", rules).unwrap());
+    let container = start(container(&stage, "denied", "sleep 1000", rules).unwrap());
     let script = format!("{TRY}try c 1 11; try c 10 1");
     let output = container.exec_output(Exec::new(["sh", "-c", &script])).unwrap();
     // No driver has the other one: that is not a matter of permission.
@@ -172,10 +168,10 @@ fn rules_that_deny_nothing_cost_no_cgroup() {
         skip!("only root has containers that can make nodes");
     }
     let rules = json!([{"allow": false, "access": "rwm"}, {"allow": true, "access": "rwm"}]);
-    let container = running(container(&stage, "anything", "sleep 1000", rules).unwrap());
+    let container = start(container(&stage, "anything", "sleep 1000", rules).unwrap());
     assert_eq!(v1_directory(&container), None);
     container.kill().unwrap().delete().unwrap();
-    let container = running(stage.container("none").args(["sleep", "1000"]));
+    let container = start(stage.container("none").args(["sleep", "1000"]));
     assert_eq!(v1_directory(&container), None, "nor does a container without rules");
     container.kill().unwrap().delete().unwrap();
 }

@@ -2,14 +2,10 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Event, Outcome, Running, Signal};
-use common::{Stage, may_limit, skip};
+use cofferdam::{AnyContainer, ErrorKind, Event, Outcome, Signal};
+use common::{Stage, may_limit, skip, start};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::time::Duration;
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
-}
 
 #[test]
 fn paused_resumed_and_the_end_are_told_in_order_to_all_who_listen() {

@@ -5,7 +5,7 @@
 mod common;
 
 use cofferdam::{Container, ContainerBuilder, Exec, Running};
-use common::{Stage, descendants_of_this_process, is_root, skip};
+use common::{Stage, descendants_of_this_process, is_root, skip, start};
 use serde_json::json;
 
 const POD: &str = "io.kubernetes.cri.container-type";
@@ -30,10 +30,6 @@ fn scored(stage: &Stage, name: &str, builder: ContainerBuilder, score: Option<i3
         }
     });
     ContainerBuilder::from_bundle(stage.id(name), &bundle).unwrap().state_root(stage.root().clone())
-}
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
 }
 
 fn pod(stage: &Stage, score: Option<i32>) -> Container<Running> {

@@ -6,7 +6,7 @@ use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Running, Signal, StateRoot, Status,
     Stdio,
 };
-use common::{Stage, may_limit, skip};
+use common::{Stage, may_limit, skip, start};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,10 +42,6 @@ fn freeze(dir: &Path) {
     while !std::fs::read_to_string(dir.join("cgroup.events")).unwrap().contains("frozen 1") {
         assert!(began.elapsed() < Duration::from_secs(10), "not frozen");
     }
-}
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
 }
 
 #[test]

@@ -5,12 +5,8 @@ mod common;
 use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pod, Running, Signal, Status, Stdio,
 };
-use common::Stage;
+use common::{Stage, start};
 use std::time::Duration;
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
-}
 
 fn root(stage: &Stage) -> Container<Running> {
     start(stage.container("pod").args(["sleep", "1000"]))

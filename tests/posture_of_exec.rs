@@ -10,7 +10,7 @@ mod common;
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::{Container, ContainerBuilder, Exec, Rootfs, Running, Stdio};
 use common::caller::{self, Caller};
-use common::{Stage, is_root, line_of, write_script};
+use common::{Stage, is_root, line_of, start, write_script};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -21,10 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const EXECS: usize = 300;
 const WATCH: &str = "COFFERDAM_TEST_WATCH";
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
-}
 
 #[test]
 fn a_container_that_may_trace_sees_nothing_of_the_sandbox_in_what_is_executed() {

@@ -2,15 +2,11 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, IoLimit, Running, Stats};
+use cofferdam::{AnyContainer, Container, ErrorKind, IoLimit, Running, Stats};
 use common::limits::directory_on_a_disk;
-use common::{Stage, may_limit, skip};
+use common::{Stage, may_limit, skip, start};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
-}
 
 /// The number in the first of these files that one of the container's cgroups has.
 fn kernel(container: &Container<Running>, files: [&str; 2]) -> Option<u64> {

@@ -7,8 +7,8 @@ use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Listed, Pod, Rootfs, Running, Signal,
     StateRoot, Stdio,
 };
-use common::Stage;
 use common::caller::{self, Caller};
+use common::{Stage, start};
 use std::time::Duration;
 
 /// How often each race is run. None of them takes its turn by time, so each round may come out differently.
@@ -79,7 +79,7 @@ fn ends_are_asked_for_by_many_and_come_once() {
     let stage = stage();
     let mut programs = Programs::new("ends_are_asked_for_by_many_and_come_once", &stage, 6);
     for round in 0..ROUNDS {
-        let container = running(stage.container(&format!("end{round}")).args(["sleep", "1000"]));
+        let container = start(stage.container(&format!("end{round}")).args(["sleep", "1000"]));
         let id = container.id().clone();
         let acts = ["kill", "stop", "signal", "kill", "exec", "signal"];
         for (act, word) in acts.iter().zip(programs.do_each(&acts.map(|act| format!("{act} {id}")))) {
@@ -99,7 +99,7 @@ fn everybody_who_waits_learns_the_same_end() {
     let mut programs = Programs::new("everybody_who_waits_learns_the_same_end", &stage, 5);
     for round in 0..ROUNDS {
         let builder = stage.shell(&format!("wait{round}"), "read line; exit 7").stdin(Stdio::piped());
-        let mut container = running(builder);
+        let mut container = start(builder);
         programs.tell(&format!("outcome {}", container.id()));
         drop(container.take_stdin());
         let words = programs.hear();
@@ -116,7 +116,7 @@ fn processes_are_executed_until_the_container_ends_and_not_after() {
         Programs::new("processes_are_executed_until_the_container_ends_and_not_after", &stage, 5);
     for round in 0..ROUNDS {
         let builder = stage.shell(&format!("exec{round}"), "read line; exit 7").stdin(Stdio::piped());
-        let mut container = running(builder);
+        let mut container = start(builder);
         let id = container.id().clone();
         programs.tell(&format!("exec-until-refused {id}"));
         assert!(container.exec_output(Exec::new(["true"])).unwrap().exit.outcome.success());
@@ -132,7 +132,7 @@ fn processes_are_executed_until_the_container_ends_and_not_after() {
 #[test]
 fn a_hundred_processes_executed_at_once_each_have_their_own_end() {
     let stage = stage();
-    let container = running(stage.container("hundred").args(["sleep", "1000"]));
+    let container = start(stage.container("hundred").args(["sleep", "1000"]));
     let mut programs =
         Programs::new("a_hundred_processes_executed_at_once_each_have_their_own_end", &stage, 4);
     for _ in 0..2 {
@@ -148,7 +148,7 @@ fn a_container_that_is_paused_and_resumed_takes_processes_in_between_or_says_why
     let stage = stage();
     let name = "a_container_that_is_paused_and_resumed_takes_processes_in_between_or_says_why_not";
     let mut programs = Programs::new(name, &stage, 4);
-    let container = running(stage.container("paused").args(["sleep", "1000"]));
+    let container = start(stage.container("paused").args(["sleep", "1000"]));
     let id = container.id();
     let acts = ["pause-and-resume", "exec-between-pauses", "exec-between-pauses", "pause-and-resume"];
     assert_eq!(programs.do_each(&acts.map(|act| format!("{act} {id}"))), ["won"; 4]);
@@ -159,7 +159,7 @@ fn a_container_that_is_paused_and_resumed_takes_processes_in_between_or_says_why
 #[test]
 fn twenty_containers_of_one_pod_live_and_die_at_once() {
     let stage = stage();
-    let pod = running(stage.container("pod").args(["sleep", "1000"]));
+    let pod = start(stage.container("pod").args(["sleep", "1000"]));
     let mut programs = Programs::new("twenty_containers_of_one_pod_live_and_die_at_once", &stage, 5);
     for round in 0..3 {
         let ids = |program: usize| (0..4).map(move |n| format!("m{round}-{program}-{n}"));
@@ -185,7 +185,7 @@ fn twenty_containers_of_one_pod_live_and_die_at_once() {
 #[test]
 fn members_come_and_go_without_disturbing_each_other() {
     let stage = stage();
-    let pod = running(stage.container("pod").args(["sleep", "1000"]));
+    let pod = start(stage.container("pod").args(["sleep", "1000"]));
     let mut programs = Programs::new("members_come_and_go_without_disturbing_each_other", &stage, 4);
     let acts: Vec<_> = (0..4)
         .map(|program| {
@@ -206,8 +206,8 @@ fn a_pod_that_ends_ends_also_what_is_just_being_made_in_it() {
     let mut programs = Programs::new("a_pod_that_ends_ends_also_what_is_just_being_made_in_it", &stage, 5);
     for round in 0..ROUNDS {
         let builder = stage.shell(&format!("pod{round}"), "read line; exit 7").stdin(Stdio::piped());
-        let mut pod = running(builder);
-        let old = running(pod.pod().container(stage.id("old")).args(["sleep", "1000"]));
+        let mut pod = start(builder);
+        let old = start(pod.pod().container(stage.id("old")).args(["sleep", "1000"]));
         let acts = [
             format!("join {} {} 0", stage.id("new0"), pod.id()),
             format!("join {} {} 1", stage.id("new1"), pod.id()),
@@ -233,10 +233,6 @@ fn stage() -> Stage {
         play(&directory);
     }
     Stage::new()
-}
-
-fn running(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
 }
 
 fn count(words: &[String], word: &str) -> usize {

@@ -7,13 +7,9 @@ use cofferdam::oci_spec::runtime::{
     LinuxMemoryBuilder, LinuxPids, LinuxPidsBuilder, LinuxResources,
 };
 use cofferdam::spec::DeviceNumber;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running};
+use cofferdam::{AnyContainer, Container, ErrorKind, Running};
 use common::limits::disk;
-use common::{Stage, may_limit, skip};
-
-fn start(builder: ContainerBuilder) -> Container<Running> {
-    builder.build().unwrap().create().unwrap().start().unwrap()
-}
+use common::{Stage, may_limit, skip, start};
 
 /// The text of the first of these files that one of the container's cgroups has.
 fn kernel(container: &Container<Running>, files: &[&str]) -> Option<String> {

@@ -14,7 +14,7 @@ pub mod caller;
 pub mod limits;
 pub mod witness;
 
-use cofferdam::{ContainerBuilder, Rootfs, StateRoot};
+use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot};
 use serde_json::Value;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -201,6 +201,11 @@ pub fn may_limit(controller: &str) -> bool {
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Builds a container, creates it and starts it.
+pub fn start(builder: ContainerBuilder) -> Container<Running> {
+    builder.build().unwrap().create().unwrap().start().unwrap()
 }
 
 /// What a passing run wrote, as text without the last newline.
