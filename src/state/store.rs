@@ -40,7 +40,7 @@ impl StateRoot {
     pub fn open_default() -> Result<Self> {
         Self::open(default_path(
             rustix::process::geteuid().as_raw(),
-            crate::sys::is_in_initial_user_namespace(),
+            crate::sys::is_in_initial_user_namespace,
             std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
         ))
     }
@@ -334,13 +334,17 @@ fn ambiguous<'a>(name: &str, candidates: impl ExactSizeIterator<Item = &'a Conta
     Error::new(ErrorKind::InvalidInput, "find", problem).hint("give more of the id")
 }
 
-fn default_path(euid: u32, in_initial_namespace: bool, xdg_runtime_dir: Option<PathBuf>) -> PathBuf {
+fn default_path(
+    euid: u32,
+    in_initial_namespace: impl FnOnce() -> bool,
+    xdg_runtime_dir: Option<PathBuf>,
+) -> PathBuf {
     // "If an implementation encounters a relative path [...] it should consider the path invalid and ignore it."
     // - XDG Base Directory Specification
     match xdg_runtime_dir.filter(|path| path.is_absolute()) {
-        _ if euid == 0 && in_initial_namespace => "/run/cofferdam".into(),
-        Some(runtime_dir) => runtime_dir.join("cofferdam"),
         None if euid == 0 => "/run/cofferdam".into(),
+        Some(_) if euid == 0 && in_initial_namespace() => "/run/cofferdam".into(),
+        Some(runtime_dir) => runtime_dir.join("cofferdam"),
         None => format!("/tmp/cofferdam-{euid}").into(),
     }
 }

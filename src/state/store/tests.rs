@@ -115,7 +115,7 @@ fn a_symlink_above_the_directory_is_followed() {
 
 #[test]
 fn every_user_has_a_default_directory() {
-    let path = |euid, runtime_dir: Option<&str>| default_path(euid, true, runtime_dir.map(PathBuf::from));
+    let path = |euid, runtime_dir: Option<&str>| default_path(euid, || true, runtime_dir.map(PathBuf::from));
     assert_eq!(path(0, Some("/run/user/0")), Path::new("/run/cofferdam"));
     assert_eq!(path(7, Some("/run/user/7")), Path::new("/run/user/7/cofferdam"));
     assert_eq!(path(7, Some("relative")), Path::new("/tmp/cofferdam-7"));
@@ -125,8 +125,8 @@ fn every_user_has_a_default_directory() {
 
 #[test]
 fn root_of_a_user_namespace_has_its_users_default_directory() {
-    assert_eq!(default_path(0, false, Some("/run/user/7".into())), Path::new("/run/user/7/cofferdam"));
-    assert_eq!(default_path(0, false, None), Path::new("/run/cofferdam"));
+    assert_eq!(default_path(0, || false, Some("/run/user/7".into())), Path::new("/run/user/7/cofferdam"));
+    assert_eq!(default_path(0, || false, None), Path::new("/run/cofferdam"));
 }
 
 #[test]
