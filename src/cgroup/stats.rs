@@ -196,7 +196,12 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Stats> {
             Version::V1 => v1::add(&mut stats, &files)?,
             Version::V2 => v2::add(&mut stats, &files)?,
         }
-        // One of the few that are written alike.
+        // The few that are written alike.
+        if let Some(current) = files.number("pids.current")? {
+            let limit = files.text("pids.max")?.as_deref().and_then(limit);
+            let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
+            stats.pids = Some(PidsStats { current, limit, peak: files.number("pids.peak")?, refused });
+        }
         if let Some(current) = files.text("rdma.current")? {
             stats.rdma = Some(rdma(&current, &files.text("rdma.max")?.unwrap_or_default()));
         }

@@ -1,6 +1,6 @@
 //! How v1 writes its counters down (kernel: admin-guide/cgroup-v1).
 
-use super::{CpuStats, Files, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, keyed, limit};
+use super::{CpuStats, Files, HugetlbStats, IoStats, MemoryStats, Stats, keyed, limit};
 use crate::error::Result;
 use std::time::Duration;
 
@@ -26,11 +26,6 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
                 &files.text("memory.oom_control")?.unwrap_or_default(),
             )
         });
-    }
-    if let Some(current) = files.number("pids.current")? {
-        let limit = files.text("pids.max")?.as_deref().and_then(limit);
-        let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
-        stats.pids = Some(PidsStats { current, limit, peak: files.number("pids.peak")?, refused });
     }
     if let Some(bytes) = files.text("blkio.throttle.io_service_bytes_recursive")? {
         let operations = files.text("blkio.throttle.io_serviced_recursive")?.unwrap_or_default();

@@ -1,8 +1,7 @@
 //! How v2 writes its counters down (kernel: admin-guide/cgroup-v2).
 
 use super::{
-    CpuStats, Files, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stalls, Stats, keyed,
-    limit,
+    CpuStats, Files, HugetlbStats, IoStats, MemoryStats, Pressure, Stall, Stalls, Stats, keyed, limit,
 };
 use crate::error::Result;
 use std::time::Duration;
@@ -35,11 +34,6 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
                 &files.text("memory.events")?.unwrap_or_default(),
             )
         });
-    }
-    if let Some(current) = files.number("pids.current")? {
-        let limit = files.text("pids.max")?.as_deref().and_then(limit);
-        let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
-        stats.pids = Some(PidsStats { current, limit, peak: files.number("pids.peak")?, refused });
     }
     if let Some(text) = files.text("io.stat")? {
         stats.io = Some(text.lines().filter_map(device).collect());
