@@ -1,7 +1,5 @@
 //! Terminals: what a workload has, what whoever holds the other end can do, and who holds it.
 
-#![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
-
 mod common;
 
 use cofferdam::{

@@ -1,7 +1,5 @@
 //! OOM scores of everything that belongs to a pod, while its containers come and go.
 
-#![expect(clippy::disallowed_methods, reason = "tests read files of /proc")]
-
 mod common;
 
 use cofferdam::{Container, ContainerBuilder, Exec, Running};

@@ -1,7 +1,5 @@
 //! The process table: what runs in a container, held against what the host knows of it.
 
-#![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
-
 mod common;
 
 use cofferdam::oci_spec::runtime::Capability;
