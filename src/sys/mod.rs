@@ -14,7 +14,7 @@ mod scheduling;
 mod seccomp;
 mod signals;
 
-pub(crate) use bpf::{attach_device_program, load_device_program};
+pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
 pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
 pub(crate) use files::{change_mode, close_all_but};
 pub(crate) use identity::{
