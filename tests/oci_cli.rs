@@ -357,6 +357,8 @@ fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
     if is_ours() {
         // runc says something of cgroups, or nothing.
         cases.push(("created", "pause ID", "not running"));
+        // runc executes beside a program that was not executed yet.
+        cases.push(("created", "exec ID true", "cannot exec in a container that was not started"));
         cases.push(("stopped", "ps ID", "not running"));
         cases.push(("stopped", "update --pids-limit 5 ID", "stopped"));
     }
@@ -376,6 +378,26 @@ fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
         assert!(said.contains(words), "{arguments:?}: {said}");
         assert_eq!(engine.status(&id), status, "{arguments:?}");
     }
+}
+
+#[test]
+fn a_scope_and_the_flag_for_it_go_together() {
+    need!(runtime);
+    let stage = Stage::new();
+    let engine = Engine::on(&stage, "true");
+    let new = &stage.id("new");
+    engine.edit(|config| config["linux"]["cgroupsPath"] = json!("/a/path"));
+    let said = engine.refused(&["--systemd-cgroup", "create", new]).replace('\\', "");
+    assert!(said.contains("expected cgroupsPath to be of format \"slice:prefix:name\""), "{said}");
+    assert!(said.contains("/a/path"), "{said}");
+    if is_ours() {
+        // runc takes it for a path.
+        engine.edit(|config| config["linux"]["cgroupsPath"] = json!("system.slice:prefix:name"));
+        let said = engine.refused(&["create", new]).replace('\\', "");
+        let words = "cgroupsPath \"system.slice:prefix:name\" is for systemd cgroups: use --systemd-cgroup";
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(engine.must(&["list", "--quiet"]), "");
 }
 
 #[test]
