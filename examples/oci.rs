@@ -46,6 +46,8 @@ mod terminal;
 mod update;
 #[path = "terminal/wire.rs"]
 mod wire;
+#[path = "oci/words.rs"]
+mod words;
 
 use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
 use clap::{Parser, Subcommand, ValueEnum};

@@ -890,6 +890,21 @@ fn features_are_what_a_configuration_may_ask_for() {
         assert_eq!(features["linux"]["netDevices"]["enabled"], true);
         assert!(has("/linux/memoryPolicy/modes", "MPOL_BIND"), "{features}");
         assert!(has("/linux/memoryPolicy/flags", "MPOL_F_STATIC_NODES"), "{features}");
+        // Every word that a configuration may have there, and the library obeys.
+        for (path, count) in [
+            ("/hooks", 6),
+            ("/linux/namespaces", 8),
+            ("/linux/capabilities", 41),
+            ("/linux/seccomp/actions", 9),
+            ("/linux/seccomp/operators", 7),
+            ("/linux/seccomp/knownFlags", 4),
+            ("/linux/memoryPolicy/modes", 7),
+            ("/linux/memoryPolicy/flags", 3),
+        ] {
+            let list = features.pointer(path).and_then(Value::as_array).map(Vec::len);
+            assert_eq!(list, Some(count), "{path}: {features}");
+        }
+        assert!(!has("/linux/seccomp/archs", "SCMP_ARCH_NATIVE"), "no word of the specification: {features}");
         // Claimed only where it is obeyed.
         engine.edit(|config| config["linux"]["intelRdt"] = json!({ "closID": "x" }));
         let refused = engine.hand_on(&["create", &stage.id("rdt")]).0 != Some(0);
