@@ -1029,3 +1029,20 @@ fn decisions_are_logged_with_debug() {
     assert_success(&output);
     assert!(engine.read("log").lines().all(|line| line.starts_with("time=\"") && line.contains(" level=")));
 }
+
+#[test]
+fn a_limit_that_is_passed_over_is_named_in_the_log() {
+    need!(ours);
+    let stage = Stage::new();
+    let engine = Engine::on(&stage, "true");
+    engine.edit(|config| {
+        config["linux"]["resources"] = json!({"memory": {"kernelTCP": 1 << 20, "kernel": -1}})
+    });
+    let log = engine.bundle.join("log");
+    let output = engine.call(&["--debug", "--log", log.to_str().unwrap(), "run", &stage.id("ignored")]);
+    assert_success(&output);
+    let log = engine.read("log");
+    let about = |name: &str| log.lines().any(|line| line.contains("level=warn") && line.contains(name));
+    assert!(about("linux.resources.memory.kernelTCP"), "{log}");
+    assert!(!about("linux.resources.memory.kernel "), "-1 asks for nothing: {log}");
+}
