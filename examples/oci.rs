@@ -11,6 +11,10 @@
 //! which ends with the status of the first process inside. `exec --detach` leaves a small process that stands in for
 //! the one in the container, and does the same.
 //!
+//! Where it differs: `exec` and `pause` are for a container that was started, and refused for one that is only created,
+//! which has no program of its own to be beside or to be stopped. No engine asks for either: docker, podman and
+//! Kubernetes' interface refuse it themselves.
+//!
 //! Annotations that Kubernetes' engines write about pods are ignored, because their runc shims wait for each
 //! container's own process; with `--pods` they are followed, and the containers of a pod share one sandbox.
 
@@ -42,6 +46,8 @@ mod terminal;
 mod update;
 #[path = "terminal/wire.rs"]
 mod wire;
+#[path = "oci/words.rs"]
+mod words;
 
 use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
 use clap::{Parser, Subcommand, ValueEnum};

@@ -51,7 +51,7 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
         euid,
         egid,
         privileged,
-        in_user_namespace: !crate::sys::is_in_initial_user_namespace(),
+        in_user_namespace: in_user_namespace(),
         subuids,
         subgids,
         cgroups,
@@ -61,6 +61,11 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
         lsms: security_modules(needs.labels),
         system_dirs,
     })
+}
+
+/// Whether this process is in a user namespace other than the host's.
+pub(crate) fn in_user_namespace() -> bool {
+    !crate::sys::is_in_initial_user_namespace()
 }
 
 /// The enabled ones, if labels are asked for, by what they leave in the kernel's own file systems: securityfs need not

@@ -268,6 +268,8 @@ pub mod floor;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+mod skip;
 
 // The public interface is:
 pub use console::{Pty, WindowSize};

@@ -4,6 +4,7 @@
 
 mod common;
 
+use cofferdam::oci_spec::runtime::{Capabilities, Capability};
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Running};
 use common::{Stage, is_root, skip, start, stdout_of};
 use serde_json::{Value, json};
@@ -174,6 +175,60 @@ fn rules_that_deny_nothing_cost_no_cgroup() {
     let container = start(stage.container("none").args(["sleep", "1000"]));
     assert_eq!(v1_directory(&container), None, "nor does a container without rules");
     container.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn who_could_make_nodes_is_executed_only_where_the_rules_are_enforced() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root has containers that can make nodes");
+    }
+    let script = format!("{TRY}try c 1 3; try c 1 11");
+    let maker = || Exec::new(["sh", "-c", &script]).capabilities([Capability::Mknod].into());
+    let without = |name: &str| {
+        let container = container(&stage, name, "sleep 1000", deny_all_but([])).unwrap();
+        container.grant_capabilities(Capabilities::new())
+    };
+
+    let enforced = running(without("enforced"));
+    let output = enforced.exec_output(maker()).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "c 1:3 r w\nc 1:11\n");
+    enforced.kill().unwrap().delete().unwrap();
+
+    // Its cgroup is another's, so it does without: it can make no node.
+    let occupied = Occupied::new(&stage.id("occupied"));
+    let left_alone = running(without("left").cgroups_path(&occupied.path));
+    let error = left_alone.exec_output(maker()).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: "process.capabilities".into() }, "{error}");
+    let output = left_alone.exec_output(Exec::new(["sh", "-c", &script])).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    left_alone.kill().unwrap().delete().unwrap();
+}
+
+/// A cgroup of this test's own with a process in it, in the hierarchy that has to do with devices.
+struct Occupied {
+    path: PathBuf,
+    directory: PathBuf,
+    process: std::process::Child,
+}
+
+impl Occupied {
+    fn new(name: &str) -> Self {
+        let hierarchy = if has_v1_devices() { "/sys/fs/cgroup/devices" } else { "/sys/fs/cgroup" };
+        let directory = PathBuf::from(hierarchy).join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(directory.join("cgroup.procs"), process.id().to_string()).unwrap();
+        Self { path: PathBuf::from("/").join(name), directory, process }
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        std::fs::remove_dir(&self.directory).unwrap();
+    }
 }
 
 #[test]

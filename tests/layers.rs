@@ -43,6 +43,8 @@ const TABLE: &[Row] = &[
     Row { at: "state/scope", kind: Kind::Pure, uses: &[] },
     // Pure: what will be done.
     Row { at: "plan", kind: Kind::Pure, uses: &["error", "id", "spec", "seccomp"] },
+    // For tests.
+    Row { at: "skip", kind: Kind::Effects, uses: &[] },
     // System calls, and nothing that knows what they are for.
     Row { at: "sys", kind: Kind::Effects, uses: &["error"] },
     // Actors: each knows plans, the protocol and how to run, and none knows another.

@@ -354,6 +354,8 @@ fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
     if is_ours() {
         // runc says something of cgroups, or nothing.
         cases.push(("created", "pause ID", "not running"));
+        // runc executes beside a program that was not executed yet.
+        cases.push(("created", "exec ID true", "cannot exec in a container that was not started"));
         cases.push(("stopped", "ps ID", "not running"));
         cases.push(("stopped", "update --pids-limit 5 ID", "stopped"));
     }
@@ -373,6 +375,26 @@ fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
         assert!(said.contains(words), "{arguments:?}: {said}");
         assert_eq!(engine.status(&id), status, "{arguments:?}");
     }
+}
+
+#[test]
+fn a_scope_and_the_flag_for_it_go_together() {
+    need!(runtime);
+    let stage = Stage::new();
+    let engine = Engine::on(&stage, "true");
+    let new = &stage.id("new");
+    engine.edit(|config| config["linux"]["cgroupsPath"] = json!("/a/path"));
+    let said = engine.refused(&["--systemd-cgroup", "create", new]).replace('\\', "");
+    assert!(said.contains("expected cgroupsPath to be of format \"slice:prefix:name\""), "{said}");
+    assert!(said.contains("/a/path"), "{said}");
+    if is_ours() {
+        // runc takes it for a path.
+        engine.edit(|config| config["linux"]["cgroupsPath"] = json!("system.slice:prefix:name"));
+        let said = engine.refused(&["create", new]).replace('\\', "");
+        let words = "cgroupsPath \"system.slice:prefix:name\" is for systemd cgroups: use --systemd-cgroup";
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(engine.must(&["list", "--quiet"]), "");
 }
 
 #[test]
@@ -865,6 +887,21 @@ fn features_are_what_a_configuration_may_ask_for() {
         assert_eq!(features["linux"]["netDevices"]["enabled"], true);
         assert!(has("/linux/memoryPolicy/modes", "MPOL_BIND"), "{features}");
         assert!(has("/linux/memoryPolicy/flags", "MPOL_F_STATIC_NODES"), "{features}");
+        // Every word that a configuration may have there, and the library obeys.
+        for (path, count) in [
+            ("/hooks", 6),
+            ("/linux/namespaces", 8),
+            ("/linux/capabilities", 41),
+            ("/linux/seccomp/actions", 9),
+            ("/linux/seccomp/operators", 7),
+            ("/linux/seccomp/knownFlags", 4),
+            ("/linux/memoryPolicy/modes", 7),
+            ("/linux/memoryPolicy/flags", 3),
+        ] {
+            let list = features.pointer(path).and_then(Value::as_array).map(Vec::len);
+            assert_eq!(list, Some(count), "{path}: {features}");
+        }
+        assert!(!has("/linux/seccomp/archs", "SCMP_ARCH_NATIVE"), "no word of the specification: {features}");
         // Claimed only where it is obeyed.
         engine.edit(|config| config["linux"]["intelRdt"] = json!({ "closID": "x" }));
         let refused = engine.hand_on(&["create", &stage.id("rdt")]).0 != Some(0);
@@ -988,4 +1025,21 @@ fn decisions_are_logged_with_debug() {
     let output = engine.call(&["--debug", "--log", log.to_str().unwrap(), "run", &stage.id("debug")]);
     assert_success(&output);
     assert!(engine.read("log").lines().all(|line| line.starts_with("time=\"") && line.contains(" level=")));
+}
+
+#[test]
+fn a_limit_that_is_passed_over_is_named_in_the_log() {
+    need!(ours);
+    let stage = Stage::new();
+    let engine = Engine::on(&stage, "true");
+    engine.edit(|config| {
+        config["linux"]["resources"] = json!({"memory": {"kernelTCP": 1 << 20, "kernel": -1}})
+    });
+    let log = engine.bundle.join("log");
+    let output = engine.call(&["--debug", "--log", log.to_str().unwrap(), "run", &stage.id("ignored")]);
+    assert_success(&output);
+    let log = engine.read("log");
+    let about = |name: &str| log.lines().any(|line| line.contains("level=warn") && line.contains(name));
+    assert!(about("linux.resources.memory.kernelTCP"), "{log}");
+    assert!(!about("linux.resources.memory.kernel "), "-1 asks for nothing: {log}");
 }

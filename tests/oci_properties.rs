@@ -117,6 +117,31 @@ fn a_real_time_policy_is_applied_or_refused_by_name() {
 }
 
 #[test]
+fn a_process_with_a_deadline_has_start_hooks_like_any_other() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root is promised time");
+    }
+    // A shell that reads and writes by itself: it could not fork.
+    let script = "for file in /proc/self/stat /tmp/hook; do read -r stat <$file; echo \"$stat\"; done";
+    let container = builder(&stage, script, |config| {
+        config["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 10_000_000});
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "cat /proc/self/stat >/tmp/hook"]});
+        config["hooks"] = json!({"startContainer": [hook]});
+    });
+    let stats = match container.output() {
+        Err(error)
+            if error.step() == "init: process.scheduler" && error.raw_os_error() == Some(libc::EBUSY) =>
+        {
+            skip!("this host has no time to promise: {error}");
+        }
+        output => String::from_utf8(output.unwrap().stdout).unwrap(),
+    };
+    let policies: Vec<_> = stats.lines().map(|stat| stat_field(stat, 41)).collect();
+    assert_eq!(policies, ["6", "0"], "the process, and the hook: {stats}");
+}
+
+#[test]
 fn an_io_priority_is_the_processs() {
     let stage = Stage::new();
     let container = sleeping(&stage, |config| {

@@ -3,13 +3,15 @@
 //! Each case in `compile_fail` has its message beside it. After a change of a message, `TRYBUILD=overwrite cargo test
 //! --test typestate` writes the new ones, to be read before they are committed.
 
+mod common;
+
+use common::skip;
+
 #[test]
-#[expect(clippy::print_stderr, reason = "a skip says so")]
 fn what_makes_no_sense_in_a_phase_does_not_compile() {
     // The unprivileged half of CI runs this binary where there is no compiler.
     if std::env::var_os("CARGO").is_none() {
-        eprintln!("skipped: not run by cargo, which builds the cases");
-        return;
+        skip!("not run by cargo, which builds the cases");
     }
     trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
 }

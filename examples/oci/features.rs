@@ -1,7 +1,12 @@
-//! What of the specification is supported (OCI features.md), found out by asking for it.
+//! What of the specification is supported (OCI features.md): of all words the types of a configuration know, those that
+//! are not refused when they are asked for.
 
 use super::failure::{Done, Failure};
-use cofferdam::oci_spec::runtime::{LinuxSeccomp, Spec};
+use super::words::words;
+use cofferdam::oci_spec::runtime::{
+    Arch, Hooks, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator, MemoryPolicyFlagType, MemoryPolicyModeType, Spec,
+};
 use cofferdam::seccomp;
 use cofferdam::spec::{OCI_VERSIONS, Origin, ValidSpec, mount_options, parse, parse_capability_set};
 use serde_json::{Value, json};
@@ -10,49 +15,6 @@ use std::process::ExitCode;
 
 /// Whether this program can talk to systemd.
 const SYSTEMD: bool = cfg!(feature = "systemd");
-const HOOKS: [&str; 6] =
-    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
-const ACTIONS: [&str; 9] = [
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
-];
-const OPERATORS: [&str; 7] = [
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
-];
-/// Those that a kernel we run on has; others are accepted, and have no effect there.
-const ARCHITECTURES: [&str; 5] =
-    ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
-const FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
-
-const MEMORY_MODES: [&str; 7] = [
-    "MPOL_BIND",
-    "MPOL_DEFAULT",
-    "MPOL_INTERLEAVE",
-    "MPOL_LOCAL",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_WEIGHTED_INTERLEAVE",
-];
-const MEMORY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 pub(crate) fn print() -> Done {
     let features = serde_json::to_string_pretty(&features()?).unwrap_or_default();
@@ -66,10 +28,10 @@ fn features() -> Result<Value, Failure> {
     }
     let mut options: Vec<_> = mount_options().collect();
     options.sort_unstable();
-    let hooks = HOOKS
+    let hooks = words::<Hooks>()
         .into_iter()
         .filter(|hook| supports(|config| config["hooks"] = json!({ *hook: [{ "path": "/bin/true" }] })));
-    let namespaces = NAMESPACES.into_iter().filter(|kind| {
+    let namespaces = words::<LinuxNamespaceType>().into_iter().filter(|kind| {
         supports(|config| {
             config["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": kind }]);
             if *kind == "mount" {
@@ -145,8 +107,8 @@ fn memory_policy_features() -> Value {
         |mode: &&str| accepted(json!({ "mode": mode })) || accepted(json!({ "mode": mode, "nodes": "0" }));
     let flag = |flag: &&str| accepted(json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [flag] }));
     json!({
-        "modes": MEMORY_MODES.into_iter().filter(mode).collect::<Vec<_>>(),
-        "flags": MEMORY_FLAGS.into_iter().filter(flag).collect::<Vec<_>>(),
+        "modes": words::<MemoryPolicyModeType>().into_iter().filter(mode).collect::<Vec<_>>(),
+        "flags": words::<MemoryPolicyFlagType>().into_iter().filter(flag).collect::<Vec<_>>(),
     })
 }
 
@@ -159,16 +121,21 @@ fn seccomp_features() -> Value {
         let call = json!([{ "names": ["mkdirat"], "action": action, "args": args }]);
         json!({ "defaultAction": "SCMP_ACT_LOG", "listenerPath": "/x", "syscalls": call })
     };
-    let only = |words: &[&'static str], probe: &dyn Fn(&str) -> Value| -> Vec<&'static str> {
-        words.iter().copied().filter(|word| compiles(probe(word))).collect()
+    let only = |words: Vec<&'static str>, probe: &dyn Fn(&str) -> Value| -> Vec<&'static str> {
+        words.into_iter().filter(|word| compiles(probe(word))).collect()
     };
     let operator = |op: &str| rule("SCMP_ACT_ERRNO", json!([{ "index": 0, "value": 1, "op": op }]));
-    let flags = only(&FLAGS, &|flag| json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [flag] }));
+    // Short for the machine's own, and no word of the specification.
+    let architectures = words::<Arch>().into_iter().filter(|word| *word != "SCMP_ARCH_NATIVE").collect();
+    let flags = only(
+        words::<LinuxSeccompFilterFlag>(),
+        &|flag| json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [flag] }),
+    );
     json!({
-        "enabled": !only(&["SCMP_ACT_ERRNO"], &|action| rule(action, json!([]))).is_empty(),
-        "actions": only(&ACTIONS, &|action| rule(action, json!([]))),
-        "operators": only(&OPERATORS, &operator),
-        "archs": only(&ARCHITECTURES, &|arch| {
+        "enabled": compiles(rule("SCMP_ACT_ERRNO", json!([]))),
+        "actions": only(words::<LinuxSeccompAction>(), &|action| rule(action, json!([]))),
+        "operators": only(words::<LinuxSeccompOperator>(), &operator),
+        "archs": only(architectures, &|arch| {
             json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch] })
         }),
         "knownFlags": flags,

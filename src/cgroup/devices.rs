@@ -1,14 +1,19 @@
 //! Handing a device program to the kernel: cgroup v2 has no control file for devices.
 
-use super::dir::CgroupDir;
+use super::dir::{CgroupDir, Version};
 use crate::error::{Error, OsContext, Result};
 use crate::plan::DeviceProgram;
 use crate::sys;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 /// How much of the verifier's log is kept. It ends in the reason.
 const LOG: usize = 64 << 10;
+
+/// What a cgroup of v1 allows, and what the file says of one that allows everything (Linux admin-guide/cgroup-v1/devices.rst).
+const V1_LIST: &str = "devices.list";
+const V1_EVERYTHING: &str = "a *:* rwm";
 
 /// Has `program` decide about every use of a device in this cgroup and below, for as long as it exists.
 ///
@@ -18,6 +23,18 @@ pub(super) fn attach(program: &DeviceProgram, dir: &CgroupDir) -> Result<()> {
     let program = load(&program.bytes())?;
     sys::attach_device_program(dir.as_fd(), program.as_fd())
         .os(|| format!("bpf(BPF_PROG_ATTACH, {:?}, BPF_CGROUP_DEVICE)", dir.path()))
+}
+
+/// Whether one of these directories, a container's, has rules about devices: those of v1, or a program. What cannot be
+/// found out is not so.
+pub(crate) fn enforces(leaves: &[PathBuf]) -> bool {
+    leaves.iter().any(|leaf| {
+        let Ok(dir) = CgroupDir::open(leaf) else { return false };
+        match dir.version() {
+            Version::V1 => dir.read(V1_LIST).is_ok_and(|list| list.trim() != V1_EVERYTHING),
+            Version::V2 => sys::device_programs(dir.as_fd()).is_ok_and(|count| count > 0),
+        }
+    })
 }
 
 fn load(instructions: &[u8]) -> Result<OwnedFd> {

@@ -34,6 +34,7 @@ pub(crate) mod update;
 mod v1;
 mod v2;
 
+pub(crate) use devices::enforces as enforces_devices;
 pub(crate) use evidence::OomEvidence;
 pub(crate) use freezer::{Freezer, RECHECK};
 pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};

@@ -6,8 +6,8 @@ use crate::error::ErrorKind;
 use crate::id::ContainerId;
 use crate::plan::DeviceLimits;
 use crate::plan::cgroup::{CgroupPlan, plan};
+use crate::skip::note_skip;
 use crate::spec::{CpuLimits, DeviceAccess, DeviceRule, DeviceRuleKind, MemoryLimits, Resources};
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -21,15 +21,8 @@ fn host(needed: &[&str]) -> Option<CgroupLayout> {
         None if !layout.probe_writable(None) => "the caller may not make cgroups".into(),
         None => return Some(layout),
     };
-    skip(&reason);
+    note_skip(&reason);
     None
-}
-
-/// Prints `skipped: REASON` past the harness's capturing of output, in one write, so that its own lines do not come
-/// between.
-fn skip(reason: &str) {
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
-    let _ = std::io::stderr().write_all(format!("skipped: {reason} [{name}]\n").as_bytes());
 }
 
 /// A name nobody else has, and the removal of what a failing test left.
@@ -190,10 +183,10 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     let Some(mut layout) = host(&[]) else { return };
     layout.v1.clear();
     if layout.unified.is_none() {
-        return skip("no cgroup2 mount");
+        return note_skip("no cgroup2 mount");
     }
     if !layout.probe_writable(Some(Path::new("/"))) {
-        return skip("the caller may make cgroups in its own part of the hierarchy only");
+        return note_skip("the caller may make cgroups in its own part of the hierarchy only");
     }
     let mut fixture = Fixture::new();
     let plan = fixture.plan(&Resources::default(), &layout, Some(""));
@@ -216,7 +209,7 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
     let Some(mut layout) = host(&[]) else { return };
     layout.v1.clear();
     if layout.unified.is_none() {
-        return skip("no cgroup2 mount");
+        return note_skip("no cgroup2 mount");
     }
     let rule = |major, minor| DeviceRule {
         allow: true,
@@ -235,7 +228,7 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
         fixture.paths = plan.leaves();
         match Cgroup::create(&plan) {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-                return skip("the caller may not use bpf(2)");
+                return note_skip("the caller may not use bpf(2)");
             }
             made => drop(made.unwrap()),
         }
@@ -257,11 +250,11 @@ fn leaf_to_fill(fixture: &mut Fixture, unified: bool) -> Option<PathBuf> {
     if unified {
         layout.v1.clear();
         if layout.unified.is_none() {
-            skip("no cgroup2 mount");
+            note_skip("no cgroup2 mount");
             return None;
         }
         if !layout.probe_freezable(None) {
-            skip("the caller may make no cgroup in the unified hierarchy");
+            note_skip("the caller may make no cgroup in the unified hierarchy");
             return None;
         }
     }
@@ -363,7 +356,7 @@ fn place_to_freeze(fixture: &mut Fixture, unified: bool) -> Option<(PathBuf, Fre
     }
     let there = if unified { layout.unified.is_some() } else { layout.v1("freezer").is_some() };
     if !there {
-        skip("no such hierarchy");
+        note_skip("no such hierarchy");
         return None;
     }
     let plan = fixture.plan_freezing(&Resources::default(), &layout, None, true);

@@ -2,11 +2,12 @@
 
 use super::handle::{Core, Live};
 use super::listener;
-use super::{Container, Executed, Outcome, Phase, Started};
+use super::{Container, Executed, Outcome, Phase, ProcessExit, Started};
+use crate::cgroup;
 use crate::console::{Pty, Taker, WindowSize};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::host;
-use crate::plan::ExecPlan;
+use crate::plan::{DeviceLimits, ExecPlan};
 use crate::process::channel::wait_readable_until;
 use crate::process::spawn::seal_plan;
 use crate::process::{Channel, FurtherFds, Signal, Stdio, stdio};
@@ -259,11 +260,25 @@ impl Exec {
         let bundle = Some(core.record.bundle.as_path());
         let valid = ValidSpec::new(&spec, bundle, Origin::ConfigJson)?;
         let process = spec::Process::for_exec(&process, &valid.id_maps)?;
+        check_devices(core, &process, &valid)?;
         let mut plan = ExecPlan::new(&process, &valid, host::security_modules(process.asks_for_labels()))?;
         plan.user_name.clone_from(&self.user_name);
         plan.attached = self.attached;
         Ok((plan, valid.id_maps))
     }
+}
+
+/// What the container's own processes could not do, and its device rules were therefore not enforced for, no later one
+/// may do either.
+fn check_devices(core: &Core, process: &spec::Process, spec: &ValidSpec) -> Result<()> {
+    if DeviceLimits::of_exec(process, spec, host::in_user_namespace()).is_none()
+        || cgroup::enforces_devices(&core.record.cgroups)
+    {
+        return Ok(());
+    }
+    let why = "with CAP_MKNOD it could make any device, and nothing enforces the container's device rules";
+    Err(Error::unsupported("process.capabilities", why)
+        .hint("leave CAP_MKNOD out, as the container's own process does"))
 }
 
 impl Change {
@@ -636,43 +651,6 @@ impl AsFd for Process {
     /// Readable when the process has ended, for poll(2) and every event loop built on it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
-    }
-}
-
-/// How an executed process ended, and what it took.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProcessExit {
-    /// How it ended: [`Outcome::Exited`], [`Outcome::Signalled`], [`Outcome::Killed`] by a signal sent through its
-    /// handle, or [`Outcome::TimedOut`].
-    pub outcome: Outcome,
-    /// CPU time in user mode, of the process and the descendants it waited for.
-    pub user_time: Duration,
-    /// CPU time in kernel mode, likewise.
-    pub system_time: Duration,
-    /// The largest resident set of any one of them, bytes.
-    pub max_rss: u64,
-}
-
-impl ProcessExit {
-    fn new(end: ProcessEnd, sent: Option<Signal>) -> Self {
-        let outcome = match end.signal {
-            Some((number, core_dumped)) => {
-                let signal = Signal::new(number).unwrap_or(Signal::KILL);
-                if sent == Some(signal) {
-                    Outcome::Killed { signal }
-                } else {
-                    Outcome::Signalled { signal, core_dumped }
-                }
-            }
-            None => Outcome::Exited { code: end.code.unwrap_or_default() },
-        };
-        Self {
-            outcome,
-            user_time: Duration::from_micros(end.user_us),
-            system_time: Duration::from_micros(end.system_us),
-            max_rss: end.max_rss_kib * 1024,
-        }
     }
 }
 

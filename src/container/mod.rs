@@ -51,11 +51,11 @@ pub use any::{AnyContainer, Listed, WrongPhase};
 pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use created::HasStreams;
 pub use events::{Event, Events};
-pub use exec::{Exec, Process, ProcessExit, ProcessOutput};
+pub use exec::{Exec, Process, ProcessOutput};
 pub use failed::{Failed, FailedAny, Recovered};
 pub use files::Files;
 pub use oci_state::OciState;
-pub use outcome::{Exit, Outcome, Output};
+pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use pod::Pod;
 pub use processes::ProcessInfo;
 pub use stats::{

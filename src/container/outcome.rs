@@ -2,6 +2,7 @@
 
 use crate::cgroup::stats::MemoryStats;
 use crate::process::Signal;
+use crate::protocol::message::ProcessEnd;
 use crate::state::{Cause, ExitRecord, WaitStatus};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -163,6 +164,43 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// What the program wrote to standard error.
     pub stderr: Vec<u8>,
+}
+
+/// How an executed process ended, and what it took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessExit {
+    /// How it ended: [`Outcome::Exited`], [`Outcome::Signalled`], [`Outcome::Killed`] by a signal sent through its
+    /// handle, or [`Outcome::TimedOut`].
+    pub outcome: Outcome,
+    /// CPU time in user mode, of the process and the descendants it waited for.
+    pub user_time: Duration,
+    /// CPU time in kernel mode, likewise.
+    pub system_time: Duration,
+    /// The largest resident set of any one of them, bytes.
+    pub max_rss: u64,
+}
+
+impl ProcessExit {
+    pub(super) fn new(end: ProcessEnd, sent: Option<Signal>) -> Self {
+        let outcome = match end.signal {
+            Some((number, core_dumped)) => {
+                let signal = Signal::new(number).unwrap_or(Signal::KILL);
+                if sent == Some(signal) {
+                    Outcome::Killed { signal }
+                } else {
+                    Outcome::Signalled { signal, core_dumped }
+                }
+            }
+            None => Outcome::Exited { code: end.code.unwrap_or_default() },
+        };
+        Self {
+            outcome,
+            user_time: Duration::from_micros(end.user_us),
+            system_time: Duration::from_micros(end.system_us),
+            max_rss: end.max_rss_kib * 1024,
+        }
+    }
 }
 
 #[cfg(test)]

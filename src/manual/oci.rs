@@ -124,8 +124,8 @@
 //! | `linux.resources.memory.limit` | applied |
 //! | `linux.resources.memory.reservation` | applied; on v2 it is `memory.low` |
 //! | `linux.resources.memory.swap` | applied: memory and swap together, so it needs a limit |
-//! | `linux.resources.memory.kernel` | ignored, as recommended |
-//! | `linux.resources.memory.kernelTCP` | ignored, as recommended |
+//! | `linux.resources.memory.kernel` | ignored, as recommended, with a warning in the log |
+//! | `linux.resources.memory.kernelTCP` | ignored, as recommended, with a warning in the log |
 //! | `linux.resources.memory.swappiness` | applied on v1, also as 0; refused on v2, which has no file for it |
 //! | `linux.resources.memory.disableOOMKiller` | applied on v1; refused on v2, which has no file for it |
 //! | `linux.resources.memory.useHierarchy` | ignored: kernels have only that |

@@ -4,7 +4,7 @@
 use super::resolve;
 use crate::error::{Error, OsContext, Result};
 use crate::plan::ProcessPlan;
-use crate::spec::NumberSet;
+use crate::spec::{NumberSet, Scheduler};
 use crate::sys::{self, SchedAttr};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -71,19 +71,8 @@ pub(super) fn take(plan: &ProcessPlan) -> Result<()> {
             .map_err(|error| error.during("process.ioPriority"))?;
     }
     if let Some(asked) = plan.scheduler {
-        let attr = SchedAttr {
-            policy: asked.policy,
-            flags: asked.flags,
-            nice: asked.nice,
-            priority: asked.priority,
-            runtime: asked.runtime,
-            deadline: asked.deadline,
-            period: asked.period,
-            ..SchedAttr::default()
-        };
-        sys::set_scheduler(&attr)
-            .os(|| "sched_setattr()")
-            .map_err(|error| error.during("process.scheduler"))?;
+        let while_waiting = if forks_nothing(asked) { sys::RESET_ON_FORK } else { 0 };
+        set_scheduler(Scheduler { flags: asked.flags | while_waiting, ..asked })?;
     }
     if let Some(policy) = &plan.memory_policy {
         sys::set_memory_policy(policy.mode, &policy.nodes.0)
@@ -96,6 +85,35 @@ pub(super) fn take(plan: &ProcessPlan) -> Result<()> {
             .map_err(|error| error.during("linux.personality"))?;
     }
     Ok(())
+}
+
+/// Sets what [`take`] could not have left with a process that still has hooks to run. The kernel does not decide anew:
+/// the time that was promised is promised.
+pub(super) fn settle(plan: &ProcessPlan) -> Result<()> {
+    match plan.scheduler {
+        Some(asked) if forks_nothing(asked) => set_scheduler(asked),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a process that is scheduled like this can make no other: under `SCHED_DEADLINE` fork(2) fails, unless the
+/// child is to be scheduled as everybody else (sched(7)).
+fn forks_nothing(asked: Scheduler) -> bool {
+    asked.policy == sys::SCHED_DEADLINE && asked.flags & sys::RESET_ON_FORK == 0
+}
+
+fn set_scheduler(asked: Scheduler) -> Result<()> {
+    let attr = SchedAttr {
+        policy: asked.policy,
+        flags: asked.flags,
+        nice: asked.nice,
+        priority: asked.priority,
+        runtime: asked.runtime,
+        deadline: asked.deadline,
+        period: asked.period,
+        ..SchedAttr::default()
+    };
+    sys::set_scheduler(&attr).os(|| "sched_setattr()").map_err(|error| error.during("process.scheduler"))
 }
 
 /// Has this process run on `processors` only, if any are named.

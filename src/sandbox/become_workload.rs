@@ -1,7 +1,7 @@
 //! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
 //!
 //! What takes powers comes first, at create: [`prepare`] checks the capabilities, raises limits, sets the scheduling.
-//! Then, at start: keyring, limits, labels, working directory, bounding set, groups and ids, capabilities, no_new_privs,
+//! Then, at start: keyring, limits, scheduling again, labels, working directory, bounding set, groups and ids, capabilities, no_new_privs,
 //! a look in the mirror, descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so
 //! there it goes before the capabilities.
 
@@ -112,6 +112,7 @@ fn shed(becoming: &Becoming<'_>) -> Result<()> {
     for limit in &plan.rlimits {
         set_rlimit(limit.resource, limit.soft, limit.hard)?;
     }
+    attributes::settle(plan)?;
     labels.write()?;
     // As who may enter any, so that a user's process can begin where only root gets; on some file systems root does not.
     let entered = match enter_working_directory(plan) {

@@ -112,6 +112,11 @@ impl Capabilities {
         within(&field.key("ambient"), this.ambient, "inheritable", this.inheritable)?;
         Ok(this)
     }
+
+    /// What is in any of the sets: all that the process, or what it executes, could come to have.
+    pub(crate) fn any(self) -> CapSet {
+        self.bounding | self.effective | self.inheritable | self.permitted | self.ambient
+    }
 }
 
 fn collect(field: &Field<'_>, names: &runtime::Capabilities) -> Result<CapSet> {

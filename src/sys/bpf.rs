@@ -7,6 +7,7 @@ use rustix::io::Errno;
 /// Commands, types and flags (linux/bpf.h).
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
@@ -33,6 +34,23 @@ struct Attach {
     attach_bpf_fd: u32,
     attach_type: u32,
     attach_flags: u32,
+}
+
+/// All of `union bpf_attr` that `BPF_PROG_QUERY` reads and fills in: newer kernels write the revision unasked.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
 
 /// `bpf(BPF_PROG_LOAD)` of a program of instructions in the machine's byte order, for
@@ -73,4 +91,20 @@ pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<
     super::check(unsafe {
         libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw mut attach, size_of::<Attach>())
     })
+}
+
+/// `bpf(BPF_PROG_QUERY)`: how many programs decide about devices in a cgroup v2 directory, those of the directories above
+/// not counted.
+pub(crate) fn device_programs(cgroup: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut query = Query {
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_type: BPF_CGROUP_DEVICE,
+        ..Query::default()
+    };
+    // SAFETY: `query` is all of the union that this command writes to, with its size given, borrowed for writing, and
+    // lives across the call; with room for no ids the kernel writes none.
+    super::check(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>())
+    })?;
+    Ok(query.prog_cnt)
 }

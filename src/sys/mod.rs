@@ -14,7 +14,7 @@ mod scheduling;
 mod seccomp;
 mod signals;
 
-pub(crate) use bpf::{attach_device_program, load_device_program};
+pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
 pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
 pub(crate) use files::{change_mode, close_all_but};
 pub(crate) use identity::{
@@ -25,7 +25,8 @@ pub(crate) use identity::{
 pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
 pub(crate) use net::{bring_loopback_up, network_namespace_of};
 pub(crate) use scheduling::{
-    SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,
+    RESET_ON_FORK, SCHED_DEADLINE, SchedAttr, set_affinity, set_io_priority, set_memory_policy,
+    set_personality, set_scheduler,
 };
 pub(crate) use seccomp::{draw_secret, load_seccomp, read_with_secret, send_with_secret};
 pub(crate) use signals::Caught;

@@ -17,6 +17,12 @@ pub(crate) struct SchedAttr {
     pub(crate) period: u64,
 }
 
+/// A policy (linux/sched.h).
+pub(crate) const SCHED_DEADLINE: u32 = libc::SCHED_DEADLINE.cast_unsigned();
+
+/// `SCHED_FLAG_RESET_ON_FORK` (linux/sched.h): who is forked is scheduled as everybody else.
+pub(crate) const RESET_ON_FORK: u64 = 1;
+
 /// sched_setattr(2) on this thread. `size` is filled in here.
 pub(crate) fn set_scheduler(attr: &SchedAttr) -> Result<(), Errno> {
     let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };

@@ -5,7 +5,7 @@ use super::super::default_spec::build;
 use super::ContainerBuilder;
 use crate::spec::DeviceNumber;
 use oci_spec::runtime::{
-    LinuxHugepageLimitBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
+    LinuxHugepageLimitBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
     LinuxThrottleDeviceBuilder,
 };
 use std::path::PathBuf;
@@ -29,10 +29,12 @@ pub struct IoLimit {
 }
 
 impl ContainerBuilder {
-    /// The most memory the container may use, bytes; it gets no swap on top. Needs a memory cgroup.
+    /// The most memory the container may use, bytes; what it may swap out besides, a bundle's `memory.swap` says, which
+    /// stays as it is and must not be below. Needs a memory cgroup.
     pub fn memory_limit(mut self, bytes: i64) -> Self {
-        let memory = build(|| LinuxMemoryBuilder::default().limit(bytes).build());
         self.resources(|resources| {
+            let mut memory = (*resources.memory()).unwrap_or_default();
+            memory.set_limit(Some(bytes));
             resources.set_memory(Some(memory));
         });
         self
@@ -159,4 +161,58 @@ impl ContainerBuilder {
 
 fn throttle((major, minor): (i64, i64), rate: u64) -> LinuxThrottleDevice {
     build(|| LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate).build())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test writes a bundle of its own")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_limit_changes_nothing_else_that_a_bundle_says() {
+        let limits = json!({
+            "memory": {"limit": 1 << 20, "swap": 64 << 20, "reservation": 1 << 19, "swappiness": 7,
+                       "disableOOMKiller": true},
+            "pids": {"limit": 10},
+            "cpu": {"quota": 1000, "period": 2000, "burst": 300, "shares": 512, "cpus": "0"},
+            "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1},
+                                                                 {"major": 8, "minor": 16, "rate": 2}]},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 1}, {"pageSize": "1GB", "limit": 2}],
+            "unified": {"memory.high": "1", "memory.low": "2"},
+        });
+        let bundle = tempfile::tempdir().unwrap();
+        let config = json!({
+            "ociVersion": "1.2.0",
+            "root": {"path": "/x"},
+            "process": {"args": ["x"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "linux": {"namespaces": [{"type": "mount"}], "resources": limits},
+        });
+        std::fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
+        let builder = ContainerBuilder::from_bundle("limits", bundle.path()).unwrap();
+        let disk = DeviceNumber { major: 8, minor: 0 };
+        let builder = builder
+            .memory_limit(32 << 20)
+            .pids_limit(20)
+            .cpu_limit(0.5)
+            .cpu_burst(Duration::from_micros(400))
+            .io_limit(disk, IoLimit { read_bytes: Some(9), ..IoLimit::default() })
+            .hugepage_limit("2MB", 8)
+            .unified("memory.high", "7");
+
+        let linux = builder.spec().linux().as_ref().unwrap();
+        let seen = serde_json::to_value(linux.resources().as_ref().unwrap()).unwrap();
+        let mut wanted = limits;
+        wanted["memory"]["limit"] = json!(32 << 20);
+        wanted["pids"]["limit"] = json!(20);
+        (wanted["cpu"]["quota"], wanted["cpu"]["period"]) = (json!(50_000), json!(100_000));
+        wanted["cpu"]["burst"] = json!(400);
+        wanted["blockIO"]["throttleReadBpsDevice"] =
+            json!([{"major": 8, "minor": 16, "rate": 2}, {"major": 8, "minor": 0, "rate": 9}]);
+        wanted["hugepageLimits"] = json!([{"pageSize": "1GB", "limit": 2}, {"pageSize": "2MB", "limit": 8}]);
+        wanted["unified"]["memory.high"] = json!("7");
+        for (name, limit) in wanted.as_object().unwrap() {
+            assert_eq!(&seen[name], limit, "{name}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ mod v1;
 pub(crate) use program::DeviceProgram;
 
 use crate::error::{Error, Result};
-use crate::spec::{CapSet, DeviceAccess, DeviceRule, DeviceRuleKind, NamespaceSource, ValidSpec};
+use crate::spec::{CapSet, DeviceAccess, DeviceRule, DeviceRuleKind, NamespaceSource, Process, ValidSpec};
 use std::collections::HashMap;
 
 /// The configuration field, for messages.
@@ -80,12 +80,14 @@ impl DeviceLimits {
     /// Those of `spec`, for a caller that may be `in_user_namespace` itself; `None` where it has no rules, or they deny
     /// nothing.
     pub(crate) fn of(spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
-        // In a user namespace the kernel refuses mknod(2) of devices whatever the capabilities, and without it there is
-        // no node that the configuration did not ask for: `/dev` is ours, and the root shows none.
-        let makes_nodes = spec.process.capabilities.bounding.contains(CapSet::MKNOD)
-            && spec.namespaces.user == NamespaceSource::Inherit
-            && !in_user_namespace;
-        Self::new(&spec.resources.devices, makes_nodes)
+        Self::new(&spec.resources.devices, makes_nodes(&spec.process, spec, in_user_namespace))
+    }
+
+    /// Those of `spec`, where `process`, executed in it, could reach what they deny, and the container's own processes
+    /// could not: then they may be without effect.
+    pub(crate) fn of_exec(process: &Process, spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
+        let limits = Self::of(spec, in_user_namespace).filter(|limits| !limits.required)?;
+        makes_nodes(process, spec, in_user_namespace).then_some(limits)
     }
 
     /// What these rules come to; `None` where there are none, or they deny nothing.
@@ -106,6 +108,16 @@ impl DeviceLimits {
         Err(Error::unsupported(FIELD, format!("a container with CAP_MKNOD could make any device, and {why}"))
             .hint("drop CAP_MKNOD from process.capabilities.bounding, or add a user namespace"))
     }
+}
+
+/// Whether `process`, or what it executes, could make nodes of devices in the container that `spec` describes.
+///
+/// In a user namespace the kernel refuses mknod(2) of devices whatever the capabilities, and without it there is no node
+/// that the configuration did not ask for: `/dev` is ours, and the root shows none.
+fn makes_nodes(process: &Process, spec: &ValidSpec, in_user_namespace: bool) -> bool {
+    process.capabilities.any().contains(CapSet::MKNOD)
+        && spec.namespaces.user == NamespaceSource::Inherit
+        && !in_user_namespace
 }
 
 /// The rules with what comes before and after them, each reduced to what no later one decides for all its devices.

@@ -192,3 +192,34 @@ fn an_instruction_travels_as_a_number() {
     let text = serde_json::to_string(&program).unwrap();
     assert_eq!(serde_json::from_str::<DeviceProgram>(&text).unwrap(), program);
 }
+
+#[test]
+fn rules_may_be_moot_for_a_container_and_not_for_what_is_executed_in_it() {
+    let config = |capabilities: serde_json::Value, user: bool| {
+        let mut namespaces = vec![serde_json::json!({"type": "mount"})];
+        namespaces.extend(user.then(|| serde_json::json!({"type": "user"})));
+        let ids = serde_json::json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+        let ids = if user { ids } else { serde_json::json!([]) };
+        let config = serde_json::json!({
+            "ociVersion": "1.2.0",
+            "root": {"path": "/x"},
+            "process": {"args": ["x"], "cwd": "/", "user": {"uid": 0, "gid": 0}, "capabilities": capabilities},
+            "linux": {"namespaces": namespaces, "uidMappings": ids, "gidMappings": ids,
+                      "resources": {"devices": [{"allow": false, "access": "rwm"}]}},
+        });
+        let spec: oci_spec::runtime::Spec = crate::spec::parse(config.to_string().as_bytes()).unwrap();
+        ValidSpec::new(&spec, Some(std::path::Path::new("/x")), crate::spec::Origin::ConfigJson).unwrap()
+    };
+    let none = serde_json::json!({});
+    for set in ["bounding", "permitted", "inheritable"] {
+        let makes = config(serde_json::json!({set: ["CAP_MKNOD"]}), false);
+        let spec = config(none.clone(), false);
+        assert!(DeviceLimits::of(&makes, false).unwrap().required, "{set}");
+        assert!(!DeviceLimits::of(&spec, false).unwrap().required);
+        assert!(DeviceLimits::of_exec(&makes.process, &spec, false).is_some(), "{set}");
+        assert!(DeviceLimits::of_exec(&makes.process, &spec, true).is_none(), "in a user namespace");
+        assert!(DeviceLimits::of_exec(&makes.process, &config(none.clone(), true), false).is_none());
+        assert!(DeviceLimits::of_exec(&spec.process, &spec, false).is_none());
+        assert!(DeviceLimits::of_exec(&makes.process, &makes, false).is_none(), "enforced for sure");
+    }
+}

@@ -6,6 +6,7 @@ use super::*;
 use crate::seccomp::arch::{Name, Numbers};
 use crate::seccomp::default::ALWAYS;
 use crate::seccomp::linear::{is_about, matches, open};
+use crate::skip::note_skip;
 use libseccomp::{Comparison, Library};
 use oci_spec::runtime::{LinuxSeccompArg, LinuxSyscall};
 use proptest::prelude::*;
@@ -15,17 +16,14 @@ use std::sync::OnceLock;
 #[path = "../../../tests/common/libseccomp.rs"]
 mod libseccomp;
 
-/// The library; where there is none, says so once.
-#[expect(clippy::print_stderr, reason = "a skip says so")]
+/// The library; where there is none, says so.
 fn library() -> Option<Library> {
     static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
-    *LIBRARY.get_or_init(|| {
-        let library = Library::open();
-        if library.is_none() {
-            eprintln!("skipped: libseccomp.so.2 is not installed");
-        }
-        library
-    })
+    let library = *LIBRARY.get_or_init(Library::open);
+    if library.is_none() {
+        note_skip("libseccomp.so.2 is not installed");
+    }
+    library
 }
 
 /// What libseccomp makes of a profile for one ABI.

@@ -33,6 +33,7 @@ impl MemoryLimits {
         let Some(memory) = memory else {
             return Ok(Self::default());
         };
+        warn_of_ignored(field, memory);
         let swappiness = match memory.swappiness() {
             // -1, as engines that keep it as a signed number write "not set".
             None | Some(u64::MAX) => None,
@@ -70,5 +71,15 @@ impl MemoryLimits {
             swappiness,
             disable_oom_killer: memory.disable_oom_killer() == Some(true),
         })
+    }
+}
+
+/// Says which limits are passed over: who set one may count on it.
+fn warn_of_ignored(field: &Field<'_>, memory: &runtime::LinuxMemory) {
+    for (name, bytes) in [("kernel", memory.kernel()), ("kernelTCP", memory.kernel_tcp())] {
+        // 0 and -1 ask for nothing.
+        if bytes.is_some_and(|bytes| bytes > 0) {
+            tracing::warn!(field = %field.key(name), "ignored, as recommended by the specification");
+        }
     }
 }

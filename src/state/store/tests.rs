@@ -2,6 +2,7 @@
 
 use super::super::{Cause, EXIT_RECORD, ExitRecord, RawSpec, Status, WaitStatus};
 use super::*;
+use crate::skip::note_skip;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Barrier;
@@ -68,7 +69,6 @@ fn the_directory_is_made_private_with_all_that_is_missing_above_it() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skipped part says why")]
 fn a_directory_others_could_have_prepared_is_refused() {
     let parent = tempfile::tempdir().unwrap();
     let at = |name: &str| parent.path().join(name);
@@ -96,11 +96,17 @@ fn a_directory_others_could_have_prepared_is_refused() {
     }
     fs::set_permissions(at("real"), fs::Permissions::from_mode(0o755)).unwrap();
     StateRoot::open(at("real")).unwrap();
+}
 
-    match std::os::unix::fs::chown(at("real"), Some(12345), None) {
-        Ok(()) => assert!(problem(&at("real")).contains("belongs to uid 12345")),
-        Err(error) => eprintln!("skipped the foreign owner: chown: {error}"),
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let (_parent, root) = root();
+    if let Err(error) = std::os::unix::fs::chown(root.path(), Some(12345), None) {
+        return note_skip(&format!("only root can give a directory away: {error}"));
     }
+    let error = StateRoot::open(root.path()).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("belongs to uid 12345"), "{error}");
 }
 
 #[test]
