@@ -12,8 +12,7 @@
 //! the one in the container, and does the same.
 //!
 //! Where it differs: `exec` and `pause` are for a container that was started, and refused for one that is only created,
-//! which has no program of its own to be beside or to be stopped. No engine asks for either: docker, podman and
-//! Kubernetes' interface refuse it themselves.
+//! which has no program of its own to be beside or to be stopped.
 //!
 //! Annotations that Kubernetes' engines write about pods are ignored, because their runc shims wait for each
 //! container's own process; with `--pods` they are followed, and the containers of a pod share one sandbox.

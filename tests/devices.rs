@@ -190,14 +190,14 @@ fn who_could_make_nodes_is_executed_only_where_the_rules_are_enforced() {
         container.grant_capabilities(Capabilities::new())
     };
 
-    let enforced = running(without("enforced"));
+    let enforced = start(without("enforced"));
     let output = enforced.exec_output(maker()).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "c 1:3 r w\nc 1:11\n");
     enforced.kill().unwrap().delete().unwrap();
 
     // Its cgroup is another's, so it does without: it can make no node.
     let occupied = Occupied::new(&stage.id("occupied"));
-    let left_alone = running(without("left").cgroups_path(&occupied.path));
+    let left_alone = start(without("left").cgroups_path(&occupied.path));
     let error = left_alone.exec_output(maker()).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: "process.capabilities".into() }, "{error}");
     let output = left_alone.exec_output(Exec::new(["sh", "-c", &script])).unwrap();
