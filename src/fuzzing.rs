@@ -3,7 +3,7 @@
 //! The laws live here and not in the targets because they are about what callers never see. The same functions run over
 //! the committed seeds in the test below, so that a seed once added for a bug is checked wherever the tests run.
 
-use crate::cgroup::CgroupLayout;
+use crate::cgroup::{CgroupLayout, Site, SiteKind};
 use crate::error::{Error, ErrorKind};
 use crate::id::ContainerId;
 use crate::plan::cgroup::Value;
@@ -97,8 +97,22 @@ fn made_up(facts: u8) -> (Host, Extras) {
         joined.push("0::/user.slice");
     }
     let mut cgroups = CgroupLayout::parse(&mounted.join("\n"), &joined.join("\n"));
+    for hierarchy in &mut cgroups.v1 {
+        hierarchy.writable = is(4);
+    }
     if let Some(unified) = &mut cgroups.unified {
-        unified.set_controllers("cpuset cpu io memory pids", "cpu memory pids");
+        let list = |text: &str| text.split(' ').map(str::to_owned).collect();
+        let site = |(level, dir)| Site {
+            dir,
+            kind: if level == 0 { SiteKind::Domain } else { SiteKind::Root },
+            controllers: list("cpuset cpu io memory pids"),
+            enabled: list("cpu memory pids"),
+            populated: is(5),
+            may_make: is(4),
+            may_move: is(4),
+            may_enable: is(6),
+        };
+        unified.sites = unified.site_dirs().enumerate().map(site).collect();
     }
     let dir = |name: &str, link: Option<&str>| SystemDir { name: name.into(), link: link.map(Into::into) };
     let host = Host {
@@ -109,8 +123,6 @@ fn made_up(facts: u8) -> (Host, Extras) {
         subuids: range,
         subgids: range,
         cgroups,
-        cgroups_writable: is(4),
-        cgroups_freezable: is(4),
         service_manager: ServiceManager::NotBuilt,
         lsms: SecurityModules { apparmor: is(4), selinux: is(5) },
         system_dirs: vec![dir("usr", None), dir("bin", Some("usr/bin")), dir("etc", None)],

@@ -39,12 +39,10 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
     let (subuids, subgids) = if privileged { (None, None) } else { subordinate_ids(euid) };
     // Without a limit nobody depends on what is there, so what cannot be read is not there.
     let cgroups = match (needs.cgroups, needs.freezer) {
-        (true, _) => CgroupLayout::probe()?,
-        (false, true) => CgroupLayout::probe().unwrap_or_default(),
+        (true, _) => CgroupLayout::probe(needs.cgroups_path)?,
+        (false, true) => CgroupLayout::probe_to_freeze(needs.cgroups_path).unwrap_or_default(),
         (false, false) => CgroupLayout::default(),
     };
-    let cgroups_writable = needs.cgroups && cgroups.probe_writable(needs.cgroups_path);
-    let cgroups_freezable = needs.freezer && cgroups.probe_freezable(needs.cgroups_path);
     let service_manager = if needs.scope { cgroup::systemd::find() } else { ServiceManager::NotAsked };
     let system_dirs = if needs.system_dirs { system_dirs() } else { Vec::new() };
     Ok(Host {
@@ -55,8 +53,6 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
         subuids,
         subgids,
         cgroups,
-        cgroups_writable,
-        cgroups_freezable,
         service_manager,
         lsms: security_modules(needs.labels),
         system_dirs,

@@ -123,6 +123,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("spec", "caps::Capability", "the names of capabilities"),
     ("spec", "caps::all", "the list of those names"),
     ("plan", "crate::cgroup::CgroupLayout", "a fact about the host as a plain value"),
+    ("plan", "crate::cgroup::Site", "part of CgroupLayout"),
     ("plan", "crate::cgroup::UnifiedHierarchy", "part of CgroupLayout"),
     ("plan", "crate::cgroup::V1Hierarchy", "part of CgroupLayout"),
     ("plan", "crate::state::Manager", "a plain value: which systemd has a unit"),

@@ -3,6 +3,7 @@
 //! What lives here: the value, its pure parser, and [`CgroupLayout::probe`], which only reads. What may not: anything
 //! that depends on a container.
 
+use super::site::Site;
 use crate::error::{OsContext, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -28,6 +29,8 @@ pub(crate) struct V1Hierarchy {
     /// The caller's cgroup as seen below the mount point, starting with `/`. It is `/` too when the mount shows another
     /// part of the hierarchy than the caller's.
     pub(crate) own: PathBuf,
+    /// Whether the caller may make the asked-for cgroup there, where that was looked at.
+    pub(crate) writable: bool,
 }
 
 /// The mounted v2 hierarchy.
@@ -37,26 +40,46 @@ pub(crate) struct UnifiedHierarchy {
     pub(crate) mountpoint: PathBuf,
     /// The caller's cgroup as seen below the mount point, as in [`V1Hierarchy::own`].
     pub(crate) own: PathBuf,
-    /// `cgroup.controllers` of the mount point: what can be enabled from the top down.
-    pub(crate) controllers: Vec<String>,
-    /// `cgroup.controllers` of the caller's cgroup: exactly what its parent has enabled for its children.
-    pub(crate) own_controllers: Vec<String>,
+    /// The caller's cgroup and those above it, up to the mount point, where they were looked at. The mount ends at the
+    /// root of the caller's cgroup namespace, so this never leads above it.
+    pub(crate) sites: Vec<Site>,
 }
 
 impl CgroupLayout {
-    /// Reads the layout of the calling process.
+    /// Reads the layout of the calling process, and nothing about what it may do there.
     ///
     /// # Errors
     /// An errno where `/proc` cannot be read. A host without cgroups is not an error.
-    pub(crate) fn probe() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         let mountinfo = read_bounded(Path::new("/proc/self/mountinfo"))?;
         let membership = read_bounded(Path::new("/proc/self/cgroup"))?;
-        let mut layout = Self::parse(&mountinfo, &membership);
+        Ok(Self::parse(&mountinfo, &membership))
+    }
+
+    /// Reads the layout, and in every hierarchy whether the caller may make a cgroup at `cgroups_path`, or at the default
+    /// place without one.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn probe(cgroups_path: Option<&Path>) -> Result<Self> {
+        let mut layout = Self::read()?;
+        for hierarchy in &mut layout.v1 {
+            hierarchy.probe(cgroups_path);
+        }
         if let Some(unified) = &mut layout.unified {
-            // An unreadable list means the same as an empty one: nothing there can be used.
-            let list = |dir: PathBuf| read_bounded(&dir.join("cgroup.controllers")).unwrap_or_default();
-            let (top, own) = (list(unified.mountpoint.clone()), list(unified.own_dir()));
-            unified.set_controllers(&top, &own);
+            unified.probe(cgroups_path);
+        }
+        Ok(layout)
+    }
+
+    /// As [`probe`](Self::probe), but looks only at the hierarchy that a container is frozen in.
+    pub(crate) fn probe_to_freeze(cgroups_path: Option<&Path>) -> Result<Self> {
+        let mut layout = Self::read()?;
+        let freezer = layout.v1.iter_mut().find(|hierarchy| hierarchy.has("freezer"));
+        match (freezer, &mut layout.unified) {
+            (Some(freezer), _) => freezer.probe(cgroups_path),
+            (None, Some(unified)) => unified.probe(cgroups_path),
+            (None, None) => {}
         }
         Ok(layout)
     }
@@ -76,10 +99,9 @@ impl CgroupLayout {
             let (mountpoint, own) = (mount.mountpoint.clone(), own(mount).unwrap_or_else(|| "/".into()));
             let controllers = member.controllers().map(str::to_owned).collect::<Vec<_>>();
             if mount.v2 {
-                let (controllers, own_controllers) = (Vec::new(), Vec::new());
-                layout.unified = Some(UnifiedHierarchy { mountpoint, own, controllers, own_controllers });
+                layout.unified = Some(UnifiedHierarchy { mountpoint, own, sites: Vec::new() });
             } else if !controllers.iter().any(|controller| controller.starts_with("name=")) {
-                layout.v1.push(V1Hierarchy { controllers, mountpoint, own });
+                layout.v1.push(V1Hierarchy { controllers, mountpoint, own, writable: false });
             }
         }
         layout
@@ -87,34 +109,7 @@ impl CgroupLayout {
 
     /// The v1 hierarchy that has `controller`.
     pub(crate) fn v1(&self, controller: &str) -> Option<&V1Hierarchy> {
-        self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|own| own == controller))
-    }
-
-    /// Whether the caller may make cgroups where `cgroups_path` (or its absence) puts them: the fact
-    /// [`plan`](crate::plan::cgroup::plan) takes as `writable`. Checked with faccessat(2) on the nearest directory that
-    /// exists, in every hierarchy that can carry a limit.
-    pub(crate) fn probe_writable(&self, cgroups_path: Option<&Path>) -> bool {
-        let limits = ["memory", "cpu", "cpuset", "pids"];
-        let v1 = self.v1.iter().filter(|h| h.controllers.iter().any(|c| limits.contains(&c.as_str())));
-        let mut places: Vec<_> = v1.map(|h| place(&h.mountpoint, &h.own_dir(), cgroups_path)).collect();
-        if let (true, Some(unified)) = (places.is_empty(), &self.unified) {
-            places.push(place(&unified.mountpoint, &unified.default_base(), cgroups_path));
-        }
-        !places.is_empty() && places.iter().all(|place| may_write(place))
-    }
-
-    /// Whether the caller may make a cgroup to freeze a container in, and move processes there: the fact
-    /// [`plan`](crate::plan::cgroup::plan) takes as `freeze`.
-    pub(crate) fn probe_freezable(&self, cgroups_path: Option<&Path>) -> bool {
-        if let Some(h) = self.v1("freezer") {
-            return may_write(&place(&h.mountpoint, &h.own_dir(), cgroups_path));
-        }
-        // A process is moved by whoever may write cgroup.procs of the nearest cgroup above both ends (kernel:
-        // admin-guide/cgroup-v2, "Delegation Containment"), which here is the directory that ours goes into.
-        self.unified.as_ref().is_some_and(|unified| {
-            let place = place(&unified.mountpoint, &unified.default_base(), cgroups_path);
-            may_write(&place) && may_write_file(&unified.default_base().join("cgroup.procs"))
-        })
+        self.v1.iter().find(|hierarchy| hierarchy.has(controller))
     }
 }
 
@@ -122,6 +117,20 @@ impl V1Hierarchy {
     /// The caller's cgroup as an absolute path.
     pub(crate) fn own_dir(&self) -> PathBuf {
         below(&self.mountpoint, &self.own)
+    }
+
+    /// Whether it has `controller`.
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|own| own == controller)
+    }
+
+    /// Checks with faccessat(2) on the nearest directory that exists.
+    fn probe(&mut self, cgroups_path: Option<&Path>) {
+        let place = match cgroups_path {
+            Some(path) if path.is_absolute() => below(&self.mountpoint, path),
+            path => below(&self.own_dir(), path.unwrap_or(Path::new(""))),
+        };
+        self.writable = may_write(&place);
     }
 }
 
@@ -131,16 +140,14 @@ impl UnifiedHierarchy {
         below(&self.mountpoint, &self.own)
     }
 
-    /// Where a container without an absolute `linux.cgroupsPath` goes: below the caller's cgroup if that is the root of
-    /// the hierarchy, else beside it. Not below it, since it holds processes and so can enable no controller.
-    pub(crate) fn default_base(&self) -> PathBuf {
-        below(&self.mountpoint, self.own.parent().unwrap_or(Path::new("/")))
+    /// The directories of [`sites`](Self::sites), whether or not those were looked at.
+    pub(crate) fn site_dirs(&self) -> impl Iterator<Item = PathBuf> {
+        self.own.ancestors().map(|own| below(&self.mountpoint, own))
     }
 
-    /// Fills in the two `cgroup.controllers` texts.
-    pub(crate) fn set_controllers(&mut self, top: &str, own: &str) {
-        let list = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
-        (self.controllers, self.own_controllers) = (list(top), list(own));
+    fn probe(&mut self, cgroups_path: Option<&Path>) {
+        let inner = cgroups_path.unwrap_or(Path::new(""));
+        self.sites = self.site_dirs().map(|dir| Site::probe(dir, inner)).collect();
     }
 }
 
@@ -150,22 +157,16 @@ pub(crate) fn below(mountpoint: &Path, inner: &Path) -> PathBuf {
     names.fold(mountpoint.to_path_buf(), |path, name| path.join(name))
 }
 
-fn place(mountpoint: &Path, default_base: &Path, cgroups_path: Option<&Path>) -> PathBuf {
-    match cgroups_path {
-        Some(path) if path.is_absolute() => below(mountpoint, path),
-        Some(path) => below(default_base, path),
-        None => default_base.to_path_buf(),
-    }
-}
-
-fn may_write(path: &Path) -> bool {
+/// Whether the caller may make a directory at `path`, judged by the nearest one that exists.
+pub(super) fn may_write(path: &Path) -> bool {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     use rustix::io::Errno;
     let verdict = |dir: &Path| accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
     path.ancestors().map(verdict).find(|verdict| *verdict != Err(Errno::NOENT)) == Some(Ok(()))
 }
 
-fn may_write_file(path: &Path) -> bool {
+/// Whether the caller may write the file at `path`.
+pub(super) fn may_write_file(path: &Path) -> bool {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
@@ -238,7 +239,7 @@ fn unescape(field: &str) -> PathBuf {
 /// The most read of any file here: a mount table of a host with ten thousand containers is about 10 MiB.
 const MAX_PROC_BYTES: u64 = 32 << 20;
 
-fn read_bounded(path: &Path) -> Result<String> {
+pub(super) fn read_bounded(path: &Path) -> Result<String> {
     let mut text = Vec::new();
     let file = File::open(path).os(|| format!("open({path:?})"))?;
     file.take(MAX_PROC_BYTES).read_to_end(&mut text).os(|| format!("read({path:?})"))?;
@@ -251,7 +252,7 @@ mod tests {
 
     fn v1(controllers: &[&str], mountpoint: &str, own: &str) -> V1Hierarchy {
         let controllers = controllers.iter().map(|&controller| controller.into()).collect();
-        V1Hierarchy { controllers, mountpoint: mountpoint.into(), own: own.into() }
+        V1Hierarchy { controllers, mountpoint: mountpoint.into(), own: own.into(), writable: false }
     }
 
     #[test]
@@ -266,8 +267,7 @@ mod tests {
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
         let membership = "9:name=systemd:/\n4:memory:/agent/1b57\n2:cpuacct:/\n1:cpu:/\n0::/\n";
-        let mut layout = CgroupLayout::parse(mountinfo, membership);
-        layout.unified.as_mut().unwrap().set_controllers("hugetlb\n", "hugetlb\n");
+        let layout = CgroupLayout::parse(mountinfo, membership);
         assert!(!layout.v1.is_empty() && layout.unified.is_some());
         assert_eq!(
             layout.v1,
@@ -278,7 +278,7 @@ mod tests {
             ]
         );
         assert_eq!(layout.v1("memory").unwrap().own_dir(), Path::new("/sys/fs/cgroup/memory/agent/1b57"));
-        assert_eq!(layout.unified.unwrap().controllers, ["hugetlb"]);
+        assert_eq!(layout.unified.unwrap().mountpoint, Path::new("/sys/fs/cgroup/unified"));
     }
 
     #[test]
@@ -291,15 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pure_v2_host_has_one_mount_and_two_lists_of_controllers() {
+    fn a_pure_v2_host_has_one_mount_and_the_way_up_from_the_caller() {
         let mountinfo = "29 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
-        let mut layout = CgroupLayout::parse(mountinfo, "0::/user.slice/session-1.scope\n");
-        assert!(layout.v1.is_empty() && layout.unified.is_some());
-        let unified = layout.unified.as_mut().unwrap();
-        unified.set_controllers("cpuset cpu io memory pids\n", "memory pids\n");
-        assert_eq!(unified.own_controllers, ["memory", "pids"]);
+        let layout = CgroupLayout::parse(mountinfo, "0::/user.slice/session-1.scope\n");
+        assert!(layout.v1.is_empty());
+        let unified = layout.unified.unwrap();
         assert_eq!(unified.own_dir(), Path::new("/sys/fs/cgroup/user.slice/session-1.scope"));
-        assert_eq!(unified.default_base(), Path::new("/sys/fs/cgroup/user.slice"));
+        let above = ["/sys/fs/cgroup/user.slice", "/sys/fs/cgroup"].map(PathBuf::from);
+        assert_eq!(unified.site_dirs().skip(1).collect::<Vec<_>>(), above);
     }
 
     #[test]
@@ -307,7 +306,6 @@ mod tests {
         let layout = CgroupLayout::parse("23 1 259:0 / / rw - ext4 /dev/root rw\n", "1:cpu:/\n0::/\n");
         assert_eq!(layout, CgroupLayout::default());
         assert!(layout.v1.is_empty() && layout.unified.is_none());
-        assert!(!layout.probe_writable(None));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod freezer;
 mod group;
 mod layout;
 mod oom;
+mod site;
 pub(crate) mod stats;
 pub(crate) mod systemd;
 mod teardown;
@@ -40,6 +41,9 @@ pub(crate) use freezer::{Freezer, RECHECK};
 pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};
 pub(crate) use layout::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 pub(crate) use oom::OomWatch;
+pub(crate) use site::Site;
+#[cfg(any(test, fuzzing))]
+pub(crate) use site::SiteKind;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
 
 #[cfg(test)]

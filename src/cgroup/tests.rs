@@ -15,13 +15,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The host's layout, or `None` with the reason printed where these tests cannot run.
 fn host(needed: &[&str]) -> Option<CgroupLayout> {
-    let layout = CgroupLayout::probe().unwrap();
-    let reason = match needed.iter().find(|name| layout.v1(name).is_none()) {
-        Some(name) => format!("no v1 hierarchy has {name}"),
-        None if !layout.probe_writable(None) => "the caller may not make cgroups".into(),
+    let layout = CgroupLayout::probe(None).unwrap();
+    let found: Vec<_> = needed.iter().map(|name| layout.v1(name)).collect();
+    let reason = match found.iter().position(Option::is_none) {
+        Some(missing) => format!("no v1 hierarchy has {}", needed[missing]),
+        None if !found.into_iter().flatten().all(|hierarchy| hierarchy.writable) => {
+            "the caller may not make cgroups".into()
+        }
         None => return Some(layout),
     };
     note_skip(&reason);
+    None
+}
+
+/// The unified hierarchy alone, or `None` with the reason printed where the caller may make no cgroup in it.
+fn unified_host() -> Option<CgroupLayout> {
+    let mut layout = CgroupLayout::probe(None).unwrap();
+    layout.v1.clear();
+    let reason = match &layout.unified {
+        None => "no cgroup2 mount",
+        Some(unified) if !unified.sites.iter().any(Site::is_open) => {
+            "the caller may make no cgroup in the unified hierarchy"
+        }
+        Some(_) => return Some(layout),
+    };
+    note_skip(reason);
     None
 }
 
@@ -51,7 +69,7 @@ impl Fixture {
     ) -> CgroupPlan {
         let id = ContainerId::new(self.name.as_str()).unwrap();
         let path = explicit.map(|below| PathBuf::from(format!("/{}{below}", self.name)));
-        let plan = plan(resources, path.as_deref(), &id, layout, true, freeze).unwrap();
+        let plan = plan(resources, path.as_deref(), &id, layout, freeze).unwrap();
         self.paths = plan.leaves();
         plan
     }
@@ -180,12 +198,8 @@ fn destroy_wins_against_a_process_that_keeps_forking() {
 
 #[test]
 fn on_v2_destroy_kills_the_whole_subtree_at_once() {
-    let Some(mut layout) = host(&[]) else { return };
-    layout.v1.clear();
-    if layout.unified.is_none() {
-        return note_skip("no cgroup2 mount");
-    }
-    if !layout.probe_writable(Some(Path::new("/"))) {
+    let Some(layout) = unified_host() else { return };
+    if !layout.unified.as_ref().unwrap().sites.last().unwrap().is_open() {
         return note_skip("the caller may make cgroups in its own part of the hierarchy only");
     }
     let mut fixture = Fixture::new();
@@ -206,11 +220,7 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test may fork")]
 fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
-    let Some(mut layout) = host(&[]) else { return };
-    layout.v1.clear();
-    if layout.unified.is_none() {
-        return note_skip("no cgroup2 mount");
-    }
+    let Some(layout) = unified_host() else { return };
     let rule = |major, minor| DeviceRule {
         allow: true,
         kind: DeviceRuleKind::Char,
@@ -224,7 +234,7 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
         let id = ContainerId::new(fixture.name.as_str()).unwrap();
         let mut plan = CgroupPlan::default();
         let limits = DeviceLimits::new(rules, true).unwrap();
-        plan.limit_devices(&limits, None, &id, &layout, true).unwrap();
+        plan.limit_devices(&limits, None, &id, &layout).unwrap();
         fixture.paths = plan.leaves();
         match Cgroup::create(&plan) {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
@@ -242,22 +252,11 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
 
 /// The leaf of a container in the unified hierarchy, or in v1's of the process limit.
 fn leaf_to_fill(fixture: &mut Fixture, unified: bool) -> Option<PathBuf> {
-    let mut layout = host(if unified { &[] } else { &["pids"] })?;
+    let layout = if unified { unified_host() } else { host(&["pids"]) }?;
     let resources = match unified {
         true => Resources::default(),
         false => Resources { pids_limit: Some(1000), ..Resources::default() },
     };
-    if unified {
-        layout.v1.clear();
-        if layout.unified.is_none() {
-            note_skip("no cgroup2 mount");
-            return None;
-        }
-        if !layout.probe_freezable(None) {
-            note_skip("the caller may make no cgroup in the unified hierarchy");
-            return None;
-        }
-    }
     let plan = fixture.plan_freezing(&resources, &layout, None, unified);
     Cgroup::create(&plan).unwrap();
     plan.leaves().into_iter().next()
@@ -512,7 +511,7 @@ fn nothing_but_cgroups_below_a_mount_is_ever_removed() {
     std::fs::create_dir(&victim).unwrap();
     let mut paths =
         vec![victim.clone(), PathBuf::from("relative"), PathBuf::from("/"), dir.path().join("a/../victim")];
-    let layout = CgroupLayout::probe().unwrap();
+    let layout = CgroupLayout::read().unwrap();
     paths.extend(layout.v1.first().map(|hierarchy| hierarchy.mountpoint.clone()));
     for path in paths {
         let error = destroy(std::slice::from_ref(&path)).unwrap_err();

@@ -134,7 +134,7 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
 /// where a container of this name has them.
 pub(super) fn remove_default_cgroups(id: &str) {
     let places = ContainerId::new(id).and_then(|id| {
-        let layout = cgroup::CgroupLayout::probe()?;
+        let layout = cgroup::CgroupLayout::read()?;
         Ok(crate::plan::cgroup::default_places(&id, &layout))
     });
     cgroup::remove_when_empty(&places.unwrap_or_default());

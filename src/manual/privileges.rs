@@ -54,6 +54,32 @@
 //! [`pids_limit`](crate::ContainerBuilder::pids_limit). Each uid of the container is counted by itself, which matters
 //! only where `CAP_SETUID` was granted.
 //!
+//! # cgroups
+//!
+//! On cgroup v1 a container goes below the caller's own cgroup, in every hierarchy that it needs.
+//!
+//! On cgroup v2 a cgroup that holds processes can give its children no controllers, and the caller's holds the caller.
+//! So a container goes below the nearest one above the caller that will do:
+//!
+//! * the caller may make directories there, and write `cgroup.procs`, without which the kernel lets no process pass
+//!   through it;
+//! * the controllers of the limits asked for are in its `cgroup.controllers`, and in its `cgroup.subtree_control`, or can
+//!   be: it holds no processes, or is the root of the hierarchy, and the caller may write the file. They are enabled
+//!   then, and never disabled.
+//!
+//! That is never above the root of the caller's cgroup namespace. Where only the caller's own cgroup will do, a container
+//! can be frozen there but not limited. An absolute [`cgroups_path`](crate::ContainerBuilder::cgroups_path) is held to
+//! the same rules from the mount point down. A limit that finds no place is refused by its field, with the cgroup and
+//! what it lacks; with [`best_effort_limits`](crate::ContainerBuilder::best_effort_limits) the container does without.
+//!
+//! | Where an unprivileged caller runs | Limits |
+//! |---|---|
+//! | In a unit of its `user@UID.service` | what systemd delegates to it: `Delegate=` of `user@.service` |
+//! | In a login session (`session-N.scope`) | refused: start it by `systemd-run --user --scope`, or name a scope as `slice:prefix:name` |
+//! | In a leaf of a subtree that is delegated to it | yes |
+//! | In a service with `Delegate=yes`, in the service's cgroup itself | refused until its processes are in one below: `DelegateSubgroup=` |
+//! | In a container, whose cgroup namespace has its processes in the root | refused until they are in a cgroup below |
+//!
 //! # Kernels
 //!
 //! Linux 5.14 is the oldest that has everything. The lower bounds come from the manual pages of the calls. The crate

@@ -1,10 +1,11 @@
 //! Which cgroups a container needs, and what is written into them: `linux.cgroupsPath` and `linux.resources` against
 //! the host's layout.
 //!
-//! What lives here: the plan as a value and the choice of place and hierarchy. How each version of the interface spells
-//! a limit is in [`v1`] and [`v2`]. What may not: any look at the host; its facts come in as a [`CgroupLayout`].
+//! What lives here: the plan as a value and the choice of hierarchy; that of the place in it is in [`place`]. How each
+//! version of the interface spells a limit is in [`v1`] and [`v2`]. What may not: any look at the host; its facts come in as a [`CgroupLayout`].
 
 mod devices;
+mod place;
 mod scope;
 mod update;
 mod v1;
@@ -15,15 +16,16 @@ pub(crate) use scope::PropertyValue;
 pub(crate) use scope::{Property, ScopePlan, ScopeUpdate, update_scope};
 pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, update};
 
-use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+use crate::cgroup::{CgroupLayout, Site, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::plan::devices::DeviceProgram;
 use crate::plan::host::ServiceManager;
 use crate::spec::{BlockIo, CpuLimits, MemoryLimits, Resources, Scope};
+use place::{Place, Unusable, default_name};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// The cgroups to make and the limits to set, in order. Empty where no limit was asked for and there is no place to
 /// freeze: then nothing is done at all.
@@ -154,16 +156,14 @@ impl CgroupPlan {
 /// Plans the cgroups of container `id`.
 ///
 /// Without `cgroups_path` only the hierarchies that carry a limit are used, below the caller's own cgroup (v1) or where
-/// [`UnifiedHierarchy::default_base`] says (v2), under the name `cofferdam-ID`. With one, an absolute path starts at the
+/// [`Place::site`] says (v2), under the name `cofferdam-ID`. With one, an absolute path starts at the
 /// hierarchy's mount point and a relative one at that same default place ("the runtime MAY interpret the path relative to a
 /// runtime-determined location" - OCI config-linux.md), and the hierarchies that give statistics are joined as well.
 ///
 /// With `freeze`, every container gets a directory with its own processes and nothing else in it, to stop and resume
 /// them at once. Where limits bring none, that is one directory in the v1 freezer hierarchy, which costs the least to join
-/// (`tasks` needs no grace period), else a branch in the unified one. It is optional: the host may refuse it.
-///
-/// `writable` is the fact [`CgroupLayout::probe_writable`] finds; `freeze` takes in what
-/// [`CgroupLayout::probe_freezable`] does.
+/// (`tasks` needs no grace period), else a branch in the unified one. It is optional: where the caller may make none,
+/// there is none.
 ///
 /// # Errors
 /// [`Unsupported`](crate::error::ErrorKind::Unsupported) naming the first field that cannot be obeyed: no hierarchy has
@@ -174,11 +174,10 @@ pub(crate) fn plan(
     cgroups_path: Option<&Path>,
     id: &ContainerId,
     layout: &CgroupLayout,
-    writable: bool,
     freeze: bool,
 ) -> Result<CgroupPlan> {
     let place = Place::new(cgroups_path, id)?;
-    let mut branches = limits(resources, cgroups_path, &place, layout, writable)?;
+    let mut branches = limits(resources, cgroups_path, &place, layout)?;
     if freeze && !branches.iter().any(Branch::freezes) {
         branches.extend(freezer_branch(resources, &place, layout));
     }
@@ -206,7 +205,6 @@ fn limits(
     cgroups_path: Option<&Path>,
     place: &Place,
     layout: &CgroupLayout,
-    writable: bool,
 ) -> Result<Vec<Branch>> {
     let (asked, unified_asked) = (asked(resources), unified_asked(resources));
     let mut fields = asked.iter().chain(&unified_asked).map(|asked| asked.field.clone());
@@ -228,27 +226,28 @@ fn limits(
     on_v2.extend(unified_asked);
     let unified_alone = layout.v1.is_empty();
 
-    let mut branches = v1_branches(resources, &on_v1, place, layout);
+    let mut branches = v1_branches(resources, &on_v1, place, layout)?;
     if let (Some(unified), true) = (&layout.unified, unified_alone || !on_v2.is_empty()) {
         branches.push(v2_branch(resources, &on_v2, place, unified)?);
     } else if let Some(missing) = on_v2.first() {
         return Err(missing.unavailable("no cgroup hierarchy has it"));
     }
-    match branches.first() {
-        Some(Branch { dirs, .. }) if !writable => {
-            let base = &dirs[0].path;
-            let why = format!("no cgroup can be made in {base:?}: the caller may not write there");
-            Err(Error::unsupported(first_field, why)
-                .hint("leave out limits and linux.cgroupsPath, or have a cgroup delegated to this user"))
-        }
-        _ => Ok(branches),
-    }
+    Ok(branches)
+}
+
+/// The error where the caller may make no cgroup.
+fn closed(field: Cow<'static, str>, why: &str) -> Error {
+    Error::unsupported(field, format!("no cgroup can be made: {why}"))
+        .hint("leave out limits and linux.cgroupsPath, or have a cgroup delegated to this user")
 }
 
 /// A place to freeze where the limits bring none.
 fn freezer_branch(resources: &Resources, place: &Place, layout: &CgroupLayout) -> Option<Branch> {
     let field = FREEZER.to_owned();
     if let Some(hierarchy) = layout.v1("freezer") {
+        if !hierarchy.writable {
+            return None;
+        }
         // No second level: nothing is limited here, so the sandbox, which must not be frozen, stays where it was.
         let mut dirs = place.dirs(place.base(hierarchy));
         if let Some(leaf) = dirs.last_mut() {
@@ -268,7 +267,7 @@ const FREEZER: &str = "freezer cgroup";
 pub(crate) fn default_places(id: &ContainerId, layout: &CgroupLayout) -> Vec<PathBuf> {
     let name = default_name(id);
     let v1 = layout.v1.iter().map(|hierarchy| hierarchy.own_dir().join(&name));
-    let v2 = layout.unified.iter().map(|unified| unified.default_base().join(&name));
+    let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::site_dirs).map(|dir| dir.join(&name));
     v1.chain(v2.flat_map(|leaf| [leaf.join(CONTAINER), leaf])).collect()
 }
 
@@ -408,80 +407,6 @@ fn check_swap(resources: &Resources) -> Result<()> {
     }
 }
 
-/// Where in each hierarchy the leaf goes.
-struct Place {
-    /// From the mount point, not from the default base.
-    absolute: bool,
-    /// Named by the configuration.
-    explicit: bool,
-    names: Vec<String>,
-}
-
-impl Place {
-    fn new(cgroups_path: Option<&Path>, id: &ContainerId) -> Result<Self> {
-        match cgroups_path {
-            Some(path) => Self::named(path),
-            None => Ok(Self { absolute: false, explicit: false, names: vec![default_name(id)] }),
-        }
-    }
-
-    /// The place that a configuration names.
-    fn named(path: &Path) -> Result<Self> {
-        let refuse =
-            |problem: &str| Err(Error::spec("config.json", CGROUPS_PATH, format!("{path:?} {problem}")));
-        let mut names = Vec::new();
-        for component in path.components() {
-            match component {
-                Component::RootDir | Component::CurDir => {}
-                Component::ParentDir | Component::Prefix(_) => return refuse("contains \"..\""),
-                Component::Normal(name) => match name.to_str() {
-                    Some(name) if name.len() <= MAX_NAME && !name.contains(char::is_control) => {
-                        names.push(name.into())
-                    }
-                    _ => return refuse("has a component that cannot name a cgroup"),
-                },
-            }
-        }
-        match names.is_empty() {
-            true => refuse("names the root of the hierarchy"),
-            false => Ok(Self { absolute: path.is_absolute(), explicit: true, names }),
-        }
-    }
-
-    /// Where the names start in a v1 hierarchy.
-    fn base(&self, hierarchy: &V1Hierarchy) -> PathBuf {
-        if self.absolute { hierarchy.mountpoint.clone() } else { hierarchy.own_dir() }
-    }
-
-    /// Base, ancestors and leaf, without writes.
-    fn dirs(&self, base: PathBuf) -> Vec<PlannedDir> {
-        let dir = |path: &Path, role| PlannedDir { path: path.to_path_buf(), role, writes: Vec::new() };
-        let mut path = base;
-        let mut dirs = vec![dir(&path, Role::Base)];
-        for (position, name) in self.names.iter().enumerate() {
-            path.push(name);
-            let last = position + 1 == self.names.len();
-            dirs.push(dir(&path, if last { Role::Sandbox } else { Role::Ancestor }));
-        }
-        dirs
-    }
-}
-
-/// The longest name of a directory.
-const MAX_NAME: usize = 255;
-
-/// `cofferdam-ID`, with the end of an over-long id replaced by a digest of the whole (FNV-1a; a collision is seen as a
-/// cgroup that is in use, never shared).
-fn default_name(id: &ContainerId) -> String {
-    let name = format!("cofferdam-{id}");
-    if name.len() <= MAX_NAME {
-        return name;
-    }
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let digest = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
-    format!("{}-{digest:016x}", &name[..MAX_NAME - 17])
-}
-
 /// The directory of the container's own processes, below the leaf.
 pub(crate) const CONTAINER: &str = "container";
 
@@ -491,18 +416,28 @@ fn with_container(mut dirs: Vec<PlannedDir>) -> Vec<PlannedDir> {
     dirs
 }
 
-fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &CgroupLayout) -> Vec<Branch> {
+fn v1_branches(
+    resources: &Resources,
+    asked: &[Asked],
+    place: &Place,
+    layout: &CgroupLayout,
+) -> Result<Vec<Branch>> {
     let mut branches = Vec::new();
     // pids first: teardown keeps this order, and closing the pids cgroup to new tasks is what stops a fork bomb.
     let mut hierarchies: Vec<&V1Hierarchy> = layout.v1.iter().collect();
     hierarchies.sort_by_key(|hierarchy| !hierarchy.controllers.iter().any(|own| own == "pids"));
     for hierarchy in hierarchies {
-        let has = |name: &str| hierarchy.controllers.iter().any(|own| own == name);
+        let has = |name: &str| hierarchy.has(name);
         let limits: Vec<&Asked> = asked.iter().filter(|asked| has(v1::name(&asked.controller))).collect();
         if limits.is_empty() && !(place.explicit && OBSERVED.into_iter().any(has)) {
             continue;
         }
-        let mut dirs = place.dirs(place.base(hierarchy));
+        let field = limits.first().map_or(CGROUPS_PATH.into(), |asked| asked.field.clone());
+        let base = place.base(hierarchy);
+        if !hierarchy.writable {
+            return Err(closed(field, &place::may_not_write(&base)));
+        }
+        let mut dirs = place.dirs(base);
         for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
             dir.writes = v1::inherited_cpuset();
         }
@@ -513,11 +448,11 @@ fn v1_branches(resources: &Resources, asked: &[Asked], place: &Place, layout: &C
         if has("freezer") {
             dirs = with_container(dirs);
         }
-        let field = limits.first().map_or(CGROUPS_PATH, |asked| &asked.field).to_owned();
+        let field = field.into_owned();
         let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
         branches.push(Branch { hierarchy, field, dirs, optional: false });
     }
-    branches
+    Ok(branches)
 }
 
 /// Both versions have one file, with one line for each device.
@@ -534,37 +469,61 @@ fn rdma(resources: &Resources) -> Vec<PlannedWrite> {
     lines.collect()
 }
 
+/// A branch where the caller may make it.
 fn v2_branch(
     resources: &Resources,
     asked: &[Asked],
     place: &Place,
     unified: &UnifiedHierarchy,
 ) -> Result<Branch> {
-    let base = if place.absolute { unified.mountpoint.clone() } else { unified.default_base() };
-    let from_top = base == unified.mountpoint;
-    // Below the top, the children of the caller's parent have what the caller has: nothing there needs to be enabled.
-    let available = if from_top { &unified.controllers } else { &unified.own_controllers };
-    let has = |name: &str| available.iter().any(|own| own == name);
-    if let Some(missing) = asked.iter().find(|asked| !has(&asked.controller)) {
-        return Err(missing.unavailable(&format!("cgroup v2 at {base:?} without it in cgroup.controllers"))
-            .hint("enable it in cgroup.subtree_control of the cgroups above, or choose another linux.cgroupsPath"));
+    let required = required(asked);
+    match place.site(unified, &required) {
+        Ok(site) => Ok(v2_branch_at(site, resources, asked, place)),
+        Err(Unusable::Closed { why }) => Err(closed(v2_field(asked), &why)),
+        Err(Unusable::Without { controller, why }) => Err(unavailable(asked, &controller, &why)),
     }
-    let field = asked.first().map_or(CGROUPS_PATH, |asked| &asked.field).to_owned();
+}
+
+/// The error for the first field that asked for a controller that is not there.
+fn unavailable(asked: &[Asked], controller: &str, why: &str) -> Error {
+    let asked = asked.iter().find(|asked| asked.controller == controller);
+    asked.expect("only what was asked for is missing").unavailable(why).hint(
+        "enable it in cgroup.subtree_control of the cgroups above, which hold no processes then, or choose another \
+         linux.cgroupsPath",
+    )
+}
+
+/// The controllers of these, each once.
+fn required(asked: &[Asked]) -> Vec<String> {
     let mut required: Vec<String> = Vec::new();
     for controller in asked.iter().map(|asked| asked.controller.as_ref()) {
         if !required.iter().any(|known| known == controller) {
             required.push(controller.to_owned());
         }
     }
+    required
+}
+
+fn v2_field(asked: &[Asked]) -> Cow<'static, str> {
+    asked.first().map_or(CGROUPS_PATH.into(), |asked| asked.field.clone())
+}
+
+/// The branch that starts at `site`, whoever makes it.
+fn v2_branch_at(site: &Site, resources: &Resources, asked: &[Asked], place: &Place) -> Branch {
+    let (field, required) = (v2_field(asked).into_owned(), required(asked));
+    // Who names a place from the top wants what the top has; elsewhere nothing is enabled only to be observed.
+    let available = if place.absolute { &site.controllers } else { &site.enabled };
+    let has = |name: &str| available.iter().any(|own| own == name);
     let unasked = |name: &&str| has(name) && !required.iter().any(|asked| asked == name);
     let observed: Vec<String> = match place.explicit {
         true => OBSERVED.into_iter().filter(unasked).map(str::to_owned).collect(),
         false => Vec::new(),
     };
-    let mut dirs = place.dirs(base);
+    let mut dirs = place.dirs(site.dir.clone());
+    let missing = required.iter().any(|name| !site.enabled.contains(name));
     for dir in &mut dirs {
         let enables = match dir.role {
-            Role::Base => from_top,
+            Role::Base => place.absolute || missing,
             role => role == Role::Ancestor,
         };
         if enables && !(required.is_empty() && observed.is_empty()) {
@@ -577,7 +536,7 @@ fn v2_branch(
             dir.writes.extend(resources.unified.iter().map(v2::unified));
         }
     }
-    Ok(Branch { hierarchy: Hierarchy::V2, field, dirs: with_container(dirs), optional: false })
+    Branch { hierarchy: Hierarchy::V2, field, dirs: with_container(dirs), optional: false }
 }
 
 #[cfg(test)]

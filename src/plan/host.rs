@@ -24,12 +24,8 @@ pub(crate) struct Host {
     pub(crate) subuids: Option<IdRange>,
     /// The caller's range in `/etc/subgid`, if newgidmap(1) is installed to use it.
     pub(crate) subgids: Option<IdRange>,
-    /// The cgroup hierarchies.
+    /// The cgroup hierarchies, with what the caller may do in those that the container could use.
     pub(crate) cgroups: CgroupLayout,
-    /// Whether the caller may make cgroups there, in every hierarchy that can carry a limit.
-    pub(crate) cgroups_writable: bool,
-    /// Whether it may make one to freeze a container in.
-    pub(crate) cgroups_freezable: bool,
     /// The service manager that a scope is asked of.
     pub(crate) service_manager: ServiceManager,
     /// The security modules that are enabled.
@@ -180,8 +176,6 @@ mod tests {
             subuids: range,
             subgids: range,
             cgroups: CgroupLayout::default(),
-            cgroups_writable: false,
-            cgroups_freezable: false,
             service_manager: ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),

@@ -161,16 +161,15 @@ fn plan_cgroup(
         let why = "a scope begins with a sandbox of its own, and a further container of a pod has none";
         return Err(Error::unsupported("linux.cgroupsPath", why));
     }
-    let (layout, writable) = (&host.cgroups, host.cgroups_writable);
-    let freeze = host.cgroups_freezable && !extras.without_cgroup;
+    let layout = &host.cgroups;
     let mut plan = match &spec.cgroups_path {
         Some(CgroupsPath::Scope(scope)) => {
             cgroup::plan_scope(resources, scope, layout, &host.service_manager)?
         }
-        _ => cgroup::plan(resources, path, id, layout, writable, freeze)?,
+        _ => cgroup::plan(resources, path, id, layout, !extras.without_cgroup)?,
     };
     if let Some(limits) = &DeviceLimits::of(spec, host.in_user_namespace) {
-        plan.limit_devices(limits, path, id, layout, writable)?;
+        plan.limit_devices(limits, path, id, layout)?;
     }
     Ok(plan)
 }

@@ -467,8 +467,6 @@ mod tests {
             subuids: None,
             subgids: None,
             cgroups,
-            cgroups_writable: false,
-            cgroups_freezable: false,
             service_manager: crate::plan::ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),

@@ -1,6 +1,6 @@
 //! Where a container's device rules are enforced: in the `devices` hierarchy of v1, else in the unified one. Pure.
 
-use super::{Branch, CgroupPlan, Hierarchy, Place, PlannedWrite, Role, Value, v2_branch};
+use super::{Branch, CgroupPlan, Hierarchy, Place, PlannedWrite, Role, Value, v2_branch_at};
 use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::error::Result;
 use crate::id::ContainerId;
@@ -20,11 +20,7 @@ impl CgroupPlan {
         cgroups_path: Option<&Path>,
         id: &ContainerId,
         layout: &CgroupLayout,
-        writable: bool,
     ) -> Result<()> {
-        if !writable {
-            return limits.do_without("the caller may not make a cgroup to refuse it");
-        }
         let place = Place::new(cgroups_path, id)?;
         match (layout.v1("devices"), &layout.unified) {
             (Some(hierarchy), _) => self.limit_in_v1(hierarchy, &place, limits),
@@ -35,12 +31,15 @@ impl CgroupPlan {
 
     fn limit_in_v1(&mut self, hierarchy: &V1Hierarchy, place: &Place, limits: &DeviceLimits) -> Result<()> {
         let own = Hierarchy::V1(hierarchy.controllers.clone());
+        if self.branch(&own).is_none() {
+            if !hierarchy.writable {
+                return limits.do_without(CLOSED);
+            }
+            let (dirs, field) = (place.dirs(place.base(hierarchy)), FIELD.into());
+            self.branches.push(Branch { hierarchy: own.clone(), field, dirs, optional: true });
+        }
         let writes = limits.v1_writes()?;
-        self.branch_or(&own, || {
-            let dirs = place.dirs(place.base(hierarchy));
-            Ok(Branch { hierarchy: own.clone(), field: FIELD.into(), dirs, optional: true })
-        })?
-        .write_more(writes, limits.required);
+        self.branch(&own).expect("there is one now").write_more(writes, limits.required);
         Ok(())
     }
 
@@ -50,29 +49,25 @@ impl CgroupPlan {
         place: &Place,
         limits: &DeviceLimits,
     ) -> Result<()> {
+        if self.branch(&Hierarchy::V2).is_none() {
+            // No controller is needed for it.
+            let Ok(site) = place.site(unified, &[]) else { return limits.do_without(CLOSED) };
+            let branch = v2_branch_at(site, &Resources::default(), &[], place);
+            self.branches.push(Branch { field: FIELD.into(), optional: true, ..branch });
+        }
         let value = Value::Program { program: limits.v2_program()?, required: limits.required };
         let write = PlannedWrite { file: "BPF_CGROUP_DEVICE".into(), value, field: FIELD.into() };
-        self.branch_or(&Hierarchy::V2, || {
-            // No controller is needed for it.
-            let branch = v2_branch(&Resources::default(), &[], place, unified)?;
-            Ok(Branch { field: FIELD.into(), optional: true, ..branch })
-        })?
-        .write_more([write], limits.required);
+        self.branch(&Hierarchy::V2).expect("there is one now").write_more([write], limits.required);
         Ok(())
     }
 
-    /// The branch of this hierarchy, a new one if there is none.
-    fn branch_or(&mut self, own: &Hierarchy, new: impl FnOnce() -> Result<Branch>) -> Result<&mut Branch> {
-        let at = match self.branches.iter().position(|branch| branch.hierarchy == *own) {
-            Some(at) => at,
-            None => {
-                self.branches.push(new()?);
-                self.branches.len() - 1
-            }
-        };
-        Ok(&mut self.branches[at])
+    fn branch(&mut self, hierarchy: &Hierarchy) -> Option<&mut Branch> {
+        self.branches.iter_mut().find(|branch| branch.hierarchy == *hierarchy)
     }
 }
+
+/// Why there is no cgroup to enforce them.
+const CLOSED: &str = "the caller may not make a cgroup to refuse it";
 
 impl Branch {
     /// Writes more into the leaf.

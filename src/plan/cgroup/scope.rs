@@ -5,7 +5,7 @@
 //! APIs and Delegation"). All limits are then written as well, since a property is rounder than the file (`CPUQuota` is
 //! whole percents), and not every file has one.
 
-use super::{Branch, CGROUPS_PATH, Lifted, Place, Role, asked, check_swap, v2, v2_branch};
+use super::{Branch, CGROUPS_PATH, Lifted, Place, Role, asked, check_swap, v2, v2_branch_at};
 use crate::cgroup::CgroupLayout;
 use crate::error::{Error, Result};
 use crate::plan::host::ServiceManager;
@@ -84,7 +84,13 @@ pub(super) fn plan(
     };
     let slice = scope.slice.as_deref().unwrap_or(default_slice);
     let place = Place::named(&control_group.join(below_root(slice)).join(&scope.unit))?;
-    let mut branch = v2_branch(resources, &asked(resources), &place, unified)?;
+    let top = unified.sites.last().ok_or_else(|| refuse("the cgroups of this process were not looked at"))?;
+    let asked = asked(resources);
+    let has = |name: &str| top.controllers.iter().any(|own| own == name);
+    if let Some(missing) = asked.iter().find(|asked| !has(&asked.controller)) {
+        return Err(missing.unavailable("cgroup v2 without it in cgroup.controllers"));
+    }
+    let mut branch = v2_branch_at(top, resources, &asked, &place);
     // What leads to it is systemd's, which enables the controllers that the properties and the delegation ask for.
     let leaf = branch.dirs.iter().position(|dir| dir.role == Role::Sandbox).unwrap_or_default();
     branch.dirs.drain(..leaf - 1);
@@ -206,14 +212,24 @@ const MAX_CPUS: usize = 65_535;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::UnifiedHierarchy;
+    use crate::cgroup::{Site, SiteKind, UnifiedHierarchy};
     use crate::spec::{CpuLimits, MemoryLimits};
     use std::path::Path;
 
     fn host() -> CgroupLayout {
-        let (mountpoint, own) = ("/cg".into(), "/user.slice/session-1.scope".into());
-        let mut unified = UnifiedHierarchy { mountpoint, own, controllers: vec![], own_controllers: vec![] };
-        unified.set_controllers("cpu cpuset memory pids", "pids");
+        let top = Site {
+            dir: "/cg".into(),
+            kind: SiteKind::Root,
+            controllers: ["cpu", "cpuset", "memory", "pids"].map(str::to_owned).into(),
+            enabled: vec!["pids".into()],
+            populated: true,
+            // systemd writes for us.
+            may_make: false,
+            may_move: false,
+            may_enable: false,
+        };
+        let own = "/user.slice/session-1.scope".into();
+        let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, sites: vec![top] };
         CgroupLayout { v1: Vec::new(), unified: Some(unified) }
     }
 
@@ -287,6 +303,7 @@ mod tests {
             controllers: vec!["memory".into()],
             mountpoint: "/cg/memory".into(),
             own: "/".into(),
+            writable: true,
         }];
         let unreachable = ServiceManager::Unreachable { why: "no bus".into() };
         for (manager, layout, missing) in [

@@ -1,8 +1,10 @@
 //! What is planned, for hosts that are only described.
 
 mod devices;
+mod sites;
 
 use super::*;
+use crate::cgroup::SiteKind;
 use crate::error::ErrorKind;
 use crate::spec::{
     BlockIo, CpuLimits, DeviceNumber, DeviceWeight, HugepageLimit, InterfacePriority, MemoryLimits,
@@ -18,6 +20,7 @@ fn v1_host() -> CgroupLayout {
         controllers: controllers.split(',').map(str::to_owned).collect(),
         mountpoint: format!("/cg/{controllers}").into(),
         own: own.into(),
+        writable: true,
     };
     let v1 = vec![
         hierarchy("memory", "/agent"),
@@ -30,11 +33,42 @@ fn v1_host() -> CgroupLayout {
     CgroupLayout { v1, unified: None }
 }
 
-fn v2_host(own: &str, controllers: &str, own_controllers: &str) -> CgroupLayout {
-    let (mountpoint, own) = ("/cg".into(), own.into());
-    let mut unified = UnifiedHierarchy { mountpoint, own, controllers: vec![], own_controllers: vec![] };
-    unified.set_controllers(controllers, own_controllers);
+/// A cgroup without processes, where its owner may do everything.
+fn site(dir: &str, controllers: &str, enabled: &str) -> Site {
+    let list = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
+    Site {
+        dir: dir.into(),
+        kind: SiteKind::Domain,
+        controllers: list(controllers),
+        enabled: list(enabled),
+        populated: false,
+        may_make: true,
+        may_move: true,
+        may_enable: true,
+    }
+}
+
+/// Root, in a cgroup below a top that has `controllers` and gives `enabled` to all below.
+fn v2_host(own: &str, controllers: &str, enabled: &str) -> CgroupLayout {
+    let mut unified = UnifiedHierarchy { mountpoint: "/cg".into(), own: own.into(), sites: Vec::new() };
+    let dirs = unified.site_dirs().map(|dir| dir.to_str().unwrap().to_owned());
+    unified.sites = dirs.map(|dir| site(&dir, enabled, enabled)).collect();
+    unified.sites[0].populated = true;
+    unified.sites[0].enabled.clear();
+    let top = unified.sites.last_mut().unwrap();
+    *top = Site { kind: SiteKind::Root, populated: true, ..site("/cg", controllers, &top.enabled.join(" ")) };
     CgroupLayout { v1: Vec::new(), unified: Some(unified) }
+}
+
+/// The same hosts for a caller who may write nothing.
+fn closed(mut layout: CgroupLayout) -> CgroupLayout {
+    for hierarchy in &mut layout.v1 {
+        hierarchy.writable = false;
+    }
+    for site in layout.unified.iter_mut().flat_map(|unified| &mut unified.sites) {
+        (site.may_make, site.may_move, site.may_enable) = (false, false, false);
+    }
+    layout
 }
 
 fn everything() -> Resources {
@@ -83,20 +117,19 @@ fn show(plan: &CgroupPlan) -> Vec<String> {
 
 #[test]
 fn nothing_asked_for_costs_nothing_on_any_host() {
-    for (layout, writable) in [(v1_host(), true), (CgroupLayout::default(), false)] {
-        assert!(plan(&Resources::default(), None, &id(), &layout, writable, false).unwrap().is_empty());
+    for layout in [v1_host(), CgroupLayout::default()] {
+        assert!(plan(&Resources::default(), None, &id(), &layout, false).unwrap().is_empty());
     }
     let zero =
         MemoryLimits { limit: Some(0), reservation: Some(0), swap: Some(0), ..MemoryLimits::default() };
     let zero = Resources { memory: zero, ..Resources::default() };
-    assert!(plan(&zero, None, &id(), &v1_host(), true, false).unwrap().is_empty());
+    assert!(plan(&zero, None, &id(), &v1_host(), false).unwrap().is_empty());
 }
 
 #[test]
 fn a_place_to_freeze_is_one_directory_on_v1() {
-    let freezing = |resources: &Resources, layout: &CgroupLayout| {
-        plan(resources, None, &id(), layout, true, true).unwrap()
-    };
+    let freezing =
+        |resources: &Resources, layout: &CgroupLayout| plan(resources, None, &id(), layout, true).unwrap();
     let alone = freezing(&Resources::default(), &v1_host());
     assert_eq!(show(&alone), ["Base /cg/freezer", "Container /cg/freezer/cofferdam-job-1"]);
     assert_eq!(alone.leaves(), [Path::new("/cg/freezer/cofferdam-job-1")]);
@@ -120,8 +153,7 @@ fn a_place_to_freeze_is_one_directory_on_v1() {
 
 #[test]
 fn a_place_to_freeze_is_in_the_unified_hierarchy_where_v1_has_no_freezer() {
-    let freezing =
-        |layout: &CgroupLayout| plan(&Resources::default(), None, &id(), layout, true, true).unwrap();
+    let freezing = |layout: &CgroupLayout| plan(&Resources::default(), None, &id(), layout, true).unwrap();
     let expected =
         ["Base /cg/user", "Sandbox /cg/user/cofferdam-job-1", "Container /cg/user/cofferdam-job-1/container"];
     let mut layout = v2_host("/user/session", "cpu memory pids", "pids");
@@ -130,6 +162,7 @@ fn a_place_to_freeze_is_in_the_unified_hierarchy_where_v1_has_no_freezer() {
     layout.v1.retain(|hierarchy| hierarchy.controllers != ["freezer"]);
     assert_eq!(show(&freezing(&layout)), expected);
     assert!(freezing(&CgroupLayout::default()).is_empty());
+    assert!(freezing(&closed(layout)).is_empty());
 }
 
 #[test]
@@ -138,21 +171,21 @@ fn limits_that_bring_a_place_to_freeze_get_no_second_one() {
     let named = Some(Path::new("/pod/app"));
     for (layout, path) in [(&v2, None), (&v2, named), (&v1_host(), named)] {
         let [without, with] =
-            [false, true].map(|freeze| plan(&pids(9), path, &id(), layout, true, freeze).unwrap());
+            [false, true].map(|freeze| plan(&pids(9), path, &id(), layout, freeze).unwrap());
         assert_eq!(with, without);
     }
 }
 
 #[test]
 fn on_v1_only_the_hierarchies_with_limits_are_used() {
-    let plan = plan(&pids(9), None, &id(), &v1_host(), true, false).unwrap();
+    let plan = plan(&pids(9), None, &id(), &v1_host(), false).unwrap();
     assert_eq!(show(&plan), ["Base /cg/pids", "Sandbox /cg/pids/cofferdam-job-1", "  pids.max = 9"]);
     assert_eq!(plan.leaves(), [Path::new("/cg/pids/cofferdam-job-1")]);
 }
 
 #[test]
 fn on_v1_every_limit_is_spelled_in_the_order_the_kernel_needs() {
-    let plan = plan(&everything(), None, &id(), &v1_host(), true, false).unwrap();
+    let plan = plan(&everything(), None, &id(), &v1_host(), false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -183,7 +216,7 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
         cpu: CpuLimits { mems: Some("0".into()), ..CpuLimits::default() },
         ..Resources::default()
     };
-    let plan = plan(&resources, Some(Path::new("/pod/app")), &id(), &v1_host(), true, false).unwrap();
+    let plan = plan(&resources, Some(Path::new("/pod/app")), &id(), &v1_host(), false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -214,7 +247,7 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
 #[test]
 fn on_v2_limits_sit_above_the_containers_own_cgroup() {
     let layout = v2_host("/", "cpuset cpu io memory pids", "cpuset cpu io memory pids");
-    let plan = plan(&everything(), None, &id(), &layout, true, false).unwrap();
+    let plan = plan(&everything(), None, &id(), &layout, false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -236,7 +269,7 @@ fn on_v2_limits_sit_above_the_containers_own_cgroup() {
 #[test]
 fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
     let layout = v2_host("/user/session", "cpu memory pids", "pids");
-    let sibling = plan(&pids(9), None, &id(), &layout, true, false).unwrap();
+    let sibling = plan(&pids(9), None, &id(), &layout, false).unwrap();
     assert_eq!(
         show(&sibling),
         [
@@ -246,19 +279,12 @@ fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
             "Container /cg/user/cofferdam-job-1/container"
         ]
     );
-    let error = plan(&everything(), None, &id(), &layout, true, false).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "linux.resources.memory.limit: the memory controller is not available: cgroup v2 at \"/cg/user\" without it \
-         in cgroup.controllers (enable it in cgroup.subtree_control of the cgroups above, or choose another \
-         linux.cgroupsPath)"
-    );
 }
 
 #[test]
 fn on_v2_a_named_place_has_its_controllers_enabled_from_the_top() {
     let layout = v2_host("/user/session", "cpu memory pids", "pids");
-    let plan = plan(&pids(9), Some(Path::new("/pod/app")), &id(), &layout, true, false).unwrap();
+    let plan = plan(&pids(9), Some(Path::new("/pod/app")), &id(), &layout, false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -283,7 +309,7 @@ fn unlimited_and_moot_values_need_no_swap_accounting() {
             ..MemoryLimits::default()
         };
         let resources = Resources { memory, ..Resources::default() };
-        show(&plan(&resources, None, &id(), layout, true, false).unwrap())
+        show(&plan(&resources, None, &id(), layout, false).unwrap())
             .into_iter()
             .filter(|line| line.contains("memory."))
             .filter(|line| line.starts_with("  memory"))
@@ -312,45 +338,43 @@ fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
     let mut layout = v1_host();
     layout.v1.retain(|hierarchy| hierarchy.controllers != ["pids"]);
     layout.unified = v2_host("/", "hugetlb", "hugetlb").unified;
-    let error = plan(&pids(9), None, &id(), &layout, true, false).unwrap_err();
+    let error = plan(&pids(9), None, &id(), &layout, false).unwrap_err();
     assert!(
         error.to_string().starts_with("linux.resources.pids.limit: the pids controller is not available")
     );
     layout.unified = v2_host("/", "pids", "pids").unified;
-    let plan = plan(&everything(), None, &id(), &layout, true, false).unwrap();
+    let plan = plan(&everything(), None, &id(), &layout, false).unwrap();
     assert_eq!(plan.branches.last().unwrap().hierarchy, Hierarchy::V2);
     assert_eq!(plan.branches.len(), 4);
 }
 
 #[test]
 fn what_the_host_cannot_do_is_refused_by_field() {
-    let refused = |layout: &CgroupLayout, path: Option<&str>, writable| {
-        let error = plan(&pids(9), path.map(Path::new), &id(), layout, writable, false).unwrap_err();
+    let refused = |layout: &CgroupLayout| {
+        let error = plan(&pids(9), None, &id(), layout, false).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Unsupported { feature: "linux.resources.pids.limit".into() });
         error.to_string()
     };
     assert_eq!(
-        refused(&CgroupLayout::default(), None, true),
+        refused(&CgroupLayout::default()),
         "linux.resources.pids.limit: no cgroup hierarchy is mounted"
     );
     let mut layout = v1_host();
     layout.v1.retain(|hierarchy| hierarchy.controllers != ["pids"]);
     assert_eq!(
-        refused(&layout, None, true),
+        refused(&layout),
         "linux.resources.pids.limit: the pids controller is not available: no cgroup hierarchy has it"
     );
     assert_eq!(
-        refused(&v1_host(), None, false),
-        "linux.resources.pids.limit: no cgroup can be made in \"/cg/pids\": the caller may not write there (leave out \
-         limits and linux.cgroupsPath, or have a cgroup delegated to this user)"
+        refused(&closed(v1_host())),
+        "linux.resources.pids.limit: no cgroup can be made: the caller may not write in \"/cg/pids\" (leave out limits and linux.cgroupsPath, or have a cgroup delegated to this user)"
     );
 }
 
 #[test]
 fn a_path_that_is_not_plain_is_refused() {
     for path in ["../x", "/a/../b", "/", "", "a\nb", &"x".repeat(256)] {
-        let error =
-            plan(&Resources::default(), Some(Path::new(path)), &id(), &v1_host(), true, false).unwrap_err();
+        let error = plan(&Resources::default(), Some(Path::new(path)), &id(), &v1_host(), false).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::InvalidSpec { path: "linux.cgroupsPath".into() }, "{path:?}");
     }
 }
@@ -359,7 +383,7 @@ fn a_path_that_is_not_plain_is_refused() {
 fn swap_without_a_memory_limit_is_refused() {
     let memory = MemoryLimits { swap: Some(4096), ..MemoryLimits::default() };
     let resources = Resources { memory, ..Resources::default() };
-    let error = plan(&resources, None, &id(), &v1_host(), true, false).unwrap_err();
+    let error = plan(&resources, None, &id(), &v1_host(), false).unwrap_err();
     assert_eq!(
         error.to_string(),
         "config.json: linux.resources.memory.swap: is set without a memory limit (set linux.resources.memory.limit too)"
@@ -368,7 +392,7 @@ fn swap_without_a_memory_limit_is_refused() {
 
 /// The writes of a plan, without its directories.
 fn writes(resources: &Resources, layout: &CgroupLayout) -> Vec<String> {
-    let plan = plan(resources, None, &id(), layout, true, false).unwrap();
+    let plan = plan(resources, None, &id(), layout, false).unwrap();
     let lines =
         show(&plan).into_iter().filter(|line| line.starts_with(' ') && !line.contains("subtree_control"));
     lines.map(|line| line.trim().to_owned()).collect()
@@ -380,6 +404,7 @@ fn v1_host_with(controllers: &str) -> CgroupLayout {
         controllers: vec![controller.to_owned()],
         mountpoint: format!("/cg/{controller}").into(),
         own: "/".into(),
+        writable: true,
     });
     layout.v1.extend(controllers);
     layout
@@ -391,7 +416,7 @@ fn v2_host_with_all() -> CgroupLayout {
 }
 
 fn refused(resources: &Resources, layout: &CgroupLayout) -> (ErrorKind, String) {
-    let error = plan(resources, None, &id(), layout, true, false).unwrap_err();
+    let error = plan(resources, None, &id(), layout, false).unwrap_err();
     (error.kind().clone(), error.to_string())
 }
 
@@ -553,7 +578,7 @@ fn files_named_by_the_configuration_are_written_last_and_their_controllers_enabl
         unified: named.unified,
         ..memory(MemoryLimits { limit: Some(1 << 20), ..MemoryLimits::default() })
     };
-    let planned = plan(&resources, None, &id(), &v2_host_with_all(), true, false).unwrap();
+    let planned = plan(&resources, None, &id(), &v2_host_with_all(), false).unwrap();
     assert_eq!(
         show(&planned),
         [
@@ -596,7 +621,7 @@ fn files_named_by_the_configuration_are_those_of_v2_and_no_other() {
 #[test]
 fn the_longest_ids_still_name_distinct_cgroups() {
     let [a, b] = ["a", "b"].map(|end| ContainerId::new("x".repeat(254) + end).unwrap());
-    assert_eq!(default_name(&a).len(), MAX_NAME);
+    assert_eq!(default_name(&a).len(), place::MAX_NAME);
     assert_ne!(default_name(&a), default_name(&b));
     assert_eq!(default_name(&id()), "cofferdam-job-1");
 }

@@ -1,0 +1,157 @@
+//! Where a container's cgroups go: the names of the directories, and in the unified hierarchy the cgroup that they are
+//! below. Pure.
+
+use super::{CGROUPS_PATH, PlannedDir, Role};
+use crate::cgroup::{Site, UnifiedHierarchy, V1Hierarchy};
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use std::path::{Component, Path, PathBuf};
+
+/// Where in each hierarchy the leaf goes.
+pub(super) struct Place {
+    /// From the mount point, not from the default base.
+    pub(super) absolute: bool,
+    /// Named by the configuration.
+    pub(super) explicit: bool,
+    names: Vec<String>,
+}
+
+impl Place {
+    pub(super) fn new(cgroups_path: Option<&Path>, id: &ContainerId) -> Result<Self> {
+        match cgroups_path {
+            Some(path) => Self::named(path),
+            None => Ok(Self { absolute: false, explicit: false, names: vec![default_name(id)] }),
+        }
+    }
+
+    /// The place that a configuration names.
+    pub(super) fn named(path: &Path) -> Result<Self> {
+        let refuse =
+            |problem: &str| Err(Error::spec("config.json", CGROUPS_PATH, format!("{path:?} {problem}")));
+        let mut names = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::RootDir | Component::CurDir => {}
+                Component::ParentDir | Component::Prefix(_) => return refuse("contains \"..\""),
+                Component::Normal(name) => match name.to_str() {
+                    Some(name) if name.len() <= MAX_NAME && !name.contains(char::is_control) => {
+                        names.push(name.into())
+                    }
+                    _ => return refuse("has a component that cannot name a cgroup"),
+                },
+            }
+        }
+        match names.is_empty() {
+            true => refuse("names the root of the hierarchy"),
+            false => Ok(Self { absolute: path.is_absolute(), explicit: true, names }),
+        }
+    }
+
+    /// Where the names start in a v1 hierarchy.
+    pub(super) fn base(&self, hierarchy: &V1Hierarchy) -> PathBuf {
+        if self.absolute { hierarchy.mountpoint.clone() } else { hierarchy.own_dir() }
+    }
+
+    /// Base, ancestors and leaf, without writes.
+    pub(super) fn dirs(&self, base: PathBuf) -> Vec<PlannedDir> {
+        let dir = |path: &Path, role| PlannedDir { path: path.to_path_buf(), role, writes: Vec::new() };
+        let mut path = base;
+        let mut dirs = vec![dir(&path, Role::Base)];
+        for (position, name) in self.names.iter().enumerate() {
+            path.push(name);
+            let last = position + 1 == self.names.len();
+            dirs.push(dir(&path, if last { Role::Sandbox } else { Role::Ancestor }));
+        }
+        dirs
+    }
+}
+
+/// Why no cgroup of the unified hierarchy can have the container's below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// There is one that could, but without this controller.
+    Without { controller: String, why: String },
+    /// The caller may make none.
+    Closed { why: String },
+}
+
+impl Place {
+    /// The cgroup of the unified hierarchy that the names start in, so that the leaf can have the `required`
+    /// controllers.
+    ///
+    /// Without an absolute path that is the nearest one to the caller's own that can. One whose children cannot be
+    /// limited is the last choice even where no limit is asked for: there would be no statistics, and no limit later.
+    pub(super) fn site<'a>(
+        &self,
+        unified: &'a UnifiedHierarchy,
+        required: &[String],
+    ) -> Result<&'a Site, Unusable> {
+        if self.absolute {
+            return self.top(unified, required);
+        }
+        let mut open: Vec<&Site> = unified.sites.iter().filter(|site| site.is_open()).collect();
+        open.sort_by_key(|site| !site.may_distribute());
+        let usable = open.iter().find(|site| without(site, required).is_none());
+        match (usable, open.first()) {
+            (Some(site), _) => Ok(site),
+            (None, Some(nearest)) => Err(without(nearest, required).unwrap_or_else(|| closed(unified))),
+            (None, None) => Err(closed(unified)),
+        }
+    }
+
+    /// The top, if what leads from there to the leaf is there already or can be made.
+    fn top<'a>(&self, unified: &'a UnifiedHierarchy, required: &[String]) -> Result<&'a Site, Unusable> {
+        let top = unified.sites.last().ok_or_else(|| closed(unified))?;
+        let leaf: PathBuf = self.names.iter().fold(top.dir.clone(), |path, name| path.join(name));
+        // Those that the caller's cgroup and the leaf have in common: through the innermost the sandbox passes.
+        let shared = || unified.sites.iter().filter(|site| leaf != site.dir && leaf.starts_with(&site.dir));
+        let crossing = shared().next().unwrap_or(top);
+        if !top.may_make {
+            return Err(Unusable::Closed { why: may_not_write(&leaf) });
+        }
+        if !crossing.may_move {
+            return Err(Unusable::Closed { why: may_not_write(&crossing.dir.join("cgroup.procs")) });
+        }
+        for controller in required {
+            // What the top has, all below it can be given.
+            let why =
+                top.lacks(controller).or_else(|| shared().find_map(|site| site.cannot_enable(controller)));
+            if let Some(why) = why {
+                return Err(Unusable::Without { controller: controller.clone(), why });
+            }
+        }
+        Ok(top)
+    }
+}
+
+/// The first of these controllers that its children cannot have.
+fn without(site: &Site, required: &[String]) -> Option<Unusable> {
+    required.iter().find_map(|controller| {
+        let why = site.lacks(controller)?;
+        Some(Unusable::Without { controller: controller.clone(), why })
+    })
+}
+
+fn closed(unified: &UnifiedHierarchy) -> Unusable {
+    Unusable::Closed { why: may_not_write(&unified.own_dir()) + " or any above it" }
+}
+
+/// Says where.
+pub(super) fn may_not_write(path: &Path) -> String {
+    format!("the caller may not write in {path:?}")
+}
+
+/// The longest name of a directory.
+pub(super) const MAX_NAME: usize = 255;
+
+/// `cofferdam-ID`, with the end of an over-long id replaced by a digest of the whole (FNV-1a; a collision is seen as a
+/// cgroup that is in use, never shared).
+pub(super) fn default_name(id: &ContainerId) -> String {
+    let name = format!("cofferdam-{id}");
+    if name.len() <= MAX_NAME {
+        return name;
+    }
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let digest = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    format!("{}-{digest:016x}", &name[..MAX_NAME - 17])
+}

@@ -1,0 +1,226 @@
+//! Where in the unified hierarchy a container goes, on hosts laid out as people have them.
+
+use super::*;
+
+/// What its owner may do nothing with.
+fn foreign(site: Site) -> Site {
+    Site { may_make: false, may_move: false, may_enable: false, ..site }
+}
+
+fn populated(site: Site) -> Site {
+    Site { populated: true, ..site }
+}
+
+/// The root of the hierarchy, as it is for everybody but root.
+fn foreign_top() -> Site {
+    foreign(Site { kind: SiteKind::Root, populated: true, ..site("/cg", ALL, ALL) })
+}
+
+/// A host by the cgroups from the caller's to the top.
+fn host(sites: Vec<Site>) -> CgroupLayout {
+    let own = Path::new("/").join(sites[0].dir.strip_prefix("/cg").unwrap());
+    let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, sites };
+    CgroupLayout { v1: Vec::new(), unified: Some(unified) }
+}
+
+/// The same where the caller may make the named directory, below some other.
+fn with_named(mut layout: CgroupLayout) -> CgroupLayout {
+    layout.unified.as_mut().unwrap().sites.last_mut().unwrap().may_make = true;
+    layout
+}
+
+const ALL: &str = "cpuset cpu io memory pids";
+
+fn cpu_and_pids() -> Resources {
+    let cpu = CpuLimits { quota: Some(50_000), ..CpuLimits::default() };
+    Resources { cpu, ..pids(9) }
+}
+
+/// The base with what is enabled there, and the leaf.
+fn chosen(layout: &CgroupLayout, resources: &Resources, path: Option<&str>) -> Vec<String> {
+    let plan = plan(resources, path.map(Path::new), &id(), layout, true).unwrap();
+    let lines = show(&plan).into_iter().filter(|line| !line.starts_with("  ") || line.contains("subtree"));
+    lines.filter(|line| !line.starts_with("Container")).collect()
+}
+
+/// Why limits of the processor and of processes are refused.
+fn why(layout: &CgroupLayout, path: Option<&str>) -> String {
+    let error = plan(&cpu_and_pids(), path.map(Path::new), &id(), layout, true).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }));
+    error.to_string().split(" (").next().unwrap().to_owned()
+}
+
+/// `user@1000.service` is the user's, and has the controllers that systemd delegates.
+fn user_service() -> Vec<Site> {
+    let user = "/cg/user.slice/user-1000.slice";
+    vec![
+        site(&format!("{user}/user@1000.service"), "cpu memory pids", "cpu memory pids"),
+        foreign(site(user, "cpu memory pids", "cpu memory pids")),
+        foreign(site("/cg/user.slice", ALL, "cpu memory pids")),
+        foreign_top(),
+    ]
+}
+
+#[test]
+fn in_a_systemd_user_session_the_slice_of_the_callers_unit_is_used() {
+    let user = "/cg/user.slice/user-1000.slice/user@1000.service";
+    let mut sites = vec![
+        populated(site(&format!("{user}/app.slice/foo.scope"), "memory pids", "")),
+        site(&format!("{user}/app.slice"), "cpu memory pids", "memory pids"),
+    ];
+    sites.extend(user_service());
+    let layout = host(sites);
+    assert_eq!(
+        chosen(&layout, &pids(9), None),
+        [format!("Base {user}/app.slice"), format!("Sandbox {user}/app.slice/cofferdam-job-1")]
+    );
+    let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]".to_owned();
+    assert_eq!(
+        chosen(&layout, &cpu_and_pids(), None),
+        [format!("Base {user}/app.slice"), enabling, format!("Sandbox {user}/app.slice/cofferdam-job-1")]
+    );
+}
+
+#[test]
+fn a_controller_that_only_a_higher_cgroup_of_ours_has_leads_there() {
+    let user = "/cg/user.slice/user-1000.slice/user@1000.service";
+    let mut sites = vec![
+        populated(site(&format!("{user}/app.slice/foo.scope"), "pids", "")),
+        site(&format!("{user}/app.slice"), "pids", "pids"),
+    ];
+    sites.extend(user_service());
+    assert_eq!(
+        chosen(&host(sites), &cpu_and_pids(), None),
+        [format!("Base {user}"), format!("Sandbox {user}/cofferdam-job-1")]
+    );
+}
+
+#[test]
+fn a_login_session_beside_the_users_service_has_no_place() {
+    let mut sites = user_service();
+    sites[0] =
+        foreign(populated(site("/cg/user.slice/user-1000.slice/session-1.scope", "cpu memory pids", "")));
+    let layout = host(sites);
+    let own =
+        "the caller may not write in \"/cg/user.slice/user-1000.slice/session-1.scope\" or any above it";
+    assert_eq!(why(&layout, None), format!("linux.resources.cpu.quota: no cgroup can be made: {own}"));
+    // Its own service is writable, but the way there leads through a cgroup that is not.
+    let named = "/user.slice/user-1000.slice/user@1000.service/job";
+    let reachable = with_named(layout);
+    assert_eq!(
+        why(&reachable, Some(named)),
+        "linux.resources.cpu.quota: no cgroup can be made: the caller may not write in \
+         \"/cg/user.slice/user-1000.slice/cgroup.procs\""
+    );
+    assert!(plan(&Resources::default(), None, &id(), &reachable, true).unwrap().is_empty());
+}
+
+#[test]
+fn in_a_delegated_subtree_a_caller_in_a_leaf_gets_a_sibling() {
+    let own = populated(site("/cg/delegated/session", ALL, ""));
+    let layout = host(vec![own, site("/cg/delegated", ALL, ALL), foreign_top()]);
+    let sibling = ["Base /cg/delegated", "Sandbox /cg/delegated/cofferdam-job-1"];
+    for resources in [&cpu_and_pids(), &Resources::default()] {
+        assert_eq!(chosen(&layout, resources, None), sibling);
+    }
+    let named = chosen(&with_named(layout), &pids(9), Some("/delegated/pod"));
+    assert_eq!(
+        named.last().unwrap(),
+        "Sandbox /cg/delegated/pod",
+        "what is enabled above needs no permission"
+    );
+}
+
+#[test]
+fn a_cgroup_with_processes_is_passed_over_for_one_without() {
+    let layout = host(vec![
+        populated(site("/cg/delegated/inner/session", ALL, "")),
+        populated(site("/cg/delegated/inner", ALL, "")),
+        site("/cg/delegated", ALL, ""),
+        foreign_top(),
+    ]);
+    let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]";
+    let leaf = "Sandbox /cg/delegated/cofferdam-job-1";
+    assert_eq!(chosen(&layout, &cpu_and_pids(), None), ["Base /cg/delegated", enabling, leaf]);
+    assert_eq!(
+        why(&with_named(layout), Some("/delegated/inner/job")),
+        "linux.resources.cpu.quota: the cpu controller is not available: \"/cg/delegated/inner\" holds processes \
+         itself, and so cannot enable it in cgroup.subtree_control"
+    );
+}
+
+#[test]
+fn what_the_caller_may_not_move_through_or_enable_in_is_no_place() {
+    let own = || foreign(populated(site("/cg/delegated/session", ALL, "")));
+    let nothing_enabled = || site("/cg/delegated", ALL, "");
+    let fixed = Site { may_enable: false, ..nothing_enabled() };
+    assert_eq!(
+        why(&host(vec![own(), fixed, foreign_top()]), None),
+        "linux.resources.cpu.quota: the cpu controller is not available: the caller may not enable it in \
+         cgroup.subtree_control of \"/cg/delegated\""
+    );
+    let threaded = Site { kind: SiteKind::Threaded, ..nothing_enabled() };
+    for closed in [Site { may_move: false, ..nothing_enabled() }, threaded] {
+        let why = why(&host(vec![own(), closed, foreign_top()]), None);
+        assert!(
+            why.contains("the caller may not write in \"/cg/delegated/session\" or any above it"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn the_full_root_of_a_cgroup_namespace_can_be_frozen_in_but_not_limited() {
+    // Docker in a container: all that is seen is one cgroup with everything in it.
+    let layout = host(vec![populated(site("/cg", ALL, ""))]);
+    assert_eq!(
+        why(&layout, None),
+        "linux.resources.cpu.quota: the cpu controller is not available: \"/cg\" holds processes itself, and so \
+         cannot enable it in cgroup.subtree_control"
+    );
+    assert_eq!(chosen(&layout, &Resources::default(), None), ["Base /cg", "Sandbox /cg/cofferdam-job-1"]);
+    assert_eq!(why(&layout, Some("/job")), why(&layout, None));
+}
+
+#[test]
+fn a_service_with_its_process_in_its_own_delegated_cgroup_can_be_frozen_in_but_not_limited() {
+    let own = populated(site("/cg/system.slice/foo.service", ALL, ""));
+    let layout = host(vec![own, foreign(site("/cg/system.slice", ALL, ALL)), foreign_top()]);
+    let message = why(&layout, None);
+    assert!(message.contains("\"/cg/system.slice/foo.service\" holds processes itself"), "{message}");
+    assert_eq!(
+        chosen(&layout, &Resources::default(), None),
+        ["Base /cg/system.slice/foo.service", "Sandbox /cg/system.slice/foo.service/cofferdam-job-1"]
+    );
+}
+
+#[test]
+fn root_at_the_root_is_below_it_and_elsewhere_as_near_as_the_controllers_are() {
+    let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]";
+    let at_the_top = ["Base /cg", enabling, "Sandbox /cg/cofferdam-job-1"];
+    assert_eq!(chosen(&v2_host("/", ALL, ""), &cpu_and_pids(), None), at_the_top);
+    let session = v2_host("/user/session", ALL, "pids");
+    assert_eq!(chosen(&session, &cpu_and_pids(), None), at_the_top);
+    assert_eq!(chosen(&session, &pids(9), None), ["Base /cg/user", "Sandbox /cg/user/cofferdam-job-1"]);
+}
+
+#[test]
+fn a_controller_the_kernel_lacks_is_named_with_where_it_was_looked_for() {
+    let layout = v2_host("/user/session", "memory pids", "memory pids");
+    assert_eq!(
+        why(&layout, None),
+        "linux.resources.cpu.quota: the cpu controller is not available: cgroup v2 at \"/cg/user\" without it in \
+         cgroup.controllers"
+    );
+}
+
+#[test]
+fn a_relative_path_is_below_the_same_place() {
+    let own = populated(site("/cg/delegated/session", ALL, ""));
+    let layout = host(vec![own, site("/cg/delegated", ALL, "memory pids"), foreign_top()]);
+    let observing = "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\"]";
+    assert_eq!(
+        chosen(&layout, &pids(9), Some("pod/app")),
+        ["Base /cg/delegated", "Ancestor /cg/delegated/pod", observing, "Sandbox /cg/delegated/pod/app"]
+    );
+}
