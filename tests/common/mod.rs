@@ -189,12 +189,16 @@ pub fn may_limit(controller: &str) -> bool {
     }
     let membership = read(Path::new("/proc/self/cgroup"));
     let own = membership.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    // A container goes beside the cgroup its caller is in.
-    let Some(parent) = Path::new("/sys/fs/cgroup").join(own).parent().map(Path::to_path_buf) else {
-        return false;
-    };
-    let has = read(&parent.join("cgroup.controllers")).split_whitespace().any(|name| name == controller);
-    has && rustix::fs::access(&parent, rustix::fs::Access::WRITE_OK).is_ok()
+    let top = Path::new("/sys/fs/cgroup");
+    // A container goes below the nearest cgroup above its caller's that can give it the controller.
+    let above = top.join(own).ancestors().skip(1).map(Path::to_path_buf).collect::<Vec<_>>();
+    above.iter().take_while(|dir| dir.starts_with(top)).any(|dir| {
+        let has = read(&dir.join("cgroup.controllers")).split_whitespace().any(|name| name == controller);
+        let enables =
+            read(&dir.join("cgroup.subtree_control")).split_whitespace().any(|name| name == controller);
+        let writable = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
+        has && writable && (enables || read(&dir.join("cgroup.procs")).is_empty())
+    })
 }
 
 /// Whether `program` is on the search path.

@@ -372,6 +372,17 @@ fn what_the_host_cannot_do_is_refused_by_field() {
 }
 
 #[test]
+fn only_the_v1_hierarchies_that_are_asked_for_must_be_writable() {
+    let mut layout = v1_host_with("net_cls");
+    layout.v1.last_mut().unwrap().writable = false;
+    assert_eq!(plan(&pids(9), None, &id(), &layout, false).unwrap().leaves().len(), 1);
+    let network = NetworkClass { class_id: Some(1), ..NetworkClass::default() };
+    let (kind, message) = refused(&Resources { network, ..pids(9) }, &layout);
+    assert_eq!(kind, ErrorKind::Unsupported { feature: "linux.resources.network.classID".into() });
+    assert!(message.contains("the caller may not write in \"/cg/net_cls\""), "{message}");
+}
+
+#[test]
 fn a_path_that_is_not_plain_is_refused() {
     for path in ["../x", "/a/../b", "/", "", "a\nb", &"x".repeat(256)] {
         let error = plan(&Resources::default(), Some(Path::new(path)), &id(), &v1_host(), false).unwrap_err();
