@@ -6,7 +6,7 @@ mod common;
 
 use cofferdam::{AnyContainer, ContainerBuilder, Outcome, Signal, StateRoot, Status};
 use common::caller::{self, Caller};
-use common::{Stage, await_end, descendants_of_this_process};
+use common::{Stage, await_end, descendants_of_this_process, may_limit, skip};
 use std::path::Path;
 
 /// A container that a caller process makes; its id is the stage's, handed over by file.
@@ -145,6 +145,43 @@ fn a_killed_caller_takes_its_attached_container_along() {
     assert_eq!(loaded.status(), Status::Stopped);
     assert_eq!(loaded.wait().unwrap().outcome, Outcome::CallerGone);
     loaded.delete(false).unwrap();
+}
+
+#[test]
+fn a_killed_caller_leaves_cgroups_that_are_empty_and_go_with_the_record() {
+    if let Some(directory) = caller::role() {
+        let (builder, _) = callers_builder(&directory);
+        let builder = builder.memory_limit(64 << 20).pids_limit(20).cpu_limit(0.5);
+        let running = builder.build().unwrap().create().unwrap().start().unwrap();
+        caller::say(format!("{} {}", running.sandbox_pid(), running.init_pid()));
+        return caller::stay();
+    }
+    let stage = Stage::new();
+    if !["cpu", "memory", "pids"].into_iter().all(may_limit) {
+        skip!("this user may not limit all of cpu, memory and pids here");
+    }
+    let id = stage.id("limitedgone");
+    let test = "a_killed_caller_leaves_cgroups_that_are_empty_and_go_with_the_record";
+    let mut caller = spawn_caller(test, &stage, &id);
+    let pids = pids(&caller.hear());
+    caller.kill();
+    pids.into_iter().for_each(await_end);
+    let loaded = AnyContainer::load(stage.root(), &id).unwrap();
+    let cgroups = loaded.record().cgroups.clone();
+    assert!(!cgroups.is_empty(), "limits take cgroups");
+    for cgroup in &cgroups {
+        assert_eq!(members_of(cgroup), "", "{cgroup:?}");
+    }
+    loaded.delete(false).unwrap();
+    assert!(cgroups.iter().all(|cgroup| !cgroup.exists()), "{cgroups:?}");
+    assert_eq!(stage.changes(), Vec::<String>::new());
+}
+
+/// The processes in a cgroup and in those below it, one a line.
+fn members_of(cgroup: &Path) -> String {
+    let below = std::fs::read_dir(cgroup).unwrap().map(|entry| entry.unwrap().path());
+    let nested: String = below.filter(|path| path.is_dir()).map(|path| members_of(&path)).collect();
+    std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap() + &nested
 }
 
 #[test]

@@ -1,22 +1,25 @@
 //! Programs that take all they can get: each is held by its limit, the kernel's counters say so, and nothing is left.
+//!
+//! The one that opens every device is in `devices`, beside the other containers that can make nodes.
 
 mod common;
 
-use cofferdam::{AnyContainer, Container, Event, Outcome, Running, Stats};
+use cofferdam::{AnyContainer, Container, Event, IoLimit, Outcome, Running, Stats};
+use common::limits::directory_on_a_disk;
 use common::{Stage, may_limit, skip, start};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The first statistics of which `enough` is true.
-fn stats_when(running: &Container<Running>, enough: impl Fn(&Stats) -> bool) -> Stats {
+/// The first statistics of which `enough` is true; none if it ends before.
+fn stats_before_exit(running: &Container<Running>, enough: impl Fn(&Stats) -> bool) -> Option<Stats> {
     let events = running.events().unwrap().stats_every(Duration::from_millis(20));
-    for event in events {
-        match event.unwrap() {
-            Event::Stats(stats) if enough(&stats) => return *stats,
-            Event::Exit(exit) => panic!("it ended first: {exit:?}"),
-            _ => {}
-        }
-    }
-    unreachable!("the events end with the container's")
+    events.map(Result::unwrap).find_map(|event| match event {
+        Event::Stats(stats) if enough(&stats) => Some(*stats),
+        _ => None,
+    })
+}
+
+fn stats_when(running: &Container<Running>, enough: impl Fn(&Stats) -> bool) -> Stats {
+    stats_before_exit(running, enough).expect("it runs until it is killed")
 }
 
 #[test]
@@ -77,6 +80,42 @@ fn a_cpu_burner_gets_its_share_of_each_period_and_no_more() {
     let periods = u32::try_from(cpu.periods.unwrap()).unwrap();
     let share_of_all = period.mul_f64(share) * (periods + 1);
     assert!(cpu.usage.unwrap() <= share_of_all.mul_f64(1.5), "{share_of_all:?} was its share: {cpu:?}");
+    running.kill().unwrap().delete().unwrap();
+    assert!(stage.changes().is_empty(), "{:?}", stage.changes());
+}
+
+#[test]
+fn an_io_writer_writes_at_its_rate_and_no_faster() {
+    let stage = Stage::new();
+    if !may_limit("io") {
+        skip!("this user may not limit I/O here");
+    }
+    let Some((scratch, disk)) = directory_on_a_disk() else { skip!("temporary files are on no whole disk") };
+    let rate: u64 = 1 << 20;
+    // Past the page cache: what is written to that, a kernel thread writes to the disk later.
+    let write = "while dd if=/dev/zero of=/scratch/file bs=65536 count=64 oflag=direct; do :; done";
+    let limit = IoLimit { write_bytes: Some(rate), ..IoLimit::default() };
+    let builder = stage.busybox_shell("writer", write).bind_rw(scratch.path(), "/scratch");
+    let builder = builder.io_limit(disk, limit).cgroups_path(stage.id("writer"));
+    let began = Instant::now();
+    let running = start(builder);
+    let written = |stats: &Stats| {
+        let mut devices = stats.io.iter().flatten();
+        devices.find(|io| (io.major, io.minor) == (disk.major, disk.minor)).map_or(0, |io| io.write_bytes)
+    };
+    let Some(stats) = stats_before_exit(&running, |stats| written(stats) >= 2 * rate) else {
+        running.wait_stopped().unwrap().delete().unwrap();
+        skip!("the file system of temporary files has no direct writes");
+    };
+    // The clock began before the writer and was read after its count, so that a busy machine is no excuse. The kernel
+    // hands a rate out in slices, so that a writer may overdraw by one.
+    let bytes_of_rate = began.elapsed().as_secs_f64() * rate as f64;
+    let slice = rate as f64 / 4.0;
+    assert!(
+        written(&stats) as f64 <= bytes_of_rate + slice,
+        "{bytes_of_rate} were its share: {:?}",
+        stats.io
+    );
     running.kill().unwrap().delete().unwrap();
     assert!(stage.changes().is_empty(), "{:?}", stage.changes());
 }

@@ -104,6 +104,25 @@ fn only_devices_on_the_list_open_though_nodes_of_any_can_be_made() {
 }
 
 #[test]
+fn a_program_that_opens_every_device_gets_those_of_its_rules_and_no_other() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root has containers that can make nodes");
+    }
+    // The memory devices, the consoles, the terminals' own, the miscellaneous, and disks of three kinds.
+    let sweep = "for kind in 'c 1' 'c 4' 'c 5' 'c 10' 'b 7' 'b 8' 'b 254'; do
+        for minor in 0 1 2 3 4 5 6 7 8 9 10 11; do try $kind $minor; done; done";
+    let seen = stdout_of(container(&stage, "every", sweep, deny_all_but([])).unwrap());
+    assert_eq!(seen.lines().count(), 7 * 12, "{seen}");
+    // Both directions alike, but for what the device itself says of it.
+    let (opened, refused): (Vec<&str>, Vec<&str>) = seen.lines().partition(|line| line.contains(" r"));
+    let opened: Vec<String> = opened.iter().map(|line| line[..5].trim_end().to_owned()).collect();
+    // null, zero, full, random, urandom; tty, console, ptmx.
+    assert_eq!(opened, ["c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:1", "c 5:2"], "{seen}");
+    assert!(refused.iter().all(|line| !line.contains('w')), "{seen}");
+}
+
+#[test]
 fn the_rules_bind_the_first_instruction_and_the_nodes_of_the_configuration() {
     let stage = Stage::new();
     if !is_root() {

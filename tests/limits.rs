@@ -4,7 +4,7 @@ mod common;
 
 use cofferdam::spec::DeviceNumber;
 use cofferdam::{AnyContainer, Container, Error, ErrorKind, IoLimit, Outcome, Running};
-use common::limits::{directory_on_a_disk, disk};
+use common::limits::disk;
 use common::{Stage, is_root, may_limit, note_skip, skip};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
@@ -386,24 +386,6 @@ fn a_limit_the_kernel_has_no_file_for_names_field_and_file_and_leaves_nothing() 
             assert!(message.contains("this kernel has no \"/") && message.contains(".weight\""), "{message}");
         }
     }
-}
-
-#[test]
-fn a_writer_is_held_to_its_rate() {
-    let stage = Stage::new();
-    if !may_limit("io") {
-        skip!("this user may not limit I/O here");
-    }
-    let Some((scratch, disk)) = directory_on_a_disk() else { skip!("temporary files are on no whole disk") };
-    let write = "dd if=/dev/zero of=/scratch/file bs=1048576 count=3 oflag=direct 2>&1";
-    let builder = stage.busybox_shell("writer", write).bind_rw(scratch.path(), "/scratch");
-    let limit = IoLimit { write_bytes: Some(1 << 20), ..IoLimit::default() };
-    let builder = builder.io_limit(disk, limit);
-    let (began, output) = (Instant::now(), builder.output().unwrap());
-    if !output.exit.outcome.success() {
-        skip!("no direct writes: {}", String::from_utf8_lossy(&output.stdout).trim());
-    }
-    assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
 }
 
 #[test]
