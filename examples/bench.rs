@@ -4,6 +4,7 @@
 //! cargo run --release --example bench              # a table
 //! cargo run --release --example bench -- --quick   # within 40 seconds
 //! cargo run --release --example bench -- --json    # one object
+//! cargo run --release --example bench -- --limits  # only what limits cost
 //! ```
 //!
 //! A *run* is build, create, start, wait and delete of a static `true` from busybox, in every namespace the builder
@@ -14,6 +15,9 @@
 //!
 //! An *exec* is the same `true` in a container that runs, of ours and of runc's and crun's. The other operations have
 //! no peers; what they may take is printed beside them.
+//!
+//! What limits cost is a ratio, so that it means something on an emulated machine too: `VM_BENCH=1 tests/vm/run` has it
+//! measured on cgroup v2.
 //!
 //! Works as root and as any other user; what a user cannot run or read is left out, with the reason.
 
@@ -64,6 +68,9 @@ struct Options {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Measure only runs with limits beside runs without, in turns.
+    #[arg(long)]
+    limits: bool,
     /// How many containers to run one after the other.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
@@ -120,6 +127,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.role {
         Some(Role::Caller(caller)) => caller.serve(),
+        None if options.limits => bench_limits(&options),
         None => bench(&options),
     };
     match done {
@@ -161,6 +169,18 @@ fn bench(options: &Options) -> Result<()> {
         println!("{:#}", report.json())
     } else {
         print!("{}", report.table())
+    }
+    Ok(())
+}
+
+fn bench_limits(options: &Options) -> Result<()> {
+    let place = rootfs::directory()?;
+    let ground = Ground::new(rootfs::busybox(place.path())?, place.path().join("state"))?;
+    let cost = operations::cost_of_limits(&ground, options.amounts().operations)?;
+    if options.json {
+        println!("{:#}", cost.json())
+    } else {
+        print!("{}", cost.table())
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Single operations: on a container that runs, in a pod, among many records, and a run with limits.
 
 use super::peer_exec::{self, PeerExec};
-use super::report::Samples;
+use super::report::{CostOfLimits, Samples};
 use super::{Amounts, Ground, Result, WARM_UP};
-use cofferdam::{AnyContainer, Exec, Status};
+use cofferdam::{AnyContainer, ContainerBuilder, Exec, Status};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -45,9 +45,26 @@ pub(super) fn exec(ground: &Ground, place: &Path, amounts: &Amounts) -> Result<E
 
 /// Runs with limits on memory, processes and CPU time.
 pub(super) fn runs_with_limits(ground: &Ground, runs: usize) -> Result<Samples> {
+    samples(runs, || run_with_limits(ground))
+}
+
+fn run_with_limits(ground: &Ground) -> Result<Duration> {
     let limited =
-        || ground.run_as(|container| container.memory_limit(64 << 20).pids_limit(64).cpu_limit(1.0)).map(sum);
-    samples(runs, limited)
+        |container: ContainerBuilder| container.memory_limit(64 << 20).pids_limit(64).cpu_limit(1.0);
+    ground.run_as(limited).map(sum)
+}
+
+/// Runs without limits and with them, in turns.
+pub(super) fn cost_of_limits(ground: &Ground, runs: usize) -> Result<CostOfLimits> {
+    let mut cost = CostOfLimits::default();
+    for round in 0..WARM_UP + runs {
+        let (without, with) = (ground.run().map(sum)?, run_with_limits(ground)?);
+        if round >= WARM_UP {
+            cost.without.add(without);
+            cost.with.add(with);
+        }
+    }
+    Ok(cost)
 }
 
 fn sum(laps: [Duration; 5]) -> Duration {

@@ -57,6 +57,35 @@ impl Phases {
     }
 }
 
+/// What limits cost, measured by itself.
+#[derive(Default)]
+pub(super) struct CostOfLimits {
+    pub(super) without: Samples,
+    pub(super) with: Samples,
+}
+
+impl CostOfLimits {
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "run_ms": self.without.json(),
+            "limits_run_ms": self.with.json(),
+            "limits_ratio": rounded(self.with.median() / self.without.median()),
+        })
+    }
+
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        let without = self.without.median();
+        line(
+            &mut text,
+            format_args!("{:<22}{:>9}{:>9}{:>9}{:>9}", "one run, ms", "p50", "p95", "p99", "ratio"),
+        );
+        row(&mut text, "without limits", &self.without, without);
+        row(&mut text, "with limits", &self.with, without);
+        text
+    }
+}
+
 /// Everything that was measured.
 pub(super) struct Report {
     pub(super) run: Samples,
