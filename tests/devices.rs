@@ -196,35 +196,49 @@ fn rules_that_deny_nothing_cost_no_cgroup() {
     container.kill().unwrap().delete().unwrap();
 }
 
+/// Makes nodes and opens them, with the capability for it.
+fn maker() -> Exec {
+    Exec::new(["sh", "-c", &format!("{TRY}try c 1 3; try c 1 11")]).capabilities([Capability::Mknod].into())
+}
+
+/// A container that may open no device but those of every `/dev`, and can make none.
+fn without_nodes(stage: &Stage, name: &str) -> ContainerBuilder {
+    let container = container(stage, name, "sleep 1000", deny_all_but([])).unwrap();
+    container.grant_capabilities(Capabilities::new())
+}
+
 #[test]
-fn who_could_make_nodes_is_executed_only_where_the_rules_are_enforced() {
+fn who_could_make_nodes_is_executed_where_the_rules_are_enforced() {
     let stage = Stage::new();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
-    let script = format!("{TRY}try c 1 3; try c 1 11");
-    let maker = || Exec::new(["sh", "-c", &script]).capabilities([Capability::Mknod].into());
-    let without = |name: &str| {
-        let container = container(&stage, name, "sleep 1000", deny_all_but([])).unwrap();
-        container.grant_capabilities(Capabilities::new())
-    };
-
-    let enforced = start(without("enforced"));
+    let enforced = start(without_nodes(&stage, "enforced"));
     let output = enforced.exec_output(maker()).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "c 1:3 r w\nc 1:11\n");
     enforced.kill().unwrap().delete().unwrap();
+}
 
+#[test]
+fn who_could_make_nodes_is_not_executed_where_the_rules_are_not_enforced() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root has containers that can make nodes");
+    }
+    if !has_v1_devices() {
+        skip!("no v1 hierarchy has devices: root can always enforce rules");
+    }
     // Its cgroup is another's, so it does without: it can make no node.
     let occupied = Occupied::new(&stage.id("occupied"));
-    let left_alone = start(without("left").cgroups_path(&occupied.path));
+    let left_alone = start(without_nodes(&stage, "left").cgroups_path(&occupied.path));
     let error = left_alone.exec_output(maker()).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: "process.capabilities".into() }, "{error}");
-    let output = left_alone.exec_output(Exec::new(["sh", "-c", &script])).unwrap();
+    let output = left_alone.exec_output(maker().capabilities(Capabilities::new())).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
     left_alone.kill().unwrap().delete().unwrap();
 }
 
-/// A cgroup of this test's own with a process in it, in the hierarchy that has to do with devices.
+/// A cgroup of this test's own with a process in it, in the hierarchy of the devices.
 struct Occupied {
     path: PathBuf,
     directory: PathBuf,
@@ -233,8 +247,7 @@ struct Occupied {
 
 impl Occupied {
     fn new(name: &str) -> Self {
-        let hierarchy = if has_v1_devices() { "/sys/fs/cgroup/devices" } else { "/sys/fs/cgroup" };
-        let directory = PathBuf::from(hierarchy).join(name);
+        let directory = PathBuf::from("/sys/fs/cgroup/devices").join(name);
         std::fs::create_dir(&directory).unwrap();
         let process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         std::fs::write(directory.join("cgroup.procs"), process.id().to_string()).unwrap();
