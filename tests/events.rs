@@ -12,11 +12,14 @@ fn paused_resumed_and_the_end_are_told_in_order_to_all_who_listen() {
     let stage = Stage::new();
     let running = start(stage.container("order").args(["sleep", "1000"]));
     let here = running.events().unwrap();
-    let there = AnyContainer::load(stage.root(), running.id().as_str()).unwrap().events().unwrap();
+    // Each over a connection of its own, which nothing asked for later overtakes.
+    let there =
+        (0..16).map(|_| AnyContainer::load(stage.root(), running.id().as_str()).unwrap().events().unwrap());
+    let all: Vec<_> = std::iter::once(here).chain(there).collect();
     let running = running.pause().unwrap().resume().unwrap();
     running.signal(Signal::TERM).unwrap();
     running.wait().unwrap();
-    for events in [here, there] {
+    for events in all {
         let events: Vec<_> = events.map(Result::unwrap).collect();
         match &events[..] {
             [Event::Paused, Event::Resumed, Event::Exit(exit)] => {

@@ -4,12 +4,15 @@ use super::handle::read_exit;
 use super::{Alive, AnyContainer, Container, Exit, Phase, Stats};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
-use crate::process::channel::wait_readable_until;
+use crate::process::channel::{Delivery, wait_readable_until};
 use crate::protocol::message::{News, Operation};
 use crate::state::{Found, StateRoot};
 use rustix::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+/// How long the sandbox may take to begin telling.
+const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Something that happened to a container.
 #[derive(Clone, Debug)]
@@ -53,8 +56,23 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
+        let channel = self.phase.live().connect(&self.core, Operation::Events, &[])?;
+        // Only now it is listened for: a request over another connection could else overtake this one.
+        match channel.receive::<News>(Some(Instant::now() + LISTEN_LIMIT)) {
+            Ok(Delivery { message: News::Listening, .. }) => {}
+            Ok(_) => {
+                return Err(Error::new(
+                    ErrorKind::PeerMisbehaved,
+                    "events",
+                    "the sandbox sent something else",
+                ));
+            }
+            // It has ended, which is the first thing to tell.
+            Err(error) if *error.kind() == ErrorKind::HelperDied => {}
+            Err(error) => return Err(error),
+        }
         Ok(Events {
-            channel: self.phase.live().connect(&self.core, Operation::Events, &[])?,
+            channel,
             root: self.core.root.clone(),
             found: self.core.found()?.clone(),
             cgroups: self.core.record.cgroups.clone(),
@@ -128,6 +146,10 @@ impl Events {
             News::OutOfMemory => Event::OutOfMemory,
             News::Paused => Event::Paused,
             News::Resumed => Event::Resumed,
+            News::Listening => {
+                self.ended = true;
+                return Err(Error::new(ErrorKind::PeerMisbehaved, "events", "the sandbox said it twice"));
+            }
             News::Ended => {
                 self.ended = true;
                 Event::Exit(read_exit(&self.root, &self.found, &self.cgroups)?)

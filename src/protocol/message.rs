@@ -104,6 +104,8 @@ impl Message for ProcessReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum News {
+    /// What happens from here on is told. The first message, if the container has not ended.
+    Listening,
     /// The kernel kills in it for memory.
     OutOfMemory,
     Paused,

@@ -6,7 +6,9 @@ use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::Delivery;
 use crate::protocol::files::FileReply;
-use crate::protocol::message::{InitPhase, Operation, Order, ProcessReport, Reply, Request, SignalTarget};
+use crate::protocol::message::{
+    InitPhase, News, Operation, Order, ProcessReport, Reply, Request, SignalTarget,
+};
 use crate::sandbox::exec::Forked;
 use crate::sandbox::hot_mount::Work;
 use crate::sandbox::members::Member;
@@ -118,7 +120,10 @@ impl Monitor {
                 if let Some(connection) = fds.next()
                     && self.container(container).is_alive()
                 {
-                    self.add_client(Client::listening(connection.into(), container));
+                    let listener = Client::listening(connection.into(), container);
+                    if listener.channel.send_now(&News::Listening, &[]).is_ok() {
+                        self.add_client(listener);
+                    }
                 }
                 Some(client)
             }
