@@ -449,6 +449,10 @@ fn an_oom_kill_is_heard_when_it_happens() {
     assert!(watch.happened());
     assert!(!watch.happened(), "once");
     child.wait().unwrap();
+
+    let mut child = inhabitant(&leaf.join("cgroup.procs"), "exec tail /dev/zero");
+    child.wait().unwrap();
+    assert!(watch.happened(), "whoever is dead was counted, whether or not the fd is ready by now");
 }
 
 #[test]

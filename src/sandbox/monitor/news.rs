@@ -1,7 +1,8 @@
 //! Telling of what happens to a container, to whoever asked for it.
 
 use super::client::Role;
-use super::{Key, Monitor};
+use super::{Contained, Key, Monitor};
+use crate::cgroup::OomWatch;
 use crate::protocol::message::News;
 
 impl Monitor {
@@ -21,9 +22,15 @@ impl Monitor {
 
     /// The kernel has killed, or is about to, in this container.
     pub(super) fn hear_of_oom(&mut self, key: Key) {
-        let container = self.container(key);
-        if container.oom.as_mut().is_some_and(crate::cgroup::OomWatch::happened) {
-            container.news.push(News::OutOfMemory);
+        self.container(key).look_for_oom();
+    }
+}
+
+impl Contained {
+    /// Whether the kernel has killed since this was looked at last, which is news if so.
+    pub(super) fn look_for_oom(&mut self) {
+        if self.oom.as_mut().is_some_and(OomWatch::happened) {
+            self.news.push(News::OutOfMemory);
         }
     }
 }
