@@ -316,8 +316,10 @@ impl Contained {
         // The counter is ahead of its notification: without a look of our own, a kill that ends init is told of too late.
         self.look_for_oom();
         self.news.push(News::Ended);
-        if self.members(&[]).is_ok_and(|mut members| members.next().is_none()) {
-            // Nobody is left to be told from others: its mounts can go.
+        // Once nobody is left to be told from others, its mounts can go.
+        if self.mount_namespace.is_some()
+            && self.members(&[]).is_ok_and(|mut members| members.next().is_none())
+        {
             self.mount_namespace = None;
         }
         self.lifeline = None;
