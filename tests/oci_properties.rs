@@ -1117,6 +1117,29 @@ fn network_devices_are_back_as_they_were_when_creation_fails() {
 }
 
 #[test]
+fn network_devices_that_cannot_come_back_are_all_named() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("only root has network devices to move");
+    }
+    // Where the devices were there are others now, by their names.
+    let take_their_names = "ip link add here0 type veth peer there0; exit 7";
+    with_two_devices(|| {
+        let error = refusal(&stage, |config| {
+            config["linux"]["netDevices"] = json!({"here0": {"name": "wan0"}, "there0": {}});
+            let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", take_their_names]});
+            config["hooks"] = json!({"createRuntime": [hook]});
+        });
+        let error = error.to_string();
+        for words in
+            ["hooks.createRuntime[0]", "linux.netDevices.here0: ", "linux.netDevices.there0: ", "EEXIST"]
+        {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    });
+}
+
+#[test]
 fn network_devices_are_for_those_who_rule_where_they_are() {
     let stage = Stage::new();
     if is_root() {

@@ -354,9 +354,13 @@ impl Making {
         for child in &self.children {
             child.destroy();
         }
-        match teardown::destroy(self.lock, None).and(devices) {
-            Ok(()) => error,
-            Err(left) => error.hint(format!("left behind: {left}")),
+        let left: Vec<_> = [devices, teardown::destroy(self.lock, None)]
+            .into_iter()
+            .filter_map(|undone| undone.err().map(|error| error.to_string()))
+            .collect();
+        match left.is_empty() {
+            true => error,
+            false => error.hint(format!("left behind: {}", left.join("; "))),
         }
     }
 }

@@ -14,7 +14,7 @@
 
 mod route;
 
-use crate::error::{Error, OsContext, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::spec::NetDevice;
 use crate::sys;
 use route::{Address, Link, Route};
@@ -34,6 +34,11 @@ impl Network {
     /// The namespace itself, which is for those who rule in it (`CAP_NET_ADMIN`).
     fn namespace(&self) -> Result<OwnedFd> {
         sys::network_namespace_of(self.as_fd()).os(|| "ioctl(SIOCGSKNS)").map_err(hint_at_privilege)
+    }
+
+    /// Whether no device has this name.
+    fn is_free(&self, name: &str) -> Result<bool> {
+        self.0.find(name).map(|link| link.is_none())
     }
 }
 
@@ -55,15 +60,22 @@ impl From<OwnedFd> for Network {
 pub(crate) struct Moved {
     host: Network,
     container: Network,
+    /// The host's namespace. It is open before there is something to come back: nothing may be short then.
+    home: OwnedFd,
     devices: Vec<Device>,
 }
 
-/// A device that was moved, as it was.
+/// A device that was to be moved, as it was.
 #[derive(Debug)]
 struct Device {
     names: NetDevice,
+    /// Its number where it was.
+    index: i32,
     was_up: bool,
     addresses: Vec<Address>,
+    /// Whether it may also have its old name in the container: the kernel renames after it has moved, unless the name
+    /// is another's there.
+    may_keep_name: bool,
 }
 
 impl Moved {
@@ -71,13 +83,11 @@ impl Moved {
     pub(crate) fn to(container: Network, devices: &[NetDevice]) -> Result<Self> {
         let host = Network::of_this_thread()?;
         let there = container.namespace()?;
-        // The way back, before there is something to come back.
-        host.namespace()?;
-        let mut moved = Self { host, container, devices: Vec::with_capacity(devices.len()) };
+        let home = host.namespace()?;
+        let mut moved = Self { host, container, home, devices: Vec::with_capacity(devices.len()) };
         for device in devices {
-            let field = || format!("linux.netDevices.{}", device.host);
             if let Err(error) = moved.add(device, there.as_fd()) {
-                let error = error.during(field());
+                let error = error.during(field(device));
                 return Err(match moved.undo() {
                     Ok(()) => error,
                     Err(left) => error.hint(format!("left in the container: {left}")),
@@ -90,33 +100,54 @@ impl Moved {
     /// "The runtime MUST set the network device state to `up`" and keep its permanent addresses of global scope - OCI
     /// config-linux.md. Without them it would be there and of no use.
     fn add(&mut self, names: &NetDevice, container: BorrowedFd<'_>) -> Result<()> {
-        let Link { index, up } = self.host.0.link(&names.host)?;
+        let Link { index, up: was_up } = self.host.0.link(&names.host)?;
         let addresses = self.host.0.addresses(index)?;
         // The kernel moves first and renames then: a name that is taken would be found out too late.
-        if self.container.0.link(&names.container).is_ok() {
+        if !self.container.is_free(&names.container)? {
             return Err(Errno::EXIST).os(|| format!("RTM_SETLINK({index}, {:?})", names.container));
         }
+        let may_keep_name = self.container.is_free(&names.host)?;
+        // Before it moves: a request that failed may have been followed half-way.
+        self.devices.push(Device { names: names.clone(), index, was_up, addresses, may_keep_name });
         self.host.0.move_link(index, container, &names.container, true).map_err(hint_at_privilege)?;
-        self.devices.push(Device { names: names.clone(), was_up: up, addresses });
         let added = self.devices.last().map_or(&[][..], |device| &device.addresses);
         // Its number may be another's there.
         let Link { index, .. } = self.container.0.link(&names.container)?;
         added.iter().try_for_each(|address| self.container.0.add_address(index, address))
     }
 
-    /// Moves them back, as they were. Every one is tried.
+    /// Moves them back, as they were. Every one is tried, and every failure reported.
     pub(crate) fn undo(self) -> Result<()> {
-        let host = self.host.namespace()?;
-        let back = |Device { names, was_up, addresses }: &Device| {
-            let Link { index, .. } = self.container.0.link(&names.container)?;
-            self.container.0.move_link(index, host.as_fd(), &names.host, *was_up)?;
-            let Link { index, .. } = self.host.0.link(&names.host)?;
-            addresses.iter().try_for_each(|address| self.host.0.add_address(index, address))
-        };
-        // All, and then the first that failed.
-        let results: Vec<Result<()>> = self.devices.iter().rev().map(back).collect();
-        results.into_iter().collect()
+        let failed = |device| self.bring_back(device).err().map(|error| error.during(field(&device.names)));
+        let left: Vec<_> =
+            self.devices.iter().rev().filter_map(failed).map(|error| error.to_string()).collect();
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Incomplete, "move network devices back", left.join("; "))),
+        }
     }
+
+    fn bring_back(&self, device: &Device) -> Result<()> {
+        let Device { names, index, was_up, addresses, may_keep_name } = device;
+        // Where it is decides, and not what was answered.
+        if self.host.0.link(&names.host).is_ok_and(|link| link.index == *index) {
+            return Ok(());
+        }
+        let there = match self.container.0.link(&names.container) {
+            Err(_) if *may_keep_name => self.container.0.link(&names.host)?,
+            there => there?,
+        };
+        let moved = self.container.0.move_link(there.index, self.home.as_fd(), &names.host, *was_up);
+        // It is back also where only the last part failed, that it is up.
+        let restored = self.host.0.link(&names.host).and_then(|Link { index, .. }| {
+            addresses.iter().try_for_each(|address| self.host.0.add_address(index, address))
+        });
+        moved.and(restored)
+    }
+}
+
+fn field(device: &NetDevice) -> String {
+    format!("linux.netDevices.{}", device.host)
 }
 
 fn hint_at_privilege(error: Error) -> Error {

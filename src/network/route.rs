@@ -6,10 +6,16 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use std::cell::Cell;
 
 /// A routing socket.
 #[derive(Debug)]
-pub(super) struct Route(OwnedFd);
+pub(super) struct Route {
+    socket: OwnedFd,
+    /// How many requests were made. It is the number of the last one, which its answers bear: those of a request that
+    /// was given up half-way must not pass for them.
+    asked: Cell<u32>,
+}
 
 /// What a device is to be recognized by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +44,13 @@ const MAX_ANSWER: usize = 64 << 10;
 
 impl From<OwnedFd> for Route {
     fn from(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self { socket, asked: Cell::new(0) }
     }
 }
 
 impl AsFd for Route {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -54,11 +60,19 @@ impl Route {
         let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
         // Without a protocol: that of number 0, which is NETLINK_ROUTE.
         socket_with(family, SocketType::RAW, flags, None)
-            .map(Self)
+            .map(Self::from)
             .os(|| "socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)")
     }
 
-    /// Finds the device `name`.
+    /// Finds the device `name`, if there is one.
+    pub(super) fn find(&self, name: &str) -> Result<Option<Link>> {
+        match self.link(name) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// The device `name`.
     pub(super) fn link(&self, name: &str) -> Result<Link> {
         let request = Request::about_link(libc::RTM_GETLINK, 0, 0).attribute(IFLA_IFNAME, &terminated(name));
         let answers = self.ask(request).os(|| format!("RTM_GETLINK({name:?})"))?;
@@ -106,16 +120,19 @@ impl Route {
 
     /// Asks, and takes answers up to the one that says that it is the last: kinds and bodies.
     fn ask(&self, request: Request) -> Result<Vec<(u16, Vec<u8>)>, Errno> {
-        let request = request.finish();
-        retry_on_intr(|| send(&self.0, &request, SendFlags::empty()))?;
+        let sequence = self.asked.get().wrapping_add(1);
+        self.asked.set(sequence);
+        let request = request.finish(sequence);
+        retry_on_intr(|| send(&self.socket, &request, SendFlags::empty()))?;
         let mut answers = Vec::new();
         let mut bytes = vec![0; MAX_ANSWER];
         loop {
-            let (_, count) = retry_on_intr(|| recv(&self.0, bytes.as_mut_slice(), RecvFlags::TRUNC))?;
+            let (_, count) = retry_on_intr(|| recv(&self.socket, bytes.as_mut_slice(), RecvFlags::TRUNC))?;
             let mut rest = bytes.get(..count).ok_or(Errno::MSGSIZE)?;
-            while let Some((kind, body, after)) = split_message(rest) {
+            while let Some((Message { kind, sequence: of, body }, after)) = split_message(rest) {
                 rest = after;
                 match i32::from(kind) {
+                    _ if of != sequence => {}
                     libc::NLMSG_ERROR | libc::NLMSG_DONE => {
                         return match number(body, 0).unwrap_or(0) {
                             0 => Ok(answers),
@@ -187,9 +204,10 @@ impl Request {
         self
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = self.0.len() as u32;
         self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
         self.0
     }
 }
@@ -207,11 +225,21 @@ fn number(bytes: &[u8], at: usize) -> Option<i32> {
     bytes.get(at..)?.first_chunk().copied().map(i32::from_ne_bytes)
 }
 
-/// The kind and the body of the first message, and what comes after it.
-fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+/// A message that came.
+struct Message<'a> {
+    kind: u16,
+    /// The number of the request that it answers.
+    sequence: u32,
+    body: &'a [u8],
+}
+
+/// The first message, and what comes after it.
+fn split_message(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let length = number(bytes, 0).map(i32::cast_unsigned)? as usize;
     let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    Some((kind, bytes.get(HEADER..length)?, bytes.get(aligned(length)..).unwrap_or_default()))
+    let sequence = number(bytes, 8).map(i32::cast_unsigned)?;
+    let message = Message { kind, sequence, body: bytes.get(HEADER..length)? };
+    Some((message, bytes.get(aligned(length)..).unwrap_or_default()))
 }
 
 /// The kind and the value of the first attribute, and what comes after it.
@@ -234,6 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn the_answers_to_a_request_that_was_given_up_are_not_the_next_ones() {
+        let route = Route::open().unwrap();
+        let given_up = Request::about_link(libc::RTM_GETLINK, 0, 0).attribute(IFLA_IFNAME, b"nosuchdevice\0");
+        send(&route.socket, &given_up.finish(0), SendFlags::empty()).unwrap();
+        assert_eq!(route.link("lo").unwrap().index, 1);
+    }
+
+    #[test]
     fn addresses_are_kept_that_mean_the_same_elsewhere() {
         let (family, permanent) = (libc::AF_INET as u8, libc::IFA_F_PERMANENT as u8);
         let body = |flags: u8, scope: u8| {
@@ -242,7 +278,7 @@ mod tests {
             let request = Request::new(libc::RTM_NEWADDR, 0, &header)
                 .attribute(libc::IFA_LOCAL, &[10, 0, 0, 1])
                 .attribute(3, b"eth0\0");
-            request.finish()[HEADER..].to_vec()
+            request.finish(1)[HEADER..].to_vec()
         };
         let read = Address::read(&body(permanent, 0), 7).unwrap();
         assert_eq!(read.attributes, [(libc::IFA_LOCAL, vec![10, 0, 0, 1])]);
@@ -254,9 +290,9 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_is_nothing() {
-        let whole = Request::about_link(libc::RTM_SETLINK, 1, 0).attribute(IFLA_IFNAME, b"x\0").finish();
-        let (kind, body, rest) = split_message(&whole).unwrap();
-        assert_eq!((kind, body.len(), rest.len()), (libc::RTM_SETLINK, 24, 0));
+        let whole = Request::about_link(libc::RTM_SETLINK, 1, 0).attribute(IFLA_IFNAME, b"x\0").finish(7);
+        let (Message { kind, sequence, body }, rest) = split_message(&whole).unwrap();
+        assert_eq!((kind, sequence, body.len(), rest.len()), (libc::RTM_SETLINK, 7, 24, 0));
         assert!((0..whole.len()).all(|length| split_message(&whole[..length]).is_none()));
     }
 }
