@@ -12,6 +12,20 @@ use std::time::{Duration, Instant};
 
 const DIR: &str = "COFFERDAM_TEST_CALLER_DIR";
 const ID: &str = "COFFERDAM_TEST_CALLER_ID";
+/// Set for a life with the bundle in the directory, and not with what the builder makes.
+const BUNDLE: &str = "COFFERDAM_TEST_CALLER_BUNDLE";
+
+/// What a caller does with its container.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Life {
+    /// Everything there is to do with one that the builder makes.
+    Full,
+    /// Create, start, kill and delete the bundle in the place's directory.
+    OfBundle,
+}
+
+/// What the caller of a bundle says between create and start.
+pub(crate) const CREATED: &str = "created";
 
 /// A caller that waits for its word.
 pub(crate) struct Caller {
@@ -23,8 +37,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(place: &Place, id: &str) -> Self {
+    pub(crate) fn new(place: &Place, id: &str, life: Life) -> Self {
         let mut command = again("caller::makes_a_container_when_told_to");
+        if life == Life::OfBundle {
+            command.env(BUNDLE, "1");
+        }
         command.env(DIR, place.path()).env(ID, id).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("this program again");
         let stdin = process.stdin.take();
@@ -75,7 +92,8 @@ fn makes_a_container_when_told_to() {
     if std::io::stdin().lock().read(&mut [0; 3]).unwrap_or(0) == 0 {
         return;
     }
-    match lifecycle(&dir, &id) {
+    let life = if std::env::var_os(BUNDLE).is_some() { life_of_bundle } else { lifecycle };
+    match life(&dir, &id) {
         Ok(()) => say("ok"),
         Err(error) => say(&format!("failed: {error}")),
     }
@@ -106,6 +124,14 @@ fn lifecycle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
     member.exec(Exec::new(["true"]))?.wait()?;
     member.kill()?.delete()?;
     running.kill()?.delete()?;
+    Ok(())
+}
+
+fn life_of_bundle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
+    let builder = ContainerBuilder::from_bundle(id, dir)?.state_root(StateRoot::open(dir.join("state"))?);
+    let created = builder.build()?.create()?;
+    say(CREATED);
+    created.start()?.kill()?.delete()?;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! Calls that fail: no descriptor left, no space, interrupted. The caller gets an error and the host keeps nothing.
 
-use crate::caller::Caller;
+use crate::caller::Life;
 use crate::host::Place;
-use crate::stage::{SETTLE, alone, recovers, settle};
-use crate::tracer::{self, Scope};
+use crate::round;
+use crate::stage::{alone, recovers};
+use crate::tracer::Scope;
 use cofferdam::ErrorKind;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
@@ -38,12 +39,7 @@ const BUDGET: Duration = Duration::from_secs(30);
 fn a_call_that_fails_fails_the_container_and_leaves_nothing() {
     alone(|| {
         let Some(place) = Place::new() else { return };
-        let mut baseline = Caller::new(&place, &place.id("baseline"));
-        let Some(record) = tracer::attach(&place, &baseline, Scope::Everybody, &[]) else { return };
-        baseline.go();
-        assert_eq!(baseline.line().as_deref(), Some("ok"), "an undisturbed life");
-        assert_eq!(settle(SETTLE), Vec::<String>::new());
-        let census = tracer::census(&record, baseline.thread);
+        let Some(census) = round::undisturbed(&place, Life::Full) else { return };
 
         let began = Instant::now();
         let (mut injected, mut problems) = (0, Vec::new());
@@ -56,17 +52,10 @@ fn a_call_that_fails_fails_the_container_and_leaves_nothing() {
                 }
                 let id = place.id(&format!("{call}-{errno}-{nth}").to_lowercase());
                 let fault = format!("{call}:error={errno}:when={nth}");
-                let mut caller = Caller::new(&place, &id);
-                let Some(record) =
-                    tracer::attach(&place, &caller, Scope::Caller, std::slice::from_ref(&fault))
-                else {
-                    return;
-                };
-                caller.go();
-                let verdict = caller.verdict(Duration::from_secs(5));
-                let mut found = settle(SETTLE);
-                injected += tracer::injected(&record);
-                match verdict {
+                let Some(round) = round::live(&place, &id, Life::Full, Scope::Caller, &fault) else { return };
+                let mut found = round.late;
+                injected += round.injected;
+                match round.verdict {
                     Ok(Some(word)) if word == "ok" || word.starts_with("failed: ") => {
                         if errno == "EINTR" && word != "ok" {
                             found.push(format!("an interruption was not taken up again: {word}"));

@@ -1,10 +1,10 @@
 //! kill -9 of the caller, the gofer, the sandbox and init, at every step of a container's life.
 
-use crate::caller::Caller;
+use crate::caller::Life;
 use crate::host::Place;
-use crate::stage::{SETTLE, alone, recovers, settle};
-use crate::tracer::{self, Census, Scope};
-use std::collections::BTreeMap;
+use crate::round;
+use crate::stage::{alone, recovers};
+use crate::tracer::Scope;
 use std::time::{Duration, Instant};
 
 /// The calls a step of create, start, kill and delete consists of; memory, clocks and closing are no steps.
@@ -46,7 +46,7 @@ const BUDGET: Duration = Duration::from_secs(35);
 fn a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted() {
     alone(|| {
         let Some(place) = Place::new() else { return };
-        let Some(census) = baseline(&place) else { return };
+        let Some(census) = round::undisturbed(&place, Life::Full) else { return };
         let points = STEPS.into_iter().flat_map(|call| {
             let times = census.caller.get(call).copied().unwrap_or(0);
             (1..=times).map(move |nth| (call.to_owned(), nth))
@@ -61,33 +61,11 @@ fn a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted() {
 fn a_helper_killed_at_any_call_fails_the_caller_and_leaves_nothing() {
     alone(|| {
         let Some(place) = Place::new() else { return };
-        let Some(census) = baseline(&place) else { return };
-        let mut points = BTreeMap::new();
-        for (role, calls) in &census.helpers {
-            for (call, times) in calls {
-                // Counted per process: only a count the caller never reaches singles the helper out.
-                let own = census.caller.get(call).copied().unwrap_or(0);
-                for nth in own + 1..=*times {
-                    points.insert((call.clone(), nth), *role);
-                }
-            }
-        }
-        let tally = sweep(&place, points.into_keys().collect(), Scope::Everybody);
+        let Some(census) = round::undisturbed(&place, Life::Full) else { return };
+        let tally = sweep(&place, census.of_helpers_alone(), Scope::Everybody);
         eprintln!("kill points: {tally} of gofer, sandbox and init");
         assert!(tally > 40, "{tally} kills are too few to mean anything");
     });
-}
-
-/// One undisturbed life, to know how often each call is made.
-fn baseline(place: &Place) -> Option<Census> {
-    let id = place.id("baseline");
-    let mut caller = Caller::new(place, &id);
-    let record = tracer::attach(place, &caller, Scope::Everybody, &[])?;
-    caller.go();
-    assert_eq!(caller.line().as_deref(), Some("ok"), "an undisturbed life");
-    assert_eq!(settle(SETTLE), Vec::<String>::new());
-    assert_eq!(place.leftovers(), Vec::<String>::new());
-    Some(tracer::census(&record, caller.thread))
 }
 
 /// Kills at each point and checks what is left. Returns how many processes were killed.
@@ -104,22 +82,17 @@ fn sweep(place: &Place, points: Vec<(String, u32)>, scope: Scope) -> usize {
         }
         let (call, nth) = &points[index];
         let id = place.id(&format!("p{index}"));
-        let mut caller = Caller::new(place, &id);
-        let inject = format!("{call}:signal=KILL:when={nth}");
-        let Some(record) = tracer::attach(place, &caller, scope, &[inject]) else { return kills };
-        caller.go();
-        let verdict = caller.verdict(Duration::from_secs(5));
-        let mut found = settle(SETTLE);
-        let killed = tracer::killed(&record, caller.thread);
-        kills += killed.len();
-        // It may reach the same count on a path the census did not see; then this was a kill of the caller.
-        let caller_lives = !killed.contains(&caller.thread);
-        match verdict {
+        let kill = format!("{call}:signal=KILL:when={nth}");
+        let Some(round) = round::live(place, &id, Life::Full, scope, &kill) else { return kills };
+        let mut found = round.late;
+        kills += round.killed.len();
+        match round.verdict {
             Err(hangs) => found.push(hangs),
-            Ok(None) if caller_lives => found.push("the caller died along".into()),
+            // It may reach the same count on a path the census did not see; then this was a kill of the caller.
+            Ok(None) if round.caller_lives => found.push("the caller died along".into()),
             Ok(_) => {}
         }
-        if caller_lives {
+        if round.caller_lives {
             found.extend(place.leftovers());
         }
         found.extend(recovers(place, &id));

@@ -11,7 +11,9 @@ mod failing_calls;
 #[path = "../host/mod.rs"]
 mod host;
 mod killed_processes;
+mod network_devices;
 mod races;
 mod raw_client;
+mod round;
 mod stage;
 mod tracer;

@@ -2,7 +2,7 @@
 
 use crate::caller::Caller;
 use crate::host::Place;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +13,17 @@ pub(crate) struct Census {
     pub(crate) caller: BTreeMap<String, u32>,
     /// Gofer, sandbox and init.
     pub(crate) helpers: BTreeMap<&'static str, BTreeMap<String, u32>>,
+}
+
+impl Census {
+    /// The calls that single a helper out: strace counts per process, so these are counts the caller never reaches.
+    pub(crate) fn of_helpers_alone(&self) -> Vec<(String, u32)> {
+        let points = self.helpers.values().flatten().flat_map(|(call, times)| {
+            let own = self.caller.get(call).copied().unwrap_or(0);
+            (own + 1..=*times).map(|nth| (call.clone(), nth))
+        });
+        BTreeSet::from_iter(points).into_iter().collect()
+    }
 }
 
 /// Who is traced.
