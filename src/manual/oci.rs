@@ -178,9 +178,20 @@
 //! # Network devices
 //!
 //! A device of `linux.netDevices` moves from the network namespace of the thread that creates the container, before any
-//! hook runs. It keeps its addresses that are permanent and of global scope, and is up. If creation fails, it is back as
-//! it was; if the caller is killed meanwhile, it goes the way of the namespace: when the container's network namespace
-//! ends, the kernel gives a physical device back to the host and destroys a virtual one.
+//! hook runs. It keeps its addresses that are permanent and of global scope, and is up. As long as the caller lives, a
+//! creation that fails has it back where it was, under its name and with its addresses, whichever process died and
+//! whichever call failed; what cannot come back, as when its name has become another's, is in the error.
+//!
+//! From then on, or if the caller is killed meanwhile, it goes the way of the network namespace it is in, which is the
+//! kernel's to empty (network_namespaces(7)):
+//!
+//! * When a namespace of the container's own ends, a physical device goes back to the first network namespace of the
+//!   machine, which need not be the caller's: down, without addresses, and under the name it had in the container, or
+//!   `dev` and a number if that is taken.
+//! * A virtual one (veth, macvlan, bridge and the like) is destroyed, and with one end of a veth pair the other.
+//! * In a namespace that was joined by path both stay until somebody moves them or the namespace ends.
+//!
+//! So a virtual device that is needed again is made again, and a physical one is best moved under its own name.
 //!
 //! # The agent of a filter
 //!
