@@ -18,9 +18,12 @@
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
+#[path = "arguments/mod.rs"]
+mod arguments;
 #[path = "terminal/mod.rs"]
 mod terminal;
 
+use arguments::{duration, size, variable};
 use clap::Parser;
 use cofferdam::{
     AnyContainer, Container, ContainerBuilder, Error, Exec, Outcome, Process, ProcessExit, Pty, Running,
@@ -35,7 +38,7 @@ use terminal::{RawMode, our_size};
 
 /// Executes a program in a running container.
 #[derive(Parser)]
-#[command(after_help = "SIZE is in bytes, or with k or m; DURATION is in seconds, or with ms, s or m.")]
+#[command(after_help = "SIZE is in bytes, or with k, m or g; DURATION is in seconds, or with ms, s, m or h.")]
 struct Options {
     /// The container; without it, one on the host's system directories that ends with the program
     #[arg(long)]
@@ -59,7 +62,7 @@ struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// Collect its output, and kill it if that gets longer
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size::<usize>)]
     output_limit: Option<usize>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true)]
@@ -194,25 +197,4 @@ fn on_a_terminal(
     shown.join().map_err(|_| "the output could not be shown")??;
     drop(raw);
     Ok(exit)
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("needs K=V")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0)];
-    let unit = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
-    let (number, seconds) = unit.unwrap_or((text, 1.0));
-    let number: f64 = number.parse().map_err(|_| "is not a number of seconds, nor one with ms, s or m")?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let units = [("k", 1 << 10), ("m", 1 << 20)];
-    let unit = units.into_iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)));
-    let (digits, bytes) = unit.unwrap_or((text, 1));
-    let number: usize = digits.parse().map_err(|_| "is not a number of bytes, nor one with k or m")?;
-    number.checked_mul(bytes).ok_or_else(|| "is too large".to_owned())
 }

@@ -19,6 +19,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for engines and for the terminal")]
 
+#[path = "arguments/mod.rs"]
+mod arguments;
 #[path = "oci/control.rs"]
 mod control;
 #[path = "oci/create.rs"]

@@ -15,6 +15,10 @@
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
+#[path = "arguments/mod.rs"]
+mod arguments;
+
+use arguments::{duration, size, variable};
 use clap::Parser;
 use cofferdam::{ContainerBuilder, Error, ErrorKind, Exit, Outcome, Rootfs, StateRoot};
 use serde_json::json;
@@ -33,7 +37,7 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
     /// Put a writable layer in memory over the root, thrown away at the end
-    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size)]
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size::<u64>)]
     scratch: Option<Option<u64>>,
     /// Let the program write to the root directory itself
     #[arg(long, conflicts_with = "scratch")]
@@ -45,7 +49,7 @@ struct Options {
     #[arg(long, value_name = "DST[:SIZE]", value_parser = tmpfs)]
     tmpfs: Vec<Tmpfs>,
     /// The most memory the container may use
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size::<u64>)]
     memory: Option<u64>,
     /// The most processes and threads the container may have
     #[arg(long, value_name = "N")]
@@ -252,34 +256,6 @@ fn tmpfs(text: &str) -> Result<Tmpfs, String> {
         None => (text, 64 << 20),
     };
     Ok(Tmpfs { destination: destination.into(), size: bytes })
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.to_ascii_lowercase().chars().last() {
-        Some('k') => (&text[..text.len() - 1], 10),
-        Some('m') => (&text[..text.len() - 1], 20),
-        Some('g') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 =
-        digits.parse().map_err(|_| "is not a number of bytes, nor one with k, m or g".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "is too large".to_owned())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let (number, seconds) = units
-        .into_iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
-        .unwrap_or((text, 1.0));
-    let number: f64 =
-        number.parse().map_err(|_| "is not a number of seconds, nor one with ms, s, m or h".to_owned())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("needs K=V")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn user(text: &str) -> Result<(u32, u32), String> {

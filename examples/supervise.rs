@@ -16,6 +16,10 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+#[path = "arguments/mod.rs"]
+mod arguments;
+
+use arguments::{duration, size};
 use clap::Parser;
 use cofferdam::{Container, ContainerBuilder, Error, Exit, Outcome, Running, StateRoot, Stdio};
 use rustix::buffer::spare_capacity;
@@ -31,7 +35,7 @@ use std::time::Duration;
 
 /// Runs jobs in containers, some at a time.
 #[derive(Parser)]
-#[command(after_help = "SIZE is in bytes, or with k, m or g; DURATION is in seconds, or with ms, s or m.")]
+#[command(after_help = "SIZE is in bytes, or with k, m or g; DURATION is in seconds, or with ms, s, m or h.")]
 struct Options {
     /// How many run at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
@@ -40,7 +44,7 @@ struct Options {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     timeout: Duration,
     /// How much memory each may use
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size::<i64>)]
     memory: Option<i64>,
     /// Where containers are recorded
     #[arg(long, value_name = "STATE_DIR")]
@@ -247,20 +251,4 @@ fn table(ended: &BTreeMap<usize, Ended>) -> String {
         };
     }
     text + &format!("{well} of {} jobs did well\n", ended.len())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0)];
-    let unit = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
-    let (number, seconds) = unit.unwrap_or((text, 1.0));
-    let number: f64 = number.parse().map_err(|_| "is not a number of seconds, nor one with ms, s or m")?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
-}
-
-fn size(text: &str) -> Result<i64, String> {
-    let units = [("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30)];
-    let unit = units.into_iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)));
-    let (digits, bytes) = unit.unwrap_or((text, 1));
-    let number: i64 = digits.parse().map_err(|_| "is not a number of bytes, nor one with k, m or g")?;
-    number.checked_mul(bytes).ok_or_else(|| "is too large".to_owned())
 }

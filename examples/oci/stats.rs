@@ -1,5 +1,6 @@
 //! What a container uses, as the lines of JSON that `runc events` prints.
 
+use super::arguments::duration;
 use super::failure::{Done, Failure};
 use super::find;
 use cofferdam::{AnyContainer, Error, ErrorKind, Event, Stall, StateRoot, Stats};
@@ -13,7 +14,7 @@ pub(crate) struct Events {
     #[arg(long)]
     stats: bool,
     /// How long between two lines
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = seconds)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
     interval: Duration,
     /// The container
     id: String,
@@ -140,13 +141,8 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let (number, seconds) = units
-        .into_iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
-        .unwrap_or((text, 1.0));
-    let number: f64 = number.parse().map_err(|_| "is not a duration, as 5s".to_owned())?;
-    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
-    if duration.is_zero() { Err("has to be more than nothing".into()) } else { Ok(duration) }
+/// Between two lines there has to be something.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval.is_zero() { Err("has to be more than nothing".into()) } else { Ok(interval) }
 }
