@@ -5,6 +5,7 @@
 mod common;
 
 use cofferdam::{ContainerBuilder, ErrorKind, Outcome, Rootfs};
+use common::bundle::edit_config;
 use common::{Stage, is_installed, is_root, line_of, skip, stdout_of};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ fn runc_spec(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> Path
     }
     let output = runc(stage, &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    common::edit_config(&bundle, |config| {
+    edit_config(&bundle, |config| {
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["sh", "-c", script]);
         edit(config);
@@ -44,15 +45,12 @@ fn runc_spec(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> Path
 }
 
 fn from_bundle(stage: &Stage, bundle: &Path) -> ContainerBuilder {
-    ContainerBuilder::from_bundle(stage.id("bundle"), bundle).unwrap().state_root(stage.root().clone())
+    stage.bundled("bundle", bundle).unwrap()
 }
 
 /// A bundle with nothing in it but this configuration and busybox.
 fn plain_bundle(stage: &Stage, edit: impl FnOnce(&mut Value)) -> PathBuf {
-    let bundle = stage.path().join("plain");
-    stage.busybox_shell("plain", "echo ran").to_bundle(&bundle).unwrap();
-    common::edit_config(&bundle, edit);
-    bundle
+    stage.write_bundle("plain", stage.busybox_shell("plain", "echo ran"), edit)
 }
 
 #[test]
@@ -87,15 +85,10 @@ fn runc_runs_a_bundle_of_a_directory() {
         .cwd("/tmp");
     builder.umask(0o027).to_bundle(&bundle).unwrap();
     // runc has no rootfs whose ids are mapped for it: the files have to be somebody's whom the container knows.
-    open_to_everybody(stage.path());
+    stage.open_to_everybody();
     let wanted = "hi\n/tmp\n0027\nbin\ndev\netc\nproc\nroot\nsys\ntmp";
     assert_eq!(runc_run(&stage, &bundle), wanted);
     assert_eq!(stdout_of(from_bundle(&stage, &bundle)), wanted);
-}
-
-/// Lets every user pass through a directory.
-fn open_to_everybody(path: &Path) {
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 #[test]

@@ -255,21 +255,14 @@ fn a_console_socket_that_nobody_listens_on_is_creates_error_and_leaves_nothing()
 
 /// A bundle of a shell that runs `script`, its process edited.
 fn bundle(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> std::path::PathBuf {
-    let directory = stage.path().join("bundle");
-    stage.shell("bundle", script).to_bundle(&directory).unwrap();
-    common::edit_config(&directory, |config| edit(&mut config["process"]));
-    directory
+    stage.write_bundle("bundle", stage.shell("bundle", script), |config| edit(&mut config["process"]))
 }
 
 #[test]
 fn a_terminal_that_nobody_takes_is_creates_error() {
     let stage = Stage::new();
     let directory = bundle(&stage, "tty", |process| process["terminal"] = json!(true));
-    let load = || {
-        ContainerBuilder::from_bundle(stage.id("bundle"), &directory)
-            .unwrap()
-            .state_root(stage.root().clone())
-    };
+    let load = || stage.bundled("bundle", &directory).unwrap();
     let error = cofferdam::Error::from(load().build().unwrap().create().unwrap_err());
     let expected = "config.json: process.terminal: nobody takes the terminal (ask the builder for `terminal()` or a \
                     `console_socket(path)`, or set it to false)";
@@ -291,8 +284,7 @@ fn a_console_size_without_a_terminal_is_ignored() {
     let directory = bundle(&stage, "test -t 0 || echo none", |process| {
         process["consoleSize"] = json!({"height": 10, "width": 20});
     });
-    let builder = ContainerBuilder::from_bundle(stage.id("bundle"), directory).unwrap();
-    assert_eq!(common::stdout_of(builder.state_root(stage.root().clone())), "none");
+    assert_eq!(common::stdout_of(stage.bundled("bundle", &directory).unwrap()), "none");
 }
 
 #[test]
@@ -302,8 +294,7 @@ fn a_console_size_of_a_bundle_is_what_the_terminal_starts_with() {
         process["terminal"] = json!(true);
         process["consoleSize"] = json!({"height": 10, "width": 20});
     });
-    let builder = ContainerBuilder::from_bundle(stage.id("bundle"), directory).unwrap();
-    let (_running, person) = start(builder.state_root(stage.root().clone()).terminal());
+    let (_running, person) = start(stage.bundled("bundle", &directory).unwrap().terminal());
     assert_eq!(person.sees_the_end(), "10 20\r\n");
 }
 

@@ -49,7 +49,7 @@ fn container_with(
     let bundle = stage.path().join(format!("bundle-{name}"));
     std::fs::create_dir(&bundle).unwrap();
     std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
-    Ok(ContainerBuilder::from_bundle(stage.id(name), bundle)?.state_root(stage.root().clone()))
+    stage.bundled(name, &bundle)
 }
 
 /// The container's directory in the `devices` hierarchy of v1.

@@ -17,17 +17,11 @@ use std::process::{Command, Stdio};
 /// An example that was built. [`skip!`]s the test without one.
 macro_rules! example {
     ($name:literal) => {
-        match built($name) {
-            Some(path) => Example { path, name: $name, args: Vec::new(), stdin: "" },
-            None => skip!("the example {} is not built", $name),
+        match common::example::example($name) {
+            Ok(path) => Example { path, name: $name, args: Vec::new(), stdin: "" },
+            Err(reason) => skip!("{reason}"),
         }
     };
-}
-
-fn built(name: &str) -> Option<PathBuf> {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    path.exists().then_some(path)
 }
 
 #[derive(Clone)]
@@ -83,9 +77,9 @@ impl Example {
             await_end(orphan.pid.cast_signed());
         }
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-        let mut left = BTreeSet::new();
+        let (mark, mut left) = (format!("{}-{pid}", self.name), BTreeSet::new());
         for place in ["/sys/fs/cgroup", "/run/cofferdam"] {
-            find_directories(Path::new(place), &format!("{}-{pid}", self.name), &mut left);
+            find_directories(Path::new(place), &|name| name.contains(&mark), &mut left);
         }
         assert!(left.is_empty(), "{} left {left:?}", self.name);
         let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -6,6 +6,7 @@ mod common;
 
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::{Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
+use common::inside::output;
 use common::{Stage, is_root};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -13,12 +14,6 @@ use std::time::{Duration, Instant};
 
 fn running(stage: &Stage, name: &str) -> Container<Running> {
     stage.container(name).args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap()
-}
-
-fn output(container: &Container<Running>, script: &str) -> String {
-    let output = container.exec_output(Exec::new(["sh", "-c", script])).unwrap();
-    assert!(output.exit.outcome.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn with_timeout(mut hook: Hook, seconds: i64) -> Hook {
 
 /// A directory for hooks to write to, also from inside a user namespace: with nothing private above it.
 fn output(stage: &Stage) -> PathBuf {
-    std::fs::set_permissions(stage.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    stage.open_to_everybody();
     stage.open_directory("out")
 }
 
@@ -236,15 +236,11 @@ fn a_failing_poststart_hook_is_a_warning_before_1_3_and_an_error_since() {
     assert_eq!(read(out.join("ran")), "second\n");
     running.kill().unwrap().delete().unwrap();
 
-    let bundle = stage.path().join("bundle");
-    builder().to_bundle(&bundle).unwrap();
-    let config = bundle.join("config.json");
-    let mut spec: Value = serde_json::from_str(&read(config.clone())).unwrap();
-    assert_eq!(spec["hooks"]["poststart"].as_array().unwrap().len(), 2, "a bundle keeps its hooks");
-    spec["ociVersion"] = "1.3.0".into();
-    std::fs::write(&config, spec.to_string()).unwrap();
-    let builder = ContainerBuilder::from_bundle(stage.id("newer"), &bundle).unwrap();
-    let created = builder.state_root(stage.root().clone()).build().unwrap().create().unwrap();
+    let bundle = stage.write_bundle("bundle", builder(), |spec| {
+        assert_eq!(spec["hooks"]["poststart"].as_array().unwrap().len(), 2, "a bundle keeps its hooks");
+        spec["ociVersion"] = "1.3.0".into();
+    });
+    let created = stage.bundled("newer", &bundle).unwrap().build().unwrap().create().unwrap();
     let failed = created.start().unwrap_err();
     assert_eq!(failed.to_string(), "hooks.poststart[0]: \"/bin/sh\" exited with code 1");
     let (_, Recovered::Moved(AnyContainer::Stopped(_))) = failed.into_parts() else { panic!("stopped") };

@@ -5,7 +5,8 @@
 mod common;
 
 use cofferdam::oci_spec::runtime::{Mount, MountBuilder};
-use cofferdam::{AnyContainer, Container, ContainerBuilder, Error, ErrorKind, Exec, Rootfs, Running};
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Error, ErrorKind, Rootfs, Running};
+use common::inside::{output, run};
 use common::witness::descendants;
 use common::{Stage, is_root, skip};
 use std::os::unix::fs::symlink;
@@ -18,18 +19,6 @@ fn start(builder: ContainerBuilder) -> Container<Running> {
 /// On a root of its own that can be written to.
 fn writable(stage: &Stage, name: &str) -> ContainerBuilder {
     stage.container(name).rootfs(Rootfs::directory(stage.busybox())).scratch(None)
-}
-
-fn run(container: &Container<Running>, script: &str) -> (bool, String) {
-    let output = container.exec_output(Exec::new(["sh", "-c", script])).unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.exit.outcome.success(), String::from_utf8(text).unwrap())
-}
-
-fn output(container: &Container<Running>, script: &str) -> String {
-    let (success, text) = run(container, script);
-    assert!(success, "{text}");
-    text
 }
 
 fn mount(kind: &str, source: impl AsRef<Path>, destination: &str, options: &[&str]) -> Mount {

@@ -8,6 +8,7 @@
 mod common;
 
 use common::caller::{self, Caller};
+use common::example::{is_ours, runtime};
 use common::witness::descriptors;
 use common::{Stage, await_end, is_readable_within, is_root, skip};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -24,22 +25,6 @@ use std::time::Duration;
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// The runtime under test; `None` if it was not built.
-fn runtime() -> Option<PathBuf> {
-    let path = match std::env::var_os("RUNTIME") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let test = std::env::current_exe().expect("our path");
-            test.parent()?.parent()?.join("examples/oci")
-        }
-    };
-    path.is_file().then_some(path)
-}
-
-fn is_ours() -> bool {
-    std::env::var_os("RUNTIME").is_none()
-}
 
 /// A bundle, and the runtime to give it to.
 struct Engine {
@@ -74,7 +59,7 @@ impl Engine {
 
     /// Changes config.json.
     fn edit(&self, change: impl FnOnce(&mut Value)) {
-        common::edit_config(&self.bundle, change);
+        common::bundle::edit_config(&self.bundle, change);
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -157,8 +142,8 @@ fn assert_success(output: &Output) {
 /// Skips a test that the runtime under test is not for.
 macro_rules! need {
     (runtime) => {
-        if runtime().is_none() {
-            skip!("the runtime was not built: cargo build --example oci");
+        if let Err(reason) = runtime() {
+            skip!("{reason}");
         }
         if !is_ours() && !is_root() {
             skip!("runc needs root for cgroups here");

@@ -5,6 +5,7 @@
 mod common;
 
 use cofferdam::{Container, ContainerBuilder, Error, ErrorKind, Exec, Outcome, Running};
+use common::bundle::add_mount;
 use common::{Stage, is_root, line_of, skip, stdout_of};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -49,9 +50,7 @@ fn seen(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> String {
 /// Why the edited bundle is not run.
 fn refusal(stage: &Stage, edit: impl FnOnce(&mut Value)) -> Error {
     let bundle = bundle(stage, "true", edit);
-    let built = ContainerBuilder::from_bundle(stage.id("refused"), bundle)
-        .and_then(|builder| builder.state_root(stage.root().clone()).output());
-    built.expect_err("it is refused")
+    stage.bundled("refused", &bundle).and_then(ContainerBuilder::output).expect_err("it is refused")
 }
 
 fn unsupported(feature: &str) -> ErrorKind {
@@ -338,10 +337,6 @@ fn mount_at<'a>(mountinfo: &'a str, at: &str) -> (Vec<&'a str>, &'a str, &'a str
     (options, optional, file_system)
 }
 
-fn add_mount(config: &mut Value, mount: Value) {
-    config["mounts"].as_array_mut().unwrap().push(mount);
-}
-
 #[test]
 fn every_option_of_a_mount_is_its_mounts() {
     let stage = Stage::new();
@@ -524,7 +519,7 @@ fn an_id_mapped_volume_shows_the_ids_of_its_mappings() {
             for name in ["uidMappings", "gidMappings"] {
                 config["linux"][name] = json!([{"containerID": 0, "hostID": 700_000, "size": 1000}]);
             }
-            open_to_everybody(&stage);
+            stage.open_to_everybody();
             ask(config, json!({}));
         });
         assert_eq!(through, "0:0");
@@ -535,10 +530,6 @@ fn an_id_mapped_volume_shows_the_ids_of_its_mappings() {
 }
 
 /// Lets every user pass through the test's directory.
-fn open_to_everybody(stage: &Stage) {
-    std::fs::set_permissions(stage.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-}
-
 #[test]
 fn a_file_system_the_crate_has_no_name_for_is_mounted_with_its_options() {
     let stage = Stage::new();
@@ -846,7 +837,7 @@ fn a_user_namespace_is_joined_by_its_path() {
     if !is_root() {
         skip!("another container's user namespace can be entered by its owner's root only");
     }
-    open_to_everybody(&stage);
+    stage.open_to_everybody();
     let other = sleeping(&stage, |config| {
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         for name in ["uidMappings", "gidMappings"] {
@@ -898,7 +889,7 @@ fn devices_are_made_as_they_are_described_or_are_the_hosts() {
             }
         }
     };
-    open_to_everybody(&stage);
+    stage.open_to_everybody();
     if !std::path::Path::new("/dev/fuse").exists() {
         skip!("the host has no /dev/fuse to bind");
     }
@@ -1049,7 +1040,7 @@ fn network_devices_move_to_the_container_with_their_addresses() {
                     let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
                     config["linux"]["uidMappings"] = ids.clone();
                     config["linux"]["gidMappings"] = ids;
-                    open_to_everybody(&stage);
+                    stage.open_to_everybody();
                 }
             });
             let inside = exec(&container, "busybox ip address show dev wan0");

@@ -19,15 +19,13 @@ fn own() -> i32 {
 
 /// A bundle of what the builder describes, with a score, for containers of this state root.
 fn scored(stage: &Stage, name: &str, builder: ContainerBuilder, score: Option<i32>) -> ContainerBuilder {
-    let bundle = stage.path().join(format!("bundle-{name}"));
-    builder.to_bundle(&bundle).unwrap();
-    common::edit_config(&bundle, |config| {
+    let bundle = stage.write_bundle(&format!("bundle-{name}"), builder, |config| {
         config["process"]["args"] = json!(["sleep", "1000"]);
         if let Some(score) = score {
             config["process"]["oomScoreAdj"] = json!(score);
         }
     });
-    ContainerBuilder::from_bundle(stage.id(name), &bundle).unwrap().state_root(stage.root().clone())
+    stage.bundled(name, &bundle).unwrap()
 }
 
 fn pod(stage: &Stage, score: Option<i32>) -> Container<Running> {

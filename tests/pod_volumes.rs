@@ -2,8 +2,9 @@
 
 mod common;
 
-use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Rootfs, Running};
+use cofferdam::{Container, ContainerBuilder, ErrorKind, Rootfs, Running};
 use common::Stage;
+use common::inside::{output, run};
 
 fn start(builder: ContainerBuilder) -> Container<Running> {
     builder.args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap()
@@ -15,18 +16,6 @@ fn root(stage: &Stage) -> ContainerBuilder {
 
 fn member(stage: &Stage, pod: &Container<Running>, name: &str) -> ContainerBuilder {
     pod.pod().container(stage.id(name)).rootfs(Rootfs::directory(stage.busybox()))
-}
-
-fn run(container: &Container<Running>, script: &str) -> (bool, String) {
-    let output = container.exec_output(Exec::new(["sh", "-c", script])).unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.exit.outcome.success(), String::from_utf8(text).unwrap())
-}
-
-fn output(container: &Container<Running>, script: &str) -> String {
-    let (success, text) = run(container, script);
-    assert!(success, "{text}");
-    text
 }
 
 /// Whether the kernel can; a refusal has to name it and the field.

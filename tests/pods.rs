@@ -5,6 +5,7 @@ mod common;
 use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pod, Running, Signal, Status, Stdio,
 };
+use common::inside::output;
 use common::{Stage, start};
 use std::time::Duration;
 
@@ -14,12 +15,6 @@ fn root(stage: &Stage) -> Container<Running> {
 
 fn member(stage: &Stage, pod: &Container<Running>, name: &str) -> ContainerBuilder {
     pod.pod().container(stage.id(name)).args(["sleep", "1000"])
-}
-
-fn output(container: &Container<Running>, script: &str) -> String {
-    let output = container.exec_output(Exec::new(["sh", "-c", script])).unwrap();
-    assert!(output.exit.outcome.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn namespace(container: &Container<Running>, name: &str) -> String {

@@ -168,16 +168,14 @@ fn a_container_that_shares_the_hosts_pids_lists_its_own_only() {
         skip!("without root there is no proc of a shared pid namespace");
     }
     let stage = Stage::new();
-    let directory = stage.path().join("bundle");
-    stage.busybox_shell("shared", "sleep 1000 & echo ready; wait").to_bundle(&directory).unwrap();
-    common::edit_config(&directory, |config| {
+    let builder = stage.busybox_shell("shared", "sleep 1000 & echo ready; wait");
+    let bundle = stage.write_bundle("bundle", builder, |config| {
         let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|namespace| namespace["type"] != "pid" && namespace["type"] != "user");
         config["linux"]["uidMappings"] = serde_json::Value::Null;
         config["linux"]["gidMappings"] = serde_json::Value::Null;
     });
-    let builder = ContainerBuilder::from_bundle(stage.id("shared"), &directory).unwrap();
-    let running = ready(builder.state_root(stage.root().clone()));
+    let running = ready(stage.bundled("shared", &bundle).unwrap());
     let table = running.processes().unwrap();
     assert_eq!(table.len(), 2, "{table:?}");
     assert_eq!(table[0].pid, running.init_pid());

@@ -16,10 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A bundle on busybox that runs `script`, its configuration edited.
 fn bundle(stage: &Stage, name: &str, script: &str, edit: impl FnOnce(&mut Value)) -> ContainerBuilder {
-    let directory = stage.path().join(format!("bundle-{name}"));
-    stage.busybox_shell(name, script).to_bundle(&directory).unwrap();
-    common::edit_config(&directory, edit);
-    ContainerBuilder::from_bundle(stage.id(name), &directory).unwrap().state_root(stage.root().clone())
+    let bundle = stage.write_bundle(&format!("bundle-{name}"), stage.busybox_shell(name, script), edit);
+    stage.bundled(name, &bundle).unwrap()
 }
 
 fn own_namespace(kind: &str) -> PathBuf {

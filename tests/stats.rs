@@ -3,16 +3,14 @@
 mod common;
 
 use cofferdam::{AnyContainer, Container, ErrorKind, IoLimit, Running, Stats};
-use common::limits::directory_on_a_disk;
+use common::limits::{directory_on_a_disk, kernel};
 use common::{Stage, may_limit, skip, start};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 /// The number in the first of these files that one of the container's cgroups has.
-fn kernel(container: &Container<Running>, files: [&str; 2]) -> Option<u64> {
-    let mut texts = container.record().cgroups.iter().flat_map(|dir| files.map(|file| dir.join(file)));
-    let text = texts.find_map(|file| std::fs::read_to_string(file).ok())?;
-    text.trim().parse().ok()
+fn number(container: &Container<Running>, files: &[&str]) -> Option<u64> {
+    kernel(container, files)?.parse().ok()
 }
 
 /// The number after `key` in the first of these files that has it.
@@ -48,19 +46,19 @@ fn what_is_told_is_what_the_kernels_files_say() {
 
     let memory = stats.memory.unwrap();
     assert_eq!(memory.limit, Some(256 << 20));
-    let usage = kernel(&running, ["memory.usage_in_bytes", "memory.current"]).unwrap();
+    let usage = number(&running, &["memory.usage_in_bytes", "memory.current"]).unwrap();
     assert!(memory.usage.abs_diff(usage) <= 4 << 20, "{} and {usage}", memory.usage);
-    let peak = kernel(&running, ["memory.max_usage_in_bytes", "memory.peak"]);
+    let peak = number(&running, &["memory.max_usage_in_bytes", "memory.peak"]);
     assert_eq!(memory.peak, peak);
     assert!(memory.peak.is_none_or(|peak| peak >= memory.usage));
     assert_eq!(memory.oom_kills, Some(0));
     assert!(memory.anon.is_some_and(|anon| anon > 0 && anon <= memory.usage), "{memory:?}");
 
     let pids = stats.pids.unwrap();
-    assert_eq!(Some(pids.current), kernel(&running, ["pids.current", "pids.current"]));
+    assert_eq!(Some(pids.current), number(&running, &["pids.current"]));
     assert_eq!(pids.limit, Some(77));
-    assert_eq!(pids.peak, kernel(&running, ["pids.peak", "pids.peak"]));
-    let swap_limit = kernel(&running, ["memory.memsw.limit_in_bytes", "memory.swap.max"]);
+    assert_eq!(pids.peak, number(&running, &["pids.peak"]));
+    let swap_limit = number(&running, &["memory.memsw.limit_in_bytes", "memory.swap.max"]);
     assert_eq!(memory.swap_limit, swap_limit.filter(|bytes| *bytes < u64::MAX / 4));
 
     let cpu = stats.cpu.unwrap();
@@ -114,10 +112,10 @@ fn huge_pages_and_pressure_are_what_the_kernels_files_say() {
     let running = start(stage.container("huge").args(["sleep", "1000"]).hugepage_limit("2MB", 4 << 20));
     let stats = running.stats().unwrap();
     let huge = stats.hugetlb.unwrap().into_iter().find(|huge| huge.page_size == "2MB").unwrap();
-    let current = kernel(&running, ["hugetlb.2MB.current", "hugetlb.2MB.usage_in_bytes"]);
+    let current = number(&running, &["hugetlb.2MB.current", "hugetlb.2MB.usage_in_bytes"]);
     assert_eq!((Some(huge.usage), huge.limit), (current, Some(4 << 20)));
     let failures = keyed(&running, "hugetlb.2MB.events", "max");
-    assert_eq!(huge.failures, failures.or(kernel(&running, ["hugetlb.2MB.failcnt"; 2])));
+    assert_eq!(huge.failures, failures.or(number(&running, &["hugetlb.2MB.failcnt"])));
     let has = |file: &str| running.record().cgroups.iter().any(|dir| std::fs::read(dir.join(file)).is_ok());
     assert_eq!(stats.pressure.is_some(), has("memory.pressure"));
     if let Some(pressure) = stats.pressure {

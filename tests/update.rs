@@ -8,15 +8,8 @@ use cofferdam::oci_spec::runtime::{
 };
 use cofferdam::spec::DeviceNumber;
 use cofferdam::{AnyContainer, Container, ErrorKind, Running};
-use common::limits::disk;
+use common::limits::{disk, kernel};
 use common::{Stage, may_limit, skip, start};
-
-/// The text of the first of these files that one of the container's cgroups has.
-fn kernel(container: &Container<Running>, files: &[&str]) -> Option<String> {
-    let mut texts =
-        container.record().cgroups.iter().flat_map(|dir| files.iter().map(move |file| dir.join(file)));
-    texts.find_map(|file| std::fs::read_to_string(file).ok()).map(|text| text.trim().to_owned())
-}
 
 const PIDS: &[&str] = &["pids.max"];
 const MEMORY: &[&str] = &["memory.limit_in_bytes", "memory.max"];

@@ -1,8 +1,8 @@
 //! What tests of limits share: containers with any `linux.resources`, and block devices to limit.
 
-use super::{Stage, edit_config};
+use super::Stage;
 use cofferdam::spec::DeviceNumber;
-use cofferdam::{ContainerBuilder, Error, Rootfs};
+use cofferdam::{Container, ContainerBuilder, Error, Rootfs, Running};
 use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,13 +12,19 @@ use tempfile::TempDir;
 impl Stage {
     /// A container that sleeps, with these `linux.resources` and no others.
     pub fn with_resources(&self, name: &str, resources: &Value) -> Result<ContainerBuilder, Error> {
-        let bundle = self.path().join(name);
         let builder = self.container(name).args(["sleep", "1000"]);
-        builder.rootfs(Rootfs::directory(self.busybox())).to_bundle(&bundle).unwrap();
-        edit_config(&bundle, |config| config["linux"]["resources"] = resources.clone());
-        let builder = ContainerBuilder::from_bundle(self.id(name), &bundle)?;
-        Ok(builder.state_root(self.root().clone()))
+        let builder = builder.rootfs(Rootfs::directory(self.busybox()));
+        let bundle =
+            self.write_bundle(name, builder, |config| config["linux"]["resources"] = resources.clone());
+        self.bundled(name, &bundle)
     }
+}
+
+/// The text of the first of these files that one of the container's cgroups has.
+pub fn kernel(container: &Container<Running>, files: &[&str]) -> Option<String> {
+    let mut texts =
+        container.record().cgroups.iter().flat_map(|dir| files.iter().map(move |file| dir.join(file)));
+    texts.find_map(|file| fs::read_to_string(file).ok()).map(|text| text.trim().to_owned())
 }
 
 /// A disk of the host.

@@ -10,12 +10,15 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests make and remove plain files of their own")]
 
+pub mod bundle;
 pub mod caller;
+pub mod example;
+pub mod inside;
 pub mod limits;
+pub mod place;
 pub mod witness;
 
 use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot};
-use serde_json::Value;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -160,14 +163,6 @@ pub fn descendants_of_this_process() -> Vec<String> {
 pub fn write_script(path: &Path, text: &str) {
     std::fs::write(path, text).expect("a script");
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("an executable script");
-}
-
-/// Changes the configuration of a bundle.
-pub fn edit_config(bundle: &Path, change: impl FnOnce(&mut Value)) {
-    let path = bundle.join("config.json");
-    let mut config = serde_json::from_slice(&std::fs::read(&path).expect("a bundle")).expect("a document");
-    change(&mut config);
-    std::fs::write(&path, config.to_string()).expect("a configuration");
 }
 
 /// Whether the tests run as root.

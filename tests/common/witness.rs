@@ -14,7 +14,7 @@ impl Witness {
     pub fn look(id_prefix: &str, state: &Path) -> Self {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
         let mut cgroups = BTreeSet::new();
-        find_directories(Path::new("/sys/fs/cgroup"), id_prefix, &mut cgroups);
+        find_directories(Path::new("/sys/fs/cgroup"), &|name| name.contains(id_prefix), &mut cgroups);
         let facts = BTreeMap::from([
             ("mount", mounts.lines().map(str::to_owned).collect()),
             (
@@ -102,17 +102,17 @@ pub fn descriptors(pid: &str) -> BTreeMap<u32, String> {
         .collect()
 }
 
-/// Adds every directory below `below` that has `part_of_name` in its name.
-pub fn find_directories(below: &Path, part_of_name: &str, found: &mut BTreeSet<String>) {
+/// Adds every directory below `below` that is meant by its name.
+pub fn find_directories(below: &Path, is_meant: &dyn Fn(&str) -> bool, found: &mut BTreeSet<String>) {
     let Ok(entries) = std::fs::read_dir(below) else { return };
     for entry in entries.flatten() {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        if entry.file_name().to_string_lossy().contains(part_of_name) {
+        if is_meant(&entry.file_name().to_string_lossy()) {
             found.insert(entry.path().display().to_string());
         }
-        find_directories(&entry.path(), part_of_name, found);
+        find_directories(&entry.path(), is_meant, found);
     }
 }
 

@@ -2,11 +2,10 @@
 //! specification.
 
 use crate::case::NotHere;
-use crate::common::{self, Stage, is_readable_within, is_root};
+use crate::common::{self, Stage, example, is_readable_within, is_root};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -22,16 +21,10 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// What `RUNTIME` names, or the example `oci`; `None` if it was not built.
-    pub(crate) fn under_test() -> Option<Self> {
-        let runtime = match std::env::var_os("RUNTIME") {
-            Some(path) => Self::at(PathBuf::from(path)),
-            None => {
-                let test = std::env::current_exe().expect("our path");
-                Self { path: test.parent()?.parent()?.join("examples/oci"), name: "ours".into() }
-            }
-        };
-        runtime.path.is_file().then_some(runtime)
+    /// What `RUNTIME` names, or the example `oci`; or why there is none.
+    pub(crate) fn under_test() -> Result<Self, String> {
+        let path = example::runtime()?;
+        Ok(if example::is_ours() { Self { path, name: "ours".into() } } else { Self::at(path) })
     }
 
     /// runc, if it is installed.
@@ -63,7 +56,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn new(runtime: &'a Runtime) -> Self {
         let stage = Stage::new();
         // Also for the users of a user namespace.
-        std::fs::set_permissions(stage.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        stage.open_to_everybody();
         let bench = Self { runtime, stage };
         std::fs::create_dir(bench.bundle()).unwrap();
         common::write_busybox_rootfs(&bench.rootfs());
@@ -327,8 +320,4 @@ pub(crate) fn add_namespace(config: &mut Value, namespace: Value) {
     let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces.retain(|other| other["type"] != namespace["type"]);
     namespaces.push(namespace);
-}
-
-pub(crate) fn add_mount(config: &mut Value, mount: Value) {
-    config["mounts"].as_array_mut().unwrap().push(mount);
 }

@@ -72,8 +72,9 @@ impl Case {
 
     /// Looks at the fact, as a test of its own.
     pub(crate) fn test(&self) {
-        let Some(runtime) = Runtime::under_test() else {
-            return note_skip("the runtime was not built: cargo build --example oci");
+        let runtime = match Runtime::under_test() {
+            Ok(runtime) => runtime,
+            Err(reason) => return note_skip(&reason),
         };
         if !runtime.is_ours() && !is_root() {
             return note_skip("another runtime needs root for cgroups here");

@@ -1,7 +1,8 @@
 //! The root, what is mounted in it, what is masked, and the devices.
 
-use crate::bench::{Bench, add_mount, needs_root};
+use crate::bench::{Bench, needs_root};
 use crate::case::{NotHere, Verdict, table};
+use crate::common::bundle::add_mount;
 use crate::common::is_root;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};

@@ -20,23 +20,20 @@ mod podman;
 mod remains;
 mod terminal;
 
+use common::example::example;
 use common::{Stage, skip};
 use engine::Engine;
 use std::path::PathBuf;
-
-/// The runtime under test; `None` if it was not built.
-fn runtime() -> Option<PathBuf> {
-    let test = std::env::current_exe().expect("our path");
-    let path = test.parent()?.parent()?.join("examples/oci");
-    path.is_file().then_some(path)
-}
 
 /// How to start an engine on a stage, or why that is not possible.
 type Start = fn(&Stage, PathBuf) -> Result<Box<dyn Engine>, String>;
 
 /// Starts an engine, has it go through a case, and ends it.
 fn go_through(case: fn(&dyn Engine), start: Start) {
-    let Some(runtime) = runtime() else { skip!("the runtime was not built: cargo build --example oci") };
+    let runtime = match example("oci") {
+        Ok(runtime) => runtime,
+        Err(reason) => skip!("{reason}"),
+    };
     let stage = Stage::new();
     match start(&stage, runtime) {
         Ok(engine) => case(&*engine),

@@ -1,6 +1,7 @@
 //! Damage on disk: whatever a state file has become, its neighbours are listed and it can be deleted by name.
 
-use crate::host::Place;
+use crate::common::note_skip;
+use crate::common::place::Place;
 use crate::stage::{SETTLE, alone, settle};
 use cofferdam::{AnyContainer, Listed};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -43,14 +44,13 @@ const DAMAGES: [(&str, Damage); 9] = [
 #[test]
 fn a_damaged_record_hides_no_neighbour_and_is_deleted_by_name() {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let state = place.state();
         let neighbour =
             place.builder(&place.id("neighbour")).build().expect("a plan").create().expect("a neighbour");
         for (name, damage) in DAMAGES {
             let id = place.id("damaged");
-            let container = place.builder(&id).args(["sleep", "1000"]).build().expect("a plan");
-            let container = container.create().expect("created").start().expect("started");
+            let container = place.created(&id).start().expect("started");
             damage(&state_file(&place, &id));
 
             let listed = AnyContainer::list(&state).expect("a list");
@@ -86,10 +86,9 @@ fn a_damaged_record_hides_no_neighbour_and_is_deleted_by_name() {
 #[test]
 fn cgroups_are_removed_also_when_the_sandbox_was_killed() {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: cgroups need root");
-            return;
+            return note_skip("cgroups need root");
         }
         let id = place.id("lost");
         let builder = place.builder(&id).args(["sleep", "1000"]).pids_limit(16).memory_limit(64 << 20);

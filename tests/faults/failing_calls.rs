@@ -1,7 +1,7 @@
 //! Calls that fail: no descriptor left, no space, interrupted. The caller gets an error and the host keeps nothing.
 
 use crate::caller::Life;
-use crate::host::Place;
+use crate::common::place::Place;
 use crate::round;
 use crate::stage::{alone, recovers};
 use crate::tracer::Scope;
@@ -38,7 +38,7 @@ const BUDGET: Duration = Duration::from_secs(30);
 #[test]
 fn a_call_that_fails_fails_the_container_and_leaves_nothing() {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let Some(census) = round::undisturbed(&place, Life::Full) else { return };
 
         let began = Instant::now();
@@ -80,7 +80,7 @@ fn a_call_that_fails_fails_the_container_and_leaves_nothing() {
 #[test]
 fn a_caller_at_its_limit_of_descriptors_gets_an_error_and_loses_none() {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let id = place.id("nofile");
         // Once without the limit, so that what is opened once per process is open.
         assert!(place.builder(&id).run().expect("a container").outcome.success());

@@ -2,14 +2,14 @@
 //!
 //! Every test runs as a process of its own that adopts orphans, so that "no process is left" is a fact and not a guess.
 //! Kills and failing calls are injected by strace(1), counted in system calls: no sleep decides where they land.
-#![expect(clippy::print_stderr, reason = "skips and counts are for people to read")]
+#![expect(clippy::print_stderr, reason = "counts are for people to read")]
 #![expect(clippy::disallowed_methods, reason = "a test prepares and damages things with the plain tools")]
 
 mod caller;
+#[path = "../common/mod.rs"]
+mod common;
 mod damaged_files;
 mod failing_calls;
-#[path = "../host/mod.rs"]
-mod host;
 mod killed_processes;
 mod network_devices;
 mod races;

@@ -3,7 +3,8 @@
 //! the end of a virtual one.
 
 use crate::caller::Life;
-use crate::host::{Place, note_skip};
+use crate::common::note_skip;
+use crate::common::place::Place;
 use crate::round::{self, Round};
 use crate::stage::{alone, recovers};
 use crate::tracer::Scope;
@@ -69,7 +70,7 @@ fn a_device_is_whole_or_gone_with_the_container_when_the_caller_is_killed() {
 /// Runs `test` in a network namespace of its own, with a bundle that has [`DEVICE`] moved in.
 fn with_a_device(test: impl FnOnce(&mut Host)) {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         if !rustix::process::geteuid().is_root() {
             return note_skip("only root has network devices to move");
         }

@@ -1,6 +1,6 @@
 //! Clients of the control socket that do not speak its language. The sandbox goes on serving those that do.
 
-use crate::host::Place;
+use crate::common::place::Place;
 use crate::stage::{SETTLE, alone, settle};
 use cofferdam::{AnyContainer, Outcome, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,11 +21,9 @@ const CROWD: usize = 100;
 #[test]
 fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served() {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let id = place.id("raw");
-        let running =
-            place.builder(&id).args(["sleep", "1000"]).build().expect("a plan").create().expect("created");
-        let running = running.start().expect("started");
+        let running = place.created(&id).start().expect("started");
         let socket = running.record().control_socket.clone();
         let served = |what: &str| {
             let other =
@@ -98,11 +96,9 @@ fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served
 #[test]
 fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_along() {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let id = place.id("fds");
-        let running =
-            place.builder(&id).args(["sleep", "1000"]).build().expect("a plan").create().expect("created");
-        let running = running.start().expect("started");
+        let running = place.created(&id).start().expect("started");
         let socket = running.record().control_socket.clone();
         let fds_before = fds_of(running.sandbox_pid());
         let null = open_null();
@@ -158,11 +154,9 @@ fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_a
 #[test]
 fn a_client_that_never_reads_its_replies_keeps_nobody_waiting() {
     alone(|| {
-        let Some(place) = Place::new() else { return };
+        let place = Place::new();
         let id = place.id("deaf");
-        let running =
-            place.builder(&id).args(["sleep", "1000"]).build().expect("a plan").create().expect("created");
-        let running = running.start().expect("started");
+        let running = place.created(&id).start().expect("started");
         let deaf = client(&running.record().control_socket);
         let request = br#"CFDM    {"container":null,"operation":"query"}"#;
         let mut request = request.to_vec();

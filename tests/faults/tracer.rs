@@ -1,7 +1,8 @@
 //! strace(1): what a caller and its helpers call, and faults at the n-th call.
 
 use crate::caller::Caller;
-use crate::host::Place;
+use crate::common::note_skip;
+use crate::common::place::Place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -49,14 +50,14 @@ pub(crate) fn attach(place: &Place, caller: &Caller, scope: Scope, inject: &[Str
     }
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let Ok(mut strace) = spawned else {
-        eprintln!("skipped: strace is not installed");
+        note_skip("strace is not installed");
         return None;
     };
     let mut said = String::new();
     let mut lines = BufReader::new(strace.stderr.take().expect("stderr is a pipe"));
     let _ = lines.read_line(&mut said);
     if !said.contains("attached") {
-        eprintln!("skipped: strace cannot attach here: {}", said.trim_end());
+        note_skip(&format!("strace cannot attach here: {}", said.trim_end()));
         return None;
     }
     // Its later remarks have no reader: strace must not be stopped by a full or closed pipe.
