@@ -85,7 +85,7 @@ impl CgroupDir {
     /// The name of some child cgroup, if there is one.
     pub(super) fn any_child(&self) -> Result<Option<Vec<u8>>> {
         let step = || format!("getdents64({:?})", self.path);
-        for entry in Dir::read_from(&self.fd).os(step)? {
+        for entry in self.entries()? {
             let entry = entry.os(step)?;
             let name = entry.file_name().to_bytes();
             if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
@@ -99,8 +99,7 @@ impl CgroupDir {
     pub(super) fn files(&self) -> Result<Vec<String>> {
         let step = || format!("getdents64({:?})", self.path);
         let mut names = Vec::new();
-        // Through a description of its own: the position in the directory belongs to whoever reads it.
-        for entry in Dir::read_from(&self.fd).os(step)? {
+        for entry in self.entries()? {
             let entry = entry.os(step)?;
             if entry.file_type() == FileType::RegularFile {
                 names.push(entry.file_name().to_string_lossy().into_owned());
@@ -174,6 +173,12 @@ impl CgroupDir {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its entries, through a description of their own: the position in the directory belongs to whoever reads it.
+    fn entries(&self) -> Result<Dir> {
+        let opened = self.openat(OsStr::new("."), DIRECTORY);
+        opened.and_then(Dir::new).os(|| format!("openat2({:?}, \".\")", self.path))
     }
 
     fn open_file(&self, file: &str, access: OFlags) -> Result<OwnedFd> {

@@ -36,7 +36,14 @@ pub(crate) fn destroy(paths: &[PathBuf]) -> Result<()> {
 /// cgroup mount, which are never touched.
 pub(crate) fn destroy_within(paths: &[PathBuf], limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
-    report(paths.iter().filter_map(|path| remove(path, deadline).err()))
+    report(paths.iter().filter_map(|path| {
+        let removed = match open_parent(path) {
+            Ok(Some((parent, name))) => remove(&parent, name, deadline, End::Killed),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.err()
+    }))
 }
 
 /// Lets everything run that is frozen in these v1 cgroups. On v1 alone, a frozen task does not act on SIGKILL: without
@@ -75,13 +82,8 @@ pub(crate) fn prune(paths: &[PathBuf]) -> Result<()> {
 pub(crate) fn remove_when_empty(paths: &[PathBuf]) {
     let deadline = Instant::now() + EMPTY_LIMIT;
     for path in paths {
-        let Ok(Some((parent, name))) = open_parent(path) else { continue };
-        while let Removal::Busy = parent.remove(name) {
-            let ended = parent.child(name).and_then(|dir| end_listed(&dir, deadline, End::ByItself));
-            if ended.is_err() || Instant::now() >= deadline {
-                break;
-            }
-            rustix::thread::sched_yield();
+        if let Ok(Some((parent, name))) = open_parent(path) {
+            let _ = remove(&parent, name, deadline, End::ByItself);
         }
     }
 }
@@ -97,10 +99,15 @@ fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
     }
 }
 
-fn remove(path: &Path, deadline: Instant) -> Result<()> {
-    let Some((parent, name)) = open_parent(path)? else {
-        return Ok(());
-    };
+/// How the processes end that are in the way.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum End {
+    Killed,
+    ByItself,
+}
+
+/// Removes the cgroup `name` in `parent` and those below it. Others may be doing the same.
+pub(super) fn remove(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) -> Result<()> {
     // In the ordinary case every process has ended and this one call is all.
     if settled(parent.remove(name))? {
         return Ok(());
@@ -108,13 +115,13 @@ fn remove(path: &Path, deadline: Instant) -> Result<()> {
     let Some(dir) = gone_is_none(parent.child(name))? else {
         return Ok(());
     };
-    empty(&dir, deadline)?;
-    remove_nested(dir, deadline)?;
-    remove_leaf(&parent, name, deadline)
+    empty(&dir, deadline, end)?;
+    remove_nested(dir, deadline, end)?;
+    remove_leaf(parent, name, deadline, end)
 }
 
 /// The parent of `path`, which must be a cgroup itself: so a mount root is never a candidate. `None` if it is gone.
-fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
+pub(super) fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
     let plain = path.is_absolute() && !path.components().any(|component| component == Component::ParentDir);
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) if plain => {
@@ -130,11 +137,12 @@ fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
 
 /// Removes every cgroup below `top`. It holds one directory at a time and walks back by `..`, so that a hostile depth
 /// costs no fds.
-fn remove_nested(top: CgroupDir, deadline: Instant) -> Result<()> {
+fn remove_nested(top: CgroupDir, deadline: Instant, end: End) -> Result<()> {
     let mut names: Vec<OsString> = Vec::new();
     let mut dir = top;
     loop {
-        match dir.any_child()? {
+        // Who finds it gone goes back, as if it had been empty.
+        match gone_is_none(dir.any_child())?.flatten() {
             Some(name) => {
                 let name = OsString::from_vec(name);
                 // It may have been removed since it was listed, by its own inhabitants.
@@ -145,8 +153,9 @@ fn remove_nested(top: CgroupDir, deadline: Instant) -> Result<()> {
             }
             None => {
                 let Some(name) = names.pop() else { return Ok(()) };
-                dir = dir.parent()?;
-                remove_leaf(&dir, &name, deadline)?;
+                let Some(parent) = gone_is_none(dir.parent())? else { return Ok(()) };
+                dir = parent;
+                remove_leaf(&dir, &name, deadline, end)?;
             }
         }
         check(deadline, dir.path())?;
@@ -154,15 +163,15 @@ fn remove_nested(top: CgroupDir, deadline: Instant) -> Result<()> {
 }
 
 /// Removes a cgroup without children, ending its processes as often as it takes.
-fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant) -> Result<()> {
+fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) -> Result<()> {
     while !settled(parent.remove(name))? {
         check(deadline, &parent.path().join(name))?;
         let Some(dir) = gone_is_none(parent.child(name))? else {
             return Ok(());
         };
-        empty(&dir, deadline)?;
-        if dir.any_child()?.is_some() {
-            remove_nested(dir, deadline)?;
+        empty(&dir, deadline, end)?;
+        if gone_is_none(dir.any_child())?.flatten().is_some() {
+            remove_nested(dir, deadline, end)?;
         }
         // What remains is the kernel's last step of a dying task, which raises no event and ends within a time slice.
         rustix::thread::sched_yield();
@@ -170,23 +179,20 @@ fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant) -> Result<()
     Ok(())
 }
 
-fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
-    match dir.version() {
-        Version::V1 => v1::empty(dir, deadline),
-        Version::V2 => v2::empty(dir, deadline),
-    }
+/// Waits until no process is in `dir`, on v2 nor below it.
+fn empty(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
+    let emptied = match (end, dir.version()) {
+        (End::Killed, Version::V1) => v1::empty(dir, deadline),
+        (End::Killed, Version::V2) => v2::empty(dir, deadline),
+        (End::ByItself, Version::V1) => end_listed(dir, deadline, End::ByItself),
+        (End::ByItself, Version::V2) => v2::await_empty(dir, deadline),
+    };
+    gone_is_none(emptied).map(drop)
 }
 
 /// Kills the processes listed in `cgroup.procs` of `dir` and waits until none is listed.
 pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     end_listed(dir, deadline, End::Killed)
-}
-
-/// How processes end that are waited for.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    Killed,
-    ByItself,
 }
 
 /// Waits until no process is listed in `cgroup.procs` of `dir`.
@@ -271,7 +277,7 @@ fn settled(removal: Removal) -> Result<bool> {
     }
 }
 
-fn gone_is_none<T>(result: Result<T>) -> Result<Option<T>> {
+pub(super) fn gone_is_none<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),

@@ -25,6 +25,11 @@ pub(super) fn empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     if dir.write("cgroup.kill", "1").is_err() {
         return kill_listed(dir, deadline);
     }
+    await_empty(dir, deadline)
+}
+
+/// Waits until nobody is in this cgroup and in those below it.
+pub(super) fn await_empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     let events = dir.open_read(EVENTS)?;
     let step = || format!("read({:?})", dir.path().join(EVENTS));
     // The kernel raises POLLPRI when the text changes after it was last read, so the order cannot miss a change.
