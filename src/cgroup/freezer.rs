@@ -136,6 +136,14 @@ impl Freezer {
     /// # Errors
     /// The system call that failed.
     pub(crate) fn kill(&self) -> Result<()> {
+        match self.kill_all() {
+            // The cgroup was removed while it was held: nobody is in it.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            killed => killed,
+        }
+    }
+
+    fn kill_all(&self) -> Result<()> {
         if let Some(kill) = &self.kill {
             // No fork escapes it, and on v2 what is frozen dies.
             return rustix::io::write(kill, b"1").map(drop).os(|| "write(cgroup.kill, \"1\")");
