@@ -4,10 +4,12 @@
 
 mod common;
 
-use cofferdam::{AnyContainer, ContainerBuilder, Outcome, Signal, StateRoot, Status};
+use cofferdam::state::Record;
+use cofferdam::{AnyContainer, ContainerBuilder, Outcome, ProcessIdentity, Signal, StateRoot, Status, Stdio};
 use common::caller::{self, Caller};
-use common::{Stage, await_end, descendants_of_this_process, may_limit, skip};
-use std::path::Path;
+use common::{Stage, await_end, descendants_of_this_process, may_limit, skip, start};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
 /// A container that a caller process makes; its id is the stage's, handed over by file.
 fn callers_builder(directory: &Path) -> (ContainerBuilder, StateRoot) {
@@ -147,41 +149,203 @@ fn a_killed_caller_takes_its_attached_container_along() {
     loaded.delete(false).unwrap();
 }
 
+/// What the caller tells of a container: its helpers and its first process, and its cgroups.
+fn tell_of(record: &Record, init: i32) -> String {
+    let pid = |identity: Option<ProcessIdentity>| identity.expect("it is created").pid;
+    let cgroups: Vec<_> = record.cgroups.iter().map(|cgroup| cgroup.to_str().unwrap()).collect();
+    format!("{} {} {init} {}", pid(record.gofer), pid(record.sandbox), cgroups.join(" "))
+}
+
+/// A container of a caller that is to be killed.
+struct Told {
+    pids: Vec<i32>,
+    cgroups: Vec<PathBuf>,
+}
+
+impl Told {
+    fn hear(caller: &mut Caller) -> Self {
+        let words = caller.hear();
+        let mut words = words.split(' ');
+        let pids = words.by_ref().take(3).map(|pid| pid.parse().unwrap()).collect();
+        Self { pids, cgroups: words.map(PathBuf::from).collect() }
+    }
+
+    /// Waits until its processes have ended, and looks whether anything of its cgroups is left.
+    fn assert_gone(&self) {
+        assert!(!self.cgroups.is_empty(), "it had a cgroup");
+        self.pids.iter().copied().for_each(await_end);
+        let left: Vec<_> = self.cgroups.iter().filter(|cgroup| cgroup.exists()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// Whether a container gets cgroups with limits here.
+fn may_limit_all() -> bool {
+    ["cpu", "memory", "pids"].into_iter().all(may_limit)
+}
+
 #[test]
-fn a_killed_caller_leaves_cgroups_that_are_empty_and_go_with_the_record() {
+fn a_killed_caller_leaves_no_cgroup() {
     if let Some(directory) = caller::role() {
         let (builder, _) = callers_builder(&directory);
         let builder = builder.memory_limit(64 << 20).pids_limit(20).cpu_limit(0.5);
         let running = builder.build().unwrap().create().unwrap().start().unwrap();
-        caller::say(format!("{} {}", running.sandbox_pid(), running.init_pid()));
+        caller::say(tell_of(running.record(), running.init_pid()));
         return caller::stay();
     }
     let stage = Stage::new();
-    if !["cpu", "memory", "pids"].into_iter().all(may_limit) {
+    if !may_limit_all() {
         skip!("this user may not limit all of cpu, memory and pids here");
     }
     let id = stage.id("limitedgone");
-    let test = "a_killed_caller_leaves_cgroups_that_are_empty_and_go_with_the_record";
-    let mut caller = spawn_caller(test, &stage, &id);
-    let pids = pids(&caller.hear());
-    caller.kill();
-    pids.into_iter().for_each(await_end);
-    let loaded = AnyContainer::load(stage.root(), &id).unwrap();
-    let cgroups = loaded.record().cgroups.clone();
-    assert!(!cgroups.is_empty(), "limits take cgroups");
-    for cgroup in &cgroups {
-        assert_eq!(members_of(cgroup), "", "{cgroup:?}");
+    let mut caller = spawn_caller("a_killed_caller_leaves_no_cgroup", &stage, &id);
+    let told = Told::hear(&mut caller);
+    // As a workload makes them that is given its own cgroup.
+    for cgroup in &told.cgroups {
+        std::fs::create_dir_all(cgroup.join("nested/deeper")).unwrap();
+        std::fs::create_dir(cgroup.join("nested/beside")).unwrap();
     }
+    caller.kill();
+    told.assert_gone();
+    let loaded = AnyContainer::load(stage.root(), &id).unwrap();
+    assert_eq!(loaded.status(), Status::Stopped);
+    let exit = loaded.wait().unwrap();
+    assert_eq!(exit.outcome, Outcome::CallerGone);
+    assert!(exit.memory_peak.is_none_or(|peak| peak > 0), "{exit:?}");
     loaded.delete(false).unwrap();
-    assert!(cgroups.iter().all(|cgroup| !cgroup.exists()), "{cgroups:?}");
     assert_eq!(stage.changes(), Vec::<String>::new());
 }
 
-/// The processes in a cgroup and in those below it, one a line.
-fn members_of(cgroup: &Path) -> String {
-    let below = std::fs::read_dir(cgroup).unwrap().map(|entry| entry.unwrap().path());
-    let nested: String = below.filter(|path| path.is_dir()).map(|path| members_of(&path)).collect();
-    std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap() + &nested
+#[test]
+fn a_delete_while_the_cgroups_of_a_killed_caller_are_removed_finds_nothing_amiss() {
+    if let Some(directory) = caller::role() {
+        let (builder, _) = callers_builder(&directory);
+        let running = builder.pids_limit(20).build().unwrap().create().unwrap().start().unwrap();
+        caller::say(tell_of(running.record(), running.init_pid()));
+        return caller::stay();
+    }
+    let stage = Stage::new();
+    if !may_limit_all() {
+        skip!("this user may not limit the number of processes here");
+    }
+    let test = "a_delete_while_the_cgroups_of_a_killed_caller_are_removed_finds_nothing_amiss";
+    for round in 0..8 {
+        let id = stage.id(&format!("atonce{round}"));
+        let mut caller = spawn_caller(test, &stage, &id);
+        let told = Told::hear(&mut caller);
+        for number in 0..20 {
+            std::fs::create_dir(told.cgroups[0].join(format!("nested{number}"))).unwrap();
+        }
+        caller.kill();
+        AnyContainer::load(stage.root(), &id).unwrap().delete(true).unwrap();
+        told.assert_gone();
+    }
+    assert_eq!(stage.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_killed_caller_leaves_no_cgroup_of_a_created_or_paused_container_and_none_that_led_there() {
+    if let Some(directory) = caller::role() {
+        let (_, root) = callers_builder(&directory);
+        let id = std::fs::read_to_string(directory.join("id")).unwrap();
+        let build = |name: &str| {
+            let builder = ContainerBuilder::new(format!("{id}{name}")).state_root(root.clone());
+            // Found by the stage's witness, by its name.
+            let path = format!("cofferdam-{id}{name}/above/leaf");
+            builder.args(["sleep", "1000"]).cgroups_path(path).build().unwrap().create().unwrap()
+        };
+        let created = build("created");
+        let paused = build("paused").start().unwrap().pause().unwrap();
+        caller::say(tell_of(created.record(), created.init_pid()));
+        caller::say(tell_of(paused.record(), paused.init_pid()));
+        return caller::stay();
+    }
+    let stage = Stage::new();
+    if !may_limit_all() {
+        skip!("this user may not make cgroups at a path here");
+    }
+    let id = stage.id("ledto");
+    let test = "a_killed_caller_leaves_no_cgroup_of_a_created_or_paused_container_and_none_that_led_there";
+    let mut caller = spawn_caller(test, &stage, &id);
+    let [created, paused] = [Told::hear(&mut caller), Told::hear(&mut caller)];
+    caller.kill();
+    for (told, name, outcome) in
+        [(created, "created", Outcome::NeverStarted), (paused, "paused", Outcome::CallerGone)]
+    {
+        told.assert_gone();
+        let above = |cgroup: &PathBuf| cgroup.ancestors().nth(2).unwrap().exists();
+        assert!(!told.cgroups.iter().any(above), "{name}: {:?}", told.cgroups);
+        let loaded = AnyContainer::load(stage.root(), &format!("{id}{name}")).unwrap();
+        assert_eq!(loaded.wait().unwrap().outcome, outcome);
+        loaded.delete(false).unwrap();
+    }
+    assert_eq!(stage.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_killed_caller_leaves_no_cgroup_of_a_pod() {
+    if let Some(directory) = caller::role() {
+        let (builder, _) = callers_builder(&directory);
+        let pod = builder.build().unwrap().create().unwrap().start().unwrap();
+        caller::say(tell_of(pod.record(), pod.init_pid()));
+        let id = pod.id().as_str();
+        let member = pod.pod().container(format!("{id}m")).args(["sleep", "1000"]).pids_limit(20);
+        let member = member.build().unwrap().create().unwrap().start().unwrap();
+        caller::say(tell_of(member.record(), member.init_pid()));
+        return caller::stay();
+    }
+    let stage = Stage::new();
+    if !may_limit_all() {
+        skip!("this user may not limit the number of processes here");
+    }
+    let id = stage.id("podgone");
+    let mut caller = spawn_caller("a_killed_caller_leaves_no_cgroup_of_a_pod", &stage, &id);
+    let [pod, member] = [Told::hear(&mut caller), Told::hear(&mut caller)];
+    caller.kill();
+    pod.assert_gone();
+    member.assert_gone();
+    for id in [format!("{id}m"), id] {
+        AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap();
+    }
+    assert_eq!(stage.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_killed_caller_leaves_nothing_of_a_member_that_shares_its_processes() {
+    if let Some(directory) = caller::role() {
+        let pod = std::fs::read_to_string(directory.join("id")).unwrap();
+        let AnyContainer::Running(pod) = AnyContainer::load(&caller::root(&directory), &pod).unwrap() else {
+            panic!("it runs")
+        };
+        let member = pod.pod().container(format!("{}m", pod.id().as_str())).share_pid_namespace();
+        // One that outlives it, and goes to the root container's init.
+        let script = "setsid sh -c 'sleep 1000 & echo $!; wait' & wait";
+        let member = member.args(["sh", "-c", script]).pids_limit(20).stdout(Stdio::piped());
+        let mut member = member.build().unwrap().create().unwrap().start().unwrap();
+        let mut stdout = BufReader::new(member.take_stdout().unwrap());
+        stdout.read_line(&mut String::new()).unwrap();
+        caller::say(tell_of(member.record(), member.init_pid()));
+        return caller::stay();
+    }
+    let stage = Stage::new();
+    if !may_limit_all() {
+        skip!("this user may not limit the number of processes here");
+    }
+    let pod = start(stage.container("podstays").args(["sleep", "1000"]));
+    let id = pod.id().as_str().to_owned();
+    let test = "a_killed_caller_leaves_nothing_of_a_member_that_shares_its_processes";
+    let mut caller = spawn_caller(test, &stage, &id);
+    let Told { pids, cgroups } = Told::hear(&mut caller);
+    let [gofer, sandbox, init] = pids.try_into().unwrap();
+    assert_eq!(sandbox, pod.sandbox_pid());
+    caller.kill();
+    Told { pids: vec![gofer, init], cgroups }.assert_gone();
+    assert!(pod.try_wait().unwrap().is_none(), "the others go on");
+    let member = AnyContainer::load(stage.root(), &format!("{id}m")).unwrap();
+    assert_eq!(member.wait().unwrap().outcome, Outcome::CallerGone);
+    member.delete(false).unwrap();
+    pod.kill().unwrap().delete().unwrap();
+    assert_eq!(stage.changes(), Vec::<String>::new());
 }
 
 #[test]

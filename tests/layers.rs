@@ -58,7 +58,7 @@ const TABLE: &[Row] = &[
     Row {
         at: "gofer",
         kind: Kind::Effects,
-        uses: &["error", "plan", "process", "protocol", "seccomp", "spec", "sys"],
+        uses: &["cgroup", "error", "plan", "process", "protocol", "seccomp", "spec", "sys"],
     },
     Row {
         at: "sandbox",

@@ -4,6 +4,7 @@
 
 mod common;
 
+use cofferdam::state::Record;
 use cofferdam::{Container, Rootfs, Running};
 use common::witness::descriptors;
 use common::{Stage, is_root, skip, status_line, write_script};
@@ -39,16 +40,29 @@ fn helpers_have_names_of_their_own_and_are_children_of_the_caller() {
 }
 
 #[test]
-fn the_gofer_can_do_nothing_but_wait() {
+fn the_gofer_can_do_nothing_but_wait_and_remove_its_containers_cgroups() {
     let stage = Stage::new();
-    let running = start(&stage, "gofer");
-    let gofer = gofer_pid(&running).to_string();
-    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-        assert_eq!(status_line(&gofer, set), "0000000000000000", "{set}");
+    let with_cgroups = start(&stage, "gofer");
+    let builder = stage.container("without").args(["sleep", "1000"]).without_cgroup();
+    for running in [with_cgroups, common::start(builder)] {
+        let gofer = gofer_pid(&running).to_string();
+        // Where not even the owner of a directory may remove what is in it: at the top of a hierarchy.
+        let parents = running.record().cgroups.iter().map(|cgroup| cgroup.parent().unwrap());
+        let closed = |parent: &Path| std::fs::metadata(parent).unwrap().mode() & libc::S_IWUSR == 0;
+        let takes_override = is_root() && parents.into_iter().any(closed);
+        let dac_override = if takes_override { "0000000000000002" } else { NONE };
+        for (set, expected) in
+            [("CapInh", NONE), ("CapPrm", dac_override), ("CapEff", dac_override), ("CapAmb", NONE)]
+        {
+            assert_eq!(status_line(&gofer, set), expected, "{set}");
+        }
+        assert_eq!(status_line(&gofer, "NoNewPrivs"), "1");
+        assert_eq!(status_line(&gofer, "Seccomp"), "2");
     }
-    assert_eq!(status_line(&gofer, "NoNewPrivs"), "1");
-    assert_eq!(status_line(&gofer, "Seccomp"), "2");
 }
+
+/// No capability.
+const NONE: &str = "0000000000000000";
 
 #[test]
 fn helpers_hold_only_descriptors_of_their_own() {
@@ -66,12 +80,22 @@ fn helpers_hold_only_descriptors_of_their_own() {
                 || to == "/dev/null"
                 || to.ends_with(".run/exit.json")
                 || to.ends_with("/exit")
+                || (name == "gofer" && is_the_gofers(&to, running.record()))
                 || (name == "sandbox" && is_the_sandboxes(&to, running.id().as_str()));
             assert!(ours, "{name} holds {fd} -> {to}");
         }
     }
-    let held = descriptors(&gofer_pid(&running).to_string());
-    assert!(held.len() <= 5, "the gofer holds its streams and its connection: {held:?}");
+    let mut held = descriptors(&gofer_pid(&running).to_string());
+    held.retain(|_, to| !is_the_gofers(to, running.record()));
+    assert!(held.len() <= 5, "the gofer holds its streams and its connection besides: {held:?}");
+}
+
+/// Its container's cgroups, and where they are.
+fn is_the_gofers(path: &str, record: &Record) -> bool {
+    record
+        .cgroups
+        .iter()
+        .any(|cgroup| [Some(cgroup.as_path()), cgroup.parent()].contains(&Some(Path::new(path))))
 }
 
 /// Its container's root, its own score, its run directory, and files of its container's cgroups, to freeze it and to join

@@ -34,6 +34,7 @@
 //! | state | `rules::the_state_has_all_that_oci_asks_for`, `lifecycle::the_pids_are_those_of_sandbox_and_workload` |
 //! | update | `update::new_limits_are_in_the_kernel_and_on_the_record_and_the_others_stay`, `update::what_the_kernel_refuses_sets_everything_back`, `compile_fail/update.rs` |
 //! | destroy | `records::delete_is_idempotent`, `records::delete_refuses_what_lives_unless_forced`, `faults/killed_processes::a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted`, `compile_fail/delete.rs` |
+//! | destroy: the caller is killed | `attachment::a_killed_caller_takes_its_attached_container_along`, `attachment::a_killed_caller_leaves_no_cgroup`, `attachment::a_killed_caller_leaves_no_cgroup_of_a_pod`, `attachment::a_killed_caller_leaves_nothing_of_a_member_that_shares_its_processes` |
 //! | destroy: hooks | `hooks::racing_deletes_run_poststop_once`, `hooks::failing_poststop_hooks_keep_nothing_from_being_deleted` |
 //! | load | `records::an_exact_id_wins_over_those_it_begins`, `records::a_beginning_that_is_unique_names_a_container`, `src/state/store/tests::looking_for_an_unknown_id_leaves_nothing` |
 //! | load: what is dead | `rules::what_is_dead_is_stopped_also_if_it_was_paused`, `pause::a_paused_container_whose_sandbox_is_killed_has_stopped`, `lifecycle::a_killed_sandbox_takes_everything_along_and_the_outcome_says_lost` |

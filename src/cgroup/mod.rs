@@ -2,7 +2,7 @@
 //!
 //! What lives here: the host's cgroup layout as a value ([`CgroupLayout`]), the effects of a
 //! [`CgroupPlan`](crate::plan::cgroup::CgroupPlan) ([`Cgroup`]), what the sandbox needs to read afterwards
-//! ([`OomEvidence`]) and the removal of recorded cgroups ([`destroy`]). What may not: any choice of path, controller or
+//! ([`OomEvidence`]) and the removal of recorded cgroups ([`destroy`], [`Remover`]). What may not: any choice of path, controller or
 //! value, which is the plan's; and any move of the caller, which stays in the cgroups it was found in.
 //!
 //! ```text
@@ -27,6 +27,7 @@ mod freezer;
 mod group;
 mod layout;
 mod oom;
+mod remover;
 mod site;
 pub(crate) mod stats;
 pub(crate) mod systemd;
@@ -41,6 +42,7 @@ pub(crate) use freezer::{Freezer, RECHECK};
 pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};
 pub(crate) use layout::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 pub(crate) use oom::OomWatch;
+pub(crate) use remover::Remover;
 pub(crate) use site::Site;
 #[cfg(any(test, fuzzing))]
 pub(crate) use site::SiteKind;

@@ -426,6 +426,64 @@ fn killing_takes_all_that_fork_meanwhile() {
 }
 
 #[test]
+fn in_a_cgroup_that_was_removed_nobody_is_left_to_kill() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some((dir, freezer)) = place_to_freeze(&mut fixture, unified) else { continue };
+        destroy(&[dir]).unwrap();
+        freezer.kill().unwrap();
+        assert!(freezer.members().unwrap().is_empty(), "unified: {unified}");
+    }
+}
+
+#[test]
+fn a_remover_waits_for_the_end_of_who_is_inside_and_takes_what_they_made() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some(leaf) = leaf_to_fill(&mut fixture, unified) else { continue };
+        for below in ["nested", "nested/deeper"] {
+            std::fs::create_dir(leaf.join(below)).unwrap();
+        }
+        let remover = Remover::open(std::slice::from_ref(&leaf), &[]).unwrap();
+        let mut inside = inhabitant(&leaf.join("nested/cgroup.procs"), SLEEP);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| remover.remove_when_empty());
+            // It holds pidfds or polls by now, or will: either is right.
+            std::thread::yield_now();
+            assert!(leaf.join("nested").exists(), "unified: {unified}");
+            inside.kill().unwrap();
+            waiting.join().unwrap();
+        });
+        assert!(!leaf.exists(), "unified: {unified}");
+        inside.wait().unwrap();
+        // What is gone is not removed twice, by whoever comes late.
+        remover.remove_when_empty();
+        destroy(std::slice::from_ref(&leaf)).unwrap();
+        assert_eq!(Remover::open(&[leaf], &[]).unwrap().leaves().count(), 0);
+    }
+}
+
+#[test]
+fn two_may_remove_the_same_cgroups_at_once() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some(leaf) = leaf_to_fill(&mut fixture, unified) else { continue };
+        for number in 0..50 {
+            for below in ["", "/nested", "/nested/deeper"] {
+                std::fs::create_dir(leaf.join(format!("{number}{below}"))).unwrap();
+            }
+        }
+        let leaves = std::slice::from_ref(&leaf);
+        let remover = Remover::open(leaves, &[]).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| remover.remove_when_empty());
+            destroy(leaves).unwrap();
+        });
+        assert!(!leaf.exists(), "unified: {unified}");
+    }
+}
+
+#[test]
 fn an_oom_kill_is_heard_when_it_happens() {
     let Some(layout) = host(&["memory"]) else { return };
     let mut fixture = Fixture::new();

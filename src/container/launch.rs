@@ -138,6 +138,9 @@ impl Making {
         blueprint.plan.sandbox.init.further_fds.clone_from(&further.numbers);
         blueprint.plan.gofer.staging = run_dir.path().to_owned();
         blueprint.plan.gofer.origin = blueprint.origin.to_owned();
+        // None of a scope's: systemd removes those.
+        blueprint.plan.gofer.cgroups = cgroup.leaves();
+        blueprint.plan.gofer.cgroup_ancestors = cgroup.made_ancestors().to_vec();
         if blueprint.plan.sandbox.init.hooks.any() {
             blueprint.plan.sandbox.init.hooks.state = hooks::state(Status::Creating, &core.record)?;
         }

@@ -1,9 +1,14 @@
-//! What is left of the gofer once its mounts are handed over: a process that can wait, and nothing else.
+//! What is left of the gofer once its mounts are handed over: a process that can wait, and remove its container's cgroups,
+//! and nothing else.
 
+use crate::cgroup::Remover;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::seccomp;
 use crate::sys;
-use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr};
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    RulesetStatus,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// What waiting takes, memory management of the allocator and a clean exit included. No call here opens, connects,
@@ -29,37 +34,135 @@ const ALLOWED: [&str; 18] = [
     "exit_group",
 ];
 
-/// Gives up every capability, the right to gain any, the file system, and every system call but those of waiting.
-pub(super) fn give_up_everything() -> Result<()> {
-    let none = CapabilitySet::empty();
-    rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
-    rustix::thread::set_capabilities(
-        None,
-        CapabilitySets { effective: none, permitted: none, inheritable: none },
-    )
-    .os(|| "capset(none)")?;
+/// What removing cgroups takes besides: looking who is in them, waiting for their end, which gives no right over them,
+/// and what counts the time. What is opened and removed is bounded by Landlock, and where there is none nothing is.
+const ALLOWED_TO_REMOVE: [&str; 8] =
+    ["openat2", "getdents64", "pread64", "unlinkat", "pidfd_open", "sched_yield", "getpid", "clock_gettime"];
+
+/// Gives up every capability, the right to gain any, the file system but for `cgroups`, and every system call but those
+/// of waiting, and of removing them. Returns what can still be removed.
+///
+/// What Landlock leaves is to remove directories below the parents of these cgroups, which in theory takes along another
+/// empty cgroup there, and to read what is below the cgroups themselves. Where a parent is the top of a hierarchy, in
+/// which not even its owner may remove anything, a gofer of root's keeps `CAP_DAC_OVERRIDE`: within these bounds it says
+/// no more than that the other empty cgroup may be any user's.
+pub(super) fn give_up_everything_but(cgroups: Option<Remover>) -> Result<Option<Remover>> {
     rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
-    let landlock = |error: &dyn std::fmt::Display| {
+    let confined = give_up_the_file_system_but(cgroups.as_ref()).map_err(|error| {
         Error::new(ErrorKind::Os(libc::EINVAL), "landlock_restrict_self", error.to_string())
-    };
-    // Best effort by design of the crate: a kernel without Landlock still has the filter below.
-    Ruleset::default()
-        .handle_access(AccessFs::from_all(ABI::V5))
-        .map_err(|error| landlock(&error))?
-        .create()
-        .map_err(|error| landlock(&error))?
-        .restrict_self()
-        .map_err(|error| landlock(&error))?;
-    let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
+    })?;
+    // A kernel without Landlock has the filter alone, which cannot tell one directory from another.
+    let cgroups = cgroups.filter(|_| confined);
+    give_up_capabilities_but_for(cgroups.as_ref())?;
+    let filter = seccomp::compile(&seccomp::helper_profile(&calls(cgroups.is_some())))?;
     sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
         .map(drop)
-        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")?;
+    Ok(cgroups)
+}
+
+fn give_up_capabilities_but_for(cgroups: Option<&Remover>) -> Result<()> {
+    let (none, takes) = (CapabilitySet::empty(), cgroups.map_or(Ok(false), Remover::takes_capability)?);
+    let kept = match takes {
+        true => rustix::thread::capabilities(None).os(|| "capget()")?.permitted & CapabilitySet::DAC_OVERRIDE,
+        false => none,
+    };
+    rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
+    rustix::thread::set_capabilities(None, sets).os(|| format!("capset({kept:?})"))
+}
+
+/// The system calls that are left.
+fn calls(to_remove: bool) -> Vec<&'static str> {
+    let more = if to_remove { ALLOWED_TO_REMOVE.as_slice() } else { &[] };
+    ALLOWED.iter().chain(more).copied().collect()
+}
+
+/// Whether the kernel has Landlock. Best effort by design of the crate.
+fn give_up_the_file_system_but(cgroups: Option<&Remover>) -> std::result::Result<bool, RulesetError> {
+    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(ABI::V5))?.create()?;
+    if let Some(cgroups) = cgroups {
+        let parents = cgroups.parents().map(|dir| (dir, BitFlags::from(AccessFs::RemoveDir)));
+        let leaves = cgroups.leaves().map(|dir| (dir, AccessFs::ReadDir | AccessFs::ReadFile));
+        for (dir, access) in parents.chain(leaves) {
+            ruleset = ruleset.add_rule(PathBeneath::new(dir, access))?;
+        }
+    }
+    Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+    use crate::skip::note_skip;
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    use rustix::io::Errno;
+    use std::path::{Path, PathBuf};
+
     #[test]
-    fn the_filter_of_a_waiting_gofer_compiles() {
-        crate::seccomp::compile(&crate::seccomp::helper_profile(&super::ALLOWED)).unwrap();
+    fn the_filter_of_a_waiting_gofer_compiles_with_and_without_cgroups() {
+        for to_remove in [true, false] {
+            seccomp::compile(&seccomp::helper_profile(&calls(to_remove))).unwrap();
+        }
+    }
+
+    #[test]
+    fn without_cgroups_a_waiting_gofer_opens_and_removes_nothing() {
+        let calls = calls(false);
+        assert!(ALLOWED_TO_REMOVE.iter().all(|call| !calls.contains(call)));
+    }
+
+    /// A new cgroup, where the caller may make one.
+    fn make_cgroup(name: &str) -> Option<PathBuf> {
+        let layout = CgroupLayout::probe(None).unwrap();
+        let v1 = layout.v1.iter().filter(|hierarchy| hierarchy.has("freezer")).map(V1Hierarchy::own_dir);
+        let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::site_dirs);
+        v1.chain(v2).find_map(|dir| {
+            let cgroup = dir.join(format!("cofferdam-test-confine-{}-{name}", std::process::id()));
+            std::fs::create_dir(&cgroup).is_ok().then_some(cgroup)
+        })
+    }
+
+    fn open_procs(cgroup: &Path, flags: OFlags) -> rustix::io::Result<()> {
+        let path = cgroup.join("cgroup.procs");
+        rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::empty()).map(drop)
+    }
+
+    #[test]
+    fn a_waiting_gofer_removes_its_containers_cgroup_and_reads_no_other() {
+        let (Some(own), Some(other)) = (make_cgroup("own"), make_cgroup("other")) else {
+            return note_skip("the caller may make no cgroup");
+        };
+        for below in ["nested", "nested/deeper"] {
+            std::fs::create_dir(own.join(below)).unwrap();
+        }
+        let remover = Remover::open(std::slice::from_ref(&own), &[]).unwrap();
+        let (results, seen) = std::sync::mpsc::channel();
+        let (mine, others) = (own.clone(), other.clone());
+        // Landlock, capabilities and the filter are a thread's own; this one can do nothing any more that ending takes.
+        std::thread::spawn(move || {
+            let opened = give_up_everything_but(Some(remover)).unwrap().map(|left| {
+                let opened = [
+                    open_procs(&mine, OFlags::RDONLY),
+                    open_procs(&mine, OFlags::WRONLY),
+                    open_procs(&others, OFlags::RDONLY),
+                ];
+                left.remove_when_empty();
+                opened
+            });
+            results.send(opened).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        let opened = seen.recv().unwrap();
+        let stayed = [own.exists(), other.exists()];
+        crate::cgroup::destroy(&[own, other]).unwrap();
+        match opened {
+            Some(opened) => assert_eq!(opened, [Ok(()), Err(Errno::ACCESS), Err(Errno::ACCESS)]),
+            None => return note_skip("this kernel has no Landlock"),
+        }
+        assert_eq!(stayed, [false, true]);
     }
 }

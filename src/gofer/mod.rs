@@ -2,16 +2,25 @@
 //!
 //! ```text
 //!   caller --plan, order--> gofer --detached mounts + manifest--> init (in the sandbox)
+//!                             |  <--caller gone--  sandbox, when all in the container has ended
+//!                             +- removes the container's cgroups
 //! ```
 //!
 //! It resolves every source of the plan to a *detached* mount, its attributes already set, and hands it over by
 //! descriptor: the sandbox never sees a host path. Then it gives up every privilege and stays only as long as the
-//! sandbox does. It treats the sandbox as hostile and takes no request from it.
+//! sandbox does.
+//!
+//! One thing is left to do where the caller was killed, and with it an attached container: nobody would remove the
+//! container's cgroups before somebody deletes its record, and the sandbox, which is in them, cannot. So the gofer holds
+//! their directories from before it gives everything up. It treats the sandbox as hostile: it hears one word from it,
+//! does not look into it, and all that can come of it is that cgroups which were given beforehand go once they are empty.
+//! A container that was detached, or whose caller lives, keeps them until it is deleted.
 
 mod confine;
 mod id_maps;
 mod mounts;
 
+use crate::cgroup::Remover;
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::plan::GoferPlan;
 use crate::process::spawn::read_plan;
@@ -29,10 +38,14 @@ use rustix::fs::{Mode, OFlags};
 pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
     match prepare(&caller, &mut donated) {
-        Ok(sandbox) => {
-            if caller.send(&Report::Ready { pid: 0 }, &[]).is_ok() {
-                drop(caller);
-                sandbox.wait_for_hangup();
+        Ok((sandbox, cgroups)) => {
+            // A caller that is gone by now is what the sandbox will tell of.
+            let _ = caller.send(&Report::Ready { pid: 0 }, &[]);
+            drop(caller);
+            if sandbox.wait_for_word()
+                && let Some(cgroups) = cgroups
+            {
+                cgroups.remove_when_empty();
             }
         }
         Err(error) => {
@@ -41,8 +54,9 @@ pub(crate) fn serve(mut donated: Received) {
     }
 }
 
-/// Everything up to the point where only waiting is left. Returns the connection whose end means the sandbox is gone.
-fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
+/// Everything up to the point where only waiting is left. Returns the connection whose end means the sandbox is gone, and
+/// what may be removed before that.
+fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<Remover>)> {
     sys::reset_signals();
     // Not in the caller's session: a Ctrl-C there is for the caller, whose end we notice anyway.
     rustix::process::setsid().os(|| "setsid()")?;
@@ -70,13 +84,17 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Channel> {
         batch.add(&init, handed, Some(mount))?;
     }
     batch.send(&init, true)?;
+    let cgroups = match plan.cgroups.as_slice() {
+        [] => None,
+        leaves => Some(Remover::open(leaves, &plan.cgroup_ancestors)?),
+    };
     drop(plan);
     // The caller's working directory is no longer needed to find anything by, and not to be kept busy.
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     sys::trim_heap();
     sys::forget_code();
-    confine::give_up_everything()?;
-    Ok(init)
+    let cgroups = confine::give_up_everything_but(cgroups)?;
+    Ok((init, cgroups))
 }
 
 /// Before this process cannot be dumped: from then on the file is the host's root's.

@@ -53,7 +53,8 @@
 //! |---|---|---|---|
 //! | caller | after the claim, before the record | a lock file and an empty run directory | the next claim of the id takes them over |
 //! | caller | during create | a record in `creating`; cgroups it names | helpers see their connections end and exit. Loading gives `Creating`: `create` undoes and makes it anew, `delete` removes it. |
-//! | caller | after create, attached | a record and the exit record | the sandbox kills init, outcome `CallerGone` or `NeverStarted`; delete by id |
+//! | caller | after create, attached | a record and the exit record | the sandbox kills init, outcome `CallerGone` or `NeverStarted`, and the gofer removes the cgroups; delete by id |
+//! | caller | after the end of its container, attached | a record, the exit record, empty cgroups | delete by id |
 //! | caller | after detach | everything | the container goes on |
 //! | caller | during delete | the record, or, once that is gone, a lock file and a run directory | delete again; or the next claim takes them over |
 //! | gofer | during create | nothing | `create` fails with `HelperDied` and undoes |

@@ -161,7 +161,8 @@
 //! # Whose it is
 //!
 //! A container made by this program is *attached*: it is destroyed when its value is dropped, and killed when this
-//! program ends in any way. [`detach`](crate::Container::detach) ends both. From then on it belongs to whoever loads
+//! program ends in any way; then no cgroup of it is left either, but a record of how it ended, to be deleted by its id.
+//! [`detach`](crate::Container::detach) ends both. From then on it belongs to whoever loads
 //! it by its id, and [`AnyContainer::load`](crate::AnyContainer::load) never attaches it again. A detached
 //! container's helpers are still children of this program as long as it lives. They are collected by the next `load`
 //! or `create` after their end.

@@ -92,7 +92,7 @@
 //! | `close_range` with `CLOSE_RANGE_CLOEXEC` | 5.11 | nothing works |
 //! | overlayfs in a user namespace | 5.11 | no scratch without root |
 //! | `mount_setattr`, id-mapped mounts | 5.12 | nothing works |
-//! | Landlock | 5.13 | the gofer's file system access is cut by seccomp alone |
+//! | Landlock | 5.13 | the gofer's file system access is cut by seccomp alone; the cgroups of a killed caller's containers stay until their records are deleted |
 //! | `RLIMIT_NPROC` counted per user namespace | 5.14 | the default limit counts together with the caller's other processes |
 //! | `cgroup.kill` | 5.14 | processes of a v2 cgroup are killed one by one |
 //! | `CLONE_INTO_CGROUP` (v2) | 5.7 | no limits on cgroup v2 |

@@ -87,7 +87,7 @@
 //! |---|---|---|---|
 //! | `boot` | yes | yes | socket pair to the caller, for orders and "ready" or "failed"; closed after that |
 //! | `plan` | yes | yes | a sealed memfd: everything this process will do, with nothing left to decide |
-//! | `init`, `gofer` | one end | other end | socket pair for the mounts; its end tells the gofer that the sandbox is gone |
+//! | `init`, `gofer` | one end | other end | socket pair for the mounts; its end tells the gofer that the sandbox is gone, and a word of the sandbox that the caller was |
 //! | `creator` | | yes | the creating program's own control connection |
 //! | `control` | | yes | the listening control socket, already bound in the state directory |
 //! | `exit` | | yes | the exit record, open for writing |
@@ -136,6 +136,17 @@
 //! overlay, for those who want to know what a container changed. Then it gives up all capabilities, the file system (by
 //! Landlock, where the kernel has it) and every system call but those of waiting, and waits for the sandbox's end. It
 //! takes no request, from nobody. If it is killed, its container ends.
+//!
+//! What it keeps, if the container has cgroups of ours, are their directories. When an attached container ends and its
+//! caller is gone, nobody is there to delete it, and the sandbox, which is in the cgroups and may be another user of the
+//! host, cannot remove them. So when the exit record is written the sandbox says one word to the gofer, whose content does
+//! not matter, and the gofer waits, five seconds at most, until everybody inside has ended, and removes the cgroups: nested
+//! ones first, and in the end the directories that were made on the way there, if nobody else is in them. The record stays,
+//! and says how the container ended. The word can do no more than that, whoever says it: Landlock allows removing
+//! directories below the parents of these cgroups and reading below the cgroups, no system call ends a process, and the
+//! kernel removes no cgroup with a process in it. Where a parent is the top of a hierarchy, in which the kernel lets not
+//! even root make or remove anything without it, a gofer of root's keeps `CAP_DAC_OVERRIDE`. On a kernel without Landlock
+//! it keeps nothing, and the cgroups stay until the record is deleted, as they do after any other end.
 //!
 //! Source paths are the caller's and are resolved as any program would. Paths *inside* the container can be
 //! influenced by an image: those init resolves, below the root's descriptor, by openat2(2) with `RESOLVE_IN_ROOT |

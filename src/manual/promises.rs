@@ -17,6 +17,9 @@
 //! * A configuration that asks for something that is not done is refused by field name. Nothing is dropped silently.
 //! * A failed create leaves nothing and harms no container that existed.
 //! * A helper of ours that dies leaves nothing running, given a pid namespace of the container's own.
+//! * A caller that is killed leaves no process and no cgroup of a container that is created, attached and has not ended,
+//!   only the record of how it did. For the cgroups this takes a kernel with Landlock; those of a scope of systemd's are
+//!   systemd's to remove.
 //! * The caller is not changed.
 //!
 //! # Not promised
@@ -52,7 +55,7 @@
 //! | Session keyring | a new, empty one | the other keyrings are not namespaced; the filter refuses their calls |
 //! | `RLIMIT_NPROC` | holds a fork bomb | [not for the host's root](super::privileges#processes) |
 //! | cgroups | memory, CPU and process limits, and [which devices open](super::oci#device-rules), when asked for | by default only a place to freeze, where the caller may make one |
-//! | Landlock | confines the waiting gofer | not applied to the workload |
+//! | Landlock | confines the waiting gofer: to removing its container's cgroups | not applied to the workload |
 //!
 //! `Rootfs::host()` shows the host's `/etc` among other directories, read-only and with the host's permissions.
 //! Password hashes and `sudoers` are masked; other secrets in `/etc` are protected by their permissions only. A
@@ -80,8 +83,9 @@
 //! workload.
 //!
 //! **The gofer has no pid and no network namespace of its own**, and for root no user namespace. A network namespace
-//! per gofer would double the dearest part of create. The waiting gofer has no capability, no file system and no call
-//! that opens a socket or sends a signal, so those namespaces would separate it from nothing that it can reach. A
+//! per gofer would double the dearest part of create. The waiting gofer has no file system but [its container's
+//! cgroups](super::processes#the-gofer) and no call that opens a socket or sends a signal, so those namespaces would
+//! separate it from nothing that it can reach. A
 //! user namespace of its own would make its work impossible: an id-mapped mount may be made only by whoever has
 //! `CAP_SYS_ADMIN` in the user namespace that owns the *file system* (mount_setattr(2)), and for a host's file system
 //! that is the initial one. The gofer of an unprivileged caller enters the sandbox's user namespace, because there
@@ -90,7 +94,7 @@
 //! **The gofer serves no files.** gVisor's does because its workload has no other way to them. Here the workload does
 //! its file I/O itself, at native speed, on the mounts it was handed. Who wants files from outside gets a [worker of
 //! their own](super::processes#file-workers) inside the container's namespaces, for which the host has no paths; the
-//! gofer, which had them, keeps the right to open nothing and hears nobody.
+//! gofer, which had them, keeps the right to open nothing of them and hears nobody.
 //!
 //! **No fsync.** [Why](super::crash_safety#on-disk) is with the record.
 //!

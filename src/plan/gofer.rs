@@ -1,10 +1,11 @@
-//! What the gofer does: turn host paths into detached mounts, in order.
+//! What the gofer does: turn host paths into detached mounts, in order, and remove the cgroups that a killed caller
+//! leaves.
 
 use crate::spec::{IdMaps, MountAttrs, RootfsPropagation};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The gofer's work before it hands over.
+/// The gofer's work: what it makes before it hands over, and what it may have to remove in the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GoferPlan {
     /// Whether it must enter the sandbox's user namespace first: an unprivileged caller may mount nowhere else.
@@ -23,6 +24,10 @@ pub(crate) struct GoferPlan {
     pub(crate) oom_score_adj: Option<i32>,
     /// Whether mount events of the host are to reach the container (slave), and the container's the host (shared).
     pub(crate) propagation: RootfsPropagation,
+    /// The container's cgroups, to be removed if the caller is killed.
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// The directories that were made on the way to them, the deepest first.
+    pub(crate) cgroup_ancestors: Vec<PathBuf>,
 }
 
 /// One detached mount to make.

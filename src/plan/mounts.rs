@@ -322,6 +322,9 @@ impl<'a> TreeBuilder<'a> {
             scratch_owner: root_ids(&self.spec.id_maps, (self.host.euid, self.host.egid)),
             oom_score_adj: self.spec.process.oom_score_adj,
             propagation: self.spec.rootfs_propagation,
+            // Known when they are made.
+            cgroups: Vec::new(),
+            cgroup_ancestors: Vec::new(),
         };
         (gofer, (self.root, self.steps))
     }

@@ -110,6 +110,18 @@ impl Channel {
         }
     }
 
+    /// Waits until the peer has sent something (true) or is gone (false). What it sent is not looked at, and descriptors
+    /// that came along are not taken.
+    pub(crate) fn wait_for_word(&self) -> bool {
+        loop {
+            match rustix::io::read(&self.0, &mut [0_u8; 1]) {
+                // As in `receive_now`.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                read => return read.is_ok_and(|size| size > 0),
+            }
+        }
+    }
+
     /// Waits until the peer is gone or has sent something unexpected; both end the conversation.
     pub(crate) fn wait_for_hangup(&self) {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
@@ -182,7 +194,7 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::message::{Order, Report};
+    use crate::protocol::message::{CallerGone, Order, Report};
 
     #[test]
     fn the_last_words_of_a_peer_that_did_not_read_ours_are_heard() {
@@ -193,5 +205,19 @@ mod tests {
         assert_eq!(ours.receive::<Report>(None).expect("a report").message, Report::Ready { pid: 7 });
         let end = ours.receive::<Report>(None).map(|delivery| delivery.message);
         assert_eq!(*end.expect_err("the end").kind(), ErrorKind::HelperDied);
+    }
+
+    #[test]
+    fn a_word_is_told_from_the_end_also_of_a_peer_that_did_not_read_ours() {
+        for speaks in [true, false] {
+            let (ours, theirs) = Channel::pair().expect("a pair");
+            ours.send(&Order {}, &[]).expect("an order nobody reads");
+            if speaks {
+                theirs.send(&CallerGone {}, &[ours.as_fd()]).expect("a word");
+            }
+            drop(theirs);
+            assert_eq!(ours.wait_for_word(), speaks);
+            assert!(!ours.wait_for_word(), "nothing after it");
+        }
     }
 }

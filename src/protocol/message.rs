@@ -250,6 +250,16 @@ impl Message for Handed {
     const KIND: u16 = 5;
 }
 
+/// The sandbox's one word to a container's gofer: its caller was gone when it ended, the exit record is written, and nobody
+/// will need its cgroups. The gofer knows what to do and does not look into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CallerGone {}
+
+impl Message for CallerGone {
+    const KIND: u16 = 12;
+}
+
 /// One item of the plan's list for the gofer, in the list's order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,9 +6,9 @@ use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, Freezer, OomEvidence, OomWatch}
 use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::plan::SandboxPlan;
-use crate::process::channel::Delivery;
+use crate::process::channel::{Delivery, wait_readable_until};
 use crate::process::{Channel, Received};
-use crate::protocol::message::{InitPhase, News, Reply, Report};
+use crate::protocol::message::{CallerGone, InitPhase, News, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
@@ -55,6 +55,8 @@ pub(in crate::sandbox) struct Contained {
     /// The client that waits for `Start` to be answered.
     pub(super) starting: Option<Client>,
     pub(super) lifeline: Option<OwnedFd>,
+    /// Whether the lifeline was cut.
+    caller_gone: bool,
     pub(super) gofer_gone: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) circumstances: Circumstances,
@@ -111,6 +113,7 @@ impl Contained {
             boot: Some(boot),
             starting: None,
             lifeline: donated.take_optional("lifeline"),
+            caller_gone: false,
             gofer_gone: false,
             deadline: None,
             circumstances: Circumstances::default(),
@@ -273,6 +276,19 @@ impl Contained {
         self.let_run();
     }
 
+    /// The lifeline was cut.
+    pub(super) fn lose_caller(&mut self) {
+        self.lifeline = None;
+        self.caller_gone = true;
+        self.kill(Cause::LifelineCut);
+    }
+
+    /// Whether its caller is gone, noticed or not: it may have been killed for another reason a moment before.
+    fn has_lost_caller(&self) -> bool {
+        let hung_up = |lifeline: &OwnedFd| wait_readable_until(lifeline.as_fd(), Some(Instant::now()));
+        self.caller_gone || self.lifeline.as_ref().is_some_and(|lifeline| hung_up(lifeline).unwrap_or(false))
+    }
+
     pub(super) fn time_out(&mut self) {
         self.deadline = None;
         let after_ms = self.timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
@@ -308,7 +324,7 @@ impl Contained {
         }
         let record = exit::conclude(usage, &self.circumstances, exit::now_ms());
         // Nobody to tell if it fails: the record then says nothing, and readers report that the sandbox was lost.
-        let _ = rustix::io::pwrite(&self.exit_record, &record.encode(), 0);
+        let recorded = rustix::io::pwrite(&self.exit_record, &record.encode(), 0).is_ok();
         if let Some(log) = &self.user_log {
             log.ended(&record);
         }
@@ -316,6 +332,10 @@ impl Contained {
         // The counter is ahead of its notification: without a look of our own, a kill that ends init is told of too late.
         self.look_for_oom();
         self.news.push(News::Ended);
+        // Without a record the cgroups are all there is to tell how it ended.
+        if recorded && self.has_lost_caller() {
+            self.leave_nothing();
+        }
         // Once nobody is left to be told from others, its mounts can go.
         if self.mount_namespace.is_some()
             && self.members(&[]).is_ok_and(|mut members| members.next().is_none())
@@ -328,5 +348,15 @@ impl Contained {
         self.layers = Layers::default();
         let answered = self.answer_start(&Reply::Done).or(answered).or_else(|| self.give_up_pausing());
         (usage, answered)
+    }
+
+    /// Ends what outlives init, in a pid namespace that is not its own, and has the gofer remove the cgroups: nobody is
+    /// there to do either.
+    fn leave_nothing(&self) {
+        if let Some(freezer) = &self.freezer {
+            let _ = freezer.kill();
+        }
+        // A gofer that is gone leaves them to whoever deletes the record.
+        let _ = self.init.gofer.send_now(&CallerGone {}, &[]);
     }
 }

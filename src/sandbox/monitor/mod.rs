@@ -5,7 +5,7 @@
 //!   control socket    connections of clients, one request at a time, one reply each
 //!   each container    init's channel    ready (create is done), failed, or end of file (the program was executed)
 //!                     init's pidfd      the end: exit record, replies; of the root container: _exit with its status
-//!                     lifeline          its creator is gone: kill
+//!                     lifeline          its creator is gone: kill, and have the gofer remove the cgroups
 //!                     gofer             it is gone: kill
 //!   each process      its channel, its pidfd, the client that asked for it
 //! ```
@@ -175,10 +175,7 @@ impl Monitor {
                 answered.into_iter().for_each(|client| self.add_client(client));
             }
             Source::InitEnded(key) => self.end(key),
-            Source::Lifeline(key) => {
-                self.container(key).lifeline = None;
-                self.kill(key, Cause::LifelineCut);
-            }
+            Source::Lifeline(key) => self.container(key).lose_caller(),
             Source::Oom(key) => self.hear_of_oom(key),
             Source::Gofer(key) => {
                 // Without it nobody could reach the container's files any more.

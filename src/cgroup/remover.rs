@@ -1,0 +1,85 @@
+//! Removal of a container's cgroups by who has given up everything else: it needs no path any more, and no right over
+//! any process.
+//!
+//! What lives here: the directories held, and their removal once whoever is inside has ended. What may not: ending
+//! anybody.
+
+use super::dir::CgroupDir;
+use super::teardown::{End, TEARDOWN_LIMIT, gone_is_none, open_parent, remove};
+use crate::error::{OsContext, Result};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The cgroups of one container, held where they can be removed from.
+#[derive(Debug)]
+pub(crate) struct Remover {
+    leaves: Vec<(Place, CgroupDir)>,
+    /// The deepest first.
+    ancestors: Vec<Place>,
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+struct Place {
+    parent: CgroupDir,
+    name: OsString,
+}
+
+impl Remover {
+    /// Holds the cgroups at these absolute paths, and the directories that were made on the way there, the deepest first.
+    /// What is gone already is left out.
+    ///
+    /// # Errors
+    /// The errno of openat2(2), or a path that is not below a cgroup mount.
+    pub(crate) fn open(leaves: &[PathBuf], ancestors: &[PathBuf]) -> Result<Self> {
+        let leaves = leaves.iter().filter_map(|path| Place::open_with_dir(path).transpose());
+        let ancestors = ancestors.iter().filter_map(|path| Place::open(path).transpose());
+        Ok(Self { leaves: leaves.collect::<Result<_>>()?, ancestors: ancestors.collect::<Result<_>>()? })
+    }
+
+    /// The directories in which it removes something.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let leaves = self.leaves.iter().map(|(place, _)| place);
+        leaves.chain(&self.ancestors).map(|place| place.parent.as_fd())
+    }
+
+    /// The directories below which it reads who is there.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.leaves.iter().map(|(_, dir)| dir.as_fd())
+    }
+
+    /// Whether it takes a capability to remove something in one of the [`parents`](Self::parents), also for its owner: the
+    /// kernel makes the top of a hierarchy with the mode 0555.
+    pub(crate) fn takes_capability(&self) -> Result<bool> {
+        let modes = self.parents().map(|parent| rustix::fs::fstat(parent).map(|stat| stat.st_mode));
+        let closed = modes.map(|mode| mode.map(|mode| mode & libc::S_IWUSR == 0));
+        closed.collect::<rustix::io::Result<Vec<_>>>().os(|| "fstat(cgroup)").map(|all| all.contains(&true))
+    }
+
+    /// Waits within [`TEARDOWN_LIMIT`] until whoever is inside has ended, and removes the cgroups, with those that were
+    /// made inside. Then the directories that led there, if nobody else uses them. What cannot be removed stays for
+    /// [`destroy`](super::destroy).
+    pub(crate) fn remove_when_empty(&self) {
+        let deadline = Instant::now() + TEARDOWN_LIMIT;
+        for (Place { parent, name }, _) in &self.leaves {
+            let _ = remove(parent, name, deadline, End::ByItself);
+        }
+        for Place { parent, name } in &self.ancestors {
+            let _ = parent.remove(name);
+        }
+    }
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Option<Self>> {
+        Ok(open_parent(path)?.map(|(parent, name)| Self { parent, name: name.to_owned() }))
+    }
+
+    fn open_with_dir(path: &Path) -> Result<Option<(Self, CgroupDir)>> {
+        let Some(place) = Self::open(path)? else { return Ok(None) };
+        let dir = gone_is_none(place.parent.child(&place.name))?;
+        Ok(dir.map(|dir| (place, dir)))
+    }
+}
