@@ -40,6 +40,9 @@ pub(crate) struct UnifiedHierarchy {
     pub(crate) mountpoint: PathBuf,
     /// The caller's cgroup as seen below the mount point, as in [`V1Hierarchy::own`].
     pub(crate) own: PathBuf,
+    /// Whether no process may be moved over the border of its mover's cgroup namespace (`nsdelegate`, kernel:
+    /// admin-guide/cgroup-v2, "Mounting").
+    pub(crate) bound_by_namespaces: bool,
     /// The caller's cgroup and those above it, up to the mount point, where they were looked at. The mount ends at the
     /// root of the caller's cgroup namespace, so this never leads above it.
     pub(crate) sites: Vec<Site>,
@@ -99,7 +102,9 @@ impl CgroupLayout {
             let (mountpoint, own) = (mount.mountpoint.clone(), own(mount).unwrap_or_else(|| "/".into()));
             let controllers = member.controllers().map(str::to_owned).collect::<Vec<_>>();
             if mount.v2 {
-                layout.unified = Some(UnifiedHierarchy { mountpoint, own, sites: Vec::new() });
+                let bound_by_namespaces = mount.has_super_option("nsdelegate");
+                let unified = UnifiedHierarchy { mountpoint, own, bound_by_namespaces, sites: Vec::new() };
+                layout.unified = Some(unified);
             } else if !controllers.iter().any(|controller| controller.starts_with("name=")) {
                 layout.v1.push(V1Hierarchy { controllers, mountpoint, own, writable: false });
             }
@@ -199,9 +204,11 @@ impl<'a> CgroupMount<'a> {
         if self.v2 || member.controllers.is_empty() {
             return self.v2 && member.controllers.is_empty();
         }
-        member
-            .controllers()
-            .all(|controller| self.super_options.split(',').any(|option| option == controller))
+        member.controllers().all(|controller| self.has_super_option(controller))
+    }
+
+    fn has_super_option(&self, name: &str) -> bool {
+        self.super_options.split(',').any(|option| option == name)
     }
 }
 
@@ -278,7 +285,9 @@ mod tests {
             ]
         );
         assert_eq!(layout.v1("memory").unwrap().own_dir(), Path::new("/sys/fs/cgroup/memory/agent/1b57"));
-        assert_eq!(layout.unified.unwrap().mountpoint, Path::new("/sys/fs/cgroup/unified"));
+        let unified = layout.unified.unwrap();
+        assert_eq!(unified.mountpoint, Path::new("/sys/fs/cgroup/unified"));
+        assert!(!unified.bound_by_namespaces);
     }
 
     #[test]
@@ -296,6 +305,7 @@ mod tests {
         let layout = CgroupLayout::parse(mountinfo, "0::/user.slice/session-1.scope\n");
         assert!(layout.v1.is_empty());
         let unified = layout.unified.unwrap();
+        assert!(unified.bound_by_namespaces);
         assert_eq!(unified.own_dir(), Path::new("/sys/fs/cgroup/user.slice/session-1.scope"));
         let above = ["/sys/fs/cgroup/user.slice", "/sys/fs/cgroup"].map(PathBuf::from);
         assert_eq!(unified.site_dirs().skip(1).collect::<Vec<_>>(), above);
@@ -329,7 +339,9 @@ mod tests {
 ";
         let layout = CgroupLayout::parse(mountinfo, "4:memory:/job\n0::/job\n");
         assert_eq!(layout.v1, [v1(&["memory"], "/sys/fs/cgroup/memory", "/job")]);
-        assert_eq!(layout.unified.unwrap().mountpoint, Path::new("/sys/fs/cgroup/unified"));
+        let unified = layout.unified.unwrap();
+        assert_eq!(unified.mountpoint, Path::new("/sys/fs/cgroup/unified"));
+        assert!(!unified.bound_by_namespaces);
         let only_first = CgroupLayout::parse(mountinfo.lines().next().unwrap(), "4:memory:/job\n");
         assert_eq!(only_first.v1[0].mountpoint, Path::new("/mnt/a b"));
     }

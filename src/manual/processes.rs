@@ -119,6 +119,12 @@
 //! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, init of the inner one.
 //! Inside, no helper uses up a number or can be seen. Killing the sandbox makes the kernel kill everything below it.
 //!
+//! The sandbox's pid is the container's to the world, which looks there for the container's namespaces. So when init is
+//! ready, the sandbox enters the cgroup namespace that init has made; a further container of a pod that has none of its
+//! own then is in this one. Not so where cgroup v2 is mounted with `nsdelegate`, as systemd does: from inside, the kernel
+//! would refuse to let a process be born in the container's group, because it comes from the sandbox's, above the
+//! namespace's root. There the sandbox stays in the caller's.
+//!
 //! **The network namespace is made in parallel.** It is what takes the kernel longest to make. The sandbox makes it
 //! after forking init and sends it over; init joins it just before it mounts sysfs, which shows the network devices
 //! of the namespace it is mounted in.

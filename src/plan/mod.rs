@@ -28,7 +28,7 @@ pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
 pub(crate) use process::{ProcessPlan, TerminalPlan};
-pub(crate) use sandbox::{BecomeRoot, CloneFlags, SandboxPlan, may_set_groups};
+pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan, may_set_groups};
 pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -114,7 +114,7 @@ impl Plan {
         layout.devices()?;
         layout.masks();
         let (gofer, tree) = layout.finish();
-        let mut sandbox = sandbox::plan(id, spec, extras, tree)?;
+        let mut sandbox = sandbox::plan(id, spec, extras, &host.cgroups, tree)?;
         sandbox.init.layers = layers(&gofer, &sandbox.init);
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());

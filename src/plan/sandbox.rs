@@ -2,6 +2,7 @@
 
 use super::init::{InitPlan, TreeStep};
 use super::{Extras, PodVolume, RootPlan};
+use crate::cgroup::CgroupLayout;
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, TimeOffset, ValidSpec};
@@ -62,13 +63,16 @@ bitflags! {
 /// Which namespaces are made or joined by whom.
 ///
 /// The user and pid namespaces of the sandbox are made with its process, by the caller: a process cannot move itself
-/// into a pid namespace. A time namespace is made by the sandbox and entered by its children only. The pid and cgroup namespaces of the container are made with init, so that init is their
-/// first process and their root.
+/// into a pid namespace. A time namespace is made by the sandbox and entered by its children only. The pid and cgroup
+/// namespaces of the container are made with init, so that init is their first process and their root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NamespacePlan {
     pub(crate) with_sandbox: CloneFlags,
     pub(crate) by_sandbox: CloneFlags,
     pub(crate) with_init: CloneFlags,
+    /// Of init's, those that the sandbox enters when init is ready: its pid is the container's to the world, which looks
+    /// there for the container's namespaces.
+    pub(crate) followed: CloneFlags,
     /// Whether the container has a network namespace of its own. It takes the kernel longest to make, so the sandbox
     /// makes it while init is busy with the root, and init joins it when it needs it.
     pub(crate) network: bool,
@@ -86,10 +90,17 @@ impl NamespacePlan {
             | own(&namespaces.pid, CloneFlags::NEWPID)
             | own(&namespaces.cgroup, CloneFlags::NEWCGROUP);
         let nothing = CloneFlags::empty();
-        Self { with_sandbox: nothing, by_sandbox: nothing, with_init, network: false, join: Vec::new() }
+        Self {
+            with_sandbox: nothing,
+            by_sandbox: nothing,
+            with_init,
+            followed: nothing,
+            network: false,
+            join: Vec::new(),
+        }
     }
 
-    fn new(namespaces: &Namespaces) -> Self {
+    fn new(namespaces: &Namespaces, cgroups: &CgroupLayout) -> Self {
         let new = |source: &NamespaceSource, flag: CloneFlags| {
             if *source == NamespaceSource::New { flag } else { CloneFlags::empty() }
         };
@@ -120,7 +131,11 @@ impl NamespacePlan {
             })
             .collect();
         let network = namespaces.network == NamespaceSource::New;
-        Self { with_sandbox, by_sandbox, with_init, network, join }
+        // From inside, the kernel would not let a new process be born in the container's group: it comes from the
+        // sandbox's, which is above.
+        let border = cgroups.unified.as_ref().is_some_and(|unified| unified.bound_by_namespaces);
+        let followed = if border { CloneFlags::empty() } else { with_init & CloneFlags::NEWCGROUP };
+        Self { with_sandbox, by_sandbox, with_init, followed, network, join }
     }
 }
 
@@ -134,6 +149,7 @@ pub(super) fn plan(
     id: &ContainerId,
     spec: &ValidSpec,
     extras: &Extras,
+    cgroups: &CgroupLayout,
     (root, tree): (RootPlan, Vec<TreeStep>),
 ) -> Result<SandboxPlan> {
     let new_user = spec.namespaces.user == NamespaceSource::New;
@@ -143,7 +159,7 @@ pub(super) fn plan(
         id: id.clone(),
         namespaces: match extras.pod {
             Some(_) => NamespacePlan::in_pod(&spec.namespaces),
-            None => NamespacePlan::new(&spec.namespaces),
+            None => NamespacePlan::new(&spec.namespaces, cgroups),
         },
         become_root: match spec.namespaces.user {
             NamespaceSource::Inherit => BecomeRoot::Never,

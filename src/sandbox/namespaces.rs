@@ -1,11 +1,11 @@
 //! The namespaces the sandbox makes or joins itself, and their first settings.
 
 use crate::error::{Error, OsContext, Result};
-use crate::plan::{BecomeRoot, SandboxPlan};
+use crate::plan::{BecomeRoot, CloneFlags, SandboxPlan};
 use crate::spec::{NamespaceKind, TimeOffset};
 use crate::sys;
 use nix::sched;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 /// Joins and makes the namespaces. A new user namespace need not be mapped yet.
@@ -78,6 +78,15 @@ pub(super) fn make_network() -> Result<OwnedFd> {
 /// Joins the network namespace that the sandbox made.
 pub(super) fn join_network(namespace: OwnedFd) -> Result<()> {
     sched::setns(namespace, sched::CloneFlags::CLONE_NEWNET).os(|| "setns(CLONE_NEWNET)")
+}
+
+/// Enters these namespaces of init, which has made them complete.
+pub(super) fn follow(init: BorrowedFd<'_>, namespaces: CloneFlags) -> Result<()> {
+    if namespaces.is_empty() {
+        return Ok(());
+    }
+    let flags = sched::CloneFlags::from_bits_retain(namespaces.bits().cast_signed());
+    sched::setns(init, flags).os(|| format!("setns(init, {namespaces:?})"))
 }
 
 /// Takes on the sandbox's identity in its user namespace, which is mapped by now.

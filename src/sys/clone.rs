@@ -337,7 +337,8 @@ pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result
         unsafe { clone3_on_stack(args, between_main::<F>, (&raw const between).cast()) }
     };
     let mut pid = start(&args);
-    if how.cgroup.is_some() && [libc::EACCES, libc::EPERM].contains(&(-pid as i32)) {
+    // ENOENT: on the other side of a border that cgroup namespaces are (`nsdelegate`).
+    if how.cgroup.is_some() && [libc::EACCES, libc::EPERM, libc::ENOENT].contains(&(-pid as i32)) {
         args.flags &= !CLONE_INTO_CGROUP;
         between.born_in_cgroup.store(false, Ordering::Release);
         pid = start(&args);

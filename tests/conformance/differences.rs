@@ -30,13 +30,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         why: "Refused by name: what is mounted for the container would stay mounted there.",
     },
     Difference {
-        runtime: "ours",
-        case: "the_pid_of_the_state_is_in_the_new_cgroup_namespace",
-        why: "The pid is the sandbox's, which is the parent of the container's first process. It holds all namespaces \
-              of the container but the nested one of processes and that of cgroups, whose root is the group of the \
-              container's processes; the sandbox is in the one above it.",
-    },
-    Difference {
         runtime: "runc",
         case: "an_invalid_version_is_an_error",
         why: "It does not read ociVersion.",

@@ -229,7 +229,8 @@ mod tests {
             may_enable: false,
         };
         let own = "/user.slice/session-1.scope".into();
-        let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, sites: vec![top] };
+        let unified =
+            UnifiedHierarchy { mountpoint: "/cg".into(), own, bound_by_namespaces: false, sites: vec![top] };
         CgroupLayout { v1: Vec::new(), unified: Some(unified) }
     }
 

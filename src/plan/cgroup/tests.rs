@@ -50,7 +50,12 @@ fn site(dir: &str, controllers: &str, enabled: &str) -> Site {
 
 /// Root, in a cgroup below a top that has `controllers` and gives `enabled` to all below.
 fn v2_host(own: &str, controllers: &str, enabled: &str) -> CgroupLayout {
-    let mut unified = UnifiedHierarchy { mountpoint: "/cg".into(), own: own.into(), sites: Vec::new() };
+    let mut unified = UnifiedHierarchy {
+        mountpoint: "/cg".into(),
+        own: own.into(),
+        bound_by_namespaces: false,
+        sites: Vec::new(),
+    };
     let dirs = unified.site_dirs().map(|dir| dir.to_str().unwrap().to_owned());
     unified.sites = dirs.map(|dir| site(&dir, enabled, enabled)).collect();
     unified.sites[0].populated = true;

@@ -5,7 +5,7 @@ use super::pause::Pausing;
 use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, Freezer, OomEvidence, OomWatch};
 use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::plan::SandboxPlan;
+use crate::plan::{CloneFlags, NamespacePlan, SandboxPlan};
 use crate::process::channel::{Delivery, wait_readable_until};
 use crate::process::{Channel, Received};
 use crate::protocol::message::{CallerGone, InitPhase, News, Reply, Report};
@@ -13,6 +13,7 @@ use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::members::{self, Member, MountNamespace};
+use crate::sandbox::namespaces;
 use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
@@ -74,6 +75,8 @@ pub(in crate::sandbox) struct Rules {
     pub(in crate::sandbox) filter: Option<Filter>,
     /// Namespaces that init has and the sandbox has not: `CLONE_NEW*`.
     pub(in crate::sandbox) namespaces: u32,
+    /// Namespaces of init's that the sandbox enters when init is ready.
+    followed: CloneFlags,
     /// Whether init is in a pid namespace below the sandbox's.
     pub(in crate::sandbox) own_pids: bool,
     /// Whether init has a terminal.
@@ -92,7 +95,7 @@ impl Contained {
     ) -> Result<Self> {
         let memory =
             donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
-        let with_init = plan.namespaces.with_init;
+        let NamespacePlan { with_init, followed, .. } = plan.namespaces;
         let user_log = donated.take_optional("user-log").map(|to| UserLog::new(to, &plan.id));
         Ok(Self {
             id: plan.id,
@@ -119,8 +122,9 @@ impl Contained {
             circumstances: Circumstances::default(),
             rules: Rules {
                 filter: plan.init.seccomp,
-                namespaces: (with_init - crate::plan::CloneFlags::NEWPID).bits(),
-                own_pids: with_init.contains(crate::plan::CloneFlags::NEWPID),
+                namespaces: (with_init - CloneFlags::NEWPID - followed).bits(),
+                followed,
+                own_pids: with_init.contains(CloneFlags::NEWPID),
                 terminal: plan.init.process.terminal.is_some(),
                 oom_score_adj: plan.init.oom_score_adj,
                 pause: plan.pause,
@@ -188,21 +192,19 @@ impl Contained {
         let heard = self.init.channel.receive_now::<Report>();
         match (heard, self.boot.take()) {
             (Ok(Delivery { message: ready @ Report::Ready { pid }, fds }), Some(boot)) => {
-                let mut handles = fds.into_iter();
-                self.proc = handles.next();
-                self.root = handles.next();
-                // The caller's alone from here on.
-                let terminal = if self.rules.terminal { handles.next() } else { None };
-                self.layers.receive(handles.collect());
-                self.init_pid_inside = pid;
-                if !self.rules.own_pids {
-                    self.learn_mount_namespace();
+                match self.take_over(pid, fds) {
+                    Ok(terminal) => {
+                        self.phase = InitPhase::Created;
+                        // A caller that is gone by now cut the lifeline too.
+                        let passed: Vec<_> =
+                            std::iter::once(&self.init.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
+                        let _ = boot.send_now(&ready, &passed);
+                    }
+                    Err(error) => {
+                        let _ = boot.send_now(&Report::Failed(super::packed(Actor::Sandbox, &error)), &[]);
+                        self.kill(Cause::Itself);
+                    }
                 }
-                self.phase = InitPhase::Created;
-                // A caller that is gone by now cut the lifeline too.
-                let passed: Vec<_> =
-                    std::iter::once(&self.init.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
-                let _ = boot.send_now(&ready, &passed);
             }
             (Ok(other), Some(boot)) => {
                 let _ = boot.send_now(&other.message, &[]);
@@ -236,6 +238,22 @@ impl Contained {
             }
         }
         None
+    }
+
+    /// Takes what init hands over when it is ready, and goes where it is. Returns the master of its terminal, which is the
+    /// caller's alone from here on.
+    fn take_over(&mut self, pid: i32, handles: Vec<OwnedFd>) -> Result<Option<OwnedFd>> {
+        let mut handles = handles.into_iter();
+        self.proc = handles.next();
+        self.root = handles.next();
+        let terminal = if self.rules.terminal { handles.next() } else { None };
+        self.layers.receive(handles.collect());
+        self.init_pid_inside = pid;
+        if !self.rules.own_pids {
+            self.learn_mount_namespace();
+        }
+        namespaces::follow(self.init.pidfd.as_fd(), self.rules.followed)?;
+        Ok(terminal)
     }
 
     /// Answers with the container's own proc, and which of the `helpers` are seen in it.

@@ -19,7 +19,7 @@ fn foreign_top() -> Site {
 /// A host by the cgroups from the caller's to the top.
 fn host(sites: Vec<Site>) -> CgroupLayout {
     let own = Path::new("/").join(sites[0].dir.strip_prefix("/cg").unwrap());
-    let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, sites };
+    let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, bound_by_namespaces: false, sites };
     CgroupLayout { v1: Vec::new(), unified: Some(unified) }
 }
 
