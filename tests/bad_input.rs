@@ -524,7 +524,7 @@ fn rows_of_linux() -> Vec<Row> {
         unsupported(
             Config(|| vec![("/linux/namespaces/1/path", json!("/proc/1/ns/mnt"))]),
             "linux.namespaces",
-            "linux.namespaces: joining a mount namespace by path is not supported (add {\"type\": \"mount\"} without a path)",
+            "linux.namespaces: no existing mount namespace can be entered from a new user namespace (add {\"type\": \"mount\"} without a path to linux.namespaces)",
         ),
         unsupported(
             Config(|| {
@@ -534,7 +534,7 @@ fn rows_of_linux() -> Vec<Row> {
                 )]
             }),
             "linux.namespaces",
-            "linux.namespaces: no mount namespace (add {\"type\": \"mount\"} without a path)",
+            "linux.namespaces: the caller's mount namespace cannot be entered from another user namespace (add {\"type\": \"mount\"} without a path to linux.namespaces)",
         ),
         spec(
             Config(|| vec![("/linux/uidMappings", json!([]))]),

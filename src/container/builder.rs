@@ -390,7 +390,8 @@ impl ContainerBuilder {
     /// arguments and environment and the container's state on standard input, and nothing else: its working directory
     /// is the bundle (createContainer: the container's root; startContainer: `/`), its standard output is thrown away.
     /// In its state, `pid` is the sandbox, whose mount, net, ipc and uts namespaces are the container's: entering the
-    /// mount namespace leads to the container's root, also before the pivot. A hook without a timeout may take forever.
+    /// mount namespace leads to the container's root, also before the pivot; unless the configuration has no new one, and
+    /// the container is created already. A hook without a timeout may take forever.
     pub fn hook(mut self, kind: HookKind, hook: Hook) -> Self {
         let mut hooks = self.spec.hooks().clone().unwrap_or_default();
         let mut list = match kind {

@@ -71,6 +71,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
 fn take_seat(core: &Core, blueprint: &Blueprint, pod: &ContainerId) -> Result<Seat> {
     let seat = Seat::find(&core.root, pod)?;
     seat.check_ids(&core.record.spec.parse()?)?;
+    seat.check_mounts()?;
     if !blueprint.plan.hooks.create_container.is_empty() {
         let problem = "the host's programs cannot be reached from the pod's namespaces";
         return Err(Error::unsupported("hooks.createContainer", problem));

@@ -256,6 +256,20 @@ impl Seat {
             .hint("the containers of a pod have one user namespace, with the same mappings"))
     }
 
+    /// Refuses the sandbox of a root container that has no mount namespace of its own: a further container would begin
+    /// with a copy of what others have mounted.
+    pub(super) fn check_mounts(&self) -> Result<()> {
+        let linux = self.spec()?.linux().clone().unwrap_or_default();
+        let namespaces = linux.namespaces().clone().unwrap_or_default();
+        let mut mount = namespaces.iter().filter(|namespace| namespace.typ() == LinuxNamespaceType::Mount);
+        let path = mount.next().map(|namespace| namespace.path().clone().unwrap_or_default());
+        if path.is_some_and(|path| path.as_os_str().is_empty()) {
+            return Ok(());
+        }
+        let problem = format!("{:?} has no mount namespace of its own", self.record.id.as_str());
+        Err(Error::unsupported("pod", problem))
+    }
+
     /// The path of the sandbox's control socket.
     pub(super) fn control_socket(&self) -> PathBuf {
         self.record.control_socket.clone()

@@ -81,8 +81,8 @@
 //!
 //! | property | state |
 //! |---|---|
-//! | `linux.namespaces[].type` | applied; a mount namespace is always the container's own |
-//! | `linux.namespaces[].path` | applied for every type but `mount`, which is refused: the root is put together in a mount namespace that nobody else is in |
+//! | `linux.namespaces[].type` | applied; what is not listed is the caller's. Of `mount`, see below |
+//! | `linux.namespaces[].path` | applied; of `mount`, see below |
 //! | `linux.timeOffsets.*` | applied with a new time namespace; refused for a further container of a pod |
 //! | `linux.uidMappings[].*` | applied; ids the caller may not map are refused |
 //! | `linux.gidMappings[].*` | as `uidMappings` |
@@ -96,7 +96,7 @@
 //! | `linux.netDevices.*` | applied, for a caller with `CAP_NET_ADMIN` where the devices are; refused for a further container of a pod |
 //! | `linux.cgroupsPath` | applied: a path; or `slice:prefix:name`, a scope of systemd's, with the feature `systemd`, on cgroup v2, for a container with a sandbox of its own, else refused |
 //! | `linux.sysctl` | applied: keys of the container's own namespaces; any other breaks a rule |
-//! | `linux.rootfsPropagation` | applied |
+//! | `linux.rootfsPropagation` | applied; other than `private`, refused in a mount namespace that is not new |
 //! | `linux.maskedPaths` | applied; what is not there is passed over |
 //! | `linux.readonlyPaths` | applied; what is not there is passed over |
 //! | `linux.mountLabel` | applied where SELinux is enabled, else refused |
@@ -174,6 +174,28 @@
 //! nodes: one with `CAP_MKNOD` and without a user namespace. For any other they are moot, and accepted: no node can be
 //! made, `/dev` has those of the configuration only, and those of the root do not open. So it is for callers other than
 //! root, for whom the kernel has neither.
+//!
+//! # A mount namespace that is not new
+//!
+//! Without `mount` in `linux.namespaces` the container is in the caller's mount namespace, with a path in the one there.
+//! Nothing is ever mounted there for it. Its root is put together in a namespace of its own and taken along as a tree
+//! that is attached nowhere: nobody else sees it, and it is gone with the last process that has it as its root. What the
+//! container sees is the same; what it may do is not:
+//!
+//! * It is in its root by chroot(2) alone. With `CAP_SYS_CHROOT` a process can leave it, and then is in the file system of
+//!   those whose namespace it is. Without a user namespace, where only such a container can be, that is the host's.
+//! * To the kernel its mounts are foreign: set-user-ID, set-group-ID and file capabilities raise nothing, nothing can be
+//!   mounted or unmounted inside, and `/proc/self/mountinfo` is empty. [`mount`](crate::Container::mount) is refused. A
+//!   process in a chroot(2) can make no user namespace.
+//! * Nothing propagates: any propagation but `private` is refused, for the root and for each mount.
+//! * It needs a new pid namespace, since nothing else would tell its processes from those it shares the mounts with, and
+//!   no new user namespace, from which no other's mount namespace can be entered: both are refused, by
+//!   `linux.namespaces`. So a caller without privileges cannot have it. A mount namespace with a path beside a user
+//!   namespace with a path is tried.
+//! * It cannot be in a pod, as a further container or as the root of others.
+//!
+//! `root.path` and the sources of binds are found in the caller's mount namespace. createContainer hooks run before the
+//! container goes to the other one: what they mount into its root comes along.
 //!
 //! # Network devices
 //!

@@ -8,6 +8,7 @@
 //! | Ids of the container | 65536 of their own | a subordinate range, or one id |
 //! | Root directory shown with mapped ids | yes, by default | no: files keep their owners, and those of other users show as `nobody`'s |
 //! | Without a user namespace | yes, when asked for | refused: `linux.namespaces` |
+//! | In the caller's mount namespace, or another's | without a new user namespace | refused: `linux.namespaces` |
 //! | cgroup limits, also of a living container | yes | where a cgroup was delegated to the user; otherwise refused by field, or [left out](crate::ContainerBuilder::best_effort_limits) and named |
 //! | Device rules | enforced | moot: in a user namespace no device node can be made |
 //! | Statistics | yes | what the kernel counts for the container's own cgroup; what it does not is `None` |

@@ -125,6 +125,13 @@
 //! would refuse to let a process be born in the container's group, because it comes from the sandbox's, above the
 //! namespace's root. There the sandbox stays in the caller's.
 //!
+//! A container whose configuration has no new mount namespace gets one all the same, until its root is complete. As its
+//! last step of create init makes a copy of the whole tree that is attached nowhere (open_tree(2)), enters the namespace
+//! of the configuration, and makes the copy its root; the sandbox follows. With the copy's descriptor closed it is in no
+//! mount namespace at all, as after `umount2(MNT_DETACH)`, but stays in one piece for whoever has it as a root. Processes
+//! of [`exec`](crate::Container::exec) and file workers are the sandbox's children, and so are born in it. [What this
+//! means](super::oci#a-mount-namespace-that-is-not-new).
+//!
 //! **The network namespace is made in parallel.** It is what takes the kernel longest to make. The sandbox makes it
 //! after forking init and sends it over; init joins it just before it mounts sysfs, which shows the network devices
 //! of the namespace it is mounted in.
@@ -193,7 +200,7 @@
 //!
 //! Forked from the sandbox, which is single-threaded, so it may go on in Rust. At create it assembles the root,
 //! pivots into it and finds the program. Then it waits for the order to start. The sandbox's mount namespace is the
-//! container's own, and after the pivot the sandbox too has no other root.
+//! container's, and after the pivot the sandbox too has no other root.
 //!
 //! At start it sheds what is not the workload's, in this order: session keyring, limits, capability bounding set,
 //! groups and ids, capability sets, no_new_privs, umask, working directory (checked to be inside the root,

@@ -44,7 +44,7 @@
 //! | Layer | Does | Its limit |
 //! |---|---|---|
 //! | User namespace | uid 0 inside is nobody outside; capabilities count inside only | opens kernel code that would otherwise need root. The filter refuses nested user namespaces. |
-//! | Mount namespace, pivot_root | only declared files are reachable | what is bound writable is the host's own |
+//! | Mount namespace, pivot_root | only declared files are reachable | what is bound writable is the host's own; [chroot(2) alone](super::oci#a-mount-namespace-that-is-not-new) where the configuration has no new one |
 //! | Pid namespaces | others cannot be seen or signalled; killing the sandbox kills all | off if the configuration shares the host's |
 //! | Network namespace | loopback only; abstract Unix sockets of the host are out of reach | a bound Unix socket still connects |
 //! | Ipc, uts, cgroup namespaces | own shared memory and queues, name, cgroup view | |

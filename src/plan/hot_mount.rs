@@ -5,7 +5,7 @@ use super::gofer::GoferPlan;
 use super::host::Host;
 use super::init::{StepSource, TreeStep};
 use super::mounts::TreeBuilder;
-use super::{Extras, relative_to_root};
+use super::{Extras, mount_namespace, relative_to_root};
 use crate::error::{Error, Result};
 use crate::spec::{Mount, MountKind, Origin, ValidSpec};
 use std::path::Path;
@@ -24,6 +24,7 @@ impl HotMountPlan {
             let why = "only a bind and a tmpfs can be mounted into a container that exists";
             return Err(Error::unsupported("mount.type", why));
         }
+        mount_namespace::check_hot_mount(spec)?;
         if relative_to_root(&mount.destination) == Path::new("dev") {
             let why = "the device directory cannot be replaced";
             return Err(Error::unsupported("mount.destination", why));

@@ -15,6 +15,7 @@ mod gofer;
 mod host;
 mod hot_mount;
 mod init;
+mod mount_namespace;
 mod mounts;
 mod process;
 mod sandbox;
@@ -204,17 +205,7 @@ fn refuse_what_nobody_does(spec: &ValidSpec, extras: &Extras) -> Result<()> {
     if extras.pod.is_some() && !spec.net_devices.is_empty() {
         return Err(Error::unsupported("linux.netDevices", "the containers of a pod share their network"));
     }
-    // Without one of its own the root could not be changed, and every mount of the container would be the host's.
-    if spec.namespaces.mount != NamespaceSource::New {
-        let problem = match spec.namespaces.mount {
-            NamespaceSource::Path(_) => "joining a mount namespace by path is not supported",
-            _ => "no mount namespace",
-        };
-        return Err(
-            Error::unsupported("linux.namespaces", problem).hint("add {\"type\": \"mount\"} without a path")
-        );
-    }
-    Ok(())
+    mount_namespace::check(spec, extras)
 }
 
 /// Joins an absolute container path to nothing: the form the in-root resolver takes (`/proc/sys` -> `proc/sys`).

@@ -78,6 +78,8 @@ pub(crate) struct NamespacePlan {
     pub(crate) network: bool,
     /// Joined by path, in this order; the user namespace comes first because it decides what else may be joined.
     pub(crate) join: Vec<(NamespaceKind, PathBuf)>,
+    /// Where the container is once its root is complete; until then the sandbox and init are in a new one.
+    pub(crate) mount: NamespaceSource,
 }
 
 impl NamespacePlan {
@@ -97,6 +99,7 @@ impl NamespacePlan {
             followed: nothing,
             network: false,
             join: Vec::new(),
+            mount: NamespaceSource::New,
         }
     }
 
@@ -121,7 +124,6 @@ impl NamespacePlan {
             (NamespaceKind::Cgroup, &namespaces.cgroup),
             (NamespaceKind::Time, &namespaces.time),
             (NamespaceKind::Pid, &namespaces.pid),
-            (NamespaceKind::Mount, &namespaces.mount),
         ];
         let join = order
             .into_iter()
@@ -134,8 +136,12 @@ impl NamespacePlan {
         // From inside, the kernel would not let a new process be born in the container's group: it comes from the
         // sandbox's, which is above.
         let border = cgroups.unified.as_ref().is_some_and(|unified| unified.bound_by_namespaces);
-        let followed = if border { CloneFlags::empty() } else { with_init & CloneFlags::NEWCGROUP };
-        Self { with_sandbox, by_sandbox, with_init, followed, network, join }
+        let mut followed = if border { CloneFlags::empty() } else { with_init & CloneFlags::NEWCGROUP };
+        let mount = namespaces.mount.clone();
+        if mount != NamespaceSource::New {
+            followed |= CloneFlags::NEWNS;
+        }
+        Self { with_sandbox, by_sandbox, with_init, followed, network, join, mount }
     }
 }
 

@@ -7,6 +7,7 @@
 //!      |                              |  assemble the root
 //!      |                              |  (hooks: Assembled to the caller, Order back; createContainer hooks)
 //!      |                              |  pivot, find the program
+//!      |                              |  (take the root along to a mount namespace that is not new)
 //!      |<------ Ready (handles) ------|  or Failed
 //!      |------- Order (start) ------->|
 //!      |                              |  (startContainer hooks) shed privileges, execve
@@ -66,7 +67,8 @@ impl Init {
             keep: &keep,
         };
         let enter = |born| {
-            let first = First { plan, parent: &theirs, network: None, volumes, given: &given, born };
+            let first =
+                First { plan, parent: &theirs, network: None, mounts: None, volumes, given: &given, born };
             // The rest of the pod's mounts is still to be seen from here, and must not notice.
             if let Err(error) = namespaces::separate_mounts() {
                 first.fail(&error);
@@ -81,7 +83,12 @@ impl Init {
     }
 
     /// Forks the init of the root container.
-    pub(super) fn fork(plan: &SandboxPlan, volumes: &[OwnedFd], donated: &mut Received) -> Result<Self> {
+    pub(super) fn fork(
+        plan: &SandboxPlan,
+        mounts: Option<&OwnedFd>,
+        volumes: &[OwnedFd],
+        donated: &mut Received,
+    ) -> Result<Self> {
         let given = Given::take(plan, Membership::take(donated), donated)?;
         let (channel, theirs) = Channel::pair()?;
         let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
@@ -104,7 +111,7 @@ impl Init {
             Forked::Child => {
                 drop(channel);
                 let network = plan.namespaces.network.then_some(&theirs);
-                First { plan, parent: &theirs, network, volumes, given: &given, born }.run()
+                First { plan, parent: &theirs, network, mounts, volumes, given: &given, born }.run()
             }
         }
     }
@@ -142,6 +149,8 @@ struct First<'a> {
     parent: &'a Channel,
     /// Where the network namespace comes from, if it has to join one.
     network: Option<&'a Channel>,
+    /// The mount namespace that it goes to when its root is complete, if it does not stay where it is.
+    mounts: Option<&'a OwnedFd>,
     volumes: &'a [OwnedFd],
     given: &'a Given<'a>,
     /// Whether it was born in its v2 cgroup.
@@ -223,14 +232,18 @@ impl First<'_> {
         given.hooks.before_pivot(root.as_fd())?;
         tree::enter(root, plan.rootfs_propagation)?;
         let program = program::find(&plan.process)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         become_workload::prepare(&self.plan.init.process)?;
         // Last of all, so that nothing that can fail has it open.
         let owner = plan.process.user.uid;
         let terminal = plan.process.terminal.as_ref();
         let terminal =
             terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
+        // The last thing that is mounted is the terminal.
+        if let Some(mounts) = self.mounts {
+            tree::take_along(&self.plan.namespaces.mount, mounts.as_fd())?;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let labels = Labels::open(&plan.process, Some(proc.as_fd()), &plan.further_fds)?;
         Ok((program, labels, [proc, root].into_iter().chain(terminal).chain(layers).collect()))
     }

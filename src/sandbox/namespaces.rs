@@ -2,22 +2,23 @@
 
 use crate::error::{Error, OsContext, Result};
 use crate::plan::{BecomeRoot, CloneFlags, SandboxPlan};
-use crate::spec::{NamespaceKind, TimeOffset};
+use crate::spec::{NamespaceKind, NamespaceSource, TimeOffset};
 use crate::sys;
 use nix::sched;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use std::path::Path;
 
-/// Joins and makes the namespaces. A new user namespace need not be mapped yet.
-pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
+/// Joins and makes the namespaces. A new user namespace need not be mapped yet. Returns the mount namespace that the
+/// container goes to later, if that is not the one made here.
+pub(super) fn make(plan: &SandboxPlan) -> Result<Option<OwnedFd>> {
     for (kind, path) in &plan.namespaces.join {
-        let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .os(|| format!("open({path:?})"))?;
-        sched::setns(namespace, clone_flag(*kind)).map_err(|errno| {
+        sched::setns(open(path)?, clone_flag(*kind)).map_err(|errno| {
             let problem = format!("{}: cannot join this {kind:?} namespace: {errno}", path.display());
             Error::spec("config.json", "linux.namespaces", problem)
         })?;
     }
+    let later = existing_mounts(&plan.namespaces.mount).map(open).transpose()?;
     let flags = plan.namespaces.by_sandbox;
     sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32))
         .os(|| format!("unshare({flags:?})"))?;
@@ -38,7 +39,21 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<()> {
             .os(|| format!("setdomainname({name:?})"))
             .map_err(|error| error.during("domainname"))?;
     }
-    set_clocks(&plan.time_offsets)
+    set_clocks(&plan.time_offsets)?;
+    Ok(later)
+}
+
+/// Where a mount namespace that is not new is found, as long as this process has not left the caller's.
+fn existing_mounts(source: &NamespaceSource) -> Option<&Path> {
+    match source {
+        NamespaceSource::New => None,
+        NamespaceSource::Inherit => Some(Path::new("/proc/self/ns/mnt")),
+        NamespaceSource::Path(path) => Some(path),
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))
 }
 
 /// Sets the clocks of the new time namespace, which can be done as long as no process is in it: this one is not, its
@@ -71,8 +86,7 @@ pub(super) fn separate_mounts() -> Result<()> {
 pub(super) fn make_network() -> Result<OwnedFd> {
     sched::unshare(sched::CloneFlags::CLONE_NEWNET).os(|| "unshare(CLONE_NEWNET)")?;
     sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
-    let path = "/proc/thread-self/ns/net";
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))
+    open(Path::new("/proc/thread-self/ns/net"))
 }
 
 /// Joins the network namespace that the sandbox made.
@@ -80,13 +94,44 @@ pub(super) fn join_network(namespace: OwnedFd) -> Result<()> {
     sched::setns(namespace, sched::CloneFlags::CLONE_NEWNET).os(|| "setns(CLONE_NEWNET)")
 }
 
-/// Enters these namespaces of init, which has made them complete.
-pub(super) fn follow(init: BorrowedFd<'_>, namespaces: CloneFlags) -> Result<()> {
+/// Enters a mount namespace that is not new, with a root that is not part of it.
+pub(super) fn enter_mounts(
+    source: &NamespaceSource,
+    namespace: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+) -> Result<()> {
+    sched::setns(namespace, sched::CloneFlags::CLONE_NEWNS).map_err(|errno| {
+        let problem = match source {
+            NamespaceSource::Path(path) => {
+                format!("{}: cannot join this Mount namespace: {errno}", path.display())
+            }
+            _ => format!("cannot join the caller's mount namespace: {errno}"),
+        };
+        Error::spec("config.json", "linux.namespaces", problem)
+    })?;
+    change_root(root)
+}
+
+/// Enters these namespaces of init, which is ready, and its `root` with its mount namespace.
+pub(super) fn follow(
+    init: BorrowedFd<'_>,
+    namespaces: CloneFlags,
+    root: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     if namespaces.is_empty() {
         return Ok(());
     }
     let flags = sched::CloneFlags::from_bits_retain(namespaces.bits().cast_signed());
-    sched::setns(init, flags).os(|| format!("setns(init, {namespaces:?})"))
+    sched::setns(init, flags).os(|| format!("setns(init, {namespaces:?})"))?;
+    match root {
+        Some(root) if namespaces.contains(CloneFlags::NEWNS) => change_root(root),
+        _ => Ok(()),
+    }
+}
+
+fn change_root(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root).os(|| "fchdir(rootfs)")?;
+    rustix::process::chroot(".").os(|| "chroot(\".\")")
 }
 
 /// Takes on the sandbox's identity in its user namespace, which is mapped by now.

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
 use crate::protocol::message::{Handed, HandedItem, Order};
-use crate::spec::{MountAttrs, Propagation, RootfsPropagation};
+use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -143,6 +143,16 @@ pub(super) fn enter(root: OwnedFd, propagation: RootfsPropagation) -> Result<()>
         .os(|| "mount_setattr(rootfs)")
         .map_err(|error| error.during("linux.rootfsPropagation"))?;
     rustix::process::chdir("/").os(|| "chdir(\"/\")")
+}
+
+/// Takes the tree, which is this process's root, along to a mount namespace that others are in, and where none of it
+/// may be seen: a copy that is attached nowhere. The kernel takes it apart when its descriptor is closed (open_tree(2)),
+/// but for whoever has it as a root it stays in one piece, and it is gone with the last of them.
+pub(super) fn take_along(source: &NamespaceSource, namespace: BorrowedFd<'_>) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+    let copy = clone_mount(root.as_fd(), true).os(|| "open_tree(\"/\", OPEN_TREE_CLONE)")?;
+    namespaces::enter_mounts(source, namespace, copy.as_fd())
 }
 
 /// `linux.sysctl`, through the container's own proc.

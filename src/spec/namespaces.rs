@@ -23,7 +23,8 @@ pub enum NamespaceKind {
     Time,
 }
 
-/// Where a namespace comes from.
+/// Where a namespace comes from. For mounts, anything but [`New`](Self::New) means that the container is in its root by
+/// chroot(2) alone, and that its root is in no mount namespace at all: see [`manual::oci`](crate::manual::oci).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespaceSource {
     /// Not listed: the caller's own ("if a namespace type is not specified [...] the container MUST inherit the

@@ -20,16 +20,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         why: "It kills and deletes what was never started.",
     },
     Difference {
-        runtime: "ours",
-        case: "a_mount_namespace_that_is_not_listed_is_the_runtimes",
-        why: "Refused by name: what is mounted for the container would stay mounted on the host.",
-    },
-    Difference {
-        runtime: "ours",
-        case: "a_mount_namespace_with_a_path_is_the_one_there",
-        why: "Refused by name: what is mounted for the container would stay mounted there.",
-    },
-    Difference {
         runtime: "runc",
         case: "an_invalid_version_is_an_error",
         why: "It does not read ociVersion.",

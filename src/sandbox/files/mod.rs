@@ -11,9 +11,9 @@
 //! (`gofer::confine`); serving a hostile container's files would mean keeping what it gives up. A worker is the other
 //! way round. It stays in the sandbox's pid namespace, so nothing inside sees or signals it; in the container's user
 //! namespace, so what it creates has the container's ids and its powers end where the container's do; and where the
-//! sandbox is, in a mount namespace that holds nothing of the host, with the container's root as its own, so it sees
-//! the mounts that the workload sees, and no host path exists for it at all. It is not in the container's freezer, so
-//! it works while the container is paused.
+//! sandbox is, in a mount namespace that holds nothing of the host unless the configuration has it share one, with the
+//! container's root as its own, so it sees the mounts that the workload sees, and no host path exists for it at all. It
+//! is not in the container's freezer, so it works while the container is paused.
 //!
 //! It keeps the capabilities of a file server and no other, cannot be dumped or traced, and makes no system call but
 //! those of file work (`confine`). Requests come from the container's owner; what they are about is hostile: every

@@ -252,7 +252,8 @@ impl Contained {
         if !self.rules.own_pids {
             self.learn_mount_namespace();
         }
-        namespaces::follow(self.init.pidfd.as_fd(), self.rules.followed)?;
+        let root = self.root.as_ref().map(AsFd::as_fd);
+        namespaces::follow(self.init.pidfd.as_fd(), self.rules.followed, root)?;
         Ok(terminal)
     }
 
