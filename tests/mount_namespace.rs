@@ -57,9 +57,13 @@ fn namespace_of(process: &str) -> PathBuf {
 struct Other(Child);
 
 impl Other {
-    fn new() -> Self {
+    fn new(options: &[&str]) -> Self {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "sh", "-c", "echo; read line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        unshare
+            .args(options)
+            .args(["--mount", "sh", "-c", "echo; read line"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = unshare.spawn().expect("unshare(1)");
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).expect("it has begun");
         Self(child)
@@ -104,7 +108,7 @@ fn in_the_mount_namespace_with_a_path_nothing_is_mounted_for_the_container() {
     if !is_root() {
         skip!("another user has no powers in the namespaces of others");
     }
-    let other = Other::new();
+    let other = Other::new(&[]);
     let (before, own) = (mounts_of(&other.pid()), mounts_of("self"));
     let running = start(builder(&stage, "exec sleep 1000", |config| {
         let path = format!("/proc/{}/ns/mnt", other.pid());
@@ -118,6 +122,29 @@ fn in_the_mount_namespace_with_a_path_nothing_is_mounted_for_the_container() {
     assert_eq!((mounts_of(&other.pid()), mounts_of("self")), (before.clone(), own.clone()), "while it runs");
     running.kill().unwrap().delete().unwrap();
     assert_eq!((mounts_of(&other.pid()), mounts_of("self")), (before, own), "after its end");
+}
+
+#[test]
+fn a_mount_namespace_is_entered_from_the_user_namespace_that_it_belongs_to() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("another user has no powers in the namespaces of others");
+    }
+    let other = Other::new(&["--user", "--map-root-user"]);
+    let before = mounts_of(&other.pid());
+    let running = start(builder(&stage, "exec sleep 1000", |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        for (kind, file) in [("user", "user"), ("mount", "mnt")] {
+            namespaces.push(json!({"type": kind, "path": format!("/proc/{}/ns/{file}", other.pid())}));
+        }
+    }));
+    for pid in [running.sandbox_pid(), running.init_pid()] {
+        assert_eq!(namespace_of(&pid.to_string()), namespace_of(&other.pid()));
+    }
+    assert_eq!(output(&running, "id -u; cat /proc/1/comm"), "0\nsleep\n");
+    assert_eq!(mounts_of(&other.pid()), before);
+    running.kill().unwrap().delete().unwrap();
 }
 
 #[test]

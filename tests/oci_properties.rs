@@ -849,7 +849,8 @@ fn a_user_namespace_is_joined_by_its_path() {
         &stage,
         "readlink /proc/self/ns/user; id -u; cat /proc/self/uid_map; touch /dev/shm-file && stat -c %u /dev/shm-file",
         |config| {
-            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.extend([json!({"type": "user"}), json!({"type": "cgroup"})]);
             join(config, &other, &[("user", "user"), ("network", "net")]);
         },
     );

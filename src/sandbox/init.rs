@@ -207,8 +207,9 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create: returns the program to execute, its labels, and handles for the sandbox, on the container's own `/proc`,
-    /// on its root, on the master of its terminal if it has one, and on the layers of its overlays.
+    /// Everything of create: returns the program to execute, its labels, and handles for the sandbox, on the container's
+    /// own `/proc`, on its root, on the master of its terminal if it has one, on the namespaces that the sandbox is to
+    /// enter, and on the layers of its overlays.
     fn prepare(&self) -> Result<(program::Program, Labels, Vec<OwnedFd>)> {
         let (plan, given) = (&self.plan.init, self.given);
         let [stdin, stdout, stderr] = &given.stdio;
@@ -245,6 +246,8 @@ impl First<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let labels = Labels::open(&plan.process, Some(proc.as_fd()), &plan.further_fds)?;
-        Ok((program, labels, [proc, root].into_iter().chain(terminal).chain(layers).collect()))
+        let followed = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
+        let handles = [proc, root].into_iter().chain(terminal).chain(followed).chain(layers);
+        Ok((program, labels, handles.collect()))
     }
 }

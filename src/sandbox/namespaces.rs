@@ -112,19 +112,25 @@ pub(super) fn enter_mounts(
     change_root(root)
 }
 
-/// Enters these namespaces of init, which is ready, and its `root` with its mount namespace.
-pub(super) fn follow(
-    init: BorrowedFd<'_>,
-    namespaces: CloneFlags,
-    root: Option<BorrowedFd<'_>>,
-) -> Result<()> {
-    if namespaces.is_empty() {
-        return Ok(());
+/// This process's own namespaces of these types, through a proc that shows it, for the sandbox to [`follow`].
+pub(super) fn of_this_process(proc: BorrowedFd<'_>, types: CloneFlags) -> Result<Vec<OwnedFd>> {
+    let files = [(CloneFlags::NEWCGROUP, "self/ns/cgroup"), (CloneFlags::NEWNS, "self/ns/mnt")];
+    let wanted = files.into_iter().filter(|(flag, _)| types.contains(*flag));
+    let open = |(_, path): (CloneFlags, &str)| {
+        rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .os(|| format!("open(\"/proc/{path}\")"))
+    };
+    wanted.map(open).collect()
+}
+
+/// Enters these namespaces of init, which is ready, and with its mount namespace its root. By descriptors of their own,
+/// not by init's pidfd: in a user namespace that was joined, the kernel lets nobody look into what was executed outside.
+pub(super) fn follow(types: CloneFlags, namespaces: &[OwnedFd], root: Option<BorrowedFd<'_>>) -> Result<()> {
+    for namespace in namespaces {
+        sched::setns(namespace, sched::CloneFlags::empty()).os(|| format!("setns(init, {types:?})"))?;
     }
-    let flags = sched::CloneFlags::from_bits_retain(namespaces.bits().cast_signed());
-    sched::setns(init, flags).os(|| format!("setns(init, {namespaces:?})"))?;
     match root {
-        Some(root) if namespaces.contains(CloneFlags::NEWNS) => change_root(root),
+        Some(root) if types.contains(CloneFlags::NEWNS) => change_root(root),
         _ => Ok(()),
     }
 }

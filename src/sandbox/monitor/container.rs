@@ -247,13 +247,14 @@ impl Contained {
         self.proc = handles.next();
         self.root = handles.next();
         let terminal = if self.rules.terminal { handles.next() } else { None };
+        let followed = self.rules.followed;
+        let namespaces: Vec<_> = handles.by_ref().take(followed.iter().count()).collect();
         self.layers.receive(handles.collect());
         self.init_pid_inside = pid;
         if !self.rules.own_pids {
             self.learn_mount_namespace();
         }
-        let root = self.root.as_ref().map(AsFd::as_fd);
-        namespaces::follow(self.init.pidfd.as_fd(), self.rules.followed, root)?;
+        namespaces::follow(followed, &namespaces, self.root.as_ref().map(AsFd::as_fd))?;
         Ok(terminal)
     }
 
