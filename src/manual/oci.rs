@@ -195,7 +195,7 @@
 //! * It cannot be in a pod, as a further container or as the root of others.
 //!
 //! `root.path` and the sources of binds are found in the caller's mount namespace. createContainer hooks run before the
-//! container goes to the other one: what they mount into its root comes along.
+//! container goes to the other one: what they leave in its root comes along.
 //!
 //! # Network devices
 //!

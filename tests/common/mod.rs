@@ -16,6 +16,7 @@ pub mod example;
 pub mod inside;
 pub mod limits;
 pub mod place;
+pub mod unshared;
 pub mod witness;
 
 use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot};

@@ -6,7 +6,7 @@ use crate::common::{self, Stage, example, is_readable_within, is_root};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -235,34 +235,6 @@ impl Drop for Container<'_> {
 
 pub(crate) fn needs_root(what: &str) -> Result<(), NotHere> {
     if is_root() { Ok(()) } else { Err(NotHere(what.to_owned())) }
-}
-
-/// A program of the host's that holds a namespace of its own until this is dropped.
-pub(crate) struct Unshared(std::process::Child);
-
-impl Unshared {
-    /// By unshare(1) with this option.
-    pub(crate) fn new(option: &str) -> Self {
-        let mut unshare = Command::new("unshare");
-        unshare.args([option, "--fork", "sh", "-c", "echo; read line"]);
-        let mut child = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare(1)");
-        let line = std::io::Read::read(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
-        assert_eq!(line, 1, "it has begun");
-        Self(child)
-    }
-
-    /// A file of the namespace.
-    pub(crate) fn path(&self, file: &str) -> PathBuf {
-        let file = if file == "pid" { "pid_for_children" } else { file };
-        Path::new("/proc").join(self.0.id().to_string()).join("ns").join(file)
-    }
-}
-
-impl Drop for Unshared {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
 }
 
 /// Of namespaces of its own; without root, one of users besides.

@@ -1,7 +1,8 @@
 //! Namespaces, and what is a namespace's own.
 
-use crate::bench::{Bench, Unshared, add_namespace, needs_root};
+use crate::bench::{Bench, add_namespace, needs_root};
 use crate::case::{NotHere, Verdict, table};
+use crate::common::unshared::Unshared;
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -140,7 +141,7 @@ fn a_namespace_with_a_path_is_the_one_there(bench: &Bench<'_>) -> Verdict {
         ("pid", "pid", "--pid"),
         ("uts", "uts", "--uts"),
     ] {
-        let other = Unshared::new(option);
+        let other = Unshared::new(&[option]);
         let path = other.path(file);
         let seen = bench.output(TELL, |config| add_namespace(config, json!({ "type": kind, "path": path })));
         let there = std::fs::read_link(&path).unwrap().display().to_string();
@@ -151,7 +152,7 @@ fn a_namespace_with_a_path_is_the_one_there(bench: &Bench<'_>) -> Verdict {
 
 fn a_mount_namespace_with_a_path_is_the_one_there(bench: &Bench<'_>) -> Verdict {
     needs_root("another's namespaces belong to its user namespace")?;
-    let other = Unshared::new("--mount");
+    let other = Unshared::new(&["--mount"]);
     let path = other.path("mnt");
     bench.configure("exec sleep 1000", |config| {
         add_namespace(config, json!({ "type": "mount", "path": path }));
