@@ -6,7 +6,7 @@ use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pod, Running, Signal, Status, Stdio,
 };
 use common::inside::output;
-use common::{Stage, start};
+use common::{Stage, skip, start};
 use std::time::Duration;
 
 fn root(stage: &Stage) -> Container<Running> {
@@ -37,6 +37,24 @@ fn members_share_network_ipc_uts_and_user_and_have_their_own_mounts_and_pids() {
     assert_eq!(output(&pod, "ls /tmp"), "");
     assert_eq!(web.sandbox_pid(), pod.sandbox_pid());
     assert_ne!(web.init_pid(), pod.init_pid());
+}
+
+#[test]
+fn a_member_without_a_cgroup_namespace_of_its_own_is_in_the_root_containers() {
+    let stage = Stage::new();
+    if std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("nsdelegate") {
+        skip!("cgroup namespaces are borders here, which a sandbox stays outside of");
+    }
+    let pod = root(&stage);
+    let described = stage.container("described").args(["sleep", "1000"]);
+    let bundle = stage.write_bundle("bundle", described, |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    });
+    let member = start(stage.bundled("member", &bundle).unwrap().in_pod(pod.id()));
+    assert_eq!(namespace(&pod, "cgroup"), namespace(&member, "cgroup"));
+    member.kill().unwrap().delete().unwrap();
+    pod.kill().unwrap().delete().unwrap();
 }
 
 #[test]

@@ -185,3 +185,29 @@ pub(super) fn plan(
         init: InitPlan::new(spec, root, tree, may_set_groups)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::UnifiedHierarchy;
+
+    #[test]
+    fn the_sandbox_follows_init_but_not_over_a_border_of_cgroups() {
+        let new = NamespaceSource::New;
+        let mut namespaces =
+            Namespaces { mount: new.clone(), cgroup: new.clone(), pid: new, ..Namespaces::default() };
+        let unified = |bound_by_namespaces| UnifiedHierarchy {
+            mountpoint: "/cg".into(),
+            own: "/".into(),
+            bound_by_namespaces,
+            sites: Vec::new(),
+        };
+        let on = |bound| CgroupLayout { unified: Some(unified(bound)), ..CgroupLayout::default() };
+        assert_eq!(NamespacePlan::new(&namespaces, &on(false)).followed, CloneFlags::NEWCGROUP);
+        assert_eq!(NamespacePlan::new(&namespaces, &on(true)).followed, CloneFlags::empty());
+        namespaces.mount = NamespaceSource::Inherit;
+        assert_eq!(NamespacePlan::new(&namespaces, &on(true)).followed, CloneFlags::NEWNS);
+        namespaces.cgroup = NamespaceSource::Inherit;
+        assert_eq!(NamespacePlan::new(&namespaces, &on(false)).followed, CloneFlags::NEWNS);
+    }
+}
