@@ -10,8 +10,8 @@
 //! A *run* is build, create, start, wait and delete of a static `true` from busybox, in every namespace the builder
 //! makes by default and without cgroup limits. The *floor* is one clone into the same namespaces, the same mounts and
 //! an exec, without any machinery around it. runc, crun and bubblewrap take part if they are on the `PATH`; all of them
-//! take turns in one loop, so that a busy host is busy for everybody. So does the example `oci`, our command line, if it
-//! was built; and `podman run --rm` is measured with each of the OCI runtimes.
+//! take turns in one loop, so that a busy host is busy for everybody. So does the example `oci`, our command line, once
+//! `cargo build --release --example oci` has built it; and `podman run --rm` is measured with each of the OCI runtimes.
 //!
 //! An *exec* is the same `true` in a container that runs, of ours and of runc's and crun's. The other operations have
 //! no peers; what they may take is printed beside them.
@@ -25,6 +25,8 @@
 
 #[path = "bench/alive.rs"]
 mod alive;
+#[path = "built/mod.rs"]
+mod built;
 #[path = "bench/callers.rs"]
 mod callers;
 #[path = "bench/operations.rs"]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "peers are programs, and the bench is no container")]
 
+use super::built::{self, Built};
 use super::report::Samples;
 use super::rootfs::find_on_path;
 use super::{Result, WARM_UP};
@@ -41,16 +42,27 @@ pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
     Ok(peers)
 }
 
-/// The example `oci`, which is built beside this one: what a command line costs on top of the library.
-pub(super) fn our_runtime() -> PathBuf {
-    std::env::current_exe().unwrap_or_default().with_file_name("oci")
+/// The example `oci`, beside this one: what a command line costs on top of the library. cargo builds it only when it is
+/// asked to, so it may be missing, or of yesterday; then this is by which command it is built.
+pub(super) fn our_runtime() -> Result<PathBuf, String> {
+    let runtime = std::env::current_exe().unwrap_or_default().with_file_name("oci");
+    let profile = if cfg!(debug_assertions) { "" } else { "--release " };
+    let build = format!("cargo build {profile}--example oci");
+    match built::state_of(&runtime) {
+        Built::Now => Ok(runtime),
+        Built::Never => Err(format!("not built: {build}")),
+        Built::Before(source) => Err(format!("older than {}: {build}", source.display())),
+    }
 }
 
 fn our_command_line(place: &Path) -> Peer {
-    let runtime = our_runtime();
+    let (runtime, left_out) = match our_runtime() {
+        Ok(runtime) => (runtime, None),
+        Err(reason) => (PathBuf::new(), Some(reason)),
+    };
     let options = ["--root", &path(place, "oci"), "run", "--bundle", &path(place, ""), "bench-oci"];
     let command = [words(&[&runtime.to_string_lossy()]), words(&options)].concat();
-    Peer { program: runtime, ..Peer::new("oci", command) }
+    Peer { program: runtime, left_out, ..Peer::new("oci", command) }
 }
 
 fn runc(place: &Path) -> Peer {
@@ -116,9 +128,8 @@ impl Peer {
 
     /// Runs that do not count, if the program is there.
     fn warm_up(&mut self) {
-        if find_on_path(&self.program).is_none() {
-            self.left_out =
-                Some(if self.program.is_absolute() { "not built" } else { "not on the PATH" }.into());
+        if self.left_out.is_none() && find_on_path(&self.program).is_none() {
+            self.left_out = Some("not on the PATH".into());
         }
         for _ in 0..WARM_UP.min(2) {
             self.measure();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// One of podman for each runtime; those that cannot run here stay in the list, with the reason.
 pub(super) fn measure(place: &Path, rootfs: &Path, amounts: &Amounts) -> Vec<Peer> {
     let runtimes = [
-        ("podman with oci", Ok(our_runtime())),
+        ("podman with oci", our_runtime().map_err(Into::into)),
         ("podman with crun", crun(place)),
         ("podman with runc", find_on_path("runc").ok_or_else(|| "runc is not on the PATH".into())),
     ];
