@@ -148,15 +148,7 @@ impl Making {
 
         // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
         let namespace = match self.start_sandbox(blueprint, &wires, &cgroup, &streams, &further)? {
-            Some(sandbox) => {
-                let (donated, fds): (_, Vec<_>) =
-                    self.enter_scope(core, blueprint, sandbox)?.into_iter().unzip();
-                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                let namespace = self.map_ids(blueprint, sandbox)?;
-                wires.boot_sandbox.0.send(&Begin { donated }, &fds)?;
-                core.record.sandbox = ProcessIdentity::of(sandbox)?;
-                namespace
-            }
+            Some(sandbox) => self.begin(core, blueprint, sandbox, &wires.boot_sandbox.0)?,
             None => self.namespace_of_the_pod(blueprint)?,
         };
         let gofer = self.spawn_gofer(blueprint, &wires)?;
@@ -172,19 +164,13 @@ impl Making {
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
 
-        let mut limit = Some(CREATE_LIMIT);
-        if let Some((init, theirs)) = hooks {
-            drop(theirs);
-            // Without a word from init there is nothing to run hooks for; why is in the reports.
-            if await_assembled(&init)? {
-                // From here on there is something that poststop hooks undo.
-                self.lock.save(&mut core.record)?;
-                hooks::at_create(&core.record, &blueprint.plan.hooks)?;
-                init.send(&Order {}, &[])?;
+        let limit = match hooks {
+            Some((init, theirs)) => {
+                drop(theirs);
+                self.run_hooks(core, blueprint, &init)?
             }
-            limit =
-                hooks::time_limit(&blueprint.plan.hooks.create_container).map(|hooks| hooks + CREATE_LIMIT);
-        }
+            None => Some(CREATE_LIMIT),
+        };
         let deadline = limit.map(|limit| Instant::now() + limit);
         let (init, master) = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
         let pty = match (terminal, master) {
@@ -192,6 +178,46 @@ impl Making {
             (None, None) => None,
             _ => return Err(misbehaved("the sandbox sent no terminal, or one too many")),
         };
+        let live = self.record_created(core, init, creator)?;
+        Ok((live, Streams { pipes: caller, pty }, lifeline.1))
+    }
+
+    /// Gives the sandbox what it could not start with, and lets it begin. Returns the user namespace that the gofer needs.
+    fn begin(
+        &mut self,
+        core: &mut Core,
+        blueprint: &Blueprint,
+        sandbox: i32,
+        boot: &Channel,
+    ) -> Result<Option<OwnedFd>> {
+        let (donated, fds): (_, Vec<_>) = self.enter_scope(core, blueprint, sandbox)?.into_iter().unzip();
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let namespace = self.map_ids(blueprint, sandbox)?;
+        boot.send(&Begin { donated }, &fds)?;
+        core.record.sandbox = ProcessIdentity::of(sandbox)?;
+        Ok(namespace)
+    }
+
+    /// Runs the host's hooks while init waits with the root assembled. Returns how long the rest may take, if anything
+    /// limits that.
+    fn run_hooks(
+        &mut self,
+        core: &mut Core,
+        blueprint: &Blueprint,
+        init: &Channel,
+    ) -> Result<Option<Duration>> {
+        // Without a word from init there is nothing to run hooks for; why is in the reports.
+        if await_assembled(init)? {
+            // From here on there is something that poststop hooks undo.
+            self.lock.save(&mut core.record)?;
+            hooks::at_create(&core.record, &blueprint.plan.hooks)?;
+            init.send(&Order {}, &[])?;
+        }
+        Ok(hooks::time_limit(&blueprint.plan.hooks.create_container).map(|hooks| hooks + CREATE_LIMIT))
+    }
+
+    /// Everything is there: records it, and writes the PID file. Returns what the handle holds of it.
+    fn record_created(&mut self, core: &mut Core, init: OwnedFd, creator: Option<Channel>) -> Result<Live> {
         let init_pid = client::pid_of(init.as_fd())?;
         core.record.init = ProcessIdentity::of(init_pid)?;
         core.record.advance(Status::Created)?;
@@ -208,8 +234,7 @@ impl Making {
             }
         };
         let control = creator.map_or(Control::ByName, Control::Creator);
-        let live = Live { pidfd, watch, sandbox_pid, init_pid, control };
-        Ok((live, Streams { pipes: caller, pty }, lifeline.1))
+        Ok(Live { pidfd, watch, sandbox_pid, init_pid, control })
     }
 
     /// The user namespace of the pod, for the gofer.
