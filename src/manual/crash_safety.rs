@@ -55,6 +55,7 @@
 //! | caller | during create | a record in `creating`; cgroups it names | helpers see their connections end and exit. Loading gives `Creating`: `create` undoes and makes it anew, `delete` removes it. |
 //! | caller | after create, attached | a record and the exit record | the sandbox kills init, outcome `CallerGone` or `NeverStarted`, and the gofer removes the cgroups; delete by id |
 //! | caller | after the end of its container, attached | a record, the exit record, empty cgroups | delete by id |
+//! | caller and gofer at once, as by a kill of their cgroup | after create, attached | a record, the exit record, empty cgroups | delete by id |
 //! | caller | after detach | everything | the container goes on |
 //! | caller | during delete | the record, or, once that is gone, a lock file and a run directory | delete again; or the next claim takes them over |
 //! | gofer | during create | nothing | `create` fails with `HelperDied` and undoes |
