@@ -5,10 +5,11 @@
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Which interface a directory speaks, by its filesystem's magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,17 +83,26 @@ impl CgroupDir {
         Ok(Self { fd, path, version: self.version })
     }
 
-    /// The name of some child cgroup, if there is one.
-    pub(super) fn any_child(&self) -> Result<Option<Vec<u8>>> {
-        let step = || format!("getdents64({:?})", self.path);
+    /// Removes the child cgroups in which there is nobody and nothing, in one pass, however many they are: somebody may be
+    /// making more, so only until `deadline`. The name of one that is left, if any is.
+    pub(super) fn remove_empty_children(&self, deadline: Instant) -> Result<Option<OsString>> {
+        let mut left = None;
         for entry in self.entries()? {
-            let entry = entry.os(step)?;
-            let name = entry.file_name().to_bytes();
-            if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
-                return Ok(Some(name.to_vec()));
+            let entry = entry.os(|| format!("getdents64({:?})", self.path))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if entry.file_type() != FileType::Directory || name == "." || name == ".." {
+                continue;
+            }
+            if Instant::now() >= deadline {
+                return Ok(Some(name.to_owned()));
+            }
+            match self.remove(name) {
+                Removal::Gone => {}
+                Removal::Busy => left = Some(name.to_owned()),
+                Removal::Failed(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(left)
     }
 
     /// The names of the control files.

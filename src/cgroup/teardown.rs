@@ -14,7 +14,6 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -142,9 +141,8 @@ fn remove_nested(top: CgroupDir, deadline: Instant, end: End) -> Result<()> {
     let mut dir = top;
     loop {
         // Who finds it gone goes back, as if it had been empty.
-        match gone_is_none(dir.any_child())?.flatten() {
+        match gone_is_none(dir.remove_empty_children(deadline))?.flatten() {
             Some(name) => {
-                let name = OsString::from_vec(name);
                 // It may have been removed since it was listed, by its own inhabitants.
                 if let Some(child) = gone_is_none(dir.child(&name))? {
                     names.push(name);
@@ -170,7 +168,7 @@ fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) ->
             return Ok(());
         };
         empty(&dir, deadline, end)?;
-        if gone_is_none(dir.any_child())?.flatten().is_some() {
+        if gone_is_none(dir.remove_empty_children(deadline))?.flatten().is_some() {
             remove_nested(dir, deadline, end)?;
         }
         // What remains is the kernel's last step of a dying task, which raises no event and ends within a time slice.
