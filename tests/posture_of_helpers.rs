@@ -70,8 +70,13 @@ fn helpers_hold_only_descriptors_of_their_own() {
     if !is_root() {
         skip!("descriptors of processes that are not dumpable are root's to read");
     }
-    let leaked = std::fs::File::open("/usr").unwrap();
-    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    // As many as it takes for some to have numbers below those of what is donated, and above those it is given there.
+    let leak = |_| {
+        let leaked = std::fs::File::open("/usr").unwrap();
+        rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+        leaked
+    };
+    let _leaked: Vec<_> = (0..64).map(leak).collect();
     let running = start(&stage, "fds");
     for (name, pid) in [("gofer", gofer_pid(&running)), ("sandbox", running.sandbox_pid())] {
         for (fd, to) in descriptors(&pid.to_string()) {

@@ -176,8 +176,9 @@ fn child_steps(plan: &ChildPlan) -> (u32, i32) {
     if unsafe { libc::dup3(above + 1 + count, image_at, libc::O_CLOEXEC) } < 0 {
         return (2, last_errno());
     }
+    // The copies, and whatever else the caller has open: it need not be close-on-exec.
     // SAFETY: closes numbers of this process's own table only.
-    if unsafe { libc::syscall(libc::SYS_close_range, above, u32::MAX, 0) } < 0 {
+    if unsafe { libc::syscall(libc::SYS_close_range, image_at + 1, u32::MAX, 0) } < 0 {
         return (3, last_errno());
     }
     // In a new user namespace no id is mapped yet, so exec would drop every capability; ambient ones survive it.
