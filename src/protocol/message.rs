@@ -215,8 +215,9 @@ impl Message for Begin {
     const KIND: u16 = 11;
 }
 
-/// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, its root, the master of the
-/// terminal, if there is one, and the layers of its overlays; the sandbox's a pidfd of init and that master.
+/// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, its root, its mount and pid
+/// namespaces, the master of the terminal, if there is one, and the layers of its overlays; the sandbox's a pidfd of init
+/// and that master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {

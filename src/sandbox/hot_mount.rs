@@ -10,6 +10,7 @@
 //! waits for no path that a container decides on. What was mounted this way is known by the kernel's number for the
 //! mount, and nothing else can be unmounted: not what the configuration brought, not what covers its secrets.
 
+use super::members::Namespaces;
 use super::monitor::Contained;
 use super::{resolve, tree};
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
@@ -62,8 +63,15 @@ impl Forked {
 
 /// The child.
 fn run(container: &Contained, root: BorrowedFd<'_>, work: &Work, parent: &Channel) -> Result<MountReport> {
-    let init = container.init.pidfd.as_fd();
-    let mut keep = vec![parent.as_fd(), root, init];
+    // The root container's is the sandbox's own.
+    let of_its_own = CloneFlags::from_bits_retain(container.rules.namespaces.cast_signed());
+    let entered = match &container.namespaces {
+        _ if !of_its_own.contains(CloneFlags::CLONE_NEWNS) => None,
+        Some(namespaces) => Some(namespaces),
+        None => return Err(container.not_in_phase("mount")),
+    };
+    let mut keep = vec![parent.as_fd(), root];
+    keep.extend(entered.map(Namespaces::mount));
     if let Work::Mount { gofer: Some(gofer), .. } = work {
         keep.push(gofer.as_fd());
     }
@@ -73,10 +81,8 @@ fn run(container: &Contained, root: BorrowedFd<'_>, work: &Work, parent: &Channe
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .os(|| "prctl(PR_SET_PDEATHSIG)")?;
     rustix::process::umask(Mode::empty());
-    // The root container's is the sandbox's own.
-    let of_its_own = CloneFlags::from_bits_retain(container.rules.namespaces.cast_signed());
-    if of_its_own.contains(CloneFlags::CLONE_NEWNS) {
-        setns(init, CloneFlags::CLONE_NEWNS).os(|| "setns(init, CLONE_NEWNS)")?;
+    if let Some(namespaces) = entered {
+        setns(namespaces.mount(), CloneFlags::CLONE_NEWNS).os(|| "setns(container, CLONE_NEWNS)")?;
     }
     match work {
         Work::Mount { step, gofer } => {

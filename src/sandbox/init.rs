@@ -18,6 +18,7 @@ use super::attributes::Labels;
 use super::become_workload::{self, Becoming};
 use super::console::Console;
 use super::hooks::Turns;
+use super::members::Namespaces;
 use super::membership::Membership;
 use super::tree::{self, Assembled};
 use super::{namespaces, program};
@@ -44,11 +45,11 @@ pub(super) struct Init {
 }
 
 impl Init {
-    /// Forks the init of a further container, which is born beside the root container's init, or in a pid namespace of
+    /// Forks the init of a further container, which is born in `pids`, the root container's, or in a pid namespace of
     /// its own, with nothing open that is not the container's.
     pub(super) fn fork_in_pod(
         plan: &SandboxPlan,
-        root: &Self,
+        pids: BorrowedFd<'_>,
         volumes: &[OwnedFd],
         donated: &mut Received,
     ) -> Result<Self> {
@@ -60,7 +61,7 @@ impl Init {
             .collect();
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
-            beside: (!own_pids).then_some(root.pidfd.as_fd()),
+            beside: (!own_pids).then_some(pids),
             joins: 0,
             namespaces: (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits(),
             cgroup: given.cgroups.directory(),
@@ -208,8 +209,8 @@ impl First<'_> {
     }
 
     /// Everything of create: returns the program to execute, its labels, and handles for the sandbox, on the container's
-    /// own `/proc`, on its root, on the master of its terminal if it has one, on the namespaces that the sandbox is to
-    /// enter, and on the layers of its overlays.
+    /// own `/proc`, on its root, on its mount and pid namespaces, on the master of its terminal if it has one, on the
+    /// namespaces that the sandbox is to enter, and on the layers of its overlays.
     fn prepare(&self) -> Result<(program::Program, Labels, Vec<OwnedFd>)> {
         let (plan, given) = (&self.plan.init, self.given);
         let [stdin, stdout, stderr] = &given.stdio;
@@ -246,8 +247,9 @@ impl First<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let labels = Labels::open(&plan.process, Some(proc.as_fd()), &plan.further_fds)?;
+        let own = Namespaces::of_this_process(proc.as_fd())?;
         let followed = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
-        let handles = [proc, root].into_iter().chain(terminal).chain(followed).chain(layers);
+        let handles = [proc, root].into_iter().chain(own).chain(terminal).chain(followed).chain(layers);
         Ok((program, labels, handles.collect()))
     }
 }

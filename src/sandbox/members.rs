@@ -21,10 +21,41 @@ pub(super) struct Member {
     directory: OwnedFd,
 }
 
-/// A mount namespace by its inode number, which is no other's as long as it is held.
-pub(super) struct MountNamespace {
-    number: u64,
-    _held: OwnedFd,
+/// The namespaces in which a container's processes are, as init says of itself. Nobody has to look into init for them,
+/// which the kernel need not allow: before it executes, init has the memory of the sandbox.
+pub(super) struct Namespaces {
+    mount: OwnedFd,
+    /// By which it is recognised: no other's as long as it is held.
+    mount_number: u64,
+    pids: OwnedFd,
+}
+
+impl Namespaces {
+    /// In init: opens its own, through the container's proc.
+    pub(super) fn of_this_process(proc: BorrowedFd<'_>) -> Result<[OwnedFd; 2]> {
+        let open = |name: &str| {
+            let path = format!("self/ns/{name}");
+            rustix::fs::openat(proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .os(|| format!("openat(proc, {path:?})"))
+        };
+        Ok([open("mnt")?, open("pid")?])
+    }
+
+    /// In the sandbox: what init opened.
+    pub(super) fn receive((mount, pids): (OwnedFd, OwnedFd)) -> Result<Self> {
+        let mount_number = rustix::fs::fstat(&mount).os(|| "fstat(mount namespace)")?.st_ino;
+        Ok(Self { mount, mount_number, pids })
+    }
+
+    /// For setns(2).
+    pub(super) fn mount(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+
+    /// For setns(2).
+    pub(super) fn pids(&self) -> BorrowedFd<'_> {
+        self.pids.as_fd()
+    }
 }
 
 /// Every process there is at the moment, one at a time: of each only the directory is held, and only while it is looked
@@ -112,16 +143,9 @@ impl Member {
         }
     }
 
-    /// Its mount namespace, held.
-    pub(super) fn hold_mount_namespace(&self) -> Option<MountNamespace> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let held = rustix::fs::openat(&self.directory, "ns/mnt", flags, Mode::empty()).ok()?;
-        Some(MountNamespace { number: rustix::fs::fstat(&held).ok()?.st_ino, _held: held })
-    }
-
-    /// Whether it is in this mount namespace.
-    pub(super) fn is_in(&self, namespace: &MountNamespace) -> bool {
-        self.mount_namespace() == Some(namespace.number)
+    /// Whether it is in the same mount namespace.
+    pub(super) fn is_in(&self, namespaces: &Namespaces) -> bool {
+        self.mount_namespace() == Some(namespaces.mount_number)
     }
 
     /// The inode number of its mount namespace.

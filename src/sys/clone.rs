@@ -272,7 +272,7 @@ pub(crate) fn fork(namespaces: u32, cgroup: Option<BorrowedFd<'_>>) -> Result<Fo
 /// How a process is made by [`fork_inside`].
 #[derive(Default)]
 pub(crate) struct Inside<'a> {
-    /// The process (pidfd) whose pid namespace it is born into; the caller's own for its children if `None`.
+    /// The pid namespace that it is born into, or a process (pidfd) in it; the caller's own for its children if `None`.
     pub(crate) beside: Option<BorrowedFd<'a>>,
     /// Further namespaces of that process that it is born into: `CLONE_NEW*` of setns(2). With its mount namespace goes
     /// its root directory, so that no other is ever seen of the new process.

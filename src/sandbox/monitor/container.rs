@@ -12,7 +12,7 @@ use crate::protocol::message::{CallerGone, InitPhase, News, Reply, Report};
 use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
-use crate::sandbox::members::{self, Member, MountNamespace};
+use crate::sandbox::members::{self, Member, Namespaces};
 use crate::sandbox::namespaces;
 use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
@@ -49,8 +49,8 @@ pub(in crate::sandbox) struct Contained {
     pub(super) oom: Option<OomWatch>,
     /// What has happened and was not told yet.
     pub(super) news: Vec<News>,
-    /// Its mount namespace, by which its processes are told from others in a shared pid namespace.
-    pub(super) mount_namespace: Option<MountNamespace>,
+    /// Its own, from init: by the mount namespace its processes are told from others in a shared pid namespace.
+    pub(in crate::sandbox) namespaces: Option<Namespaces>,
     /// Who waits to hear that it is created.
     pub(super) boot: Option<Channel>,
     /// The client that waits for `Start` to be answered.
@@ -112,7 +112,7 @@ impl Contained {
             stopped_before: BTreeSet::new(),
             oom: OomWatch::take(|name| donated.take_optional(name)),
             news: Vec::new(),
-            mount_namespace: None,
+            namespaces: None,
             boot: Some(boot),
             starting: None,
             lifeline: donated.take_optional("lifeline"),
@@ -136,21 +136,13 @@ impl Contained {
         })
     }
 
-    /// While init is there to tell: from here on its processes are known by it.
-    fn learn_mount_namespace(&mut self) {
-        self.mount_namespace = self.find_init().and_then(|init| init.hold_mount_namespace());
-    }
-
     fn find_init(&self) -> Option<Member> {
         members::find(self.proc.as_ref()?.as_fd(), self.init_pid_inside).ok()?
     }
 
     /// Another container's processes are about to share its pid namespace.
     pub(super) fn share_pids(&mut self) {
-        if !self.in_pod {
-            self.in_pod = true;
-            self.learn_mount_namespace();
-        }
+        self.in_pod = true;
     }
 
     /// Whether init is on its way out: in the kernel, waiting for the rest of its pid namespace.
@@ -246,15 +238,13 @@ impl Contained {
         let mut handles = handles.into_iter();
         self.proc = handles.next();
         self.root = handles.next();
+        self.namespaces = handles.next().zip(handles.next()).map(Namespaces::receive).transpose()?;
         let terminal = if self.rules.terminal { handles.next() } else { None };
         let followed = self.rules.followed;
-        let namespaces: Vec<_> = handles.by_ref().take(followed.iter().count()).collect();
+        let to_follow: Vec<_> = handles.by_ref().take(followed.iter().count()).collect();
         self.layers.receive(handles.collect());
         self.init_pid_inside = pid;
-        if !self.rules.own_pids {
-            self.learn_mount_namespace();
-        }
-        namespaces::follow(followed, &namespaces, self.root.as_ref().map(AsFd::as_fd))?;
+        namespaces::follow(followed, &to_follow, self.root.as_ref().map(AsFd::as_fd))?;
         Ok(terminal)
     }
 
@@ -356,11 +346,9 @@ impl Contained {
         if recorded && self.has_lost_caller() {
             self.leave_nothing();
         }
-        // Once nobody is left to be told from others, its mounts can go.
-        if self.mount_namespace.is_some()
-            && self.members(&[]).is_ok_and(|mut members| members.next().is_none())
-        {
-            self.mount_namespace = None;
+        // Where nobody is left to be told from others, its mounts can go.
+        if !self.shares_pids() || self.members(&[]).is_ok_and(|mut members| members.next().is_none()) {
+            self.namespaces = None;
         }
         self.lifeline = None;
         self.deadline = None;

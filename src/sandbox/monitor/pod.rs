@@ -8,6 +8,7 @@ use crate::process::spawn::read_plan;
 use crate::process::{Channel, Received};
 use crate::protocol::message::{Reply, Report};
 use crate::sandbox::init::Init;
+use crate::sandbox::members::Namespaces;
 use crate::state::Cause;
 use rustix::fd::OwnedFd;
 
@@ -55,7 +56,8 @@ impl Monitor {
         let (_, root) = root.ok_or_else(ended)?;
         let score = plan.init.oom_score_adj;
         let volumes = self.volumes.copies(&plan.volumes)?;
-        let fork = || Init::fork_in_pod(&plan, &root.init, &volumes, &mut donated);
+        let pids = root.namespaces.as_ref().map(Namespaces::pids).ok_or_else(ended)?;
+        let fork = || Init::fork_in_pod(&plan, pids, &volumes, &mut donated);
         // Perhaps only not collected yet; there is no pid namespace to be born in any more.
         let not_forked = |error| if root.is_ending() { ended() } else { error };
         let init = self.score.lend(score, fork).map_err(not_forked)?;

@@ -105,14 +105,15 @@ impl Contained {
     }
 
     /// Whether others see the same pid namespace: another container's init, or the host.
-    fn shares_pids(&self) -> bool {
+    pub(super) fn shares_pids(&self) -> bool {
         !self.rules.own_pids || self.in_pod
     }
 
     /// Whether a process of a shared pid namespace has this container's mount namespace, as all its processes have; and,
     /// if it is the root container, the sandbox and its helpers.
     fn is_mine(&self, member: &Member) -> bool {
-        self.mount_namespace.as_ref().is_some_and(|own| member.is_in(own))
+        let own = self.namespaces.as_ref();
+        member.pid() == self.init_pid_inside || own.is_some_and(|own| member.is_in(own))
     }
 
     /// The sandbox and its `helpers`, if they are seen in the container's proc. Their numbers mean something only there:
