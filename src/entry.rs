@@ -1,11 +1,12 @@
-//! The constructor in `.init_array`: where a re-executed image becomes a gofer, a sandbox, a runner of hooks or a
-//! stand-in and never reaches the program's `main`.
+//! The constructor in `.init_array`: where a re-executed image becomes a gofer, a sandbox, a runner of hooks, a
+//! stand-in or a zygote and never reaches the program's `main`.
 //!
 //! A helper is recognised by an exact `argv[0]` and a donation list as `argv[1]`; every other program returns from here
 //! after one string comparison.
 
 use crate::process::Received;
 use crate::process::stand_in::STAND_IN;
+use crate::process::zygote::{self, ZYGOTE};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,11 +29,14 @@ fn before_main() {
     let mut arguments = std::env::args_os();
     let Some(name) = arguments.next() else { return };
     let serve: fn(Received) = match name.to_str() {
-        Some(GOFER) => crate::gofer::serve,
-        Some(SANDBOX) => crate::sandbox::serve,
         Some(crate::hooks::RUNNER) => crate::hooks::serve,
         Some(STAND_IN) => crate::process::stand_in::serve,
-        _ => return,
+        Some(ZYGOTE) => |donated| zygote::serve(donated, helper_of_a_container),
+        Some(name) => match helper_of_a_container(name) {
+            Some(serve) => serve,
+            None => return,
+        },
+        None => return,
     };
     let Some(donated) = arguments.next().and_then(|list| Received::from_argument(list.to_str()?)) else {
         return;
@@ -41,4 +45,13 @@ fn before_main() {
     // bug that shows as their death.
     let ended = catch_unwind(AssertUnwindSafe(|| serve(donated)));
     crate::sys::exit_now(if ended.is_ok() { 0 } else { 70 });
+}
+
+/// What a process does all its life that is called `name`, if each container has one.
+fn helper_of_a_container(name: &str) -> Option<fn(Received)> {
+    match name {
+        GOFER => Some(crate::gofer::serve),
+        SANDBOX => Some(crate::sandbox::serve),
+        _ => None,
+    }
 }

@@ -53,6 +53,11 @@ pub enum ErrorKind {
     PeerMisbehaved,
     /// A gofer or sandbox process died before it answered.
     HelperDied,
+    /// A zygote was made when the caller was something else than it is now, so what it forks would be that, too.
+    OutdatedZygote {
+        /// What of the caller changed: `uids`, `effective capabilities`, `namespace`.
+        difference: String,
+    },
     /// A deadline passed.
     TimedOut,
     /// Teardown finished but some objects are still there; the record is kept so that it can be tried again.
@@ -231,6 +236,7 @@ pub(crate) enum Actor {
     Init,
     Hooks,
     Files,
+    Zygote,
 }
 
 impl fmt::Display for Actor {
@@ -241,6 +247,7 @@ impl fmt::Display for Actor {
             Self::Init => "init",
             Self::Hooks => "hooks",
             Self::Files => "file worker",
+            Self::Zygote => "zygote",
         })
     }
 }

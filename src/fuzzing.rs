@@ -13,7 +13,7 @@ use crate::plan::{
 };
 use crate::protocol::files::{FileReply, FileRequest};
 use crate::protocol::frame::{self, Message};
-use crate::protocol::message::{Handed, Order, Reply, Report, Request};
+use crate::protocol::message::{Fork, ForkReport, Handed, Order, Reply, Report, Request};
 use crate::seccomp::{interpret, linear};
 use crate::spec::{self, MountKind, Origin, ValidSpec};
 use crate::state::{ExitRecord, Record, sealed};
@@ -247,6 +247,8 @@ pub fn control_frame(bytes: &[u8]) {
     frame_of::<Order>(bytes);
     frame_of::<Report>(bytes);
     frame_of::<Handed>(bytes);
+    frame_of::<Fork>(bytes);
+    frame_of::<ForkReport>(bytes);
     frame_of::<FileRequest>(bytes);
     frame_of::<FileReply>(bytes);
 }

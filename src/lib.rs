@@ -277,7 +277,7 @@ pub use container::*;
 pub use error::{Error, ErrorKind, Result};
 pub use id::ContainerId;
 pub use oci_spec;
-pub use process::{ForwardSignals, ProcessIdentity, Signal, Stdio, UserLog};
+pub use process::{ForwardSignals, ProcessIdentity, Signal, Stdio, UserLog, Zygote};
 pub use state::{StateRoot, Status};
 
 // What the tour says of threads, for all five phases at once.

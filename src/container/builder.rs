@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Needs};
 use crate::id::ContainerId;
 use crate::plan::{DeviceLimits, Extras, Plan, Scratch};
-use crate::process::{FurtherFds, Stdio, UserLog};
+use crate::process::{FurtherFds, Stdio, UserLog, Zygote};
 use crate::spec::{CgroupsPath, HookKind, IdMap, MountKind, Origin, ValidSpec};
 use crate::state::{RawSpec, Record, StateRoot};
 use oci_spec::runtime::{
@@ -60,6 +60,7 @@ pub struct ContainerBuilder {
     state_root: Option<StateRoot>,
     pid_file: Option<PathBuf>,
     user_log: Option<UserLog>,
+    zygote: Option<Zygote>,
     /// Choose the id mappings when the host is known.
     default_ids: bool,
     /// Whose sandbox to run in.
@@ -108,6 +109,7 @@ impl ContainerBuilder {
             state_root: None,
             pid_file: None,
             user_log: None,
+            zygote: None,
             default_ids: true,
             pod: None,
             pod_annotations: true,
@@ -444,6 +446,14 @@ impl ContainerBuilder {
         self
     }
 
+    /// Forks the container's gofer and sandbox from `zygote` instead of executing this program for each: the same
+    /// container, sooner. [`Zygote`] says what has to be the same then and now. In a pod, the zygote of each container
+    /// is its own.
+    pub fn zygote(mut self, zygote: &Zygote) -> Self {
+        self.zygote = Some(zygote.clone());
+        self
+    }
+
     /// The OCI configuration as it stands.
     #[must_use]
     pub fn spec(&self) -> &Spec {
@@ -479,8 +489,8 @@ impl ContainerBuilder {
         record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
         record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
         let core = Core { root, record: Box::new(record), found: None, tether: None };
-        let Self { stdio, further, console, user_log, .. } = self;
-        Ok(Container::new(core, Blueprint { stdio, further, console, user_log, ..blueprint }))
+        let Self { stdio, further, console, user_log, zygote, .. } = self;
+        Ok(Container::new(core, Blueprint { stdio, further, console, user_log, zygote, ..blueprint }))
     }
 
     /// Builds, creates, starts, waits and deletes.
@@ -602,6 +612,7 @@ fn blueprint(
         further: FurtherFds::default(),
         console: Taker::default(),
         user_log: None,
+        zygote: None,
         origin: origin.as_str(),
     })
 }

@@ -5,7 +5,7 @@ use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase
 use crate::console::Taker;
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Extras, Plan};
-use crate::process::{FurtherFds, Stdio, UserLog};
+use crate::process::{FurtherFds, Stdio, UserLog, Zygote};
 use crate::state::Status;
 
 /// What is needed to make the container.
@@ -18,6 +18,8 @@ pub(super) struct Blueprint {
     /// Who gets the terminal, if there is one.
     pub(super) console: Taker,
     pub(super) user_log: Option<UserLog>,
+    /// Where its helpers come from, if they are not executed.
+    pub(super) zygote: Option<Zygote>,
     /// What errors about the configuration start with.
     pub(super) origin: &'static str,
 }
@@ -28,7 +30,8 @@ impl<P: Phase> Container<P> {
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if the id is taken, [`ErrorKind::ProgramNotFound`] and
     /// [`ErrorKind::ProgramNotExecutable`] if the program is missing in the container's root or cannot be executed,
-    /// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`] naming the field, or the system call that failed.
+    /// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`] naming the field, [`ErrorKind::OutdatedZygote`] and
+    /// [`ErrorKind::HelperDied`] with a [`Zygote`](crate::Zygote), or the system call that failed.
     /// Whatever was made is undone and nothing that existed before is touched; the container comes back as it was.
     pub fn create(self) -> Result<Container<Created>, Failed<Creating>>
     where

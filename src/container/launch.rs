@@ -10,9 +10,9 @@ use crate::entry::{GOFER, SANDBOX};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
 use crate::network::Moved;
-use crate::process::spawn::{Start, seal_plan, spawn};
+use crate::process::spawn::{Start, seal_plan};
 use crate::process::{
-    Channel, Child, Donations, FURTHER, OpenFds, ProcessIdentity, Stdio, UserLog, boot_id, stdio,
+    Channel, Child, Donations, FURTHER, OpenFds, ProcessIdentity, Spawner, Stdio, UserLog, boot_id, stdio,
 };
 use crate::protocol::message::{Begin, Order, Report};
 use crate::sandbox::client;
@@ -34,6 +34,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
         Some(pod) => Some(take_seat(core, blueprint, pod)?),
         None => None,
     };
+    let spawner = Spawner::of(blueprint.zygote.as_ref())?;
     // Whoever is to have the terminal is there before there is one.
     let terminal = find_terminals_taker(blueprint)?;
     let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
@@ -53,7 +54,7 @@ pub(super) fn launch(core: &mut Core, blueprint: &mut Blueprint) -> Result<(Live
     let lock = claim.commit(record)?;
     let found = lock.found(&record.id);
 
-    let mut making = Making { lock, seat, children: Vec::new(), devices: None };
+    let mut making = Making { lock, seat, spawner, children: Vec::new(), devices: None };
     match making.make(core, blueprint, terminal) {
         Ok((live, streams, lifeline)) => {
             core.tether = Some(Tether::new(lifeline, core, found.clone(), making.release()));
@@ -84,6 +85,7 @@ struct Making {
     lock: StateLock,
     /// The sandbox it goes to, if it gets none of its own.
     seat: Option<Seat>,
+    spawner: Spawner,
     children: Vec<Child>,
     /// Devices of the host that are with the container.
     devices: Option<Moved>,
@@ -288,7 +290,9 @@ impl Making {
         donations.give("boot", &wires.boot_gofer.1);
         donations.give("plan", &plan);
         donations.give("init", &wires.mounts.0);
-        self.add(spawn(&Start { name: GOFER, namespaces: 0, cgroup: None }, &donations)?)
+        let start = Start { name: GOFER, namespaces: 0, cgroup: None };
+        let gofer = self.spawner.spawn(&start, &donations)?;
+        self.add(gofer)
     }
 
     /// Starts a sandbox and returns its pid, or hands the container to the pod's.
@@ -335,7 +339,8 @@ impl Making {
         }
         let namespaces = blueprint.plan.sandbox.namespaces.with_sandbox.bits();
         let start = Start { name: SANDBOX, namespaces, cgroup: cgroup.sandbox_dir_fd() };
-        self.add(spawn(&start, &donations)?).map(Some)
+        let sandbox = self.spawner.spawn(&start, &donations)?;
+        self.add(sandbox).map(Some)
     }
 
     fn add(&mut self, child: Child) -> Result<i32> {

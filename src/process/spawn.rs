@@ -26,6 +26,10 @@ pub(crate) struct Child {
 }
 
 impl Child {
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }

@@ -215,6 +215,38 @@ impl Message for Begin {
     const KIND: u16 = 11;
 }
 
+/// The caller's word to its zygote: fork this helper. The descriptors that are donated to it come along in their order,
+/// then the cgroup v2 directory that it is born in, if there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fork {
+    /// Its name, as `ps` shows it.
+    pub(crate) helper: String,
+    pub(crate) donated: Vec<String>,
+    /// `CLONE_NEW*` (clone(2)).
+    pub(crate) namespaces: u32,
+    pub(crate) in_cgroup: bool,
+    pub(crate) umask: u32,
+}
+
+impl Message for Fork {
+    const KIND: u16 = 12;
+}
+
+/// The zygote's answer to [`Fork`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum ForkReport {
+    /// It is there; its pidfd comes along.
+    Forked { pid: i32 },
+    /// The kernel did not.
+    Refused { errno: i32 },
+}
+
+impl Message for ForkReport {
+    const KIND: u16 = 13;
+}
+
 /// A helper's word to the caller, and init's to the sandbox. Init's `Ready` carries its proc, its root, its mount and pid
 /// namespaces, the master of the terminal, if there is one, and the layers of its overlays; the sandbox's a pidfd of init
 /// and that master.

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(super) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CHILD_STACK: usize = 64 << 10;
 /// The number of the first donated descriptor; 0, 1 and 2 are `/dev/null`.
 pub(crate) const FIRST_DONATED: RawFd = 3;
@@ -42,18 +42,18 @@ pub(crate) struct SpawnError {
 /// The struct of clone3(2).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct CloneArgs {
+    pub(super) flags: u64,
+    pub(super) pidfd: u64,
+    pub(super) child_tid: u64,
+    pub(super) parent_tid: u64,
+    pub(super) exit_signal: u64,
+    pub(super) stack: u64,
+    pub(super) stack_size: u64,
+    pub(super) tls: u64,
+    pub(super) set_tid: u64,
+    pub(super) set_tid_size: u64,
+    pub(super) cgroup: u64,
 }
 
 /// What the child reads, prepared before the clone because the child must not allocate.
@@ -257,6 +257,11 @@ pub(crate) fn fork(namespaces: u32, cgroup: Option<BorrowedFd<'_>>) -> Result<Fo
     // SAFETY: without CLONE_VM the child has its own copy of memory and stack; the callers (sandbox and its children)
     // never start a thread, so no lock is held by a thread that does not exist in the copy.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    forked(pid, pidfd)
+}
+
+/// What clone3 returned, as whoever this is sees it.
+pub(super) fn forked(pid: i64, pidfd: RawFd) -> Result<Forked, Errno> {
     match pid {
         ..0 => Err(Errno::from_raw_os_error(last_errno())),
         0 => Ok(Forked::Child),

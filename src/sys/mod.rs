@@ -12,6 +12,7 @@ mod mount;
 mod net;
 mod scheduling;
 mod seccomp;
+mod sibling;
 mod signals;
 
 pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
@@ -29,6 +30,7 @@ pub(crate) use scheduling::{
     set_personality, set_scheduler,
 };
 pub(crate) use seccomp::{draw_secret, load_seccomp, read_with_secret, send_with_secret};
+pub(crate) use sibling::{ArgumentArea, SharedPid, fork_sibling};
 pub(crate) use signals::Caught;
 
 /// What a system call made here returned: below zero it failed, and errno says why.
