@@ -2,7 +2,7 @@
 
 use crate::common::place::Place;
 use crate::stage::again;
-use cofferdam::{ContainerBuilder, Error, Exec, Rootfs, StateRoot};
+use cofferdam::{ContainerBuilder, Error, Exec, Rootfs, StateRoot, Zygote};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -14,12 +14,16 @@ const DIR: &str = "COFFERDAM_TEST_CALLER_DIR";
 const ID: &str = "COFFERDAM_TEST_CALLER_ID";
 /// Set for a life with the bundle in the directory, and not with what the builder makes.
 const BUNDLE: &str = "COFFERDAM_TEST_CALLER_BUNDLE";
+/// Set for a life with a zygote.
+const ZYGOTE: &str = "COFFERDAM_TEST_CALLER_ZYGOTE";
 
 /// What a caller does with its container.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Life {
     /// Everything there is to do with one that the builder makes.
     Full,
+    /// The same with helpers that are forked from a zygote, which is there before anything happens to its caller.
+    FullWithZygote,
     /// Create, start, kill and delete the bundle in the place's directory.
     OfBundle,
 }
@@ -39,9 +43,11 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(place: &Place, id: &str, life: Life) -> Self {
         let mut command = again("caller::makes_a_container_when_told_to");
-        if life == Life::OfBundle {
-            command.env(BUNDLE, "1");
-        }
+        match life {
+            Life::Full => &mut command,
+            Life::FullWithZygote => command.env(ZYGOTE, "1"),
+            Life::OfBundle => command.env(BUNDLE, "1"),
+        };
         command.env(DIR, place.path()).env(ID, id).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("this program again");
         let stdin = process.stdin.take();
@@ -88,12 +94,16 @@ impl Caller {
 #[test]
 fn makes_a_container_when_told_to() {
     let (Some(dir), Ok(id)) = (std::env::var_os(DIR).map(PathBuf::from), std::env::var(ID)) else { return };
+    let zygote = std::env::var_os(ZYGOTE).map(|_| Zygote::spawn().expect("a zygote"));
     say(&rustix::thread::gettid().as_raw_nonzero().to_string());
     if std::io::stdin().lock().read(&mut [0; 3]).unwrap_or(0) == 0 {
         return;
     }
-    let life = if std::env::var_os(BUNDLE).is_some() { life_of_bundle } else { lifecycle };
-    match life(&dir, &id) {
+    let lived = match std::env::var_os(BUNDLE) {
+        Some(_) => life_of_bundle(&dir, &id),
+        None => lifecycle(&dir, &id, zygote.as_ref()),
+    };
+    match lived {
         Ok(()) => say("ok"),
         Err(error) => say(&format!("failed: {error}")),
     }
@@ -106,7 +116,11 @@ pub(crate) fn member_of(id: &str) -> String {
 
 /// Build, create, start, a process, a file, a further container in the sandbox, kill, delete: each attached, so that
 /// whatever fails half-way is undone.
-fn lifecycle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
+fn lifecycle(dir: &std::path::Path, id: &str, zygote: Option<&Zygote>) -> Result<(), Error> {
+    let from = |builder: ContainerBuilder| match zygote {
+        Some(zygote) => builder.zygote(zygote),
+        None => builder,
+    };
     let builder = ContainerBuilder::new(id)
         .rootfs(Rootfs::directory(dir.join("rootfs")))
         .state_root(StateRoot::open(dir.join("state"))?)
@@ -116,11 +130,11 @@ fn lifecycle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
     } else {
         builder
     };
-    let running = builder.build()?.create()?.start()?;
+    let running = from(builder).build()?.create()?.start()?;
     running.exec(Exec::new(["true"]))?.wait()?;
     running.files()?.stat("/tmp")?;
     let member = running.pod().container(member_of(id)).rootfs(Rootfs::directory(dir.join("rootfs")));
-    let member = member.args(["sleep", "1000"]).build()?.create()?.start()?;
+    let member = from(member.args(["sleep", "1000"])).build()?.create()?.start()?;
     member.exec(Exec::new(["true"]))?.wait()?;
     member.kill()?.delete()?;
     running.kill()?.delete()?;

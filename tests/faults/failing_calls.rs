@@ -35,15 +35,34 @@ const FAULTS: [(&str, &str); 18] = [
 const MAX_EACH: u32 = 40;
 const BUDGET: Duration = Duration::from_secs(30);
 
+/// What the caller does otherwise with a zygote: it asks, and looks at itself.
+const FAULTS_WITH_ZYGOTE: [(&str, &str); 6] = [
+    ("openat", "EMFILE"),
+    ("readlink", "EACCES"),
+    ("sendmsg", "ENOBUFS"),
+    ("recvmsg", "ENOMEM"),
+    ("recvmsg", "EINTR"),
+    ("poll", "EINTR"),
+];
+
 #[test]
 fn a_call_that_fails_fails_the_container_and_leaves_nothing() {
+    sweep(&FAULTS, Life::Full);
+}
+
+#[test]
+fn a_call_that_fails_with_a_zygote_leaves_nothing_either() {
+    sweep(&FAULTS_WITH_ZYGOTE, Life::FullWithZygote);
+}
+
+fn sweep(faults: &[(&str, &str)], life: Life) {
     alone(|| {
         let place = Place::new();
-        let Some(census) = round::undisturbed(&place, Life::Full) else { return };
+        let Some(census) = round::undisturbed(&place, life) else { return };
 
         let began = Instant::now();
         let (mut injected, mut problems) = (0, Vec::new());
-        for (call, errno) in FAULTS {
+        for &(call, errno) in faults {
             let times = census.caller.get(call).copied().unwrap_or(0);
             let stride = times.div_ceil(MAX_EACH).max(1);
             for nth in (1..=times).step_by(stride as usize) {
@@ -52,7 +71,7 @@ fn a_call_that_fails_fails_the_container_and_leaves_nothing() {
                 }
                 let id = place.id(&format!("{call}-{errno}-{nth}").to_lowercase());
                 let fault = format!("{call}:error={errno}:when={nth}");
-                let Some(round) = round::live(&place, &id, Life::Full, Scope::Caller, &fault) else { return };
+                let Some(round) = round::live(&place, &id, life, Scope::Caller, &fault) else { return };
                 let mut found = round.late;
                 injected += round.injected;
                 match round.verdict {
