@@ -9,8 +9,9 @@
 //!
 //! A *run* is build, create, start, wait and delete of a static `true` from busybox, in every namespace the builder
 //! makes by default and without cgroup limits. The *floor* is one clone into the same namespaces, the same mounts and
-//! an exec, without any machinery around it. runc, crun and bubblewrap take part if they are on the `PATH`; all of them
-//! take turns in one loop, so that a busy host is busy for everybody. So does the example `oci`, our command line, once
+//! an exec, without any machinery around it. The same runs are measured once more with a zygote, from which the helpers
+//! are forked. runc, crun and bubblewrap take part if they are on the `PATH`; all of them take turns in one loop, so that
+//! a busy host is busy for everybody. So does the example `oci`, our command line, once
 //! `cargo build --release --example oci` has built it; and `podman run --rm` is measured with each of the OCI runtimes.
 //!
 //! An *exec* is the same `true` in a container that runs, of ours and of runc's and crun's. The other operations have
@@ -43,9 +44,11 @@ mod report;
 mod rootfs;
 #[path = "bench/targets.rs"]
 mod targets;
+#[path = "bench/zygote.rs"]
+mod zygote;
 
 use clap::{Parser, Subcommand};
-use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot, floor};
+use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot, Zygote, floor};
 use peers::Peer;
 use report::{Phases, Report, Samples};
 use std::error::Error;
@@ -147,12 +150,14 @@ fn bench(options: &Options) -> Result<()> {
     let ground = Ground::new(rootfs::busybox(place.path())?, place.path().join("state"))?;
     let mut peers = peers::on_path(place.path(), ground.rootfs())?;
 
-    let (run, floor, phases) = in_turns(&ground, &mut peers, &amounts)?;
+    let zygote = Zygote::spawn()?;
+    let InTurns { run, forked_run, floor, phases } = in_turns(&ground, &zygote, &mut peers, &amounts)?;
     let report = Report {
         run,
         floor,
         phases,
-        parallel_per_second: parallel(&ground, amounts.parallel_runs)?,
+        parallel_per_second: parallel(amounts.parallel_runs, || ground.run())?,
+        forked: zygote::measure(&ground, &zygote, forked_run, amounts.parallel_runs)?,
         helpers_pss_kib: helpers_pss_kib(&ground),
         big_caller_ratio: callers::ratio(&ground, amounts.caller_runs)?,
         exec: operations::exec(&ground, place.path(), &amounts)?,
@@ -220,6 +225,11 @@ impl Ground {
         self.run_as(|container| container)
     }
 
+    /// The same with its helpers forked from `zygote`.
+    fn run_forked(&self, zygote: &Zygote) -> Result<[Duration; 5]> {
+        self.run_as(|container| container.zygote(zygote))
+    }
+
     fn run_as(&self, describe: impl Fn(ContainerBuilder) -> ContainerBuilder) -> Result<[Duration; 5]> {
         let mut clock = Instant::now();
         let mut lap = || {
@@ -252,33 +262,44 @@ impl Ground {
     }
 }
 
+/// What is compared with each other, measured in one loop.
+#[derive(Default)]
+struct InTurns {
+    run: Samples,
+    /// With the helpers forked from a zygote.
+    forked_run: Samples,
+    floor: Samples,
+    phases: Phases,
+}
+
 /// Ours and the floor in every round, the slower peers in some rounds, spread evenly.
-fn in_turns(ground: &Ground, peers: &mut [Peer], amounts: &Amounts) -> Result<(Samples, Samples, Phases)> {
-    let (mut run, mut floor, mut phases) = (Samples::default(), Samples::default(), Phases::default());
+fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amounts) -> Result<InTurns> {
+    let mut taken = InTurns::default();
     for _ in 0..WARM_UP {
         ground.run()?;
+        ground.run_forked(zygote)?;
         ground.run_floor()?;
     }
     let every = amounts.runs / amounts.peer_runs;
     for round in 0..amounts.runs {
         let laps = ground.run()?;
-        run.add(laps.iter().sum());
-        phases.add(laps);
-        floor.add(ground.run_floor()?);
+        taken.run.add(laps.iter().sum());
+        taken.phases.add(laps);
+        taken.forked_run.add(ground.run_forked(zygote)?.iter().sum());
+        taken.floor.add(ground.run_floor()?);
         if round % every == 0 {
             peers.iter_mut().for_each(Peer::measure);
         }
     }
-    Ok((run, floor, phases))
+    Ok(taken)
 }
 
 /// Containers per second when [`THREADS`] threads make them at the same time.
-fn parallel(ground: &Ground, runs: usize) -> Result<f64> {
+fn parallel(runs: usize, run: impl Fn() -> Result<[Duration; 5]> + Sync) -> Result<f64> {
     let clock = Instant::now();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|_| scope.spawn(|| (0..runs).try_for_each(|_| ground.run().map(drop))))
-            .collect();
+        let threads: Vec<_> =
+            (0..THREADS).map(|_| scope.spawn(|| (0..runs).try_for_each(|_| run().map(drop)))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("a run returns its errors"))
     })?;
     Ok((THREADS * runs) as f64 / clock.elapsed().as_secs_f64())

@@ -5,6 +5,7 @@ use super::alive::Alive;
 use super::operations::Execs;
 use super::peers::Peer;
 use super::targets;
+use super::zygote::Forked;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -92,6 +93,7 @@ pub(super) struct Report {
     pub(super) floor: Samples,
     pub(super) phases: Phases,
     pub(super) parallel_per_second: f64,
+    pub(super) forked: Forked,
     pub(super) helpers_pss_kib: Result<u64>,
     pub(super) big_caller_ratio: f64,
     pub(super) exec: Execs,
@@ -147,6 +149,10 @@ impl Report {
                 "floor_ms": self.floor.json(),
                 "phases_ms": phases,
                 "parallel8_per_s": rounded(self.parallel_per_second),
+                "zygote_run_ms": self.forked.run.json(),
+                "zygote_parallel8_per_s": rounded(self.forked.parallel_per_second),
+                "zygote_pss_kib": self.forked.pss_kib.as_ref().ok().map(|(zygote, _)| zygote),
+                "zygote_helpers_pss_kib": self.forked.pss_kib.as_ref().ok().map(|(_, helpers)| helpers),
                 "helpers_pss_kib": self.helpers_pss_kib.as_ref().ok(),
                 "big_caller_ratio": rounded(self.big_caller_ratio),
                 "exec_ms": self.exec.ours.json(),
@@ -182,6 +188,7 @@ impl Report {
             format_args!("\n{:<22}{:>9}{:>9}{:>9}{:>9}", "one run of true, ms", "p50", "p95", "p99", "ratio"),
         );
         row(&mut text, "cofferdam", &self.run, ours);
+        row(&mut text, "  with a zygote", &self.forked.run, ours);
         row(&mut text, "floor", &self.floor, ours);
         for peer in &self.peers {
             match &peer.left_out {
@@ -198,7 +205,15 @@ impl Report {
                 None => row(&mut text, peer.name, &peer.times, ours),
             }
         }
-        line(&mut text, format_args!("cofferdam is {:.2} times the floor", ours / self.floor.median()));
+        let (floor, forked) = (self.floor.median(), self.forked.run.median());
+        line(
+            &mut text,
+            format_args!(
+                "cofferdam is {:.2} times the floor, with a zygote {:.2}",
+                ours / floor,
+                forked / floor
+            ),
+        );
 
         line(&mut text, format_args!("\n{:<22}{:>9}", "phases of a run, ms", "p50"));
         for (phase, median) in self.phases.medians() {
@@ -208,6 +223,8 @@ impl Report {
             &mut text,
             format_args!("\n{:<34}{:>8.0}", "runs per second from 8 threads", self.parallel_per_second),
         );
+        let forked = self.forked.parallel_per_second;
+        line(&mut text, format_args!("{:<34}{forked:>8.0}", "  with a zygote"));
         match &self.helpers_pss_kib {
             Ok(size) => {
                 line(&mut text, format_args!("{:<34}{size:>8} KiB", "memory of gofer and sandbox, PSS"))
@@ -215,6 +232,12 @@ impl Report {
             Err(reason) => {
                 line(&mut text, format_args!("{:<34} left out: {reason}", "memory of gofer and sandbox, PSS"))
             }
+        }
+        if let Ok((zygote, helpers)) = &self.forked.pss_kib {
+            line(
+                &mut text,
+                format_args!("{:<34}{helpers:>8} KiB, and {zygote} KiB of its own", "  with a zygote"),
+            );
         }
         let ratio = self.big_caller_ratio;
         line(

@@ -1,0 +1,35 @@
+//! What a zygote saves, and what it takes.
+
+use super::report::Samples;
+use super::{Ground, Result, helpers, parallel, pss_kib};
+use cofferdam::Zygote;
+
+/// What was measured with the helpers forked from a zygote.
+pub(super) struct Forked {
+    pub(super) run: Samples,
+    pub(super) parallel_per_second: f64,
+    /// The proportional set sizes of the zygote while one container sleeps, and of that one's gofer and sandbox.
+    pub(super) pss_kib: Result<(u64, u64)>,
+}
+
+/// `run` was measured in turns with everything else.
+pub(super) fn measure(
+    ground: &Ground,
+    zygote: &Zygote,
+    run: Samples,
+    parallel_runs: usize,
+) -> Result<Forked> {
+    Ok(Forked {
+        run,
+        parallel_per_second: parallel(parallel_runs, || ground.run_forked(zygote))?,
+        pss_kib: memory(ground, zygote),
+    })
+}
+
+fn memory(ground: &Ground, zygote: &Zygote) -> Result<(u64, u64)> {
+    let sleeping = ground.container(&["/bin/sleep", "60"]).zygote(zygote).build()?.create()?.start()?;
+    let helpers: Result<u64> = helpers(&sleeping)?.into_iter().map(pss_kib).sum();
+    let sizes = pss_kib(zygote.pid()).and_then(|zygote| Ok((zygote, helpers?)));
+    sleeping.kill()?.delete()?;
+    sizes
+}
