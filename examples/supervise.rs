@@ -4,7 +4,7 @@
 //! ```text
 //! cargo run --example supervise
 //! cargo run --example supervise -- --at-once 8 --timeout 2s --memory 64m 'make test' 'sleep 60' 'exit 3'
-//! seq 100 | sed 's/.*/echo &/' | cargo run --example supervise -- -
+//! seq 100 | sed 's/.*/echo &/' | cargo run --example supervise -- --zygote -
 //! ```
 //!
 //! Every job is a shell command line in a container of its own on the host's system directories. The table says how
@@ -21,7 +21,7 @@ mod arguments;
 
 use arguments::{duration, size};
 use clap::Parser;
-use cofferdam::{Container, ContainerBuilder, Error, Exit, Outcome, Running, StateRoot, Stdio};
+use cofferdam::{Container, ContainerBuilder, Error, Exit, Outcome, Running, StateRoot, Stdio, Zygote};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -46,6 +46,9 @@ struct Options {
     /// How much memory each may use
     #[arg(long, value_name = "SIZE", value_parser = size::<i64>)]
     memory: Option<i64>,
+    /// Fork the containers' helpers from one process instead of executing each
+    #[arg(long)]
+    zygote: bool,
     /// Where containers are recorded
     #[arg(long, value_name = "STATE_DIR")]
     root: Option<PathBuf>,
@@ -115,6 +118,7 @@ struct Supervisor {
     root: StateRoot,
     timeout: Duration,
     memory: Option<i64>,
+    zygote: Option<Zygote>,
 }
 
 /// A job that runs. Dropping it destroys its container.
@@ -137,7 +141,8 @@ impl Supervisor {
         };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (timeout, memory) = (options.timeout, options.memory);
-        Ok(Self { epoll, running: BTreeMap::new(), root, timeout, memory })
+        let zygote = options.zygote.then(Zygote::spawn).transpose()?;
+        Ok(Self { epoll, running: BTreeMap::new(), root, timeout, memory, zygote })
     }
 
     fn start(&mut self, number: usize, script: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -149,6 +154,9 @@ impl Supervisor {
             .state_root(self.root.clone());
         if let Some(bytes) = self.memory {
             builder = builder.memory_limit(bytes);
+        }
+        if let Some(zygote) = &self.zygote {
+            builder = builder.zygote(zygote);
         }
         let mut created = builder.build()?.create().map_err(Error::from)?;
         let output = created.take_stdout().ok_or("no pipe")?;

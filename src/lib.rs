@@ -131,6 +131,19 @@
 //! [`ErrorKind::Unsupported`]. More in
 //! [`manual::processes`].
 //!
+//! Most of what a short container costs is that start of two programs. Whoever makes many has a [`Zygote`] execute once
+//! and stand ready: gofers and sandboxes of builders that were given it are its forks.
+//!
+//! ```no_run
+//! use cofferdam::{ContainerBuilder, Zygote};
+//!
+//! # fn main() -> cofferdam::Result<()> {
+//! let zygote = Zygote::spawn()?; // once; for all threads
+//! let exit = ContainerBuilder::new("job-1").zygote(&zygote).args(["true"]).run()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Terms
 //!
 //! | Term | Meaning here |
@@ -142,6 +155,7 @@
 //! | *gofer* | the process that turns host paths into mounts |
 //! | *file worker* | the process that does a client's file work inside a container: [`Files`] |
 //! | *stand-in* | a process of the caller's that lives and ends as one in a container does: [`into_stand_in`](Process::into_stand_in) |
+//! | *zygote* | the process that becomes gofers and sandboxes by fork, where there is one: [`Zygote`] |
 //! | *record* | the file that says what exists of a container: [`state::Record`] |
 //! | *state root* | the directory with the records of one user: [`StateRoot`] |
 //! | *attached* | ends with its value and with its caller; [`detach`](Container::detach) ends that |
@@ -182,6 +196,7 @@
 //! | [`Stale`](ErrorKind::Stale) | the record is damaged or another version's; delete by name |
 //! | [`Incomplete`](ErrorKind::Incomplete) | something could not be removed; the record is kept, so delete again |
 //! | [`HelperDied`](ErrorKind::HelperDied), [`PeerMisbehaved`](ErrorKind::PeerMisbehaved), [`TimedOut`](ErrorKind::TimedOut) | somebody killed a helper, or the host is overloaded |
+//! | [`OutdatedZygote`](ErrorKind::OutdatedZygote) | the caller has changed since it made its [`Zygote`]; make another |
 //! | [`Os`](ErrorKind::Os) | the errno of the call that is named |
 //!
 //! How the *workload* ended is no error: it is an [`Outcome`], told from the wait status, the cgroup's own counters

@@ -246,7 +246,7 @@ fn supervise_tells_of_every_job_how_it_ended() {
 fn supervise_takes_jobs_from_its_standard_input() {
     let stage = Stage::new();
     let text = "echo 1\necho 2\necho 3\necho 4\necho 5\necho 6\necho 7\necho 8\necho 9\n";
-    let ran = example!("supervise").on(&stage).arg("-").stdin(text).run();
+    let ran = example!("supervise").on(&stage).args(["--zygote", "-"]).stdin(text).run();
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.ends_with("9 of 9 jobs did well\n"), "{}", ran.stdout);
 }

@@ -55,7 +55,7 @@
 //! per process and shared by all helpers.
 //!
 //! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`,
-//! `cofferdam-hooks` or `cofferdam-stand-in` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
+//! `cofferdam-hooks`, `cofferdam-stand-in` or `cofferdam-zygote` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
 //! other program it returns after one comparison. Constructors of *other* crates in the program may run first in the
 //! helpers; they see no descriptor but 0, 1, 2 and the donated ones.
 //!
@@ -68,6 +68,36 @@
 //!
 //! The sandbox is spawned first, because starting up and making namespaces takes it longer than the gofer needs for
 //! its mounts. From there on both work at the same time.
+//!
+//! # The zygote
+//!
+//! A caller who makes many containers can have the start of a program behind it once: a [`Zygote`](crate::Zygote) is a
+//! helper that was executed like the others, and waits to become them.
+//!
+//! ```text
+//!   caller                                    zygote                 gofer or sandbox
+//!     |- fork: name, namespaces, descriptors ->|
+//!     |                                        |- clone3 -------------->|  a child of the caller
+//!     |<-------------- forked: pid, pidfd -----|                        |- name, umask; serves as if executed
+//! ```
+//!
+//! It forks with `CLONE_PARENT`, so what it forks is the caller's child and is collected by pidfd as ever. It is
+//! single-threaded, in a session of its own, at `/`, cannot be dumped except while it forks, and has nothing open but `/dev/null` and its
+//! connection to the caller, whose end is its own. What it forks has neither that connection nor anything else that was
+//! not donated to it. The kernel itself writes the pid of each fork into memory that the zygote shares with the caller
+//! (`CLONE_PARENT_SETTID`): one that is killed between a fork and its answer leaves no child that the caller does not
+//! know of. Requests take turns.
+//!
+//! What a fork inherits was decided when the zygote was made. So the caller compares itself with what it was then before
+//! each container, and refuses by name: [`OutdatedZygote`](crate::ErrorKind::OutdatedZygote). The runners of hooks, the
+//! gofers of [mounts into a container](#mounts-into-a-container-that-exists) and stand-ins are executed also where there
+//! is a zygote.
+//!
+//! **Memory belongs to the user namespace it was executed in** (ptrace(2), "Ptrace access mode checking"). A sandbox that
+//! is forked into a new user namespace, and its init until it executes, can be looked into only with `CAP_SYS_PTRACE`
+//! outside: by nobody in the container, whatever it was given, and by an unprivileged caller as little, although it owns
+//! the namespace. Such a caller's tools, to set up a network for example, find a container by `/proc/PID/ns` of its
+//! sandbox. So for a caller without `CAP_SYS_PTRACE` the sandbox is executed, and the gofer alone is forked.
 //!
 //! # Who goes first when memory runs out
 //!

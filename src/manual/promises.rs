@@ -34,7 +34,11 @@
 //! * Two containers that share a writable volume are as separate as that volume lets them be. The containers of a pod
 //!   share a network, ipc objects, a user namespace, and, where that was asked for, their processes.
 //! * That a workload which was given `CAP_SYS_PTRACE` learns nothing of its pod: a process that is about to be executed is a
-//!   copy of the sandbox until it is, and such a workload may read its memory, where the other members' plans are.
+//!   copy of the sandbox until it is, and such a workload may read its memory, where the other members' plans are. One of
+//!   a sandbox that was forked from a [zygote](super::processes#the-zygote) may not.
+//! * That helpers which were forked from the same zygote differ in the layout of their memory, or in their stack
+//!   protector's secret: both are drawn at execve(2). Who learns them of one, by a bug of the kernel or through a side
+//!   channel, knows them of the others. Workloads are executed, and draw their own.
 //! * That a process which leaves the container's mount namespace, in a pid namespace that it shares, is still counted as
 //!   the container's by anything but the kill of its cgroup.
 //! * That hooks are harmless: those of the host run with the caller's own privileges.
