@@ -148,6 +148,7 @@
 //!
 //! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, init of the inner one.
 //! Inside, no helper uses up a number or can be seen. Killing the sandbox makes the kernel kill everything below it.
+//! Where another's pid namespace is joined, only init and what is executed are in it; the sandbox stays in the caller's.
 //!
 //! The sandbox's pid is the container's to the world, which looks there for the container's namespaces. So when init is
 //! ready, the sandbox enters the cgroup namespace that init has made; a further container of a pod that has none of its
@@ -241,9 +242,9 @@
 //! # Born among others
 //!
 //! Whoever is root in a container may look at a process of its pid namespace, and into it, from that process's first
-//! instruction on. The first init has its pid namespace to itself. A process of [`exec`](crate::Container::exec), and the
-//! init of a further container of a pod, have not: a fork of the sandbox would be born among others with everything the
-//! sandbox has open. So it is forked by a process *between*, which shares the sandbox's memory, as with vfork(2), and
+//! instruction on. The first init has its pid namespace to itself, unless it joins another's. A process of
+//! [`exec`](crate::Container::exec), and the init of a further container of a pod, have not: a fork of the sandbox would
+//! be born among others with everything the sandbox has open. So it is forked by a process *between*, which shares the sandbox's memory, as with vfork(2), and
 //! never is inside itself. That one enters the pid namespace for its children only, closes in its own descriptor table
 //! all that the new process must not have, forks with `CLONE_PARENT`, so that the sandbox is the parent that collects the
 //! status, and is gone. Seen from inside, the parent is pid 0.

@@ -20,12 +20,14 @@ use super::console::Console;
 use super::hooks::Turns;
 use super::members::Namespaces;
 use super::membership::Membership;
+use super::namespaces::Existing;
 use super::tree::{self, Assembled};
 use super::{namespaces, program};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::plan::{CloneFlags, SandboxPlan};
 use crate::process::{Channel, FURTHER, Received};
 use crate::protocol::message::{Order, Report};
+use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
 use nix::sched::{CloneFlags as Unshare, unshare};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,10 +57,7 @@ impl Init {
     ) -> Result<Self> {
         let given = Given::take(plan, Membership::take_all(donated), donated)?;
         let (channel, theirs) = Channel::pair()?;
-        let keep: Vec<_> = std::iter::once(theirs.as_fd())
-            .chain(volumes.iter().map(AsFd::as_fd))
-            .chain(given.fds())
-            .collect();
+        let keep = given.keep(&theirs, volumes);
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
             beside: (!own_pids).then_some(pids),
@@ -83,38 +82,56 @@ impl Init {
         Ok(Self { pid, pidfd, channel, gofer, cgroups })
     }
 
-    /// Forks the init of the root container.
+    /// Forks the init of the root container, which goes to the `existing` namespaces.
     pub(super) fn fork(
         plan: &SandboxPlan,
-        mounts: Option<&OwnedFd>,
+        existing: &Existing,
         volumes: &[OwnedFd],
         donated: &mut Received,
     ) -> Result<Self> {
         let given = Given::take(plan, Membership::take(donated), donated)?;
         let (channel, theirs) = Channel::pair()?;
+        let run = |born| -> ! {
+            let network = plan.namespaces.network.then_some(&theirs);
+            let mounts = existing.mounts.as_ref();
+            First { plan, parent: &theirs, network, mounts, volumes, given: &given, born }.run()
+        };
         let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
-        // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may not.
-        let mut born = given.cgroups.directory().is_some();
-        let mut forked = sys::fork(namespaces, given.cgroups.directory());
-        if let (true, Err(Errno::ACCESS | Errno::PERM)) = (born, &forked) {
-            born = false;
-            forked = sys::fork(namespaces, None);
-        }
-        match forked.os(|| "clone3(init)")? {
-            Forked::Parent { pid, pidfd } => {
-                if plan.namespaces.network {
-                    let network = namespaces::make_network()?;
-                    channel.send(&Order {}, &[network.as_fd()])?;
+        let cgroup = given.cgroups.directory();
+        let (pid, pidfd) = if let Some(pids) = &existing.pids {
+            let mut keep = given.keep(&theirs, volumes);
+            keep.extend(existing.mounts.as_ref().map(AsFd::as_fd));
+            let how = Inside { beside: Some(pids.as_fd()), joins: 0, namespaces, cgroup, keep: &keep };
+            let forked = sys::fork_inside(&how, |born| run(born));
+            if let Err(errno @ (Errno::INVAL | Errno::PERM)) = forked {
+                return Err(namespaces::cannot_join(plan, NamespaceKind::Pid, errno.into()));
+            }
+            let pid = forked.os(|| "clone3(init)")?;
+            // Ours, and not collected: the number is its own.
+            (pid, pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?)
+        } else {
+            // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may
+            // not.
+            let mut born = cgroup.is_some();
+            let mut forked = sys::fork(namespaces, cgroup);
+            if let (true, Err(Errno::ACCESS | Errno::PERM)) = (born, &forked) {
+                born = false;
+                forked = sys::fork(namespaces, None);
+            }
+            match forked.os(|| "clone3(init)")? {
+                Forked::Parent { pid, pidfd } => (pid, pidfd),
+                Forked::Child => {
+                    drop(channel);
+                    run(born)
                 }
-                let Given { gofer, cgroups, .. } = given;
-                Ok(Self { pid, pidfd, channel, gofer, cgroups })
             }
-            Forked::Child => {
-                drop(channel);
-                let network = plan.namespaces.network.then_some(&theirs);
-                First { plan, parent: &theirs, network, mounts, volumes, given: &given, born }.run()
-            }
+        };
+        if plan.namespaces.network {
+            let network = namespaces::make_network()?;
+            channel.send(&Order {}, &[network.as_fd()])?;
         }
+        let Given { gofer, cgroups, .. } = given;
+        Ok(Self { pid, pidfd, channel, gofer, cgroups })
     }
 }
 
@@ -138,9 +155,15 @@ impl<'a> Given<'a> {
         })
     }
 
-    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let files = self.stdio.iter().chain(&self.further).map(AsFd::as_fd);
-        std::iter::once(self.gofer.as_fd()).chain(files).chain(self.cgroups.fds()).chain(self.hooks.fds())
+    /// All that the new process has open.
+    fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
+        let files = self.stdio.iter().chain(&self.further).chain(volumes).map(AsFd::as_fd);
+        [parent.as_fd(), self.gofer.as_fd()]
+            .into_iter()
+            .chain(files)
+            .chain(self.cgroups.fds())
+            .chain(self.hooks.fds())
+            .collect()
     }
 }
 

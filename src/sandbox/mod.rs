@@ -80,7 +80,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Com
     let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
     join_cgroups(donated)?;
 
-    let mounts = namespaces::make(&plan)?;
+    let existing = namespaces::make(&plan)?;
     // The ids are mapped meanwhile; nothing so far needed one.
     let begin = caller.receive::<Begin>(None)?;
     donated.add(begin.message.donated, begin.fds)?;
@@ -88,8 +88,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Com
     namespaces::settle(&plan)?;
     let mut volumes = Volumes::default();
     let copies = volumes.copies(&plan.volumes)?;
-    let init =
-        score.lend(plan.init.oom_score_adj, || Init::fork(&plan, mounts.as_ref(), &copies, donated))?;
+    let init = score.lend(plan.init.oom_score_adj, || Init::fork(&plan, &existing, &copies, donated))?;
     if plan.hands_out_network {
         let network = Network::of_this_thread()?;
         caller.send(&Report::Network, &[network.as_fd()])?;

@@ -9,16 +9,28 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 
-/// Joins and makes the namespaces. A new user namespace need not be mapped yet. Returns the mount namespace that the
-/// container goes to later, if that is not the one made here.
-pub(super) fn make(plan: &SandboxPlan) -> Result<Option<OwnedFd>> {
+/// Namespaces that are there already, and that init is to be in.
+pub(super) struct Existing {
+    /// Which the container goes to later, if that is not the one the sandbox made.
+    pub(super) mounts: Option<OwnedFd>,
+    /// Which init is born in, if that is another's. The sandbox does not join it, which is to say for every child of its:
+    /// none of the others has anything to do there, and the pids they tell of would be its.
+    pub(super) pids: Option<OwnedFd>,
+}
+
+/// Joins and makes the namespaces, and returns those that are not the sandbox's to join. A new user namespace need not be
+/// mapped yet.
+pub(super) fn make(plan: &SandboxPlan) -> Result<Existing> {
+    let mut pids = None;
     for (kind, path) in &plan.namespaces.join {
-        sched::setns(open(path)?, clone_flag(*kind)).map_err(|errno| {
-            let problem = format!("{}: cannot join this {kind:?} namespace: {errno}", path.display());
-            Error::spec("config.json", "linux.namespaces", problem)
-        })?;
+        let namespace = open(path)?;
+        if *kind == NamespaceKind::Pid {
+            pids = Some(namespace);
+            continue;
+        }
+        sched::setns(namespace, clone_flag(*kind)).map_err(|errno| cannot_join(plan, *kind, errno.into()))?;
     }
-    let later = existing_mounts(&plan.namespaces.mount).map(open).transpose()?;
+    let mounts = existing_mounts(&plan.namespaces.mount).map(open).transpose()?;
     let flags = plan.namespaces.by_sandbox;
     sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32))
         .os(|| format!("unshare({flags:?})"))?;
@@ -40,7 +52,7 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<Option<OwnedFd>> {
             .map_err(|error| error.during("domainname"))?;
     }
     set_clocks(&plan.time_offsets)?;
-    Ok(later)
+    Ok(Existing { mounts, pids })
 }
 
 /// Where a mount namespace that is not new is found, as long as this process has not left the caller's.
@@ -54,6 +66,17 @@ fn existing_mounts(source: &NamespaceSource) -> Option<&Path> {
 
 fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))
+}
+
+/// What became of joining the namespace of this kind that the configuration gives the path of.
+pub(super) fn cannot_join(plan: &SandboxPlan, kind: NamespaceKind, errno: std::io::Error) -> Error {
+    let joined = plan.namespaces.join.iter().find(|(joined, _)| *joined == kind);
+    let path = joined.map(|(_, path)| path.display().to_string()).unwrap_or_default();
+    Error::spec(
+        "config.json",
+        "linux.namespaces",
+        format!("{path}: cannot join this {kind:?} namespace: {errno}"),
+    )
 }
 
 /// Sets the clocks of the new time namespace, which can be done as long as no process is in it: this one is not, its

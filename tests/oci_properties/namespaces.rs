@@ -1,7 +1,8 @@
 //! `linux.namespaces`, with the clocks and the kernel parameters that are theirs.
 
 use crate::common::{Stage, is_root, skip, stdout_of};
-use crate::{builder, end, exec, join, seen, sleeping};
+use crate::{builder, end, exec, join, refusal, seen, sleeping};
+use cofferdam::Exec;
 use serde_json::json;
 
 #[test]
@@ -64,6 +65,45 @@ fn namespaces_are_joined_by_their_paths() {
     assert_eq!(renamed, "renamed");
     assert_eq!(exec(&other, "hostname; cat /proc/sys/kernel/domainname"), "renamed\nexample.org");
     end(other);
+}
+
+#[test]
+fn what_is_executed_in_a_joined_pid_namespace_is_among_the_others_and_waited_for() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("another container's namespaces belong to its user namespace");
+    }
+    let other = sleeping(&stage, |_| {});
+    let joined = sleeping(&stage, |config| join(config, &other, &[("pid", "pid")]));
+    assert_eq!(exec(&joined, "readlink /proc/self/ns/pid"), exec(&other, "readlink /proc/self/ns/pid"));
+    // Its end, and none of a process that has the same number elsewhere.
+    let output = joined.exec_output(Exec::new(["sh", "-c", "sleep 0.1; exit 7"])).unwrap();
+    assert_eq!(output.exit.outcome.shell_code(), 7);
+    let listed = exec(&other, "for p in /proc/[0-9]*; do readlink $p/ns/pid >/dev/null && cat $p/comm; done");
+    assert_eq!(listed.lines().filter(|name| *name == "sleep").count(), 2, "{listed}");
+    assert!(!listed.contains("cofferdam"), "{listed}");
+    end(joined);
+    end(other);
+}
+
+#[test]
+fn a_pid_namespace_that_cannot_be_joined_is_named() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("another container's namespaces belong to its user namespace");
+    }
+    for (path, reason) in [
+        // Of the wrong kind, not below the caller's, not there.
+        ("/proc/self/ns/net", "Invalid argument"),
+        ("/proc/self/ns/nosuch", "No such file or directory"),
+    ] {
+        let error = refusal(&stage, |config| {
+            let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+            list.retain(|namespace| namespace["type"] != "pid");
+            list.push(json!({"type": "pid", "path": path}));
+        });
+        assert!(error.to_string().contains(path) && error.to_string().contains(reason), "{error}");
+    }
 }
 
 #[test]
