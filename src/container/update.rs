@@ -8,7 +8,7 @@ use crate::plan::cgroup::{ControllerUpdate, Lifted};
 use crate::plan::{Extras, cgroup};
 use crate::spec::{BlockIo, Origin, Resources, Throttle, ValidSpec};
 use crate::state::{RawSpec, Record, StateLock, Status};
-use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice, Spec};
 use serde_json::Value;
 use std::path::Path;
 
@@ -17,7 +17,7 @@ impl<P: Phase> Container<P> {
     /// lifts a limit. The record's configuration has the new limits afterwards.
     ///
     /// They are checked as those of a new container are, together with those that stay. If the kernel refuses one,
-    /// those set before it are set back.
+    /// those set before it are set back. `devices` may be repeated as the configuration has them, and not changed.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] naming the field; [`ErrorKind::Unsupported`] naming a field whose controller the
@@ -92,7 +92,7 @@ impl Change {
     fn new(record: &Record, resources: &LinuxResources) -> Result<Self> {
         let not_json =
             |error: serde_json::Error| Error::spec("update", "linux.resources", &error).because(error);
-        if !no_devices_asked(resources) {
+        if !(no_devices_asked(resources) || are_devices_of(&record.spec.parse()?, resources)) {
             let why = "the devices of a container are decided when it is created";
             return Err(Error::unsupported("linux.resources.devices", why));
         }
@@ -126,6 +126,12 @@ impl Change {
 fn no_devices_asked(resources: &LinuxResources) -> bool {
     let devices = resources.devices();
     devices.as_ref().is_none_or(Vec::is_empty) || devices == LinuxResources::default().devices()
+}
+
+/// Whether the device rules are those the container has: engines repeat them beside the limits that they change.
+fn are_devices_of(spec: &Spec, resources: &LinuxResources) -> bool {
+    let own = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    own.is_some_and(|own| own.devices() == resources.devices())
 }
 
 /// Of the limits `new`, those that `given` names.
@@ -286,6 +292,25 @@ mod tests {
                 "linux": {"resources": {"memory": {"limit": 9, "swap": 7}, "pids": {"limit": 3}}}
             })
         );
+    }
+
+    #[test]
+    fn the_devices_a_container_has_may_be_repeated_and_no_others_named() {
+        let rule = |access: &str| json!({"allow": false, "access": access});
+        let spec = |devices: Value| {
+            serde_json::from_value::<Spec>(json!({
+                "ociVersion": "1.0.2",
+                "root": {"path": "rootfs"},
+                "linux": {"resources": {"devices": devices, "memory": {"limit": 5}}}
+            }))
+            .unwrap()
+        };
+        let resources = |devices: Value| -> LinuxResources {
+            serde_json::from_value(json!({"devices": devices, "memory": {"limit": 9}})).unwrap()
+        };
+        assert!(are_devices_of(&spec(json!([rule("rwm")])), &resources(json!([rule("rwm")]))));
+        assert!(!are_devices_of(&spec(json!([rule("rwm")])), &resources(json!([rule("rw")]))));
+        assert!(!are_devices_of(&spec(Value::Null), &resources(json!([rule("rwm")]))));
     }
 
     #[test]

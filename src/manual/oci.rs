@@ -120,7 +120,7 @@
 //!
 //! | property | state |
 //! |---|---|
-//! | `linux.resources.devices[].*` | applied: an allow list, to which what every `/dev` has is added; see below |
+//! | `linux.resources.devices[].*` | applied: an allow list, to which what every `/dev` has is added; see below. An update may repeat it, not change it |
 //! | `linux.resources.memory.limit` | applied |
 //! | `linux.resources.memory.reservation` | applied; on v2 it is `memory.low` |
 //! | `linux.resources.memory.swap` | applied: memory and swap together, so it needs a limit |
