@@ -11,6 +11,9 @@
 //! which ends with the status of the first process inside. `exec --detach` leaves a small process that stands in for
 //! the one in the container, and does the same.
 //!
+//! Namespaces of a container may be joined by that pid's paths: for the pid namespace, which is not the sandbox's, the
+//! container's own is taken.
+//!
 //! Where it differs: `exec` and `pause` are for a container that was started, and refused for one that is only created,
 //! which has no program of its own to be beside or to be stopped.
 //!

@@ -4,7 +4,8 @@ use super::Options;
 use super::failure::{Done, Failure, exit_code};
 use super::foreground::Attention;
 use super::terminal::our_size;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, StateRoot};
+use cofferdam::oci_spec::runtime::LinuxNamespaceType;
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, Listed, StateRoot};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,6 +110,9 @@ impl Making {
         if !options.pods {
             builder = builder.ignore_pod_annotations();
         }
+        if let Some(path) = pid_namespace_meant(root, &builder) {
+            builder = builder.join_pid_namespace(path);
+        }
         if let Some(path) = self.pid_file {
             builder = builder.pid_file(path);
         }
@@ -144,6 +148,21 @@ impl Making {
         };
         Ok((builder, terminal))
     }
+}
+
+/// An engine knows a container by the pid of its sandbox, and joins its namespaces through that. The sandbox is in all of
+/// them but the pid namespace, which is below its own.
+fn pid_namespace_meant(root: &StateRoot, builder: &ContainerBuilder) -> Option<PathBuf> {
+    let namespaces = builder.spec().linux().as_ref()?.namespaces().as_ref()?;
+    let joined = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Pid)?;
+    let path = joined.path().as_ref()?.to_str()?;
+    let sandbox: i32 = path.strip_prefix("/proc/")?.strip_suffix("/ns/pid")?.parse().ok()?;
+    let containers = AnyContainer::list(root).ok()?;
+    let init = containers.iter().find_map(|listed| match listed {
+        Listed::Container(container) if container.sandbox_pid().ok()? == sandbox => container.init_pid().ok(),
+        _ => None,
+    })?;
+    Some(format!("/proc/{init}/ns/pid").into())
 }
 
 /// How many descriptors a service manager passed to this very process (sd_listen_fds(3)).

@@ -7,6 +7,7 @@
 //!      +- init of "log"
 //! ```
 
+use super::default_spec::build;
 use super::{Alive, AnyContainer, Container, ContainerBuilder, Listed, Phase, teardown};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
@@ -17,7 +18,7 @@ use crate::protocol::message::{Operation, Request};
 use crate::sandbox::client;
 use crate::spec::{PodRole, ValidSpec};
 use crate::state::{CONTROL_SOCKET, Found, Record, StateRoot, Status};
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::PathBuf;
@@ -126,6 +127,22 @@ impl ContainerBuilder {
     /// Outside a pod: of the caller's pid namespace.
     pub fn share_pid_namespace(mut self) -> Self {
         self.without_namespace(LinuxNamespaceType::Pid);
+        self
+    }
+
+    /// Is in the pid namespace at `path` instead of one of its own. A container's is `/proc/PID/ns/pid` with its
+    /// [`init_pid`](Container::init_pid); its sandbox's pid leads to the namespace around that. Everything in it ends
+    /// when its first process does.
+    ///
+    /// `create` refuses a namespace that the caller may not join: for that it has `CAP_SYS_ADMIN` in the user namespace
+    /// which the pid namespace belongs to, and the container has the caller's user namespace or that one (setns(2)).
+    pub fn join_pid_namespace(mut self, path: impl Into<PathBuf>) -> Self {
+        self.without_namespace(LinuxNamespaceType::Pid);
+        let joined = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(path);
+        let linux = self.linux();
+        let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+        namespaces.push(build(|| joined.build()));
+        linux.set_namespaces(Some(namespaces));
         self
     }
 

@@ -217,6 +217,36 @@ fn containers_are_listed() {
 }
 
 #[test]
+fn the_pid_of_a_container_leads_to_its_namespaces() {
+    need!(runtime);
+    if !is_root() {
+        skip!("another container's namespaces belong to its user namespace");
+    }
+    let stage = Stage::new();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let (one, other) = (&stage.id("one"), &stage.id("other"));
+    let pid = engine.running(one);
+    engine.edit(|config| {
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            let file = match namespace["type"].as_str().unwrap() {
+                "network" => "net",
+                kind @ ("pid" | "ipc" | "uts") => kind,
+                _ => continue,
+            };
+            namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+        }
+    });
+    engine.running(other);
+    let namespaces = "for f in pid net ipc uts; do readlink /proc/self/ns/$f; done; cat /proc/1/comm";
+    let [theirs, ours] = [one, other].map(|id| engine.must(&["exec", id, "sh", "-c", namespaces]));
+    assert_eq!(theirs, ours);
+    assert!(ours.ends_with("\nsleep\n"), "{ours}");
+    for id in [other, one] {
+        engine.must(&["delete", "--force", id]);
+    }
+}
+
+#[test]
 fn what_is_frozen_stands_still() {
     need!(runtime);
     if !is_root() {

@@ -1,6 +1,6 @@
 //! `linux.namespaces`, with the clocks and the kernel parameters that are theirs.
 
-use crate::common::{Stage, is_root, skip, stdout_of};
+use crate::common::{Stage, is_root, skip, start, stdout_of};
 use crate::{builder, end, exec, join, refusal, seen, sleeping};
 use cofferdam::Exec;
 use serde_json::json;
@@ -74,7 +74,8 @@ fn what_is_executed_in_a_joined_pid_namespace_is_among_the_others_and_waited_for
         skip!("another container's namespaces belong to its user namespace");
     }
     let other = sleeping(&stage, |_| {});
-    let joined = sleeping(&stage, |config| join(config, &other, &[("pid", "pid")]));
+    let path = format!("/proc/{}/ns/pid", other.init_pid());
+    let joined = start(builder(&stage, "sleep 1000", |_| {}).join_pid_namespace(path));
     assert_eq!(exec(&joined, "readlink /proc/self/ns/pid"), exec(&other, "readlink /proc/self/ns/pid"));
     // Its end, and none of a process that has the same number elsewhere.
     let output = joined.exec_output(Exec::new(["sh", "-c", "sleep 0.1; exit 7"])).unwrap();
@@ -93,7 +94,7 @@ fn a_pid_namespace_that_cannot_be_joined_is_named() {
         skip!("another container's namespaces belong to its user namespace");
     }
     for (path, reason) in [
-        // Of the wrong kind, not below the caller's, not there.
+        // Of the wrong kind; not there.
         ("/proc/self/ns/net", "Invalid argument"),
         ("/proc/self/ns/nosuch", "No such file or directory"),
     ] {
