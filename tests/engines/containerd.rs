@@ -59,7 +59,8 @@ fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
         cgroups,
     };
     let layer = image::archive(&containerd.directory);
-    let archive = image::oci_archive(&containerd.directory, &layer, IMAGE);
+    let images = [image::Image { name: IMAGE, command: &["sh"] }];
+    let archive = image::oci_archive(&containerd.directory, &layer, &images);
     containerd.tell(&["image", "import", "--snapshotter=native", &archive.display().to_string()]);
     Ok(Box::new(containerd))
 }

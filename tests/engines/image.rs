@@ -48,8 +48,15 @@ fn append(archive: &mut tar::Builder<File>, rootfs: &Path, below: &Path) {
     }
 }
 
-/// An OCI image layout as a tar archive, with `layer` as its only layer (OCI image-layout.md).
-pub(crate) fn oci_archive(directory: &Path, layer: &Path, name: &str) -> PathBuf {
+/// What an image is called, and what its containers run if nothing else is said.
+#[derive(Clone, Copy)]
+pub(crate) struct Image<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) command: &'a [&'a str],
+}
+
+/// An OCI image layout as a tar archive: of images that have `layer` as their only one (OCI image-layout.md).
+pub(crate) fn oci_archive(directory: &Path, layer: &Path, images: &[Image<'_>]) -> PathBuf {
     let layout = directory.join("layout");
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("a directory");
@@ -63,17 +70,21 @@ pub(crate) fn oci_archive(directory: &Path, layer: &Path, name: &str) -> PathBuf
     };
     let layer = blob(&std::fs::read(layer).expect("the layer"), "layer.v1.tar");
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = json!({
-        "architecture": architecture,
-        "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
-        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
-    });
-    let config = blob(config.to_string().as_bytes(), "config.v1+json");
-    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
-    let mut manifest = blob(manifest.to_string().as_bytes(), "manifest.v1+json");
-    manifest["annotations"] = json!({ "io.containerd.image.name": name });
-    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    let manifest = |image: &Image<'_>| -> Value {
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": { "Env": ["PATH=/bin"], "Cmd": image.command },
+            "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+        });
+        let config = blob(config.to_string().as_bytes(), "config.v1+json");
+        let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+        let mut manifest = blob(manifest.to_string().as_bytes(), "manifest.v1+json");
+        manifest["annotations"] = json!({ "io.containerd.image.name": image.name });
+        manifest
+    };
+    let manifests: Vec<_> = images.iter().map(manifest).collect();
+    let index = json!({ "schemaVersion": 2, "manifests": manifests });
     std::fs::write(layout.join("index.json"), index.to_string()).expect("the index");
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("the marker");
     let path = directory.join("oci.tar");

@@ -2,8 +2,9 @@
 //! state in a directory of its own, and asserts that nothing is left when it has ended.
 //!
 //! What an engine is told to do is in [`cases`], one list for all of them; how it is told is in the module with its
-//! name. The images are made here from busybox, and no network is used. An engine that is not installed, or that this
-//! machine or user cannot run, is skipped with the reason.
+//! name. What a kubelet tells containerd, which is something else, is in [`cri`]. The images are made here from busybox,
+//! and no network is used but what a test makes. An engine that is not installed, or that this machine or user cannot
+//! run, is skipped with the reason.
 
 #![expect(clippy::disallowed_methods, reason = "tests run engines and write plain files of their own")]
 
@@ -12,6 +13,7 @@ mod common;
 
 mod cases;
 mod containerd;
+mod cri;
 mod daemon;
 mod docker;
 mod engine;
