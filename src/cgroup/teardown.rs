@@ -107,8 +107,14 @@ pub(super) enum End {
 
 /// Removes the cgroup `name` in `parent` and those below it. Others may be doing the same.
 pub(super) fn remove(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) -> Result<()> {
-    // In the ordinary case every process has ended and this one call is all.
+    // In the ordinary case every process has ended and these calls are all, which also a process without a descriptor to
+    // spare can make: the second is for the cgroup of the container's own processes, where it has one below.
     if settled(parent.remove(name))? {
+        return Ok(());
+    }
+    if let Removal::Gone = parent.remove(Path::new(name).join(CONTAINER).as_os_str())
+        && settled(parent.remove(name))?
+    {
         return Ok(());
     }
     let Some(dir) = gone_is_none(parent.child(name))? else {
