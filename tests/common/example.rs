@@ -16,7 +16,7 @@ pub fn example(name: &str) -> Result<PathBuf, String> {
     let examples = test.ancestors().nth(2).expect("a test is in the target directory").join("examples");
     let path = examples.join(name);
     let build = format!("cargo build --example {name}");
-    match built::state_of(&path) {
+    match super::in_turn(|| built::state_of(&path)) {
         Built::Now => Ok(path),
         Built::Never => Err(format!("the example {name} was not built: {build}")),
         Built::Before(source) => panic!("the example {name} is older than {}: {build}", source.display()),

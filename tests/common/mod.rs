@@ -20,6 +20,7 @@ pub mod unshared;
 pub mod witness;
 
 use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot};
+use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -61,8 +62,8 @@ pub struct Stage {
 impl Stage {
     /// Waits for this test's turn, and looks at the host.
     pub fn new() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        IS_OURS.set(true);
         make_what_a_process_keeps();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = StateRoot::open(dir.path().join("state")).expect("a state root");
@@ -126,11 +127,26 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        IS_OURS.set(false);
         if !std::thread::panicking() {
             let changes = self.changes();
             assert!(changes.is_empty(), "the test left the host changed:\n{}", changes.join("\n"));
         }
     }
+}
+
+/// Whose turn it is among the tests of one file.
+static TURN: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Whether it is this thread's.
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `work`, which opens files, when no other test's witness can see them.
+fn in_turn<T>(work: impl FnOnce() -> T) -> T {
+    let _turn = (!IS_OURS.get()).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+    work()
 }
 
 /// What the crate keeps for a whole process (the image of the helpers, `/dev/null`) is made before anybody counts descriptors.
