@@ -5,6 +5,7 @@
 //! asked of that, signals included (pidfd_send_signal(2) takes such a directory).
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sandbox::namespaces;
 use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
@@ -33,12 +34,7 @@ pub(super) struct Namespaces {
 impl Namespaces {
     /// In init: opens its own, through the container's proc.
     pub(super) fn of_this_process(proc: BorrowedFd<'_>) -> Result<[OwnedFd; 2]> {
-        let open = |name: &str| {
-            let path = format!("self/ns/{name}");
-            rustix::fs::openat(proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .os(|| format!("openat(proc, {path:?})"))
-        };
-        Ok([open("mnt")?, open("pid")?])
+        Ok([namespaces::own(proc, "mnt")?, namespaces::own(proc, "pid")?])
     }
 
     /// In the sandbox: what init opened.

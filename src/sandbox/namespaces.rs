@@ -137,13 +137,16 @@ pub(super) fn enter_mounts(
 
 /// This process's own namespaces of these types, through a proc that shows it, for the sandbox to [`follow`].
 pub(super) fn of_this_process(proc: BorrowedFd<'_>, types: CloneFlags) -> Result<Vec<OwnedFd>> {
-    let files = [(CloneFlags::NEWCGROUP, "self/ns/cgroup"), (CloneFlags::NEWNS, "self/ns/mnt")];
-    let wanted = files.into_iter().filter(|(flag, _)| types.contains(*flag));
-    let open = |(_, path): (CloneFlags, &str)| {
-        rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .os(|| format!("open(\"/proc/{path}\")"))
-    };
-    wanted.map(open).collect()
+    let wanted = [(CloneFlags::NEWCGROUP, "cgroup"), (CloneFlags::NEWNS, "mnt")];
+    let wanted = wanted.into_iter().filter(|(flag, _)| types.contains(*flag));
+    wanted.map(|(_, name)| own(proc, name)).collect()
+}
+
+/// This process's own namespace that is called `name` in namespaces(7), through a proc that shows it.
+pub(super) fn own(proc: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let path = format!("self/ns/{name}");
+    rustix::fs::openat(proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("openat(proc, {path:?})"))
 }
 
 /// Enters these namespaces of init, which is ready, and with its mount namespace its root. By descriptors of their own,
