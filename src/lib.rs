@@ -244,7 +244,7 @@
 //! | [`manual::oci`] | every property of the OCI runtime specification, and what becomes of it |
 //! | [`manual::promises`] | what is promised, what is not, and where the design differs from the usual one |
 
-// Lints are in Cargo.toml. The modules, from what everybody uses to what callers see; tests/layers.rs holds every file
+// Lints are in Cargo.toml. The modules, from what everybody uses to what callers see; tests/house/layers.rs holds every file
 // against this order.
 
 // The vocabulary of all.

@@ -1,7 +1,7 @@
 //! What engines do with containers, and what has to come of it.
 
-use crate::common::{is_installed, is_readable_within, skip};
 use crate::engine::{Engine, Wish, output, said, succeed};
+use crate::kit::{is_installed, is_readable_within, skip};
 use crate::terminal::converse;
 use std::fs::File;
 use std::io::Read;

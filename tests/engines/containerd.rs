@@ -1,8 +1,8 @@
 //! containerd, with a daemon of its own, told by its own client what to do. Its shim is what Kubernetes uses, too.
 
-use crate::common::{Stage, await_end, is_installed, is_root};
 use crate::daemon::Daemon;
 use crate::engine::{Engine, Wish, limited, succeed};
+use crate::kit::{Stage, await_end, is_installed, is_root};
 use crate::remains::{Cgroups, Orphans, Records};
 use crate::{image, test_cases};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Daemons that tests start.
 
-use crate::common::{await_end, is_readable_within};
+use crate::kit::{await_end, is_readable_within};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::fs::File;
 use std::os::unix::net::UnixDatagram;

@@ -1,8 +1,8 @@
 //! docker, with a daemon of its own.
 
-use crate::common::{Stage, is_installed, is_root};
 use crate::daemon::Daemon;
 use crate::engine::{Engine, Wish, docker_words, limited};
+use crate::kit::{Stage, is_installed, is_root};
 use crate::remains::{Cgroups, Orphans, Records};
 use crate::{image, test_cases};
 use std::path::PathBuf;

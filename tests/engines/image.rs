@@ -1,6 +1,5 @@
 //! Images of busybox, made without an engine.
 
-use crate::common;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ const FURTHER_APPLETS: &str = "ip nc ping stty tty";
 /// A tar archive of a root directory: what `import` takes. Everything belongs to root.
 pub(crate) fn archive(directory: &Path) -> PathBuf {
     let rootfs = directory.join("image");
-    common::write_busybox_rootfs(&rootfs);
+    crate::kit::write_busybox_rootfs(&rootfs);
     for applet in FURTHER_APPLETS.split_whitespace() {
         std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).expect("an applet");
     }

@@ -8,9 +8,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests run engines and write plain files of their own")]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod cases;
 mod containerd;
 mod cri;
@@ -18,12 +15,14 @@ mod daemon;
 mod docker;
 mod engine;
 mod image;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod podman;
 mod remains;
 mod terminal;
 
-use common::example::example;
-use common::{Stage, skip};
+use crate::kit::example::example;
+use crate::kit::{Stage, skip};
 use engine::Engine;
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! podman, as root and without privileges.
 
-use crate::common::{Stage, is_installed, is_root, write_script};
 use crate::engine::{Engine, Wish, docker_words, limited};
 use crate::image;
+use crate::kit::{Stage, is_installed, is_root, write_script};
 use crate::remains::{Cgroups, Orphans, Records};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What engines leave on the host while they run, and must not leave at their end: processes, records, cgroups.
 
-use crate::common::{await_end, witness};
+use crate::kit::{await_end, witness};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! A terminal for a client, with the test at its other end.
 
-use crate::common::is_readable_within;
+use crate::kit::is_readable_within;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
 //! The caller that things happen to: this program once more, which makes a container when it is told to.
 
-use crate::common::place::Place;
+use crate::kit::place::Place;
 use crate::stage::again;
 use cofferdam::{ContainerBuilder, Error, Exec, Rootfs, StateRoot, Zygote};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

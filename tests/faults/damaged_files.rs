@@ -1,7 +1,7 @@
 //! Damage on disk: whatever a state file has become, its neighbours are listed and it can be deleted by name.
 
-use crate::common::note_skip;
-use crate::common::place::Place;
+use crate::kit::note_skip;
+use crate::kit::place::Place;
 use crate::stage::{SETTLE, alone, settle};
 use cofferdam::{AnyContainer, Listed};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};

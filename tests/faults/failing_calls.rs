@@ -1,7 +1,7 @@
 //! Calls that fail: no descriptor left, no space, interrupted. The caller gets an error and the host keeps nothing.
 
 use crate::caller::Life;
-use crate::common::place::Place;
+use crate::kit::place::Place;
 use crate::round;
 use crate::stage::{alone, recovers};
 use crate::tracer::Scope;

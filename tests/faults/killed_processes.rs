@@ -1,7 +1,7 @@
 //! kill -9 of the caller, the gofer, the sandbox and init, at every step of a container's life.
 
 use crate::caller::Life;
-use crate::common::place::Place;
+use crate::kit::place::Place;
 use crate::round;
 use crate::stage::{alone, recovers};
 use crate::tracer::Scope;

@@ -6,11 +6,11 @@
 #![expect(clippy::disallowed_methods, reason = "a test prepares and damages things with the plain tools")]
 
 mod caller;
-#[path = "../common/mod.rs"]
-mod common;
 mod damaged_files;
 mod failing_calls;
 mod killed_processes;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod network_devices;
 mod races;
 mod raw_client;

@@ -3,8 +3,8 @@
 //! the end of a virtual one.
 
 use crate::caller::Life;
-use crate::common::note_skip;
-use crate::common::place::Place;
+use crate::kit::note_skip;
+use crate::kit::place::Place;
 use crate::round::{self, Round};
 use crate::stage::{alone, recovers};
 use crate::tracer::Scope;

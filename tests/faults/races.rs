@@ -1,6 +1,6 @@
 //! Several want the same: one id, one start, one end.
 
-use crate::common::place::Place;
+use crate::kit::place::Place;
 use crate::stage::{SETTLE, again, alone, settle};
 use cofferdam::{AnyContainer, Container, Created, ErrorKind, StateRoot};
 use std::io::{Read, Write};

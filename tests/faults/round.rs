@@ -1,7 +1,7 @@
 //! One life of a container with one fault in it, and what came of it.
 
 use crate::caller::{CREATED, Caller, Life};
-use crate::common::place::Place;
+use crate::kit::place::Place;
 use crate::stage::{SETTLE, settle};
 use crate::tracer::{self, Census, Scope};
 use std::time::Duration;

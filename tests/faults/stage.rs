@@ -1,7 +1,7 @@
 //! The stage: a process for each test, and its end.
 
 use crate::caller::member_of;
-use crate::common::place::{Place, children, describe, names_in};
+use crate::kit::place::{Place, children, describe, names_in};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
 use std::process::{Command, Stdio};

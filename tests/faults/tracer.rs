@@ -1,8 +1,8 @@
 //! strace(1): what a caller and its helpers call, and faults at the n-th call.
 
 use crate::caller::Caller;
-use crate::common::note_skip;
-use crate::common::place::Place;
+use crate::kit::note_skip;
+use crate::kit::place::Place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use proptest::test_runner::RngSeed;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-#[path = "../../../tests/common/libseccomp.rs"]
+#[path = "../../../tests/kit/libseccomp.rs"]
 mod libseccomp;
 
 /// The library; where there is none, says so.

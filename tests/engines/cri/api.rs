@@ -3,7 +3,7 @@
 
 use super::wire::{Message, Refusal};
 use super::{BOX, Cri};
-use crate::common::await_end;
+use crate::kit::await_end;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -9,11 +9,11 @@ mod api;
 mod cases;
 mod wire;
 
-use crate::common::example::example;
-use crate::common::{Stage, is_installed, is_root, note_skip, skip};
 use crate::daemon::Daemon;
 use crate::engine::{limited, succeed};
 use crate::image::{self, Image};
+use crate::kit::example::example;
+use crate::kit::{Stage, is_installed, is_root, note_skip, skip};
 use crate::remains::{Cgroups, Orphans, Records};
 use api::Container;
 use std::collections::BTreeSet;

@@ -1,0 +1,293 @@
+//! Further processes in a running container.
+
+#![expect(clippy::disallowed_methods, reason = "tests write plain files of their own")]
+
+use crate::kit::inside::output;
+use crate::kit::{Stage, is_root};
+use cofferdam::oci_spec::runtime::Capability;
+use cofferdam::{Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+fn running(stage: &Stage, name: &str) -> Container<Running> {
+    stage.container(name).args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap()
+}
+
+#[test]
+fn a_process_shares_every_namespace_with_init() {
+    let stage = Stage::new();
+    let container = running(&stage, "shares");
+    let script = "for n in cgroup ipc mnt net pid user uts; do readlink /proc/$1/ns/$n; done";
+    let of = |pid: &str| {
+        let exec = Exec::new(["sh", "-c", script, "sh", pid]);
+        let exec = exec.capabilities([Capability::SysPtrace].into());
+        container.exec_output(exec).unwrap().stdout
+    };
+    assert_eq!(String::from_utf8(of("self")).unwrap(), String::from_utf8(of("1")).unwrap());
+}
+
+#[test]
+fn the_first_process_is_pid_2_and_its_parent_is_not_inside() {
+    let stage = Stage::new();
+    let container = running(&stage, "pids");
+    let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
+    assert_eq!(process.pid_inside(), 2);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    assert!(status.contains("Name:\tsleep"), "{status}");
+    assert!(status.contains(&format!("PPid:\t{}\n", container.sandbox_pid())), "{status}");
+    assert_eq!(output(&container, "grep PPid /proc/2/status"), "PPid:\t0\n");
+    assert_eq!(process.kill().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });
+}
+
+#[test]
+fn exit_codes_and_signals_come_back_and_can_be_asked_for_again() {
+    let stage = Stage::new();
+    let container = running(&stage, "codes");
+    let process = container.exec(Exec::new(["sh", "-c", "exit 7"])).unwrap();
+    for _ in 0..2 {
+        assert_eq!(process.wait().unwrap().outcome, Outcome::Exited { code: 7 });
+    }
+    let process = container.exec(Exec::new(["sh", "-c", "kill -USR1 $$"])).unwrap();
+    let outcome = process.wait().unwrap().outcome;
+    assert_eq!(outcome, Outcome::Signalled { signal: Signal::USR1, core_dumped: false });
+    let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
+    assert_eq!(process.try_wait().unwrap(), None);
+    assert_eq!(process.wait_timeout(Duration::from_millis(20)).unwrap(), None);
+    process.signal(Signal::TERM).unwrap();
+    assert_eq!(process.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
+    assert_eq!(*process.signal(Signal::TERM).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn streams_are_pipes_where_asked_for() {
+    let stage = Stage::new();
+    let container = running(&stage, "pipes");
+    let exec = Exec::new(["sh", "-c", "cat; echo err >&2"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = container.exec(exec.stderr(Stdio::piped())).unwrap();
+    process.take_stdin().unwrap().write_all(b"through").unwrap();
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    process.take_stdout().unwrap().read_to_string(&mut stdout).unwrap();
+    process.take_stderr().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("through", "err\n"));
+    assert!(process.wait().unwrap().outcome.success());
+}
+
+#[test]
+fn further_descriptors_get_the_numbers_they_were_given() {
+    let stage = Stage::new();
+    let container = running(&stage, "fds");
+    let file = |text: &str| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        file
+    };
+    let exec = Exec::new(["sh", "-c", "cat <&7; cat <&3; cat <&4; ls /proc/self/fd"]);
+    let exec = exec.fd(4, file("four ")).fd(3, file("three ")).fd(7, file("seven "));
+    let output = container.exec_output(exec).unwrap();
+    // And `ls` has one more: the directory it reads.
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "seven three four 0\n1\n2\n3\n4\n5\n7\n");
+    let twice = Exec::new(["true"]).fd(3, file("")).fd(3, file(""));
+    assert_eq!(*container.exec(twice).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn the_containers_first_process_gets_further_descriptors_too() {
+    let stage = Stage::new();
+    let (read, mut write) = std::io::pipe().unwrap();
+    write.write_all(b"seven ").unwrap();
+    drop(write);
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let builder = stage.shell("fds", "cat <&7; cat <&3; ls /proc/self/fd").fd(7, read).fd(3, null);
+    assert_eq!(crate::kit::stdout_of(builder), "seven 0\n1\n2\n3\n4\n7");
+    let twice = stage.shell("fds", "true").fd(3, std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let error = twice.fd(2, std::io::stdin().as_fd().try_clone_to_owned().unwrap()).build().unwrap().create();
+    assert_eq!(*cofferdam::Error::from(error.unwrap_err()).kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn an_attached_process_ends_with_its_handle() {
+    let stage = Stage::new();
+    let container = running(&stage, "attached");
+    let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
+    let pid = process.pid();
+    drop(process);
+    crate::kit::await_end(pid);
+}
+
+/// Collects a child of this process. Its exit code, or the signal it died of.
+fn collect(pid: i32) -> (Option<i32>, Option<i32>) {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    let (_, status) = waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap().expect("it ended");
+    (status.exit_status(), status.terminating_signal())
+}
+
+#[test]
+fn a_stand_in_ends_as_the_process_does_and_passes_signals_on() {
+    let stage = Stage::new();
+    let container = running(&stage, "stand-in");
+    let stand_in = |script: &str| {
+        let exec = Exec::new(["sh", "-c", script]).attached();
+        container.exec(exec.stdout(Stdio::piped())).unwrap()
+    };
+    assert_eq!(collect(stand_in("exit 7").into_stand_in().unwrap()), (Some(7), None));
+    assert_eq!(collect(stand_in("kill -SEGV $$").into_stand_in().unwrap()), (None, Some(libc::SIGSEGV)));
+    let heard = stand_in("exit 9");
+    heard.wait().unwrap();
+    assert_eq!(collect(heard.into_stand_in().unwrap()), (Some(9), None));
+
+    let mut process = stand_in("trap 'exit 3' USR1; echo ready; while :; do sleep 0.01; done");
+    let mut stdout = process.take_stdout().unwrap();
+    stdout.read_exact(&mut [0; 6]).unwrap();
+    let pid = process.into_stand_in().unwrap();
+    let descriptors = crate::kit::witness::descriptors(&pid.to_string());
+    assert!(descriptors.values().all(|to| !to.starts_with("pipe:")), "{descriptors:?}");
+    let signal = |signal| rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal);
+    signal(rustix::process::Signal::USR1).unwrap();
+    assert_eq!(collect(pid), (Some(3), None));
+    assert_eq!(stdout.read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn killing_a_stand_in_kills_the_process() {
+    let stage = Stage::new();
+    let container = running(&stage, "kill-stand-in");
+    let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
+    let pid = process.pid();
+    let stand_in = process.into_stand_in().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(stand_in).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    assert_eq!(collect(stand_in), (None, Some(libc::SIGKILL)));
+    crate::kit::await_end(pid);
+}
+
+#[test]
+fn user_directory_and_environment_are_the_containers_unless_changed() {
+    let stage = Stage::new();
+    let builder = stage.container("defaults").args(["sleep", "1000"]).env("FROM", "container").cwd("/tmp");
+    let container = builder.build().unwrap().create().unwrap().start().unwrap();
+    assert_eq!(
+        output(&container, "echo $FROM; pwd; id -u; grep CapEff /proc/self/status"),
+        "container\n/tmp\n0\nCapEff:\t0000000000000000\n"
+    );
+    let exec =
+        Exec::new(["sh", "-c", "echo $FROM $TOO; pwd"]).env("FROM", "exec").env("TOO", "1").cwd("/etc");
+    assert_eq!(container.exec_output(exec).unwrap().stdout, b"exec 1\n/etc\n");
+    let exec = Exec::new(["env"]).env_clear().env("ONLY", "this");
+    let text = String::from_utf8(container.exec_output(exec).unwrap().stdout).unwrap();
+    assert_eq!(text.lines().filter(|line| !line.starts_with("HOME=")).collect::<Vec<_>>(), ["ONLY=this"]);
+    if is_root() {
+        let exec = Exec::new(["sh", "-c", "id -u; id -g; id -G"]).user(5, 6).groups([7]);
+        assert_eq!(container.exec_output(exec).unwrap().stdout, b"5\n6\n6 7\n");
+    }
+}
+
+#[test]
+fn a_user_is_found_by_name_in_the_image_or_is_an_error() {
+    let stage = Stage::new();
+    let rootfs = stage.busybox();
+    std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:\nweb:x:33:34::/srv:\n").unwrap();
+    std::fs::write(rootfs.join("etc/group"), "www:x:35:web\n").unwrap();
+    let builder =
+        stage.container("names").rootfs(cofferdam::Rootfs::directory(&rootfs)).args(["sleep", "1000"]);
+    let container = builder.build().unwrap().create().unwrap().start().unwrap();
+    if is_root() {
+        let exec = Exec::new(["sh", "-c", "id -u; id -g; id -G; echo $HOME"]).user_name("web");
+        assert_eq!(container.exec_output(exec).unwrap().stdout, b"33\n34\n34 35\n/srv\n");
+    }
+    let error = container.exec(Exec::new(["true"]).user_name("nobody-here")).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::InvalidSpec { path: "process.user.username".into() });
+    assert!(error.to_string().contains("there is no user \"nobody-here\""), "{error}");
+}
+
+#[test]
+fn what_cannot_be_executed_is_a_typed_error_and_leaves_no_process() {
+    let stage = Stage::new();
+    let container = running(&stage, "errors");
+    let kind = |exec: Exec| container.exec(exec).unwrap_err().kind().clone();
+    assert_eq!(kind(Exec::new(["no-such-program"])), ErrorKind::ProgramNotFound);
+    assert_eq!(kind(Exec::new(["/no/such/program"])), ErrorKind::ProgramNotFound);
+    assert_eq!(kind(Exec::new(["/etc"])), ErrorKind::ProgramNotExecutable);
+    let invalid = |path: &str| ErrorKind::InvalidSpec { path: path.into() };
+    assert_eq!(kind(Exec::new(Vec::<String>::new())), invalid("process.args"));
+    assert_eq!(kind(Exec::new([""])), invalid("process.args[0]"));
+    assert_eq!(kind(Exec::new(["true"]).cwd("relative")), invalid("process.cwd"));
+    assert_eq!(kind(Exec::new(["true"]).cwd("/nowhere")), ErrorKind::Os(libc::ENOENT));
+    assert_eq!(kind(Exec::new(["true"]).cwd("/bin/sh")), ErrorKind::Os(libc::ENOTDIR));
+    assert_eq!(output(&container, "set -- /proc/[0-9]*; echo $#"), "2\n", "init and sh");
+}
+
+#[test]
+fn output_is_bounded_in_size_and_time() {
+    let stage = Stage::new();
+    let container = running(&stage, "bounded");
+    let output = container.exec_output(Exec::new(["yes"]).output_limit(10_000)).unwrap();
+    assert!(output.truncated);
+    assert_eq!(output.stdout.len(), 10_000);
+    // Long enough for the shell to get to its first word anywhere.
+    let limit = Duration::from_secs(3);
+    let slow = Exec::new(["sh", "-c", "echo first; sleep 1000"]).timeout(limit);
+    let output = container.exec_output(slow).unwrap();
+    assert_eq!(output.exit.outcome, Outcome::TimedOut { after: limit });
+    assert_eq!(output.stdout, b"first\n");
+    let began = Instant::now();
+    let orphan = container.exec_output(Exec::new(["sh", "-c", "sleep 1000 & echo done"])).unwrap();
+    assert_eq!(orphan.stdout, b"done\n");
+    assert!(began.elapsed() < Duration::from_secs(60), "an orphan that holds the pipe keeps nobody waiting");
+}
+
+#[test]
+fn a_hundred_processes_at_once_all_come_back() {
+    let stage = Stage::new();
+    let container = running(&stage, "hundred");
+    std::thread::scope(|scope| {
+        for worker in 0..10 {
+            let container = &container;
+            scope.spawn(move || {
+                let processes: Vec<_> = (0..10)
+                    .map(|number| {
+                        let script = format!("exit {}", worker * 10 + number);
+                        container.exec(Exec::new(["sh", "-c", &script])).unwrap()
+                    })
+                    .collect();
+                for (number, process) in (0..).zip(&processes) {
+                    assert_eq!(
+                        process.wait().unwrap().outcome,
+                        Outcome::Exited { code: worker * 10 + number }
+                    );
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_process_can_be_waited_for_by_its_pid_once() {
+    let stage = Stage::new();
+    let container = running(&stage, "waitpid");
+    let mut process = container.exec(Exec::new(["cat"]).stdin(Stdio::piped())).unwrap();
+    let (pid, stdin) = (process.pid_inside(), process.take_stdin());
+    drop(process);
+    assert_eq!(container.exec_output(Exec::new(["true"])).unwrap().stdout, b"");
+    drop(stdin);
+    assert!(container.wait_pid(pid).unwrap().outcome.success());
+    assert_eq!(*container.wait_pid(pid).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*container.wait_pid(1).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn processes_end_with_their_container() {
+    let stage = Stage::new();
+    let container = running(&stage, "ends");
+    let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
+    let stopped = container.kill().unwrap();
+    let end = process.wait();
+    assert!(end.is_err() || !end.unwrap().outcome.success());
+    assert!(!std::path::Path::new(&format!("/proc/{}", process.pid())).exists());
+    assert!(process.as_fd().try_clone_to_owned().is_ok());
+    stopped.delete().unwrap();
+}

@@ -1,0 +1,24 @@
+//! The public interface, operation by operation, with containers that run: phases, processes, streams, files, pods.
+
+mod any_container;
+mod attachment;
+mod console;
+mod events;
+mod exec;
+mod export;
+mod files;
+mod forward_signals;
+mod hot_mounts;
+#[path = "../kit/mod.rs"]
+mod kit;
+mod lifecycle;
+mod pod_volumes;
+mod pods;
+mod processes;
+mod records;
+mod rules;
+mod signals;
+mod stress;
+mod unharmed;
+mod user_log;
+mod zygote;

@@ -1,0 +1,8 @@
+//! The source itself: layers, the tables of the documentation, what must not compile. No container runs here.
+
+#[path = "../kit/mod.rs"]
+mod kit;
+mod layers;
+mod oci_manual;
+mod semantics;
+mod typestate;

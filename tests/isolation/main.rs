@@ -1,0 +1,11 @@
+//! What a workload is, sees and can do, and what it must not: measured from inside and from the host.
+
+mod devices;
+#[path = "../kit/mod.rs"]
+mod kit;
+mod mount_namespace;
+mod posture;
+mod posture_of_exec;
+mod posture_of_helpers;
+mod seccomp;
+mod workload_view;

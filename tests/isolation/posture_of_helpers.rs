@@ -1,0 +1,240 @@
+//! What gofer and sandbox are, seen from the host; and what an image that attacks its assembly gets.
+
+#![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
+
+use crate::kit::witness::descriptors;
+use crate::kit::{Stage, is_root, skip, status_line, write_script};
+use cofferdam::state::Record;
+use cofferdam::{Container, Rootfs, Running};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+
+fn start(stage: &Stage, name: &str) -> Container<Running> {
+    stage.container(name).args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap()
+}
+
+fn gofer_pid(container: &Container<Running>) -> i32 {
+    container.record().gofer.as_ref().expect("recorded").pid
+}
+
+fn first_argument(pid: i32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    String::from_utf8_lossy(line.split(|byte| *byte == 0).next().unwrap()).into_owned()
+}
+
+#[test]
+fn helpers_have_names_of_their_own_and_are_children_of_the_caller() {
+    let stage = Stage::new();
+    let running = start(&stage, "names");
+    let own = std::process::id().to_string();
+    for (pid, name) in
+        [(gofer_pid(&running), "cofferdam-gofer"), (running.sandbox_pid(), "cofferdam-sandbox")]
+    {
+        assert_eq!(first_argument(pid), name);
+        assert_eq!(status_line(&pid.to_string(), "PPid"), own);
+        assert!(!status_line(&pid.to_string(), "State").starts_with('Z'), "{name} lives");
+        assert_eq!(status_line(&pid.to_string(), "Threads"), "1");
+    }
+}
+
+#[test]
+fn the_gofer_can_do_nothing_but_wait_and_remove_its_containers_cgroups() {
+    let stage = Stage::new();
+    let with_cgroups = start(&stage, "gofer");
+    let builder = stage.container("without").args(["sleep", "1000"]).without_cgroup();
+    for running in [with_cgroups, crate::kit::start(builder)] {
+        let gofer = gofer_pid(&running).to_string();
+        // Where not even the owner of a directory may remove what is in it: at the top of a hierarchy.
+        let parents = running.record().cgroups.iter().map(|cgroup| cgroup.parent().unwrap());
+        let closed = |parent: &Path| std::fs::metadata(parent).unwrap().mode() & libc::S_IWUSR == 0;
+        let takes_override = is_root() && parents.into_iter().any(closed);
+        let dac_override = if takes_override { "0000000000000002" } else { NONE };
+        for (set, expected) in
+            [("CapInh", NONE), ("CapPrm", dac_override), ("CapEff", dac_override), ("CapAmb", NONE)]
+        {
+            assert_eq!(status_line(&gofer, set), expected, "{set}");
+        }
+        assert_eq!(status_line(&gofer, "NoNewPrivs"), "1");
+        assert_eq!(status_line(&gofer, "Seccomp"), "2");
+    }
+}
+
+/// No capability.
+const NONE: &str = "0000000000000000";
+
+#[test]
+fn helpers_hold_only_descriptors_of_their_own() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("descriptors of processes that are not dumpable are root's to read");
+    }
+    // As many as it takes for some to have numbers below those of what is donated, and above those it is given there.
+    let leak = |_| {
+        let leaked = std::fs::File::open("/usr").unwrap();
+        rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+        leaked
+    };
+    let _leaked: Vec<_> = (0..64).map(leak).collect();
+    let running = start(&stage, "fds");
+    for (name, pid) in [("gofer", gofer_pid(&running)), ("sandbox", running.sandbox_pid())] {
+        for (fd, to) in descriptors(&pid.to_string()) {
+            let class = to.split(':').next().unwrap();
+            let ours = ["socket", "pipe", "anon_inode"].contains(&class)
+                || to == "/dev/null"
+                || to.ends_with(".run/exit.json")
+                || to.ends_with("/exit")
+                || (name == "gofer" && is_the_gofers(&to, running.record()))
+                || (name == "sandbox" && ["mnt", "pid"].contains(&class))
+                || (name == "sandbox" && is_the_sandboxes(&to, running.id().as_str()));
+            assert!(ours, "{name} holds {fd} -> {to}");
+        }
+    }
+    let mut held = descriptors(&gofer_pid(&running).to_string());
+    held.retain(|_, to| !is_the_gofers(to, running.record()));
+    assert!(held.len() <= 5, "the gofer holds its streams and its connection besides: {held:?}");
+}
+
+/// Its container's cgroups, and where they are.
+fn is_the_gofers(path: &str, record: &Record) -> bool {
+    record
+        .cgroups
+        .iter()
+        .any(|cgroup| [Some(cgroup.as_path()), cgroup.parent()].contains(&Some(Path::new(path))))
+}
+
+/// Its container's root, its own score, its run directory, and files of its container's cgroups, to freeze it and to join
+/// them, and of no other's.
+fn is_the_sandboxes(path: &str, id: &str) -> bool {
+    path == "/"
+        || path.ends_with("/oom_score_adj")
+        || path.contains(".run/")
+        || path.contains(&format!("/cofferdam-{id}"))
+}
+
+#[test]
+fn helpers_are_nowhere_near_the_callers_working_directory() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("the working directory of a process that is not dumpable is root's to see");
+    }
+    let running = start(&stage, "cwd");
+    for pid in [gofer_pid(&running), running.sandbox_pid()] {
+        assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
+    }
+    let identity = |path: String| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).unwrap();
+    let [cwd, root] = ["cwd", "root"].map(|name| identity(format!("/proc/{}/{name}", running.sandbox_pid())));
+    assert_eq!(cwd, root, "the container's root, not the host's");
+}
+
+#[test]
+fn what_helpers_run_can_be_written_by_nobody() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("the image of a process that is not dumpable is root's to look at");
+    }
+    let running = start(&stage, "image");
+    for pid in [gofer_pid(&running), running.sandbox_pid()] {
+        let image = format!("/proc/{pid}/exe");
+        let refused = std::fs::OpenOptions::new().write(true).open(&image).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ExecutableFileBusy, "{refused}");
+        // Also when nobody executes it any more: what it is seen through is read-only.
+        let same = std::fs::metadata(&image).unwrap().permissions();
+        let refused = std::fs::set_permissions(&image, same).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{refused}");
+        assert_eq!(std::fs::read(&image).unwrap(), std::fs::read(std::env::current_exe().unwrap()).unwrap());
+    }
+    assert!(stage.changes().iter().all(|change| !change.contains("mount")), "it is attached nowhere");
+}
+
+#[test]
+fn the_gofer_cannot_be_looked_into_by_its_user() {
+    let stage = Stage::new();
+    if is_root() {
+        skip!("root owns all files of its processes, and may read them");
+    }
+    let running = start(&stage, "dumpable");
+    let environ = format!("/proc/{}/environ", gofer_pid(&running));
+    // The files of a process that is not dumpable belong to root (proc_pid(5)).
+    assert_eq!(std::fs::metadata(&environ).unwrap().uid(), 0);
+    assert!(std::fs::read(&environ).is_err());
+}
+
+#[test]
+fn helpers_keep_nothing_of_the_callers_environment() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("the environment of a process that is not dumpable is root's to read");
+    }
+    let running = start(&stage, "environment");
+    for pid in [gofer_pid(&running), running.sandbox_pid()] {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let names = environ.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+        let names: Vec<_> = names.map(|entry| String::from_utf8_lossy(entry).into_owned()).collect();
+        assert!(names.iter().all(|name| name.starts_with("LD_LIBRARY_PATH=")), "{names:?}");
+    }
+}
+
+#[test]
+fn an_entry_point_that_is_the_running_program_changes_nothing() {
+    let stage = Stage::new();
+    let own = std::env::current_exe().unwrap();
+    let before = (std::fs::read(&own).unwrap(), std::fs::metadata(&own).unwrap().ino());
+    for (name, text) in [("exe", "#!/proc/self/exe\n"), ("parent", "#!/proc/1/exe\n"), ("link", "")] {
+        let entry = stage.busybox().join("bin").join(format!("entry-{name}"));
+        if text.is_empty() {
+            symlink("/proc/self/exe", &entry).unwrap();
+        } else {
+            write_script(&entry, text);
+        }
+        let program = format!("/bin/entry-{name}");
+        let builder = stage.container("entry").rootfs(Rootfs::directory(stage.busybox())).args([program]);
+        // Refused, or harmless: it must not become a helper that anybody listens to.
+        let outcome = builder.timeout(std::time::Duration::from_secs(5)).run();
+        assert!(outcome.as_ref().map_or(true, |exit| !exit.outcome.success()), "{name}: {outcome:?}");
+    }
+    let after = (std::fs::read(&own).unwrap(), std::fs::metadata(&own).unwrap().ino());
+    assert!(before == after, "the executable is the same");
+}
+
+#[test]
+fn nothing_visible_in_proc_can_be_opened_for_writing_as_a_program() {
+    let stage = Stage::new();
+    let script = "for p in /proc/[0-9]*/exe; do (: >> $p) 2>/dev/null && echo WROTE $p; done; echo done";
+    let seen = crate::kit::stdout_of(stage.busybox_shell("write", script));
+    assert_eq!(seen, "done");
+}
+
+#[test]
+fn a_rootfs_whose_mount_points_lead_out_touches_nothing_outside() {
+    let stage = Stage::new();
+    let canary = stage.path().join("canary");
+    std::fs::create_dir(&canary).unwrap();
+    std::fs::write(canary.join("file"), "untouched").unwrap();
+    for target in ["proc", "sys", "dev", "tmp"] {
+        for to in [canary.clone(), Path::new("../../../../../..").join(canary.strip_prefix("/").unwrap())] {
+            let rootfs = stage.path().join("evil");
+            crate::kit::write_busybox_rootfs(&rootfs);
+            std::fs::remove_dir(rootfs.join(target)).unwrap();
+            symlink(&to, rootfs.join(target)).unwrap();
+            let builder = stage.container("evil").rootfs(Rootfs::directory(&rootfs)).writable_rootfs();
+            // Inside the rootfs, or a clean error; never outside.
+            let outcome = builder.args(["sh", "-c", "echo x > /dev/null; touch /tmp/x"]).run();
+            let names: Vec<_> =
+                std::fs::read_dir(&canary).unwrap().flatten().map(|entry| entry.file_name()).collect();
+            assert_eq!(names, ["file"], "{target} -> {}: {outcome:?}", to.display());
+            assert_eq!(std::fs::read_to_string(canary.join("file")).unwrap(), "untouched");
+            std::fs::remove_dir_all(&rootfs).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_mount_destination_that_is_a_symlink_stays_inside() {
+    let stage = Stage::new();
+    let (canary, shared) = (stage.open_directory("canary"), stage.open_directory("shared"));
+    symlink(&canary, stage.busybox().join("data")).unwrap();
+    let script = "echo x > /data/made 2>/dev/null; true";
+    let builder = stage.busybox_shell("symlink", script).bind_rw(&shared, "/data/deep").writable_rootfs();
+    let outcome = builder.run();
+    assert_eq!(std::fs::read_dir(&canary).unwrap().count(), 0, "{outcome:?}");
+}

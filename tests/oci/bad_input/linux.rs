@@ -1,0 +1,218 @@
+//! `linux`, and what the caller may not ask for.
+
+use crate::bad_input::Change::{Builder, Config};
+use crate::bad_input::{Row, spec, unsupported};
+use serde_json::json;
+
+pub(crate) fn rows_of_linux() -> Vec<Row> {
+    vec![
+        spec(
+            Config(|| vec![("/linux/namespaces/-", json!({"type": "moon"}))]),
+            "linux.namespaces[7].type",
+            "config.json: linux.namespaces[7].type: unknown namespace type \"moon\" (known are mount, cgroup, uts, ipc, user, pid, network, time)",
+        ),
+        spec(
+            Config(|| vec![("/linux/namespaces/-", json!({"type": "uts"}))]),
+            "linux.namespaces[7].type",
+            "config.json: linux.namespaces[7].type: uts appears twice",
+        ),
+        spec(
+            Config(|| vec![("/linux/namespaces/3/path", json!("proc/1/ns/net"))]),
+            "linux.namespaces[3].path",
+            "config.json: linux.namespaces[3].path: \"proc/1/ns/net\" is relative (use an absolute path)",
+        ),
+        unsupported(
+            Config(|| {
+                let node = json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 5});
+                vec![("/linux/devices", json!([node]))]
+            }),
+            "linux.devices[0]",
+            "linux.devices[0]: /dev/null is always the device 1:3 with mode 0666 of root",
+        ),
+        unsupported(
+            Config(|| vec![("/linux/namespaces/1/path", json!("/proc/1/ns/mnt"))]),
+            "linux.namespaces",
+            "linux.namespaces: no existing mount namespace can be entered from a new user namespace (add {\"type\": \"mount\"} without a path to linux.namespaces)",
+        ),
+        unsupported(
+            Config(|| {
+                vec![(
+                    "/linux/namespaces",
+                    json!([{"type": "user"}, {"type": "pid"}, {"type": "uts"}, {"type": "ipc"}]),
+                )]
+            }),
+            "linux.namespaces",
+            "linux.namespaces: the caller's mount namespace cannot be entered from another user namespace (add {\"type\": \"mount\"} without a path to linux.namespaces)",
+        ),
+        spec(
+            Config(|| vec![("/linux/uidMappings", json!([]))]),
+            "linux.uidMappings",
+            "config.json: linux.uidMappings: is empty, and a new user namespace needs it",
+        ),
+        spec(
+            Config(|| vec![("/linux/gidMappings/-", json!({"containerID": 0, "hostID": 9, "size": 2}))]),
+            "linux.gidMappings[1].containerID",
+            "config.json: linux.gidMappings[1].containerID: overlaps the range of entry 0",
+        ),
+        spec(
+            Config(|| {
+                vec![("/linux/uidMappings", json!([{"containerID": 1, "hostID": 0, "size": u32::MAX}]))]
+            }),
+            "linux.uidMappings[0].size",
+            "config.json: linux.uidMappings[0].size: containerID plus size is above 4294967295",
+        ),
+        spec(
+            Config(|| vec![("/hostname", json!("box")), ("/linux/namespaces/5", json!({"type": "mount"}))]),
+            "linux.namespaces[5].type",
+            "config.json: linux.namespaces[5].type: mount appears twice",
+        ),
+        spec(
+            Config(|| {
+                vec![
+                    ("/hostname", json!("box")),
+                    ("/linux/namespaces", json!([{"type": "user"}, {"type": "mount"}, {"type": "pid"}])),
+                ]
+            }),
+            "hostname",
+            "config.json: hostname: needs a uts namespace (add {\"type\": \"uts\"} to linux.namespaces)",
+        ),
+        spec(
+            Builder(|builder, _| builder.hostname("h".repeat(65))),
+            "hostname",
+            "builder: hostname: is 65 bytes long, the limit is 64",
+        ),
+        spec(
+            Config(|| vec![("/linux/sysctl", json!({"vm.swappiness": "1"}))]),
+            "linux.sysctl[\"vm.swappiness\"]",
+            "config.json: linux.sysctl[\"vm.swappiness\"]: is not namespaced (it would change the host)",
+        ),
+        spec(
+            Config(|| vec![("/linux/sysctl", json!({"net.ipv4/../../kernel/panic": "1"}))]),
+            "linux.sysctl[\"net.ipv4/../../kernel/panic\"]",
+            "config.json: linux.sysctl[\"net.ipv4/../../kernel/panic\"]: has '/' in its name (separate the parts with dots)",
+        ),
+        spec(
+            Config(|| vec![("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_MAYBE"}))]),
+            "linux.seccomp.defaultAction",
+            "config.json: linux.seccomp.defaultAction: unknown seccomp action \"SCMP_ACT_MAYBE\" (known are SCMP_ACT_KILL, SCMP_ACT_KILL_THREAD, SCMP_ACT_KILL_PROCESS, SCMP_ACT_TRAP, SCMP_ACT_ERRNO, SCMP_ACT_NOTIFY, SCMP_ACT_TRACE, SCMP_ACT_LOG, SCMP_ACT_ALLOW)",
+        ),
+        spec(
+            Config(|| {
+                let rule = json!({"names": ["read"], "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]});
+                vec![("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]}))]
+            }),
+            "linux.seccomp.syscalls[0].args[0].index",
+            "config.json: linux.seccomp.syscalls[0].args[0].index: 6 is above 5",
+        ),
+        spec(
+            Config(|| {
+                let rule = json!({"names": ["read"], "action": "SCMP_ACT_NOTIFY"});
+                vec![("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))]
+            }),
+            "linux.seccomp.syscalls[0].action",
+            "config.json: linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY needs listenerPath",
+        ),
+        spec(
+            Builder(|builder, _| builder.memory_limit(-5)),
+            "linux.resources.memory.limit",
+            "builder: linux.resources.memory.limit: -5 is below -1",
+        ),
+        spec(
+            Builder(|builder, _| builder.cpu_limit(-1.0)),
+            "linux.resources.cpu.quota",
+            "builder: linux.resources.cpu.quota: -100000 is below 1000 (the unit is microseconds per period; -1 is unlimited)",
+        ),
+        spec(
+            Builder(|builder, _| builder.cpu_limit(f64::INFINITY)),
+            "linux.resources.cpu.quota",
+            "builder: linux.resources.cpu.quota: 9223372036854775807 is above 17592186044415",
+        ),
+        spec(
+            Builder(|builder, _| builder.cpu_limit(0.0)),
+            "linux.resources.cpu.quota",
+            "builder: linux.resources.cpu.quota: 1 is below 1000 (the unit is microseconds per period; -1 is unlimited)",
+        ),
+        spec(
+            Builder(|builder, _| builder.cpu_limit(f64::NAN)),
+            "linux.resources.cpu.quota",
+            "builder: linux.resources.cpu.quota: 1 is below 1000 (the unit is microseconds per period; -1 is unlimited)",
+        ),
+        spec(
+            Builder(|builder, _| builder.pids_limit(i64::MAX)),
+            "linux.resources.pids.limit",
+            "builder: linux.resources.pids.limit: 9223372036854775807 is above 4194304 (-1 is unlimited)",
+        ),
+        spec(
+            Config(|| {
+                vec![("/linux/resources", json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}))]
+            }),
+            "linux.resources.hugepageLimits[0].pageSize",
+            "config.json: linux.resources.hugepageLimits[0].pageSize: \"3MB\" is no page size \
+             (write it as in 64KB, 2MB or 1GB)",
+        ),
+        spec(
+            Config(|| vec![("/linux/resources", json!({"unified": {"../memory.high": "1"}}))]),
+            "linux.resources.unified[\"../memory.high\"]",
+            "config.json: linux.resources.unified[\"../memory.high\"]: is no control file \
+             (write it as in memory.high)",
+        ),
+        unsupported(
+            Config(|| vec![("/linux/resources", json!({"unified": {"cgroup.procs": "1"}}))]),
+            "linux.resources.unified[\"cgroup.procs\"]",
+            "config.json: linux.resources.unified[\"cgroup.procs\"]: is the file of no controller",
+        ),
+        spec(
+            Config(|| {
+                let throttle = json!([{"major": 8, "minor": -7, "rate": 1}]);
+                vec![("/linux/resources", json!({"blockIO": {"throttleReadBpsDevice": throttle}}))]
+            }),
+            "linux.resources.blockIO.throttleReadBpsDevice[0].minor",
+            "config.json: linux.resources.blockIO.throttleReadBpsDevice[0].minor: -7 is not between 0 and 1048575",
+        ),
+        spec(
+            Config(|| vec![("/linux/resources", json!({"memory": {"swappiness": 200}}))]),
+            "linux.resources.memory.swappiness",
+            "config.json: linux.resources.memory.swappiness: 200 is not between 0 and 100",
+        ),
+        spec(
+            Config(|| vec![("/linux/resources", json!({"cpu": {"quota": 10000, "burst": 20000}}))]),
+            "linux.resources.cpu.burst",
+            "config.json: linux.resources.cpu.burst: 20000 is above quota, 10000",
+        ),
+        spec(
+            Builder(|builder, _| builder.cgroups_path("/a/../../b")),
+            "linux.cgroupsPath",
+            "builder: linux.cgroupsPath: \"/a/../../b\" contains \"..\"",
+        ),
+        spec(
+            Config(|| vec![("/hooks", json!({"prestart": [{"path": "bin/hook"}]}))]),
+            "hooks.prestart[0].path",
+            "config.json: hooks.prestart[0].path: \"bin/hook\" is relative (use an absolute path)",
+        ),
+    ]
+}
+
+/// What depends on who asks: refused to everybody but the privileged.
+pub(crate) fn rows_of_the_caller() -> Vec<Row> {
+    if rustix::process::geteuid().is_root() {
+        return Vec::new();
+    }
+    vec![
+        unsupported(
+            Builder(|builder, _| builder.without_user_namespace()),
+            "linux.namespaces",
+            "linux.namespaces: no user namespace, and the caller is not privileged \
+             (add a namespace of type \"user\" with mappings)",
+        ),
+        unsupported(
+            Builder(|builder, _| {
+                let others = [cofferdam::spec::IdMap { container: 0, host: 5, size: 9 }];
+                builder.id_mappings(&others, &others)
+            }),
+            "linux.uidMappings",
+            "linux.uidMappings: the caller may not map host ids 5 to 13 \
+             (add a range to /etc/subuid, with newuidmap and newgidmap installed)",
+        ),
+    ]
+}

@@ -1,0 +1,87 @@
+//! `mounts`.
+
+use crate::bad_input::Change::{Builder, Config};
+use crate::bad_input::{Row, row, spec, unsupported};
+use cofferdam::ErrorKind;
+use serde_json::{Value, json};
+use std::os::unix::fs::symlink;
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Vec<(&'static str, Value)> {
+    vec![(
+        "/mounts/-",
+        json!({"destination": destination, "type": kind, "source": source, "options": options}),
+    )]
+}
+
+pub(crate) fn rows_of_mounts() -> Vec<Row> {
+    vec![
+        spec(
+            Builder(|builder, place| builder.bind_ro(place.path().join("absent"), "/tmp")),
+            "mounts[6].source",
+            "builder: mounts[6].source: DIR/absent: No such file or directory",
+        ),
+        row(
+            Builder(|builder, place| builder.bind_ro(place.rootfs().join("bin/busybox"), "/etc")),
+            ErrorKind::Os(libc::EISDIR),
+            "init: mounts[7]: etc: is a directory",
+        ),
+        row(
+            Builder(|builder, place| builder.bind_ro(place.rootfs().join("etc"), "/bin/busybox")),
+            ErrorKind::Os(libc::ENOTDIR),
+            "init: mounts[7]: bin/busybox: is not a directory",
+        ),
+        spec(
+            Config(|| mount("/a/../../b", "tmpfs", "tmpfs", &[])),
+            "mounts[1].destination",
+            "config.json: mounts[1].destination: \"/a/../../b\" contains \"..\"",
+        ),
+        spec(
+            Config(|| mount("data", "tmpfs", "tmpfs", &[])),
+            "mounts[1].destination",
+            "config.json: mounts[1].destination: \"data\" is relative (use an absolute path)",
+        ),
+        row(
+            Builder(|builder, place| {
+                symlink(place.path().join("planted"), place.rootfs().join("mnt")).unwrap();
+                builder.tmpfs("/mnt", 4096)
+            }),
+            ErrorKind::Os(libc::EEXIST),
+            "init: mounts[7]: mkdir(rootfs/mnt): EEXIST: File exists (create the mount point in the rootfs, or give the container a scratch)",
+        ),
+        row(
+            Builder(|builder, _| builder.writable_rootfs().tmpfs("/bin/busybox/deep", 4096)),
+            ErrorKind::Os(libc::ENOTDIR),
+            "init: mounts[7]: openat2(rootfs, \"bin/busybox/deep\"): ENOTDIR: Not a directory",
+        ),
+        unsupported(
+            Config(|| mount("/tmp", "tankfs", "tank", &[])),
+            "mounts[1].type",
+            "mounts[1].type: this kernel knows no file system \"tankfs\"",
+        ),
+        spec(
+            Config(|| mount("/tmp", "tmpfs", "tmpfs", &["fast"])),
+            "mounts[1].options[0]",
+            "config.json: mounts[1].options[0]: unknown option \"fast\"",
+        ),
+        spec(
+            Config(|| mount("/tmp", "tmpfs", "tmpfs", &["size=lots"])),
+            "mounts[1].options[0]",
+            "config.json: mounts[1].options[0]: \"size=lots\" has a bad value",
+        ),
+        spec(
+            Config(|| mount("/tmp", "tmpfs", "tmpfs", &["size=-1"])),
+            "mounts[1].options[0]",
+            "config.json: mounts[1].options[0]: \"size=-1\" has a bad value",
+        ),
+        unsupported(
+            Config(|| mount("/", "tmpfs", "tmpfs", &[])),
+            "mounts[1].destination",
+            "mounts[1].destination: mounting over the root itself",
+        ),
+        spec(
+            Config(|| vec![("/linux/maskedPaths", json!(["proc/kcore"]))]),
+            "linux.maskedPaths[0]",
+            "config.json: linux.maskedPaths[0]: \"proc/kcore\" is relative (use an absolute path)",
+        ),
+    ]
+}

@@ -1,0 +1,198 @@
+//! `linux.seccomp`: what a filter does, and the agent it asks.
+
+use crate::kit::{Stage, stdout_of};
+use crate::properties::{builder, bundle, end, exec, refusal, sleeping};
+use cofferdam::{ContainerBuilder, Exec, Outcome};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// An agent at a socket: takes one listener, and answers what it notifies with `errno` until it is told to end.
+struct Agent {
+    socket: PathBuf,
+    thread: std::thread::JoinHandle<(Value, Vec<i32>)>,
+}
+
+impl Agent {
+    /// Answers `count` notifications: of the call `refused` with an errno, of all others by letting them go on.
+    fn new(stage: &Stage, refused: i64) -> Self {
+        let socket = stage.path().join("agent.sock");
+        let _ = std::fs::remove_file(&socket);
+        let server = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (stream, _) = server.accept().unwrap();
+            let (state, listener) = receive_state(&stream);
+            (state, answer_all(&listener, refused))
+        });
+        Self { socket, thread }
+    }
+
+    /// What it was told, and the calls it was asked about. The container has ended by now.
+    fn end(self) -> (Value, Vec<i32>) {
+        self.thread.join().unwrap()
+    }
+}
+
+fn receive_state(stream: &std::os::unix::net::UnixStream) -> (Value, std::os::fd::OwnedFd) {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut bytes = vec![0; 64 << 10];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut fds: Vec<_> = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(fds.len(), 1);
+    let state = serde_json::from_slice(&bytes[..received.bytes]).unwrap();
+    let mut rest = [0];
+    assert_eq!(std::io::Read::read(&mut &*stream, &mut rest).unwrap(), 0, "one state, then the end");
+    (state, fds.remove(0))
+}
+
+/// seccomp_unotify(2): the calls that were notified, in order.
+#[expect(unsafe_code, reason = "no crate here has the ioctls of seccomp_unotify(2)")]
+fn answer_all(listener: &std::os::fd::OwnedFd, refused: i64) -> Vec<i32> {
+    use std::os::fd::AsRawFd;
+    const RECV: u64 = 0xc050_2100;
+    const SEND: u64 = 0xc018_2101;
+    const CONTINUE: u32 = 1;
+    let mut calls = Vec::new();
+    loop {
+        // The listener hangs up when nobody with the filter is left.
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        poll(&mut fds, None).unwrap();
+        if !fds[0].revents().contains(PollFlags::IN) {
+            return calls;
+        }
+        // struct seccomp_notif: id, pid, flags, then seccomp_data with the number first.
+        let mut notification = [0_u64; 10];
+        // SAFETY: the buffer has the size that the request's number names.
+        if unsafe { libc::ioctl(listener.as_raw_fd(), RECV, notification.as_mut_ptr()) } < 0 {
+            continue;
+        }
+        let number = notification[2] as i32;
+        calls.push(number);
+        // struct seccomp_notif_resp: id, val, error, flags.
+        let answer = if i64::from(number) == refused {
+            [notification[0], 0, (-libc::EMLINK) as u32 as u64]
+        } else {
+            [notification[0], 0, u64::from(CONTINUE) << 32]
+        };
+        // SAFETY: as above.
+        unsafe { libc::ioctl(listener.as_raw_fd(), SEND, answer.as_ptr()) };
+    }
+}
+
+#[test]
+fn an_agent_decides_about_the_calls_its_filter_notifies() {
+    let stage = Stage::new();
+    // The very calls that hand the listener over, and the one that ends the wait for it.
+    let names = ["mkdir", "sendmsg", "read", "write", "close", "execve", "prctl", "capset"];
+    for no_new_privileges in [true, false] {
+        let agent = Agent::new(&stage, libc::SYS_mkdir);
+        let socket = agent.socket.clone();
+        let script = "mkdir /tmp/refused 2>&1; echo done";
+        let bundle = bundle(&stage, script, |config| {
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "listenerPath": socket,
+                "listenerMetadata": "for the agent",
+                "syscalls": [{"names": names, "action": "SCMP_ACT_NOTIFY"}],
+            });
+        });
+        let id = stage.id("notified");
+        let builder = ContainerBuilder::from_bundle(&id, &bundle).unwrap().state_root(stage.root().clone());
+        let seen = stdout_of(builder);
+        assert!(seen.contains("Too many links") && seen.ends_with("done"), "{seen}");
+        assert!(!stage.busybox().join("tmp/refused").exists());
+        let (state, calls) = agent.end();
+        assert_eq!(state["ociVersion"], "1.2.0");
+        assert_eq!(state["fds"], json!(["seccompFd"]));
+        assert_eq!(state["metadata"], "for the agent");
+        assert_eq!((&state["state"]["id"], &state["state"]["status"]), (&json!(id), &json!("created")));
+        assert!(state["pid"].as_i64().unwrap() > 1 && state["state"]["pid"].as_i64().unwrap() > 1, "{state}");
+        assert!(calls.contains(&(libc::SYS_execve as i32)), "{calls:?}");
+    }
+}
+
+#[test]
+fn an_executed_process_has_a_listener_of_its_own() {
+    let stage = Stage::new();
+    let agent = Agent::new(&stage, -1);
+    let socket = agent.socket.clone();
+    let container = sleeping(&stage, |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": socket,
+            "syscalls": [{"names": ["mkdir", "execve"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    let second = Agent::new(&stage, libc::SYS_mkdir);
+    let said = exec(&container, "mkdir /tmp/refused 2>&1; true");
+    assert!(said.contains("Too many links"), "{said}");
+    let (state, _) = second.end();
+    assert_eq!(state["state"]["status"], "running");
+    // Nobody listens: the process is not executed, and the container goes on.
+    std::fs::remove_file(stage.path().join("agent.sock")).unwrap();
+    let error = container.exec(Exec::new(["true"])).unwrap_err();
+    assert_eq!(error.step(), "linux.seccomp.listenerPath", "{error}");
+    end(container);
+    agent.end();
+    let error = refusal(&stage, |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": stage.path().join("nobody.sock"),
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    assert_eq!(error.step(), "linux.seccomp.listenerPath", "{error}");
+}
+
+/// How a container whose shell makes a directory ends, under this rule for it.
+fn outcome_of_mkdir(stage: &Stage, rule: Value) -> (Outcome, String) {
+    let output = builder(stage, "mkdir /tmp/x 2>&1; echo went on $?", |config| {
+        let mut rule = rule;
+        rule["names"] = json!(["mkdir", "mkdirat"]);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+            "syscalls": [rule],
+        });
+    });
+    let output = output.output().unwrap();
+    let _ = std::fs::remove_dir(stage.busybox().join("tmp/x"));
+    (output.exit.outcome, String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+#[test]
+fn every_action_of_a_filter_does_what_it_is_called() {
+    let stage = Stage::new();
+    let said = |rule: Value| outcome_of_mkdir(&stage, rule).1;
+    assert_eq!(said(json!({"action": "SCMP_ACT_ALLOW"})), "went on 0");
+    assert_eq!(said(json!({"action": "SCMP_ACT_LOG"})), "went on 0");
+    let errno = said(json!({"action": "SCMP_ACT_ERRNO", "errnoRet": libc::EXDEV}));
+    assert!(errno.contains("link") && errno.ends_with("went on 1"), "{errno}");
+    let default = said(json!({"action": "SCMP_ACT_ERRNO"}));
+    assert!(default.contains("not permitted"), "{default}");
+    // Without a tracer there is no such call (seccomp(2)).
+    let traced = said(json!({"action": "SCMP_ACT_TRACE", "errnoRet": 5}));
+    assert!(traced.contains("not implemented"), "{traced}");
+    // The shell's child dies of SIGSYS, and the shell says so.
+    for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
+        let killed = said(json!({"action": action}));
+        assert!(killed.ends_with("went on 159"), "{action}: {killed}");
+    }
+    let arg = |mode: u32| {
+        said(json!({"action": "SCMP_ACT_ERRNO", "errnoRet": libc::EXDEV,
+            "args": [{"index": 1, "value": mode, "op": "SCMP_CMP_EQ"}]}))
+    };
+    assert!(arg(0o777).ends_with("went on 1"));
+    assert_eq!(arg(0o123), "went on 0");
+}

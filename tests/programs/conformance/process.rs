@@ -1,0 +1,174 @@
+//! The process: what it is executed as, and with what rights and limits.
+
+use crate::conformance::bench::{Bench, needs_root};
+use crate::conformance::case::{NotHere, Verdict, table};
+use crate::kit::line_of;
+use serde_json::json;
+use std::path::Path;
+
+table! {
+    the_default_configuration_is_what_the_process_sees => "default":
+        "The runtime MUST create the container's runtime environment according to the configuration";
+    arguments_environment_and_directory_are_the_processs => "process":
+        "The runtime MUST run the user-specified program, as specified by process: args, env, cwd";
+    user_and_groups_are_the_processs => "process_user":
+        "user specifies the user and groups that the process runs as";
+    capabilities_are_those_listed_and_no_others => "process_capabilities":
+        "capabilities is an object containing arrays that specifies the sets of capabilities for the process";
+    a_capability_that_does_not_exist_is_an_error => "process_capabilities_fail":
+        "Any value which cannot be mapped to a relevant kernel interface MUST cause an error";
+    the_oom_score_is_adjusted => "process_oom_score_adj":
+        "If oomScoreAdj is set, the runtime MUST set oom_score_adj to the given value";
+    limits_are_the_processs => "process_rlimits":
+        "The runtime MUST set for each entry in rlimits the soft and the hard limit, as getrlimit(3) shows them";
+    a_limit_that_does_not_exist_is_an_error => "process_rlimits_fail":
+        "The runtime MUST generate an error for any values which cannot be mapped to a relevant kernel interface";
+    an_apparmor_profile_is_the_processs => "linux_process_apparmor_profile":
+        "apparmorProfile specifies the name of the AppArmor profile for the process";
+    a_filter_refuses_a_system_call => "linux_seccomp":
+        "seccomp: the action for each rule of system calls, and for those that are in none";
+}
+
+fn the_default_configuration_is_what_the_process_sees(bench: &Bench<'_>) -> Verdict {
+    let script = "hostname; pwd; echo $TERM; id -u; id -g; ulimit -Sn; ulimit -Hn
+        for device in null zero full random urandom tty ptmx; do test -c /dev/$device || echo no $device; done
+        for link in fd stdin stdout stderr; do readlink /dev/$link; done
+        cat /proc/self/status";
+    let seen = bench.output(script, |_| {});
+    let expected = "conformance\n/\nxterm\n0\n0\n512\n1024\n\
+        /proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n";
+    let status = seen.strip_prefix(expected).unwrap_or_else(|| panic!("{seen}"));
+    assert_eq!(line_of(status, "NoNewPrivs"), "1");
+    // CAP_KILL, CAP_NET_BIND_SERVICE, CAP_AUDIT_WRITE.
+    for (set, bits) in
+        [("CapBnd", "20000420"), ("CapEff", "20000420"), ("CapPrm", "20000420"), ("CapInh", "0")]
+    {
+        assert_eq!(line_of(status, set), format!("{bits:0>16}"), "{set}");
+    }
+    Ok(())
+}
+
+fn arguments_environment_and_directory_are_the_processs(bench: &Bench<'_>) -> Verdict {
+    std::fs::create_dir(bench.rootfs().join("test")).unwrap();
+    let script = "tr '\\0' '|' </proc/self/cmdline; echo; tr '\\0' '|' </proc/$$/cmdline; echo; echo $testa $testb; pwd";
+    let seen = bench.output(script, |config| {
+        config["process"]["args"] = json!(["sh", "-c", script, "zero", "one two", ""]);
+        config["process"]["env"] = json!(["PATH=/bin", "testa=valuea", "testb=123"]);
+        config["process"]["cwd"] = json!("/test");
+    });
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(lines[1], format!("sh|-c|{script}|zero|one two||"));
+    assert_eq!(lines[2..], ["valuea 123", "/test"]);
+    Ok(())
+}
+
+fn user_and_groups_are_the_processs(bench: &Bench<'_>) -> Verdict {
+    needs_root("a user namespace of one id has one user")?;
+    let seen = bench.output("cat /proc/self/status; umask", |config| {
+        config["process"]["user"] = json!({ "uid": 10, "gid": 20, "additionalGids": [5, 6], "umask": 0o27 });
+    });
+    assert_eq!(line_of(&seen, "Uid"), "10 10 10 10");
+    assert_eq!(line_of(&seen, "Gid"), "20 20 20 20");
+    let groups = line_of(&seen, "Groups");
+    assert!(groups == "5 6" || groups == "5 6 20", "{groups}");
+    assert!(seen.ends_with("\n0027\n"), "{seen}");
+    Ok(())
+}
+
+fn capabilities_are_those_listed_and_no_others(bench: &Bench<'_>) -> Verdict {
+    let seen = bench.output("cat /proc/self/status", |config| {
+        config["process"]["capabilities"] = json!({
+            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_NET_ADMIN"],
+            "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"],
+            "effective": ["CAP_CHOWN", "CAP_KILL"],
+            "inheritable": ["CAP_KILL"],
+            "ambient": ["CAP_KILL"],
+        });
+    });
+    assert_eq!(line_of(&seen, "CapBnd"), "00000000000010a1");
+    assert_eq!(line_of(&seen, "CapPrm"), "0000000000001021");
+    assert_eq!(line_of(&seen, "CapInh"), "0000000000000020");
+    assert_eq!(line_of(&seen, "CapAmb"), "0000000000000020");
+    // With what is permitted, execve(2) makes root's process effective, whatever was.
+    assert_eq!(line_of(&seen, "CapEff"), "0000000000001021");
+    Ok(())
+}
+
+fn a_capability_that_does_not_exist_is_an_error(bench: &Bench<'_>) -> Verdict {
+    bench.refuses_to_create(|config| {
+        let bounding = config["process"]["capabilities"]["bounding"].as_array_mut().unwrap();
+        bounding.push(json!("CAP_TEST"));
+    });
+    Ok(())
+}
+
+fn the_oom_score_is_adjusted(bench: &Bench<'_>) -> Verdict {
+    for value in [500, 1000] {
+        let seen = bench.output("cat /proc/self/oom_score_adj", |config| {
+            config["process"]["oomScoreAdj"] = json!(value);
+        });
+        assert_eq!(seen, format!("{value}\n"));
+    }
+    Ok(())
+}
+
+fn limits_are_the_processs(bench: &Bench<'_>) -> Verdict {
+    let gigabytes = |count: u64| count << 30;
+    let limits = [
+        ("RLIMIT_AS", "Max address space", gigabytes(8), gigabytes(9)),
+        ("RLIMIT_CORE", "Max core file size", gigabytes(3), gigabytes(4)),
+        ("RLIMIT_CPU", "Max cpu time", 120, 130),
+        ("RLIMIT_DATA", "Max data size", gigabytes(5), gigabytes(6)),
+        ("RLIMIT_FSIZE", "Max file size", gigabytes(7), gigabytes(8)),
+        ("RLIMIT_LOCKS", "Max file locks", 10, 11),
+        ("RLIMIT_MEMLOCK", "Max locked memory", 4096, 8192),
+        ("RLIMIT_MSGQUEUE", "Max msgqueue size", 4096, 8192),
+        ("RLIMIT_NICE", "Max nice priority", 0, 0),
+        ("RLIMIT_NOFILE", "Max open files", 100, 200),
+        ("RLIMIT_NPROC", "Max processes", 1000, 2000),
+        ("RLIMIT_RSS", "Max resident set", gigabytes(1), gigabytes(2)),
+        ("RLIMIT_RTPRIO", "Max realtime priority", 0, 0),
+        ("RLIMIT_SIGPENDING", "Max pending signals", 100, 200),
+        ("RLIMIT_STACK", "Max stack size", 1 << 20, 2 << 20),
+    ];
+    let seen = bench.output("cat /proc/self/limits", |config| {
+        let entries = limits.map(|(kind, _, soft, hard)| json!({ "type": kind, "soft": soft, "hard": hard }));
+        config["process"]["rlimits"] = json!(entries);
+    });
+    for (kind, name, soft, hard) in limits {
+        let line = seen.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{seen}"));
+        let words: Vec<_> = line.split_whitespace().take(2).collect();
+        assert_eq!(words, [soft.to_string(), hard.to_string()], "{kind}");
+    }
+    Ok(())
+}
+
+fn a_limit_that_does_not_exist_is_an_error(bench: &Bench<'_>) -> Verdict {
+    bench.refuses_to_create(|config| {
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_TEST", "soft": 1024, "hard": 1024 }]);
+    });
+    Ok(())
+}
+
+fn an_apparmor_profile_is_the_processs(bench: &Bench<'_>) -> Verdict {
+    if !Path::new("/sys/module/apparmor").exists() {
+        return Err(NotHere("AppArmor is not enabled on this host".into()));
+    }
+    let seen = bench.output("cat /proc/self/attr/current", |config| {
+        config["process"]["apparmorProfile"] = json!("unconfined");
+    });
+    assert!(seen.starts_with("unconfined"), "{seen}");
+    Ok(())
+}
+
+fn a_filter_refuses_a_system_call(bench: &Bench<'_>) -> Verdict {
+    let seen = bench.output("/bin/pwd 2>&1 || echo refused; /bin/ls -d /tmp", |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+            "syscalls": [{ "names": ["getcwd"], "action": "SCMP_ACT_ERRNO" }],
+        });
+    });
+    assert!(seen.contains("not permitted") && seen.ends_with("refused\n/tmp\n"), "{seen}");
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! The examples, each run as its user runs it: what it prints, its exit code, and that nothing of it is left.
+//!
+//! They are built by `cargo test` without a `--test`, and by `cargo build --examples`.
+
+#![expect(clippy::disallowed_methods, reason = "runs the examples, as a user does")]
+
+use crate::kit::witness::{descendants, find_directories};
+use crate::kit::{Stage, await_end, is_installed, is_root, skip};
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// An example that was built. [`skip!`]s the test without one.
+macro_rules! example {
+    ($name:literal) => {
+        match crate::kit::example::example($name) {
+            Ok(path) => Example { path, name: $name, args: Vec::new(), stdin: "" },
+            Err(reason) => skip!("{reason}"),
+        }
+    };
+}
+
+#[derive(Clone)]
+struct Example {
+    path: PathBuf,
+    name: &'static str,
+    args: Vec<String>,
+    stdin: &'static str,
+}
+
+/// What became of it.
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Example {
+    fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    fn args<'a>(self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    /// Records its containers on the stage.
+    fn on(self, stage: &Stage) -> Self {
+        self.arg("--root").arg(stage.root().path().to_str().unwrap())
+    }
+
+    fn stdin(mut self, text: &'static str) -> Self {
+        self.stdin = text;
+        self
+    }
+
+    /// Runs it to its end, and waits until every process it left has ended too. The stage's witness sees those that do
+    /// not, because orphans become children of the test.
+    fn run(self) -> Ran {
+        set_child_subreaper(Some(getpid())).unwrap();
+        let mut child = Command::new(&self.path)
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        child.stdin.take().unwrap().write_all(self.stdin.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        for orphan in descendants(std::process::id()) {
+            await_end(orphan.pid.cast_signed());
+        }
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        let (mark, mut left) = (format!("{}-{pid}", self.name), BTreeSet::new());
+        for place in ["/sys/fs/cgroup", "/run/cofferdam"] {
+            find_directories(Path::new(place), &|name| name.contains(&mark), &mut left);
+        }
+        assert!(left.is_empty(), "{} left {left:?}", self.name);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Ran {
+    /// Checks its exit code and its standard output, and returns what it had to say besides.
+    #[track_caller]
+    fn expect(self, code: i32, stdout: &str) -> String {
+        let Self { code: got, stdout: said, stderr } = self;
+        assert_eq!((got, said.as_str()), (Some(code), stdout), "{stderr}");
+        stderr
+    }
+}
+
+#[test]
+fn run_passes_streams_limits_and_exit_codes_through() {
+    let stage = Stage::new();
+    let run = example!("run").on(&stage);
+    let example = |args: &[&str]| run.clone().args(args.iter().copied());
+
+    let script = "echo $A; pwd; hostname; exit 3";
+    let options = ["--env", "A=b", "--cwd", "/tmp", "--hostname", "inside", "sh", "-c", script];
+    assert_eq!(example(&options).run().expect(3, "b\n/tmp\ninside\n"), "");
+    example(&["cat"]).stdin("as it came\n").run().expect(0, "as it came\n");
+    let scratch = ["--scratch", "sh", "-c", "touch /usr/there && ls /usr/there"];
+    example(&scratch).run().expect(0, "/usr/there\n");
+    let late = example(&["--timeout", "200ms", "sleep", "60"]).run().expect(137, "");
+    assert_eq!(late, "run: timed out after 200ms\n");
+    example(&["no-such-program"]).run().expect(127, "");
+    example(&["/etc/passwd"]).run().expect(126, "");
+    example(&["--no-such-option"]).run().expect(125, "");
+    let json = example(&["--json", "true"]).run().expect(0, "");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["outcome"]["exited"], 0);
+}
+
+#[test]
+fn run_takes_a_bundle_that_another_runtime_could_take() {
+    let stage = Stage::new();
+    let run = example!("run");
+    let bundle = stage.path().join("bundle");
+    stage.busybox_shell("bundle", "echo from a bundle; exit 4").to_bundle(&bundle).unwrap();
+    run.on(&stage).args(["--bundle", bundle.to_str().unwrap()]).run().expect(4, "from a bundle\n");
+}
+
+#[test]
+fn lifecycle_shows_every_phase_and_its_program() {
+    let _stage = Stage::new();
+    let ran = example!("lifecycle").run();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for said in [
+        "create()         -> Container<Created>",
+        "list(): [demo (running)]",
+        "the program says: SIGHUP: reading my configuration again",
+        "exit(): exited with code 3",
+        "list(): []",
+    ] {
+        assert!(ran.stdout.contains(said), "{said:?} is missing:\n{}", ran.stdout);
+    }
+}
+
+#[test]
+fn shell_runs_the_script_it_gets_and_can_give_it_a_terminal() {
+    let _stage = Stage::new();
+    example!("shell").stdin("id -u\nexit 3\n").run().expect(3, "0\n");
+    let ran = example!("shell").args(["--tty", "sh", "-c", "tty; exit 4"]).run();
+    ran.expect(4, "/dev/pts/0\r\n");
+}
+
+#[test]
+fn exec_says_which_process_it_was_and_how_it_ended() {
+    let stage = Stage::new();
+    let script = "echo $A; pwd; sleep 0.2; exit 4";
+    let exec = example!("exec").on(&stage).args(["--cwd", "/tmp", "--env", "A=b", "sh", "-c", script]);
+    let said = exec.run().expect(4, "b\n/tmp\n");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("exec: pid 2 in the container, "), "{said}");
+    assert!(lines[1].starts_with("exec: exited with code 4 after "), "{said}");
+}
+
+#[test]
+fn exec_in_a_container_loaded_by_its_id_leaves_it_running() {
+    let stage = Stage::new();
+    let exec = example!("exec").on(&stage);
+    let builder = stage.shell("loaded", "echo mine > /tmp/mine; echo; sleep 1000");
+    let mut created = builder.stdout(cofferdam::Stdio::piped()).build().unwrap().create().unwrap();
+    let ready = created.take_stdout().unwrap();
+    let running = created.start().unwrap();
+    std::io::Read::read_exact(&mut { ready }, &mut [0]).unwrap();
+    // Not `run`: there the test waits for all of its descendants, and this container is one.
+    let exec = exec.args(["--id", running.id().as_str(), "cat", "/tmp/mine"]);
+    let output = Command::new(&exec.path).args(&exec.args).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "mine\n");
+    assert!(running.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn exec_keeps_time_and_output_within_their_limits() {
+    let stage = Stage::new();
+    let said = example!("exec").on(&stage).args(["--timeout", "200ms", "sleep", "60"]).run().expect(137, "");
+    assert!(said.contains("exec: timed out after 200ms"), "{said}");
+    let ran = example!("exec").on(&stage).args(["--output-limit", "1k", "yes"]).run();
+    assert_eq!(ran.stdout.len(), 1 << 10);
+    assert!(ran.stderr.contains("it wrote more than that"), "{}", ran.stderr);
+    example!("exec").on(&stage).arg("no-such-program").run().expect(127, "");
+    example!("exec").on(&stage).arg("/etc/passwd").run().expect(126, "");
+}
+
+#[test]
+fn exec_gives_a_terminal() {
+    let stage = Stage::new();
+    let exec = example!("exec").on(&stage).args(["--tty", "sh", "-c", "tty; exit 5"]);
+    exec.run().expect(5, "/dev/pts/0\r\n");
+}
+
+#[test]
+fn exec_can_be_another_user() {
+    let stage = Stage::new();
+    if !is_root() {
+        skip!("a user alone has one id to give");
+    }
+    let exec = example!("exec").on(&stage).args(["--user", "65534:65533", "sh", "-c", "id -u; id -g"]);
+    exec.run().expect(0, "65534\n65533\n");
+    example!("exec").on(&stage).args(["--user", "daemon", "id", "-un"]).run().expect(0, "daemon\n");
+}
+
+#[test]
+fn pod_serves_a_page_to_its_member_and_is_gone() {
+    let stage = Stage::new();
+    if !is_installed("busybox") {
+        skip!("busybox is not installed");
+    }
+    let ran = example!("pod").on(&stage).run();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["the server is listening", "the client got: a page of the web server's own file system"]
+    );
+    let rows: Vec<Vec<&str>> = lines[3..5].iter().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows[0][1] == "running" && rows[1][1] == "running", "{}", ran.stdout);
+    assert_eq!(rows[0][3], rows[1][3], "one sandbox");
+    assert!(lines[5].ends_with(" was killed, and the web server ended with its pod"), "{}", ran.stdout);
+    assert_eq!(lines[6..], ["left: 0 containers"]);
+}
+
+#[test]
+fn supervise_tells_of_every_job_how_it_ended() {
+    let stage = Stage::new();
+    let jobs = ["--at-once", "2", "--timeout", "500ms", "echo one; echo two", "exit 3", "sleep 60"];
+    let ran = example!("supervise").on(&stage).args(jobs).run();
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[1].contains("exited with code 0") && lines[1].ends_with("  two"), "{}", ran.stdout);
+    assert!(lines[2].contains("exited with code 3"), "{}", ran.stdout);
+    assert!(lines[3].contains("timed out after 500ms"), "{}", ran.stdout);
+    assert_eq!(lines[4], "1 of 3 jobs did well");
+}
+
+#[test]
+fn supervise_takes_jobs_from_its_standard_input() {
+    let stage = Stage::new();
+    let text = "echo 1\necho 2\necho 3\necho 4\necho 5\necho 6\necho 7\necho 8\necho 9\n";
+    let ran = example!("supervise").on(&stage).args(["--zygote", "-"]).stdin(text).run();
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.ends_with("9 of 9 jobs did well\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn recover_decides_about_every_phase_a_crash_left() {
+    let _stage = Stage::new();
+    let mut ran = example!("recover").run();
+    // Its lifeline was cut just now: how far its end has got is not certain.
+    ran.stdout = ran.stdout.replace("attached: was running, now killed", "attached: had ended, killed");
+    let stdout = "the program that made the containers: signal: 9 (SIGKILL)\n\
+                  attached: had ended, killed because its creator ended: deleted\n\
+                  created: never started: deleted\n\
+                  half-made: half made: deleted\n\
+                  running: was running, now exited with code 7: deleted\n\
+                  stopped: had ended, exited with code 3: deleted\n\
+                  left: 0 containers\n";
+    assert_eq!(ran.expect(0, stdout), "");
+}
