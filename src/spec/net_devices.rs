@@ -38,7 +38,7 @@ pub(super) fn net_devices(
             None => host,
         };
         if let Some(other) = checked.iter().find(|other| other.container == *container) {
-            let problem = format_args!("{container:?} is the name of {:?} already", other.host);
+            let problem = format!("{container:?} is the name of {:?} already", other.host);
             return Err(field.key("name").error(problem));
         }
         checked.push(NetDevice { host: host.clone(), container: container.clone() });

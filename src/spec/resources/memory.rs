@@ -39,7 +39,7 @@ impl MemoryLimits {
             None | Some(u64::MAX) => None,
             Some(swappiness @ ..=MAX_SWAPPINESS) => Some(swappiness),
             Some(swappiness) => {
-                let problem = format_args!("{swappiness} is not between 0 and {MAX_SWAPPINESS}");
+                let problem = format!("{swappiness} is not between 0 and {MAX_SWAPPINESS}");
                 return Err(field.key("swappiness").error(problem));
             }
         };

@@ -49,7 +49,7 @@ impl InterfacePriority {
         let plain = |c: char| !(c == '/' || c == ':' || c.is_whitespace() || c.is_control());
         let good = (1..=MAX_INTERFACE_NAME).contains(&name.len()) && name.chars().all(plain);
         if !good || name == "." || name == ".." {
-            let problem = format_args!("{:?} is no name of an interface", shorten(name));
+            let problem = format!("{:?} is no name of an interface", shorten(name));
             return Err(field.key("name").error(problem));
         }
         Ok(Self { interface: name.clone(), priority: given.priority() })

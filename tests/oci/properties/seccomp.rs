@@ -6,6 +6,12 @@ use cofferdam::{ContainerBuilder, Exec, Outcome};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
+/// The system call that libc's mkdir(3) makes: aarch64 has only `mkdirat`.
+#[cfg(target_arch = "x86_64")]
+const SYS_MKDIR: i64 = libc::SYS_mkdir;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_MKDIR: i64 = libc::SYS_mkdirat;
+
 /// An agent at a socket: takes one listener, and answers what it notifies with `errno` until it is told to end.
 struct Agent {
     socket: PathBuf,
@@ -93,9 +99,9 @@ fn answer_all(listener: &std::os::fd::OwnedFd, refused: i64) -> Vec<i32> {
 fn an_agent_decides_about_the_calls_its_filter_notifies() {
     let stage = Stage::new();
     // The very calls that hand the listener over, and the one that ends the wait for it.
-    let names = ["mkdir", "sendmsg", "read", "write", "close", "execve", "prctl", "capset"];
+    let names = ["mkdir", "mkdirat", "sendmsg", "read", "write", "close", "execve", "prctl", "capset"];
     for no_new_privileges in [true, false] {
-        let agent = Agent::new(&stage, libc::SYS_mkdir);
+        let agent = Agent::new(&stage, SYS_MKDIR);
         let socket = agent.socket.clone();
         let script = "mkdir /tmp/refused 2>&1; echo done";
         let bundle = bundle(&stage, script, |config| {
@@ -131,10 +137,10 @@ fn an_executed_process_has_a_listener_of_its_own() {
         config["linux"]["seccomp"] = json!({
             "defaultAction": "SCMP_ACT_ALLOW",
             "listenerPath": socket,
-            "syscalls": [{"names": ["mkdir", "execve"], "action": "SCMP_ACT_NOTIFY"}],
+            "syscalls": [{"names": ["mkdir", "mkdirat", "execve"], "action": "SCMP_ACT_NOTIFY"}],
         });
     });
-    let second = Agent::new(&stage, libc::SYS_mkdir);
+    let second = Agent::new(&stage, SYS_MKDIR);
     let said = exec(&container, "mkdir /tmp/refused 2>&1; true");
     assert!(said.contains("Too many links"), "{said}");
     let (state, _) = second.end();
