@@ -3,20 +3,21 @@
 //! The laws live here and not in the targets because they are about what callers never see. The same functions run over
 //! the committed seeds in the test below, so that a seed once added for a bug is checked wherever the tests run.
 
-use crate::cgroup::{CgroupLayout, Site, SiteKind};
 use crate::error::{Error, ErrorKind};
+use crate::host::{CgroupLayout, CgroupType, DelegationPoint};
+use crate::host::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 use crate::id::ContainerId;
 use crate::plan::cgroup::Value;
 use crate::plan::{
-    DeviceNode, Extras, GoferPlan, Host, IdRange, Plan, RootPlan, SandboxPlan, Scratch, SecurityModules,
-    ServiceManager, StepSource, SystemDir, TreeStep,
+    DeviceNode, Extras, GoferPlan, Plan, RootPlan, SandboxPlan, Scratch, StepSource, TreeStep,
 };
-use crate::protocol::files::{FileReply, FileRequest};
-use crate::protocol::frame::{self, Message};
-use crate::protocol::message::{Fork, ForkReport, Handed, Order, Reply, Report, Request};
 use crate::seccomp::{interpret, linear};
 use crate::spec::{self, MountKind, Origin, ValidSpec};
 use crate::state::{ExitRecord, Record, sealed};
+use crate::wire::files::{FileReply, FileRequest};
+use crate::wire::frame;
+use crate::wire::frame::Message;
+use crate::wire::message::{Fork, ForkReport, MountBatch, Proceed, Reply, Report, Request};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use std::fmt::Debug;
 use std::path::{Component, Path};
@@ -102,9 +103,9 @@ fn made_up(facts: u8) -> (Host, Extras) {
     }
     if let Some(unified) = &mut cgroups.unified {
         let list = |text: &str| text.split(' ').map(str::to_owned).collect();
-        let site = |(level, dir)| Site {
+        let site = |(level, dir)| DelegationPoint {
             dir,
-            kind: if level == 0 { SiteKind::Domain } else { SiteKind::Root },
+            kind: if level == 0 { CgroupType::Domain } else { CgroupType::Root },
             controllers: list("cpuset cpu io memory pids"),
             enabled: list("cpu memory pids"),
             populated: is(5),
@@ -141,12 +142,12 @@ fn made_up(facts: u8) -> (Host, Extras) {
 fn handed_mounts_are_used_once(gofer: &GoferPlan, root: &RootPlan, tree: &[TreeStep]) {
     let node = |node: &DeviceNode| node.handed;
     let mut used: Vec<usize> = match root {
-        RootPlan::Handed(index) => vec![*index],
+        RootPlan::MountBatch(index) => vec![*index],
         RootPlan::Empty => Vec::new(),
     };
     for step in tree {
         match &step.source {
-            StepSource::Handed(index) => used.push(*index),
+            StepSource::MountBatch(index) => used.push(*index),
             StepSource::Devices { nodes, .. } => used.extend(nodes.iter().filter_map(node)),
             StepSource::Node(device) => used.extend(node(device)),
             _ => {}
@@ -244,9 +245,9 @@ where
 pub fn control_frame(bytes: &[u8]) {
     frame_of::<Request>(bytes);
     frame_of::<Reply>(bytes);
-    frame_of::<Order>(bytes);
+    frame_of::<Proceed>(bytes);
     frame_of::<Report>(bytes);
-    frame_of::<Handed>(bytes);
+    frame_of::<MountBatch>(bytes);
     frame_of::<Fork>(bytes);
     frame_of::<ForkReport>(bytes);
     frame_of::<FileRequest>(bytes);

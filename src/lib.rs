@@ -154,7 +154,7 @@
 //! | *sandbox* | init's parent and reaper; [`sandbox_pid`](Container::sandbox_pid) is what the OCI state and the PID file call the container's pid (of a further container in a pod: init's) |
 //! | *gofer* | the process that turns host paths into mounts |
 //! | *file worker* | the process that does a client's file work inside a container: [`Files`] |
-//! | *stand-in* | a process of the caller's that lives and ends as one in a container does: [`into_stand_in`](Process::into_stand_in) |
+//! | *stand-in* | a process of the caller's that lives and ends as one in a container does: [`into_exec_proxy`](Process::into_exec_proxy) |
 //! | *zygote* | the process that becomes gofers and sandboxes by fork, where there is one: [`Zygote`] |
 //! | *record* | the file that says what exists of a container: [`state::Record`] |
 //! | *state root* | the directory with the records of one user: [`StateRoot`] |
@@ -253,9 +253,9 @@ mod id;
 
 // Pure: what was asked for, what is said, what is remembered, what will be done.
 mod plan;
-mod protocol;
 pub mod seccomp;
 pub mod spec;
+mod wire;
 
 // System calls.
 #[expect(unsafe_code, reason = "the one place for it; every block names its invariant")]
@@ -263,11 +263,11 @@ mod sys;
 
 // The actors.
 mod cgroup;
-mod console;
-mod entry;
 mod gofer;
+mod helper;
 mod hooks;
 mod host;
+mod link;
 mod network;
 mod process;
 mod sandbox;
@@ -287,12 +287,14 @@ pub mod fuzzing;
 mod skip;
 
 // The public interface is:
-pub use console::{Pty, WindowSize};
+
 pub use container::*;
 pub use error::{Error, ErrorKind, Result};
+pub use helper::Zygote;
 pub use id::ContainerId;
 pub use oci_spec;
-pub use process::{ForwardSignals, ProcessIdentity, Signal, Stdio, UserLog, Zygote};
+pub use process::console::{Pty, WindowSize};
+pub use process::{ForwardSignals, ProcessIdentity, Signal, Stdio, UserLog};
 pub use state::{StateRoot, Status};
 
 // What the tour says of threads, for all five phases at once.

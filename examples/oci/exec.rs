@@ -180,7 +180,7 @@ impl Exec {
 
     /// Goes, and leaves a process behind that stands in for the one inside.
     fn leave(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
-        let pid = container.exec(exec)?.into_stand_in()?;
+        let pid = container.exec(exec)?.into_exec_proxy()?;
         self.write_pid(pid)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -52,7 +52,7 @@ impl Cgroup {
         let groups: Result<Vec<Option<Group>>> = plan
             .branches
             .iter()
-            .map(|branch| match build(branch, plan.born_by, &mut made) {
+            .map(|branch| match build(branch, plan.delegate_uid, &mut made) {
                 Err(error) if branch.optional => {
                     tracing::debug!(%error, "no cgroup to freeze this container in");
                     Ok(None)
@@ -181,7 +181,7 @@ impl Cgroup {
 }
 
 /// Makes one branch from the top down, recording in `made` what was not there before.
-fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
+fn build(branch: &Branch, delegate_uid: Option<u32>, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
     let during = |error: Error| error.during(branch.field.clone());
     let broken = || Error::new(ErrorKind::InvalidInput, "cgroup plan", "a branch without directories");
     let (base, below) = branch.dirs.split_first().ok_or_else(broken)?;
@@ -191,8 +191,8 @@ fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>)
     for planned in below {
         let dir = enter(&parent, planned, made).map_err(during)?;
         planned.writes.iter().try_for_each(|write| apply(write, &parent, &dir))?;
-        if let (Hierarchy::V2, Role::Sandbox | Role::Scope | Role::Container, Some(uid)) =
-            (&branch.hierarchy, planned.role, born_by)
+        if let (Hierarchy::V2, Role::Sandbox | Role::SystemdScope | Role::Container, Some(uid)) =
+            (&branch.hierarchy, planned.role, delegate_uid)
         {
             // "write access to the cgroup.procs file of the common ancestor" (the leaf) and of the destination: kernel,
             // admin-guide/cgroup-v2. Without it they move there, and wait for the whole machine. Of either file a
@@ -203,7 +203,7 @@ fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>)
         match planned.role {
             Role::Container => container = Some(dir),
             Role::Base | Role::Ancestor => parent = dir,
-            Role::Sandbox | Role::Scope => {
+            Role::Sandbox | Role::SystemdScope => {
                 parent = dir;
                 leads_to_sandbox = true;
             }
@@ -216,7 +216,7 @@ fn build(branch: &Branch, born_by: Option<u32>, made: &mut Vec<(Role, PathBuf)>)
 
 fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf)>) -> Result<CgroupDir> {
     let name = planned.path.file_name().unwrap_or_default();
-    if planned.role == Role::Scope {
+    if planned.role == Role::SystemdScope {
         return parent.child(name);
     }
     let new = parent.make(name)?;

@@ -1,7 +1,6 @@
 //! Control groups: where a container's limits sit, and the one place that creates and removes their directories.
 //!
-//! What lives here: the host's cgroup layout as a value ([`CgroupLayout`]), the effects of a
-//! [`CgroupPlan`](crate::plan::cgroup::CgroupPlan) ([`Cgroup`]), what the sandbox needs to read afterwards
+//! What lives here: the effects of a [`CgroupPlan`](crate::plan::cgroup::CgroupPlan) ([`Cgroup`]), what the sandbox needs to read afterwards
 //! ([`OomEvidence`]) and the removal of recorded cgroups ([`destroy`], [`Remover`]). What may not: any choice of path, controller or
 //! value, which is the plan's; and any move of the caller, which stays in the cgroups it was found in.
 //!
@@ -25,10 +24,8 @@ mod dir;
 mod evidence;
 mod freezer;
 mod group;
-mod layout;
 mod oom;
 mod remover;
-mod site;
 pub(crate) mod stats;
 pub(crate) mod systemd;
 mod teardown;
@@ -40,12 +37,8 @@ pub(crate) use devices::enforces as enforces_devices;
 pub(crate) use evidence::OomEvidence;
 pub(crate) use freezer::{Freezer, RECHECK};
 pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};
-pub(crate) use layout::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 pub(crate) use oom::OomWatch;
 pub(crate) use remover::Remover;
-pub(crate) use site::Site;
-#[cfg(any(test, fuzzing))]
-pub(crate) use site::SiteKind;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ use std::time::Instant;
 /// The cgroups of one container, held where they can be removed from.
 #[derive(Debug)]
 pub(crate) struct Remover {
-    leaves: Vec<(Place, CgroupDir)>,
+    leaves: Vec<(RemovalTarget, CgroupDir)>,
     /// The deepest first.
-    ancestors: Vec<Place>,
+    ancestors: Vec<RemovalTarget>,
 }
 
 /// A name in a directory.
 #[derive(Debug)]
-struct Place {
+struct RemovalTarget {
     parent: CgroupDir,
     name: OsString,
 }
@@ -34,8 +34,8 @@ impl Remover {
     /// # Errors
     /// The errno of openat2(2), or a path that is not below a cgroup mount.
     pub(crate) fn open(leaves: &[PathBuf], ancestors: &[PathBuf]) -> Result<Self> {
-        let leaves = leaves.iter().filter_map(|path| Place::open_with_dir(path).transpose());
-        let ancestors = ancestors.iter().filter_map(|path| Place::open(path).transpose());
+        let leaves = leaves.iter().filter_map(|path| RemovalTarget::open_with_dir(path).transpose());
+        let ancestors = ancestors.iter().filter_map(|path| RemovalTarget::open(path).transpose());
         Ok(Self { leaves: leaves.collect::<Result<_>>()?, ancestors: ancestors.collect::<Result<_>>()? })
     }
 
@@ -63,16 +63,16 @@ impl Remover {
     /// [`destroy`](super::destroy).
     pub(crate) fn remove_when_empty(&self) {
         let deadline = Instant::now() + TEARDOWN_LIMIT;
-        for (Place { parent, name }, _) in &self.leaves {
+        for (RemovalTarget { parent, name }, _) in &self.leaves {
             let _ = remove(parent, name, deadline, End::ByItself);
         }
-        for Place { parent, name } in &self.ancestors {
+        for RemovalTarget { parent, name } in &self.ancestors {
             let _ = parent.remove(name);
         }
     }
 }
 
-impl Place {
+impl RemovalTarget {
     fn open(path: &Path) -> Result<Option<Self>> {
         Ok(open_parent(path)?.map(|(parent, name)| Self { parent, name: name.to_owned() }))
     }

@@ -1,8 +1,8 @@
 //! The effects, on this host's own cgroups. Each test makes its own under a name nobody else has.
 
-use super::layout::below;
 use super::*;
 use crate::error::ErrorKind;
+use crate::host::{CgroupLayout, DelegationPoint, below};
 use crate::id::ContainerId;
 use crate::plan::DeviceLimits;
 use crate::plan::cgroup::{CgroupPlan, plan};
@@ -34,7 +34,7 @@ fn unified_host() -> Option<CgroupLayout> {
     layout.v1.clear();
     let reason = match &layout.unified {
         None => "no cgroup2 mount",
-        Some(unified) if !unified.sites.iter().any(Site::is_open) => {
+        Some(unified) if !unified.sites.iter().any(DelegationPoint::is_open) => {
             "the caller may make no cgroup in the unified hierarchy"
         }
         Some(_) => return Some(layout),

@@ -7,10 +7,10 @@ use super::dir::{CgroupDir, Version};
 use super::group::refused;
 use super::systemd;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::ScopeUnit;
 use crate::plan::cgroup::{
     self, ControllerUpdate, PlannedWrite, Property, ScopeUpdate, Spelling, Value, not_joined,
 };
-use crate::state::ScopeUnit;
 use std::path::PathBuf;
 
 /// What was written, with what was there before: undone if this is dropped and not [kept](Written::keep).
@@ -27,15 +27,15 @@ struct Undo<'a> {
     before: String,
 }
 
-/// What systemd was told of other limits: told otherwise if this is dropped and not [kept](Told::keep).
+/// What systemd was told of other limits: told otherwise if this is dropped and not [kept](PropertyUpdate::keep).
 #[derive(Debug)]
 #[must_use = "dropping it takes it back"]
-pub(crate) struct Told<'a> {
+pub(crate) struct PropertyUpdate<'a> {
     unit: &'a ScopeUnit,
     back: Vec<Property>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> PropertyUpdate<'a> {
     /// Tells systemd, so that it does not set the old ones again when it is reloaded.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl<'a> Told<'a> {
     }
 }
 
-impl Drop for Told<'_> {
+impl Drop for PropertyUpdate<'_> {
     fn drop(&mut self) {
         if !self.back.is_empty()
             && let Err(error) = systemd::set_properties(self.unit, &self.back)
@@ -65,9 +65,9 @@ impl Drop for Told<'_> {
 
 /// The directories of a container's limits, held.
 #[derive(Debug)]
-pub(crate) struct Limited(Vec<CgroupDir>);
+pub(crate) struct LimitDirs(Vec<CgroupDir>);
 
-impl Limited {
+impl LimitDirs {
     /// Opens the recorded cgroups.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! [`AnyContainer`]: a container whose phase is known only at run time. What can be done with one is in `dispatch`.
 
 use super::creating::Blueprint;
-use super::handle::{Core, Streams, Tether, find_live};
+use super::handle::{DropGuard, Handle, Streams, find_live};
 use super::{
     Container, Created, Creating, Exit, Failed, FailedAny, OciState, Paused, Phase, Running, Stopped,
     builder, teardown,
@@ -106,7 +106,7 @@ impl AnyContainer {
     fn from_record(root: &StateRoot, found: Option<Found>, record: Record) -> Result<Self> {
         let recorded = record.status();
         let live = find_live(root, &record)?;
-        let core = Core { root: root.clone(), record: Box::new(record), found, tether: None };
+        let core = Handle { root: root.clone(), record: Box::new(record), found, tether: None };
         let streams = Streams::default();
         Ok(match (recorded, live) {
             (Status::Creating, _) => {
@@ -129,7 +129,7 @@ impl AnyContainer {
     }
 
     /// Hands the creator's hold on the container on to this value.
-    pub(super) fn with_tether(mut self, tether: Option<Tether>) -> Self {
+    pub(super) fn with_tether(mut self, tether: Option<DropGuard>) -> Self {
         for_any!(&mut self, container => container.core.tether = tether);
         self
     }

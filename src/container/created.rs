@@ -1,12 +1,13 @@
 //! [`Created`]: everything is in place, and the program has not run yet.
 
 use super::handle::Streams;
+use super::hooks;
+use super::live::seccomp_agent;
 use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
-use super::{hooks, listener};
-use crate::console::Pty;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::message::Operation;
+use crate::process::console::Pty;
 use crate::state::Status;
+use crate::wire::message::Operation;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,7 @@ impl Container<Created> {
         // Init's failure comes first: it says more.
         let record = &self.core.record;
         let pid = self.phase.live.init_pid;
-        asked.started(|handed| listener::hand_over(record, Status::Created, pid, handed))?;
+        asked.started(|handed| seccomp_agent::hand_over(record, Status::Created, pid, handed))?;
         saved
     }
 

@@ -1,11 +1,12 @@
 //! [`Creating`]: configured and planned, with nothing on the host yet.
 
-use super::handle::Core;
-use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase, launch, teardown};
-use crate::console::Taker;
+use super::handle::Handle;
+use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase, create, teardown};
 use crate::error::{Error, ErrorKind};
+use crate::helper::{ExtraFds, Zygote};
 use crate::plan::{Extras, Plan};
-use crate::process::{FurtherFds, Stdio, UserLog, Zygote};
+use crate::process::console::ConsoleTarget;
+use crate::process::{Stdio, UserLog};
 use crate::state::Status;
 
 /// What is needed to make the container.
@@ -14,9 +15,9 @@ pub(super) struct Blueprint {
     pub(super) plan: Plan,
     pub(super) extras: Extras,
     pub(super) stdio: [Stdio; 3],
-    pub(super) further: FurtherFds,
+    pub(super) extra_fds: ExtraFds,
     /// Who gets the terminal, if there is one.
-    pub(super) console: Taker,
+    pub(super) console: ConsoleTarget,
     pub(super) user_log: Option<UserLog>,
     /// Where its helpers come from, if they are not executed.
     pub(super) zygote: Option<Zygote>,
@@ -31,7 +32,7 @@ impl<P: Phase> Container<P> {
     /// [`ErrorKind::AlreadyExists`] if the id is taken, [`ErrorKind::ProgramNotFound`] and
     /// [`ErrorKind::ProgramNotExecutable`] if the program is missing in the container's root or cannot be executed,
     /// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`] naming the field, [`ErrorKind::OutdatedZygote`] and
-    /// [`ErrorKind::HelperDied`] with a [`Zygote`](crate::Zygote), or the system call that failed.
+    /// [`ErrorKind::HelperDied`] with a [`Zygote`], or the system call that failed.
     /// Whatever was made is undone and nothing that existed before is touched; the container comes back as it was.
     pub fn create(self) -> Result<Container<Created>, Failed<Creating>>
     where
@@ -57,7 +58,7 @@ impl Container<Creating> {
                 _ => Err(Failed::unchanged(error, self)),
             };
         }
-        match launch::launch(&mut self.core, &mut self.phase.blueprint) {
+        match create::launch(&mut self.core, &mut self.phase.blueprint) {
             Ok((live, streams)) => Ok(Container { core: self.core, phase: Created { live, streams } }),
             Err(error) => Err(Failed::unchanged(error, self)),
         }
@@ -77,7 +78,7 @@ impl Container<Creating> {
         Ok(())
     }
 
-    pub(super) fn new(core: Core, blueprint: Blueprint) -> Self {
+    pub(super) fn new(core: Handle, blueprint: Blueprint) -> Self {
         Self { core, phase: Creating { blueprint: Box::new(blueprint) } }
     }
 }

@@ -5,9 +5,9 @@
 
 use super::handle::Streams;
 use super::{AnyContainer, Exec, Exit, FailedAny, Files, Pod, Process, ProcessExit, ProcessOutput};
-use crate::console::Pty;
 use crate::error::Result;
 use crate::process::Signal;
+use crate::process::console::Pty;
 use rustix::fd::BorrowedFd;
 use std::fs::File;
 use std::path::Path;

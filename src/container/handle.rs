@@ -1,15 +1,16 @@
 //! What a container value holds besides its phase: the record, the processes, the caller's ends of the streams.
 
-use super::pod::Seat;
+use super::live::pod::PodSandbox;
 use super::{Exit, teardown};
-use crate::console::Pty;
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::spawn::reap;
+use crate::link::client;
+use crate::link::client::PendingReply;
 use crate::process::channel::wait_readable_until;
-use crate::process::spawn::reap;
+use crate::process::console::Pty;
 use crate::process::{Channel, boot_id};
-use crate::protocol::message::{InitPhase, Operation, Reply, Request};
-use crate::sandbox::client::{self, Asked};
 use crate::state::{CONTROL_SOCKET, Found, Record, RunDir, StateLock, StateRoot};
+use crate::wire::message::{InitPhase, Operation, Reply, Request};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::borrow::Borrow;
 use std::fs::File;
@@ -19,16 +20,16 @@ use std::time::Instant;
 
 /// Where the container is on disk, and its record as last seen.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct Handle {
     pub(super) root: StateRoot,
     pub(super) record: Box<Record>,
     /// `None` until the id is claimed.
     pub(super) found: Option<Found>,
     /// What ties the container to this value; `None` if it is loaded or detached.
-    pub(super) tether: Option<Tether>,
+    pub(super) tether: Option<DropGuard>,
 }
 
-impl Core {
+impl Handle {
     pub(super) fn found(&self) -> Result<&Found> {
         self.found.as_ref().ok_or_else(|| {
             Error::new(
@@ -87,7 +88,7 @@ pub struct Streams {
 
 /// The processes of a container that was seen alive.
 #[derive(Debug)]
-pub struct Live {
+pub struct SandboxLink {
     /// The process whose end is the container's: the sandbox, or in a pod its init.
     pub(super) pidfd: OwnedFd,
     /// In a pod, a connection that ends when the sandbox has written down how the container ended.
@@ -107,12 +108,12 @@ pub(super) enum Control {
 }
 
 /// A connection, ours for good or for one request.
-pub(super) enum Line<'a> {
+pub(super) enum Connection<'a> {
     Creator(&'a Channel),
     Own(Channel),
 }
 
-impl Borrow<Channel> for Line<'_> {
+impl Borrow<Channel> for Connection<'_> {
     fn borrow(&self) -> &Channel {
         match self {
             Self::Creator(channel) => channel,
@@ -121,19 +122,19 @@ impl Borrow<Channel> for Line<'_> {
     }
 }
 
-impl Live {
+impl SandboxLink {
     /// Readable when the container has ended and its record says how.
     pub(super) fn ended(&self) -> BorrowedFd<'_> {
         self.watch.as_ref().unwrap_or(&self.pidfd).as_fd()
     }
 
     /// Asks the sandbox.
-    pub(super) fn ask(&self, core: &Core, operation: Operation) -> Result<Reply> {
+    pub(super) fn ask(&self, core: &Handle, operation: Operation) -> Result<Reply> {
         self.begin(core, operation)?.reply()
     }
 
     /// Asks the sandbox, and leaves the reply for later.
-    pub(super) fn begin(&self, core: &Core, operation: Operation) -> Result<Asked<Line<'_>>> {
+    pub(super) fn begin(&self, core: &Handle, operation: Operation) -> Result<PendingReply<Connection<'_>>> {
         client::begin(self.line(core)?, &Request { container: Some(core.record.id.clone()), operation })
     }
 
@@ -141,7 +142,7 @@ impl Live {
     /// end goes along, and `fds` after it.
     pub(super) fn connect(
         &self,
-        core: &Core,
+        core: &Handle,
         operation: Operation,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Channel> {
@@ -154,11 +155,11 @@ impl Live {
         Ok(ours)
     }
 
-    fn line(&self, core: &Core) -> Result<Line<'_>> {
+    fn line(&self, core: &Handle) -> Result<Connection<'_>> {
         Ok(match &self.control {
-            Control::Creator(channel) => Line::Creator(channel),
+            Control::Creator(channel) => Connection::Creator(channel),
             Control::ByName => {
-                Line::Own(client::connect_in(core.sandbox_run_dir()?.as_fd(), CONTROL_SOCKET)?)
+                Connection::Own(client::connect_in(core.sandbox_run_dir()?.as_fd(), CONTROL_SOCKET)?)
             }
         })
     }
@@ -171,7 +172,7 @@ impl Live {
 
 /// What ties a container to the value that made it: dropping the value destroys the container.
 #[derive(Debug)]
-pub(super) struct Tether {
+pub(super) struct DropGuard {
     /// Our end of the lifeline: the sandbox watches the other one.
     _lifeline: OwnedFd,
     /// Where the record to undo is.
@@ -185,8 +186,8 @@ pub(super) struct Tether {
     holds: bool,
 }
 
-impl Tether {
-    pub(super) fn new(lifeline: OwnedFd, core: &Core, found: Found, children: Vec<OwnedFd>) -> Self {
+impl DropGuard {
+    pub(super) fn new(lifeline: OwnedFd, core: &Handle, found: Found, children: Vec<OwnedFd>) -> Self {
         let (root, created_at) = (core.root.clone(), core.record.created_at);
         Self { _lifeline: lifeline, root, found, created_at, children: Some(children), holds: true }
     }
@@ -223,7 +224,7 @@ impl Tether {
     }
 }
 
-impl Drop for Tether {
+impl Drop for DropGuard {
     fn drop(&mut self) {
         // A destructor has nobody to tell; what is left keeps its record and can be deleted by id.
         if let Err(error) = self.destroy() {
@@ -258,7 +259,7 @@ pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 }
 
 /// The processes of a container found on disk, if they are alive.
-pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Live>> {
+pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<SandboxLink>> {
     if record.boot_id != boot_id()? {
         return Ok(None);
     }
@@ -271,7 +272,7 @@ pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Live
     if record.sandbox_id != record.id {
         return find_live_in_pod(root, record, identity.pid);
     }
-    Ok(Some(Live {
+    Ok(Some(SandboxLink {
         pidfd: sandbox,
         watch: None,
         sandbox_pid: identity.pid,
@@ -281,13 +282,13 @@ pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Live
 }
 
 /// As [`find_live`]: the sandbox stands, and knows about the container.
-fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Result<Option<Live>> {
+fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Result<Option<SandboxLink>> {
     let Some(init) = &record.init else { return Ok(None) };
     let gone = |error: Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::HelperDied | ErrorKind::WrongState { .. } => Ok(None),
         _ => Err(error),
     };
-    let seat = match Seat::find(root, &record.sandbox_id) {
+    let seat = match PodSandbox::find(root, &record.sandbox_id) {
         Ok(seat) => seat,
         Err(error) => return gone(error),
     };
@@ -303,5 +304,5 @@ fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Resu
         Ok(watch) => Some(watch),
         Err(error) => return gone(error),
     };
-    Ok(Some(Live { pidfd, watch, sandbox_pid, init_pid: init.pid, control: Control::ByName }))
+    Ok(Some(SandboxLink { pidfd, watch, sandbox_pid, init_pid: init.pid, control: Control::ByName }))
 }

@@ -16,56 +16,41 @@
 mod any;
 mod best_effort;
 mod builder;
-mod bundle;
+mod create;
 mod created;
 mod creating;
-mod default_spec;
 mod dispatch;
-mod events;
-mod exec;
 mod failed;
-mod files;
-mod forward;
 mod handle;
 mod hooks;
-mod hot_mounts;
-mod id_maps;
-mod launch;
-mod listener;
+mod live;
 mod oci_state;
 mod outcome;
 mod paused;
-mod pod;
-mod processes;
 mod running;
-mod signals;
-mod stand_in;
-mod stats;
 mod stopped;
 mod teardown;
-mod transfer;
-mod update;
 
-pub use crate::protocol::files::{Change, ChangeKind, Entry, FileKind, Metadata};
+pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed, WrongPhase};
 pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use created::HasStreams;
-pub use events::{Event, Events};
-pub use exec::{Exec, Process, ProcessOutput};
 pub use failed::{Failed, FailedAny, Recovered};
-pub use files::Files;
-pub use oci_state::OciState;
-pub use outcome::{Exit, Outcome, Output, ProcessExit};
-pub use pod::Pod;
-pub use processes::ProcessInfo;
-pub use stats::{
+pub use live::copy::{Copied, Skipped, Transfer};
+pub use live::events::{Event, Events};
+pub use live::exec::{Exec, Process, ProcessOutput};
+pub use live::files::Files;
+pub use live::pod::Pod;
+pub use live::processes::ProcessInfo;
+pub use live::stats::{
     CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
-pub use transfer::{Copied, Skipped, Transfer};
+pub use oci_state::OciState;
+pub use outcome::{Exit, Outcome, Output, ProcessExit};
 
 use crate::id::ContainerId;
 use crate::state::{Record, Status};
-use handle::{Core, Live, Streams};
+use handle::{Handle, SandboxLink, Streams};
 use std::path::Path;
 
 /// A container in phase `P`: [`Creating`], [`Created`], [`Running`], [`Paused`] or [`Stopped`].
@@ -78,7 +63,7 @@ use std::path::Path;
 #[must_use = "an attached container is destroyed when it is dropped"]
 #[derive(Debug)]
 pub struct Container<P: Phase> {
-    core: Core,
+    core: Handle,
     phase: P,
 }
 
@@ -135,9 +120,9 @@ pub trait Started: Alive {
 )]
 pub trait Alive: Phase {
     #[doc(hidden)]
-    fn live(&self) -> &Live;
+    fn live(&self) -> &SandboxLink;
     #[doc(hidden)]
-    fn into_parts(self) -> (Live, Streams);
+    fn into_parts(self) -> (SandboxLink, Streams);
 }
 
 /// A phase in which the program was executed and has not ended: [`Running`] and [`Paused`].
@@ -189,21 +174,21 @@ pub struct Creating {
 /// The root is assembled, the program is found, and init waits to execute it.
 #[derive(Debug)]
 pub struct Created {
-    live: Live,
+    live: SandboxLink,
     streams: Streams,
 }
 
 /// The program was executed.
 #[derive(Debug)]
 pub struct Running {
-    live: Live,
+    live: SandboxLink,
     streams: Streams,
 }
 
 /// The program was executed and is frozen.
 #[derive(Debug)]
 pub struct Paused {
-    live: Live,
+    live: SandboxLink,
     streams: Streams,
 }
 
@@ -260,10 +245,10 @@ impl Ended for Stopped {
 macro_rules! alive {
     ($($phase:ident),*) => { $(
         impl Alive for $phase {
-            fn live(&self) -> &Live {
+            fn live(&self) -> &SandboxLink {
                 &self.live
             }
-            fn into_parts(self) -> (Live, Streams) {
+            fn into_parts(self) -> (SandboxLink, Streams) {
                 (self.live, self.streams)
             }
         }

@@ -2,8 +2,8 @@
 
 use crate::cgroup::stats::MemoryStats;
 use crate::process::Signal;
-use crate::protocol::message::ProcessEnd;
 use crate::state::{Cause, ExitRecord, WaitStatus};
+use crate::wire::message::ProcessEnd;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -2,8 +2,8 @@
 
 use super::{Container, Failed, Paused, Phase, Resumable, Running, Started};
 use crate::error::Result;
-use crate::protocol::message::Operation;
 use crate::state::Status;
+use crate::wire::message::Operation;
 
 impl<P: Phase> Container<P> {
     /// Stops every process of the container where it is: from the return of this call on, nothing in it makes

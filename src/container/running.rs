@@ -3,10 +3,10 @@
 use super::handle::has_ended;
 use super::{Alive, Container, Executed, Exit, Failed, Phase, Running, Stopped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::spawn::reap;
 use crate::process::Signal;
-use crate::process::spawn::reap;
-use crate::protocol::message::Operation;
 use crate::state::Status;
+use crate::wire::message::Operation;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 

@@ -7,12 +7,13 @@
 use super::hooks;
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::host::CgroupLayout;
 use crate::id::ContainerId;
+use crate::link::client;
 use crate::process::channel::wait_readable;
 use crate::process::{Channel, ProcessIdentity, boot_id};
-use crate::protocol::message::{Operation, Request};
-use crate::sandbox::client;
 use crate::state::{CONTROL_SOCKET, Record, StateLock, Status};
+use crate::wire::message::{Operation, Request};
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
@@ -86,7 +87,7 @@ fn leave_pod(record: &Record) -> Result<()> {
         drop(theirs);
         client::begin(&line, &request(Operation::Kill))?.reply()?;
         wait_readable(ended.as_fd(), deadline)?;
-        super::signals::kill_all(deadline, ended.as_fd(), |operation| {
+        crate::container::live::signals::kill_all(deadline, ended.as_fd(), |operation| {
             client::begin(&line, &request(operation))?.reply()
         })?;
         client::begin(&line, &request(Operation::Forget))?.reply().map(drop)
@@ -122,7 +123,7 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
         Err(error) => return gone(error),
     };
     match client::begin(&sandbox, &Request { container: None, operation: Operation::Kill })
-        .and_then(client::Asked::reply)
+        .and_then(client::PendingReply::reply)
     {
         // Its end of the connection closes with it.
         Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
@@ -134,7 +135,7 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
 /// where a container of this name has them.
 pub(super) fn remove_default_cgroups(id: &str) {
     let places = ContainerId::new(id).and_then(|id| {
-        let layout = cgroup::CgroupLayout::read()?;
+        let layout = CgroupLayout::read()?;
         Ok(crate::plan::cgroup::default_places(&id, &layout))
     });
     cgroup::remove_when_empty(&places.unwrap_or_default());

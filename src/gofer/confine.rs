@@ -94,7 +94,7 @@ fn give_up_the_file_system_but(cgroups: Option<&Remover>) -> std::result::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+    use crate::host::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
     use crate::skip::note_skip;
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     use rustix::io::Errno;

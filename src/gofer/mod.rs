@@ -22,14 +22,15 @@ mod mounts;
 
 use crate::cgroup::Remover;
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
+use crate::helper::Received;
+use crate::helper::spawn::read_plan;
 use crate::plan::GoferPlan;
-use crate::process::spawn::read_plan;
-use crate::process::{Channel, Received};
-use crate::protocol::frame::MAX_FDS;
-use crate::protocol::message::{Handed, HandedItem, Order, Report};
+use crate::process::Channel;
 use crate::spec::RootfsPropagation;
 use crate::sys;
-use mounts::Workshop;
+use crate::wire::frame::MAX_FDS;
+use crate::wire::message::{MountBatch, MountBatchItem, Proceed, Report};
+use mounts::MountFactory;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -69,9 +70,9 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
     rustix::thread::set_name(c"cofferdam-gofer").os(|| "prctl(PR_SET_NAME)")?;
     let init = Channel::from(donated.take("init")?);
 
-    let user_namespace = caller.receive::<Order>(None)?.fds.into_iter().next();
+    let user_namespace = caller.receive::<Proceed>(None)?.fds.into_iter().next();
     isolate(&plan, user_namespace.as_ref())?;
-    let mut workshop = Workshop::new(&plan, user_namespace)?;
+    let mut workshop = MountFactory::new(&plan, user_namespace)?;
     if plan.propagation == RootfsPropagation::Shared {
         workshop.take_binds_and_separate()?;
     }
@@ -129,12 +130,12 @@ fn isolate(plan: &GoferPlan, user_namespace: Option<&OwnedFd>) -> Result<()> {
 /// Mounts on their way to init.
 #[derive(Default)]
 struct Batch {
-    items: Vec<HandedItem>,
+    items: Vec<MountBatchItem>,
     mounts: Vec<OwnedFd>,
 }
 
 impl Batch {
-    fn add(&mut self, init: &Channel, item: HandedItem, mount: Option<OwnedFd>) -> Result<()> {
+    fn add(&mut self, init: &Channel, item: MountBatchItem, mount: Option<OwnedFd>) -> Result<()> {
         if self.mounts.len() == MAX_FDS {
             self.send(init, false)?;
         }
@@ -146,6 +147,6 @@ impl Batch {
     fn send(&mut self, init: &Channel, last: bool) -> Result<()> {
         let Self { items, mounts } = std::mem::take(self);
         let fds: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
-        init.send(&Handed { items, last }, &fds)
+        init.send(&MountBatch { items, last }, &fds)
     }
 }

@@ -3,9 +3,9 @@
 use super::id_maps;
 use crate::error::{Error, OsContext, Result};
 use crate::plan::{GoferItem, GoferPlan, GoferSource, IdMapping};
-use crate::protocol::message::HandedItem;
 use crate::spec::MountAttrs;
 use crate::sys::{self, MountAttr};
+use crate::wire::message::MountBatchItem;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 /// Where mounts are made: the plan's scratch memory, attached inside the gofer's own mount namespace.
-pub(super) struct Workshop<'a> {
+pub(super) struct MountFactory<'a> {
     plan: &'a GoferPlan,
     user_namespace: Option<OwnedFd>,
     /// The root of the scratch file system; made with the first overlay.
@@ -23,7 +23,7 @@ pub(super) struct Workshop<'a> {
     /// The next binds of the plan, if they were taken ahead.
     taken: VecDeque<Option<OwnedFd>>,
     /// What the overlays made so far are made of, each a mount of its own.
-    layers: Vec<(HandedItem, OwnedFd)>,
+    layers: Vec<(MountBatchItem, OwnedFd)>,
 }
 
 /// Memory for writable layers.
@@ -33,7 +33,7 @@ struct Scratch {
     user_attributes: bool,
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> MountFactory<'a> {
     pub(super) fn new(plan: &'a GoferPlan, user_namespace: Option<OwnedFd>) -> Result<Self> {
         Ok(Self {
             plan,
@@ -46,16 +46,16 @@ impl<'a> Workshop<'a> {
     }
 
     /// The layers of every overlay that was made, to be looked at. None if they could not be read.
-    pub(super) fn into_layers(self) -> Vec<(HandedItem, OwnedFd)> {
+    pub(super) fn into_layers(self) -> Vec<(MountBatchItem, OwnedFd)> {
         self.layers
     }
 
     /// Makes one item of the plan.
-    pub(super) fn make(&mut self, item: &GoferItem) -> Result<(HandedItem, Option<OwnedFd>)> {
+    pub(super) fn make(&mut self, item: &GoferItem) -> Result<(MountBatchItem, Option<OwnedFd>)> {
         let mount = match &item.source {
             GoferSource::Bind { path, recursive } => match self.take_or_bind(path, *recursive, item)? {
                 Some(mount) => mount,
-                None => return Ok((HandedItem::Absent, None)),
+                None => return Ok((MountBatchItem::Absent, None)),
             },
             GoferSource::Overlay { lower } => self.overlay(lower, item)?,
             GoferSource::New { file_system, source, options } => {
@@ -68,7 +68,8 @@ impl<'a> Workshop<'a> {
         let (set, clear) = (item.set_recursive.bits(), item.clear_recursive.bits());
         sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), true)
             .os(|| step(item, "mount_setattr(AT_RECURSIVE)"))?;
-        let handed = if is_directory(mount.as_fd())? { HandedItem::Directory } else { HandedItem::File };
+        let handed =
+            if is_directory(mount.as_fd())? { MountBatchItem::Directory } else { MountBatchItem::File };
         Ok((handed, Some(mount)))
     }
 
@@ -158,8 +159,8 @@ impl<'a> Workshop<'a> {
         rustix::mount::fsconfig_create(fs.as_fd())
             .os(|| step(item, "fsconfig(overlay, FSCONFIG_CMD_CREATE)"))?;
         if user_attributes {
-            self.layers.push((HandedItem::Upper, for_looking(upper.as_fd())?));
-            self.layers.push((HandedItem::Lower, for_looking(lower.as_fd())?));
+            self.layers.push((MountBatchItem::Upper, for_looking(upper.as_fd())?));
+            self.layers.push((MountBatchItem::Lower, for_looking(lower.as_fd())?));
         }
         rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .os(|| "fsmount(overlay)")

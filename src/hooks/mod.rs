@@ -38,14 +38,15 @@
 
 mod one;
 
-pub(crate) use one::{Surroundings, run_one};
+pub(crate) use one::{HookIo, run_one};
 
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
-use crate::process::spawn::{Start, read_plan, reap, seal_plan, spawn};
-use crate::process::{Channel, Donations, Received};
-use crate::protocol::message::Report;
+use crate::helper::spawn::{Start, read_plan, reap, seal_plan, spawn};
+use crate::helper::{Donations, Received};
+use crate::process::Channel;
 use crate::spec::{Hook, HookKind};
 use crate::sys;
+use crate::wire::message::Report;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -161,7 +162,7 @@ pub(crate) fn serve(mut donated: Received) {
             rustix::fs::open(&round.cwd, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let cwd = cwd.or(root).os(|| "open(\"/\", O_PATH)")?;
         for named in &round.hooks {
-            let surroundings = Surroundings { cwd: cwd.as_fd(), null, watched };
+            let surroundings = HookIo { cwd: cwd.as_fd(), null, watched };
             if let Err(error) = run_one(named, &round.state, &surroundings) {
                 let _ = tell(error);
                 if round.on_failure == OnFailure::Stop {

@@ -2,11 +2,11 @@
 
 use super::{Named, State};
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
-use crate::process::spawn::seal_plan;
+use crate::helper::spawn::seal_plan;
 use crate::process::{Channel, Signal};
-use crate::protocol::message::Report;
 use crate::spec::Hook;
 use crate::sys::{self, Forked};
+use crate::wire::message::Report;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
@@ -26,7 +26,7 @@ const UMASK: u32 = 0o022;
 
 /// What a hook is given besides its own fields.
 #[derive(Clone, Copy)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct HookIo<'a> {
     /// Its working directory.
     pub(crate) cwd: BorrowedFd<'a>,
     /// Where its standard output goes.
@@ -48,7 +48,7 @@ enum End {
 /// failed or took too long, its whole process group is killed.
 ///
 /// Only for single-threaded processes: it forks.
-pub(crate) fn run_one(named: &Named, state: &State, around: &Surroundings<'_>) -> Result<()> {
+pub(crate) fn run_one(named: &Named, state: &State, around: &HookIo<'_>) -> Result<()> {
     let Named { field, hook } = named;
     let failed = |how: String| {
         let problem = format!("{:?} {how}", hook.path);
@@ -75,7 +75,7 @@ pub(crate) fn run_one(named: &Named, state: &State, around: &Surroundings<'_>) -
 fn supervise(
     hook: &Hook,
     state: &State,
-    around: &Surroundings<'_>,
+    around: &HookIo<'_>,
 ) -> Result<(End, Option<WaitIdStatus>, Vec<u8>)> {
     // In memory, not a pipe: a hook that does not read it is no reason to wait, however long it is.
     let stdin = seal_plan(state)?;
@@ -120,7 +120,7 @@ fn supervise(
 }
 
 /// Becomes the hook. Returns only what went wrong.
-fn execute(hook: &Hook, stdin: &OwnedFd, around: &Surroundings<'_>, stderr: &OwnedFd) -> Error {
+fn execute(hook: &Hook, stdin: &OwnedFd, around: &HookIo<'_>, stderr: &OwnedFd) -> Error {
     let steps = || -> Result<()> {
         sys::unblock_signals();
         // Its own session and process group: what ends it ends what it forked, and no terminal is its terminal.
@@ -191,7 +191,7 @@ fn kill_group(pid: Pid, pidfd: &OwnedFd) {
 }
 
 fn collect(pidfd: &OwnedFd) {
-    crate::process::spawn::reap(pidfd.as_fd());
+    crate::helper::spawn::reap(pidfd.as_fd());
 }
 
 /// What is wrong with an end; `None` if nothing is.

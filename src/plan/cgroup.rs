@@ -16,13 +16,13 @@ pub(crate) use scope::PropertyValue;
 pub(crate) use scope::{Property, ScopePlan, ScopeUpdate, update_scope};
 pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, update};
 
-use crate::cgroup::{CgroupLayout, Site, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
+use crate::host::ServiceManager;
+use crate::host::{CgroupLayout, DelegationPoint, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;
 use crate::plan::devices::DeviceProgram;
-use crate::plan::host::ServiceManager;
-use crate::spec::{BlockIo, CpuLimits, MemoryLimits, Resources, Scope};
-use place::{Place, Unusable, default_name};
+use crate::spec::{BlockIo, CpuLimits, MemoryLimits, Resources, SystemdScope};
+use place::{CgroupLocation, Unusable, default_name};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(crate) struct CgroupPlan {
     pub(crate) branches: Vec<Branch>,
     /// The container's root on the host, where its processes are made by that user and not by the caller's: only who
     /// may write `cgroup.procs` of the v2 directories can have a process born there.
-    pub(crate) born_by: Option<u32>,
+    pub(crate) delegate_uid: Option<u32>,
     /// The scope that systemd makes first, around the sandbox.
     pub(crate) scope: Option<ScopePlan>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Branch {
 impl Branch {
     /// The directory that goes with the container: the one with its limits, or the only one there is.
     fn leaf(&self) -> Option<&PlannedDir> {
-        self.dirs.iter().find(|dir| matches!(dir.role, Role::Sandbox | Role::Scope | Role::Container))
+        self.dirs.iter().find(|dir| matches!(dir.role, Role::Sandbox | Role::SystemdScope | Role::Container))
     }
 
     /// Whether the container's own processes are by themselves in a directory of this branch.
@@ -97,7 +97,7 @@ pub(crate) enum Role {
     /// Carries the limits; the sandbox joins it.
     Sandbox,
     /// Carries the limits; a service manager made it and put the sandbox there.
-    Scope,
+    SystemdScope,
     /// The container's own processes join it, and nothing else.
     Container,
 }
@@ -156,7 +156,7 @@ impl CgroupPlan {
 /// Plans the cgroups of container `id`.
 ///
 /// Without `cgroups_path` only the hierarchies that carry a limit are used, below the caller's own cgroup (v1) or where
-/// [`Place::site`] says (v2), under the name `cofferdam-ID`. With one, an absolute path starts at the
+/// [`CgroupLocation::site`] says (v2), under the name `cofferdam-ID`. With one, an absolute path starts at the
 /// hierarchy's mount point and a relative one at that same default place ("the runtime MAY interpret the path relative to a
 /// runtime-determined location" - OCI config-linux.md), and the hierarchies that give statistics are joined as well.
 ///
@@ -176,12 +176,12 @@ pub(crate) fn plan(
     layout: &CgroupLayout,
     freeze: bool,
 ) -> Result<CgroupPlan> {
-    let place = Place::new(cgroups_path, id)?;
+    let place = CgroupLocation::new(cgroups_path, id)?;
     let mut branches = limits(resources, cgroups_path, &place, layout)?;
     if freeze && !branches.iter().any(Branch::freezes) {
         branches.extend(freezer_branch(resources, &place, layout));
     }
-    Ok(CgroupPlan { branches, born_by: None, scope: None })
+    Ok(CgroupPlan { branches, delegate_uid: None, scope: None })
 }
 
 /// Plans the cgroups of a container in a scope of systemd's: one directory of its own in the one that systemd makes.
@@ -191,19 +191,19 @@ pub(crate) fn plan(
 /// cannot be asked, or the host's cgroups are not v2 alone; else as [`plan`].
 pub(crate) fn plan_scope(
     resources: &Resources,
-    scope: &Scope,
+    scope: &SystemdScope,
     layout: &CgroupLayout,
     manager: &ServiceManager,
 ) -> Result<CgroupPlan> {
     let (scope, branch) = scope::plan(resources, scope, layout, manager)?;
-    Ok(CgroupPlan { branches: vec![branch], born_by: None, scope: Some(scope) })
+    Ok(CgroupPlan { branches: vec![branch], delegate_uid: None, scope: Some(scope) })
 }
 
 /// The branches that were asked for, by a limit or by a place.
 fn limits(
     resources: &Resources,
     cgroups_path: Option<&Path>,
-    place: &Place,
+    place: &CgroupLocation,
     layout: &CgroupLayout,
 ) -> Result<Vec<Branch>> {
     let (asked, unified_asked) = (asked(resources), unified_asked(resources));
@@ -242,7 +242,7 @@ fn closed(field: Cow<'static, str>, why: &str) -> Error {
 }
 
 /// A place to freeze where the limits bring none.
-fn freezer_branch(resources: &Resources, place: &Place, layout: &CgroupLayout) -> Option<Branch> {
+fn freezer_branch(resources: &Resources, place: &CgroupLocation, layout: &CgroupLayout) -> Option<Branch> {
     let field = FREEZER.to_owned();
     if let Some(hierarchy) = layout.v1("freezer") {
         if !hierarchy.writable {
@@ -278,13 +278,13 @@ const CGROUPS_PATH: &str = "linux.cgroupsPath";
 const OBSERVED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
 /// A controller that limits were asked of, with the first field that did.
-struct Asked {
+struct RequestedLimits {
     /// As v2 calls it.
     controller: Cow<'static, str>,
     field: Cow<'static, str>,
 }
 
-impl Asked {
+impl RequestedLimits {
     fn unavailable(&self, why: &str) -> Error {
         let message = format!("the {} controller is not available: {why}", self.controller);
         Error::unsupported(self.field.clone(), message)
@@ -350,19 +350,19 @@ fn fields(resources: &Resources) -> impl Iterator<Item = (&'static str, &'static
 }
 
 /// The controllers `resources` needs, by the fields that have one whatever the version.
-fn asked(resources: &Resources) -> Vec<Asked> {
-    let mut asked: Vec<Asked> = Vec::new();
+fn asked(resources: &Resources) -> Vec<RequestedLimits> {
+    let mut asked: Vec<RequestedLimits> = Vec::new();
     for (controller, field) in fields(resources) {
         if asked.last().is_none_or(|last| last.controller != controller) {
-            asked.push(Asked { controller: controller.into(), field: field.into() });
+            asked.push(RequestedLimits { controller: controller.into(), field: field.into() });
         }
     }
     asked
 }
 
 /// The controllers `linux.resources.unified` needs, which have to be those of v2.
-fn unified_asked(resources: &Resources) -> Vec<Asked> {
-    let asked = resources.unified.iter().map(|unified| Asked {
+fn unified_asked(resources: &Resources) -> Vec<RequestedLimits> {
+    let asked = resources.unified.iter().map(|unified| RequestedLimits {
         controller: unified.controller().to_owned().into(),
         field: v2::unified_field(unified).into(),
     });
@@ -418,8 +418,8 @@ fn with_container(mut dirs: Vec<PlannedDir>) -> Vec<PlannedDir> {
 
 fn v1_branches(
     resources: &Resources,
-    asked: &[Asked],
-    place: &Place,
+    asked: &[RequestedLimits],
+    place: &CgroupLocation,
     layout: &CgroupLayout,
 ) -> Result<Vec<Branch>> {
     let mut branches = Vec::new();
@@ -428,7 +428,8 @@ fn v1_branches(
     hierarchies.sort_by_key(|hierarchy| !hierarchy.controllers.iter().any(|own| own == "pids"));
     for hierarchy in hierarchies {
         let has = |name: &str| hierarchy.has(name);
-        let limits: Vec<&Asked> = asked.iter().filter(|asked| has(v1::name(&asked.controller))).collect();
+        let limits: Vec<&RequestedLimits> =
+            asked.iter().filter(|asked| has(v1::name(&asked.controller))).collect();
         if limits.is_empty() && !(place.explicit && OBSERVED.into_iter().any(has)) {
             continue;
         }
@@ -472,8 +473,8 @@ fn rdma(resources: &Resources) -> Vec<PlannedWrite> {
 /// A branch where the caller may make it.
 fn v2_branch(
     resources: &Resources,
-    asked: &[Asked],
-    place: &Place,
+    asked: &[RequestedLimits],
+    place: &CgroupLocation,
     unified: &UnifiedHierarchy,
 ) -> Result<Branch> {
     let required = required(asked);
@@ -485,7 +486,7 @@ fn v2_branch(
 }
 
 /// The error for the first field that asked for a controller that is not there.
-fn unavailable(asked: &[Asked], controller: &str, why: &str) -> Error {
+fn unavailable(asked: &[RequestedLimits], controller: &str, why: &str) -> Error {
     let asked = asked.iter().find(|asked| asked.controller == controller);
     asked.expect("only what was asked for is missing").unavailable(why).hint(
         "enable it in cgroup.subtree_control of the cgroups above, which hold no processes then, or choose another \
@@ -494,7 +495,7 @@ fn unavailable(asked: &[Asked], controller: &str, why: &str) -> Error {
 }
 
 /// The controllers of these, each once.
-fn required(asked: &[Asked]) -> Vec<String> {
+fn required(asked: &[RequestedLimits]) -> Vec<String> {
     let mut required: Vec<String> = Vec::new();
     for controller in asked.iter().map(|asked| asked.controller.as_ref()) {
         if !required.iter().any(|known| known == controller) {
@@ -504,12 +505,17 @@ fn required(asked: &[Asked]) -> Vec<String> {
     required
 }
 
-fn v2_field(asked: &[Asked]) -> Cow<'static, str> {
+fn v2_field(asked: &[RequestedLimits]) -> Cow<'static, str> {
     asked.first().map_or(CGROUPS_PATH.into(), |asked| asked.field.clone())
 }
 
 /// The branch that starts at `site`, whoever makes it.
-fn v2_branch_at(site: &Site, resources: &Resources, asked: &[Asked], place: &Place) -> Branch {
+fn v2_branch_at(
+    site: &DelegationPoint,
+    resources: &Resources,
+    asked: &[RequestedLimits],
+    place: &CgroupLocation,
+) -> Branch {
     let (field, required) = (v2_field(asked).into_owned(), required(asked));
     // Who names a place from the top wants what the top has; elsewhere nothing is enabled only to be observed.
     let available = if place.absolute { &site.controllers } else { &site.enabled };

@@ -1,7 +1,8 @@
 //! A further process in a running container.
 
-use super::{ProcessPlan, SecurityModules, may_set_groups};
+use super::{ProcessPlan, may_set_groups};
 use crate::error::Result;
+use crate::host::SecurityModules;
 use crate::spec::{ExecCpuAffinity, NamespaceSource, Process, ValidSpec};
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct ExecPlan {
     pub(crate) process: ProcessPlan,
     /// The numbers its further descriptors get, in the order in which they are sent.
-    pub(crate) further_fds: Vec<i32>,
+    pub(crate) extra_fd_numbers: Vec<i32>,
     /// The name of its user, to be looked up in the container's `/etc/passwd`: it decides the ids and groups then.
     pub(crate) user_name: Option<String>,
     /// Whether it is killed when nobody listens for its end any more.
@@ -27,7 +28,7 @@ impl ExecPlan {
         let new_user = spec.namespaces.user == NamespaceSource::New;
         Ok(Self {
             process: ProcessPlan::new(process, spec, may_set_groups(new_user, &spec.id_maps)),
-            further_fds: Vec::new(),
+            extra_fd_numbers: Vec::new(),
             user_name: None,
             attached: false,
             affinity: process.exec_cpu_affinity.clone(),

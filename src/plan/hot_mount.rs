@@ -2,11 +2,11 @@
 
 use super::cgroup::CgroupPlan;
 use super::gofer::GoferPlan;
-use super::host::Host;
 use super::init::{StepSource, TreeStep};
 use super::mounts::TreeBuilder;
 use super::{Extras, mount_namespace, relative_to_root};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::spec::{Mount, MountKind, Origin, ValidSpec};
 use std::path::Path;
 
@@ -34,7 +34,7 @@ impl HotMountPlan {
         tree.mount(mount, "mount")?;
         let (gofer, (_, steps)) = tree.finish();
         let step = steps.into_iter().next().expect("a bind and a tmpfs are one step each");
-        let gofer = matches!(step.source, StepSource::Handed(_))
+        let gofer = matches!(step.source, StepSource::MountBatch(_))
             .then(|| GoferPlan { origin: Origin::HotMount.as_str().to_owned(), ..gofer });
         Ok(Self { gofer, step })
     }

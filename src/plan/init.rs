@@ -23,7 +23,7 @@ pub(crate) struct InitPlan {
     pub(crate) seccomp: Option<Filter>,
     pub(crate) process: ProcessPlan,
     /// The numbers the workload's further descriptors get, in the order in which they are donated.
-    pub(crate) further_fds: Vec<i32>,
+    pub(crate) extra_fd_numbers: Vec<i32>,
     pub(crate) hooks: InitHooks,
 }
 
@@ -59,7 +59,7 @@ impl InitHooks {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RootPlan {
     /// The gofer's mount at this position.
-    Handed(usize),
+    MountBatch(usize),
     /// An empty directory in memory; the tree fills it.
     Empty,
 }
@@ -82,7 +82,7 @@ pub(crate) struct TreeStep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StepSource {
     /// The gofer's mount at this position.
-    Handed(usize),
+    MountBatch(usize),
     /// The container's view of the volume at this position of the sandbox's plan.
     Volume(usize),
     Proc {
@@ -157,7 +157,7 @@ impl InitPlan {
             oom_score_adj: process.oom_score_adj,
             seccomp: filter,
             process: ProcessPlan::new(process, spec, may_set_groups),
-            further_fds: Vec::new(),
+            extra_fd_numbers: Vec::new(),
             hooks: InitHooks::new(&spec.hooks),
         })
     }

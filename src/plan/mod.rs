@@ -12,7 +12,6 @@ pub(crate) mod cgroup;
 mod devices;
 mod exec;
 mod gofer;
-mod host;
 mod hot_mount;
 mod init;
 mod mount_namespace;
@@ -21,10 +20,10 @@ mod process;
 mod sandbox;
 mod volumes;
 
+use crate::host::Host;
 pub(crate) use devices::{DeviceLimits, DeviceProgram};
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
-pub(crate) use host::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
@@ -107,7 +106,7 @@ impl Plan {
             false => (plan_cgroup(id, spec, &spec.resources, extras, host)?, Vec::new()),
         };
         if new_user && host.privileged {
-            cgroup.born_by = mounts::host_id(&spec.id_maps.uids, 0);
+            cgroup.delegate_uid = mounts::host_id(&spec.id_maps.uids, 0);
         }
         let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup);
         layout.root();
@@ -164,7 +163,7 @@ fn plan_cgroup(
     }
     let layout = &host.cgroups;
     let mut plan = match &spec.cgroups_path {
-        Some(CgroupsPath::Scope(scope)) => {
+        Some(CgroupsPath::SystemdScope(scope)) => {
             cgroup::plan_scope(resources, scope, layout, &host.service_manager)?
         }
         _ => cgroup::plan(resources, path, id, layout, !extras.without_cgroup)?,
@@ -180,7 +179,7 @@ fn layers(gofer: &GoferPlan, init: &InitPlan) -> Vec<PathBuf> {
     let overlays = gofer.items.iter().enumerate();
     let overlays = overlays.filter(|(_, item)| matches!(item.source, GoferSource::Overlay { .. }));
     let at = |index| {
-        let step = init.tree.iter().find(|step| step.source == StepSource::Handed(index));
+        let step = init.tree.iter().find(|step| step.source == StepSource::MountBatch(index));
         step.map(|step| step.at.clone()).unwrap_or_default()
     };
     overlays.map(|(index, _)| at(index)).collect()

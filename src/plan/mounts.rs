@@ -7,10 +7,10 @@
 use super::cgroup::CgroupPlan;
 use super::devices::DeviceLimits;
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
-use super::host::Host;
 use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
 use super::{Extras, relative_to_root, volumes};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::spec::{
     Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, ValidSpec,
 };
@@ -69,7 +69,7 @@ impl<'a> TreeBuilder<'a> {
             DeviceLimits::of(self.spec, self.host.in_user_namespace).is_some_and(|limits| !limits.required);
         let set_recursive = if denied { MountAttrs::NODEV } else { MountAttrs::empty() };
         let item = GoferItem { ids, set_recursive, directory: true, ..item(source, "root.path") };
-        self.root = RootPlan::Handed(self.hand(item));
+        self.root = RootPlan::MountBatch(self.hand(item));
     }
 
     /// The host's own system directories on a root in memory.
@@ -90,7 +90,7 @@ impl<'a> TreeBuilder<'a> {
                 GoferItem { set_recursive: protect | MountAttrs::RDONLY, ..item(source, "root") }
             };
             let handed = self.hand(item);
-            self.steps.push(step(at, StepSource::Handed(handed), "root"));
+            self.steps.push(step(at, StepSource::MountBatch(handed), "root"));
         }
         for name in EMPTY_DIRS {
             self.steps.push(step(PathBuf::from(name), StepSource::Directory, "root"));
@@ -130,7 +130,7 @@ impl<'a> TreeBuilder<'a> {
                 });
                 self.steps.push(TreeStep {
                     propagation: mount.propagation,
-                    ..step(at, StepSource::Handed(handed), field)
+                    ..step(at, StepSource::MountBatch(handed), field)
                 });
                 return Ok(());
             }
@@ -144,7 +144,7 @@ impl<'a> TreeBuilder<'a> {
                     set_recursive: mount.set | MountAttrs::RDONLY,
                     ..item(source, &format!("{field}.source"))
                 });
-                self.steps.push(step(at, StepSource::Handed(handed), field));
+                self.steps.push(step(at, StepSource::MountBatch(handed), field));
                 return Ok(());
             }
             MountKind::Sysfs => StepSource::Sysfs,
@@ -173,7 +173,7 @@ impl<'a> TreeBuilder<'a> {
                 });
                 self.steps.push(TreeStep {
                     propagation: mount.propagation,
-                    ..step(at, StepSource::Handed(handed), field)
+                    ..step(at, StepSource::MountBatch(handed), field)
                 });
                 return Ok(());
             }
@@ -270,7 +270,7 @@ impl<'a> TreeBuilder<'a> {
         };
         let source = GoferSource::Bind { path, recursive: false };
         let handed = self.hand(GoferItem { set, optional, ..item(source, field) });
-        self.steps.push(step(at, StepSource::Handed(handed), field));
+        self.steps.push(step(at, StepSource::MountBatch(handed), field));
     }
 
     pub(super) fn devices(&mut self) -> Result<()> {
@@ -446,8 +446,8 @@ fn step(at: PathBuf, source: StepSource, field: &str) -> TreeStep {
 mod tests {
     use super::super::Plan;
     use super::*;
-    use crate::cgroup::CgroupLayout;
-    use crate::plan::SecurityModules;
+    use crate::host::CgroupLayout;
+    use crate::host::SecurityModules;
     use crate::spec::{Origin, parse};
 
     fn valid(mount_entry: &str) -> Result<ValidSpec> {
@@ -470,7 +470,7 @@ mod tests {
             subuids: None,
             subgids: None,
             cgroups,
-            service_manager: crate::plan::ServiceManager::NotAsked,
+            service_manager: crate::host::ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
         }
@@ -516,8 +516,8 @@ mod tests {
         };
         assert_eq!(link("cpu"), Some(StepSource::Symlink("cpu,cpuacct".into())));
         assert_eq!(link("cpuacct"), Some(StepSource::Symlink("cpu,cpuacct".into())));
-        assert!(matches!(link("cpu,cpuacct"), Some(StepSource::Handed(_))));
-        assert!(matches!(link("memory"), Some(StepSource::Handed(_))), "and one of its own is no link");
+        assert!(matches!(link("cpu,cpuacct"), Some(StepSource::MountBatch(_))));
+        assert!(matches!(link("memory"), Some(StepSource::MountBatch(_))), "and one of its own is no link");
         assert!(matches!(steps.first().unwrap().source, StepSource::Tmpfs { .. }));
         assert_eq!(steps.last().unwrap().source, StepSource::ReadOnly);
     }
@@ -527,7 +527,7 @@ mod tests {
         for kind in ["cgroup", "cgroup2"] {
             let steps = cgroup_steps(kind, V2, "0::/").unwrap();
             assert!(
-                matches!(steps[..], [TreeStep { source: StepSource::Handed(_), .. }]),
+                matches!(steps[..], [TreeStep { source: StepSource::MountBatch(_), .. }]),
                 "{kind}: {steps:?}"
             );
             let error = cgroup_steps(kind, "", "").unwrap_err();

@@ -2,8 +2,8 @@
 
 use super::init::{InitPlan, TreeStep};
 use super::{Extras, PodVolume, RootPlan};
-use crate::cgroup::CgroupLayout;
 use crate::error::Result;
+use crate::host::CgroupLayout;
 use crate::id::ContainerId;
 use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, TimeOffset, ValidSpec};
 use bitflags::bitflags;
@@ -189,7 +189,7 @@ pub(super) fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::UnifiedHierarchy;
+    use crate::host::UnifiedHierarchy;
 
     #[test]
     fn the_sandbox_follows_init_but_not_over_a_border_of_cgroups() {

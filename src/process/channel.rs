@@ -1,7 +1,8 @@
 //! Frames and descriptors over `SOCK_SEQPACKET` Unix sockets: the only place that touches control messages.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::protocol::frame::{self, MAX_FDS, MAX_FRAME, Message};
+use crate::wire::frame;
+use crate::wire::frame::{MAX_FDS, MAX_FRAME, Message};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -194,12 +195,12 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::message::{CallerGone, Order, Report};
+    use crate::wire::message::{CallerGone, Proceed, Report};
 
     #[test]
     fn the_last_words_of_a_peer_that_did_not_read_ours_are_heard() {
         let (ours, theirs) = Channel::pair().expect("a pair");
-        ours.send(&Order {}, &[]).expect("an order nobody reads");
+        ours.send(&Proceed {}, &[]).expect("an order nobody reads");
         theirs.send(&Report::Ready { pid: 7 }, &[]).expect("the last words");
         drop(theirs);
         assert_eq!(ours.receive::<Report>(None).expect("a report").message, Report::Ready { pid: 7 });
@@ -211,7 +212,7 @@ mod tests {
     fn a_word_is_told_from_the_end_also_of_a_peer_that_did_not_read_ours() {
         for speaks in [true, false] {
             let (ours, theirs) = Channel::pair().expect("a pair");
-            ours.send(&Order {}, &[]).expect("an order nobody reads");
+            ours.send(&Proceed {}, &[]).expect("an order nobody reads");
             if speaks {
                 theirs.send(&CallerGone {}, &[ours.as_fd()]).expect("a word");
             }

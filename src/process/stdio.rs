@@ -2,8 +2,10 @@
 
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
+use std::sync::OnceLock;
 
 /// One standard stream of the workload, as [`std::process::Stdio`] does it for commands.
 ///
@@ -96,7 +98,7 @@ impl Streams {
         let mut caller = [None, None, None];
         let mut open = |index: usize| -> Result<StreamEnd> {
             Ok(match &wanted[index].0 {
-                Source::Null => StreamEnd::Borrowed(super::spawn::dev_null()?),
+                Source::Null => StreamEnd::Borrowed(dev_null()?),
                 Source::Inherit => StreamEnd::Borrowed(match index {
                     0 => rustix::stdio::stdin(),
                     1 => rustix::stdio::stdout(),
@@ -121,4 +123,15 @@ impl Streams {
         let workload = [open(0)?, open(1)?, open(2)?];
         Ok(Self { workload, caller })
     }
+}
+
+/// `/dev/null`, opened once per process.
+pub(crate) fn dev_null() -> Result<BorrowedFd<'static>> {
+    static NULL: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(null) = NULL.get() {
+        return Ok(null.as_fd());
+    }
+    let opened = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .os(|| "open(\"/dev/null\")")?;
+    Ok(NULL.get_or_init(|| opened).as_fd())
 }

@@ -10,18 +10,20 @@
 //!      |<--------------------- end of file -------------------|  executed; or Failed
 //! ```
 
-use super::attributes::{self, Labels};
-use super::become_workload::{self, Becoming};
-use super::console::Console;
-use super::monitor::Contained;
-use super::oom_score::OomScore;
-use super::{accounts, program};
+use super::init::attributes;
+use super::init::attributes::Labels;
+use super::init::become_workload;
+use super::init::become_workload::ExecRequest;
+use super::init::console::Console;
+use super::init::{accounts, program};
+use super::monitor::ContainerState;
+use super::monitor::oom_score::OomScore;
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
+use crate::helper::spawn::read_plan;
 use crate::plan::ExecPlan;
 use crate::process::Channel;
-use crate::process::spawn::read_plan;
-use crate::protocol::message::{Hello, InitPhase, Report};
 use crate::sys::{self, Inside};
+use crate::wire::message::{Hello, InitPhase, Report};
 use nix::sched::{CloneFlags, setns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
@@ -39,7 +41,7 @@ pub(super) struct Forked {
 impl Forked {
     /// Forks the process that `fds` describe: plan, stdin, stdout, stderr, then the plan's further descriptors.
     pub(super) fn new(
-        container: &Contained,
+        container: &ContainerState,
         score: &OomScore,
         mut fds: impl Iterator<Item = OwnedFd>,
     ) -> Result<Self> {
@@ -54,13 +56,13 @@ impl Forked {
             || fds.next().ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "exec", "too few descriptors"));
         let plan: ExecPlan = read_plan(next()?)?;
         let stdio = [next()?, next()?, next()?];
-        let further = plan.further_fds.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
+        let extra_fds = plan.extra_fd_numbers.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
         let (channel, theirs) = Channel::pair()?;
         let attached = plan.attached;
 
         let init = container.init.pidfd.as_fd();
         let mut keep = vec![theirs.as_fd(), init];
-        keep.extend(stdio.iter().chain(&further).map(AsFd::as_fd));
+        keep.extend(stdio.iter().chain(&extra_fds).map(AsFd::as_fd));
         keep.extend(container.init.cgroups.fds());
         if Labels::asked_for(&plan.process) {
             keep.extend(container.proc.as_ref().map(AsFd::as_fd));
@@ -74,11 +76,11 @@ impl Forked {
         };
         let enter = |born_in_cgroup| {
             // Out of the way of the numbers that the plan gives a meaning.
-            let above = plan.further_fds.iter().fold(2, |most, number| most.max(*number)) + 1;
+            let above = plan.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
             let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(&theirs, above).map(Channel::from) else {
                 return;
             };
-            if let Err(error) = run(container, plan, &parent, &stdio, &further, born_in_cgroup) {
+            if let Err(error) = run(container, plan, &parent, &stdio, &extra_fds, born_in_cgroup) {
                 let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
             }
         };
@@ -97,11 +99,11 @@ impl Forked {
 
 /// The new process. Returns only what went wrong.
 fn run(
-    container: &Contained,
+    container: &ContainerState,
     mut plan: ExecPlan,
     parent: &Channel,
     stdio: &[OwnedFd; 3],
-    further: &[OwnedFd],
+    extra_fds: &[OwnedFd],
     born_in_cgroup: bool,
 ) -> Result<()> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -134,10 +136,10 @@ fn run(
         let master = Console::of_this_process(terminal, plan.process.user.uid, false)?;
         parent.send(&Report::Ready { pid }, &[master.as_fd()])?;
     }
-    let numbers = &plan.further_fds;
+    let numbers = &plan.extra_fd_numbers;
     let labels = Labels::open(&plan.process, container.proc.as_ref().map(AsFd::as_fd), numbers)?;
-    become_workload::place(further, numbers)?;
-    Err(become_workload::execute(&Becoming {
+    become_workload::place(extra_fds, numbers)?;
+    Err(become_workload::execute(&ExecRequest {
         plan: &plan.process,
         filter: container.rules.filter.as_ref(),
         program: &program,

@@ -10,39 +10,25 @@
 //! PID 1 of a pid namespace of its own, so its end is the end of everything inside. Single-threaded: it may fork and go
 //! on in Rust. It holds no host path; what it needs of the host was opened by the caller and donated by descriptor.
 
-mod accounts;
-mod attributes;
-mod become_workload;
-pub(crate) mod client;
-mod console;
-mod copy_up;
 mod exec;
-mod exit;
 mod files;
-mod hooks;
-mod hot_mount;
 mod init;
-mod members;
-mod membership;
 mod monitor;
+mod mounts;
 mod namespaces;
-mod oom_score;
-mod program;
-mod resolve;
-mod tree;
-mod user_log;
 mod volumes;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
+use crate::helper::Received;
+use crate::helper::spawn::read_plan;
 use crate::network::Network;
 use crate::plan::SandboxPlan;
-use crate::process::spawn::read_plan;
-use crate::process::{Channel, Received};
-use crate::protocol::message::{Begin, Report};
+use crate::process::Channel;
 use crate::sys;
+use crate::wire::message::{Begin, Report};
 use init::Init;
-use monitor::{Contained, Monitor};
-use oom_score::OomScore;
+use monitor::oom_score::OomScore;
+use monitor::{ContainerState, Monitor};
 use rustix::fd::AsFd;
 use volumes::Volumes;
 
@@ -104,7 +90,7 @@ fn monitor(
     mut donated: Received,
 ) -> Result<Monitor> {
     let (listener, creator) = (donated.take("control")?, donated.take("creator")?);
-    let root = Contained::new(plan, init, boot, &mut donated)?;
+    let root = ContainerState::new(plan, init, boot, &mut donated)?;
     Monitor::new(root, common, listener, creator.into())
 }
 

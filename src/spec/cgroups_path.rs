@@ -13,12 +13,12 @@ pub enum CgroupsPath {
     /// Absolute: from the mount point of each hierarchy. Relative: the cgroup driver's to place. Without `..`.
     Path(PathBuf),
     /// A unit of systemd's.
-    Scope(Scope),
+    SystemdScope(SystemdScope),
 }
 
 /// `slice:prefix:name`: the unit `prefix-name.scope` in `slice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
+pub struct SystemdScope {
     /// A slice unit; `None` leaves it to the manager that is asked.
     pub slice: Option<String>,
     /// The scope unit.
@@ -39,7 +39,7 @@ impl CgroupsPath {
         if path.is_relative()
             && let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..]
         {
-            return Scope::new(field, slice, prefix, name).map(Self::Scope).map(Some);
+            return SystemdScope::new(field, slice, prefix, name).map(Self::SystemdScope).map(Some);
         }
         Ok(Some(Self::Path(path)))
     }
@@ -49,21 +49,21 @@ impl CgroupsPath {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) => Some(path),
-            Self::Scope(_) => None,
+            Self::SystemdScope(_) => None,
         }
     }
 
     /// The scope, if it is one.
     #[must_use]
-    pub fn scope(&self) -> Option<&Scope> {
+    pub fn scope(&self) -> Option<&SystemdScope> {
         match self {
             Self::Path(_) => None,
-            Self::Scope(scope) => Some(scope),
+            Self::SystemdScope(scope) => Some(scope),
         }
     }
 }
 
-impl Scope {
+impl SystemdScope {
     fn new(field: &Field<'_>, slice: &str, prefix: &str, name: &str) -> Result<Self> {
         if name.is_empty() {
             return Err(field.error("slice:prefix:name without a name"));

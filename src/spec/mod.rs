@@ -28,7 +28,7 @@ mod typed;
 
 pub use attributes::{ExecCpuAffinity, IoPriority, MemoryPolicy, NumberSet, Personality, Scheduler};
 pub use capabilities::{CapSet, Capabilities, parse_capability_set};
-pub use cgroups_path::{CgroupsPath, Scope};
+pub use cgroups_path::{CgroupsPath, SystemdScope};
 pub use cri::PodRole;
 pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
 pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};

@@ -5,7 +5,7 @@
 
 use super::directory::DIRECTORY;
 use super::lock::{Acquired, Flock, StateLock};
-use super::name::{Role, Stem};
+use super::name::{Role, StateName};
 use super::record::Record;
 use super::run_dir::RunDir;
 use super::store::StateRoot;
@@ -52,7 +52,7 @@ impl Claim {
         let _one_at_a_time = Flock::take(directory, FlockOperation::LockExclusive)
             .os(|| format!("flock({:?}, LOCK_EX)", root.path()))?;
 
-        let own = Stem::new(container, sandbox);
+        let own = StateName::new(container, sandbox);
         let mut others = Vec::new();
         for (stem, role) in root.stems()? {
             match role {

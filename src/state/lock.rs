@@ -5,7 +5,7 @@
 //! [`StateLock`] mean what it says.
 
 use super::directory::remove_name;
-use super::name::{Role, Stem};
+use super::name::{Role, StateName};
 use super::record::Record;
 use super::run_dir::RunDir;
 use super::store::{Found, StateRoot, not_found};
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct StateLock {
     root: StateRoot,
-    stem: Stem,
+    stem: StateName,
     _flock: Flock,
 }
 
@@ -54,7 +54,7 @@ impl StateLock {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if `record` is another container's or cannot be written as text.
     pub fn save(&mut self, record: &mut Record) -> Result<()> {
-        if Stem::new(&record.id, &record.sandbox_id) != self.stem {
+        if StateName::new(&record.id, &record.sandbox_id) != self.stem {
             let problem = format!("container \"{}\" is not the one that is locked, {}", record.id, self.stem);
             return Err(Error::new(ErrorKind::InvalidInput, "save", problem));
         }
@@ -99,7 +99,7 @@ impl StateLock {
     }
 
     /// Locks `stem`, which has a lock file or a record. `operation` says whether to wait.
-    pub(super) fn acquire(root: &StateRoot, stem: &Stem, operation: FlockOperation) -> Result<Acquired> {
+    pub(super) fn acquire(root: &StateRoot, stem: &StateName, operation: FlockOperation) -> Result<Acquired> {
         loop {
             let file = match open_lock(root, stem, OFlags::empty()) {
                 Err(Errno::NOENT) if !root.has(stem, Role::State)? => return Ok(Acquired::Missing),
@@ -114,7 +114,7 @@ impl StateLock {
     }
 
     /// Makes the lock file of `stem` if it is missing, and locks it without waiting.
-    pub(super) fn create(root: &StateRoot, stem: &Stem) -> Result<Acquired> {
+    pub(super) fn create(root: &StateRoot, stem: &StateName) -> Result<Acquired> {
         loop {
             let file = open_lock(root, stem, OFlags::CREATE);
             if let Some(done) = Self::hold(root, stem, file, FlockOperation::NonBlockingLockExclusive)? {
@@ -126,7 +126,7 @@ impl StateLock {
     /// Locks the opened file; `None` if its name has come to mean another one.
     fn hold(
         root: &StateRoot,
-        stem: &Stem,
+        stem: &StateName,
         file: rustix::io::Result<OwnedFd>,
         operation: FlockOperation,
     ) -> Result<Option<Acquired>> {
@@ -234,7 +234,7 @@ impl Drop for Flock {
 }
 
 /// Opens a lock file. It is never read or written, so whatever was put in its place can be locked as well.
-fn open_lock(root: &StateRoot, stem: &Stem, create: OFlags) -> rustix::io::Result<OwnedFd> {
+fn open_lock(root: &StateRoot, stem: &StateName, create: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags =
         OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | create;
     rustix::fs::openat(root.fd(), stem.file(Role::Lock), flags, Mode::RUSR | Mode::WUSR)

@@ -14,7 +14,7 @@
 //!       +--> AlreadyExists
 //! ```
 //!
-//! `record`, `exit`, `name`, `scope` and `digest` are pure: types, their text form and the transition table. `store`, `claim`,
+//! `record`, `exit`, `name` and `digest` are pure: types, their text form and the transition table. `store`, `claim`,
 //! `lock`, `run_dir` and `directory` are the only code that touches the disk, always relative to a held fd. A record is a
 //! hint and kernel objects are the truth: nothing here decides whether a container lives, see
 //! [`ProcessIdentity`](crate::process::ProcessIdentity) for that.
@@ -27,9 +27,9 @@ mod lock;
 mod name;
 mod record;
 mod run_dir;
-mod scope;
 mod store;
 
+pub use crate::host::{Manager, ScopeUnit};
 pub use claim::Claim;
 pub use exit::{Cause, EndRequest, ExitRecord, MAX_EXIT_RECORD_BYTES, WaitStatus};
 pub use lock::StateLock;
@@ -37,5 +37,4 @@ pub use lock::StateLock;
 pub(crate) use record::sealed;
 pub use record::{MAX_RECORD_BYTES, RECORD_VERSION, RawSpec, Record, Status};
 pub use run_dir::{CONTROL_SOCKET, EXIT_RECORD, RunDir};
-pub use scope::{Manager, ScopeUnit};
 pub use store::{Damaged, Found, StateRoot};

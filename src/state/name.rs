@@ -47,9 +47,9 @@ const LONGEST_SUFFIX: usize = 6;
 
 /// The part that all file names of one container share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Stem(String);
+pub(super) struct StateName(String);
 
-impl Stem {
+impl StateName {
     pub(super) fn new(container: &ContainerId, sandbox: &ContainerId) -> Self {
         let whole = format!("{container}{SEPARATOR}{sandbox}");
         if whole.len() + LONGEST_SUFFIX <= NAME_MAX {
@@ -94,7 +94,7 @@ impl Stem {
     }
 }
 
-impl fmt::Display for Stem {
+impl fmt::Display for StateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -129,14 +129,14 @@ mod tests {
     proptest! {
         #[test]
         fn every_pair_of_ids_has_a_name_that_splits_again(container in any_id(), sandbox in any_id()) {
-            let stem = Stem::new(&container, &sandbox);
+            let stem = StateName::new(&container, &sandbox);
             prop_assert!(stem.is_of(&container));
             prop_assert!(stem.may_start_with(&container.as_str()[..1]));
             prop_assert!(stem.may_start_with(container.as_str()));
             for role in Role::ALL {
                 let file = stem.file(role);
                 prop_assert!(file.len() <= NAME_MAX);
-                prop_assert_eq!(Stem::parse(&file), Some((stem.clone(), role)));
+                prop_assert_eq!(StateName::parse(&file), Some((stem.clone(), role)));
             }
             if let Some(whole) = stem.whole_container() {
                 prop_assert_eq!(whole, container);
@@ -147,9 +147,9 @@ mod tests {
     #[test]
     fn ids_that_look_like_names_do_not_confuse_the_split() {
         let id = |id: &str| ContainerId::new(id).unwrap();
-        let stem = Stem::new(&id("a_sandbox"), &id("b.state"));
+        let stem = StateName::new(&id("a_sandbox"), &id("b.state"));
         assert_eq!(stem.file(Role::Lock), "a_sandbox_sandbox:b.state.lock");
-        assert_eq!(Stem::parse("a_sandbox_sandbox:b.state.lock"), Some((stem, Role::Lock)));
+        assert_eq!(StateName::parse("a_sandbox_sandbox:b.state.lock"), Some((stem, Role::Lock)));
     }
 
     #[test]
@@ -163,17 +163,17 @@ mod tests {
             "a_sandbox:b",
             "a_sandbox:b:c.run",
         ] {
-            assert_eq!(Stem::parse(name), None, "{name}");
+            assert_eq!(StateName::parse(name), None, "{name}");
         }
-        assert_eq!(Stem::parse("a~b_sandbox:c.state"), None);
-        assert_eq!(Stem::parse("../x_sandbox:c.state"), None);
+        assert_eq!(StateName::parse("a~b_sandbox:c.state"), None);
+        assert_eq!(StateName::parse("../x_sandbox:c.state"), None);
     }
 
     #[test]
     fn ids_that_share_a_head_are_told_apart() {
         let long = |end: &str| ContainerId::new(format!("{}{end}", "x".repeat(254))).unwrap();
         let sandbox = ContainerId::new("s".repeat(255)).unwrap();
-        assert_ne!(Stem::new(&long("a"), &sandbox), Stem::new(&long("b"), &sandbox));
-        assert!(!Stem::new(&long("a"), &sandbox).is_of(&long("b")));
+        assert_ne!(StateName::new(&long("a"), &sandbox), StateName::new(&long("b"), &sandbox));
+        assert!(!StateName::new(&long("a"), &sandbox).is_of(&long("b")));
     }
 }

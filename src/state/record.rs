@@ -4,8 +4,8 @@
 
 use super::digest::checksum;
 use super::exit::{EndRequest, ExitRecord};
-use super::scope::ScopeUnit;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::ScopeUnit;
 use crate::id::ContainerId;
 use crate::process::ProcessIdentity;
 use oci_spec::runtime::{Hooks, Spec};

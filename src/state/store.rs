@@ -6,7 +6,7 @@
 use super::claim::Claim;
 use super::directory::{DIRECTORY, REGULAR, make_path};
 use super::lock::{Acquired, StateLock};
-use super::name::{Role, Stem};
+use super::name::{Role, StateName};
 use super::record::{MAX_RECORD_BYTES, Record};
 use super::run_dir::RunDir;
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -123,7 +123,7 @@ impl StateRoot {
     pub fn find(&self, name: &str) -> Result<Found> {
         let wanted = ContainerId::new(name)?;
         // A container that is its own sandbox is found without reading the directory.
-        let own = Stem::new(&wanted, &wanted);
+        let own = StateName::new(&wanted, &wanted);
         if own.whole_container().is_some() && self.has(&own, Role::State)? {
             return Ok(Found { stem: own, id: wanted.into() });
         }
@@ -225,18 +225,18 @@ impl StateRoot {
     }
 
     /// What this crate made in the directory, in no order.
-    pub(super) fn stems(&self) -> Result<Vec<(Stem, Role)>> {
+    pub(super) fn stems(&self) -> Result<Vec<(StateName, Role)>> {
         let step = || format!("getdents64({:?})", self.path);
         let entries = Dir::read_from(self.fd()).os(step)?;
         let mut stems = Vec::new();
         for entry in entries {
             let entry = entry.os(step)?;
-            stems.extend(entry.file_name().to_str().ok().and_then(Stem::parse));
+            stems.extend(entry.file_name().to_str().ok().and_then(StateName::parse));
         }
         Ok(stems)
     }
 
-    pub(super) fn has(&self, stem: &Stem, role: Role) -> Result<bool> {
+    pub(super) fn has(&self, stem: &StateName, role: Role) -> Result<bool> {
         let file = stem.file(role);
         match rustix::fs::statat(self.fd(), &file, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -246,7 +246,7 @@ impl StateRoot {
     }
 
     /// Reads a record; `None` if there is none.
-    pub(super) fn read_record(&self, stem: &Stem) -> Result<Option<Record>> {
+    pub(super) fn read_record(&self, stem: &StateName) -> Result<Option<Record>> {
         let path = self.path.join(stem.file(Role::State));
         let stale = |problem: &str| Error::new(ErrorKind::Stale, format!("read({path:?})"), problem);
         let file = match rustix::fs::openat(self.fd(), stem.file(Role::State), REGULAR, Mode::empty()) {
@@ -269,7 +269,7 @@ impl StateRoot {
         let limit = MAX_RECORD_BYTES as u64 + 1;
         File::from(file).take(limit).read_to_end(&mut bytes).os(|| format!("read({path:?})"))?;
         let record = Record::decode(&bytes).map_err(|error| error.during(format!("read({path:?})")))?;
-        if Stem::new(&record.id, &record.sandbox_id) != *stem {
+        if StateName::new(&record.id, &record.sandbox_id) != *stem {
             let problem = format!(
                 "holds the record of container \"{}\" in sandbox \"{}\"",
                 record.id, record.sandbox_id
@@ -281,7 +281,7 @@ impl StateRoot {
 
     /// The whole id of the container behind a file name. A shortened one is looked up in the record; where that is
     /// damaged, the name must do: it is `wanted` or unknown.
-    fn id_behind(&self, stem: &Stem, wanted: &ContainerId) -> Option<ContainerId> {
+    fn id_behind(&self, stem: &StateName, wanted: &ContainerId) -> Option<ContainerId> {
         stem.whole_container().or_else(|| match self.read_record(stem) {
             Ok(record) => record.map(|record| record.id),
             Err(_) => stem.is_of(wanted).then(|| wanted.clone()),
@@ -292,12 +292,12 @@ impl StateRoot {
 /// A container that was there when it was looked for.
 #[derive(Clone, Debug)]
 pub struct Found {
-    pub(super) stem: Stem,
+    pub(super) stem: StateName,
     id: String,
 }
 
 impl Found {
-    pub(super) fn new(stem: Stem, id: &ContainerId) -> Self {
+    pub(super) fn new(stem: StateName, id: &ContainerId) -> Self {
         Self { stem, id: id.to_string() }
     }
 

@@ -131,16 +131,16 @@ fn a_stand_in_ends_as_the_process_does_and_passes_signals_on() {
         let exec = Exec::new(["sh", "-c", script]).attached();
         container.exec(exec.stdout(Stdio::piped())).unwrap()
     };
-    assert_eq!(collect(stand_in("exit 7").into_stand_in().unwrap()), (Some(7), None));
-    assert_eq!(collect(stand_in("kill -SEGV $$").into_stand_in().unwrap()), (None, Some(libc::SIGSEGV)));
+    assert_eq!(collect(stand_in("exit 7").into_exec_proxy().unwrap()), (Some(7), None));
+    assert_eq!(collect(stand_in("kill -SEGV $$").into_exec_proxy().unwrap()), (None, Some(libc::SIGSEGV)));
     let heard = stand_in("exit 9");
     heard.wait().unwrap();
-    assert_eq!(collect(heard.into_stand_in().unwrap()), (Some(9), None));
+    assert_eq!(collect(heard.into_exec_proxy().unwrap()), (Some(9), None));
 
     let mut process = stand_in("trap 'exit 3' USR1; echo ready; while :; do sleep 0.01; done");
     let mut stdout = process.take_stdout().unwrap();
     stdout.read_exact(&mut [0; 6]).unwrap();
-    let pid = process.into_stand_in().unwrap();
+    let pid = process.into_exec_proxy().unwrap();
     let descriptors = crate::kit::witness::descriptors(&pid.to_string());
     assert!(descriptors.values().all(|to| !to.starts_with("pipe:")), "{descriptors:?}");
     let signal = |signal| rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal);
@@ -155,7 +155,7 @@ fn killing_a_stand_in_kills_the_process() {
     let container = running(&stage, "kill-stand-in");
     let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
     let pid = process.pid();
-    let stand_in = process.into_stand_in().unwrap();
+    let stand_in = process.into_exec_proxy().unwrap();
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(stand_in).unwrap(),
         rustix::process::Signal::KILL,

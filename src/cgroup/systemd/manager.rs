@@ -2,9 +2,9 @@
 
 use super::bus::converse;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::ServiceManager;
+use crate::host::ServiceManager;
+use crate::host::{Manager, ScopeUnit};
 use crate::plan::cgroup::{Property, PropertyValue, ScopePlan};
-use crate::state::{Manager, ScopeUnit};
 use futures_lite::StreamExt;
 use serde::Serialize;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! The requests in a program that is built without a D-Bus client.
 
 use crate::error::{Error, Result};
-use crate::plan::ServiceManager;
+use crate::host::ScopeUnit;
+use crate::host::ServiceManager;
 use crate::plan::cgroup::{Property, ScopePlan};
-use crate::state::ScopeUnit;
 
 pub(crate) fn find() -> ServiceManager {
     ServiceManager::NotBuilt

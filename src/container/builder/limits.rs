@@ -1,8 +1,8 @@
 //! The methods of [`ContainerBuilder`] about limits and the cgroups that hold them: `linux.resources` and
 //! `linux.cgroupsPath`.
 
-use super::super::default_spec::build;
 use super::ContainerBuilder;
+use super::default_spec::build;
 use crate::spec::DeviceNumber;
 use oci_spec::runtime::{
     LinuxHugepageLimitBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,

@@ -1,8 +1,8 @@
 //! Where a container's device rules are enforced: in the `devices` hierarchy of v1, else in the unified one. Pure.
 
-use super::{Branch, CgroupPlan, Hierarchy, Place, PlannedWrite, Role, Value, v2_branch_at};
-use crate::cgroup::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+use super::{Branch, CgroupLocation, CgroupPlan, Hierarchy, PlannedWrite, Role, Value, v2_branch_at};
 use crate::error::Result;
+use crate::host::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;
 use crate::plan::devices::{DeviceLimits, FIELD};
 use crate::spec::Resources;
@@ -21,7 +21,7 @@ impl CgroupPlan {
         id: &ContainerId,
         layout: &CgroupLayout,
     ) -> Result<()> {
-        let place = Place::new(cgroups_path, id)?;
+        let place = CgroupLocation::new(cgroups_path, id)?;
         match (layout.v1("devices"), &layout.unified) {
             (Some(hierarchy), _) => self.limit_in_v1(hierarchy, &place, limits),
             (None, Some(unified)) => self.limit_in_v2(unified, &place, limits),
@@ -29,7 +29,12 @@ impl CgroupPlan {
         }
     }
 
-    fn limit_in_v1(&mut self, hierarchy: &V1Hierarchy, place: &Place, limits: &DeviceLimits) -> Result<()> {
+    fn limit_in_v1(
+        &mut self,
+        hierarchy: &V1Hierarchy,
+        place: &CgroupLocation,
+        limits: &DeviceLimits,
+    ) -> Result<()> {
         let own = Hierarchy::V1(hierarchy.controllers.clone());
         if self.branch(&own).is_none() {
             if !hierarchy.writable {
@@ -46,7 +51,7 @@ impl CgroupPlan {
     fn limit_in_v2(
         &mut self,
         unified: &UnifiedHierarchy,
-        place: &Place,
+        place: &CgroupLocation,
         limits: &DeviceLimits,
     ) -> Result<()> {
         if self.branch(&Hierarchy::V2).is_none() {
@@ -76,7 +81,7 @@ impl Branch {
         let leaf = self
             .dirs
             .iter_mut()
-            .find(|dir| matches!(dir.role, Role::Sandbox | Role::Scope | Role::Container));
+            .find(|dir| matches!(dir.role, Role::Sandbox | Role::SystemdScope | Role::Container));
         leaf.expect("a branch leads to a leaf").writes.extend(writes);
     }
 }

@@ -2,13 +2,13 @@
 //! below. Pure.
 
 use super::{CGROUPS_PATH, PlannedDir, Role};
-use crate::cgroup::{Site, UnifiedHierarchy, V1Hierarchy};
 use crate::error::{Error, Result};
+use crate::host::{DelegationPoint, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;
 use std::path::{Component, Path, PathBuf};
 
 /// Where in each hierarchy the leaf goes.
-pub(super) struct Place {
+pub(super) struct CgroupLocation {
     /// From the mount point, not from the default base.
     pub(super) absolute: bool,
     /// Named by the configuration.
@@ -16,7 +16,7 @@ pub(super) struct Place {
     names: Vec<String>,
 }
 
-impl Place {
+impl CgroupLocation {
     pub(super) fn new(cgroups_path: Option<&Path>, id: &ContainerId) -> Result<Self> {
         match cgroups_path {
             Some(path) => Self::named(path),
@@ -75,7 +75,7 @@ pub(super) enum Unusable {
     Closed { why: String },
 }
 
-impl Place {
+impl CgroupLocation {
     /// The cgroup of the unified hierarchy that the names start in, so that the leaf can have the `required`
     /// controllers.
     ///
@@ -85,11 +85,11 @@ impl Place {
         &self,
         unified: &'a UnifiedHierarchy,
         required: &[String],
-    ) -> Result<&'a Site, Unusable> {
+    ) -> Result<&'a DelegationPoint, Unusable> {
         if self.absolute {
             return self.top(unified, required);
         }
-        let mut open: Vec<&Site> = unified.sites.iter().filter(|site| site.is_open()).collect();
+        let mut open: Vec<&DelegationPoint> = unified.sites.iter().filter(|site| site.is_open()).collect();
         open.sort_by_key(|site| !site.may_distribute());
         let usable = open.iter().find(|site| without(site, required).is_none());
         match (usable, open.first()) {
@@ -100,7 +100,11 @@ impl Place {
     }
 
     /// The top, if what leads from there to the leaf is there already or can be made.
-    fn top<'a>(&self, unified: &'a UnifiedHierarchy, required: &[String]) -> Result<&'a Site, Unusable> {
+    fn top<'a>(
+        &self,
+        unified: &'a UnifiedHierarchy,
+        required: &[String],
+    ) -> Result<&'a DelegationPoint, Unusable> {
         let top = unified.sites.last().ok_or_else(|| closed(unified))?;
         let leaf: PathBuf = self.names.iter().fold(top.dir.clone(), |path, name| path.join(name));
         // Those that the caller's cgroup and the leaf have in common: through the innermost the sandbox passes.
@@ -125,7 +129,7 @@ impl Place {
 }
 
 /// The first of these controllers that its children cannot have.
-fn without(site: &Site, required: &[String]) -> Option<Unusable> {
+fn without(site: &DelegationPoint, required: &[String]) -> Option<Unusable> {
     required.iter().find_map(|controller| {
         let why = site.lacks(controller)?;
         Some(Unusable::Without { controller: controller.clone(), why })

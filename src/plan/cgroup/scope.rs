@@ -5,12 +5,12 @@
 //! APIs and Delegation"). All limits are then written as well, since a property is rounder than the file (`CPUQuota` is
 //! whole percents), and not every file has one.
 
-use super::{Branch, CGROUPS_PATH, Lifted, Place, Role, asked, check_swap, v2, v2_branch_at};
-use crate::cgroup::CgroupLayout;
+use super::{Branch, CGROUPS_PATH, CgroupLocation, Lifted, Role, asked, check_swap, v2, v2_branch_at};
 use crate::error::{Error, Result};
-use crate::plan::host::ServiceManager;
-use crate::spec::{Resources, Scope};
-use crate::state::{Manager, ScopeUnit};
+use crate::host::CgroupLayout;
+use crate::host::ServiceManager;
+use crate::host::{Manager, ScopeUnit};
+use crate::spec::{Resources, SystemdScope};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ const INFINITY: u64 = u64::MAX;
 /// a limit whose controller is not available.
 pub(super) fn plan(
     resources: &Resources,
-    scope: &Scope,
+    scope: &SystemdScope,
     layout: &CgroupLayout,
     manager: &ServiceManager,
 ) -> Result<(ScopePlan, Branch)> {
@@ -83,7 +83,7 @@ pub(super) fn plan(
         Manager::User => "user.slice",
     };
     let slice = scope.slice.as_deref().unwrap_or(default_slice);
-    let place = Place::named(&control_group.join(below_root(slice)).join(&scope.unit))?;
+    let place = CgroupLocation::named(&control_group.join(below_root(slice)).join(&scope.unit))?;
     let top = unified.sites.last().ok_or_else(|| refuse("the cgroups of this process were not looked at"))?;
     let asked = asked(resources);
     let has = |name: &str| top.controllers.iter().any(|own| own == name);
@@ -96,7 +96,7 @@ pub(super) fn plan(
     branch.dirs.drain(..leaf - 1);
     branch.dirs[0].role = Role::Base;
     branch.dirs[0].writes.clear();
-    branch.dirs[1].role = Role::Scope;
+    branch.dirs[1].role = Role::SystemdScope;
     let unit = ScopeUnit::new(&scope.unit, manager);
     Ok((ScopePlan { unit, slice: slice.to_owned(), properties: properties(resources) }, branch))
 }
@@ -212,14 +212,14 @@ const MAX_CPUS: usize = 65_535;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::{Site, SiteKind, UnifiedHierarchy};
+    use crate::host::{CgroupType, DelegationPoint, UnifiedHierarchy};
     use crate::spec::{CpuLimits, MemoryLimits};
     use std::path::Path;
 
     fn host() -> CgroupLayout {
-        let top = Site {
+        let top = DelegationPoint {
             dir: "/cg".into(),
-            kind: SiteKind::Root,
+            kind: CgroupType::Root,
             controllers: ["cpu", "cpuset", "memory", "pids"].map(str::to_owned).into(),
             enabled: vec!["pids".into()],
             populated: true,
@@ -238,8 +238,8 @@ mod tests {
         ServiceManager::Running { manager: Manager::System, control_group: "/".into() }
     }
 
-    fn scope(slice: Option<&str>) -> Scope {
-        Scope { slice: slice.map(Into::into), unit: "libpod-5f.scope".into() }
+    fn scope(slice: Option<&str>) -> SystemdScope {
+        SystemdScope { slice: slice.map(Into::into), unit: "libpod-5f.scope".into() }
     }
 
     fn shown(properties: &[Property]) -> Vec<String> {
@@ -271,7 +271,7 @@ mod tests {
             dirs,
             [
                 (Role::Base, "/cg/a.slice/a-b.slice"),
-                (Role::Scope, "/cg/a.slice/a-b.slice/libpod-5f.scope"),
+                (Role::SystemdScope, "/cg/a.slice/a-b.slice/libpod-5f.scope"),
                 (Role::Container, "/cg/a.slice/a-b.slice/libpod-5f.scope/container"),
             ]
         );
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let mut hybrid = host();
-        hybrid.v1 = vec![crate::cgroup::V1Hierarchy {
+        hybrid.v1 = vec![crate::host::V1Hierarchy {
             controllers: vec!["memory".into()],
             mountpoint: "/cg/memory".into(),
             own: "/".into(),

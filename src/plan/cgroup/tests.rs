@@ -4,8 +4,8 @@ mod devices;
 mod sites;
 
 use super::*;
-use crate::cgroup::SiteKind;
 use crate::error::ErrorKind;
+use crate::host::CgroupType;
 use crate::spec::{
     BlockIo, CpuLimits, DeviceNumber, DeviceWeight, HugepageLimit, InterfacePriority, MemoryLimits,
     NetworkClass, RdmaLimit, Throttle, UnifiedValue,
@@ -34,11 +34,11 @@ fn v1_host() -> CgroupLayout {
 }
 
 /// A cgroup without processes, where its owner may do everything.
-fn site(dir: &str, controllers: &str, enabled: &str) -> Site {
+fn site(dir: &str, controllers: &str, enabled: &str) -> DelegationPoint {
     let list = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
-    Site {
+    DelegationPoint {
         dir: dir.into(),
-        kind: SiteKind::Domain,
+        kind: CgroupType::Domain,
         controllers: list(controllers),
         enabled: list(enabled),
         populated: false,
@@ -61,7 +61,11 @@ fn v2_host(own: &str, controllers: &str, enabled: &str) -> CgroupLayout {
     unified.sites[0].populated = true;
     unified.sites[0].enabled.clear();
     let top = unified.sites.last_mut().unwrap();
-    *top = Site { kind: SiteKind::Root, populated: true, ..site("/cg", controllers, &top.enabled.join(" ")) };
+    *top = DelegationPoint {
+        kind: CgroupType::Root,
+        populated: true,
+        ..site("/cg", controllers, &top.enabled.join(" "))
+    };
     CgroupLayout { v1: Vec::new(), unified: Some(unified) }
 }
 

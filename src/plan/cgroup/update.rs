@@ -5,7 +5,9 @@
 //! set before or serve a field that was named again. So a value that is made from two fields (`memory.swap.max`,
 //! `cpu.max`) follows when either changes.
 
-use super::{Asked, OtherVersion, PlannedWrite, Value, asked, check_swap, fields, unified_asked, v1, v2};
+use super::{
+    OtherVersion, PlannedWrite, RequestedLimits, Value, asked, check_swap, fields, unified_asked, v1, v2,
+};
 use crate::error::{Error, Result};
 use crate::spec::Resources;
 use std::borrow::Cow;
@@ -58,18 +60,18 @@ pub(crate) fn update(
 ) -> Result<Vec<ControllerUpdate>> {
     check_swap(new)?;
     let named_fields: Vec<&str> = fields(named).map(|(_, field)| field).collect();
-    let mut controllers: Vec<Asked> = asked(named);
+    let mut controllers: Vec<RequestedLimits> = asked(named);
     for (lifts, controller, field) in [
         (lifted.cpu_burst, "cpu", CPU_BURST),
         (lifted.cpu_idle, "cpu", CPU_IDLE),
         (lifted.pids, "pids", PIDS_LIMIT),
     ] {
         if lifts && controllers.iter().all(|asked| asked.controller != controller) {
-            controllers.push(Asked { controller: controller.into(), field: field.into() });
+            controllers.push(RequestedLimits { controller: controller.into(), field: field.into() });
         }
     }
     let mut updates = Vec::new();
-    for Asked { controller, field } in controllers {
+    for RequestedLimits { controller, field } in controllers {
         let changed = |old: Vec<PlannedWrite>, new: Vec<PlannedWrite>| {
             new.into_iter()
                 .filter(|write| write.value != Value::FromParent)
@@ -109,7 +111,7 @@ pub(crate) fn update(
         updates.push(ControllerUpdate { controller, field, v1: Ok(v1), v2 });
     }
     let unified = unified_asked(named).into_iter().zip(&named.unified);
-    updates.extend(unified.map(|(Asked { controller, field }, unified)| ControllerUpdate {
+    updates.extend(unified.map(|(RequestedLimits { controller, field }, unified)| ControllerUpdate {
         controller,
         v1: Err(OtherVersion(field.clone())),
         field,

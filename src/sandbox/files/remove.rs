@@ -2,7 +2,8 @@
 
 use super::walk::{self, MAX_DEPTH};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::sandbox::resolve::{self, Place};
+use crate::sandbox::init::resolve;
+use crate::sandbox::init::resolve::ParentAndName;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
@@ -11,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Removes what stands at `place`, with everything below it. What is there to remove is removed even if something
 /// else cannot be; the first failure is the error.
-pub(super) fn remove_all(place: &Place) -> Result<()> {
+pub(super) fn remove_all(place: &ParentAndName) -> Result<()> {
     let name = std::ffi::CString::new(place.name.as_bytes())
         .map_err(|_| Error::new(ErrorKind::Os(libc::EINVAL), "remove", "a name with a NUL byte"))?;
     let stat = rustix::fs::statat(&place.parent, &name, AtFlags::SYMLINK_NOFOLLOW)

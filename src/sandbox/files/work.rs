@@ -5,11 +5,10 @@ use super::{diff, export, remove, walk};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
 use crate::process::channel::Delivery;
-use crate::protocol::files::{
-    Bytes, ENTRY, Entry, FileKind, FileReply, FileRequest, MAX_VALUE, Metadata, PAGE,
-};
-use crate::sandbox::resolve::{self, Place};
+use crate::sandbox::init::resolve;
+use crate::sandbox::init::resolve::ParentAndName;
 use crate::sys;
+use crate::wire::files::{Bytes, ENTRY, Entry, FileKind, FileReply, FileRequest, MAX_VALUE, Metadata, PAGE};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -125,7 +124,7 @@ impl<'a> Work<'a> {
         Ok((file, stat))
     }
 
-    fn place(&self, path: &Path) -> Result<Place> {
+    fn place(&self, path: &Path) -> Result<ParentAndName> {
         resolve::place(self.root, path).os(|| format!("openat2({path:?}, parent)"))
     }
 
@@ -151,7 +150,7 @@ impl<'a> Work<'a> {
     }
 
     fn create(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
-        let Place { parent, name } = self.place(path)?;
+        let ParentAndName { parent, name } = self.place(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(mode & MODE_BITS))
             .os(|| format!("openat({path:?}, O_CREAT | O_EXCL, 0o{mode:o})"))
@@ -254,13 +253,13 @@ impl<'a> Work<'a> {
     }
 
     fn mkdir_one(&self, path: &Path, mode: u32) -> Result<()> {
-        let Place { parent, name } = self.place(path)?;
+        let ParentAndName { parent, name } = self.place(path)?;
         rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(mode & MODE_BITS))
             .os(|| format!("mkdirat({path:?}, 0o{mode:o})"))
     }
 
     fn unlink(&self, path: &Path, flags: AtFlags) -> Result<()> {
-        let Place { parent, name } = self.place(path)?;
+        let ParentAndName { parent, name } = self.place(path)?;
         rustix::fs::unlinkat(&parent, &name, flags).os(|| format!("unlinkat({path:?}, {flags:?})"))
     }
 

@@ -2,7 +2,7 @@
 
 use super::Key;
 use crate::process::Channel;
-use crate::protocol::message::Reply;
+use crate::wire::message::Reply;
 use std::time::{Duration, Instant};
 
 /// How long a connected client may say nothing.
@@ -24,7 +24,7 @@ pub(super) enum Role {
     /// Closed by the end of this container.
     Watch(Key),
     /// Told what happens to this container.
-    News(Key),
+    SandboxEvent(Key),
 }
 
 impl Client {
@@ -43,7 +43,7 @@ impl Client {
     }
 
     pub(super) fn listening(channel: Channel, container: Key) -> Self {
-        Self { channel, role: Role::News(container), deadline: None }
+        Self { channel, role: Role::SandboxEvent(container), deadline: None }
     }
 
     /// It spoke: the time starts again.

@@ -1,29 +1,32 @@
 //! One container of the sandbox: its init, its gofer, and everything that is known about how it stands.
 
 use super::client::Client;
+use super::exit;
+use super::exit::ExitEvidence;
+use super::members;
+use super::members::{Member, Namespaces};
 use super::pause::Pausing;
+use super::user_log::UserLog;
 use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, Freezer, OomEvidence, OomWatch};
 use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::helper::Received;
 use crate::id::ContainerId;
 use crate::plan::{CloneFlags, NamespacePlan, SandboxPlan};
+use crate::process::Channel;
 use crate::process::channel::{Delivery, wait_readable_until};
-use crate::process::{Channel, Received};
-use crate::protocol::message::{CallerGone, InitPhase, News, Reply, Report};
-use crate::sandbox::exit::{self, Circumstances};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
-use crate::sandbox::members::{self, Member, Namespaces};
 use crate::sandbox::namespaces;
-use crate::sandbox::user_log::UserLog;
 use crate::seccomp::Filter;
 use crate::state::Cause;
 use crate::sys::{self, Usage};
+use crate::wire::message::{CallerGone, InitPhase, Reply, Report, SandboxEvent};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// A container, from the fork of its init until it is forgotten.
-pub(in crate::sandbox) struct Contained {
+pub(in crate::sandbox) struct ContainerState {
     pub(super) id: ContainerId,
     pub(in crate::sandbox) init: Init,
     pub(in crate::sandbox) phase: InitPhase,
@@ -48,7 +51,7 @@ pub(in crate::sandbox) struct Contained {
     /// Tells of kills for memory.
     pub(super) oom: Option<OomWatch>,
     /// What has happened and was not told yet.
-    pub(super) news: Vec<News>,
+    pub(super) news: Vec<SandboxEvent>,
     /// Its own, from init: by the mount namespace its processes are told from others in a shared pid namespace.
     pub(in crate::sandbox) namespaces: Option<Namespaces>,
     /// Who waits to hear that it is created.
@@ -60,9 +63,9 @@ pub(in crate::sandbox) struct Contained {
     caller_gone: bool,
     pub(super) gofer_gone: bool,
     pub(super) deadline: Option<Instant>,
-    pub(super) circumstances: Circumstances,
+    pub(super) circumstances: ExitEvidence,
     /// What every process executed in it gets.
-    pub(in crate::sandbox) rules: Rules,
+    pub(in crate::sandbox) rules: ExecConfig,
     timeout: Option<Duration>,
     exit_record: OwnedFd,
     user_log: Option<UserLog>,
@@ -71,7 +74,7 @@ pub(in crate::sandbox) struct Contained {
 
 /// What the container's plan says about every process in it.
 #[derive(Clone, Debug)]
-pub(in crate::sandbox) struct Rules {
+pub(in crate::sandbox) struct ExecConfig {
     pub(in crate::sandbox) filter: Option<Filter>,
     /// Namespaces that init has and the sandbox has not: `CLONE_NEW*`.
     pub(in crate::sandbox) namespaces: u32,
@@ -86,7 +89,7 @@ pub(in crate::sandbox) struct Rules {
     pause: bool,
 }
 
-impl Contained {
+impl ContainerState {
     pub(in crate::sandbox) fn new(
         plan: SandboxPlan,
         init: Init,
@@ -119,8 +122,8 @@ impl Contained {
             caller_gone: false,
             gofer_gone: false,
             deadline: None,
-            circumstances: Circumstances::default(),
-            rules: Rules {
+            circumstances: ExitEvidence::default(),
+            rules: ExecConfig {
                 filter: plan.init.seccomp,
                 namespaces: (with_init - CloneFlags::NEWPID - followed).bits(),
                 followed,
@@ -341,7 +344,7 @@ impl Contained {
         self.phase = InitPhase::Ended;
         // The counter is ahead of its notification: without a look of our own, a kill that ends init is told of too late.
         self.look_for_oom();
-        self.news.push(News::Ended);
+        self.news.push(SandboxEvent::Ended);
         // Without a record the cgroups are all there is to tell how it ended.
         if recorded && self.has_lost_caller() {
             self.leave_nothing();

@@ -15,28 +15,32 @@
 
 mod client;
 mod container;
+pub(super) mod exit;
+pub(super) mod members;
+pub(super) mod membership;
 mod mounts;
 mod news;
+pub(super) mod oom_score;
 mod pause;
 mod pod;
 mod processes;
 mod serve;
 mod signals;
+mod user_log;
 
-pub(super) use container::Contained;
+pub(super) use container::ContainerState;
 
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::process::Channel;
-use crate::protocol::message::SignalTarget;
 use crate::sandbox::Common;
-use crate::sandbox::exit;
 use crate::sandbox::files::Workers;
-use crate::sandbox::oom_score::OomScore;
 use crate::sandbox::volumes::Volumes;
 use crate::state::Cause;
 use crate::sys::Usage;
+use crate::wire::message::SignalTarget;
 use client::{Client, Role};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use oom_score::OomScore;
 use processes::Processes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -48,7 +52,7 @@ type Key = u64;
 
 pub(super) struct Monitor {
     /// The root container first.
-    containers: Vec<(Key, Contained)>,
+    containers: Vec<(Key, ContainerState)>,
     processes: Processes,
     files: Workers,
     changes: Vec<(Key, mounts::Change)>,
@@ -81,7 +85,12 @@ enum Source {
 }
 
 impl Monitor {
-    pub(super) fn new(root: Contained, common: Common, listener: OwnedFd, creator: Channel) -> Result<Self> {
+    pub(super) fn new(
+        root: ContainerState,
+        common: Common,
+        listener: OwnedFd,
+        creator: Channel,
+    ) -> Result<Self> {
         let Common { score, volumes } = common;
         let forwarded = signals::forwarded();
         forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
@@ -203,7 +212,7 @@ impl Monitor {
         self.settle_oom_score();
         answered.into_iter().for_each(|client| self.add_client(client));
         self.tell();
-        let ends_with_it = [Role::Watch(key), Role::News(key)];
+        let ends_with_it = [Role::Watch(key), Role::SandboxEvent(key)];
         self.clients.retain(|(_, client)| !ends_with_it.contains(&client.role));
         if root {
             self.ending = Some(usage);
@@ -262,13 +271,13 @@ impl Monitor {
     }
 
     /// The container with this key, which is never forgotten while anything names it.
-    fn container(&mut self, key: Key) -> &mut Contained {
+    fn container(&mut self, key: Key) -> &mut ContainerState {
         let found = self.containers.iter_mut().find(|(known, _)| *known == key);
         &mut found.expect("keys are looked up where they are taken from").1
     }
 
     /// As [`container`](Self::container), to look at.
-    fn contained(&self, key: Key) -> &Contained {
+    fn contained(&self, key: Key) -> &ContainerState {
         let found = self.containers.iter().find(|(known, _)| *known == key);
         &found.expect("keys are looked up where they are taken from").1
     }

@@ -2,12 +2,12 @@
 
 use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::helper::spawn::read_plan;
 use crate::plan::TreeStep;
 use crate::process::Channel;
-use crate::process::spawn::read_plan;
-use crate::protocol::message::{MountReport, Reply};
-use crate::sandbox::hot_mount::{Forked, Work};
+use crate::sandbox::mounts::{Forked, Work};
 use crate::sys;
+use crate::wire::message::{MountReport, Reply};
 use rustix::fd::OwnedFd;
 
 /// The most changes of one container at once, and the most mounts that it remembers.

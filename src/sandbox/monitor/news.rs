@@ -1,9 +1,9 @@
 //! Telling of what happens to a container, to whoever asked for it.
 
 use super::client::Role;
-use super::{Contained, Key, Monitor};
+use super::{ContainerState, Key, Monitor};
 use crate::cgroup::OomWatch;
-use crate::protocol::message::News;
+use crate::wire::message::SandboxEvent;
 
 impl Monitor {
     /// Sends on what has happened since. Who does not read loses it, and the connection with it.
@@ -14,7 +14,7 @@ impl Monitor {
                 continue;
             }
             self.clients.retain(|(_, client)| {
-                client.role != Role::News(*key)
+                client.role != Role::SandboxEvent(*key)
                     || news.iter().all(|news| client.channel.send_now(news, &[]).is_ok())
             });
         }
@@ -26,11 +26,11 @@ impl Monitor {
     }
 }
 
-impl Contained {
+impl ContainerState {
     /// Whether the kernel has killed since this was looked at last, which is news if so.
     pub(super) fn look_for_oom(&mut self) {
         if self.oom.as_mut().is_some_and(OomWatch::happened) {
-            self.news.push(News::OutOfMemory);
+            self.news.push(SandboxEvent::OutOfMemory);
         }
     }
 }

@@ -10,10 +10,10 @@
 //! could send SIGCONT is stopped too.
 
 use super::client::Client;
-use super::container::Contained;
+use super::container::ContainerState;
 use super::serve::failed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::message::{InitPhase, News, Reply};
+use crate::wire::message::{InitPhase, Reply, SandboxEvent};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub(super) struct Pausing {
     helpers: Vec<i32>,
 }
 
-impl Contained {
+impl ContainerState {
     /// Begins to pause. The client is answered when all processes have stopped, or cannot be stopped.
     pub(super) fn pause(&mut self, client: Client, helpers: Vec<i32>) -> Option<Client> {
         if let Err(error) = self.begin_to_pause(&helpers) {
@@ -82,7 +82,7 @@ impl Contained {
         match stopped {
             Ok(true) => {
                 self.phase = InitPhase::Paused;
-                self.news.push(News::Paused);
+                self.news.push(SandboxEvent::Paused);
                 pausing.client.reply(&Reply::Done)
             }
             Ok(false) if now < pausing.deadline => {
@@ -145,7 +145,7 @@ impl Contained {
         }
         self.set_free()?;
         self.phase = InitPhase::Running;
-        self.news.push(News::Resumed);
+        self.news.push(SandboxEvent::Resumed);
         Ok(Reply::Done)
     }
 

@@ -1,15 +1,16 @@
 //! Further containers in the sandbox: made, forgotten, and ended with it.
 
-use super::container::Contained;
+use super::container::ContainerState;
+use super::members::Namespaces;
 use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::helper::Received;
+use crate::helper::spawn::read_plan;
 use crate::plan::{CloneFlags, SandboxPlan};
-use crate::process::spawn::read_plan;
-use crate::process::{Channel, Received};
-use crate::protocol::message::{Reply, Report};
+use crate::process::Channel;
 use crate::sandbox::init::Init;
-use crate::sandbox::members::Namespaces;
 use crate::state::Cause;
+use crate::wire::message::{Reply, Report};
 use rustix::fd::OwnedFd;
 
 /// The most containers in one sandbox.
@@ -22,7 +23,7 @@ impl Monitor {
         match launched {
             Ok((plan, init, mut donated)) => {
                 let shares_pids = !plan.namespaces.with_init.contains(CloneFlags::NEWPID);
-                let Ok(contained) = Contained::new(plan, init, boot, &mut donated) else { return };
+                let Ok(contained) = ContainerState::new(plan, init, boot, &mut donated) else { return };
                 if shares_pids && let Some((_, root)) = self.containers.first_mut() {
                     root.share_pids();
                 }

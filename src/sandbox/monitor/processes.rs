@@ -3,9 +3,9 @@
 use super::{Key, packed};
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure};
 use crate::process::Channel;
-use crate::protocol::message::{Hello, ProcessEnd, ProcessReport, Report};
 use crate::sandbox::exec::Forked;
 use crate::sys;
+use crate::wire::message::{Hello, ProcessEnd, ProcessReport, Report};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::Signal;
 use std::collections::VecDeque;

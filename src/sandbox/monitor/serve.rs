@@ -1,18 +1,18 @@
 //! Requests: each is answered once, on the connection it came by or on the one it brought.
 
 use super::client::{Client, Role};
+use super::members::Member;
 use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::Delivery;
-use crate::protocol::files::FileReply;
-use crate::protocol::message::{
-    InitPhase, News, Operation, Order, ProcessReport, Reply, Request, SignalTarget,
-};
 use crate::sandbox::exec::Forked;
-use crate::sandbox::hot_mount::Work;
-use crate::sandbox::members::Member;
+use crate::sandbox::mounts::Work;
 use crate::state::Cause;
+use crate::wire::files::FileReply;
+use crate::wire::message::{
+    InitPhase, Operation, Proceed, ProcessReport, Reply, Request, SandboxEvent, SignalTarget,
+};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::fd::OwnedFd;
 use rustix::net::{SocketFlags, accept_with};
@@ -121,7 +121,7 @@ impl Monitor {
                     && self.container(container).is_alive()
                 {
                     let listener = Client::listening(connection.into(), container);
-                    if listener.channel.send_now(&News::Listening, &[]).is_ok() {
+                    if listener.channel.send_now(&SandboxEvent::Listening, &[]).is_ok() {
                         self.add_client(listener);
                     }
                 }
@@ -159,7 +159,7 @@ impl Monitor {
         if container.phase != InitPhase::Created || container.starting.is_some() {
             return client.reply(&failed(&container.not_in_phase("start")));
         }
-        match container.init.channel.send(&Order {}, &[]) {
+        match container.init.channel.send(&Proceed {}, &[]) {
             Ok(()) => {
                 container.starting = Some(client);
                 None

@@ -1,15 +1,16 @@
 //! Signals for the container's processes: to init as if it were no PID 1, to others by the numbers they have inside.
 
-use super::container::Contained;
+use super::container::ContainerState;
+use super::members;
+use super::members::Member;
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::protocol::message::SignalTarget;
-use crate::sandbox::members::{self, Member};
 use crate::state::Cause;
 use crate::sys;
+use crate::wire::message::SignalTarget;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::AsFd;
 
-impl Contained {
+impl ContainerState {
     /// Sends `number` to `target`, but to none of the `helpers`, which are this process's own children.
     pub(super) fn signal_target(&mut self, number: i32, target: SignalTarget, helpers: &[i32]) -> Result<()> {
         if !(1..=64).contains(&number) {

@@ -44,7 +44,7 @@ fn files(root: &StateRoot) -> Vec<String> {
 }
 
 fn state_file(root: &StateRoot, container: &str, sandbox: &str) -> PathBuf {
-    root.path().join(Stem::new(&id(container), &id(sandbox)).file(Role::State))
+    root.path().join(StateName::new(&id(container), &id(sandbox)).file(Role::State))
 }
 
 #[expect(clippy::disallowed_methods, reason = "plays somebody who damages the directory")]
@@ -557,7 +557,7 @@ fn remains_of_a_creation_are_removed_by_name_and_nothing_else_is() {
     root.remove_remains(&id("other")).unwrap();
     assert!(root.find("other").is_ok());
 
-    let stem = Stem::new(&id("gone"), &id("pod"));
+    let stem = StateName::new(&id("gone"), &id("pod"));
     overwrite(&root.path().join(stem.file(Role::Lock)), b"");
     fs::create_dir(root.path().join(stem.file(Role::RunDir))).unwrap();
     root.remove_remains(&id("gone")).unwrap();

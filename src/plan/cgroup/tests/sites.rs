@@ -3,21 +3,21 @@
 use super::*;
 
 /// What its owner may do nothing with.
-fn foreign(site: Site) -> Site {
-    Site { may_make: false, may_move: false, may_enable: false, ..site }
+fn foreign(site: DelegationPoint) -> DelegationPoint {
+    DelegationPoint { may_make: false, may_move: false, may_enable: false, ..site }
 }
 
-fn populated(site: Site) -> Site {
-    Site { populated: true, ..site }
+fn populated(site: DelegationPoint) -> DelegationPoint {
+    DelegationPoint { populated: true, ..site }
 }
 
 /// The root of the hierarchy, as it is for everybody but root.
-fn foreign_top() -> Site {
-    foreign(Site { kind: SiteKind::Root, populated: true, ..site("/cg", ALL, ALL) })
+fn foreign_top() -> DelegationPoint {
+    foreign(DelegationPoint { kind: CgroupType::Root, populated: true, ..site("/cg", ALL, ALL) })
 }
 
 /// A host by the cgroups from the caller's to the top.
-fn host(sites: Vec<Site>) -> CgroupLayout {
+fn host(sites: Vec<DelegationPoint>) -> CgroupLayout {
     let own = Path::new("/").join(sites[0].dir.strip_prefix("/cg").unwrap());
     let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, bound_by_namespaces: false, sites };
     CgroupLayout { v1: Vec::new(), unified: Some(unified) }
@@ -51,7 +51,7 @@ fn why(layout: &CgroupLayout, path: Option<&str>) -> String {
 }
 
 /// `user@1000.service` is the user's, and has the controllers that systemd delegates.
-fn user_service() -> Vec<Site> {
+fn user_service() -> Vec<DelegationPoint> {
     let user = "/cg/user.slice/user-1000.slice";
     vec![
         site(&format!("{user}/user@1000.service"), "cpu memory pids", "cpu memory pids"),
@@ -153,14 +153,14 @@ fn a_cgroup_with_processes_is_passed_over_for_one_without() {
 fn what_the_caller_may_not_move_through_or_enable_in_is_no_place() {
     let own = || foreign(populated(site("/cg/delegated/session", ALL, "")));
     let nothing_enabled = || site("/cg/delegated", ALL, "");
-    let fixed = Site { may_enable: false, ..nothing_enabled() };
+    let fixed = DelegationPoint { may_enable: false, ..nothing_enabled() };
     assert_eq!(
         why(&host(vec![own(), fixed, foreign_top()]), None),
         "linux.resources.cpu.quota: the cpu controller is not available: the caller may not enable it in \
          cgroup.subtree_control of \"/cg/delegated\""
     );
-    let threaded = Site { kind: SiteKind::Threaded, ..nothing_enabled() };
-    for closed in [Site { may_move: false, ..nothing_enabled() }, threaded] {
+    let threaded = DelegationPoint { kind: CgroupType::Threaded, ..nothing_enabled() };
+    for closed in [DelegationPoint { may_move: false, ..nothing_enabled() }, threaded] {
         let why = why(&host(vec![own(), closed, foreign_top()]), None);
         assert!(
             why.contains("the caller may not write in \"/cg/delegated/session\" or any above it"),

@@ -1,0 +1,144 @@
+//! OCI bundles on disk (OCI bundle.md): reading one, and writing one that any runtime accepts.
+
+use super::default_spec::{build, mount};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::host::SystemDir;
+use crate::plan::{Extras, Scratch};
+use crate::spec::{self, MAX_CONFIG_BYTES};
+use oci_spec::runtime::{RootBuilder, Spec};
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file in a bundle.
+const CONFIG: &str = "config.json";
+/// The writable layer in memory: its size in bytes, or 0 for the kernel's default.
+const SCRATCH: &str = "dev.cofferdam.scratch";
+/// Whether the rootfs's ids are mapped into the user namespace.
+const IDMAP: &str = "dev.cofferdam.rootfs.idmap";
+/// The time limit in milliseconds.
+const TIMEOUT: &str = "dev.cofferdam.timeout-ms";
+/// Whether to do without the cgroup that nothing asks for.
+const WITHOUT_CGROUP: &str = "dev.cofferdam.without-cgroup";
+/// Directories of a rootfs that mounts of the default configuration go to.
+const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
+
+/// Reads `directory/config.json`. Returns the absolute bundle directory with it.
+pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
+    let bundle = std::path::absolute(directory).os(|| format!("open bundle {directory:?}"))?;
+    let path = bundle.join(CONFIG);
+    // Without waiting: a FIFO in its place has no writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(&path, flags, Mode::empty()).os(|| format!("open({path:?})"))?);
+    let metadata = file.metadata().os(|| format!("fstat({path:?})"))?;
+    if !metadata.is_file() {
+        return Err(Error::spec(CONFIG, "", "is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed is enough to know that it is too large.
+    file.take(MAX_CONFIG_BYTES as u64 + 1).read_to_end(&mut bytes).os(|| format!("read({path:?})"))?;
+    Ok((bundle, spec::parse(&bytes)?))
+}
+
+/// What the annotations of a bundle that this crate wrote say. They only ever narrow what the workload can reach.
+pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
+    let annotations = spec.annotations().clone().unwrap_or_default();
+    let number = |key: &str| -> Result<Option<u64>> {
+        let Some(text) = annotations.get(key) else { return Ok(None) };
+        let parsed = text.parse();
+        let field = format!("annotations[{key:?}]");
+        parsed.map(Some).map_err(|_| Error::spec(CONFIG, field, format!("{text:?} is not a number")))
+    };
+    Ok(Extras {
+        host_rootfs: false,
+        scratch: number(SCRATCH)?.map(|size| Scratch { size: (size > 0).then_some(size) }),
+        idmap_rootfs: annotations.get(IDMAP).is_some_and(|value| value == "true"),
+        timeout: number(TIMEOUT)?.map(Duration::from_millis),
+        pod: None,
+        volumes: Vec::new(),
+        // It would widen: whoever runs the bundle says so, or the limits hold.
+        best_effort_limits: false,
+        without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
+    })
+}
+
+/// Writes `spec` and its extras as a bundle to `directory`.
+pub(in crate::container) fn write(
+    directory: &Path,
+    mut spec: Spec,
+    extras: &Extras,
+    system_dirs: &[SystemDir],
+) -> Result<()> {
+    if !extras.volumes.is_empty() {
+        return Err(Error::unsupported("pod_volume", "a bundle has no place for what containers share"));
+    }
+    make_empty_directory(directory)?;
+    if extras.host_rootfs {
+        write_host_rootfs(directory, &mut spec, system_dirs)?;
+    }
+    let mut annotations = spec.annotations().clone().unwrap_or_default();
+    if let Some(scratch) = &extras.scratch {
+        annotations.insert(SCRATCH.into(), scratch.size.unwrap_or(0).to_string());
+    }
+    if extras.idmap_rootfs && !extras.host_rootfs {
+        annotations.insert(IDMAP.into(), "true".into());
+    }
+    if let Some(timeout) = extras.timeout {
+        annotations.insert(TIMEOUT.into(), timeout.as_millis().to_string());
+    }
+    if extras.without_cgroup {
+        annotations.insert(WITHOUT_CGROUP.into(), "true".into());
+    }
+    spec.set_annotations(Some(annotations));
+    let step = || format!("write {:?}", directory.join(CONFIG));
+    let text = serde_json::to_vec_pretty(&spec)
+        .map_err(|error| Error::new(ErrorKind::InvalidInput, step(), error.to_string()))?;
+    let mut file = tempfile::NamedTempFile::new_in(directory).os(step)?;
+    file.write_all(&text).os(step)?;
+    file.persist(directory.join(CONFIG)).map_err(|error| error.error).os(step)?;
+    Ok(())
+}
+
+fn make_empty_directory(directory: &Path) -> Result<()> {
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mut entries = std::fs::read_dir(directory).os(|| format!("open({directory:?})"))?;
+            if entries.next().is_some() {
+                let step = format!("write bundle {directory:?}");
+                return Err(Error::new(ErrorKind::AlreadyExists, step, "the directory is not empty"));
+            }
+            Ok(())
+        }
+        result => result.os(|| format!("mkdir({directory:?})")),
+    }
+}
+
+/// The host's system directories in the terms of a bundle: a skeleton to mount on, and read-only binds.
+fn write_host_rootfs(directory: &Path, spec: &mut Spec, system_dirs: &[SystemDir]) -> Result<()> {
+    let rootfs = directory.join("rootfs");
+    let make = |name: &str| -> Result<()> {
+        let path = rootfs.join(name);
+        std::fs::create_dir(&path).os(|| format!("mkdir({path:?})"))
+    };
+    std::fs::create_dir(&rootfs).os(|| format!("mkdir({rootfs:?})"))?;
+    MOUNT_POINTS.into_iter().try_for_each(make)?;
+    let mut mounts = Vec::new();
+    for dir in system_dirs {
+        if let Some(link) = &dir.link {
+            let path = rootfs.join(&dir.name);
+            symlink(link, &path).os(|| format!("symlink({link:?}, {path:?})"))?;
+            continue;
+        }
+        make(&dir.name)?;
+        let path = format!("/{}", dir.name);
+        mounts.push(build(|| mount(&path, "bind", &path, "rbind,ro,nosuid,nodev")));
+    }
+    mounts.extend(spec.mounts().clone().unwrap_or_default());
+    spec.set_mounts(Some(mounts));
+    let readonly = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(true);
+    spec.set_root(Some(build(|| RootBuilder::default().path("rootfs").readonly(readonly).build())));
+    Ok(())
+}

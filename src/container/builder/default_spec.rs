@@ -1,0 +1,159 @@
+//! The configuration a builder starts from: everything isolated, nothing granted.
+//!
+//! New user, mount, pid, network, ipc, uts and cgroup namespaces; no capability; no_new_privs; the seccomp allow-list;
+//! a read-only root with `/tmp` in memory; 1024 processes at most. Each relaxation is a method of the builder with a
+//! name of its own.
+
+use crate::seccomp;
+use crate::spec::CapSet;
+use oci_spec::runtime::{
+    LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
+};
+use std::path::Path;
+
+/// The OCI runtime specification version that configurations of the builder are written to.
+const OCI_VERSION: &str = "1.2.0";
+
+/// Processes at most. `RLIMIT_NPROC` is counted per user *and* user namespace (Linux 5.14), so it holds a fork bomb in
+/// its own container without needing a cgroup.
+const DEFAULT_NPROC: u64 = 1024;
+
+/// What every container sees hidden or read-only of `/proc` and `/sys`: the lists that runc and docker use.
+const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The configuration before anything was asked for.
+pub(in crate::container) fn default_spec() -> Spec {
+    build(|| {
+        let nothing = LinuxCapabilitiesBuilder::default()
+            .bounding([])
+            .effective([])
+            .inheritable([])
+            .permitted([])
+            .ambient([])
+            .build()?;
+        let processes = PosixRlimitBuilder::default()
+            .typ(PosixRlimitType::RlimitNproc)
+            .soft(DEFAULT_NPROC)
+            .hard(DEFAULT_NPROC)
+            .build()?;
+        let process = ProcessBuilder::default()
+            .terminal(false)
+            .user(UserBuilder::default().uid(0_u32).gid(0_u32).build()?)
+            .args(Vec::<String>::new())
+            .env(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()])
+            .cwd("/")
+            .capabilities(nothing)
+            .rlimits([processes])
+            .no_new_privileges(true)
+            .build()?;
+        let linux = LinuxBuilder::default()
+            .namespaces(namespaces()?)
+            .seccomp(seccomp::default_profile(CapSet::empty()))
+            .masked_paths(MASKED.map(str::to_owned))
+            .readonly_paths(READ_ONLY.map(str::to_owned))
+            .build()?;
+        SpecBuilder::default()
+            .version(OCI_VERSION)
+            .root(RootBuilder::default().path("rootfs").readonly(true).build()?)
+            .hostname("cofferdam")
+            .process(process)
+            .mounts(mounts()?)
+            .linux(linux)
+            .build()
+    })
+}
+
+fn namespaces() -> Result<Vec<LinuxNamespace>, oci_spec::OciSpecError> {
+    [
+        LinuxNamespaceType::User,
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Network,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Cgroup,
+    ]
+    .into_iter()
+    .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
+    .collect()
+}
+
+fn mounts() -> Result<Vec<Mount>, oci_spec::OciSpecError> {
+    [
+        ("/proc", "proc", "proc", "nosuid,noexec,nodev"),
+        ("/dev", "tmpfs", "tmpfs", "nosuid,mode=755,size=65536k"),
+        ("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620"),
+        ("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k"),
+        ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
+        ("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"),
+        ("/tmp", "tmpfs", "tmpfs", "nosuid,nodev,mode=1777"),
+    ]
+    .into_iter()
+    .map(|(destination, kind, source, options)| mount(destination, kind, source, options))
+    .collect()
+}
+
+/// One mount, its options separated by commas.
+pub(in crate::container) fn mount(
+    destination: &str,
+    kind: &str,
+    source: &str,
+    options: &str,
+) -> Result<Mount, oci_spec::OciSpecError> {
+    MountBuilder::default()
+        .destination(destination)
+        .typ(kind)
+        .source(source)
+        .options(options.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .build()
+}
+
+/// A bind of the host's `source`, with all below it.
+pub(in crate::container) fn bind_mount(source: &Path, destination: &Path, writable: bool) -> Mount {
+    let options = ["rbind", "nosuid", "nodev", if writable { "rw" } else { "rro" }].map(str::to_owned);
+    build(|| {
+        MountBuilder::default().destination(destination).typ("bind").source(source).options(options).build()
+    })
+}
+
+/// An empty directory in memory.
+pub(in crate::container) fn tmpfs_mount(destination: &Path, size: u64) -> Mount {
+    let options = ["nosuid".into(), "nodev".into(), "mode=1777".into(), format!("size={size}")];
+    build(|| {
+        MountBuilder::default().destination(destination).typ("tmpfs").source("tmpfs").options(options).build()
+    })
+}
+
+/// Runs a chain of `oci-spec` builders, each of which is given every field it requires.
+pub(in crate::container) fn build<T>(make: impl FnOnce() -> Result<T, oci_spec::OciSpecError>) -> T {
+    make().expect("every required field is set")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_grants_nothing() {
+        let spec = default_spec();
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.no_new_privileges(), Some(true));
+        let capabilities = process.capabilities().as_ref().unwrap();
+        assert_eq!(capabilities.bounding().as_ref().unwrap().len(), 0);
+        assert_eq!(spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len(), 7);
+    }
+}

@@ -1,0 +1,491 @@
+//! Copies of files and trees, into a container and out of it.
+//!
+//! Container paths go to the file worker, which resolves them inside the container. On the host every name is made and
+//! opened here, below a directory descriptor, exclusively and without following symbolic links: what the container
+//! plants, or changes while it is being copied, decides what a copy contains and never where it goes.
+
+use super::files::{Files, SET_ID_BITS};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::wire::files::{FileKind, MAX_VALUE, Metadata};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags,
+};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The deepest tree that is copied: each level holds a descriptor of the caller's.
+const MAX_DEPTH: usize = 128;
+/// What a name counts besides its content, so that a million empty files are not free. A tar archive takes as much.
+const ENTRY_COST: u64 = 512;
+const FILE_CAPABILITIES: &[u8] = b"security.capability";
+
+/// How much is copied, and to whom it belongs then.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Transfer {
+    limit: u64,
+    owner: Option<(u32, u32)>,
+}
+
+impl Transfer {
+    /// At most `limit` bytes. Each name counts 512 bytes and its own length, besides its content.
+    pub fn up_to(limit: u64) -> Self {
+        Self { limit, owner: None }
+    }
+
+    /// What is copied into the container belongs to these ids of the container, not to its root. Copies out of a
+    /// container belong to the caller.
+    pub fn owner(mut self, uid: u32, gid: u32) -> Self {
+        self.owner = Some((uid, gid));
+        self
+    }
+}
+
+/// What was copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Copied {
+    /// Regular files, without further names of the same ones.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Further names of files copied already.
+    pub hard_links: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// What was left out, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Something that was not copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// The path it has where it was to be copied from.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+impl Files {
+    /// Copies the host's file or tree `from` to `to` in the container, where nothing may be yet.
+    ///
+    /// Modes, symbolic links (as such), hard links within the tree, `user.*` attributes, file capabilities and times
+    /// of modification are kept. Owner is the container's root, or [`Transfer::owner`]. Devices, FIFOs and sockets are
+    /// left out and named in [`Copied::skipped`]. A file that grows meanwhile is copied as long as it was.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] naming what did not fit; `EEXIST` if `to` is taken; `ELOOP` for a tree of more than 128
+    /// levels; the errno of what failed. What was copied before stays.
+    pub fn copy_in(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        transfer: &Transfer,
+    ) -> Result<Copied> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let (parent, name) = host_place(from)?;
+        let mut copy = Copy::new(self, transfer, to);
+        copy.bring_in(parent.as_fd(), &name, from, to, MAX_DEPTH)?;
+        Ok(copy.done)
+    }
+
+    /// Copies the container's file or tree `from` to `to` on the host, where nothing may be yet.
+    ///
+    /// Modes without set-id bits, symbolic links (as such), hard links within the tree, `user.*` attributes and times of
+    /// modification are kept; the copy belongs to the caller. Devices, FIFOs and sockets are left out and named in
+    /// [`Copied::skipped`]. A file is copied as long as it says it is when it is opened.
+    ///
+    /// A symbolic link in the copy leads wherever the container wanted: do not follow one.
+    ///
+    /// # Errors
+    /// As [`copy_in`](Self::copy_in).
+    pub fn copy_out(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        transfer: &Transfer,
+    ) -> Result<Copied> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let (parent, name) = host_place(to)?;
+        let mut copy = Copy::new(self, transfer, to);
+        let place =
+            CopyTarget { top: parent.as_fd(), parent: parent.as_fd(), inner: Path::new(""), name: &name };
+        copy.bring_out(from, &place, MAX_DEPTH)?;
+        Ok(copy.done)
+    }
+}
+
+/// One copy under way.
+struct Copy<'a> {
+    files: &'a Files,
+    transfer: &'a Transfer,
+    /// Where it goes, to say what is left of it.
+    to: &'a Path,
+    left: u64,
+    /// Files with several names, by what tells them apart, and the first copy of each.
+    linked: HashMap<(u64, u64), PathBuf>,
+    done: Copied,
+}
+
+/// A name on the host that is to be made.
+struct CopyTarget<'a> {
+    /// Where the whole copy goes.
+    top: BorrowedFd<'a>,
+    /// The directory it will be in, and that directory's path below `top`.
+    parent: BorrowedFd<'a>,
+    inner: &'a Path,
+    name: &'a OsStr,
+}
+
+impl<'a> Copy<'a> {
+    fn new(files: &'a Files, transfer: &'a Transfer, to: &'a Path) -> Self {
+        let (linked, done) = (HashMap::new(), Copied::default());
+        Self { files, transfer, to, left: transfer.limit, linked, done }
+    }
+
+    /// Takes `bytes` for `path` off what may still be copied.
+    fn charge(&mut self, path: &Path, bytes: u64) -> Result<()> {
+        if let Some(left) = self.left.checked_sub(bytes) {
+            self.left = left;
+            return Ok(());
+        }
+        let limit = self.transfer.limit;
+        let problem = format!("{bytes} bytes more exceed the limit of {limit} bytes");
+        Err(Error::new(ErrorKind::TooLarge { limit }, format!("copy {path:?}"), problem)
+            .hint(format!("what was copied before it is still at {:?}", self.to)))
+    }
+
+    fn charge_name(&mut self, path: &Path) -> Result<()> {
+        self.charge(path, ENTRY_COST + path.as_os_str().len() as u64)
+    }
+
+    fn skip(&mut self, path: &Path, reason: impl Into<String>) {
+        self.done.skipped.push(Skipped { path: path.to_owned(), reason: reason.into() });
+    }
+
+    fn bring_in(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        from: &Path,
+        to: &Path,
+        depth: usize,
+    ) -> Result<()> {
+        self.charge_name(from)?;
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            .os(|| format!("fstatat({from:?})"))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => self.bring_in_file(parent, name, from, to),
+            FileType::Directory => self.bring_in_directory(parent, name, from, to, depth),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(parent, name, Vec::new())
+                    .os(|| format!("readlinkat({from:?})"))?;
+                self.files.symlink(OsStr::from_bytes(target.as_bytes()), to)?;
+                self.done.symlinks += 1;
+                self.give_away(to)?;
+                self.files.set_modified(to, modified(&stat))
+            }
+            _ => {
+                self.skip(from, "neither a regular file nor a directory nor a symbolic link");
+                Ok(())
+            }
+        }
+    }
+
+    fn bring_in_file(&mut self, parent: BorrowedFd<'_>, name: &OsStr, from: &Path, to: &Path) -> Result<()> {
+        let source = open_host(parent, name, from, OFlags::empty())?;
+        let stat = rustix::fs::fstat(&source).os(|| format!("fstat({from:?})"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            self.skip(from, "became something else while it was being copied");
+            return Ok(());
+        }
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.linked.get(&(stat.st_dev, stat.st_ino)) {
+                self.files.hard_link(first, to)?;
+                self.done.hard_links += 1;
+                return Ok(());
+            }
+            self.linked.insert((stat.st_dev, stat.st_ino), to.to_owned());
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        self.charge(from, size)?;
+        let mode = stat.st_mode & 0o7777;
+        let mut copy = self.files.create(to, mode & !SET_ID_BITS)?;
+        self.pour(&File::from(source.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC)")?), &mut copy, size, from)?;
+        drop(copy);
+        self.done.files += 1;
+        self.give_away(to)?;
+        self.bring_in_xattrs(source.as_fd(), from, to)?;
+        if mode & SET_ID_BITS != 0 {
+            self.files.set_permissions(to, mode)?;
+        }
+        self.files.set_modified(to, modified(&stat))
+    }
+
+    fn bring_in_directory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        from: &Path,
+        to: &Path,
+        depth: usize,
+    ) -> Result<()> {
+        let Some(depth) = depth.checked_sub(1) else { return Err(too_deep(from)) };
+        let source = open_host(parent, name, from, OFlags::DIRECTORY)?;
+        let stat = rustix::fs::fstat(&source).os(|| format!("fstat({from:?})"))?;
+        self.files.create_dir(to, 0o700)?;
+        self.done.directories += 1;
+        for entry in Dir::read_from(&source).os(|| format!("getdents({from:?})"))? {
+            let entry = entry.os(|| format!("getdents({from:?})"))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                self.bring_in(source.as_fd(), name, &from.join(name), &to.join(name), depth)?;
+            }
+        }
+        self.give_away(to)?;
+        self.bring_in_xattrs(source.as_fd(), from, to)?;
+        self.files.set_permissions(to, stat.st_mode & 0o7777)?;
+        self.files.set_modified(to, modified(&stat))
+    }
+
+    fn give_away(&self, to: &Path) -> Result<()> {
+        match self.transfer.owner {
+            Some((uid, gid)) => self.files.set_owner(to, uid, gid, false),
+            None => Ok(()),
+        }
+    }
+
+    fn bring_in_xattrs(&mut self, source: BorrowedFd<'_>, from: &Path, to: &Path) -> Result<()> {
+        for name in host_xattrs(source, from)? {
+            if !name.as_bytes().starts_with(b"user.") && name.as_bytes() != FILE_CAPABILITIES {
+                continue;
+            }
+            let mut value = vec![0; MAX_VALUE];
+            let size = match rustix::fs::fgetxattr(source, &name, value.as_mut_slice()) {
+                Ok(size) => size,
+                Err(errno) => {
+                    self.skip(from, format!("attribute {name:?}: {errno}"));
+                    continue;
+                }
+            };
+            if let Err(error) = self.files.set_xattr(to, &name, &value[..size]) {
+                self.skip_attribute(from, &name, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file system without attributes keeps the file nevertheless; other errors are errors.
+    fn skip_attribute(&mut self, from: &Path, name: &OsStr, error: Error) -> Result<()> {
+        match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::EPERM | libc::ENOSPC) => {
+                self.skip(from, format!("attribute {name:?}: {error}"));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn bring_out(&mut self, from: &Path, place: &CopyTarget<'_>, depth: usize) -> Result<()> {
+        self.charge_name(from)?;
+        let metadata = self.files.lstat(from)?;
+        match metadata.kind {
+            FileKind::File => self.bring_out_file(from, &metadata, place),
+            FileKind::Directory => self.bring_out_directory(from, &metadata, place, depth),
+            FileKind::Symlink => {
+                let target = metadata.target.as_deref().unwrap_or(Path::new(""));
+                rustix::fs::symlinkat(target, place.parent, place.name)
+                    .os(|| format!("symlinkat({:?})", place.path()))?;
+                self.done.symlinks += 1;
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::utimensat(place.parent, place.name, &times(&metadata), flags)
+                    .os(|| format!("utimensat({:?})", place.path()))
+            }
+            kind => {
+                self.skip(from, format!("is {kind}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn bring_out_file(&mut self, from: &Path, metadata: &Metadata, place: &CopyTarget<'_>) -> Result<()> {
+        let several = (metadata.links > 1).then_some((metadata.file_system, metadata.inode));
+        if let Some(first) = several.and_then(|file| self.linked.get(&file)) {
+            place.link_to(first)?;
+            self.done.hard_links += 1;
+            return Ok(());
+        }
+        let source = self.files.open(from)?;
+        let size = source.metadata().os(|| format!("fstat({from:?})"))?.len();
+        self.charge(from, size)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let copy = rustix::fs::openat(place.parent, place.name, flags, Mode::from_raw_mode(0o600))
+            .os(|| format!("openat({:?}, O_CREAT | O_EXCL)", place.path()))?;
+        let mut copy = File::from(copy);
+        self.pour(&source, &mut copy, size, from)?;
+        self.done.files += 1;
+        if let Some(file) = several {
+            self.linked.insert(file, place.path());
+        }
+        self.finish(from, metadata, copy.as_fd())
+    }
+
+    fn bring_out_directory(
+        &mut self,
+        from: &Path,
+        metadata: &Metadata,
+        place: &CopyTarget<'_>,
+        depth: usize,
+    ) -> Result<()> {
+        let Some(depth) = depth.checked_sub(1) else { return Err(too_deep(from)) };
+        let step = || format!("mkdirat({:?})", place.path());
+        rustix::fs::mkdirat(place.parent, place.name, Mode::from_raw_mode(0o700)).os(step)?;
+        let copy = open_host(place.parent, place.name, &place.path(), OFlags::DIRECTORY)?;
+        self.done.directories += 1;
+        // What one directory makes us remember is bounded by what the copy may take.
+        let entries = match self.files.list_up_to(from, self.left / ENTRY_COST) {
+            Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. }) => {
+                return self.charge(from, self.left.saturating_add(1));
+            }
+            entries => entries?,
+        };
+        let inner = place.path();
+        for entry in entries {
+            let name = entry.name.as_os_str();
+            if !is_name(name) {
+                let problem = format!("{name:?} is no name");
+                return Err(Error::new(ErrorKind::PeerMisbehaved, format!("list {from:?}"), problem));
+            }
+            let below = CopyTarget { top: place.top, parent: copy.as_fd(), inner: &inner, name };
+            match self.bring_out(&from.join(name), &below, depth) {
+                // Removed since it was listed.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    self.skip(&from.join(name), "was gone when it was to be copied");
+                }
+                result => result?,
+            }
+        }
+        self.finish(from, metadata, copy.as_fd())
+    }
+
+    /// Attributes, mode and time of what was copied to `copy`.
+    fn finish(&mut self, from: &Path, metadata: &Metadata, copy: BorrowedFd<'_>) -> Result<()> {
+        let names = match self.files.list_xattrs(from) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
+            names => names?,
+        };
+        // Nothing but these: file capabilities of a container's making would be the host's.
+        for name in names.iter().filter(|name| name.as_bytes().starts_with(b"user.")) {
+            self.charge(from, MAX_VALUE as u64 / 16)?;
+            let value = match self.files.get_xattr(from, name) {
+                Ok(value) => value,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::ERANGE)) => {
+                    self.skip(from, format!("attribute {name:?}: {error}"));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let set = rustix::fs::fsetxattr(copy, name, &value, XattrFlags::empty());
+            if let Err(error) = set.os(|| format!("fsetxattr({name:?})")) {
+                self.skip_attribute(from, name, error)?;
+            }
+        }
+        // Nor these: the copy is the caller's, who may be root.
+        let mode = metadata.mode & 0o777;
+        rustix::fs::fchmod(copy, Mode::from_raw_mode(mode)).os(|| format!("fchmod(0o{mode:o})"))?;
+        rustix::fs::futimens(copy, &times(metadata)).os(|| "futimens()")
+    }
+
+    /// Copies at most `size` bytes.
+    fn pour(&mut self, source: &File, copy: &mut File, size: u64, from: &Path) -> Result<()> {
+        let bytes = std::io::copy(&mut source.take(size), copy).os(|| format!("copy {from:?}"))?;
+        self.done.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl CopyTarget<'_> {
+    fn path(&self) -> PathBuf {
+        self.inner.join(self.name)
+    }
+
+    /// Makes it one more name of `first`, a path below the top of this copy.
+    fn link_to(&self, first: &Path) -> Result<()> {
+        let step = || format!("linkat({first:?}, {:?})", self.path());
+        let directory = first.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let directory = directory.unwrap_or(Path::new("."));
+        let directory = rustix::fs::openat2(self.top, directory, flags, Mode::empty(), resolve).os(step)?;
+        let name = first.file_name().unwrap_or_default();
+        rustix::fs::linkat(&directory, name, self.parent, self.name, AtFlags::empty()).os(step)
+    }
+}
+
+/// The directory the caller's path is in, and the name there. The path up to there is the caller's own: it is followed
+/// as usual.
+fn host_place(path: &Path) -> Result<(OwnedFd, OsString)> {
+    let Some(name) = path.file_name() else {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("copy {path:?}"),
+            "the path ends in no name",
+        ));
+    };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent =
+        rustix::fs::openat(CWD, parent, flags, Mode::empty()).os(|| format!("open({parent:?}, O_PATH)"))?;
+    Ok((parent, name.to_owned()))
+}
+
+/// Whether it is one component that can be made: what comes from a container is checked on this side too.
+fn is_name(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/') && !bytes.contains(&0)
+}
+
+fn open_host(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    let base = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, base | flags, Mode::empty())
+        .os(|| format!("openat({path:?}, O_NOFOLLOW)"))
+}
+
+fn host_xattrs(file: BorrowedFd<'_>, path: &Path) -> Result<Vec<OsString>> {
+    // The kernel's own limit: XATTR_LIST_MAX.
+    let mut names = vec![0; 64 << 10];
+    let size = match rustix::fs::flistxattr(file, names.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => 0,
+        size => size.os(|| format!("flistxattr({path:?})"))?,
+    };
+    let names = names[..size].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| OsStr::from_bytes(name).to_owned()).collect())
+}
+
+fn modified(stat: &Stat) -> (i64, u32) {
+    (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default())
+}
+
+fn times(metadata: &Metadata) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec {
+            tv_sec: metadata.modified_seconds,
+            tv_nsec: metadata.modified_nanoseconds.into(),
+        },
+    }
+}
+
+fn too_deep(path: &Path) -> Error {
+    let problem = format!("the tree is more than {MAX_DEPTH} directories deep");
+    Error::new(ErrorKind::Os(libc::ELOOP), format!("copy {path:?}"), problem)
+}

@@ -1,0 +1,517 @@
+//! [`Files`]: the files of a container, from outside it.
+
+use crate::container::{Alive, Container, Phase};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::Channel;
+use crate::process::channel::{Delivery, wait_readable_until};
+use crate::wire::files::{Bytes, Change, Entry, FileReply, FileRequest, MAX_VALUE, Metadata};
+use crate::wire::message::Operation;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::pipe::PipeFlags;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long one answer may take: a tree of millions of files is removed in less, a file system that hangs never
+/// answers.
+const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
+/// `S_ISUID` and `S_ISGID`.
+pub(in crate::container) const SET_ID_BITS: u32 = 0o6000;
+/// The most names a listing returns.
+const MAX_ENTRIES: u64 = 1 << 20;
+
+impl<P: Phase> Container<P> {
+    /// Access to the container's files while it is created, running or paused, with nothing needed of the image.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HelperDied`] if the container has ended; the sandbox's errno if it cannot make one more process.
+    pub fn files(&self) -> Result<Files>
+    where
+        P: Alive,
+    {
+        let connection = self.phase.live().connect(&self.core, Operation::Files, &[])?;
+        let files = Files { connection: Mutex::new(Some(connection)), time_limit: DEFAULT_TIME_LIMIT };
+        // The worker's word that it can work, or why it cannot.
+        files.exchange(|worker| worker.done())?;
+        Ok(files)
+    }
+}
+
+/// The files of one container.
+///
+/// The work is done by a process of its own inside the container's user and mount namespaces, invisible to the
+/// container, which ends when this value is dropped. It sees what the workload sees: the container's mounts, its ids,
+/// and `EROFS` where a mount is read-only. It works as the container's root, also while the container is paused.
+///
+/// Paths are the container's, absolute or relative to its root. `..` and symbolic links, absolute ones included, are
+/// resolved inside that root, whatever the container does meanwhile (openat2(2), `RESOLVE_IN_ROOT`); links of `/proc`
+/// that lead elsewhere are not followed. What a method says of a *name* concerns the last component itself, and a
+/// symbolic link there is not followed.
+///
+/// Calls may come from any thread; they take turns. A call whose answer does not come within the time limit fails with
+/// [`ErrorKind::TimedOut`], and every later one with [`ErrorKind::HelperDied`]: get another value then.
+#[derive(Debug)]
+pub struct Files {
+    /// `None` once an answer was missed: what came next would be taken for another's.
+    connection: Mutex<Option<Channel>>,
+    time_limit: Duration,
+}
+
+impl Files {
+    /// Changes how long one answer may take: 120 seconds unless this is called.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
+    /// The content of the regular file at `path`, if it is at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] if it is more, [`ErrorKind::NotARegularFile`], or the errno of opening or reading it.
+    pub fn read(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+        let path = path.as_ref();
+        let file = self.open(path)?;
+        let step = || format!("read {path:?}");
+        let mut bytes = Vec::new();
+        // One more, to tell the end from the limit, even if the file grows meanwhile.
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).os(step)?;
+        if bytes.len() as u64 > limit {
+            let problem = format!("is larger than the limit of {limit} bytes");
+            return Err(Error::new(ErrorKind::TooLarge { limit }, step(), problem));
+        }
+        Ok(bytes)
+    }
+
+    /// Opens the regular file at `path` for reading.
+    ///
+    /// What else is there is refused before it is opened: opening a FIFO or a device would be using it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotARegularFile`], or the errno of opening it. `ESTALE`: something else was put in its place
+    /// meanwhile.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<File> {
+        let path = path.as_ref();
+        self.file(path, &FileRequest::Open { path: path.into() })
+    }
+
+    /// Creates a regular file with exactly the permission bits `mode`, and opens it for reading and writing. Writing
+    /// takes set-id bits away again, as everywhere.
+    ///
+    /// # Errors
+    /// `EEXIST` if the name is taken, by a symbolic link too; or the errno of creating it.
+    pub fn create(&self, path: impl AsRef<Path>, mode: u32) -> Result<File> {
+        let path = path.as_ref();
+        self.file(path, &FileRequest::Create { path: path.into(), mode })
+    }
+
+    /// Writes a regular file. One that is there keeps its owner and mode, set-id bits excepted, and gets a new content;
+    /// where there is none, one is created with the permission bits `mode`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotARegularFile`], or the errno of opening, creating or writing it. `EEXIST`: a symbolic link that
+    /// leads nowhere has the name; nothing is created through one.
+    pub fn write(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        let (mut file, created) = match self.create(path, mode & !SET_ID_BITS) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => (
+                self.file(path, &FileRequest::Replace { path: path.into(), mode: mode & !SET_ID_BITS })?,
+                false,
+            ),
+            file => (file?, true),
+        };
+        file.write_all(bytes.as_ref()).os(|| format!("write {path:?}"))?;
+        // Last: writing takes them away.
+        if created && mode & SET_ID_BITS != 0 { self.set_permissions(path, mode) } else { Ok(()) }
+    }
+
+    /// What is at `path`; where a symbolic link leads to.
+    ///
+    /// # Errors
+    /// The errno of looking at it.
+    pub fn stat(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        self.metadata(path.as_ref(), true)
+    }
+
+    /// What has the name `path`; a symbolic link itself.
+    ///
+    /// # Errors
+    /// The errno of looking at it.
+    pub fn lstat(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        self.metadata(path.as_ref(), false)
+    }
+
+    /// The names in the directory at `path`, sorted, without `.` and `..`.
+    ///
+    /// # Errors
+    /// The errno of reading it; [`ErrorKind::TooLarge`] for more than a million names.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<Entry>> {
+        self.list_up_to(path.as_ref(), MAX_ENTRIES)
+    }
+
+    pub(in crate::container) fn list_up_to(&self, path: &Path, limit: u64) -> Result<Vec<Entry>> {
+        let request = FileRequest::List { path: path.into(), limit: limit.min(MAX_ENTRIES) };
+        let mut all = self.exchange(|worker| {
+            worker.send(&request, &[])?;
+            let mut all = Vec::new();
+            loop {
+                match worker.receive()?.message {
+                    FileReply::Entries { entries, last } => {
+                        all.extend(entries);
+                        if last {
+                            return Ok(all);
+                        }
+                    }
+                    other => return Err(unexpected(&other)),
+                }
+            }
+        })?;
+        all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
+    /// Makes a directory with exactly the permission bits `mode`.
+    ///
+    /// # Errors
+    /// `EEXIST` if the name is taken; or the errno of making it.
+    pub fn create_dir(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        self.change(&FileRequest::Mkdir { path: path.as_ref().into(), mode, parents: false })
+    }
+
+    /// Makes a directory, and those above it that are not there, with exactly the permission bits `mode`. One that is
+    /// there is left as it is.
+    ///
+    /// # Errors
+    /// `ENOTDIR` if something else is in the way; or the errno of making one.
+    pub fn create_dir_all(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        self.change(&FileRequest::Mkdir { path: path.as_ref().into(), mode, parents: true })
+    }
+
+    /// Removes a name that is not a directory's.
+    ///
+    /// # Errors
+    /// The errno of unlinkat(2).
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.change(&FileRequest::RemoveFile { path: path.as_ref().into() })
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// The errno of unlinkat(2), `ENOTEMPTY` among them.
+    pub fn remove_dir(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.change(&FileRequest::RemoveDir { path: path.as_ref().into() })
+    }
+
+    /// Removes a name and, if it is a directory's, everything below it; never through a symbolic link, and never
+    /// across a mount.
+    ///
+    /// # Errors
+    /// `EBUSY` if there is a mount below, `ELOOP` for a tree of more than 256 levels, or the errno of what could not be
+    /// removed. What could be is gone by then.
+    pub fn remove_all(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.change(&FileRequest::RemoveAll { path: path.as_ref().into() })
+    }
+
+    /// Renames; what has the name `to` is replaced, as rename(2) says.
+    ///
+    /// # Errors
+    /// The errno of renameat(2).
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        self.change(&FileRequest::Rename { from: from.as_ref().into(), to: to.as_ref().into() })
+    }
+
+    /// Makes a symbolic link at `path` that leads to `target`, which is stored as it is.
+    ///
+    /// # Errors
+    /// The errno of symlinkat(2).
+    pub fn symlink(&self, target: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<()> {
+        self.change(&FileRequest::Symlink { target: target.as_ref().into(), path: path.as_ref().into() })
+    }
+
+    /// Gives a file one more name.
+    ///
+    /// # Errors
+    /// The errno of linkat(2).
+    pub fn hard_link(&self, original: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<()> {
+        self.change(&FileRequest::HardLink { original: original.as_ref().into(), path: path.as_ref().into() })
+    }
+
+    /// Where the symbolic link at `path` leads, as it is stored.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is none; or the errno of looking at it.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let bytes = self.bytes(&FileRequest::ReadLink { path: path.as_ref().into() })?;
+        Ok(OsString::from(bytes).into())
+    }
+
+    /// Sets the permission bits, set-id and sticky bits included.
+    ///
+    /// # Errors
+    /// The errno of fchmodat2(2).
+    pub fn set_permissions(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        self.change(&FileRequest::SetMode { path: path.as_ref().into(), mode })
+    }
+
+    /// Sets the owner, in the container's ids; of where a symbolic link leads to. Clears set-id bits, as chown(2) does.
+    ///
+    /// # Errors
+    /// `EINVAL` for an id the container does not have; or the errno of fchownat(2).
+    pub fn chown(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
+        self.set_owner(path.as_ref(), uid, gid, true)
+    }
+
+    /// Sets the owner of the name itself, as [`chown`](Self::chown).
+    ///
+    /// # Errors
+    /// As [`chown`](Self::chown).
+    pub fn lchown(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
+        self.set_owner(path.as_ref(), uid, gid, false)
+    }
+
+    /// The value of an extended attribute of a regular file or a directory.
+    ///
+    /// # Errors
+    /// `ENODATA` if it has none of that name, `ERANGE` if it is larger than 16 KiB, [`ErrorKind::NotARegularFile`] for
+    /// what has no attributes, or the errno of fgetxattr(2).
+    pub fn get_xattr(&self, path: impl AsRef<Path>, name: impl AsRef<OsStr>) -> Result<Vec<u8>> {
+        let (path, name) = (path.as_ref().into(), name.as_ref().into());
+        Ok(self.bytes(&FileRequest::GetXattr { path, name })?.0)
+    }
+
+    /// Sets an extended attribute of a regular file or a directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a value of more than 16 KiB, [`ErrorKind::NotARegularFile`] for what has no
+    /// attributes, or the errno of fsetxattr(2).
+    pub fn set_xattr(
+        &self,
+        path: impl AsRef<Path>,
+        name: impl AsRef<OsStr>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        if value.len() > MAX_VALUE {
+            let problem = format!("{} bytes, the limit is {MAX_VALUE}", value.len());
+            return Err(Error::new(ErrorKind::InvalidInput, format!("set xattr {name:?}"), problem));
+        }
+        let (path, value) = (path.as_ref().into(), Bytes(value.to_vec()));
+        self.change(&FileRequest::SetXattr { path, name: name.into(), value })
+    }
+
+    /// Removes an extended attribute of a regular file or a directory.
+    ///
+    /// # Errors
+    /// As [`get_xattr`](Self::get_xattr).
+    pub fn remove_xattr(&self, path: impl AsRef<Path>, name: impl AsRef<OsStr>) -> Result<()> {
+        let (path, name) = (path.as_ref().into(), name.as_ref().into());
+        self.change(&FileRequest::RemoveXattr { path, name })
+    }
+
+    /// The names of the extended attributes of a regular file or a directory, sorted.
+    ///
+    /// # Errors
+    /// `ERANGE` for more than 16 KiB of names; else as [`get_xattr`](Self::get_xattr).
+    pub fn list_xattrs(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>> {
+        match self.ask(&FileRequest::ListXattrs { path: path.as_ref().into() })?.message {
+            FileReply::Names(names) => {
+                let mut names: Vec<OsString> = names.into_iter().map(OsString::from).collect();
+                names.sort_unstable();
+                Ok(names)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What the container changed of its image: the content of its [scratch](crate::container::ContainerBuilder::scratch), held
+    /// against what is under it, sorted by path.
+    ///
+    /// A directory is named if its mode or owner changed, not because of what is in it. What was made for the container
+    /// itself, like a mount point that the image lacks, is among what was added.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a container without a scratch, and on kernels before 6.6, whose tmpfs cannot say
+    /// what was replaced; [`ErrorKind::TooLarge`] for more than a million changes; the errno of reading the layer.
+    pub fn diff(&self) -> Result<Vec<Change>> {
+        let mut all = self.exchange(|worker| {
+            worker.send(&FileRequest::Diff { limit: MAX_ENTRIES }, &[])?;
+            let mut all = Vec::new();
+            loop {
+                match worker.receive()?.message {
+                    FileReply::Changes { changes, last } => {
+                        all.extend(changes);
+                        if last {
+                            return Ok(all);
+                        }
+                    }
+                    other => return Err(unexpected(&other)),
+                }
+            }
+        })?;
+        all.sort_unstable_by(|one, other| one.path.as_os_str().cmp(other.path.as_os_str()));
+        Ok(all)
+    }
+
+    /// Writes what the container changed of its image as a layer: an uncompressed tar archive (OCI image-spec,
+    /// layer.md) with whiteouts, hard links, symbolic links, devices, `user.*` attributes and file capabilities, ids as
+    /// the container sees them. The same changes give the same bytes.
+    ///
+    /// Pause a container that is at work, or what it does meanwhile is in the layer or is not.
+    ///
+    /// # Errors
+    /// As [`diff`](Self::diff); [`ErrorKind::InvalidInput`] for a name that begins with `.wh.`, which a layer cannot
+    /// hold; `ELOOP` for a tree of more than 256 levels; the errno of `writer`. What was written by then is no archive.
+    pub fn export_layer(&self, mut writer: impl Write) -> Result<()> {
+        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
+        self.exchange(|worker| {
+            worker.send(&FileRequest::Export, &[theirs.as_fd()])?;
+            drop(theirs);
+            let written = worker.pour(ours, &mut writer);
+            // Its own error says more than an archive that ends early or a pipe that is closed.
+            let done = worker.done();
+            written.and(done)
+        })
+    }
+
+    pub(in crate::container) fn set_owner(
+        &self,
+        path: &Path,
+        uid: u32,
+        gid: u32,
+        follow: bool,
+    ) -> Result<()> {
+        self.change(&FileRequest::SetOwner { path: path.into(), uid, gid, follow })
+    }
+
+    pub(in crate::container) fn set_modified(
+        &self,
+        path: &Path,
+        (seconds, nanoseconds): (i64, u32),
+    ) -> Result<()> {
+        self.change(&FileRequest::SetModified { path: path.into(), seconds, nanoseconds, follow: false })
+    }
+
+    fn metadata(&self, path: &Path, follow: bool) -> Result<Metadata> {
+        match self.ask(&FileRequest::Stat { path: path.into(), follow })?.message {
+            FileReply::Metadata { metadata, target } => {
+                Ok(Metadata { target: target.map(|bytes| OsString::from(bytes).into()), ..metadata })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn change(&self, request: &FileRequest) -> Result<()> {
+        self.exchange(|worker| {
+            worker.send(request, &[])?;
+            worker.done()
+        })
+    }
+
+    fn bytes(&self, request: &FileRequest) -> Result<Bytes> {
+        match self.ask(request)?.message {
+            FileReply::Bytes(bytes) => Ok(bytes),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn file(&self, path: &Path, request: &FileRequest) -> Result<File> {
+        let fds = self.ask(request)?.fds;
+        let Ok([file]) = <[OwnedFd; 1]>::try_from(fds) else {
+            return Err(Error::new(ErrorKind::PeerMisbehaved, "receive a file", "no descriptor came along"));
+        };
+        let file = File::from(file);
+        // Checked on this side too: whoever reads from it must be able to rely on it.
+        match file.metadata() {
+            Ok(metadata) if metadata.is_file() => Ok(file),
+            _ => Err(Error::new(ErrorKind::NotARegularFile, format!("open {path:?}"), "is another thing")),
+        }
+    }
+
+    fn ask(&self, request: &FileRequest) -> Result<Delivery<FileReply>> {
+        self.exchange(|worker| {
+            worker.send(request, &[])?;
+            worker.receive()
+        })
+    }
+
+    /// One conversation with the worker. One that ends in the middle ends the connection.
+    fn exchange<T>(&self, talk: impl FnOnce(&Worker<'_>) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(channel) = connection.as_ref() else {
+            let problem = "the connection ended with an answer that did not come";
+            return Err(Error::new(ErrorKind::HelperDied, "files", problem));
+        };
+        let result = talk(&Worker { channel, time_limit: self.time_limit });
+        let broken = result.as_ref().is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HelperDied | ErrorKind::PeerMisbehaved)
+        });
+        if broken {
+            *connection = None;
+        }
+        result
+    }
+}
+
+/// The worker, during one conversation.
+struct Worker<'a> {
+    channel: &'a Channel,
+    time_limit: Duration,
+}
+
+impl Worker<'_> {
+    fn send(&self, request: &FileRequest, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.channel.send(request, fds)
+    }
+
+    fn receive(&self) -> Result<Delivery<FileReply>> {
+        let deadline = Instant::now().checked_add(self.time_limit);
+        let delivery = self.channel.receive::<FileReply>(deadline)?;
+        match delivery.message {
+            FileReply::Failed(failure) => Err(failure.into()),
+            _ => Ok(delivery),
+        }
+    }
+
+    /// Passes on what comes through `pipe`, until its end.
+    fn pour(&self, pipe: OwnedFd, writer: &mut impl Write) -> Result<()> {
+        let mut pipe = File::from(pipe);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            // A limit that cannot be expressed is none.
+            wait_readable_until(pipe.as_fd(), Instant::now().checked_add(self.time_limit))?
+                .then_some(())
+                .ok_or_else(|| Error::new(ErrorKind::TimedOut, "export", "the deadline passed"))?;
+            match pipe.read(&mut buffer).os(|| "read(archive)")? {
+                0 => return Ok(()),
+                size => writer.write_all(&buffer[..size]).os(|| "write(layer)")?,
+            }
+        }
+    }
+
+    fn done(&self) -> Result<()> {
+        match self.receive()?.message {
+            FileReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(reply: &FileReply) -> Error {
+    let name = format!("{reply:?}");
+    let name = name.split([' ', '(', '{']).next().unwrap_or_default();
+    Error::new(ErrorKind::PeerMisbehaved, "files", format!("{name} is no answer to this"))
+}
+
+impl Metadata {
+    /// When its content was last changed.
+    #[must_use]
+    pub fn modified(&self) -> SystemTime {
+        let whole = Duration::from_secs(self.modified_seconds.unsigned_abs());
+        let fraction = Duration::from_nanos(self.modified_nanoseconds.into());
+        if self.modified_seconds < 0 { UNIX_EPOCH - whole + fraction } else { UNIX_EPOCH + whole + fraction }
+    }
+}

@@ -1,0 +1,487 @@
+//! The process table of a container: who runs in it, as its own proc file system tells.
+//!
+//! The sandbox hands over a descriptor of that file system, and it is read here, in the caller. Its files come from
+//! the kernel and are as bounded as what is read of them; but a command line is fetched out of the memory of the
+//! process it belongs to, and whoever made that memory slow (a mapping of a file on a FUSE of its own) would hold up
+//! the sandbox, which has others to serve. Here it holds up the one who asked.
+
+use crate::container::handle::SandboxLink;
+use crate::container::{AnyContainer, Container, Executed, Phase};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::wire::message::{Operation, Reply};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, readlinkat};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::time::{Duration, SystemTime};
+
+/// The most that is read of a file with fixed fields. `status` is the longest; its lists of groups and CPUs come after
+/// everything that is looked for.
+const MAX_FILE: u64 = 16 << 10;
+/// The most that is read of a command line, bytes: what the kernel itself kept of it before 4.2.
+const MAX_COMMAND_LINE: u64 = 4 << 10;
+
+/// One process of a container, as [`Container::processes`] found it.
+///
+/// Numbers are the container's own: pids as its pid namespace counts them, the user id as its user namespace maps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessInfo {
+    /// The effective user id; 65534 if the container has no number for it.
+    pub uid: u32,
+    /// The pid. The first process of a container with a pid namespace of its own is 1.
+    pub pid: i32,
+    /// The pid on the host (in the caller's pid namespace), where it is known: a process that came or went meanwhile
+    /// may have none.
+    pub host_pid: Option<i32>,
+    /// The parent's pid; 0 if that is outside the container, as for init and for what was executed into it.
+    pub ppid: i32,
+    /// The process group; 0 if it was begun outside.
+    pub pgid: i32,
+    /// The session; 0 if it was begun outside.
+    pub sid: i32,
+    /// How many threads.
+    pub threads: u32,
+    /// The controlling terminal, `pts/N`, or `?` if there is none.
+    pub tty: String,
+    /// When it was started, to a hundredth of a second.
+    pub started_at: SystemTime,
+    /// CPU time used, by all its threads, in user and in kernel mode.
+    pub cpu_time: Duration,
+    /// What it is doing: `R`unning, `S`leeping, in `D`isk sleep, s`T`opped, `t`raced, `I`dle (proc_pid_stat(5)).
+    pub state: char,
+    /// The name of its program's file, or what it calls itself: at most 15 bytes.
+    pub name: String,
+    /// Its command line, at most 4096 bytes of it. Empty for one that has none.
+    ///
+    /// Name and command line are the process's own to choose. Bytes that are no UTF-8 are replaced; control characters
+    /// are not, so escape them before they reach a terminal.
+    pub args: Vec<String>,
+}
+
+impl ProcessInfo {
+    /// The command line in one piece, or the name in brackets where there is none, as ps(1) has it.
+    #[must_use]
+    pub fn command(&self) -> String {
+        if self.args.is_empty() { format!("[{}]", self.name) } else { self.args.join(" ") }
+    }
+}
+
+impl<P: Phase> Container<P> {
+    /// The container's processes, sorted by pid. No zombies: what has ended and waits to be collected is not listed.
+    ///
+    /// They are looked at one after the other, so the table need not be true of any one moment, unless the container
+    /// is paused. What a workload mounts over its own `/proc` hides nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HelperDied`] if the container has ended, or the system call that failed.
+    pub fn processes(&self) -> Result<Vec<ProcessInfo>>
+    where
+        P: Executed,
+    {
+        let live = self.phase.live();
+        let answer = live.begin(&self.core, Operation::Processes)?.delivery()?;
+        match (answer.message, answer.fds.into_iter().next()) {
+            (Reply::Processes { helpers }, Some(proc)) => Table::open(&proc, live, helpers)?.read(),
+            _ => Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")),
+        }
+    }
+}
+
+impl AnyContainer {
+    /// The container's processes, sorted by pid, without zombies.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] unless it is running or paused.
+    pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
+        match self {
+            Self::Running(container) => container.processes(),
+            Self::Paused(container) => container.processes(),
+            Self::Creating(_) | Self::Created(_) | Self::Stopped(_) => Err(self.wrong_state("processes")),
+        }
+    }
+}
+
+/// A container's proc, and what is needed to read it as the container would.
+struct Table<'a> {
+    proc: &'a OwnedFd,
+    /// Whose processes are listed.
+    members: Members,
+    /// Processes of ours, where they can be seen: they share init's mount namespace and are not the workload's.
+    helpers: Vec<i32>,
+    /// How its user namespace maps ids; `None` if that is the caller's own.
+    uids: Option<UidMap>,
+    /// The pids on the host, by those in the container.
+    host_pids: HostPids,
+    /// When the kernel was booted.
+    boot: SystemTime,
+    ticks_per_second: u64,
+}
+
+/// Which of the processes in a pid namespace are the container's.
+enum Members {
+    /// All: it has the namespace for itself.
+    All,
+    /// Those in init's mount namespace, by what the link in `/proc/PID/ns` says.
+    OfMountNamespace(Option<CString>),
+}
+
+/// The pids on the host.
+enum HostPids {
+    /// The container shares the caller's pid namespace.
+    Same,
+    /// By pid in the container.
+    Known(BTreeMap<i32, i32>),
+}
+
+impl<'a> Table<'a> {
+    fn open(proc: &'a OwnedFd, live: &SandboxLink, helpers: Vec<i32>) -> Result<Self> {
+        let gone = || Error::new(ErrorKind::HelperDied, "processes", "the container has ended");
+        let inits = pids_of(live.init_pid).ok_or_else(gone)?;
+        let init = *inits.last().ok_or_else(gone)?;
+        let members = match init {
+            1 => Members::All,
+            _ => Members::OfMountNamespace(namespace(proc.as_fd(), init, "mnt")),
+        };
+        let own_user = readlinkat(CWD, "/proc/self/ns/user", Vec::new()).ok();
+        let shares_user = own_user.is_some() && own_user == namespace(proc.as_fd(), init, "user");
+        let uids = if shares_user {
+            None
+        } else {
+            let map = read(proc.as_fd(), &format!("{init}/uid_map"), MAX_FILE).os(|| "read(uid_map)")?;
+            Some(UidMap::parse(&String::from_utf8_lossy(&map)))
+        };
+        let host_pids = match inits.len() {
+            1 => HostPids::Same,
+            depth => HostPids::Known(host_pids_below(live.sandbox_pid, depth - 1)),
+        };
+        Ok(Self {
+            proc,
+            members,
+            helpers,
+            uids,
+            host_pids,
+            boot: boot_time(),
+            ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
+        })
+    }
+
+    fn read(&self) -> Result<Vec<ProcessInfo>> {
+        let directory = open(self.proc.as_fd(), ".", OFlags::DIRECTORY).os(|| "openat2(proc, \".\")")?;
+        let mut pids: Vec<i32> = Vec::new();
+        for entry in Dir::read_from(&directory).os(|| "open(proc)")? {
+            let entry = entry.os(|| "getdents64(proc)")?;
+            pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+        }
+        pids.sort_unstable();
+        let mut table = Vec::with_capacity(pids.len());
+        for pid in pids {
+            match self.process(pid) {
+                Ok(process) => table.extend(process),
+                // It has ended since.
+                Err(Errno::NOENT | Errno::SRCH) => {}
+                Err(errno) => return Err(errno).os(|| format!("read(proc/{pid})")),
+            }
+        }
+        Ok(table)
+    }
+
+    /// The process `pid`; `None` if it is a zombie, not the container's, or makes no sense.
+    fn process(&self, pid: i32) -> Result<Option<ProcessInfo>, Errno> {
+        let proc = self.proc.as_fd();
+        if !self.belongs(pid) {
+            return Ok(None);
+        }
+        let Some(stat) = Stat::parse(&read(proc, &format!("{pid}/stat"), MAX_FILE)?) else { return Ok(None) };
+        if stat.is_dead() {
+            return Ok(None);
+        }
+        let status = read(proc, &format!("{pid}/status"), MAX_FILE)?;
+        let uid = effective_uid(&String::from_utf8_lossy(&status)).unwrap_or(OVERFLOW_UID);
+        let command_line = read(proc, &format!("{pid}/cmdline"), MAX_COMMAND_LINE)?;
+        Ok(Some(ProcessInfo {
+            uid: self.uids.as_ref().map_or(uid, |uids| uids.inside(uid)),
+            pid,
+            host_pid: match &self.host_pids {
+                HostPids::Same => Some(pid),
+                HostPids::Known(known) => known.get(&pid).copied(),
+            },
+            ppid: stat.ppid,
+            pgid: stat.pgid,
+            sid: stat.sid,
+            threads: stat.threads,
+            tty: terminal_name(stat.tty),
+            started_at: self.boot + self.duration(stat.start_time),
+            cpu_time: self.duration(stat.cpu_time),
+            state: stat.state,
+            name: stat.name,
+            args: split_command_line(&command_line),
+        }))
+    }
+
+    /// Whether `pid` is the container's. Where a pid namespace has several tenants, its mount namespace tells: a process
+    /// that made itself another one is its own.
+    fn belongs(&self, pid: i32) -> bool {
+        match &self.members {
+            Members::All => true,
+            Members::OfMountNamespace(inits) => {
+                !self.helpers.contains(&pid)
+                    && inits.is_some()
+                    && namespace(self.proc.as_fd(), pid, "mnt") == *inits
+            }
+        }
+    }
+
+    fn duration(&self, ticks: u64) -> Duration {
+        let (seconds, rest) = (ticks / self.ticks_per_second, ticks % self.ticks_per_second);
+        Duration::from_secs(seconds)
+            + Duration::from_secs(rest) / u32::try_from(self.ticks_per_second).unwrap_or(1)
+    }
+}
+
+/// Opens `path` below a proc.
+fn open(proc: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::openat2(proc, path, flags, Mode::empty(), resolve)
+}
+
+fn read(proc: BorrowedFd<'_>, path: &str, limit: u64) -> rustix::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::from(open(proc, path, OFlags::empty())?);
+    match file.take(limit).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    }
+}
+
+/// What names the namespace of kind `kind` that `pid` is in; `None` if we may not know.
+fn namespace(proc: BorrowedFd<'_>, pid: i32, kind: &str) -> Option<CString> {
+    let directory = open(proc, &format!("{pid}/ns"), OFlags::DIRECTORY).ok()?;
+    readlinkat(&directory, kind, Vec::new()).ok()
+}
+
+/// The pids of a process of the host, from the caller's pid namespace inwards (proc_pid_status(5), `NSpid`).
+fn pids_of(host_pid: i32) -> Option<Vec<i32>> {
+    let status = read_host(&format!("/proc/{host_pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    Some(line.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// Every descendant of `ancestor`: its pid `depth` namespaces further in, and its pid here.
+fn host_pids_below(ancestor: i32, depth: usize) -> BTreeMap<i32, i32> {
+    let mut found = BTreeMap::new();
+    let mut to_visit = vec![ancestor];
+    while let Some(parent) = to_visit.pop() {
+        let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let Some(children) = read_host(&thread.path().join("children").to_string_lossy()) else {
+                continue;
+            };
+            for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+                if let Some(inside) = pids_of(child).as_ref().and_then(|pids| pids.get(depth)) {
+                    // A process that is seen again came by another parent: nothing new below it.
+                    if found.insert(*inside, child).is_none() {
+                        to_visit.push(child);
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+fn read_host(path: &str) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(MAX_HOST_FILE).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The most that is read of a file of the host's `/proc`: a list of children is as long as it is.
+const MAX_HOST_FILE: u64 = 1 << 20;
+
+/// The moment that `start_time` counts from.
+fn boot_time() -> SystemTime {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(since_boot.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(since_boot.tv_nsec).unwrap_or_default();
+    SystemTime::now() - Duration::new(seconds, nanos)
+}
+
+/// What an id without a number is shown as (user_namespaces(7)).
+const OVERFLOW_UID: u32 = 65534;
+
+/// The second number of the `Uid:` line.
+fn effective_uid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// `/proc/PID/uid_map`: ids inside, ids as the reader sees them, how many.
+struct UidMap(Vec<[u32; 3]>);
+
+impl UidMap {
+    fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse);
+            let mut next = || numbers.next()?.ok();
+            Some([next()?, next()?, next()?])
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    fn inside(&self, outside: u32) -> u32 {
+        let place = self.0.iter().find_map(|[first, lower, count]| {
+            let offset = outside.checked_sub(*lower).filter(|offset| offset < count)?;
+            first.checked_add(offset)
+        });
+        place.unwrap_or(OVERFLOW_UID)
+    }
+}
+
+/// What `/proc/PID/stat` tells (proc_pid_stat(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    state: char,
+    ppid: i32,
+    pgid: i32,
+    sid: i32,
+    tty: u32,
+    /// In user and in kernel mode, clock ticks.
+    cpu_time: u64,
+    threads: u32,
+    /// Clock ticks since boot.
+    start_time: u64,
+}
+
+impl Stat {
+    /// The name is the process's own choice, brackets and newlines included; nothing after it is. So it ends at the
+    /// last bracket there is.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let begin = line.iter().position(|byte| *byte == b'(')? + 1;
+        let end = line.iter().rposition(|byte| *byte == b')')?;
+        let name = String::from_utf8_lossy(line.get(begin..end)?).into_owned();
+        let rest = std::str::from_utf8(&line[end + 1..]).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        // Numbered as in the manual, where the name is field 2.
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            name,
+            state: field(3)?.chars().next()?,
+            ppid: field(4)?.parse().ok()?,
+            pgid: field(5)?.parse().ok()?,
+            sid: field(6)?.parse().ok()?,
+            tty: field(7)?.parse::<i32>().ok()?.cast_unsigned(),
+            cpu_time: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
+            threads: field(20)?.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+        })
+    }
+
+    /// A zombie with more than one thread is a live process whose first thread ended.
+    fn is_dead(&self) -> bool {
+        matches!(self.state, 'X' | 'x') || (self.state == 'Z' && self.threads <= 1)
+    }
+}
+
+/// `pts/N` for the terminals of a devpts (majors 136 to 143, Linux admin-guide/devices.txt), else `?`.
+fn terminal_name(device: u32) -> String {
+    let major = device >> 8 & 0xfff;
+    let minor = device & 0xff | device >> 12 & 0xf_ff00;
+    match major {
+        136..=143 => format!("pts/{}", (major - 136) * 256 + minor),
+        _ => "?".to_owned(),
+    }
+}
+
+/// Each argument ends with a NUL, unless the process wrote over them.
+fn split_command_line(bytes: &[u8]) -> Vec<String> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TAIL: &str = "S 1 7 6 34816 7 4194304 0 0 0 0 25 75 9 9 20 0 3 0 4242 0 0";
+
+    #[test]
+    fn a_process_cannot_name_itself_into_another_row() {
+        for name in ["sh", "a) R 1", ") Z 0 0 0", "))) (", "x\ny", ""] {
+            let stat = Stat::parse(format!("7 ({name}) {TAIL}\n").as_bytes()).unwrap();
+            let expected = Stat {
+                name: name.to_owned(),
+                state: 'S',
+                ppid: 1,
+                pgid: 7,
+                sid: 6,
+                tty: 34816,
+                cpu_time: 100,
+                threads: 3,
+                start_time: 4242,
+            };
+            assert_eq!(stat, expected);
+        }
+        let stat = Stat::parse(&[b"7 (\xff\xfe) ", TAIL.as_bytes()].concat()).unwrap();
+        assert_eq!(stat.name, "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn a_first_thread_that_ended_does_not_make_a_zombie_of_the_rest() {
+        let of = |state, threads| {
+            let line = format!("7 (a) {state} 1 7 6 0 7 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 1");
+            Stat::parse(line.as_bytes()).unwrap().is_dead()
+        };
+        assert!(of('Z', 1) && of('X', 0) && !of('Z', 2) && !of('S', 1));
+    }
+
+    #[test]
+    fn terminals_are_named_as_the_container_sees_them() {
+        assert_eq!(terminal_name(0), "?");
+        assert_eq!(terminal_name(34816), "pts/0");
+        assert_eq!(terminal_name(136 << 8 | 255), "pts/255");
+        assert_eq!(terminal_name(0x0010_8800), "pts/256");
+        assert_eq!(terminal_name(4 << 8 | 1), "?");
+    }
+
+    #[test]
+    fn ids_are_the_containers() {
+        let map = UidMap::parse("         0     100000       1000\n      1000      65534          1\n");
+        assert_eq!(map.inside(100_000), 0);
+        assert_eq!(map.inside(100_999), 999);
+        assert_eq!(map.inside(65_534), 1000);
+        assert_eq!(map.inside(0), OVERFLOW_UID);
+        assert_eq!(map.inside(101_000), OVERFLOW_UID);
+        assert_eq!(UidMap::parse("0 0 4294967295\n").inside(1234), 1234);
+        assert_eq!(effective_uid("Name:\tx\nUid:\t1\t2\t3\t4\n"), Some(2));
+    }
+
+    #[test]
+    fn command_lines_are_split_at_the_bytes_that_end_arguments() {
+        assert_eq!(split_command_line(b"sh\0-c\0\0a b\0"), ["sh", "-c", "", "a b"]);
+        assert_eq!(split_command_line(b"title without an end"), ["title without an end"]);
+        assert_eq!(split_command_line(b""), Vec::<String>::new());
+        assert_eq!(split_command_line(b"\0"), Vec::<String>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), tty in any::<u32>()) {
+            let _ = Stat::parse(&bytes);
+            let _ = Stat::parse(&[b"7 (".as_slice(), &bytes, b") ", TAIL.as_bytes()].concat()).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            let _ = UidMap::parse(&text).inside(tty);
+            let _ = effective_uid(&text);
+            let _ = (split_command_line(&bytes), terminal_name(tty));
+        }
+    }
+}

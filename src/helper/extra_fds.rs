@@ -1,0 +1,100 @@
+//! Descriptors that a process of the workload gets besides its standard streams, and their numbers in it.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The highest number one may get: the kernel's default limit of open files.
+const MAX_NUMBER: i32 = 1023;
+/// The most there may be: they cross to the sandbox in one message, with others.
+const MAX_COUNT: usize = 32;
+
+/// What their names begin with when they are donated, before the number.
+pub(crate) const EXTRA_FD: &str = "further-";
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct ExtraFds {
+    given: Vec<(i32, OwnedFd)>,
+    /// How many of the caller's own, from number 3 on.
+    inherited: u32,
+}
+
+impl ExtraFds {
+    pub(crate) fn give(&mut self, number: i32, fd: OwnedFd) {
+        self.given.push((number, fd));
+    }
+
+    pub(crate) fn inherit(&mut self, count: u32) {
+        self.inherited = count;
+    }
+
+    /// The descriptors, checked, with those of the caller's that are to be inherited among them.
+    pub(crate) fn open(&self) -> Result<OpenFds<'_>> {
+        let refuse = |problem: String| Error::new(ErrorKind::InvalidInput, "fd", problem);
+        let inherited = i32::try_from(self.inherited).unwrap_or(i32::MAX);
+        let count = self.given.len().saturating_add(usize::try_from(inherited).unwrap_or(usize::MAX));
+        if count > MAX_COUNT {
+            return Err(refuse(format!("{count} extra descriptors, allowed are {MAX_COUNT}")));
+        }
+        let mut open = OpenFds { numbers: Vec::new(), own: Vec::new(), given: Vec::new() };
+        for number in 3..3 + inherited {
+            let copy = crate::sys::duplicate(number).os(|| format!("fcntl({number}, F_DUPFD_CLOEXEC)"))?;
+            open.numbers.push(number);
+            open.own.push(copy);
+        }
+        for (number, fd) in &self.given {
+            if !(3..=MAX_NUMBER).contains(number) || open.numbers.contains(number) {
+                return Err(refuse(format!("{number} is not a free number from 3 to {MAX_NUMBER}")));
+            }
+            open.numbers.push(*number);
+            open.given.push(fd.as_fd());
+        }
+        Ok(open)
+    }
+}
+
+/// Descriptors on their way.
+#[derive(Debug)]
+pub(crate) struct OpenFds<'a> {
+    /// Their numbers in the process, in the order of [`fds`](Self::fds).
+    pub(crate) numbers: Vec<i32>,
+    own: Vec<OwnedFd>,
+    given: Vec<BorrowedFd<'a>>,
+}
+
+impl OpenFds<'_> {
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.own.iter().map(AsFd::as_fd).chain(self.given.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn null() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn a_number_is_given_once_and_none_of_the_standard_streams() {
+        let mut fds = ExtraFds::default();
+        fds.give(5, null());
+        fds.give(3, null());
+        let open = fds.open().unwrap();
+        assert_eq!((open.numbers.as_slice(), open.fds().count()), ([5, 3].as_slice(), 2));
+        for number in [-1, 0, 2, 5, 1024] {
+            let mut fds = ExtraFds::default();
+            fds.give(5, null());
+            fds.give(number, null());
+            assert_eq!(*fds.open().unwrap_err().kind(), ErrorKind::InvalidInput, "{number}");
+        }
+    }
+
+    #[test]
+    fn more_than_one_message_takes_are_refused() {
+        let mut fds = ExtraFds::default();
+        fds.inherit(u32::MAX);
+        assert_eq!(*fds.open().unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}

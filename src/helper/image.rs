@@ -1,0 +1,150 @@
+//! What a helper executes: this very program, by way of something that nobody can write, so that a container that gets
+//! hold of `/proc/PID/exe` of a helper holds nothing worth having (CVE-2019-5736).
+//!
+//! Who may mount makes a detached mount of the executable, read-only: that costs next to nothing, and what is in memory
+//! of the program is there once. Everybody else makes a copy in a sealed memfd; only what the kernel loads is copied, and
+//! debug information, often nine tenths of the file, stays behind as a hole. Either is made once per process and shared
+//! by every helper of every container.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sys::{self, MountAttr};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+/// `MFD_EXEC`: since Linux 6.3 a memfd says whether it may be executed.
+const MFD_EXEC: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
+/// ELF program headers beyond this many are not an executable of ours.
+const MAX_SEGMENTS: u16 = 256;
+const COPY_CHUNK: usize = 1 << 20;
+const PT_LOAD: u32 = 1;
+const PT_INTERP: u32 = 3;
+
+/// The image, made on first use.
+pub(crate) fn image() -> Result<BorrowedFd<'static>> {
+    static IMAGE: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(image) = IMAGE.get() {
+        return Ok(image.as_fd());
+    }
+    let made = read_only_mount().or_else(|_| sealed_copy())?;
+    // A race makes two; one wins, the other is closed here.
+    Ok(IMAGE.get_or_init(|| made).as_fd())
+}
+
+const EXECUTABLE: &str = "/proc/self/exe";
+
+/// Fails for a caller without `CAP_SYS_ADMIN`, and for an executable that is in no mount of its namespace, as in a memfd.
+fn read_only_mount() -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, EXECUTABLE, flags)?;
+    // No longer a peer of the host's mount, where that is shared.
+    let attributes = MountAttr {
+        propagation: MountPropagationFlags::PRIVATE.bits().into(),
+        ..MountAttr::change(MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), 0)
+    };
+    sys::mount_setattr(mount.as_fd(), &attributes, false)?;
+    Ok(mount)
+}
+
+fn sealed_copy() -> Result<OwnedFd> {
+    let program = rustix::fs::open(EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| "open(\"/proc/self/exe\")")?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let image = rustix::fs::memfd_create("cofferdam", flags | MFD_EXEC)
+        .or_else(|_| rustix::fs::memfd_create("cofferdam", flags)) // KERNEL(6.3): MFD_EXEC
+        .os(|| "memfd_create(\"cofferdam\")")?;
+    let (program, image) = (File::from(program), File::from(image));
+    copy_loaded_parts(&program, &image)?;
+    seal(image.as_fd())?;
+    Ok(image.into())
+}
+
+/// How often sealing is tried. The kernel itself waits about 150 ms each time.
+const SEAL_ATTEMPTS: usize = 20;
+
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// Makes the memory behind `memfd` unchangeable, by anybody and for good (memfd_create(2), "File sealing").
+pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
+    let mut attempts = SEAL_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match rustix::fs::fcntl_add_seals(memfd, SEALS) {
+            // Kernel threads that look at pages (reclaim, compaction, DAMON) hold them for a moment, and a held page
+            // counts as one that may still be written.
+            Err(Errno::BUSY) if attempts > 0 => {}
+            result => return result.os(|| "fcntl(F_ADD_SEALS)"),
+        }
+    }
+}
+
+/// Whether nobody can change the memory, nor wait for more of it: only a memfd has these seals.
+pub(crate) fn is_sealed(memfd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fcntl_get_seals(memfd).is_ok_and(|seals| seals.contains(SEALS))
+}
+
+/// Copies the ELF header, the program headers and every loaded segment to the same offsets; the rest reads as zeroes.
+fn copy_loaded_parts(program: &File, image: &File) -> Result<()> {
+    let size = program.metadata().os(|| "fstat(\"/proc/self/exe\")")?.len();
+    image.set_len(size).os(|| "ftruncate(memfd)")?;
+    let mut header = [0_u8; 64];
+    program.read_exact_at(&mut header, 0).os(|| "read(\"/proc/self/exe\")")?;
+    let not_elf =
+        || Error::new(ErrorKind::Os(libc::ENOEXEC), "read(\"/proc/self/exe\")", "not a 64-bit ELF file");
+    if header[..5] != *b"\x7fELF\x02" {
+        return Err(not_elf());
+    }
+    let u16_at = |bytes: &[u8], at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+    let u64_at = |bytes: &[u8], at: usize| {
+        u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes make a u64"))
+    };
+    let (table, entry_size, count) = (u64_at(&header, 32), u16_at(&header, 54), u16_at(&header, 56));
+    if entry_size != 56 || count > MAX_SEGMENTS {
+        return Err(not_elf());
+    }
+    let mut entries = vec![0_u8; usize::from(entry_size) * usize::from(count)];
+    program.read_exact_at(&mut entries, table).os(|| "read(\"/proc/self/exe\")")?;
+    // No section table: it describes what was not copied (e_shoff, e_shnum, e_shstrndx).
+    header[40..48].fill(0);
+    header[60..64].fill(0);
+
+    for entry in entries.chunks_exact(usize::from(entry_size)) {
+        let kind = u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
+        if kind == PT_LOAD || kind == PT_INTERP {
+            copy_range(program, image, u64_at(entry, 8), u64_at(entry, 32))?;
+        }
+    }
+    image.write_all_at(&entries, table).os(|| "write(memfd)")?;
+    image.write_all_at(&header, 0).os(|| "write(memfd)")
+}
+
+fn copy_range(program: &File, image: &File, offset: u64, length: u64) -> Result<()> {
+    let mut buffer = vec![0; COPY_CHUNK.min(usize::try_from(length).unwrap_or(COPY_CHUNK))];
+    let mut done = 0;
+    while done < length {
+        let want = buffer.len().min(usize::try_from(length - done).unwrap_or(COPY_CHUNK));
+        program.read_exact_at(&mut buffer[..want], offset + done).os(|| "read(\"/proc/self/exe\")")?;
+        image.write_all_at(&buffer[..want], offset + done).os(|| "write(memfd)")?;
+        done += want as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_cannot_be_written_by_anybody() {
+        let copy = sealed_copy().unwrap();
+        assert!(is_sealed(copy.as_fd()));
+        let copy = File::from(copy);
+        assert_eq!(copy.write_all_at(b"\x7fELF", 0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(copy.metadata().unwrap().len(), std::fs::metadata(EXECUTABLE).unwrap().len());
+    }
+}

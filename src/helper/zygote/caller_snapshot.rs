@@ -1,0 +1,104 @@
+//! What a process inherits and cannot simply be told: of a caller then and now.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sys;
+
+/// Lines of proc_pid_status(5), with what they are in words.
+const STATUS: [(&str, &str); 11] = [
+    ("Uid", "uids"),
+    ("Gid", "gids"),
+    ("Groups", "groups"),
+    ("CapInh", "inheritable capabilities"),
+    ("CapPrm", "permitted capabilities"),
+    ("CapEff", "effective capabilities"),
+    ("CapBnd", "capability bounding set"),
+    ("CapAmb", "ambient capabilities"),
+    ("NoNewPrivs", "no_new_privs"),
+    ("Seccomp", "seccomp mode"),
+    ("Seccomp_filters", "number of seccomp filters"),
+];
+
+/// Entries of `/proc/PID/ns` (namespaces(7)).
+const NAMESPACES: [&str; 8] =
+    ["user", "mnt", "pid_for_children", "net", "ipc", "uts", "cgroup", "time_for_children"];
+
+/// The resource limits of setrlimit(2), by number.
+const LIMITS: std::ops::Range<u32> = 0..16;
+
+/// Whatever of a thread decides what its helpers may do, or shows in a container.
+#[derive(Debug)]
+pub(super) struct CallerSnapshot {
+    facts: Vec<(&'static str, String)>,
+    umask: u32,
+}
+
+impl CallerSnapshot {
+    pub(super) fn of_this_thread() -> Result<Self> {
+        let path = "/proc/thread-self/status";
+        let status = std::fs::read_to_string(path).os(|| format!("read({path:?})"))?;
+        let line = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value.unwrap_or_default().trim().replace('\t', " ")
+        };
+        let mut facts: Vec<_> = STATUS.iter().map(|(name, words)| (*words, line(name))).collect();
+        for name in NAMESPACES {
+            let path = format!("/proc/thread-self/ns/{name}");
+            let namespace = match std::fs::read_link(&path) {
+                // A kernel without this kind.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                link => link.os(|| format!("readlink({path:?})"))?,
+            };
+            facts.push(("namespace", namespace.display().to_string()));
+        }
+        let root = rustix::fs::stat("/").os(|| "stat(\"/\")")?;
+        facts.push(("root directory", format!("{}:{}", root.st_dev, root.st_ino)));
+        // Without a security module there is none to read.
+        let label = std::fs::read_to_string("/proc/thread-self/attr/current").unwrap_or_default();
+        facts.push(("security label", label));
+        for limit in LIMITS {
+            let (soft, hard) = sys::rlimit(limit).os(|| format!("getrlimit({limit})"))?;
+            facts.push(("resource limit", format!("{soft}:{hard} of resource {limit}")));
+        }
+        let umask = u32::from_str_radix(&line("Umask"), 8).map_err(|error| {
+            Error::new(ErrorKind::Os(libc::EINVAL), format!("read({path:?})"), format!("Umask: {error}"))
+        })?;
+        Ok(Self { facts, umask })
+    }
+
+    /// The file mode creation mask, which is no difference: a helper can be told.
+    pub(super) fn umask(&self) -> u32 {
+        self.umask
+    }
+
+    /// Fails if these are not what they were `then`, when a zygote was made.
+    pub(super) fn check(&self, then: &Self) -> Result<()> {
+        let mut pairs = then.facts.iter().zip(&self.facts);
+        match pairs.find(|(then, now)| then != now) {
+            None => Ok(()),
+            Some(((what, then), (_, now))) => {
+                let problem = format!("the caller's {what}: {then:?} when it was made, {now:?} now");
+                let kind = ErrorKind::OutdatedZygote { difference: (*what).to_owned() };
+                Err(Error::new(kind, "zygote", problem).hint("make another: Zygote::spawn"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_thread_is_the_same_and_a_difference_is_named() {
+        let then = CallerSnapshot::of_this_thread().unwrap();
+        let mut now = CallerSnapshot::of_this_thread().unwrap();
+        now.check(&then).unwrap();
+        now.facts[0].1 = "1000 1000 1000 1000".to_owned();
+        let error = now.check(&then).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::OutdatedZygote { difference: "uids".to_owned() });
+        assert!(
+            error.to_string().ends_with("\"1000 1000 1000 1000\" now (make another: Zygote::spawn)"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! Facts about the host, as a value: a test states the machine it pretends to be.
+
+use super::CgroupLayout;
+use crate::error::{Error, Result};
+use crate::spec::{IdMap, IdMaps, Process, ValidSpec};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What planning needs to know about the host and the caller. `host::probe` fills it in; tests write it down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Host {
+    /// Effective uid of the caller.
+    pub(crate) euid: u32,
+    /// Effective gid of the caller.
+    pub(crate) egid: u32,
+    /// Whether the caller may mount and map ids without a user namespace of its own (`CAP_SYS_ADMIN`, `CAP_SETUID` and
+    /// `CAP_SETGID`, effective).
+    pub(crate) privileged: bool,
+    /// Whether the caller is itself in a user namespace: what it may do ends where the host's devices and file systems
+    /// begin.
+    pub(crate) in_user_namespace: bool,
+    /// The caller's range in `/etc/subuid`, if newuidmap(1) is installed to use it.
+    pub(crate) subuids: Option<IdRange>,
+    /// The caller's range in `/etc/subgid`, if newgidmap(1) is installed to use it.
+    pub(crate) subgids: Option<IdRange>,
+    /// The cgroup hierarchies, with what the caller may do in those that the container could use.
+    pub(crate) cgroups: CgroupLayout,
+    /// The service manager that a scope is asked of.
+    pub(crate) service_manager: ServiceManager,
+    /// The security modules that are enabled.
+    pub(crate) lsms: SecurityModules,
+    /// System directories that exist at the top of the host's root, with what each is.
+    pub(crate) system_dirs: Vec<SystemDir>,
+}
+
+/// systemd, as far as a container that wants a scope needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ServiceManager {
+    /// Nobody wanted one.
+    #[default]
+    NotAsked,
+    /// This program cannot talk to it.
+    NotBuilt,
+    /// It does not answer.
+    Unreachable { why: String },
+    /// This one answers, and its units are below this cgroup.
+    Running { manager: Manager, control_group: PathBuf },
+}
+
+/// The security modules whose labels a configuration can ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecurityModules {
+    pub(crate) apparmor: bool,
+    pub(crate) selinux: bool,
+}
+
+impl SecurityModules {
+    /// Refuses labels of a process that nothing on this host would understand.
+    pub(crate) fn check_labels(self, process: &Process) -> Result<()> {
+        let Process { apparmor_profile, selinux_label, .. } = process;
+        check_module("process.apparmorProfile", apparmor_profile.as_ref(), self.apparmor, "AppArmor")?;
+        check_module("process.selinuxLabel", selinux_label.as_ref(), self.selinux, "SELinux")
+    }
+
+    /// As [`check_labels`](Self::check_labels), for the one of the mounts.
+    pub(crate) fn check_mount_label(self, spec: &ValidSpec) -> Result<()> {
+        check_module("linux.mountLabel", spec.mount_label.as_ref(), self.selinux, "SELinux")
+    }
+}
+
+fn check_module(field: &'static str, label: Option<&String>, enabled: bool, module: &str) -> Result<()> {
+    match label {
+        Some(_) if !enabled => {
+            Err(Error::unsupported(field, format!("{module} is not enabled on this host")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One of the host's system directories (`/usr`, `/bin`, ...), which may be a symlink (`/bin` -> `usr/bin`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SystemDir {
+    /// Its name, without the slash.
+    pub(crate) name: String,
+    /// Where it points, if it is a symlink.
+    pub(crate) link: Option<String>,
+}
+
+/// A range of subordinate ids (subuid(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdRange {
+    /// First id.
+    pub(crate) start: u32,
+    /// How many.
+    pub(crate) count: u32,
+}
+
+/// First host id of containers that a privileged caller starts without saying which ids to use: the top of the range
+/// that systemd reserves for containers (systemd.io, "Users, Groups, UIDs and GIDs"), which no login user has.
+const DEFAULT_ID_BASE: u32 = 1_879_048_191 - 65_535;
+
+impl Host {
+    /// The id mappings a container gets when nobody asks for particular ones.
+    ///
+    /// Privileged: 65536 ids no user of the host has. Otherwise the caller's own id as 0, followed by its subordinate
+    /// range where there is one.
+    #[must_use]
+    pub(crate) fn default_id_maps(&self) -> IdMaps {
+        if self.privileged {
+            let all = vec![IdMap { container: 0, host: DEFAULT_ID_BASE, size: 65_536 }];
+            return IdMaps { uids: all.clone(), gids: all };
+        }
+        let own = |own: u32, range: Option<IdRange>| {
+            let first = IdMap { container: 0, host: own, size: 1 };
+            let rest = range.map(|range| IdMap { container: 1, host: range.start, size: range.count });
+            std::iter::once(first).chain(rest).collect::<Vec<_>>()
+        };
+        // Both or neither: with a range for one kind only, setgroups(2) and the helpers disagree.
+        let (uids, gids) = match (self.subuids, self.subgids) {
+            (Some(uids), Some(gids)) => (Some(uids), Some(gids)),
+            _ => (None, None),
+        };
+        IdMaps { uids: own(self.euid, uids), gids: own(self.egid, gids) }
+    }
+
+    /// Whether the mapping programs are needed to write `maps`: the kernel lets an unprivileged process map one id, its
+    /// own (user_namespaces(7)).
+    #[must_use]
+    pub(crate) fn needs_map_helpers(&self, maps: &IdMaps) -> bool {
+        let just_own =
+            |maps: &[IdMap], own: u32| matches!(maps, [IdMap { host, size: 1, .. }] if *host == own);
+        let alone = just_own(&maps.uids, self.euid) && just_own(&maps.gids, self.egid);
+        !self.privileged && !alone
+    }
+
+    /// Refuses mappings the caller has no right to write.
+    pub(crate) fn check_id_maps(&self, maps: &IdMaps) -> Result<()> {
+        if !self.needs_map_helpers(maps) {
+            return Ok(());
+        }
+        let kinds = [
+            ("linux.uidMappings", &maps.uids, self.euid, self.subuids, "/etc/subuid"),
+            ("linux.gidMappings", &maps.gids, self.egid, self.subgids, "/etc/subgid"),
+        ];
+        for (field, maps, own, range, file) in kinds {
+            for map in maps {
+                let (first, last) = (u64::from(map.host), u64::from(map.host) + u64::from(map.size) - 1);
+                let granted = (first == u64::from(own) && map.size == 1)
+                    || range.is_some_and(|range| {
+                        let end = u64::from(range.start) + u64::from(range.count);
+                        first >= u64::from(range.start) && last < end
+                    });
+                if !granted {
+                    let why = format!("the caller may not map host ids {first} to {last}");
+                    return Err(Error::unsupported(field, why)
+                        .hint(format!("add a range to {file}, with newuidmap and newgidmap installed")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A scope unit of systemd's, and which of its managers has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ScopeUnit {
+    /// The unit, `prefix-name.scope`.
+    pub name: String,
+    /// The manager that has it.
+    pub manager: Manager,
+}
+
+impl ScopeUnit {
+    /// The unit `name` of `manager`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, manager: Manager) -> Self {
+        Self { name: name.into(), manager }
+    }
+}
+
+/// One of systemd's managers. Closed on purpose: a container is the host's or a user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// The host's, on the system bus.
+    System,
+    /// The calling user's own, on the user's bus.
+    User,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nobody(range: Option<IdRange>) -> Host {
+        Host {
+            euid: 65_534,
+            egid: 65_534,
+            privileged: false,
+            in_user_namespace: false,
+            subuids: range,
+            subgids: range,
+            cgroups: CgroupLayout::default(),
+            service_manager: ServiceManager::NotAsked,
+            lsms: SecurityModules::default(),
+            system_dirs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn without_a_subordinate_range_the_caller_is_the_only_id() {
+        let host = nobody(None);
+        let maps = host.default_id_maps();
+        assert_eq!(maps.uids, [IdMap { container: 0, host: 65_534, size: 1 }]);
+        assert!(!host.needs_map_helpers(&maps));
+        host.check_id_maps(&maps).unwrap();
+    }
+
+    #[test]
+    fn a_subordinate_range_follows_the_caller() {
+        let host = nobody(Some(IdRange { start: 100_000, count: 65_536 }));
+        let maps = host.default_id_maps();
+        assert_eq!(maps.gids[1], IdMap { container: 1, host: 100_000, size: 65_536 });
+        assert!(host.needs_map_helpers(&maps));
+        host.check_id_maps(&maps).unwrap();
+    }
+
+    #[test]
+    fn ids_outside_the_range_are_refused_by_name() {
+        let host = nobody(Some(IdRange { start: 100_000, count: 10 }));
+        let maps = IdMaps {
+            uids: vec![IdMap { container: 0, host: 100_005, size: 10 }],
+            gids: vec![IdMap { container: 0, host: 65_534, size: 1 }],
+        };
+        assert_eq!(
+            host.check_id_maps(&maps).unwrap_err().to_string(),
+            "linux.uidMappings: the caller may not map host ids 100005 to 100014 \
+             (add a range to /etc/subuid, with newuidmap and newgidmap installed)"
+        );
+    }
+
+    #[test]
+    fn a_privileged_caller_gets_ids_no_user_has() {
+        let host = Host { privileged: true, euid: 0, ..nobody(None) };
+        let maps = host.default_id_maps();
+        assert!(maps.uids[0].host > 1_000_000);
+        host.check_id_maps(&maps).unwrap();
+    }
+}

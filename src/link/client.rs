@@ -1,0 +1,127 @@
+//! Talking to a sandbox over its control socket.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::{Channel, Delivery};
+use crate::wire::message::{Operation, Reply, Request};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+use std::borrow::Borrow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a sandbox may take to answer. It does nothing slow: only a frozen or swapped-out one comes near.
+const REPLY_LIMIT: Duration = Duration::from_secs(30);
+/// How long `start` may take: `execve` reads the program, perhaps over a network file system.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// A request that was sent and not answered yet.
+#[must_use = "the next request on the same connection would get this one's reply"]
+pub(crate) struct PendingReply<C> {
+    channel: C,
+    /// `None` where the configuration gave no limit to what is waited for.
+    deadline: Option<Instant>,
+}
+
+/// Sends `request` over `channel`.
+pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<PendingReply<C>> {
+    let limit = if matches!(request.operation, Operation::Start) { START_LIMIT } else { REPLY_LIMIT };
+    channel.borrow().send(request, &[])?;
+    Ok(PendingReply { channel, deadline: Some(Instant::now() + limit) })
+}
+
+impl<C: Borrow<Channel>> PendingReply<C> {
+    /// Allows this much more; any amount if `None`.
+    pub(crate) fn allow(self, more: Option<Duration>) -> Self {
+        let deadline = self.deadline.zip(more).and_then(|(deadline, more)| deadline.checked_add(more));
+        Self { deadline, ..self }
+    }
+
+    /// Waits for the reply.
+    pub(crate) fn reply(self) -> Result<Reply> {
+        self.delivery().map(|delivery| delivery.message)
+    }
+
+    /// Waits for the reply to a start. Should the program's filter have a listener, `take` is given it, and the
+    /// connection over which the program waits, before.
+    pub(crate) fn started(self, take: impl FnOnce(Vec<OwnedFd>) -> Result<()>) -> Result<Reply> {
+        let first = self.channel.borrow().receive::<Reply>(self.deadline)?;
+        let taken = match first.message {
+            Reply::Failed(failure) => return Err(failure.into()),
+            Reply::Listener => take(first.fds),
+            reply => return Ok(reply),
+        };
+        // In any case: the next request on this connection is not to get this one's reply.
+        let reply = self.reply();
+        taken.and(reply)
+    }
+
+    /// Waits for the reply and the descriptors that come with it.
+    pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
+        let delivery = self.channel.borrow().receive::<Reply>(self.deadline)?;
+        match delivery.message {
+            Reply::Failed(failure) => Err(failure.into()),
+            _ => Ok(delivery),
+        }
+    }
+}
+
+/// Connects to the control socket `name` in the directory `run_dir`.
+pub(crate) fn connect_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<Channel> {
+    let socket = new_socket()?;
+    let address = address_in(run_dir, name)?;
+    match connect(&socket, &address) {
+        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
+            Err(Error::new(ErrorKind::HelperDied, "connect(control socket)", "the sandbox is gone"))
+        }
+        result => {
+            result.os(|| "connect(control socket)")?;
+            Ok(socket.into())
+        }
+    }
+}
+
+/// The listening end, for the sandbox, bound as `name` in `run_dir`.
+pub(crate) fn listen_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let socket = new_socket()?;
+    bind(&socket, &address_in(run_dir, name)?).os(|| format!("bind({name:?})"))?;
+    listen(&socket, BACKLOG).os(|| "listen(control socket)")?;
+    Ok(socket)
+}
+
+fn new_socket() -> Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .os(|| "socket(AF_UNIX, SOCK_SEQPACKET)")
+}
+
+/// The address through the directory's descriptor: a path of any length fits into the 108 bytes of `sockaddr_un`.
+fn address_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
+    let path = Path::new("/proc/self/fd").join(run_dir.as_raw_fd().to_string()).join(name);
+    SocketAddrUnix::new(path).os(|| format!("sockaddr_un({name:?})"))
+}
+
+/// Reads the host pid of a process out of its pidfd: the `Pid:` line of fdinfo is in the reader's own pid namespace
+/// (pidfd_open(2)).
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    pids_of(pidfd).map(|(pid, _)| pid)
+}
+
+/// As [`pid_of`], and the pid of the process in its own pid namespace: the last number of the `NSpid:` line.
+pub(crate) fn pids_of(pidfd: BorrowedFd<'_>) -> Result<(i32, i32)> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| format!("open({path:?})"))?;
+    let text = std::io::read_to_string(std::fs::File::from(file)).os(|| format!("read({path:?})"))?;
+    let last_of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next_back()?.parse::<i32>().ok()
+    };
+    match (last_of("Pid:"), last_of("NSpid:")) {
+        (Some(pid), inside) if pid > 0 => Ok((pid, inside.unwrap_or(pid))),
+        _ => Err(Error::new(ErrorKind::HelperDied, "read pidfd", "the process is gone")),
+    }
+}

@@ -1,0 +1,200 @@
+//! The caller's end of a terminal: the master of the pseudoterminal that the workload has as its own.
+//!
+//! ```text
+//!   init: opens a pty of the container's devpts, keeps the slave, sends the master up with its word that it is ready
+//!   sandbox -> caller: passed on, no copy kept
+//!   caller: a Pty, or sent on once to a console socket
+//! ```
+//!
+//! The other end is made in `sandbox::console`. Nobody but whoever has the [`Pty`] holds the master, so that closing
+//! it hangs up.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::channel::send_descriptor;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The master of the workload's terminal (pty(7)).
+///
+/// What is written to it is what a person would type: a byte 0x03 is Ctrl-C, and interrupts the foreground job. What
+/// is read from it is what the workload wrote and what the terminal echoed; the end of the file comes when nobody in
+/// the container has the terminal open any more.
+///
+/// Dropping the last copy hangs up: the kernel sends SIGHUP to the session's leader and its foreground job, and reads
+/// of theirs end. A leader that is PID 1 of its container and has no handler for SIGHUP is not ended by it, as with any
+/// signal of the kernel's.
+#[derive(Debug)]
+pub struct Pty(File);
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a terminal has two dimensions")]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl Pty {
+    pub(crate) fn new(master: OwnedFd) -> Self {
+        Self(File::from(master))
+    }
+
+    /// Changes the size. If it is another one, the foreground job gets SIGWINCH.
+    ///
+    /// # Errors
+    /// The errno of ioctl(2) `TIOCSWINSZ`.
+    pub fn resize(&self, size: WindowSize) -> Result<()> {
+        let WindowSize { rows, columns } = size;
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.0, size).os(|| format!("ioctl(pty, TIOCSWINSZ, {rows}x{columns})"))
+    }
+
+    /// The size, as the workload sees it.
+    ///
+    /// # Errors
+    /// The errno of ioctl(2) `TIOCGWINSZ`.
+    pub fn size(&self) -> Result<WindowSize> {
+        let size = tcgetwinsize(&self.0).os(|| "ioctl(pty, TIOCGWINSZ)")?;
+        Ok(WindowSize { rows: size.ws_row, columns: size.ws_col })
+    }
+
+    /// Another handle on the same terminal. It hangs up when all of them are dropped.
+    ///
+    /// # Errors
+    /// The errno of fcntl(2) `F_DUPFD_CLOEXEC`.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}
+
+impl Read for &Pty {
+    /// As read(2), but that the kernel's word for "nobody has the other end open", EIO, is the end of the file.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (&self.0).read(buffer) {
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(0),
+            read => read,
+        }
+    }
+}
+
+impl Write for &Pty {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Pty {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(&mut &*self, buffer)
+    }
+}
+
+impl Write for Pty {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(&mut &*self, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Pty {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Pty> for File {
+    /// The master as a plain file, on which the end shows as EIO.
+    fn from(pty: Pty) -> Self {
+        pty.0
+    }
+}
+
+impl From<Pty> for OwnedFd {
+    fn from(pty: Pty) -> Self {
+        pty.0.into()
+    }
+}
+
+/// Who gets the master.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum ConsoleTarget {
+    /// Nobody said: an error, if there is a terminal.
+    #[default]
+    Nobody,
+    /// The caller, as a [`Pty`].
+    Caller,
+    /// Whoever listens on this socket.
+    Socket(PathBuf),
+}
+
+/// A taker that was found, before there is anything to take.
+#[derive(Debug)]
+pub(crate) enum ConsoleSocket {
+    Caller,
+    Socket(OwnedFd),
+}
+
+/// How long whoever listens on a console socket may take.
+const SOCKET_LIMIT: Duration = Duration::from_secs(10);
+/// The words that come with the descriptor: its name as runc sends it. Receivers only print it.
+const MASTER_NAME: &[u8] = b"/dev/ptmx";
+
+impl ConsoleTarget {
+    /// Finds the taker. `origin` is where the configuration came from.
+    pub(crate) fn find(&self, origin: &str) -> Result<ConsoleSocket> {
+        match self {
+            Self::Nobody => Err(Error::spec(origin, "process.terminal", "nobody takes the terminal")
+                .hint("ask the builder for `terminal()` or a `console_socket(path)`, or set it to false")),
+            Self::Caller => Ok(ConsoleSocket::Caller),
+            Self::Socket(path) => connect_to(path).map(ConsoleSocket::Socket),
+        }
+    }
+}
+
+impl ConsoleSocket {
+    /// Hands over the master, once. What the caller keeps of it.
+    pub(crate) fn take(self, master: OwnedFd) -> Result<Option<Pty>> {
+        match self {
+            Self::Caller => Ok(Some(Pty::new(master))),
+            Self::Socket(socket) => {
+                let sent = send_descriptor(socket.as_fd(), MASTER_NAME, master.as_fd());
+                sent.map(|()| None).map_err(|error| error.during("console socket"))
+            }
+        }
+    }
+}
+
+/// Through the directory's descriptor: a path of any length fits into the 108 bytes of `sockaddr_un`.
+fn connect_to(path: &Path) -> Result<OwnedFd> {
+    let step = || format!("connect(console socket, {path:?})");
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::new(ErrorKind::InvalidInput, step(), "is not the path of a socket"));
+    };
+    let directory =
+        rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .os(step)?;
+    let through = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    let address = SocketAddrUnix::new(through).os(step)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).os(step)?;
+    // Bounds connect and sendmsg both (unix(7)).
+    set_socket_timeout(&socket, Timeout::Send, Some(SOCKET_LIMIT)).os(step)?;
+    connect(&socket, &address).os(step)?;
+    Ok(socket)
+}

@@ -1,0 +1,104 @@
+//! The image's users and groups: `/etc/passwd` and `/etc/group` (passwd(5), group(5)), read from inside the container's
+//! root. An image may have anything there, of any size.
+
+use super::resolve;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::User;
+use rustix::fd::AsFd;
+use rustix::fs::{FileType, Mode, OFlags};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The most that is looked at of either file.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The home directory of the first user with this id, if it is an absolute path.
+pub(in crate::sandbox) fn home_of(uid: u32) -> Option<Vec<u8>> {
+    home_in(&read("etc/passwd")?, uid)
+}
+
+/// Makes `user` the one called `name`, with its group and the groups that list it.
+pub(in crate::sandbox) fn look_up(name: &str, user: &mut User) -> Result<()> {
+    let passwd = read("etc/passwd").unwrap_or_default();
+    let Some((uid, gid)) = ids_in(&passwd, name.as_bytes()) else {
+        let problem = format!("there is no user {name:?} in the container's /etc/passwd");
+        return Err(Error::new(
+            ErrorKind::InvalidSpec { path: "process.user.username".into() },
+            "process.user.username",
+            problem,
+        ));
+    };
+    let group = read("etc/group").unwrap_or_default();
+    (user.uid, user.gid) = (uid, gid);
+    user.additional_gids = groups_in(&group, name.as_bytes());
+    Ok(())
+}
+
+fn read(path: &str) -> Option<Vec<u8>> {
+    let root =
+        rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let path = Path::new(path);
+    // Devices and FIFOs do things when they are opened: look first.
+    let found = rustix::fs::fstat(resolve::open(root.as_fd(), path).ok()?).ok()?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let file = resolve::open_with(root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+    let mut bytes = Vec::new();
+    File::from(file).take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    file.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b':').collect())
+}
+
+fn number(field: Option<&&[u8]>) -> Option<u32> {
+    std::str::from_utf8(field?).ok()?.parse().ok()
+}
+
+/// The sixth field of the first line whose third is `uid`.
+fn home_in(passwd: &[u8], uid: u32) -> Option<Vec<u8>> {
+    lines(passwd).find_map(|fields| {
+        let home = fields.get(5).filter(|home| home.starts_with(b"/") && !home.contains(&0))?;
+        (number(fields.get(2))? == uid).then(|| home.to_vec())
+    })
+}
+
+/// The third and fourth field of the first line whose first is `name`.
+fn ids_in(passwd: &[u8], name: &[u8]) -> Option<(u32, u32)> {
+    lines(passwd)
+        .find(|fields| fields.first() == Some(&name))
+        .and_then(|fields| Some((number(fields.get(2))?, number(fields.get(3))?)))
+}
+
+/// The third field of every line that lists `name` in its fourth.
+fn groups_in(group: &[u8], name: &[u8]) -> Vec<u32> {
+    let lists =
+        |fields: &[&[u8]]| fields.get(3).is_some_and(|users| users.split(|b| *b == b',').any(|u| u == name));
+    lines(group).filter(|fields| lists(fields)).filter_map(|fields| number(fields.get(2))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &[u8] =
+        b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::relative:\nbroken:x\nweb:x:1:1::/second:\n";
+
+    #[test]
+    fn homes_are_absolute_and_the_first_line_counts() {
+        assert_eq!(home_in(PASSWD, 0).as_deref(), Some(b"/root".as_slice()));
+        assert_eq!(home_in(PASSWD, 33), None);
+        assert_eq!(home_in(PASSWD, 7), None);
+    }
+
+    #[test]
+    fn a_user_has_its_ids_and_the_groups_that_list_it() {
+        assert_eq!(ids_in(PASSWD, b"web"), Some((33, 34)));
+        assert_eq!(ids_in(PASSWD, b"33"), None);
+        assert_eq!(ids_in(PASSWD, b"broken"), None);
+        assert_eq!(groups_in(b"a:x:5:web,root\nb:x:6:webber\nc:x:7:web\n", b"web"), [5, 7]);
+    }
+}

@@ -1,0 +1,127 @@
+//! What the kernel keeps for a process besides its powers, set by the process itself: scheduling, memory policy,
+//! personality, and the labels of security modules, which take effect with `execve`.
+
+use super::resolve;
+use crate::error::{Error, OsContext, Result};
+use crate::plan::ProcessPlan;
+use crate::spec::{NumberSet, Scheduler};
+use crate::sys::{self, SchedAttr};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+
+/// Labels to be written, and where: opened while there still is a proc of ours to open it in.
+#[derive(Default)]
+pub(in crate::sandbox) struct Labels(Vec<(&'static str, OwnedFd, String)>);
+
+impl Labels {
+    /// Whether `plan` has any.
+    pub(in crate::sandbox) fn asked_for(plan: &ProcessPlan) -> bool {
+        plan.apparmor_profile.is_some() || plan.selinux_label.is_some()
+    }
+
+    /// Opens what the labels of `plan` are written to, in `proc`, which has to be an instance for this process's pid
+    /// namespace.
+    pub(in crate::sandbox) fn open(
+        plan: &ProcessPlan,
+        proc: Option<BorrowedFd<'_>>,
+        numbers: &[i32],
+    ) -> Result<Self> {
+        let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+        // AppArmor has a directory of its own since Linux 5.8; what is above it belongs to the first module.
+        let apparmor = plan.apparmor_profile.iter().map(|profile| {
+            (
+                "process.apparmorProfile",
+                ["attr/apparmor/exec", "attr/exec"].as_slice(),
+                format!("exec {profile}"),
+            )
+        });
+        let selinux = plan
+            .selinux_label
+            .iter()
+            .map(|label| ("process.selinuxLabel", ["attr/exec"].as_slice(), label.clone()));
+        let open = |(field, files, text): (&'static str, &[&str], String)| {
+            let missing = || Error::unsupported(field, "the container's processes cannot be seen");
+            let proc = proc.ok_or_else(missing)?;
+            let mut files = files.iter().map(|file| format!("thread-self/{file}"));
+            let first = files.next().unwrap_or_default();
+            let file = match (resolve::open_setting(proc, &first), files.next()) {
+                (Err(Errno::NOENT), Some(second)) => resolve::open_setting(proc, &second),
+                (file, _) => file,
+            };
+            // Above the numbers that are about to get a meaning.
+            let file = file.and_then(|file| rustix::io::fcntl_dupfd_cloexec(file, above));
+            let file = file.os(|| format!("open(\"/proc/{first}\")")).map_err(|error| error.during(field))?;
+            Ok((field, file, text))
+        };
+        apparmor.chain(selinux).map(open).collect::<Result<_>>().map(Self)
+    }
+
+    /// Has the next `execve` change to them.
+    pub(in crate::sandbox) fn write(&self) -> Result<()> {
+        self.0.iter().try_for_each(|(field, file, text)| {
+            rustix::io::write(file, text.as_bytes())
+                .map(drop)
+                .os(|| format!("write(\"/proc/thread-self/attr/exec\", {text:?})"))
+                .map_err(|error| error.during(*field))
+        })
+    }
+}
+
+/// Sets all that `plan` says. Before the powers it takes are given up, and before a filter can be in the way.
+pub(in crate::sandbox) fn take(plan: &ProcessPlan) -> Result<()> {
+    if let Some(priority) = plan.io_priority {
+        sys::set_io_priority(priority.0)
+            .os(|| format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {:#x})", priority.0))
+            .map_err(|error| error.during("process.ioPriority"))?;
+    }
+    if let Some(asked) = plan.scheduler {
+        let while_waiting = if forks_nothing(asked) { sys::RESET_ON_FORK } else { 0 };
+        set_scheduler(Scheduler { flags: asked.flags | while_waiting, ..asked })?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        sys::set_memory_policy(policy.mode, &policy.nodes.0)
+            .os(|| format!("set_mempolicy({:#x})", policy.mode))
+            .map_err(|error| error.during("linux.memoryPolicy"))?;
+    }
+    if let Some(personality) = plan.personality {
+        sys::set_personality(personality.0)
+            .os(|| format!("personality({:#x})", personality.0))
+            .map_err(|error| error.during("linux.personality"))?;
+    }
+    Ok(())
+}
+
+/// Sets what [`take`] could not have left with a process that still has hooks to run. The kernel does not decide anew:
+/// the time that was promised is promised.
+pub(in crate::sandbox) fn settle(plan: &ProcessPlan) -> Result<()> {
+    match plan.scheduler {
+        Some(asked) if forks_nothing(asked) => set_scheduler(asked),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a process that is scheduled like this can make no other: under `SCHED_DEADLINE` fork(2) fails, unless the
+/// child is to be scheduled as everybody else (sched(7)).
+fn forks_nothing(asked: Scheduler) -> bool {
+    asked.policy == sys::SCHED_DEADLINE && asked.flags & sys::RESET_ON_FORK == 0
+}
+
+fn set_scheduler(asked: Scheduler) -> Result<()> {
+    let attr = SchedAttr {
+        policy: asked.policy,
+        flags: asked.flags,
+        nice: asked.nice,
+        priority: asked.priority,
+        runtime: asked.runtime,
+        deadline: asked.deadline,
+        period: asked.period,
+        ..SchedAttr::default()
+    };
+    sys::set_scheduler(&attr).os(|| "sched_setattr()").map_err(|error| error.during("process.scheduler"))
+}
+
+/// Has this process run on `processors` only, if any are named.
+pub(in crate::sandbox) fn run_on(processors: Option<&NumberSet>, field: &'static str) -> Result<()> {
+    let Some(processors) = processors else { return Ok(()) };
+    sys::set_affinity(&processors.0).os(|| "sched_setaffinity()").map_err(|error| error.during(field))
+}

@@ -1,0 +1,295 @@
+//! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
+//!
+//! What takes powers comes first, at create: [`prepare`] checks the capabilities, raises limits, sets the scheduling.
+//! Then, at start: keyring, limits, scheduling again, labels, working directory, bounding set, groups and ids, capabilities, no_new_privs,
+//! a look in the mirror, descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so
+//! there it goes before the capabilities.
+
+use super::attributes::{self, Labels};
+use super::program::Program;
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::ProcessPlan;
+use crate::process::Channel;
+use crate::seccomp::Filter;
+use crate::spec::{CapSet, User};
+use crate::sys;
+use crate::wire::frame;
+use crate::wire::message::Report;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// Where OCI says nothing, the umask every Linux distribution starts its users with.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// A process about to become the workload.
+pub(in crate::sandbox) struct ExecRequest<'a> {
+    pub(in crate::sandbox) plan: &'a ProcessPlan,
+    pub(in crate::sandbox) filter: Option<&'a Filter>,
+    pub(in crate::sandbox) program: &'a Program,
+    pub(in crate::sandbox) labels: &'a Labels,
+    /// The numbers of the descriptors it keeps besides its standard streams.
+    pub(in crate::sandbox) keep: &'a [i32],
+    /// Who passes on the listener of its filter.
+    pub(in crate::sandbox) parent: &'a Channel,
+}
+
+/// Takes what only this process's powers give, and what its own work does not notice. What is denied is known here, when
+/// the container is created: engines tell their users why a creation failed, but hardly why a start did.
+pub(in crate::sandbox) fn prepare(plan: &ProcessPlan) -> Result<()> {
+    let wanted = CapabilitySet::from_bits_retain(plan.capabilities.permitted.bits());
+    // Most want none, and everybody has that.
+    if !wanted.is_empty() && !rustix::thread::capabilities(None).os(|| "capget()")?.permitted.contains(wanted)
+    {
+        return Err(Error::unsupported("process.capabilities", "the caller does not have all of them"));
+    }
+    for limit in &plan.rlimits {
+        let (soft, hard) = sys::rlimit(limit.resource)
+            .os(|| format!("getrlimit({})", limit.resource))
+            .map_err(of_rlimits)?;
+        if limit.hard > hard {
+            set_rlimit(limit.resource, soft, limit.hard)?;
+        }
+    }
+    attributes::take(plan)
+}
+
+fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    sys::set_rlimit(resource, soft, hard)
+        .os(|| format!("setrlimit({resource}, {soft}, {hard})"))
+        .map_err(of_rlimits)
+}
+
+fn of_rlimits(error: Error) -> Error {
+    error.during("process.rlimits")
+}
+
+/// Becomes the workload, [prepared](prepare) to be it. Returns only what went wrong.
+pub(in crate::sandbox) fn execute(becoming: &ExecRequest<'_>) -> Error {
+    match shed(becoming) {
+        Err(error) => error,
+        Ok(()) => {
+            let ExecRequest { plan, program, .. } = becoming;
+            let errno = sys::execve(&program.path, &plan.argv, &program.environment);
+            exec_error(program, errno)
+        }
+    }
+}
+
+/// Gives descriptors their numbers. First everything out of the way of all numbers in play, then into place.
+pub(in crate::sandbox) fn place(fds: &[OwnedFd], numbers: &[i32]) -> Result<()> {
+    let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+    let copies = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, above));
+    let copies = copies.collect::<Result<Vec<_>, _>>().os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+    for (copy, number) in copies.iter().zip(numbers) {
+        sys::place_at(copy.as_fd(), *number).os(|| format!("dup2({number})"))?;
+    }
+    Ok(())
+}
+
+fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
+    use rustix::io::Errno;
+    let kind = match errno {
+        Errno::NOENT | Errno::NOTDIR => ErrorKind::ProgramNotFound,
+        Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR | Errno::LOOP => ErrorKind::ProgramNotExecutable,
+        other => ErrorKind::Os(other.raw_os_error()),
+    };
+    let words = match errno {
+        Errno::NOENT => "no such file or directory, or its interpreter is missing".to_owned(),
+        Errno::NOEXEC => "exec format error".to_owned(),
+        Errno::ACCESS => "permission denied".to_owned(),
+        other => nix::errno::Errno::from_raw(other.raw_os_error()).desc().to_lowercase(),
+    };
+    Error::new(kind, format!("exec: {:?}", program.path.to_string_lossy()), words)
+}
+
+fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
+    let ExecRequest { plan, labels, keep, .. } = becoming;
+    match sys::join_new_session_keyring() {
+        // A kernel without keyrings, or a quota that is used up by others, gives away nothing of the caller's.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => {}
+        result => result.os(|| "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")?,
+    }
+    for limit in &plan.rlimits {
+        set_rlimit(limit.resource, limit.soft, limit.hard)?;
+    }
+    attributes::settle(plan)?;
+    labels.write()?;
+    // As who may enter any, so that a user's process can begin where only root gets; on some file systems root does not.
+    let entered = match enter_working_directory(plan) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => false,
+        result => result.map(|()| true)?,
+    };
+    if !plan.no_new_privileges {
+        load_filter(becoming)?;
+    }
+    drop_bounding_set(plan.capabilities.bounding)?;
+    take_ids(&plan.user, plan.may_set_groups)?;
+    take_capabilities(plan)?;
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(plan.user.umask.unwrap_or(DEFAULT_UMASK)));
+    if !entered {
+        enter_working_directory(plan)?;
+    }
+    check_posture(plan)?;
+    sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
+    for number in *keep {
+        sys::keep_on_exec(*number).os(|| format!("fcntl({number}, F_SETFD)"))?;
+    }
+    if plan.no_new_privileges { load_filter(becoming) } else { Ok(()) }
+}
+
+fn load_filter(becoming: &ExecRequest<'_>) -> Result<()> {
+    let Some(filter) = becoming.filter else { return Ok(()) };
+    let loaded = if filter.notify {
+        load_and_hand_over(filter, becoming.parent)
+    } else {
+        let instructions = filter.instructions.iter().map(Into::into);
+        sys::load_seccomp(instructions, filter.flags).map(drop).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+    };
+    loaded.map_err(|error| error.during("linux.seccomp"))
+}
+
+/// Loads a filter that notifies, and waits until its listener is where it belongs.
+///
+/// Whatever this process does once the filter is there may stop it until somebody answers, who cannot before the
+/// listener arrived. So all is prepared before, and what is left passes the filter by a secret.
+fn load_and_hand_over(filter: &Filter, parent: &Channel) -> Result<()> {
+    let secret = sys::draw_secret().os(|| "getrandom()")?;
+    let program = filter.with_pass(secret)?;
+    let (order, theirs) = Channel::pair()?;
+    let report = frame::encode(&Report::Listener)?;
+    let mut answer = [0; ANSWER];
+
+    let listener = sys::load_seccomp(program.iter().map(Into::into), filter.flags)
+        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER)")?;
+    let Some(listener) = listener else { return Ok(()) };
+    let sent = sys::send_with_secret(parent.as_fd(), &report, [listener.as_fd(), theirs.as_fd()], secret);
+    // Ours would keep the connection open when the others' end is gone. The one call that may be stopped before the
+    // listener arrived is none: the message is on its way already.
+    drop(theirs);
+    sent.os(|| "sendmsg(listener)")?;
+    // The last copy here ends with execve.
+    std::mem::forget(listener);
+    match sys::read_with_secret(order.as_fd(), &mut answer, secret).os(|| "read(order)")? {
+        0 => Err(Error::new(ErrorKind::HelperDied, "read(order)", "nobody took the listener")),
+        _ => Ok(()),
+    }
+}
+
+/// Longer than an [`Proceed`](crate::wire::message::Proceed): that it came is all that counts.
+const ANSWER: usize = 256;
+
+fn drop_bounding_set(keep: CapSet) -> Result<()> {
+    for number in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if keep.bits() >> number & 1 == 1 {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // Past the last capability this kernel knows.
+            Err(rustix::io::Errno::INVAL) => return Ok(()),
+            result => result.os(|| format!("prctl(PR_CAPBSET_DROP, {number})"))?,
+        }
+    }
+    Ok(())
+}
+
+fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
+    // Capabilities stay permitted across the change of ids; what is too much goes in the next step.
+    rustix::thread::set_keep_capabilities(true).os(|| "prctl(PR_SET_KEEPCAPS)")?;
+    if may_set_groups {
+        let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
+        match rustix::thread::set_thread_groups(&groups) {
+            // A user namespace that is not of our making denies it to the privileged too, if its map was written without
+            // privilege (user_namespaces(7)).
+            Err(rustix::io::Errno::PERM) if groups.is_empty() && has_capability(CapabilitySet::SETGID) => {}
+            result => result.os(|| format!("setgroups({:?})", user.additional_gids))?,
+        }
+    } else if !user.additional_gids.is_empty() {
+        return Err(Error::unsupported(
+            "process.user.additionalGids",
+            "setgroups is denied in this user namespace",
+        )
+        .hint("map a range of gids"));
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| format!("setresgid({0}, {0}, {0})", user.gid))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| format!("setresuid({0}, {0}, {0})", user.uid))
+}
+
+fn has_capability(capability: CapabilitySet) -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
+}
+
+fn take_capabilities(plan: &ProcessPlan) -> Result<()> {
+    let wanted = plan.capabilities;
+    let set = |set: CapSet| CapabilitySet::from_bits_retain(set.bits());
+    rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
+    let sets = CapabilitySets {
+        effective: set(wanted.effective),
+        permitted: set(wanted.permitted),
+        inheritable: set(wanted.inheritable),
+    };
+    rustix::thread::set_capabilities(None, sets).map_err(|errno| {
+        Error::unsupported("process.capabilities", format!("the caller does not have all of them: {errno}"))
+    })?;
+    for number in (0..64).filter(|number| wanted.ambient.bits() >> number & 1 == 1) {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        rustix::thread::configure_capability_in_ambient_set(capability, true)
+            .os(|| format!("prctl(PR_CAP_AMBIENT_RAISE, {number})"))?;
+    }
+    Ok(())
+}
+
+fn enter_working_directory(plan: &ProcessPlan) -> Result<()> {
+    let cwd = &plan.cwd;
+    rustix::process::chdir(cwd)
+        .os(|| format!("chdir({cwd:?})"))
+        .map_err(|error| error.during("process.cwd"))?;
+    // The kernel marks a directory that is not below the root; entering one would be a way out (CVE-2024-21626).
+    let reached = rustix::process::getcwd(Vec::new()).os(|| "getcwd()")?;
+    if reached.to_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    let problem = format!("{cwd:?} is outside the container's root");
+    Err(Error::new(ErrorKind::InvalidSpec { path: "process.cwd".into() }, "process.cwd", problem))
+}
+
+/// Reads back what the kernel made of it. A workload never starts with other powers than the plan's.
+fn check_posture(plan: &ProcessPlan) -> Result<()> {
+    let mismatch =
+        |what: &str| Err(Error::new(ErrorKind::Os(libc::EPERM), "check posture", format!("{what} differ")));
+    let sets = rustix::thread::capabilities(None).os(|| "capget()")?;
+    let wanted = plan.capabilities;
+    if (sets.effective.bits(), sets.permitted.bits(), sets.inheritable.bits())
+        != (wanted.effective.bits(), wanted.permitted.bits(), wanted.inheritable.bits())
+    {
+        return mismatch("capabilities");
+    }
+    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+    if (uid.as_raw(), gid.as_raw()) != (plan.user.uid, plan.user.gid)
+        || (rustix::process::geteuid(), rustix::process::getegid()) != (uid, gid)
+    {
+        return mismatch("user and group ids");
+    }
+    if rustix::thread::no_new_privs().os(|| "prctl(PR_GET_NO_NEW_PRIVS)")? != plan.no_new_privileges {
+        return mismatch("no_new_privs flags");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exec_errors_are_sorted_into_not_found_and_not_executable() {
+        let program = Program { path: std::ffi::CString::new("/bin/x").unwrap(), environment: Vec::new() };
+        let kind = |errno| exec_error(&program, errno).kind().clone();
+        assert_eq!(kind(rustix::io::Errno::NOENT), ErrorKind::ProgramNotFound);
+        assert_eq!(kind(rustix::io::Errno::NOEXEC), ErrorKind::ProgramNotExecutable);
+        assert_eq!(kind(rustix::io::Errno::NOMEM), ErrorKind::Os(libc::ENOMEM));
+    }
+}

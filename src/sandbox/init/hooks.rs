@@ -1,0 +1,85 @@
+//! The two moments at which init deals with hooks: when the root is assembled and not entered, and before the program.
+//!
+//! ```text
+//!   caller                          init
+//!      |<------ Assembled -------------|  the last mount is in place
+//!      |  prestart, createRuntime      |
+//!      |------- Order ---------------->|
+//!      |                               |  createContainer: a program of the host, in the container's namespaces
+//!      |                               |  pivot ... start
+//!      |                               |  startContainer: a program of the container, in the container
+//! ```
+//!
+//! The connection is init's and the caller's own: the sandbox serves meanwhile.
+
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::helper::Received;
+use crate::hooks::{HookIo, named, run_one};
+use crate::plan::InitHooks;
+use crate::process::Channel;
+use crate::spec::{Hook, HookKind};
+use crate::wire::message::{Proceed, Report};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+
+/// What init needs for its turns; nothing where there are no hooks.
+pub(in crate::sandbox) struct HookPoints<'a> {
+    plan: &'a InitHooks,
+    caller: Option<Channel>,
+    /// The host's: the container's own may be anything by the time it is needed.
+    null: Option<OwnedFd>,
+}
+
+impl<'a> HookPoints<'a> {
+    pub(in crate::sandbox) fn take(plan: &'a InitHooks, donated: &mut Received) -> Result<Self> {
+        let open = || {
+            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                .os(|| "open(\"/dev/null\")")
+        };
+        let null = if plan.any() { Some(open()?) } else { None };
+        Ok(Self { plan, caller: donated.take_optional("hooks").map(Channel::from), null })
+    }
+
+    /// What it has open.
+    pub(in crate::sandbox) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.caller.iter().map(AsFd::as_fd).chain(self.null.iter().map(AsFd::as_fd))
+    }
+
+    /// Between the last mount and the pivot: "after the runtime environment has been created [...] but before the
+    /// `pivot_root`" - OCI config.md.
+    pub(in crate::sandbox) fn before_pivot(&self, root: BorrowedFd<'_>) -> Result<()> {
+        if !self.plan.at_create {
+            return Ok(());
+        }
+        let missing =
+            || Error::new(ErrorKind::PeerMisbehaved, "hooks", "no connection to the caller was given");
+        let caller = self.caller.as_ref().ok_or_else(missing)?;
+        caller.send(&Report::Assembled, &[])?;
+        // A caller whose hooks failed closes the connection, and ends us.
+        caller.receive::<Proceed>(None).map_err(|error| error.during("hooks"))?;
+        // The root is there to be reached: `/` still is the host's.
+        self.run(HookKind::CreateContainer, &self.plan.create_container, "creating", root)
+    }
+
+    /// "The `startContainer` hooks MUST be called before the user-specified process is executed as part of the `start`
+    /// operation" - OCI config.md.
+    pub(in crate::sandbox) fn before_execve(&self) -> Result<()> {
+        if self.plan.start_container.is_empty() {
+            return Ok(());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+        self.run(HookKind::StartContainer, &self.plan.start_container, "created", root.as_fd())
+    }
+
+    fn run(&self, kind: HookKind, hooks: &[Hook], status: &str, cwd: BorrowedFd<'_>) -> Result<()> {
+        let null = self.null.as_ref().expect("opened because there are hooks");
+        let around = HookIo { cwd, null: null.as_fd(), watched: None };
+        let mut state = self.plan.state.clone();
+        // "For hooks executed in the container namespace, it is the pid as seen by the container." - OCI runtime.md
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        state.insert("pid".into(), pid.into());
+        state.insert("status".into(), status.into());
+        named(kind, hooks).try_for_each(|named| run_one(&named, &state, &around))
+    }
+}

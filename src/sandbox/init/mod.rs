@@ -1,0 +1,289 @@
+//! Init: forked from the sandbox at create, turned into the workload at start.
+//!
+//! ```text
+//!   sandbox                         init
+//!      |---------- fork ------------->|  own pid and cgroup namespace
+//!      |------- network ------------>|  made meanwhile; joined when sysfs needs it, or last
+//!      |                              |  assemble the root
+//!      |                              |  (hooks: Assembled to the caller, Order back; createContainer hooks)
+//!      |                              |  pivot, find the program
+//!      |                              |  (take the root along to a mount namespace that is not new)
+//!      |<------ Ready (handles) ------|  or Failed
+//!      |------- Order (start) ------->|
+//!      |                              |  (startContainer hooks) shed privileges, execve
+//!      |<------ end of file ----------|  executed; or Failed
+//! ```
+
+pub(super) mod accounts;
+pub(super) mod attributes;
+pub(super) mod become_workload;
+pub(super) mod console;
+mod copy_up;
+mod hooks;
+pub(super) mod program;
+pub(super) mod resolve;
+pub(super) mod tree;
+
+use super::monitor::members::Namespaces;
+use super::monitor::membership::Membership;
+use super::namespaces;
+use super::namespaces::Existing;
+use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
+use crate::helper::{EXTRA_FD, Received};
+use crate::plan::{CloneFlags, SandboxPlan};
+use crate::process::Channel;
+use crate::spec::NamespaceKind;
+use crate::sys::{self, Forked, Inside};
+use crate::wire::message::{Proceed, Report};
+use attributes::Labels;
+use become_workload::ExecRequest;
+use console::Console;
+use hooks::HookPoints;
+use nix::sched::{CloneFlags as Unshare, unshare};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tree::Assembled;
+
+/// Init as its parent holds it.
+pub(super) struct Init {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: Channel,
+    /// Our end of the gofer's connection: as long as it is open, the gofer stays; when its end closes, it is gone.
+    pub(super) gofer: Channel,
+    /// Where its processes belong.
+    pub(super) cgroups: Membership,
+}
+
+impl Init {
+    /// Forks the init of a further container, which is born in `pids`, the root container's, or in a pid namespace of
+    /// its own, with nothing open that is not the container's.
+    pub(super) fn fork_in_pod(
+        plan: &SandboxPlan,
+        pids: BorrowedFd<'_>,
+        volumes: &[OwnedFd],
+        donated: &mut Received,
+    ) -> Result<Self> {
+        let given = Given::take(plan, Membership::take_all(donated), donated)?;
+        let (channel, theirs) = Channel::pair()?;
+        let keep = given.keep(&theirs, volumes);
+        let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
+        let how = Inside {
+            beside: (!own_pids).then_some(pids),
+            joins: 0,
+            namespaces: (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits(),
+            cgroup: given.cgroups.directory(),
+            keep: &keep,
+        };
+        let enter = |born| {
+            let first =
+                First { plan, parent: &theirs, network: None, mounts: None, volumes, given: &given, born };
+            // The rest of the pod's mounts is still to be seen from here, and must not notice.
+            if let Err(error) = namespaces::separate_mounts() {
+                first.fail(&error);
+            }
+            first.run();
+        };
+        let pid = sys::fork_inside(&how, enter).os(|| "clone3(init)")?;
+        // Ours, and not collected: the number is its own.
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
+        let Given { gofer, cgroups, .. } = given;
+        Ok(Self { pid, pidfd, channel, gofer, cgroups })
+    }
+
+    /// Forks the init of the root container, which goes to the `existing` namespaces.
+    pub(super) fn fork(
+        plan: &SandboxPlan,
+        existing: &Existing,
+        volumes: &[OwnedFd],
+        donated: &mut Received,
+    ) -> Result<Self> {
+        let given = Given::take(plan, Membership::take(donated), donated)?;
+        let (channel, theirs) = Channel::pair()?;
+        let run = |born| -> ! {
+            let network = plan.namespaces.network.then_some(&theirs);
+            let mounts = existing.mounts.as_ref();
+            First { plan, parent: &theirs, network, mounts, volumes, given: &given, born }.run()
+        };
+        let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
+        let cgroup = given.cgroups.directory();
+        let (pid, pidfd) = if let Some(pids) = &existing.pids {
+            let mut keep = given.keep(&theirs, volumes);
+            keep.extend(existing.mounts.as_ref().map(AsFd::as_fd));
+            let how = Inside { beside: Some(pids.as_fd()), joins: 0, namespaces, cgroup, keep: &keep };
+            let forked = sys::fork_inside(&how, |born| run(born));
+            if let Err(errno @ (Errno::INVAL | Errno::PERM)) = forked {
+                return Err(namespaces::cannot_join(plan, NamespaceKind::Pid, errno.into()));
+            }
+            let pid = forked.os(|| "clone3(init)")?;
+            // Ours, and not collected: the number is its own.
+            (pid, pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?)
+        } else {
+            // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may
+            // not.
+            let mut born = cgroup.is_some();
+            let mut forked = sys::fork(namespaces, cgroup);
+            if let (true, Err(Errno::ACCESS | Errno::PERM)) = (born, &forked) {
+                born = false;
+                forked = sys::fork(namespaces, None);
+            }
+            match forked.os(|| "clone3(init)")? {
+                Forked::Parent { pid, pidfd } => (pid, pidfd),
+                Forked::Child => {
+                    drop(channel);
+                    run(born)
+                }
+            }
+        };
+        if plan.namespaces.network {
+            let network = namespaces::make_network()?;
+            channel.send(&Proceed {}, &[network.as_fd()])?;
+        }
+        let Given { gofer, cgroups, .. } = given;
+        Ok(Self { pid, pidfd, channel, gofer, cgroups })
+    }
+}
+
+/// What the sandbox was given for one container, and its init works with.
+struct Given<'a> {
+    gofer: Channel,
+    stdio: [OwnedFd; 3],
+    extra_fds: Vec<OwnedFd>,
+    cgroups: Membership,
+    hooks: HookPoints<'a>,
+}
+
+impl<'a> Given<'a> {
+    fn take(plan: &'a SandboxPlan, cgroups: Membership, donated: &mut Received) -> Result<Self> {
+        Ok(Self {
+            gofer: Channel::from(donated.take("gofer")?),
+            stdio: [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?],
+            extra_fds: donated.take_all(EXTRA_FD),
+            cgroups,
+            hooks: HookPoints::take(&plan.init.hooks, donated)?,
+        })
+    }
+
+    /// All that the new process has open.
+    fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
+        let files = self.stdio.iter().chain(&self.extra_fds).chain(volumes).map(AsFd::as_fd);
+        [parent.as_fd(), self.gofer.as_fd()]
+            .into_iter()
+            .chain(files)
+            .chain(self.cgroups.fds())
+            .chain(self.hooks.fds())
+            .collect()
+    }
+}
+
+/// What the new process works with.
+struct First<'a> {
+    plan: &'a SandboxPlan,
+    parent: &'a Channel,
+    /// Where the network namespace comes from, if it has to join one.
+    network: Option<&'a Channel>,
+    /// The mount namespace that it goes to when its root is complete, if it does not stay where it is.
+    mounts: Option<&'a OwnedFd>,
+    volumes: &'a [OwnedFd],
+    given: &'a Given<'a>,
+    /// Whether it was born in its v2 cgroup.
+    born: bool,
+}
+
+impl First<'_> {
+    /// The new process. Never returns to the sandbox's code.
+    fn run(&self) -> ! {
+        let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
+        let (program, labels) = match self.prepare() {
+            Ok((program, labels, handles)) => {
+                let handles: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+                match self.parent.send(&ready, &handles) {
+                    Ok(()) => (program, labels),
+                    Err(_) => sys::exit_now(1),
+                }
+            }
+            Err(error) => self.fail(&error),
+        };
+        // No order but the end of the connection: the sandbox is gone, and we are about to be.
+        if self.parent.receive::<Proceed>(None).is_err() {
+            sys::exit_now(1);
+        }
+        if let Err(error) = self.given.hooks.before_execve() {
+            self.fail(&error);
+        }
+        // Out of the way of the numbers that the plan gives a meaning.
+        let plan = &self.plan.init;
+        let numbers = &plan.extra_fd_numbers;
+        let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+        let parent = match rustix::io::fcntl_dupfd_cloexec(self.parent, above) {
+            Ok(parent) => Channel::from(parent),
+            Err(_) => sys::exit_now(1),
+        };
+        let filter = plan.seccomp.as_ref();
+        let error = match become_workload::place(&self.given.extra_fds, numbers) {
+            Ok(()) => become_workload::execute(&ExecRequest {
+                plan: &plan.process,
+                filter,
+                program: &program,
+                labels: &labels,
+                keep: numbers,
+                parent: &parent,
+            }),
+            Err(error) => error,
+        };
+        let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+        sys::exit_now(1)
+    }
+
+    fn fail(&self, error: &Error) -> ! {
+        let _ = self.parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, error)), &[]);
+        sys::exit_now(1)
+    }
+
+    /// Everything of create: returns the program to execute, its labels, and handles for the sandbox, on the container's
+    /// own `/proc`, on its root, on its mount and pid namespaces, on the master of its terminal if it has one, on the
+    /// namespaces that the sandbox is to enter, and on the layers of its overlays.
+    fn prepare(&self) -> Result<(program::Program, Labels, Vec<OwnedFd>)> {
+        let (plan, given) = (&self.plan.init, self.given);
+        let [stdin, stdout, stderr] = &given.stdio;
+        // Forked with the sandbox's dispositions, which are the defaults.
+        sys::unblock_signals();
+        rustix::process::setsid().os(|| "setsid()")?;
+        rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
+        rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
+        rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
+        rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+        given.cgroups.join(self.born)?;
+        if self.plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP) {
+            // Only now: its root is where this process is ("the cgroup namespace root", cgroup_namespaces(7)).
+            unshare(Unshare::CLONE_NEWCGROUP).os(|| "unshare(CLONE_NEWCGROUP)")?;
+        }
+        rustix::process::umask(Mode::empty());
+
+        let Assembled { root, proc, layers } =
+            tree::assemble(plan, &given.gofer, self.network, self.volumes)?;
+        tree::write_kernel_settings(plan, proc.as_fd())?;
+        given.hooks.before_pivot(root.as_fd())?;
+        tree::enter(root, plan.rootfs_propagation)?;
+        let program = program::find(&plan.process)?;
+        become_workload::prepare(&self.plan.init.process)?;
+        // Last of all, so that nothing that can fail has it open.
+        let owner = plan.process.user.uid;
+        let terminal = plan.process.terminal.as_ref();
+        let terminal =
+            terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
+        // The last thing that is mounted is the terminal.
+        if let Some(mounts) = self.mounts {
+            tree::take_along(&self.plan.namespaces.mount, mounts.as_fd())?;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+        let labels = Labels::open(&plan.process, Some(proc.as_fd()), &plan.extra_fd_numbers)?;
+        let own = Namespaces::of_this_process(proc.as_fd())?;
+        let followed = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
+        let handles = [proc, root].into_iter().chain(own).chain(terminal).chain(followed).chain(layers);
+        Ok((program, labels, handles.collect()))
+    }
+}

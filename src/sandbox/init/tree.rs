@@ -1,0 +1,500 @@
+//! The container's file system: receive the gofer's mounts, put everything in its place, pivot.
+//!
+//! Every mount is made detached, gets its attributes while nobody can see it, and is moved onto a target that was
+//! resolved below the root. The steps and their order come from the plan; nothing is decided here.
+
+use super::copy_up;
+use super::resolve::{self, Kind};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
+use crate::process::Channel;
+use crate::sandbox::namespaces;
+use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
+use crate::sys::{self, MountAttr};
+use crate::wire::message::{MountBatch, MountBatchItem, Proceed};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+};
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// The links of OCI runtime-linux.md, "/dev symbolic links", and the multiplexer of devpts.
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Of `struct statfs`, for a proc file system (`PROC_SUPER_MAGIC`).
+const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
+
+/// The root under construction.
+struct Tree<'a> {
+    root: OwnedFd,
+    /// Where the network namespace comes from, until it is joined.
+    network: Option<&'a Channel>,
+    handed: Vec<Option<(MountBatchItem, OwnedFd)>>,
+    /// From the sandbox.
+    volumes: &'a [OwnedFd],
+    /// The container's own proc, straight from the kernel: what is at `/proc`, now or later, plays no part.
+    proc: Option<OwnedFd>,
+}
+
+/// A tree that was built.
+pub(in crate::sandbox) struct Assembled {
+    /// Attached but not yet entered.
+    pub(in crate::sandbox) root: OwnedFd,
+    /// The container's proc, as a mount that is attached nowhere: nothing inside can cover any of it.
+    pub(in crate::sandbox) proc: OwnedFd,
+    /// What the overlays of the tree are made of.
+    pub(in crate::sandbox) layers: Vec<OwnedFd>,
+}
+
+/// Builds the whole tree.
+pub(in crate::sandbox) fn assemble(
+    plan: &InitPlan,
+    gofer: &Channel,
+    network: Option<&Channel>,
+    volumes: &[OwnedFd],
+) -> Result<Assembled> {
+    let mut handed = receive(gofer)?;
+    let list = handed.iter().position(|item| matches!(item, Some((MountBatchItem::Upper, _))));
+    let layers = handed.split_off(list.unwrap_or(handed.len()));
+    let layers = layers.into_iter().flatten().map(|(_, mount)| mount).collect();
+    let root = match plan.root {
+        RootPlan::MountBatch(index) => take(&mut handed, index)?.1,
+        RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
+    };
+    // On top of the old root, which stays this process's root until the pivot: the one place that is always there.
+    attach_at_path(root.as_fd(), "/")?;
+    let mut tree = Tree { root, network, handed, volumes, proc: None };
+    for step in &plan.tree {
+        tree.apply(step).map_err(|error| match error.kind() {
+            ErrorKind::Os(_) => error.during(step.field.clone()),
+            _ => error,
+        })?;
+    }
+    tree.join_network()?;
+    if plan.process.cwd != Path::new("/") {
+        let cwd = crate::plan::relative_to_root(&plan.process.cwd);
+        // A missing working directory is created; whether the workload may enter it shows when it does.
+        if let Err(error) = resolve::ensure(tree.root.as_fd(), &cwd, Kind::Directory)
+            && error.raw_os_error() != Some(libc::EACCES)
+        {
+            return Err(error.during("process.cwd"));
+        }
+    }
+    if plan.root_readonly {
+        sys::mount_setattr(tree.root.as_fd(), &MountAttr::change(MountAttrs::RDONLY.bits(), 0), false)
+            .os(|| "mount_setattr(rootfs, MOUNT_ATTR_RDONLY)")?;
+    }
+    let proc = match tree.proc {
+        Some(proc) => proc,
+        None => unseen_proc()?,
+    };
+    Ok(Assembled { root: tree.root, proc, layers })
+}
+
+/// Attaches one more mount to the tree below `root`, which is in use and may be hostile. Returns the mount.
+pub(in crate::sandbox) fn attach_further(
+    root: BorrowedFd<'_>,
+    step: &TreeStep,
+    gofer: Option<&Channel>,
+) -> Result<OwnedFd> {
+    let (mount, kind) = match (&step.source, gofer) {
+        (StepSource::MountBatch(index), Some(gofer)) => take_mount(&mut receive(gofer)?, *index)?,
+        (StepSource::Tmpfs { options, copy_up }, None) => {
+            (new_tmpfs(root, step, options, *copy_up)?, Kind::Directory)
+        }
+        _ => return Err(misbehaved("a step for a gofer without one, or the other way round")),
+    };
+    let target = resolve::ensure(root, &step.at, kind)?;
+    let on_proc = rustix::fs::fstatfs(&target).os(|| format!("fstatfs({:?})", step.at))?.f_type == PROC_MAGIC;
+    // Where a link of the image leads there: nobody who named another place meant to cover a part of it.
+    if on_proc && !step.at.starts_with("proc") {
+        let problem = format!("/{} leads into the container's /proc", step.at.display());
+        return Err(Error::new(ErrorKind::Os(libc::ELOOP), "mount", problem));
+    }
+    put(mount.as_fd(), target.as_fd(), step)?;
+    Ok(mount)
+}
+
+/// Makes the tree this process's root and the sandbox's, and lets go of the host's.
+pub(in crate::sandbox) fn enter(root: OwnedFd, propagation: RootfsPropagation) -> Result<()> {
+    rustix::process::fchdir(&root).os(|| "fchdir(rootfs)")?;
+    // The new root and the place for the old one are the same directory: the old root ends up on top of the new one
+    // and is taken off again (pivot_root(2), "pivot_root(".", ".")").
+    rustix::process::pivot_root(".", ".").os(|| "pivot_root(\".\", \".\")")?;
+    unmount(".", UnmountFlags::DETACH).os(|| "umount2(\".\", MNT_DETACH)")?;
+    let propagation = match propagation {
+        RootfsPropagation::Private => libc::MS_PRIVATE,
+        RootfsPropagation::Slave => libc::MS_SLAVE,
+        RootfsPropagation::Shared => libc::MS_SHARED,
+        RootfsPropagation::Unbindable => libc::MS_UNBINDABLE,
+    };
+    // Only now: "EINVAL new_root [...] has the propagation type MS_SHARED" - pivot_root(2). Until here it is as the gofer
+    // made it, private or a slave.
+    sys::set_propagation(root.as_fd(), propagation, false)
+        .os(|| "mount_setattr(rootfs)")
+        .map_err(|error| error.during("linux.rootfsPropagation"))?;
+    rustix::process::chdir("/").os(|| "chdir(\"/\")")
+}
+
+/// Takes the tree, which is this process's root, along to a mount namespace that others are in, and where none of it
+/// may be seen: a copy that is attached nowhere. The kernel takes it apart when its descriptor is closed (open_tree(2)),
+/// but for whoever has it as a root it stays in one piece, and it is gone with the last of them.
+pub(in crate::sandbox) fn take_along(source: &NamespaceSource, namespace: BorrowedFd<'_>) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+    let copy = clone_mount(root.as_fd(), true).os(|| "open_tree(\"/\", OPEN_TREE_CLONE)")?;
+    namespaces::enter_mounts(source, namespace, copy.as_fd())
+}
+
+/// `linux.sysctl`, through the container's own proc.
+pub(in crate::sandbox) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Result<()> {
+    for (key, value) in &plan.sysctl {
+        if key == "kernel.domainname" {
+            // In a user namespace the file is the host's root's to write; the call is not.
+            rustix::system::setdomainname(value.as_bytes())
+                .os(|| format!("setdomainname({value:?})"))
+                .map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
+            continue;
+        }
+        let path = format!("sys/{}", key.replace('.', "/"));
+        write_setting(proc, &path, value).map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
+    }
+    Ok(())
+}
+
+fn write_setting(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
+    let file = resolve::open_setting(proc, path).os(|| format!("open(\"/proc/{path}\")"))?;
+    rustix::io::write(file, value.as_bytes()).os(|| format!("write(\"/proc/{path}\", {value:?})")).map(drop)
+}
+
+fn receive(gofer: &Channel) -> Result<Vec<Option<(MountBatchItem, OwnedFd)>>> {
+    let mut handed = Vec::new();
+    loop {
+        let delivery = gofer.receive::<MountBatch>(None)?;
+        let mut fds = delivery.fds.into_iter();
+        for item in delivery.message.items {
+            handed.push(match item {
+                MountBatchItem::Absent => None,
+                item => Some((item, fds.next().ok_or_else(|| misbehaved("too few descriptors"))?)),
+            });
+        }
+        if fds.next().is_some() {
+            return Err(misbehaved("too many descriptors"));
+        }
+        if delivery.message.last {
+            return Ok(handed);
+        }
+    }
+}
+
+fn misbehaved(problem: &str) -> Error {
+    Error::new(ErrorKind::PeerMisbehaved, "receive mounts from the gofer", problem)
+}
+
+fn take(handed: &mut [Option<(MountBatchItem, OwnedFd)>], index: usize) -> Result<(MountBatchItem, OwnedFd)> {
+    handed
+        .get_mut(index)
+        .and_then(Option::take)
+        .ok_or_else(|| misbehaved("a mount of the plan was not handed over"))
+}
+
+fn take_mount(handed: &mut [Option<(MountBatchItem, OwnedFd)>], index: usize) -> Result<(OwnedFd, Kind)> {
+    let (item, mount) = take(handed, index)?;
+    Ok((mount, if item == MountBatchItem::Directory { Kind::Directory } else { Kind::File }))
+}
+
+impl Tree<'_> {
+    /// Joins the container's network namespace, if it has one and this was not done yet.
+    fn join_network(&mut self) -> Result<()> {
+        let Some(sandbox) = self.network.take() else { return Ok(()) };
+        let namespace = sandbox.receive::<Proceed>(None)?.fds.into_iter().next();
+        namespaces::join_network(namespace.ok_or_else(|| misbehaved("no network namespace"))?)
+    }
+
+    fn apply(&mut self, step: &TreeStep) -> Result<()> {
+        match &step.source {
+            StepSource::MountBatch(index) => {
+                // Absent is allowed by the plan: the gofer checked.
+                if self.handed.get(*index).is_none_or(Option::is_none) {
+                    return Ok(());
+                }
+                let (mount, kind) = take_mount(&mut self.handed, *index)?;
+                self.attach(mount, step, kind)
+            }
+            StepSource::Volume(index) => {
+                let volume = self.volumes.get(*index).ok_or_else(|| misbehaved("a volume is missing"))?;
+                let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
+                put(volume.as_fd(), target.as_fd(), step)
+            }
+            StepSource::Proc { options } => {
+                let proc = new_proc(options, step.set)?;
+                let shown = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+                self.attach(proc, step, Kind::Directory)?;
+                // Of the one that is shown, whoever is privileged inside can cover what it likes.
+                // KERNEL(6.15): a mount that is not attached can be cloned too.
+                // An instance that hides something is not the one to look at processes in.
+                let own = if options.is_empty() {
+                    clone_mount(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?
+                } else {
+                    new_proc(&[], step.set)?
+                };
+                sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, false)
+                    .os(|| "mount_setattr(proc, MS_PRIVATE)")?;
+                self.proc = Some(own);
+                Ok(())
+            }
+            StepSource::Sysfs => {
+                self.join_network()?;
+                self.attach(new_fs("sysfs", &[], step.set)?, step, Kind::Directory)
+            }
+            StepSource::Mqueue => self.attach(new_fs("mqueue", &[], step.set)?, step, Kind::Directory),
+            StepSource::Devpts { options } => {
+                self.attach(new_fs("devpts", options, step.set)?, step, Kind::Directory)
+            }
+            StepSource::Tmpfs { options, copy_up } => {
+                let mount = new_tmpfs(self.root.as_fd(), step, options, *copy_up)?;
+                self.attach(mount, step, Kind::Directory)
+            }
+            StepSource::Devices { options, nodes } => self.devices(step, options, nodes),
+            StepSource::Node(node) => self.node(node),
+            StepSource::Directory => resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory).map(drop),
+            StepSource::Symlink(to) => self.symlink(&step.at, to),
+            StepSource::Mask => self.mask(step),
+            StepSource::ReadOnly => self.make_read_only(step),
+        }
+    }
+
+    /// The device directory, filled while nobody can see it; bound nodes follow once it is attached.
+    fn devices(&mut self, step: &TreeStep, options: &[String], nodes: &[DeviceNode]) -> Result<()> {
+        let directory = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
+        for (name, to) in DEVICE_LINKS {
+            rustix::fs::symlinkat(to, &directory, name).os(|| format!("symlink({to:?}, dev/{name})"))?;
+        }
+        let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
+        attach(directory.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))?;
+        for node in nodes {
+            let name = node.path.file_name().unwrap_or_default();
+            let Some(index) = node.handed else {
+                make_node(directory.as_fd(), name, node)?;
+                continue;
+            };
+            let mount = self.take_device(index, node)?;
+            let place = resolve::create(directory.as_fd(), name, &node.path, Kind::File)?;
+            attach(mount.as_fd(), place.as_fd()).os(|| format!("move_mount({:?})", node.path))?;
+        }
+        Ok(())
+    }
+
+    fn attach(&self, mount: OwnedFd, step: &TreeStep, kind: Kind) -> Result<()> {
+        let target = match step.target {
+            Target::Create => resolve::ensure(self.root.as_fd(), &step.at, kind)?,
+            Target::IfExists => match self.existing(&step.at)? {
+                Some(target) => target,
+                None => return Ok(()),
+            },
+        };
+        put(mount.as_fd(), target.as_fd(), step)
+    }
+
+    fn existing(&self, at: &Path) -> Result<Option<OwnedFd>> {
+        match resolve::open(self.root.as_fd(), at) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
+            Err(errno) => Err(errno).os(|| format!("openat2(rootfs, {at:?})")),
+        }
+    }
+
+    fn symlink(&self, at: &Path, to: &str) -> Result<()> {
+        let parent = at.parent().unwrap_or(Path::new(""));
+        let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
+        let name = at.file_name().unwrap_or_default();
+        match rustix::fs::symlinkat(to, &parent, name) {
+            Err(Errno::EXIST) => Ok(()),
+            result => result.os(|| format!("symlink({to:?}, rootfs/{})", at.display())),
+        }
+    }
+
+    fn node(&mut self, node: &DeviceNode) -> Result<()> {
+        if let Some(index) = node.handed {
+            let mount = self.take_device(index, node)?;
+            let target = resolve::ensure(self.root.as_fd(), &node.path, Kind::File)?;
+            return attach(mount.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", node.path));
+        }
+        let parent = node.path.parent().unwrap_or(Path::new(""));
+        let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
+        make_node(parent.as_fd(), node.path.file_name().unwrap_or_default(), node)
+    }
+
+    /// The gofer's mount of a device, checked to be that device.
+    fn take_device(&mut self, index: usize, node: &DeviceNode) -> Result<OwnedFd> {
+        let (_, mount) = take(&mut self.handed, index)?;
+        let stat = rustix::fs::fstat(&mount).os(|| format!("fstat({:?})", node.path))?;
+        let expected = rustix::fs::makedev(node.major, node.minor);
+        if stat.st_mode & libc::S_IFMT == node.mode & libc::S_IFMT && stat.st_rdev == expected {
+            return Ok(mount);
+        }
+        let problem = format!("the host has another device there, not {}:{}", node.major, node.minor);
+        Err(Error::unsupported(format!("/{}", node.path.display()), problem))
+    }
+
+    fn mask(&self, step: &TreeStep) -> Result<()> {
+        let Some(target) = self.existing(&step.at)? else { return Ok(()) };
+        let stat = rustix::fs::fstat(&target).os(|| format!("fstat({:?})", step.at))?;
+        let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let attributes = MountAttrs::RDONLY | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC;
+            new_fs("tmpfs", &["nr_inodes=1".into(), "size=4k".into()], attributes)?
+        } else {
+            self.another_null()?
+        };
+        attach(cover.as_fd(), target.as_fd()).os(|| format!("move_mount(mask, {:?})", step.at))
+    }
+
+    /// One more mount of the container's `/dev/null`, which came from us and is checked to be the null device.
+    fn another_null(&self) -> Result<OwnedFd> {
+        let null =
+            resolve::open(self.root.as_fd(), Path::new("dev/null")).os(|| "openat2(rootfs, \"dev/null\")")?;
+        let stat = rustix::fs::fstat(&null).os(|| "fstat(\"dev/null\")")?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != rustix::fs::makedev(1, 3) {
+            return Err(Error::new(ErrorKind::Os(libc::ENODEV), "mask", "/dev/null is not the null device"));
+        }
+        clone_mount(null.as_fd(), false).os(|| "open_tree(\"dev/null\", OPEN_TREE_CLONE)")
+    }
+
+    fn make_read_only(&self, step: &TreeStep) -> Result<()> {
+        let Some(target) = self.existing(&step.at)? else { return Ok(()) };
+        let read_only = MountAttr::change(MountAttrs::RDONLY.bits(), 0);
+        match sys::mount_setattr(target.as_fd(), &read_only, false) {
+            // Not the root of a mount: make it one.
+            Err(Errno::INVAL) => {}
+            result => return result.os(|| format!("mount_setattr({:?}, MOUNT_ATTR_RDONLY)", step.at)),
+        }
+        let copy =
+            clone_mount(target.as_fd(), true).os(|| format!("open_tree({:?}, OPEN_TREE_CLONE)", step.at))?;
+        sys::mount_setattr(copy.as_fd(), &read_only, true)
+            .os(|| format!("mount_setattr({:?}, AT_RECURSIVE, MOUNT_ATTR_RDONLY)", step.at))?;
+        attach(copy.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))
+    }
+}
+
+fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<()> {
+    let kind = FileType::from_raw_mode(node.mode);
+    let device = rustix::fs::makedev(node.major, node.minor);
+    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device)
+        .os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?;
+    if (node.uid, node.gid) == (0, 0) {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
+}
+
+pub(in crate::sandbox) fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(at, "", flags)
+}
+
+pub(in crate::sandbox) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags)
+}
+
+/// Attaches the mount of `step`, and has mount events cross it as the step says.
+fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, step: &TreeStep) -> Result<()> {
+    attach(mount, target).os(|| format!("move_mount({:?})", step.at))?;
+    let Some(propagation) = step.propagation else { return Ok(()) };
+    let (flag, recursive) = propagation_flag(propagation);
+    sys::set_propagation(mount, flag, recursive)
+        .os(|| format!("mount_setattr({:?}, {propagation:?})", step.at))
+}
+
+fn attach_at_path(mount: BorrowedFd<'_>, path: &str) -> Result<()> {
+    move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .os(|| format!("move_mount(rootfs, {path:?})"))
+}
+
+fn new_proc(options: &[String], set: MountAttrs) -> Result<OwnedFd> {
+    new_fs("proc", options, set).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => error.hint("the kernel refuses where parts of the host's /proc are hidden"),
+        _ => error,
+    })
+}
+
+/// A proc to look at the container's processes in, where its configuration mounts none.
+fn unseen_proc() -> Result<OwnedFd> {
+    let refused = match new_proc(&[], MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => error,
+        made => return made,
+    };
+    // Root of a user namespace may make none for a pid namespace of the host's; but then the one that this process sees
+    // from its old root is the right one. One number says so: "the first is the ID in the PID namespace of the procfs
+    // mount", the last in the process's own (proc_pid_status(5)).
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    if numbers.split_whitespace().count() != 1 {
+        return Err(refused);
+    }
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .os(|| "open(\"/proc\", O_PATH)")?;
+    // With what is mounted in it, which its owner may not be made to uncover.
+    let own = clone_mount(proc.as_fd(), true).os(|| "open_tree(\"/proc\", OPEN_TREE_CLONE|AT_RECURSIVE)")?;
+    sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, true)
+        .os(|| "mount_setattr(proc, AT_RECURSIVE, MS_PRIVATE)")?;
+    Ok(own)
+}
+
+/// The tmpfs of `step`, with a copy of what is at its place below `root` if it is to `copy_up`.
+fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up: bool) -> Result<OwnedFd> {
+    let mount = new_fs("tmpfs", options, step.set - MountAttrs::RDONLY)?;
+    if copy_up {
+        copy_up::copy_up(root, &step.at, mount.as_fd())?;
+    }
+    let read_only = step.set & MountAttrs::RDONLY;
+    sys::mount_setattr(mount.as_fd(), &MountAttr::change(read_only.bits(), 0), false)
+        .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
+    Ok(mount)
+}
+
+/// A new instance of a file system, detached, with its attributes set.
+pub(in crate::sandbox) fn new_fs(kind: &str, options: &[String], set: MountAttrs) -> Result<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).os(|| format!("fsopen({kind:?})"))?;
+    // What the first column of mount(8) shows; without it, "none".
+    fsconfig_set_string(fs.as_fd(), "source", kind).os(|| format!("fsconfig({kind:?}, \"source\")"))?;
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value),
+            None => fsconfig_set_flag(fs.as_fd(), option.as_str()),
+        }
+        .os(|| format!("fsconfig({kind:?}, {option:?})"))?;
+    }
+    fsconfig_create(fs.as_fd()).os(|| format!("fsconfig({kind:?}, FSCONFIG_CMD_CREATE)"))?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set.bits()).unwrap_or_default());
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).os(|| format!("fsmount({kind:?})"))
+}
+
+fn propagation_flag(propagation: Propagation) -> (u64, bool) {
+    match propagation {
+        Propagation::Private => (libc::MS_PRIVATE, false),
+        Propagation::RPrivate => (libc::MS_PRIVATE, true),
+        Propagation::Slave => (libc::MS_SLAVE, false),
+        Propagation::RSlave => (libc::MS_SLAVE, true),
+        Propagation::Shared => (libc::MS_SHARED, false),
+        Propagation::RShared => (libc::MS_SHARED, true),
+        Propagation::Unbindable => (libc::MS_UNBINDABLE, false),
+        Propagation::RUnbindable => (libc::MS_UNBINDABLE, true),
+    }
+}

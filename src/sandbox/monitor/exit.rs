@@ -1,0 +1,112 @@
+//! How the container ended, from kernel evidence: the wait status, the cgroup's counters, and what was asked before.
+
+use crate::cgroup::OomEvidence;
+use crate::state::{Cause, ExitRecord, WaitStatus};
+use crate::sys::Usage;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the sandbox knows when init is gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::sandbox) struct ExitEvidence {
+    /// When the program was executed, in milliseconds since the epoch.
+    pub(in crate::sandbox) started_at_ms: Option<u64>,
+    /// The last thing done to init that was meant to end it, and the signal it got.
+    pub(in crate::sandbox) ended_by: Option<(Cause, i32)>,
+    /// The memory controller's counters, where the container has one.
+    pub(in crate::sandbox) memory: Option<OomEvidence>,
+}
+
+impl ExitEvidence {
+    /// Whether init was sent a signal that was meant to end it.
+    pub(in crate::sandbox) fn killed_by_us(&self) -> bool {
+        self.ended_by.is_some_and(|(_, signal)| signal == libc::SIGKILL)
+    }
+}
+
+/// The exit record. A cause is named only if the status bears it out: a workload that caught our SIGTERM and exited by
+/// itself did so by itself, and a SIGKILL nobody here sent is the OOM killer's only if the kernel counted one.
+pub(in crate::sandbox) fn conclude(usage: Option<Usage>, what: &ExitEvidence, now_ms: u64) -> ExitRecord {
+    let status = match (what.started_at_ms, usage) {
+        (None, _) => WaitStatus::NotStarted,
+        (_, None) => WaitStatus::Unknown,
+        (_, Some(Usage { signal: Some((signal, core_dumped)), .. })) => {
+            WaitStatus::Signalled { signal, core_dumped }
+        }
+        (_, Some(Usage { code, .. })) => WaitStatus::Exited(code.unwrap_or_default()),
+    };
+    let oom_kills = what.memory.map_or(0, |memory| memory.oom_kills);
+    let cause = match (usage.and_then(|usage| usage.signal), what.ended_by) {
+        (Some((signal, _)), Some((cause, sent))) if signal == sent => cause,
+        (Some((libc::SIGKILL, _)), _) if oom_kills > 0 => Cause::OutOfMemory,
+        _ => Cause::Itself,
+    };
+    let mut record = ExitRecord::new(status, cause, now_ms);
+    record.started_at_ms = what.started_at_ms;
+    if let Some(usage) = usage {
+        (record.user_us, record.system_us, record.max_rss_kib) =
+            (usage.user_us, usage.system_us, usage.max_rss_kib);
+    }
+    record.oom_kills = oom_kills;
+    record.memory_peak = what.memory.and_then(|memory| memory.peak);
+    record
+}
+
+/// The exit status of the sandbox process itself: init's, or 128 + n for a signal.
+pub(in crate::sandbox) fn code_of(usage: Option<Usage>) -> i32 {
+    match usage {
+        Some(Usage { signal: Some((signal, _)), .. }) => 128 + signal,
+        Some(Usage { code, .. }) => code.unwrap_or_default(),
+        None => 255,
+    }
+}
+
+pub(in crate::sandbox) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn killed_by(signal: i32) -> Option<Usage> {
+        Some(Usage { code: None, signal: Some((signal, false)), user_us: 1, system_us: 2, max_rss_kib: 3 })
+    }
+
+    fn started() -> ExitEvidence {
+        ExitEvidence { started_at_ms: Some(5), ..ExitEvidence::default() }
+    }
+
+    fn exited(code: i32) -> Option<Usage> {
+        Some(Usage { code: Some(code), signal: None, user_us: 0, system_us: 0, max_rss_kib: 0 })
+    }
+
+    #[test]
+    fn a_sigkill_is_the_oom_killers_only_if_the_kernel_counted_one() {
+        let oom = ExitEvidence { memory: Some(OomEvidence { oom_kills: 1, peak: Some(9) }), ..started() };
+        assert_eq!(conclude(killed_by(9), &oom, 7).cause, Cause::OutOfMemory);
+        assert_eq!(conclude(killed_by(9), &oom, 7).memory_peak, Some(9));
+        assert_eq!(conclude(killed_by(9), &started(), 7).cause, Cause::Itself);
+    }
+
+    #[test]
+    fn a_signal_asked_for_is_the_cause_only_if_the_workload_died_of_it() {
+        let asked = ExitEvidence { ended_by: Some((Cause::Requested { signal: 15 }, 15)), ..started() };
+        assert_eq!(conclude(killed_by(15), &asked, 7).cause, Cause::Requested { signal: 15 });
+        assert_eq!(conclude(exited(0), &asked, 7).cause, Cause::Itself);
+        assert_eq!(conclude(killed_by(11), &asked, 7).cause, Cause::Itself);
+    }
+
+    #[test]
+    fn a_default_action_delivered_as_sigkill_keeps_the_signal_asked_for() {
+        let asked = ExitEvidence { ended_by: Some((Cause::Requested { signal: 15 }, 9)), ..started() };
+        assert_eq!(conclude(killed_by(9), &asked, 7).cause, Cause::Requested { signal: 15 });
+    }
+
+    #[test]
+    fn a_workload_that_never_ran_has_no_status() {
+        assert_eq!(conclude(killed_by(9), &ExitEvidence::default(), 7).status, WaitStatus::NotStarted);
+        assert_eq!(code_of(killed_by(9)), 137);
+        assert_eq!(code_of(exited(3)), 3);
+    }
+}

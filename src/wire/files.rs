@@ -1,0 +1,371 @@
+//! What a client and a file worker say to each other, and the plain values of it that callers see.
+//!
+//! One request, one answer; a listing is answered in as many frames as it takes. Contents of files never travel in
+//! frames: an answer carries a descriptor instead.
+
+use super::frame::Message;
+use crate::error::RemoteFailure;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The longest value of an extended attribute that fits into a frame however it is spelled.
+pub(crate) const MAX_VALUE: usize = 16 << 10;
+/// How many bytes of names go into one frame of a listing, each with [`ENTRY`] on top: spelled at their longest, they
+/// still fit.
+pub(crate) const PAGE: usize = 12 << 10;
+/// What the rest of an entry takes.
+pub(crate) const ENTRY: usize = 16;
+
+/// Bytes that are mostly text: file names, paths, values of attributes. In a frame, what is not printable ASCII is
+/// `%XX`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl Bytes {
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+}
+
+impl From<&Path> for Bytes {
+    fn from(path: &Path) -> Self {
+        Self(path.as_os_str().as_bytes().to_vec())
+    }
+}
+
+impl From<&OsStr> for Bytes {
+    fn from(name: &OsStr) -> Self {
+        Self(name.as_bytes().to_vec())
+    }
+}
+
+impl From<Bytes> for OsString {
+    fn from(bytes: Bytes) -> Self {
+        Self::from_vec(bytes.0)
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use std::fmt::Write;
+        let mut text = String::with_capacity(self.0.len());
+        for &byte in &self.0 {
+            // What JSON would spell in two characters or six is spelled in three here.
+            if (b' '..=b'~').contains(&byte) && !matches!(byte, b'%' | b'"' | b'\\') {
+                text.push(char::from(byte));
+            } else {
+                write!(text, "%{byte:02x}").expect("a string takes whatever is written");
+            }
+        }
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            if byte != b'%' {
+                bytes.push(byte);
+                continue;
+            }
+            let digits =
+                rest.split_at_checked(2).filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit));
+            let (digits, tail) = digits.ok_or_else(|| de::Error::custom("two digits belong after %"))?;
+            let digits = std::str::from_utf8(digits).map_err(de::Error::custom)?;
+            bytes.push(u8::from_str_radix(digits, 16).map_err(de::Error::custom)?);
+            rest = tail;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What a client asks of a file worker. Paths are resolved inside the container's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum FileRequest {
+    /// A regular file, for reading.
+    Open {
+        path: Bytes,
+    },
+    /// A regular file that is not there yet, for reading and writing.
+    Create {
+        path: Bytes,
+        mode: u32,
+    },
+    /// A regular file, emptied if it is there and created if not, for reading and writing.
+    Replace {
+        path: Bytes,
+        mode: u32,
+    },
+    Stat {
+        path: Bytes,
+        follow: bool,
+    },
+    /// At most `limit` entries.
+    List {
+        path: Bytes,
+        limit: u64,
+    },
+    Mkdir {
+        path: Bytes,
+        mode: u32,
+        parents: bool,
+    },
+    RemoveFile {
+        path: Bytes,
+    },
+    RemoveDir {
+        path: Bytes,
+    },
+    RemoveAll {
+        path: Bytes,
+    },
+    Rename {
+        from: Bytes,
+        to: Bytes,
+    },
+    Symlink {
+        target: Bytes,
+        path: Bytes,
+    },
+    HardLink {
+        original: Bytes,
+        path: Bytes,
+    },
+    ReadLink {
+        path: Bytes,
+    },
+    SetMode {
+        path: Bytes,
+        mode: u32,
+    },
+    SetOwner {
+        path: Bytes,
+        uid: u32,
+        gid: u32,
+        follow: bool,
+    },
+    /// When it was last changed, since the epoch.
+    SetModified {
+        path: Bytes,
+        seconds: i64,
+        nanoseconds: u32,
+        follow: bool,
+    },
+    GetXattr {
+        path: Bytes,
+        name: Bytes,
+    },
+    SetXattr {
+        path: Bytes,
+        name: Bytes,
+        value: Bytes,
+    },
+    RemoveXattr {
+        path: Bytes,
+        name: Bytes,
+    },
+    ListXattrs {
+        path: Bytes,
+    },
+    /// What the scratch holds that the image does not.
+    Diff {
+        limit: u64,
+    },
+    /// The same as an OCI layer, written to the pipe that comes along.
+    Export,
+}
+
+impl Message for FileRequest {
+    const KIND: u16 = 20;
+}
+
+/// What a file worker answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum FileReply {
+    /// Done. Carries the descriptor, if it is one that was asked for.
+    Done,
+    /// What is there, and where it leads if it is a symbolic link.
+    Metadata {
+        metadata: Metadata,
+        target: Option<Bytes>,
+    },
+    /// Part of a listing.
+    Entries {
+        entries: Vec<Entry>,
+        last: bool,
+    },
+    /// Part of a comparison.
+    Changes {
+        changes: Vec<Change>,
+        last: bool,
+    },
+    Bytes(Bytes),
+    Names(Vec<Bytes>),
+    /// Not done, and why.
+    Failed(RemoteFailure),
+}
+
+impl Message for FileReply {
+    const KIND: u16 = 21;
+}
+
+/// One name in a directory of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The name: one component, whatever bytes it has.
+    #[serde(with = "spelled")]
+    pub name: OsString,
+    /// What it is; a symbolic link is not followed.
+    pub kind: FileKind,
+}
+
+/// One difference between a container's scratch and its image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// How it differs.
+    pub kind: ChangeKind,
+    /// Where, as an absolute path in the container.
+    #[serde(with = "spelled")]
+    pub path: PathBuf,
+}
+
+/// Names and paths of callers' types, spelled as [`Bytes`].
+mod spelled {
+    use super::{Bytes, Deserialize, Deserializer, OsStr, OsString, Serialize, Serializer};
+
+    pub(super) fn serialize<T: AsRef<OsStr>, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Bytes::from(value.as_ref()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        Bytes::deserialize(deserializer).map(|bytes| T::from(bytes.into()))
+    }
+}
+
+/// What a file is: the type bits of `st_mode` (inode(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A type this crate does not know.
+    Unknown,
+}
+
+impl std::fmt::Display for FileKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File => "a regular file",
+            Self::Directory => "a directory",
+            Self::Symlink => "a symbolic link",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::CharDevice => "a character device",
+            Self::BlockDevice => "a block device",
+            Self::Unknown => "of an unknown type",
+        })
+    }
+}
+
+/// What stat(2) tells of a file in a container. Ids are the container's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits, set-id and sticky bits included: `0o7777` at most.
+    pub mode: u32,
+    /// Owner, as the container sees it.
+    pub uid: u32,
+    /// Group, as the container sees it.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of its content: seconds since the epoch.
+    pub modified_seconds: i64,
+    /// And nanoseconds.
+    pub modified_nanoseconds: u32,
+    /// How many names it has.
+    pub links: u64,
+    /// Of a device, its major number.
+    pub device_major: u32,
+    /// Of a device, its minor number.
+    pub device_minor: u32,
+    /// The file system it is on, as far as that tells files with the same inode number apart.
+    pub file_system: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// Where it leads, if it is a symbolic link.
+    #[serde(skip)]
+    pub target: Option<PathBuf>,
+}
+
+/// How a path of the scratch differs from the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// The image has nothing there.
+    Added,
+    /// The image has something else there, or the same with other content, mode or owner.
+    Modified,
+    /// The image has it, and the container no longer does.
+    Deleted,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::{decode, encode};
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_longest_paths_fit_into_a_frame_however_they_are_spelled() {
+        let longest = Bytes(vec![0xff; 4096]);
+        encode(&FileRequest::Rename { from: longest.clone(), to: longest.clone() }).unwrap();
+        let (name, value) = (Bytes(vec![1; 255]), Bytes(vec![0; MAX_VALUE]));
+        encode(&FileRequest::SetXattr { path: longest, name, value }).unwrap();
+        let entry = Entry { name: OsString::from_vec(vec![0xff; 1]), kind: FileKind::CharDevice };
+        encode(&FileReply::Entries { entries: vec![entry; PAGE / ENTRY], last: false }).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_survive_the_trip(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let request = FileRequest::ReadLink { path: Bytes(bytes) };
+            prop_assert_eq!(decode::<FileRequest>(&encode(&request).unwrap()).unwrap(), request);
+        }
+
+        #[test]
+        fn no_text_makes_the_decoder_panic(text in ".{0,100}") {
+            let _ = serde_json::from_value::<Bytes>(serde_json::Value::String(text));
+        }
+    }
+}
