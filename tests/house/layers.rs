@@ -219,11 +219,11 @@ fn is_below(path: &str, prefix: &str, separator: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
 }
 
-struct SourceFile {
+pub(super) struct SourceFile {
     /// Path below `src`, without extension, `mod` named by its directory.
-    at: String,
-    lines: usize,
-    tokens: TokenStream,
+    pub(super) at: String,
+    pub(super) lines: usize,
+    pub(super) tokens: TokenStream,
 }
 
 impl SourceFile {
@@ -236,7 +236,7 @@ impl SourceFile {
         Self { at, lines: text.lines().count(), tokens }
     }
 
-    fn only_for_tests(&self) -> bool {
+    pub(super) fn only_for_tests(&self) -> bool {
         self.at.split('/').any(|part| part == "tests")
     }
 
@@ -255,7 +255,7 @@ impl SourceFile {
     }
 }
 
-fn source_files() -> Vec<SourceFile> {
+pub(super) fn source_files() -> Vec<SourceFile> {
     let src = manifest_dir().join("src");
     let mut files = Vec::new();
     let mut directories = vec![src.clone()];
@@ -283,7 +283,7 @@ fn collect(tokens: &TokenStream, depth: usize, paths: &mut BTreeSet<String>) {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
     let mut at = 0;
     while at < tokens.len() {
-        if let Some(after) = test_module(&tokens[at..]) {
+        if let Some(after) = test_item(&tokens[at..]) {
             at += after;
             continue;
         }
@@ -308,7 +308,7 @@ fn collect(tokens: &TokenStream, depth: usize, paths: &mut BTreeSet<String>) {
 
 /// The length of `#[cfg(test)] mod name { .. }`, or of any other item in braces or up to a semicolon, at the start of
 /// `tokens`.
-fn test_module(tokens: &[TokenTree]) -> Option<usize> {
+pub(super) fn test_item(tokens: &[TokenTree]) -> Option<usize> {
     let [TokenTree::Punct(hash), TokenTree::Group(attribute), ..] = tokens else { return None };
     if hash.as_char() != '#' || attribute.stream().to_string().replace(' ', "") != "cfg(test)" {
         return None;

@@ -2,6 +2,8 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+
+mod circles;
 mod layers;
 mod oci_manual;
 mod semantics;

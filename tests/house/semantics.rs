@@ -50,7 +50,7 @@
 //! | Namespaces missing from a configuration are the runtime's | `api/rules::a_namespace_that_a_configuration_leaves_out_is_the_runtimes`, `api/processes::a_container_that_shares_the_hosts_pids_lists_its_own_only` |
 //! | Namespaces of the builder's default are all its own | `isolation/posture::every_namespace_is_the_containers_own` |
 //! | Environment: the last duplicate wins | `src/spec/tests::the_last_of_two_variables_wins_at_the_place_of_the_first` |
-//! | Environment: `HOME` is the image's | `src/sandbox/accounts::homes_are_absolute_and_the_first_line_counts`, `isolation/workload_view::the_environment_is_what_was_set_and_nothing_of_the_callers` |
+//! | Environment: `HOME` is the image's | `src/sandbox/init/accounts::homes_are_absolute_and_the_first_line_counts`, `isolation/workload_view::the_environment_is_what_was_set_and_nothing_of_the_callers` |
 //! | A missing working directory is created | `isolation/workload_view::a_missing_working_directory_is_made_where_the_root_can_be_written` |
 //! | Mount points: missing, or a symlink | `isolation/posture_of_helpers::a_mount_destination_that_is_a_symlink_stays_inside`, `isolation/posture_of_helpers::a_rootfs_whose_mount_points_lead_out_touches_nothing_outside` |
 //! | A bind by its options | `api/rules::a_mount_of_no_type_is_a_bind_if_its_options_say_so` |
