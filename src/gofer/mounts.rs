@@ -4,12 +4,11 @@ use super::id_maps;
 use crate::error::{Error, OsContext, Result};
 use crate::plan::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use crate::spec::MountAttrs;
-use crate::sys::{self, MountAttr};
+use crate::sys::{self, MountAttr, NewMount};
 use crate::wire::message::MountBatchItem;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use std::collections::VecDeque;
 use std::path::Path;
 
@@ -97,16 +96,9 @@ impl<'a> MountFactory<'a> {
 
     /// A detached copy of the mount at `path`; `None` if the plan allows the source to be absent and it is.
     fn bind(&self, path: &Path, recursive: bool, item: &GoferItem) -> Result<Option<OwnedFd>> {
-        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        if recursive {
-            flags |= OpenTreeFlags::AT_RECURSIVE;
-        }
-        let mount = match rustix::mount::open_tree(CWD, path, flags) {
+        let clone = |recursive| sys::clone_tree_at(path, recursive);
+        let mount = match if recursive { clone(true) } else { sys::alone_or_whole(clone) } {
             Err(Errno::NOENT | Errno::NOTDIR) if item.optional => return Ok(None),
-            // In a user namespace a tree whose submounts hide something can only be taken whole.
-            Err(Errno::INVAL) if !recursive => {
-                rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_RECURSIVE)
-            }
             other => other,
         };
         let mount = mount.map_err(|errno| {
@@ -139,31 +131,25 @@ impl<'a> MountFactory<'a> {
         let lower = lower.expect("a source that is not optional is there or an error");
         let ([upper, work, base], user_attributes) = self.layer_directories()?;
         // KERNEL(6.15): older kernels take only attached mounts as layers, so it gets a place in our namespace.
-        attach(lower.as_fd(), base.as_fd()).os(|| step(item, "move_mount(lower)"))?;
+        sys::attach(lower.as_fd(), base.as_fd()).os(|| step(item, "move_mount(lower)"))?;
 
-        let fs =
-            rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).os(|| "fsopen(\"overlay\")")?;
+        let overlay = NewMount::open("overlay")?;
         for (key, layer) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
-            let path = format!("/proc/self/fd/{}", layer.as_raw_fd());
-            rustix::mount::fsconfig_set_string(fs.as_fd(), key, &path)
-                .os(|| format!("fsconfig(overlay, {key:?}, {path:?})"))?;
+            overlay.set(key, &format!("/proc/self/fd/{}", layer.as_raw_fd()))?;
         }
         // Nothing of the scratch survives the container, so nothing need be flushed for it.
-        rustix::mount::fsconfig_set_flag(fs.as_fd(), "volatile").os(|| "fsconfig(overlay, \"volatile\")")?;
+        overlay.flag("volatile")?;
         if self.plan.join_user_namespace || user_attributes {
             // trusted.* attributes are out of reach in a user namespace: of a gofer that works in one, and of whoever
             // reads the layer from inside the container's.
-            rustix::mount::fsconfig_set_flag(fs.as_fd(), "userxattr")
-                .os(|| "fsconfig(overlay, \"userxattr\")")?;
+            overlay.flag("userxattr")?;
         }
-        rustix::mount::fsconfig_create(fs.as_fd())
-            .os(|| step(item, "fsconfig(overlay, FSCONFIG_CMD_CREATE)"))?;
+        let overlay = overlay.mount(0).map_err(|error| error.during(step(item, "overlay")))?;
         if user_attributes {
             self.layers.push((MountBatchItem::Upper, for_looking(upper.as_fd())?));
             self.layers.push((MountBatchItem::Lower, for_looking(lower.as_fd())?));
         }
-        rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-            .os(|| "fsmount(overlay)")
+        Ok(overlay)
     }
 
     /// Upper, work and mount-point directories of the next overlay, and whether their files can have attributes.
@@ -198,18 +184,14 @@ impl<'a> MountFactory<'a> {
     }
 
     fn make_scratch(&self) -> Result<Scratch> {
-        let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).os(|| "fsopen(\"tmpfs\")")?;
+        let scratch = NewMount::open("tmpfs")?;
         if let Some(size) = self.plan.scratch_size {
-            rustix::mount::fsconfig_set_string(fs.as_fd(), "size", size.to_string())
-                .os(|| format!("fsconfig(tmpfs, \"size\", {size})"))?;
+            scratch.set("size", &size.to_string())?;
         }
-        rustix::mount::fsconfig_set_string(fs.as_fd(), "mode", "0755").os(|| "fsconfig(tmpfs, \"mode\")")?;
-        rustix::mount::fsconfig_create(fs.as_fd()).os(|| "fsconfig(tmpfs, FSCONFIG_CMD_CREATE)")?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-        let scratch = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            .os(|| "fsmount(tmpfs)")?;
+        scratch.set("mode", "0755")?;
+        let scratch = scratch.mount(libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID)?;
         let place = open_path(&self.plan.staging)?;
-        attach(scratch.as_fd(), place.as_fd())
+        sys::attach(scratch.as_fd(), place.as_fd())
             .os(|| format!("move_mount(scratch, {:?})", self.plan.staging))?;
         let user_attributes = takes_user_attributes(scratch.as_fd())?;
         Ok(Scratch { root: scratch, user_attributes })
@@ -238,33 +220,25 @@ fn new_file_system(
     options: &[String],
     item: &GoferItem,
 ) -> Result<OwnedFd> {
-    let fs = match rustix::mount::fsopen(file_system, FsOpenFlags::FSOPEN_CLOEXEC) {
-        Err(Errno::NODEV) => {
-            let why = format!("this kernel knows no file system {file_system:?}");
-            return Err(Error::unsupported(item.field.clone(), why));
+    let make = || {
+        let new = NewMount::open(file_system)?;
+        if let Some(source) = source {
+            new.set("source", source)?;
         }
-        fs => fs.os(|| format!("{}: fsopen({file_system:?})", item.field))?,
+        options.iter().try_for_each(|option| new.option(option))?;
+        if item.set.contains(MountAttrs::RDONLY) {
+            // Of a disk that must not be written to, the superblock is read-only as well.
+            new.flag("ro")?;
+        }
+        new.mount(0)
     };
-    if let Some(source) = source {
-        rustix::mount::fsconfig_set_string(fs.as_fd(), "source", source)
-            .os(|| format!("{}: fsconfig({file_system:?}, \"source\", {source:?})", item.field))?;
-    }
-    for option in options {
-        match option.split_once('=') {
-            Some((key, value)) => rustix::mount::fsconfig_set_string(fs.as_fd(), key, value),
-            None => rustix::mount::fsconfig_set_flag(fs.as_fd(), option.as_str()),
+    make().map_err(|error: Error| match error.raw_os_error() {
+        Some(libc::ENODEV) if error.step().starts_with("fsopen") => {
+            let why = format!("this kernel knows no file system {file_system:?}");
+            Error::unsupported(item.field.clone(), why)
         }
-        .os(|| format!("{}: fsconfig({file_system:?}, {option:?})", item.field))?;
-    }
-    if item.set.contains(MountAttrs::RDONLY) {
-        // Of a disk that must not be written to, the superblock is read-only as well.
-        rustix::mount::fsconfig_set_flag(fs.as_fd(), "ro")
-            .os(|| format!("{}: fsconfig(\"ro\")", item.field))?;
-    }
-    rustix::mount::fsconfig_create(fs.as_fd())
-        .os(|| format!("{}: fsconfig({file_system:?}, FSCONFIG_CMD_CREATE)", item.field))?;
-    rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-        .os(|| format!("{}: fsmount({file_system:?})", item.field))
+        _ => error.during(item.field.clone()),
+    })
 }
 
 /// Whether files below `root` can have `user.*` attributes: asked of its own directory.
@@ -282,27 +256,12 @@ fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
 /// A mount of `layer` alone that nothing can be changed or executed through. Detached, so that `..` ends there: it
 /// goes to where no path of the host may be.
 fn for_looking(layer: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let copy = match rustix::mount::open_tree(layer, "", flags) {
-        // In a user namespace a tree whose submounts hide something can only be taken whole.
-        Err(Errno::INVAL) => rustix::mount::open_tree(layer, "", flags | OpenTreeFlags::AT_RECURSIVE),
-        copy => copy,
-    };
-    let copy = copy.os(|| "open_tree(layer, OPEN_TREE_CLONE)")?;
-    let safe = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    sys::mount_setattr(copy.as_fd(), &MountAttr::change(safe.bits().into(), 0), true)
+    let copy = sys::alone_or_whole(|recursive| sys::clone_tree(layer, recursive))
+        .os(|| "open_tree(layer, OPEN_TREE_CLONE)")?;
+    let safe = MountAttrs::RDONLY | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC;
+    sys::mount_setattr(copy.as_fd(), &MountAttr::change(safe.bits(), 0), true)
         .os(|| "mount_setattr(layer, MOUNT_ATTR_RDONLY)")?;
     Ok(copy)
-}
-
-/// Attaches a detached mount over the directory `at`.
-fn attach(mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, "", at, "", flags)
 }
 
 pub(super) fn open_path(path: &Path) -> Result<OwnedFd> {

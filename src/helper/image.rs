@@ -9,11 +9,11 @@
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// `MFD_EXEC`: since Linux 6.3 a memfd says whether it may be executed.
@@ -39,14 +39,10 @@ const EXECUTABLE: &str = "/proc/self/exe";
 
 /// Fails for a caller without `CAP_SYS_ADMIN`, and for an executable that is in no mount of its namespace, as in a memfd.
 fn read_only_mount() -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = rustix::mount::open_tree(CWD, EXECUTABLE, flags)?;
-    // No longer a peer of the host's mount, where that is shared.
-    let attributes = MountAttr {
-        propagation: MountPropagationFlags::PRIVATE.bits().into(),
-        ..MountAttr::change(MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), 0)
-    };
-    sys::mount_setattr(mount.as_fd(), &attributes, false)?;
+    let mount = sys::clone_tree_at(Path::new(EXECUTABLE), false)?;
+    // Private, so that mount events of the host's mount, where that is shared, do not reach this one.
+    let read_only = MountAttr::change(libc::MOUNT_ATTR_RDONLY, 0).with_propagation(libc::MS_PRIVATE);
+    sys::mount_setattr(mount.as_fd(), &read_only, false)?;
     Ok(mount)
 }
 

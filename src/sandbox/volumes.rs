@@ -1,9 +1,10 @@
 //! The pod's volumes: file systems in memory that its containers share, kept as detached mounts.
 
-use super::init::tree::{clone_mount, new_fs};
+use super::init::tree::new_fs;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::PodVolume;
 use crate::spec::MountAttrs;
+use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
@@ -41,7 +42,7 @@ impl Volumes {
                 self.0.len() - 1
             }
         };
-        match clone_mount(self.0[index].mount.as_fd(), false) {
+        match sys::clone_tree(self.0[index].mount.as_fd(), false) {
             // KERNEL(6.15): before, only what is attached somewhere can be copied.
             Err(Errno::INVAL) => {
                 let release = rustix::system::uname().release().to_string_lossy().into_owned();

@@ -8,7 +8,7 @@ mod bpf;
 mod clone;
 mod files;
 mod identity;
-mod mount;
+mod mount_api;
 mod net;
 mod scheduling;
 mod seccomp;
@@ -23,7 +23,10 @@ pub(crate) use identity::{
     is_in_initial_user_namespace, join_new_session_keyring, keep_on_exec, pidfd_send_raw, place_at,
     reset_signals, rlimit, set_rlimit, trim_heap, unblock_signals, wait4,
 };
-pub(crate) use mount::{MountAttr, mount_setattr, set_propagation};
+pub(crate) use mount_api::{
+    MountAttr, NewMount, alone_or_whole, attach, attach_at, clone_tree, clone_tree_at, mount_setattr,
+    set_propagation,
+};
 pub(crate) use net::{bring_loopback_up, network_namespace_of};
 pub(crate) use scheduling::{
     RESET_ON_FORK, SCHED_DEADLINE, SchedAttr, set_affinity, set_io_priority, set_memory_policy,

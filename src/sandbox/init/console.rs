@@ -5,9 +5,9 @@
 //! end is in `crate::process::console`.
 
 use super::resolve::{self, Kind};
-use super::tree;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::TerminalPlan;
+use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Uid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
@@ -86,8 +86,8 @@ impl Console {
     /// /dev/console" - OCI config-linux.md, "Default Devices".
     fn show_as_dev_console(&self, root: BorrowedFd<'_>) -> Result<()> {
         let target = resolve::ensure(root, Path::new("dev/console"), Kind::File)?;
-        let mount = tree::clone_mount(self.slave.as_fd(), false).os(|| "open_tree(pty, OPEN_TREE_CLONE)")?;
-        tree::attach(mount.as_fd(), target.as_fd()).os(|| "move_mount(\"/dev/console\")")
+        let mount = sys::clone_tree(self.slave.as_fd(), false).os(|| "open_tree(pty, OPEN_TREE_CLONE)")?;
+        sys::attach(mount.as_fd(), target.as_fd()).os(|| "move_mount(\"/dev/console\")")
     }
 
     /// Makes it the controlling terminal of this process, which leads a session without one, and its standard streams.

@@ -10,15 +10,12 @@ use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
 use crate::sandbox::namespaces;
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
-use crate::sys::{self, MountAttr};
+use crate::sys::{self, MountAttr, NewMount, attach, clone_tree};
 use crate::wire::message::{MountBatch, MountBatchItem, Proceed};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
-};
+use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -72,7 +69,7 @@ pub(in crate::sandbox) fn assemble(
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
     };
     // On top of the old root, which stays this process's root until the pivot: the one place that is always there.
-    attach_at_path(root.as_fd(), "/")?;
+    sys::attach_at(root.as_fd(), Path::new("/")).os(|| "move_mount(rootfs, \"/\")")?;
     let mut tree = Tree { root, network, handed, volumes, proc: None };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
@@ -152,7 +149,7 @@ pub(in crate::sandbox) fn enter(root: OwnedFd, propagation: RootfsPropagation) -
 pub(in crate::sandbox) fn take_along(source: &NamespaceSource, namespace: BorrowedFd<'_>) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-    let copy = clone_mount(root.as_fd(), true).os(|| "open_tree(\"/\", OPEN_TREE_CLONE)")?;
+    let copy = clone_tree(root.as_fd(), true).os(|| "open_tree(\"/\", OPEN_TREE_CLONE)")?;
     namespaces::enter_mounts(source, namespace, copy.as_fd())
 }
 
@@ -244,7 +241,7 @@ impl Tree<'_> {
                 // KERNEL(6.15): a mount that is not attached can be cloned too.
                 // An instance that hides something is not the one to look at processes in.
                 let own = if options.is_empty() {
-                    clone_mount(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?
+                    clone_tree(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?
                 } else {
                     new_proc(&[], step.set)?
                 };
@@ -367,7 +364,7 @@ impl Tree<'_> {
         if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != rustix::fs::makedev(1, 3) {
             return Err(Error::new(ErrorKind::Os(libc::ENODEV), "mask", "/dev/null is not the null device"));
         }
-        clone_mount(null.as_fd(), false).os(|| "open_tree(\"dev/null\", OPEN_TREE_CLONE)")
+        clone_tree(null.as_fd(), false).os(|| "open_tree(\"dev/null\", OPEN_TREE_CLONE)")
     }
 
     fn make_read_only(&self, step: &TreeStep) -> Result<()> {
@@ -379,7 +376,7 @@ impl Tree<'_> {
             result => return result.os(|| format!("mount_setattr({:?}, MOUNT_ATTR_RDONLY)", step.at)),
         }
         let copy =
-            clone_mount(target.as_fd(), true).os(|| format!("open_tree({:?}, OPEN_TREE_CLONE)", step.at))?;
+            clone_tree(target.as_fd(), true).os(|| format!("open_tree({:?}, OPEN_TREE_CLONE)", step.at))?;
         sys::mount_setattr(copy.as_fd(), &read_only, true)
             .os(|| format!("mount_setattr({:?}, AT_RECURSIVE, MOUNT_ATTR_RDONLY)", step.at))?;
         attach(copy.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))
@@ -399,20 +396,6 @@ fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<
         .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
 }
 
-pub(in crate::sandbox) fn clone_mount(at: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(at, "", flags)
-}
-
-pub(in crate::sandbox) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, "", target, "", flags)
-}
-
 /// Attaches the mount of `step`, and has mount events cross it as the step says.
 fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, step: &TreeStep) -> Result<()> {
     attach(mount, target).os(|| format!("move_mount({:?})", step.at))?;
@@ -420,11 +403,6 @@ fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, step: &TreeStep) -> Result
     let (flag, recursive) = propagation_flag(propagation);
     sys::set_propagation(mount, flag, recursive)
         .os(|| format!("mount_setattr({:?}, {propagation:?})", step.at))
-}
-
-fn attach_at_path(mount: BorrowedFd<'_>, path: &str) -> Result<()> {
-    move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .os(|| format!("move_mount(rootfs, {path:?})"))
 }
 
 fn new_proc(options: &[String], set: MountAttrs) -> Result<OwnedFd> {
@@ -451,7 +429,7 @@ fn unseen_proc() -> Result<OwnedFd> {
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/proc\", O_PATH)")?;
     // With what is mounted in it, which its owner may not be made to uncover.
-    let own = clone_mount(proc.as_fd(), true).os(|| "open_tree(\"/proc\", OPEN_TREE_CLONE|AT_RECURSIVE)")?;
+    let own = clone_tree(proc.as_fd(), true).os(|| "open_tree(\"/proc\", OPEN_TREE_CLONE|AT_RECURSIVE)")?;
     sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, true)
         .os(|| "mount_setattr(proc, AT_RECURSIVE, MS_PRIVATE)")?;
     Ok(own)
@@ -471,19 +449,11 @@ fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up:
 
 /// A new instance of a file system, detached, with its attributes set.
 pub(in crate::sandbox) fn new_fs(kind: &str, options: &[String], set: MountAttrs) -> Result<OwnedFd> {
-    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).os(|| format!("fsopen({kind:?})"))?;
+    let new = NewMount::open(kind)?;
     // What the first column of mount(8) shows; without it, "none".
-    fsconfig_set_string(fs.as_fd(), "source", kind).os(|| format!("fsconfig({kind:?}, \"source\")"))?;
-    for option in options {
-        match option.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value),
-            None => fsconfig_set_flag(fs.as_fd(), option.as_str()),
-        }
-        .os(|| format!("fsconfig({kind:?}, {option:?})"))?;
-    }
-    fsconfig_create(fs.as_fd()).os(|| format!("fsconfig({kind:?}, FSCONFIG_CMD_CREATE)"))?;
-    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set.bits()).unwrap_or_default());
-    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).os(|| format!("fsmount({kind:?})"))
+    new.set("source", kind)?;
+    options.iter().try_for_each(|option| new.option(option))?;
+    new.mount(set.bits())
 }
 
 fn propagation_flag(propagation: Propagation) -> (u64, bool) {
