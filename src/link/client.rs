@@ -2,14 +2,13 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::{Channel, Delivery};
+use crate::sys;
 use crate::wire::message::{Operation, Reply, Request};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-};
+use rustix::io::Errno;
+use rustix::net::listen;
 use std::borrow::Borrow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a sandbox may take to answer. It does nothing slow: only a frozen or swapped-out one comes near.
@@ -72,36 +71,19 @@ impl<C: Borrow<Channel>> PendingReply<C> {
 
 /// Connects to the control socket `name` in the directory `run_dir`.
 pub(crate) fn connect_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<Channel> {
-    let socket = new_socket()?;
-    let address = address_in(run_dir, name)?;
-    match connect(&socket, &address) {
-        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => {
+    match sys::connect_in(run_dir, name.as_ref()) {
+        Err(Errno::CONNREFUSED | Errno::NOENT) => {
             Err(Error::new(ErrorKind::HelperDied, "connect(control socket)", "the sandbox is gone"))
         }
-        result => {
-            result.os(|| "connect(control socket)")?;
-            Ok(socket.into())
-        }
+        socket => Ok(socket.os(|| "connect(control socket)")?.into()),
     }
 }
 
 /// The listening end, for the sandbox, bound as `name` in `run_dir`.
 pub(crate) fn listen_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
-    let socket = new_socket()?;
-    bind(&socket, &address_in(run_dir, name)?).os(|| format!("bind({name:?})"))?;
+    let socket = sys::bind_in(run_dir, name.as_ref()).os(|| format!("bind({name:?})"))?;
     listen(&socket, BACKLOG).os(|| "listen(control socket)")?;
     Ok(socket)
-}
-
-fn new_socket() -> Result<OwnedFd> {
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .os(|| "socket(AF_UNIX, SOCK_SEQPACKET)")
-}
-
-/// The address through the directory's descriptor: a path of any length fits into the 108 bytes of `sockaddr_un`.
-fn address_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
-    let path = Path::new("/proc/self/fd").join(run_dir.as_raw_fd().to_string()).join(name);
-    SocketAddrUnix::new(path).os(|| format!("sockaddr_un({name:?})"))
 }
 
 /// Reads the host pid of a process out of its pidfd: the `Pid:` line of fdinfo is in the reader's own pid namespace

@@ -9,17 +9,15 @@
 //! The other end is made in `sandbox::console`. Nobody but whoever has the [`Pty`] holds the master, so that closing
 //! it hangs up.
 
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::error::{Error, OsContext, Result};
 use crate::process::channel::send_descriptor;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use crate::sys::connect_stream;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The master of the workload's terminal (pty(7)).
@@ -163,7 +161,9 @@ impl ConsoleTarget {
             Self::Nobody => Err(Error::spec(origin, "process.terminal", "nobody takes the terminal")
                 .hint("ask the builder for `terminal()` or a `console_socket(path)`, or set it to false")),
             Self::Caller => Ok(ConsoleSocket::Caller),
-            Self::Socket(path) => connect_to(path).map(ConsoleSocket::Socket),
+            Self::Socket(path) => {
+                connect_stream("console socket", path, SOCKET_LIMIT).map(ConsoleSocket::Socket)
+            }
         }
     }
 }
@@ -179,22 +179,4 @@ impl ConsoleSocket {
             }
         }
     }
-}
-
-/// Through the directory's descriptor: a path of any length fits into the 108 bytes of `sockaddr_un`.
-fn connect_to(path: &Path) -> Result<OwnedFd> {
-    let step = || format!("connect(console socket, {path:?})");
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::new(ErrorKind::InvalidInput, step(), "is not the path of a socket"));
-    };
-    let directory =
-        rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .os(step)?;
-    let through = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    let address = SocketAddrUnix::new(through).os(step)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).os(step)?;
-    // Bounds connect and sendmsg both (unix(7)).
-    set_socket_timeout(&socket, Timeout::Send, Some(SOCKET_LIMIT)).os(step)?;
-    connect(&socket, &address).os(step)?;
-    Ok(socket)
 }

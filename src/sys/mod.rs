@@ -14,6 +14,7 @@ mod scheduling;
 mod seccomp;
 mod sibling;
 mod signals;
+mod unix;
 
 pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
 pub(crate) use clone::{Forked, Helper, Inside, fork, fork_inside, spawn_helper};
@@ -35,6 +36,7 @@ pub(crate) use scheduling::{
 pub(crate) use seccomp::{draw_secret, load_seccomp, read_with_secret, send_with_secret};
 pub(crate) use sibling::{ArgumentArea, SharedPid, fork_sibling};
 pub(crate) use signals::Caught;
+pub(crate) use unix::{bind_in, connect_in, connect_stream};
 
 /// What a system call made here returned: below zero it failed, and errno says why.
 fn check(result: impl Into<i64>) -> Result<(), rustix::io::Errno> {

@@ -75,14 +75,14 @@ const TABLE: &[Row] = &[
         ],
     },
     // The caller's end.
-    Row { at: "link", kind: Kind::Effects, uses: &["error", "process", "wire"] },
+    Row { at: "link", kind: Kind::Effects, uses: &["error", "process", "sys", "wire"] },
     // What callers see.
     Row {
         at: "container",
         kind: Kind::Effects,
         uses: &[
             "cgroup", "error", "helper", "hooks", "host", "id", "link", "network", "plan", "process",
-            "sandbox", "seccomp", "spec", "state", "wire",
+            "sandbox", "seccomp", "spec", "state", "sys", "wire",
         ],
     },
     // Text for rustdoc, and no code.

@@ -2,17 +2,14 @@
 //! that the filter is for is executed (OCI config-linux.md, "Seccomp"; runtime.md, "The Container Process State").
 
 use crate::container::hooks;
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::send_descriptor;
 use crate::state::{Record, Status};
+use crate::sys::connect_stream;
 use crate::wire::message::Proceed;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::fd::{AsFd, OwnedFd};
 use serde_json::json;
-use std::path::Path;
 use std::time::Duration;
 
 /// How long the agent may take to accept and to read.
@@ -53,23 +50,6 @@ fn tell_agent(record: &Record, status: Status, pid: i32, listener: &OwnedFd) -> 
     }
     // "The runtime MUST send exactly one container process state per connection. The connection MUST NOT be reused and
     // it MUST be closed after sending a seccomp state." - OCI config-linux.md
-    let agent = connect_to(path)?;
+    let agent = connect_stream("seccomp agent", path, AGENT_LIMIT)?;
     send_descriptor(agent.as_fd(), told.to_string().as_bytes(), listener.as_fd())
-}
-
-/// Through the directory's descriptor: a path of any length fits into the 108 bytes of `sockaddr_un`.
-fn connect_to(path: &Path) -> Result<OwnedFd> {
-    let step = || format!("connect({path:?})");
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::new(ErrorKind::InvalidInput, step(), "is not the path of a socket"));
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(CWD, directory, flags, Mode::empty()).os(step)?;
-    let through = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    let address = SocketAddrUnix::new(through).os(step)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).os(step)?;
-    // Bounds connect and sendmsg both (unix(7)).
-    set_socket_timeout(&socket, Timeout::Send, Some(AGENT_LIMIT)).os(step)?;
-    connect(&socket, &address).os(step)?;
-    Ok(socket)
 }
