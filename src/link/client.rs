@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::{Channel, Delivery};
-use crate::sys;
+use crate::sys::{self, StatusText};
 use crate::wire::message::{Operation, Reply, Request};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -98,12 +98,9 @@ pub(crate) fn pids_of(pidfd: BorrowedFd<'_>) -> Result<(i32, i32)> {
     let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .os(|| format!("open({path:?})"))?;
     let text = std::io::read_to_string(std::fs::File::from(file)).os(|| format!("read({path:?})"))?;
-    let last_of = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_ascii_whitespace().next_back()?.parse::<i32>().ok()
-    };
-    match (last_of("Pid:"), last_of("NSpid:")) {
-        (Some(pid), inside) if pid > 0 => Ok((pid, inside.unwrap_or(pid))),
+    let status = StatusText(&text);
+    match status.line("Pid").and_then(|pid| pid.parse().ok()) {
+        Some(pid) if pid > 0 => Ok((pid, status.pids().next_back().unwrap_or(pid))),
         _ => Err(Error::new(ErrorKind::HelperDied, "read pidfd", "the process is gone")),
     }
 }

@@ -8,6 +8,7 @@
 //! meaningful to callers that share them.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sys::ProcStat;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
@@ -34,7 +35,7 @@ impl ProcessIdentity {
     /// [`ErrorKind::Os`] when `/proc` cannot be read.
     pub fn of(pid: i32) -> Result<Option<Self>> {
         let alive = read_stat(pid)?.filter(|stat| !stat.is_dead());
-        Ok(alive.map(|stat| Self { pid, start_time: stat.start_time }))
+        Ok(alive.map(|stat| Self { pid, start_time: stat.starttime }))
     }
 
     /// Whether this very process still runs. `boot_id` is the boot it was recorded in; neither a zombie runs nor one
@@ -47,8 +48,10 @@ impl ProcessIdentity {
             return Ok(false);
         }
         let stat = read_stat(self.pid)?;
-        Ok(stat
-            .is_some_and(|stat| stat.start_time == self.start_time && !stat.is_dead() && !stat.is_ending()))
+        Ok(stat.is_some_and(|stat| {
+            let is_ending = stat.is_exiting() && stat.num_threads <= 1;
+            stat.starttime == self.start_time && !stat.is_dead() && !is_ending
+        }))
     }
 
     /// A pidfd of this very process, for signals and waits; `None` when it is gone or from another boot.
@@ -98,7 +101,7 @@ fn read_small(path: &str) -> rustix::io::Result<Vec<u8>> {
 }
 
 /// What the kernel says of the process that has `pid` now; `None` where there is none.
-fn read_stat(pid: i32) -> Result<Option<Stat>> {
+fn read_stat(pid: i32) -> Result<Option<ProcStat>> {
     if pid <= 0 {
         return Ok(None);
     }
@@ -109,51 +112,15 @@ fn read_stat(pid: i32) -> Result<Option<Stat>> {
         Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
         Err(errno) => return Err(errno).os(|| format!("read({path:?})")),
     };
-    match Stat::parse(&stat) {
+    match ProcStat::parse(&stat) {
         Some(stat) => Ok(Some(stat)),
         None => Err(Error::new(ErrorKind::Os(libc::EIO), path, "not in the format of proc_pid_stat(5)")),
-    }
-}
-
-/// The four fields of proc_pid_stat(5) that tell a process from its successor and the living from the dead.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    state: u8,
-    flags: u32,
-    threads: u64,
-    start_time: u64,
-}
-
-impl Stat {
-    fn parse(line: &[u8]) -> Option<Self> {
-        // Field 2 is the command name in parentheses. It may itself hold spaces and parentheses, so the fields are
-        // counted from the last one.
-        let name_end = line.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = std::str::from_utf8(&line[name_end + 1..]).ok()?.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?; // field 3
-        let flags = fields.nth(5)?.parse().ok()?; // field 9
-        let threads = fields.nth(10)?.parse().ok()?; // field 20
-        let start_time = fields.nth(1)?.parse().ok()?; // field 22
-        Some(Self { state, flags, threads, start_time })
-    }
-
-    /// On its way out in the kernel: it runs no instruction of its own any more.
-    fn is_ending(&self) -> bool {
-        /// `PF_EXITING` of the kernel's sched.h.
-        const EXITING: u32 = 0x4;
-        self.flags & EXITING != 0 && self.threads <= 1
-    }
-
-    /// A zombie with more than one thread is a live process whose first thread ended.
-    fn is_dead(&self) -> bool {
-        matches!(self.state, b'X' | b'x') || (self.state == b'Z' && self.threads <= 1)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn own_pid() -> i32 {
         rustix::process::getpid().as_raw_nonzero().get()
@@ -200,25 +167,5 @@ mod tests {
         rustix::process::waitid(rustix::process::WaitId::Pid(Pid::from_raw(pid).unwrap()), options).unwrap();
         assert_eq!(ProcessIdentity::of(pid).unwrap(), None);
         child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_command_name_cannot_forge_fields() {
-        let tail = "1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 4242 0 0";
-        for name in ["cat", "a) Z 1 1", "))) (", "x y"] {
-            let stat = Stat::parse(format!("7 ({name}) S {tail}\n").as_bytes()).unwrap();
-            assert_eq!(stat, Stat { state: b'S', flags: 4_194_304, threads: 3, start_time: 4242 });
-        }
-        let leaderless = Stat::parse(format!("7 (x) Z {tail}").as_bytes()).unwrap();
-        assert!(!leaderless.is_dead());
-        assert!(Stat { threads: 1, ..leaderless }.is_dead());
-        assert_eq!(Stat::parse(b"7 (x) S 1 7"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn parsing_never_panics(line in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Stat::parse(&line);
-        }
     }
 }

@@ -10,6 +10,7 @@ mod files;
 mod identity;
 mod mount_api;
 mod net;
+mod procstat;
 mod scheduling;
 mod seccomp;
 mod sibling;
@@ -29,6 +30,7 @@ pub(crate) use mount_api::{
     set_propagation,
 };
 pub(crate) use net::{bring_loopback_up, network_namespace_of};
+pub(crate) use procstat::{ProcStat, StatusText, open_below, read_below};
 pub(crate) use scheduling::{
     RESET_ON_FORK, SCHED_DEADLINE, SchedAttr, set_affinity, set_io_priority, set_memory_policy,
     set_personality, set_scheduler,

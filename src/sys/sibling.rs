@@ -2,6 +2,7 @@
 
 use super::clone::{CLONE_INTO_CGROUP, CloneArgs, Forked, forked};
 use super::last_errno;
+use super::procstat::ProcStat;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;
 use std::ptr::NonNull;
@@ -78,12 +79,12 @@ pub(crate) struct ArgumentArea {
 impl ArgumentArea {
     /// Where it is, says proc_pid_stat(5): `arg_start` and `arg_end`.
     pub(crate) fn of_this_process() -> Result<Self, Errno> {
-        let stat = std::fs::read_to_string("/proc/self/stat")
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        // Field 3 follows the name, which ends with the last parenthesis.
-        let (_, fields) = stat.rsplit_once(") ").ok_or(Errno::INVAL)?;
-        let field = |number: usize| fields.split(' ').nth(number - 3)?.trim_end().parse::<usize>().ok();
-        let (start, end) = field(48).zip(field(49)).ok_or(Errno::INVAL)?;
+        let text = std::fs::read("/proc/self/stat");
+        let text = text.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let stat = ProcStat::parse(&text).ok_or(Errno::INVAL)?;
+        let (start, end) = stat.arg_start.zip(stat.arg_end).ok_or(Errno::INVAL)?;
+        let number = |address| usize::try_from(address).map_err(|_| Errno::INVAL);
+        let (start, end) = (number(start)?, number(end)?);
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(start)).ok_or(Errno::INVAL)?;
         Ok(Self { start, length: end.saturating_sub(start.addr().get()) })
     }

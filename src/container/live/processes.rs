@@ -8,9 +8,10 @@
 use crate::container::handle::SandboxLink;
 use crate::container::{AnyContainer, Container, Executed, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sys::{ProcStat, StatusText, open_below, read_below};
 use crate::wire::message::{Operation, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, readlinkat};
+use rustix::fs::{CWD, Dir, OFlags, readlinkat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -151,7 +152,8 @@ impl<'a> Table<'a> {
         let uids = if shares_user {
             None
         } else {
-            let map = read(proc.as_fd(), &format!("{init}/uid_map"), MAX_FILE).os(|| "read(uid_map)")?;
+            let map =
+                read_below(proc.as_fd(), &format!("{init}/uid_map"), MAX_FILE).os(|| "read(uid_map)")?;
             Some(UidMap::parse(&String::from_utf8_lossy(&map)))
         };
         let host_pids = match inits.len() {
@@ -170,7 +172,8 @@ impl<'a> Table<'a> {
     }
 
     fn read(&self) -> Result<Vec<ProcessInfo>> {
-        let directory = open(self.proc.as_fd(), ".", OFlags::DIRECTORY).os(|| "openat2(proc, \".\")")?;
+        let directory =
+            open_below(self.proc.as_fd(), ".", OFlags::DIRECTORY).os(|| "openat2(proc, \".\")")?;
         let mut pids: Vec<i32> = Vec::new();
         for entry in Dir::read_from(&directory).os(|| "open(proc)")? {
             let entry = entry.os(|| "getdents64(proc)")?;
@@ -195,13 +198,15 @@ impl<'a> Table<'a> {
         if !self.belongs(pid) {
             return Ok(None);
         }
-        let Some(stat) = Stat::parse(&read(proc, &format!("{pid}/stat"), MAX_FILE)?) else { return Ok(None) };
+        let Some(stat) = ProcStat::parse(&read_below(proc, &format!("{pid}/stat"), MAX_FILE)?) else {
+            return Ok(None);
+        };
         if stat.is_dead() {
             return Ok(None);
         }
-        let status = read(proc, &format!("{pid}/status"), MAX_FILE)?;
-        let uid = effective_uid(&String::from_utf8_lossy(&status)).unwrap_or(OVERFLOW_UID);
-        let command_line = read(proc, &format!("{pid}/cmdline"), MAX_COMMAND_LINE)?;
+        let status = read_below(proc, &format!("{pid}/status"), MAX_FILE)?;
+        let uid = StatusText(&String::from_utf8_lossy(&status)).number("Uid", 1).unwrap_or(OVERFLOW_UID);
+        let command_line = read_below(proc, &format!("{pid}/cmdline"), MAX_COMMAND_LINE)?;
         Ok(Some(ProcessInfo {
             uid: self.uids.as_ref().map_or(uid, |uids| uids.inside(uid)),
             pid,
@@ -210,14 +215,14 @@ impl<'a> Table<'a> {
                 HostPids::Known(known) => known.get(&pid).copied(),
             },
             ppid: stat.ppid,
-            pgid: stat.pgid,
-            sid: stat.sid,
-            threads: stat.threads,
-            tty: terminal_name(stat.tty),
-            started_at: self.boot + self.duration(stat.start_time),
-            cpu_time: self.duration(stat.cpu_time),
+            pgid: stat.pgrp,
+            sid: stat.session,
+            threads: u32::try_from(stat.num_threads).unwrap_or_default(),
+            tty: terminal_name(stat.tty_nr.cast_unsigned()),
+            started_at: self.boot + self.duration(stat.starttime),
+            cpu_time: self.duration(stat.utime.saturating_add(stat.stime)),
             state: stat.state,
-            name: stat.name,
+            name: stat.comm.clone(),
             args: split_command_line(&command_line),
         }))
     }
@@ -242,33 +247,16 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Opens `path` below a proc.
-fn open(proc: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::openat2(proc, path, flags, Mode::empty(), resolve)
-}
-
-fn read(proc: BorrowedFd<'_>, path: &str, limit: u64) -> rustix::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::from(open(proc, path, OFlags::empty())?);
-    match file.take(limit).read_to_end(&mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-    }
-}
-
 /// What names the namespace of kind `kind` that `pid` is in; `None` if we may not know.
 fn namespace(proc: BorrowedFd<'_>, pid: i32, kind: &str) -> Option<CString> {
-    let directory = open(proc, &format!("{pid}/ns"), OFlags::DIRECTORY).ok()?;
+    let directory = open_below(proc, &format!("{pid}/ns"), OFlags::DIRECTORY).ok()?;
     readlinkat(&directory, kind, Vec::new()).ok()
 }
 
 /// The pids of a process of the host, from the caller's pid namespace inwards (proc_pid_status(5), `NSpid`).
 fn pids_of(host_pid: i32) -> Option<Vec<i32>> {
     let status = read_host(&format!("/proc/{host_pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    Some(line.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+    Some(StatusText(&status).pids().collect())
 }
 
 /// Every descendant of `ancestor`: its pid `depth` namespaces further in, and its pid here.
@@ -314,12 +302,6 @@ fn boot_time() -> SystemTime {
 /// What an id without a number is shown as (user_namespaces(7)).
 const OVERFLOW_UID: u32 = 65534;
 
-/// The second number of the `Uid:` line.
-fn effective_uid(status: &str) -> Option<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 /// `/proc/PID/uid_map`: ids inside, ids as the reader sees them, how many.
 struct UidMap(Vec<[u32; 3]>);
 
@@ -339,52 +321,6 @@ impl UidMap {
             first.checked_add(offset)
         });
         place.unwrap_or(OVERFLOW_UID)
-    }
-}
-
-/// What `/proc/PID/stat` tells (proc_pid_stat(5)).
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    name: String,
-    state: char,
-    ppid: i32,
-    pgid: i32,
-    sid: i32,
-    tty: u32,
-    /// In user and in kernel mode, clock ticks.
-    cpu_time: u64,
-    threads: u32,
-    /// Clock ticks since boot.
-    start_time: u64,
-}
-
-impl Stat {
-    /// The name is the process's own choice, brackets and newlines included; nothing after it is. So it ends at the
-    /// last bracket there is.
-    fn parse(line: &[u8]) -> Option<Self> {
-        let begin = line.iter().position(|byte| *byte == b'(')? + 1;
-        let end = line.iter().rposition(|byte| *byte == b')')?;
-        let name = String::from_utf8_lossy(line.get(begin..end)?).into_owned();
-        let rest = std::str::from_utf8(&line[end + 1..]).ok()?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // Numbered as in the manual, where the name is field 2.
-        let field = |number: usize| fields.get(number - 3).copied();
-        Some(Self {
-            name,
-            state: field(3)?.chars().next()?,
-            ppid: field(4)?.parse().ok()?,
-            pgid: field(5)?.parse().ok()?,
-            sid: field(6)?.parse().ok()?,
-            tty: field(7)?.parse::<i32>().ok()?.cast_unsigned(),
-            cpu_time: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
-            threads: field(20)?.parse().ok()?,
-            start_time: field(22)?.parse().ok()?,
-        })
-    }
-
-    /// A zombie with more than one thread is a live process whose first thread ended.
-    fn is_dead(&self) -> bool {
-        matches!(self.state, 'X' | 'x') || (self.state == 'Z' && self.threads <= 1)
     }
 }
 
@@ -412,38 +348,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TAIL: &str = "S 1 7 6 34816 7 4194304 0 0 0 0 25 75 9 9 20 0 3 0 4242 0 0";
-
-    #[test]
-    fn a_process_cannot_name_itself_into_another_row() {
-        for name in ["sh", "a) R 1", ") Z 0 0 0", "))) (", "x\ny", ""] {
-            let stat = Stat::parse(format!("7 ({name}) {TAIL}\n").as_bytes()).unwrap();
-            let expected = Stat {
-                name: name.to_owned(),
-                state: 'S',
-                ppid: 1,
-                pgid: 7,
-                sid: 6,
-                tty: 34816,
-                cpu_time: 100,
-                threads: 3,
-                start_time: 4242,
-            };
-            assert_eq!(stat, expected);
-        }
-        let stat = Stat::parse(&[b"7 (\xff\xfe) ", TAIL.as_bytes()].concat()).unwrap();
-        assert_eq!(stat.name, "\u{fffd}\u{fffd}");
-    }
-
-    #[test]
-    fn a_first_thread_that_ended_does_not_make_a_zombie_of_the_rest() {
-        let of = |state, threads| {
-            let line = format!("7 (a) {state} 1 7 6 0 7 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 1");
-            Stat::parse(line.as_bytes()).unwrap().is_dead()
-        };
-        assert!(of('Z', 1) && of('X', 0) && !of('Z', 2) && !of('S', 1));
-    }
-
     #[test]
     fn terminals_are_named_as_the_container_sees_them() {
         assert_eq!(terminal_name(0), "?");
@@ -462,7 +366,6 @@ mod tests {
         assert_eq!(map.inside(0), OVERFLOW_UID);
         assert_eq!(map.inside(101_000), OVERFLOW_UID);
         assert_eq!(UidMap::parse("0 0 4294967295\n").inside(1234), 1234);
-        assert_eq!(effective_uid("Name:\tx\nUid:\t1\t2\t3\t4\n"), Some(2));
     }
 
     #[test]
@@ -476,11 +379,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), tty in any::<u32>()) {
-            let _ = Stat::parse(&bytes);
-            let _ = Stat::parse(&[b"7 (".as_slice(), &bytes, b") ", TAIL.as_bytes()].concat()).unwrap();
             let text = String::from_utf8_lossy(&bytes);
             let _ = UidMap::parse(&text).inside(tty);
-            let _ = effective_uid(&text);
             let _ = (split_command_line(&bytes), terminal_name(tty));
         }
     }

@@ -1,7 +1,7 @@
 //! What a process inherits and cannot simply be told: of a caller then and now.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::sys;
+use crate::sys::{self, StatusText};
 
 /// Lines of proc_pid_status(5), with what they are in words.
 const STATUS: [(&str, &str); 11] = [
@@ -36,10 +36,8 @@ impl CallerSnapshot {
     pub(super) fn of_this_thread() -> Result<Self> {
         let path = "/proc/thread-self/status";
         let status = std::fs::read_to_string(path).os(|| format!("read({path:?})"))?;
-        let line = |name: &str| {
-            let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            value.unwrap_or_default().trim().replace('\t', " ")
-        };
+        let status = StatusText(&status);
+        let line = |name: &str| status.line(name).unwrap_or_default().replace('\t', " ");
         let mut facts: Vec<_> = STATUS.iter().map(|(name, words)| (*words, line(name))).collect();
         for name in NAMESPACES {
             let path = format!("/proc/thread-self/ns/{name}");

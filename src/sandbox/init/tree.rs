@@ -10,7 +10,7 @@ use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
 use crate::sandbox::namespaces;
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
-use crate::sys::{self, MountAttr, NewMount, attach, clone_tree};
+use crate::sys::{self, MountAttr, NewMount, StatusText, attach, clone_tree};
 use crate::wire::message::{MountBatch, MountBatchItem, Proceed};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -422,8 +422,7 @@ fn unseen_proc() -> Result<OwnedFd> {
     // from its old root is the right one. One number says so: "the first is the ID in the PID namespace of the procfs
     // mount", the last in the process's own (proc_pid_status(5)).
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-    if numbers.split_whitespace().count() != 1 {
+    if StatusText(&status).pids().count() != 1 {
         return Err(refused);
     }
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

@@ -6,12 +6,10 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sandbox::namespaces;
-use crate::sys;
+use crate::sys::{self, ProcStat, open_below, read_below};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
-use std::fs::File;
-use std::io::Read;
 
 /// The most read of one file. `status` and `stat` are below two pages.
 const MAX_FILE: u64 = 16 << 10;
@@ -58,7 +56,7 @@ impl Namespaces {
 /// at.
 pub(in crate::sandbox) fn all(proc: BorrowedFd<'_>) -> Result<impl Iterator<Item = Member>> {
     let step = || "getdents64(proc)";
-    let directory = open(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY).os(step)?;
+    let directory = open_below(proc, ".", OFlags::DIRECTORY).os(step)?;
     let mut pids = Vec::new();
     for entry in Dir::read_from(&directory).os(step)? {
         let entry = entry.os(step)?;
@@ -72,7 +70,7 @@ pub(in crate::sandbox) fn find(proc: BorrowedFd<'_>, pid: i32) -> Result<Option<
     if pid <= 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "process", format!("{pid} is not a pid")));
     }
-    match open(proc, &pid.to_string(), OFlags::RDONLY | OFlags::DIRECTORY) {
+    match open_below(proc, &pid.to_string(), OFlags::DIRECTORY) {
         Ok(directory) => Ok(Some(Member { pid, directory })),
         Err(Errno::NOENT | Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno).os(|| format!("openat2(proc, \"{pid}\")")),
@@ -100,34 +98,32 @@ impl Member {
 
     /// Whether it still runs: a zombie does not.
     pub(in crate::sandbox) fn is_running(&self) -> bool {
-        self.stat().is_some_and(|stat| !matches!(stat.state, b'Z' | b'X' | b'x'))
+        self.stat().is_some_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'x'))
     }
 
     /// Whether a signal or a tracer has stopped it.
     pub(in crate::sandbox) fn is_stopped(&self) -> bool {
-        self.stat().is_some_and(|stat| matches!(stat.state, b'T' | b't'))
+        self.stat().is_some_and(|stat| matches!(stat.state, 'T' | 't'))
     }
 
     /// Whether it sleeps in the kernel, and no signal wakes it.
     pub(in crate::sandbox) fn is_uninterruptible(&self) -> bool {
-        self.stat().is_some_and(|stat| stat.state == b'D')
+        self.stat().is_some_and(|stat| stat.state == 'D')
     }
 
     /// Whether it is on its way out, though perhaps not gone yet.
     pub(in crate::sandbox) fn is_exiting(&self) -> bool {
-        /// `PF_EXITING` of the kernel's sched.h.
-        const EXITING: u32 = 0x4;
-        self.stat().is_none_or(|stat| stat.flags & EXITING != 0)
+        self.stat().is_none_or(|stat| stat.is_exiting())
     }
 
     pub(in crate::sandbox) fn process_group(&self) -> Option<i32> {
-        self.stat().map(|stat| stat.group)
+        self.stat().map(|stat| stat.pgrp)
     }
 
     /// The foreground process group of its controlling terminal.
     pub(in crate::sandbox) fn foreground_group(&self) -> Result<i32> {
         match self.stat() {
-            Some(Stat { terminal, foreground, .. }) if terminal != 0 && foreground > 0 => Ok(foreground),
+            Some(stat) if stat.tty_nr != 0 && stat.tpgid > 0 => Ok(stat.tpgid),
             Some(_) => {
                 let problem = format!("process {} has no terminal with a foreground process group", self.pid);
                 Err(Error::new(ErrorKind::InvalidInput, "signal foreground", problem))
@@ -150,62 +146,14 @@ impl Member {
         link.to_str().ok()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
     }
 
-    fn stat(&self) -> Option<Stat> {
-        Stat::parse(&read(self.directory.as_fd(), "stat")?)
+    fn stat(&self) -> Option<ProcStat> {
+        ProcStat::parse(&read_below(self.directory.as_fd(), "stat", MAX_FILE).ok()?)
     }
 }
 
 /// `/proc/PID/status` of a process.
 pub(in crate::sandbox) fn status(proc: BorrowedFd<'_>, pid: i32) -> Option<String> {
     let member = find(proc, pid).ok()??;
-    read(member.directory.as_fd(), "status").map(|text| String::from_utf8_lossy(&text).into_owned())
-}
-
-fn read(directory: BorrowedFd<'_>, name: &str) -> Option<Vec<u8>> {
-    let file = open(directory, name, OFlags::RDONLY).ok()?;
-    let mut bytes = Vec::new();
-    File::from(file).take(MAX_FILE).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn open(at: BorrowedFd<'_>, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    rustix::fs::openat2(at, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-/// Fields 3, 5, 7, 8 and 9 of proc_pid_stat(5).
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    state: u8,
-    group: i32,
-    terminal: i32,
-    foreground: i32,
-    flags: u32,
-}
-
-impl Stat {
-    fn parse(line: &[u8]) -> Option<Self> {
-        // The command name may hold anything, so the fields are counted from its last parenthesis.
-        let name_end = line.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = std::str::from_utf8(&line[name_end + 1..]).ok()?.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        let group = fields.nth(1)?.parse().ok()?;
-        let terminal = fields.nth(1)?.parse().ok()?;
-        let foreground = fields.next()?.parse().ok()?;
-        let flags = fields.next()?.parse().ok()?;
-        Some(Self { state, group, terminal, foreground, flags })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_name_cannot_forge_a_process_group() {
-        let line = b"7 (sh) S 1 1 1) R 1 7 7 34816 9 4194304 0";
-        let expected = Stat { state: b'R', group: 7, terminal: 34816, foreground: 9, flags: 4194304 };
-        assert_eq!(Stat::parse(line), Some(expected));
-        assert_eq!(Stat::parse(b"7 (sh"), None);
-    }
+    let text = read_below(member.directory.as_fd(), "status", MAX_FILE).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }

@@ -5,7 +5,7 @@ use super::members;
 use super::members::Member;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::state::Cause;
-use crate::sys;
+use crate::sys::{self, StatusText};
 use crate::wire::message::SignalTarget;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::AsFd;
@@ -138,19 +138,20 @@ impl ContainerState {
         }
         let status = self.proc.as_ref().and_then(|proc| members::status(proc.as_fd(), 1));
         let Some(status) = status else { return Disposition::Default };
-        let mask = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-            u64::from_str_radix(line.trim(), 16).unwrap_or_default()
-        };
+        let status = StatusText(&status);
         let bit = 1_u64 << (number - 1);
-        if (mask(CAUGHT) | mask(IGNORED)) & bit != 0 { Disposition::Handled } else { Disposition::Default }
+        if (status.signals(CAUGHT) | status.signals(IGNORED)) & bit != 0 {
+            Disposition::Handled
+        } else {
+            Disposition::Default
+        }
     }
 }
 
 /// The line of `/proc/PID/status` with the signals that have handlers.
-const CAUGHT: &str = "SigCgt:";
+const CAUGHT: &str = "SigCgt";
 /// The line with the ignored ones.
-const IGNORED: &str = "SigIgn:";
+const IGNORED: &str = "SigIgn";
 
 /// What init does about a signal.
 enum Disposition {
