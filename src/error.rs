@@ -1,12 +1,14 @@
 //! The crate's one error type.
 //!
 //! An [`Error`] says which step failed, on which object, why, and (where a person can act) what to do about it; its
-//! [`ErrorKind`] answers the question a *program* asks: what can the caller do now? Errors that cross a process
-//! boundary travel as data, and come out here with their step, object and errno intact.
+//! [`ErrorKind`] tells a *program* what the caller can do. Errors that cross a process boundary travel as data:
+//! [`RemoteFailure`] carries step, message, hint and kind, and every kind survives the trip.
 
+use crate::state::Status;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 
 /// The result of every fallible operation of this crate that does not consume a container.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,7 +16,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong, in terms of what a caller can do about it.
 ///
 /// Marked `#[non_exhaustive]`: new kinds appear as the kernel grows new ways to refuse.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A container id outside `[A-Za-z0-9_+.-]{1,255}`, or one that starts with `-` or `.`.
@@ -24,15 +27,19 @@ pub enum ErrorKind {
         /// Path of the offending field, in the notation of `config.json`.
         path: String,
     },
-    /// No such container.
+    /// No such container, process or mount.
     NotFound,
     /// The id is taken.
     AlreadyExists,
-    /// The container is in another phase than the operation needs, because somebody else moved it.
+    /// The container lives, in another phase than the operation needs: another process moved it, or an
+    /// [`AnyContainer`](crate::AnyContainer) is not in the phase that was asked for. Load it again.
     WrongState {
-        /// The status the kernel and the record agree on now.
-        actual: crate::state::Status,
+        /// The phase it is in; never [`Status::Stopped`], which is [`ErrorKind::Ended`].
+        actual: Status,
     },
+    /// The container, or the process in it that the operation is about, has ended. [`wait`](crate::Container::wait)
+    /// says how; nothing else can be done but to delete the container.
+    Ended,
     /// The record was written by another boot, another version, or is damaged.
     Stale,
     /// The host (kernel, privileges, cgroup layout) cannot do what was asked. Nothing was silently dropped.
@@ -51,23 +58,25 @@ pub enum ErrorKind {
     },
     /// A process on the other end of one of our sockets broke the protocol.
     PeerMisbehaved,
-    /// A gofer or sandbox process died before it answered.
+    /// A process of this crate (gofer, sandbox, init, file worker, zygote) died while it was working on the request,
+    /// and the container did not end with it, or did not exist yet. Try again.
     HelperDied,
-    /// A zygote was made when the caller was something else than it is now, so what it forks would be that, too.
+    /// The caller's credentials or namespaces have changed since it made its [`Zygote`](crate::Zygote), and what the
+    /// zygote forks would still have the old ones. Make another.
     OutdatedZygote {
         /// What of the caller changed: `uids`, `effective capabilities`, `namespace`.
         difference: String,
     },
     /// A deadline passed.
     TimedOut,
-    /// Teardown finished but some objects are still there; the record is kept so that it can be tried again.
+    /// Teardown finished but some objects are still there. The record is kept: delete again.
     Incomplete,
     /// Something in a container is larger than the limit the caller gave.
     TooLarge {
         /// That limit.
         limit: u64,
     },
-    /// Where only a regular file will do, there is a directory, a FIFO, a device or a socket.
+    /// The operation needs a regular file and found a directory, a FIFO, a device or a socket.
     NotARegularFile,
     /// A system call failed with this errno.
     Os(i32),
@@ -77,17 +86,29 @@ pub enum ErrorKind {
 
 /// An error of this crate: kind, step, message and hint.
 ///
-/// `Display` prints one line, lower case, without a full stop: `STEP: CAUSE (HINT)`.
-#[derive(Debug)]
+/// `Display` prints one line, lower case, without a full stop: `STEP: CAUSE (HINT)`. It converts into a
+/// [`std::io::Error`] of the nearest kind that has this error inside.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {message}{}", Hint(hint))]
 struct Inner {
     kind: ErrorKind,
     step: Cow<'static, str>,
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// ` (HINT)`, or nothing.
+struct Hint<'a>(&'a Option<String>);
+
+impl fmt::Display for Hint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
 }
 
 impl Error {
@@ -113,6 +134,26 @@ impl Error {
         let feature = feature.into();
         let step = feature.clone();
         Self::new(ErrorKind::Unsupported { feature }, step, why.to_string())
+    }
+
+    /// A container in phase `actual` was asked for `step`, which that phase does not have.
+    pub(crate) fn wrong_state(
+        actual: Status,
+        step: impl Into<Cow<'static, str>>,
+        problem: impl Into<String>,
+    ) -> Self {
+        let kind =
+            if actual == Status::Stopped { ErrorKind::Ended } else { ErrorKind::WrongState { actual } };
+        Self::new(kind, step, problem)
+    }
+
+    /// `self`, from a conversation with a sandbox: a sandbox that is gone means that its container has ended.
+    #[must_use]
+    pub(crate) fn from_sandbox(mut self) -> Self {
+        if self.0.kind == ErrorKind::HelperDied {
+            self.0.kind = ErrorKind::Ended;
+        }
+        self
     }
 
     /// Adds what a person can do about it.
@@ -162,19 +203,29 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.step, self.0.message)?;
-        match &self.0.hint {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+impl From<Error> for io::Error {
+    /// The nearest [`io::ErrorKind`], with the error itself as [`get_ref`](io::Error::get_ref).
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::InvalidId | ErrorKind::InvalidSpec { .. } | ErrorKind::InvalidInput => {
+                io::ErrorKind::InvalidInput
+            }
+            ErrorKind::NotARegularFile => io::ErrorKind::InvalidInput,
+            ErrorKind::NotFound | ErrorKind::ProgramNotFound => io::ErrorKind::NotFound,
+            ErrorKind::ProgramNotExecutable => io::ErrorKind::PermissionDenied,
+            ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
+            ErrorKind::WrongState { .. } => io::ErrorKind::ResourceBusy,
+            ErrorKind::Ended | ErrorKind::HelperDied => io::ErrorKind::BrokenPipe,
+            ErrorKind::Stale | ErrorKind::PeerMisbehaved => io::ErrorKind::InvalidData,
+            ErrorKind::Unsupported { .. } => io::ErrorKind::Unsupported,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            ErrorKind::TooLarge { .. } => io::ErrorKind::FileTooLarge,
+            ErrorKind::Os(errno) => Self::from_raw_os_error(*errno).kind(),
+            ErrorKind::HookFailed { .. } | ErrorKind::OutdatedZygote { .. } | ErrorKind::Incomplete => {
+                io::ErrorKind::Other
+            }
+        };
+        Self::new(kind, error)
     }
 }
 
@@ -196,7 +247,7 @@ impl<T> OsContext<T> for std::result::Result<T, nix::errno::Errno> {
     }
 }
 
-impl<T> OsContext<T> for std::io::Result<T> {
+impl<T> OsContext<T> for io::Result<T> {
     fn os<S: Into<Cow<'static, str>>>(self, step: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|error| match error.raw_os_error() {
             Some(errno) => os_error(errno, step().into()),
@@ -210,21 +261,19 @@ fn os_error(errno: i32, step: Cow<'static, str>) -> Error {
     Error::new(ErrorKind::Os(errno), step, format!("{errno_name:?}: {}", errno_name.desc()))
 }
 
-/// A failure inside the gofer, the sandbox or init, as it crosses the process boundary: data, never a string to parse.
+/// A failure in a process of this crate, as it crosses to the caller: data, never a string to parse.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RemoteFailure {
     /// Which process failed.
     pub(crate) actor: Actor,
     /// The step, strace-like where it was a system call.
     pub(crate) step: String,
-    /// The errno, 0 where there is none.
-    pub(crate) errno: i32,
     /// The cause in words.
     pub(crate) message: String,
     /// What a person can do.
     pub(crate) hint: Option<String>,
-    /// How the caller should classify it.
-    pub(crate) class: FailureClass,
+    /// What the caller can do.
+    pub(crate) kind: ErrorKind,
 }
 
 /// The process a [`RemoteFailure`] comes from.
@@ -252,87 +301,29 @@ impl fmt::Display for Actor {
     }
 }
 
-/// The part of [`ErrorKind`] that can cross a process boundary.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum FailureClass {
-    Os,
-    ProgramNotFound,
-    ProgramNotExecutable,
-    InvalidSpec { path: String },
-    Unsupported { feature: String },
-    HookFailed { path: String },
-    Protocol,
-    TimedOut,
-    NotFound,
-    AlreadyExists,
-    InvalidInput,
-    Ended,
-    TooLarge { limit: u64 },
-    NotARegularFile,
-    Internal,
-}
-
 impl RemoteFailure {
-    /// Packs `error` for the trip.
+    /// Packs `error` for the trip. Its source stays behind: what it said is in the message.
     pub(crate) fn pack(actor: Actor, error: &Error) -> Self {
-        let class = match error.kind() {
-            ErrorKind::ProgramNotFound => FailureClass::ProgramNotFound,
-            ErrorKind::ProgramNotExecutable => FailureClass::ProgramNotExecutable,
-            ErrorKind::InvalidSpec { path } => FailureClass::InvalidSpec { path: path.clone() },
-            ErrorKind::Unsupported { feature } => FailureClass::Unsupported { feature: feature.clone() },
-            ErrorKind::HookFailed { path } => FailureClass::HookFailed { path: path.clone() },
-            ErrorKind::PeerMisbehaved => FailureClass::Protocol,
-            ErrorKind::TimedOut => FailureClass::TimedOut,
-            ErrorKind::TooLarge { limit } => FailureClass::TooLarge { limit: *limit },
-            ErrorKind::NotARegularFile => FailureClass::NotARegularFile,
-            ErrorKind::Os(_) => FailureClass::Os,
-            ErrorKind::NotFound => FailureClass::NotFound,
-            ErrorKind::AlreadyExists => FailureClass::AlreadyExists,
-            ErrorKind::InvalidInput => FailureClass::InvalidInput,
-            ErrorKind::HelperDied => FailureClass::Ended,
-            _ => FailureClass::Internal,
-        };
+        let Inner { kind, step, message, hint, source: _ } = &*error.0;
         Self {
             actor,
-            step: error.0.step.to_string(),
-            errno: error.raw_os_error().unwrap_or(0),
-            message: error.0.message.clone(),
-            hint: error.0.hint.clone(),
-            class,
+            step: step.to_string(),
+            message: message.clone(),
+            hint: hint.clone(),
+            kind: kind.clone(),
         }
     }
 }
 
 impl From<RemoteFailure> for Error {
-    fn from(failure: RemoteFailure) -> Self {
-        let (kind, step) = match failure.class {
-            // Errors about the program and the configuration read the same wherever they were found.
-            FailureClass::ProgramNotFound => (ErrorKind::ProgramNotFound, failure.step),
-            FailureClass::ProgramNotExecutable => (ErrorKind::ProgramNotExecutable, failure.step),
-            FailureClass::InvalidSpec { path } => (ErrorKind::InvalidSpec { path }, failure.step),
-            FailureClass::Unsupported { feature } => (ErrorKind::Unsupported { feature }, failure.step),
-            // What the sandbox says about what it was asked is about the request, not about the sandbox.
-            FailureClass::NotFound => (ErrorKind::NotFound, failure.step),
-            FailureClass::AlreadyExists => (ErrorKind::AlreadyExists, failure.step),
-            FailureClass::InvalidInput => (ErrorKind::InvalidInput, failure.step),
-            FailureClass::Ended => (ErrorKind::HelperDied, failure.step),
-            FailureClass::HookFailed { path } => (ErrorKind::HookFailed { path }, failure.step),
-            FailureClass::TooLarge { limit } => (ErrorKind::TooLarge { limit }, failure.step),
-            FailureClass::NotARegularFile => (ErrorKind::NotARegularFile, failure.step),
-            FailureClass::Protocol => {
-                (ErrorKind::PeerMisbehaved, format!("{}: {}", failure.actor, failure.step))
-            }
-            FailureClass::TimedOut => (ErrorKind::TimedOut, format!("{}: {}", failure.actor, failure.step)),
-            FailureClass::Os | FailureClass::Internal => {
-                (ErrorKind::Os(failure.errno), format!("{}: {}", failure.actor, failure.step))
-            }
+    fn from(RemoteFailure { actor, step, message, hint, kind }: RemoteFailure) -> Self {
+        let step = match kind {
+            // About what the process did: which process matters. The other kinds are about the request, and read the
+            // same in every process that finds them.
+            ErrorKind::Os(_) | ErrorKind::PeerMisbehaved | ErrorKind::TimedOut => format!("{actor}: {step}"),
+            _ => step,
         };
-        let error = Self::new(kind, step, failure.message);
-        match failure.hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        Self(Box::new(Inner { kind, step: step.into(), message, hint, source: None }))
     }
 }
 
@@ -361,5 +352,95 @@ mod tests {
         let error = Error::spec("config.json", "process.cwd", "is relative").hint("use an absolute path");
         assert_eq!(error.to_string(), "config.json: process.cwd: is relative (use an absolute path)");
         assert_eq!(error.kind(), &ErrorKind::InvalidSpec { path: "process.cwd".into() });
+    }
+
+    /// One of each. A kind that is missing here does not compile: the match says which.
+    fn every_kind() -> Vec<ErrorKind> {
+        use ErrorKind as K;
+        let text = || "x".to_owned();
+        let all = vec![
+            K::InvalidId,
+            K::InvalidSpec { path: text() },
+            K::NotFound,
+            K::AlreadyExists,
+            K::WrongState { actual: Status::Paused },
+            K::Ended,
+            K::Stale,
+            K::Unsupported { feature: text() },
+            K::ProgramNotFound,
+            K::ProgramNotExecutable,
+            K::HookFailed { path: text() },
+            K::PeerMisbehaved,
+            K::HelperDied,
+            K::OutdatedZygote { difference: text() },
+            K::TimedOut,
+            K::Incomplete,
+            K::TooLarge { limit: 5 },
+            K::NotARegularFile,
+            K::Os(libc::ENOSPC),
+            K::InvalidInput,
+        ];
+        let number = |kind: &K| match kind {
+            K::InvalidId => 0,
+            K::InvalidSpec { .. } => 1,
+            K::NotFound => 2,
+            K::AlreadyExists => 3,
+            K::WrongState { .. } => 4,
+            K::Ended => 5,
+            K::Stale => 6,
+            K::Unsupported { .. } => 7,
+            K::ProgramNotFound => 8,
+            K::ProgramNotExecutable => 9,
+            K::HookFailed { .. } => 10,
+            K::PeerMisbehaved => 11,
+            K::HelperDied => 12,
+            K::OutdatedZygote { .. } => 13,
+            K::TimedOut => 14,
+            K::Incomplete => 15,
+            K::TooLarge { .. } => 16,
+            K::NotARegularFile => 17,
+            K::Os(_) => 18,
+            K::InvalidInput => 19,
+        };
+        assert!(all.iter().map(number).eq(0..20));
+        all
+    }
+
+    #[test]
+    fn every_kind_survives_the_trip_between_processes() {
+        for kind in every_kind() {
+            let error = Error::new(kind.clone(), "step", "cause").hint("hint");
+            let wire = serde_json::to_string(&RemoteFailure::pack(Actor::Sandbox, &error)).unwrap();
+            let back = Error::from(serde_json::from_str::<RemoteFailure>(&wire).unwrap());
+            assert_eq!(back.kind(), &kind);
+            assert!(back.to_string().ends_with("step: cause (hint)"), "{back}");
+        }
+    }
+
+    #[test]
+    fn every_kind_becomes_an_io_error_that_keeps_the_error_and_its_source() {
+        for kind in every_kind() {
+            let source = Error::new(ErrorKind::Stale, "before", "it failed");
+            let error = Error::new(kind.clone(), "step", "cause").because(source);
+            let error = io::Error::from(error);
+            assert_eq!(error.to_string(), "step: cause");
+            let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("ours");
+            assert_eq!(ours.kind(), &kind);
+            let source = std::error::Error::source(&error).expect("its source");
+            assert_eq!(source.to_string(), "before: it failed");
+        }
+        let of = |kind| io::Error::from(Error::new(kind, "step", "cause")).kind();
+        assert_eq!(of(ErrorKind::Os(libc::EACCES)), io::ErrorKind::PermissionDenied);
+        assert_eq!(of(ErrorKind::Ended), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn there_is_one_kind_for_what_has_ended() {
+        let of = |actual| Error::wrong_state(actual, "step", "cause").kind().clone();
+        assert_eq!(of(Status::Stopped), ErrorKind::Ended);
+        assert_eq!(of(Status::Paused), ErrorKind::WrongState { actual: Status::Paused });
+        let of = |kind| Error::new(kind, "step", "cause").from_sandbox().kind().clone();
+        assert_eq!(of(ErrorKind::HelperDied), ErrorKind::Ended);
+        assert_eq!(of(ErrorKind::TimedOut), ErrorKind::TimedOut);
     }
 }

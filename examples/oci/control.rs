@@ -38,7 +38,7 @@ impl Kill {
         match sent {
             Ok(()) => Ok(ExitCode::SUCCESS),
             // It ended just now.
-            Err(error) if matches!(error.kind(), ErrorKind::HelperDied | ErrorKind::NotFound) => {
+            Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::NotFound) => {
                 Err(not_running())
             }
             Err(error) => Err(error.into()),

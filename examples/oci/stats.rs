@@ -27,7 +27,7 @@ impl Events {
             return once(&container);
         }
         let not_running = |error: Error| match error.kind() {
-            ErrorKind::WrongState { .. } => not_running(&container),
+            ErrorKind::WrongState { .. } | ErrorKind::Ended => not_running(&container),
             _ => error.into(),
         };
         for event in container.events().map_err(not_running)?.stats_every(self.interval) {
@@ -56,7 +56,9 @@ pub(crate) fn once(container: &AnyContainer) -> Done {
             print(container, &stats);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) if matches!(error.kind(), ErrorKind::WrongState { .. }) => Err(not_running(container)),
+        Err(error) if matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::Ended) => {
+            Err(not_running(container))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -3,14 +3,13 @@
 use super::creating::Blueprint;
 use super::handle::{DropGuard, Handle, Streams, find_live};
 use super::{
-    Container, Created, Creating, Exit, Failed, FailedAny, OciState, Paused, Phase, Running, Stopped,
+    Container, Created, Creating, Exit, FailedAny, OciState, Paused, Phase, Running, Stopped, WrongPhase,
     builder, teardown,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
-use std::fmt;
 
 /// A container in any phase: what is loaded from disk, listed, kept in a `Vec`.
 ///
@@ -218,7 +217,7 @@ impl AnyContainer {
     pub(super) fn wrong_state(&self, operation: &'static str) -> Error {
         let actual = self.status();
         let problem = format!("{:?} is {actual}", self.id().as_str());
-        Error::new(ErrorKind::WrongState { actual }, operation, problem)
+        Error::wrong_state(actual, operation, problem)
     }
 }
 
@@ -249,29 +248,6 @@ impl From<AnyContainer> for Record {
     }
 }
 
-/// The container is in another phase than the one asked for; it comes along unchanged.
-#[derive(Debug)]
-pub struct WrongPhase {
-    /// The container.
-    pub container: Box<AnyContainer>,
-    /// The phase asked for.
-    pub wanted: Status,
-}
-
-impl fmt::Display for WrongPhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "container {:?} is {}, not {}",
-            self.container.id().as_str(),
-            self.container.status(),
-            self.wanted
-        )
-    }
-}
-
-impl std::error::Error for WrongPhase {}
-
 macro_rules! conversions {
     ($($phase:ident),*) => { $(
         impl From<Container<$phase>> for AnyContainer {
@@ -286,19 +262,10 @@ macro_rules! conversions {
             fn try_from(container: AnyContainer) -> Result<Self, WrongPhase> {
                 match container {
                     AnyContainer::$phase(container) => Ok(container),
-                    other => Err(WrongPhase { container: Box::new(other), wanted: <$phase as Phase>::STATUS }),
+                    other => Err(WrongPhase::new(other, <$phase as Phase>::STATUS)),
                 }
             }
         }
     )* };
 }
 conversions!(Creating, Created, Running, Paused, Stopped);
-
-impl<P: Phase> From<Failed<P>> for Option<AnyContainer>
-where
-    AnyContainer: From<Container<P>>,
-{
-    fn from(failed: Failed<P>) -> Self {
-        FailedAny::from(failed).into_parts().1
-    }
-}

@@ -123,7 +123,7 @@ impl<P: Phase> Container<P> {
             match self.phase.live().ask(&self.core, Operation::Detach) {
                 Ok(_) => {}
                 // It has ended, and nothing watches the lifeline any more: its record is what is left to whoever asks.
-                Err(error) if *error.kind() == ErrorKind::HelperDied => {}
+                Err(error) if *error.kind() == ErrorKind::Ended => {}
                 Err(error) => return Err(error),
             }
             self.core.record.attached = false;
@@ -145,10 +145,9 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        let moved = matches!(
-            error.kind(),
-            ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::HelperDied
-        ) || super::handle::has_ended(self.phase.live().ended());
+        let moved =
+            matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::Ended)
+                || super::handle::has_ended(self.phase.live().ended());
         if !moved {
             return Failed::unchanged(error, self);
         }

@@ -2,7 +2,7 @@
 
 use super::handle::Handle;
 use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase, create, teardown};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::helper::{ExtraFds, Zygote};
 use crate::plan::{Extras, Plan};
 use crate::process::console::ConsoleTarget;
@@ -71,7 +71,7 @@ impl Container<Creating> {
         let actual = record.status();
         if actual != Status::Creating {
             let problem = format!("{:?} is {actual} already", record.id.as_str());
-            return Err(Error::new(ErrorKind::WrongState { actual }, "create", problem));
+            return Err(Error::wrong_state(actual, "create", problem));
         }
         teardown::destroy(lock, None)?;
         self.core.found = None;

@@ -1,21 +1,30 @@
 //! What a failed transition gives back.
 
 use super::{AnyContainer, Container, Phase};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::state::Status;
 use std::fmt;
 
 /// A transition that failed: why, and what became of the container.
 ///
-/// `?` turns it into an [`Error`] where the container does not matter; it is then dropped, and destroyed if it was
-/// attached.
-pub struct Failed<P: Phase>(Box<(Error, Recovered<P>)>);
+/// `?` turns it into an [`Error`] where the container does not matter; the container is then dropped, and destroyed if
+/// it was attached. As an [`std::error::Error`] it prints the line of the [`Error`], which is also its source: code that
+/// knows only `dyn Error` finds the kind there.
+#[derive(thiserror::Error)]
+#[error("{error}")]
+pub struct Failed<P: Phase> {
+    #[source]
+    error: Error,
+    // Boxed, so that the `Result` of a transition stays small.
+    recovered: Box<Recovered<P>>,
+}
 
-/// The container after a failed transition.
+/// The container after a failed transition. Closed on purpose: there is no fourth fate to handle.
 #[derive(Debug)]
 pub enum Recovered<P: Phase> {
     /// As it was before; the transition can be tried again.
     Unchanged(Container<P>),
-    /// In another phase: somebody else moved it, or the failure itself did.
+    /// In another phase: another process moved it, or the failure itself did.
     Moved(AnyContainer),
     /// It does not exist any more.
     Gone,
@@ -23,98 +32,92 @@ pub enum Recovered<P: Phase> {
 
 impl<P: Phase> Failed<P> {
     pub(super) fn unchanged(error: Error, container: Container<P>) -> Self {
-        Self(Box::new((error, Recovered::Unchanged(container))))
+        Self { error, recovered: Box::new(Recovered::Unchanged(container)) }
     }
 
     pub(super) fn moved(error: Error, container: AnyContainer) -> Self {
-        Self(Box::new((error, Recovered::Moved(container))))
+        Self { error, recovered: Box::new(Recovered::Moved(container)) }
     }
 
     pub(super) fn gone(error: Error) -> Self {
-        Self(Box::new((error, Recovered::Gone)))
+        Self { error, recovered: Box::new(Recovered::Gone) }
     }
 
     /// Why it failed.
     #[must_use]
     pub fn error(&self) -> &Error {
-        &self.0.0
+        &self.error
+    }
+
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        self.error.kind()
     }
 
     /// The reason and the container.
     #[must_use]
     pub fn into_parts(self) -> (Error, Recovered<P>) {
-        *self.0
+        (self.error, *self.recovered)
     }
 }
 
 impl<P: Phase> fmt::Debug for Failed<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Failed").field(&self.0.0).finish_non_exhaustive()
-    }
-}
-
-impl<P: Phase> fmt::Display for Failed<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.0.fmt(f)
-    }
-}
-
-impl<P: Phase> std::error::Error for Failed<P> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.0.source()
+        f.debug_tuple("Failed").field(&self.error).finish_non_exhaustive()
     }
 }
 
 impl<P: Phase> From<Failed<P>> for Error {
     fn from(failed: Failed<P>) -> Self {
-        failed.into_parts().0
+        failed.error
     }
 }
 
 /// A transition of an [`AnyContainer`] that failed: why, and the container in the phase it has now.
 ///
-/// As [`Failed`], `?` turns it into an [`Error`] where the container does not matter.
-pub struct FailedAny(Box<(Error, Option<AnyContainer>)>);
+/// As [`Failed`], it prints the line of its [`Error`], has it as its source, and becomes it under `?`.
+#[derive(thiserror::Error)]
+#[error("{error}")]
+pub struct FailedAny {
+    #[source]
+    error: Error,
+    container: Option<Box<AnyContainer>>,
+}
 
 impl FailedAny {
     pub(super) fn new(error: Error, container: Option<AnyContainer>) -> Self {
-        Self(Box::new((error, container)))
+        Self { error, container: container.map(Box::new) }
     }
 
     /// Why it failed.
     #[must_use]
     pub fn error(&self) -> &Error {
-        &self.0.0
+        &self.error
+    }
+
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        self.error.kind()
     }
 
     /// The reason and the container; `None` if it does not exist any more.
     #[must_use]
     pub fn into_parts(self) -> (Error, Option<AnyContainer>) {
-        *self.0
+        (self.error, self.container.map(|container| *container))
     }
 }
 
 impl fmt::Debug for FailedAny {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FailedAny").field(&self.0.0).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for FailedAny {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.0.fmt(f)
-    }
-}
-
-impl std::error::Error for FailedAny {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.0.source()
+        f.debug_tuple("FailedAny").field(&self.error).finish_non_exhaustive()
     }
 }
 
 impl From<FailedAny> for Error {
     fn from(failed: FailedAny) -> Self {
-        failed.into_parts().0
+        failed.error
     }
 }
 
@@ -130,5 +133,69 @@ where
             Recovered::Gone => None,
         };
         Self::new(error, container)
+    }
+}
+
+impl<P: Phase> From<Failed<P>> for Option<AnyContainer>
+where
+    AnyContainer: From<Container<P>>,
+{
+    fn from(failed: Failed<P>) -> Self {
+        FailedAny::from(failed).into_parts().1
+    }
+}
+
+/// The container is in another phase than the one asked for; it comes along unchanged. Under `?` it becomes an
+/// [`Error`]: [`ErrorKind::Ended`] for one that has ended, else [`ErrorKind::WrongState`].
+#[derive(Debug, thiserror::Error)]
+#[error("container {:?} is {}, not {wanted}", .container.id().as_str(), .container.status())]
+#[non_exhaustive]
+pub struct WrongPhase {
+    /// The container.
+    pub container: Box<AnyContainer>,
+    /// The phase asked for.
+    pub wanted: Status,
+}
+
+impl WrongPhase {
+    pub(super) fn new(container: AnyContainer, wanted: Status) -> Self {
+        Self { container: Box::new(container), wanted }
+    }
+
+    fn error(&self) -> Error {
+        let actual = self.container.status();
+        let step = format!("container {:?}", self.container.id().as_str());
+        Error::wrong_state(actual, step, format!("is {actual}, not {}", self.wanted))
+    }
+}
+
+impl From<WrongPhase> for Error {
+    fn from(wrong: WrongPhase) -> Self {
+        wrong.error()
+    }
+}
+
+impl From<WrongPhase> for FailedAny {
+    fn from(wrong: WrongPhase) -> Self {
+        Self::new(wrong.error(), Some(*wrong.container))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Created;
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn code_that_knows_only_dyn_error_finds_the_kind() {
+        let failed = Failed::<Created>::gone(Error::new(ErrorKind::Ended, "start", "it has ended"));
+        assert_eq!((failed.kind(), failed.to_string()), (&ErrorKind::Ended, "start: it has ended".into()));
+        let failed: Box<dyn std::error::Error> = failed.into();
+        let source = failed.source().and_then(|source| source.downcast_ref::<Error>());
+        assert_eq!(source.map(Error::kind), Some(&ErrorKind::Ended));
+        let any =
+            FailedAny::from(Failed::<Created>::gone(Error::new(ErrorKind::Ended, "start", "it has ended")));
+        assert!(any.source().is_some_and(|source| source.is::<Error>()));
     }
 }

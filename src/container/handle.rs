@@ -50,7 +50,7 @@ impl Handle {
         let actual = teardown::observe(&now)?;
         let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
         *self.record = now;
-        Err(Error::new(ErrorKind::WrongState { actual }, "container", problem))
+        Err(Error::wrong_state(actual, "container", problem))
     }
 
     /// The run directory of its sandbox, where the control socket is: in a pod, the root container's.
@@ -151,7 +151,7 @@ impl SandboxLink {
         let request = Request { container: Some(core.record.id.clone()), operation };
         let line = self.line(core)?;
         let channel: &Channel = line.borrow();
-        channel.send(&request, &fds)?;
+        channel.send(&request, &fds).map_err(Error::from_sandbox)?;
         Ok(ours)
     }
 
@@ -285,7 +285,7 @@ pub(super) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Sand
 fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Result<Option<SandboxLink>> {
     let Some(init) = &record.init else { return Ok(None) };
     let gone = |error: Error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::HelperDied | ErrorKind::WrongState { .. } => Ok(None),
+        ErrorKind::NotFound | ErrorKind::Ended | ErrorKind::WrongState { .. } => Ok(None),
         _ => Err(error),
     };
     let seat = match PodSandbox::find(root, &record.sandbox_id) {

@@ -32,10 +32,10 @@ mod stopped;
 mod teardown;
 
 pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
-pub use any::{AnyContainer, Listed, WrongPhase};
+pub use any::{AnyContainer, Listed};
 pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use created::HasStreams;
-pub use failed::{Failed, FailedAny, Recovered};
+pub use failed::{Failed, FailedAny, Recovered, WrongPhase};
 pub use live::copy::{Copied, Skipped, Transfer};
 pub use live::events::{Event, Events};
 pub use live::exec::{Exec, Process, ProcessOutput};

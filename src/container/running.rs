@@ -83,7 +83,7 @@ impl<P: Phase> Container<P> {
         }
         match asked {
             Ok(()) => {}
-            Err(error) if *error.kind() == ErrorKind::HelperDied => {}
+            Err(error) if *error.kind() == ErrorKind::Ended => {}
             Err(error) => return Err(self.recover(error)),
         }
         match self.wait_timeout(grace) {

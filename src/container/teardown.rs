@@ -83,7 +83,7 @@ fn leave_pod(record: &Record) -> Result<()> {
         let line = client::connect_in(directory.as_fd(), CONTROL_SOCKET)?;
         let deadline = Instant::now() + KILL_LIMIT;
         let (ended, theirs) = Channel::pair()?;
-        line.send(&request(Operation::Watch), &[theirs.as_fd()])?;
+        line.send(&request(Operation::Watch), &[theirs.as_fd()]).map_err(Error::from_sandbox)?;
         drop(theirs);
         client::begin(&line, &request(Operation::Kill))?.reply()?;
         wait_readable(ended.as_fd(), deadline)?;
@@ -94,7 +94,7 @@ fn leave_pod(record: &Record) -> Result<()> {
     };
     match leave() {
         // Forgotten before, never known, or gone with the whole pod.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::HelperDied) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Ended) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         left => left,
     }
@@ -114,7 +114,7 @@ fn kill(identity: &ProcessIdentity, record: &Record) -> Result<()> {
 /// Ends a container whose record cannot be read: its sandbox is reached by its socket, and takes all inside along.
 pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
     let gone = |error: Error| match error.kind() {
-        ErrorKind::HelperDied | ErrorKind::NotFound => Ok(()),
+        ErrorKind::Ended | ErrorKind::NotFound => Ok(()),
         _ => Err(error),
     };
     let sandbox = match lock.run_dir().and_then(|run_dir| client::connect_in(run_dir.as_fd(), CONTROL_SOCKET))

@@ -29,7 +29,7 @@ pub(crate) struct PendingReply<C> {
 /// Sends `request` over `channel`.
 pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<PendingReply<C>> {
     let limit = if matches!(request.operation, Operation::Start) { START_LIMIT } else { REPLY_LIMIT };
-    channel.borrow().send(request, &[])?;
+    channel.borrow().send(request, &[]).map_err(Error::from_sandbox)?;
     Ok(PendingReply { channel, deadline: Some(Instant::now() + limit) })
 }
 
@@ -48,7 +48,7 @@ impl<C: Borrow<Channel>> PendingReply<C> {
     /// Waits for the reply to a start. Should the program's filter have a listener, `take` is given it, and the
     /// connection over which the program waits, before.
     pub(crate) fn started(self, take: impl FnOnce(Vec<OwnedFd>) -> Result<()>) -> Result<Reply> {
-        let first = self.channel.borrow().receive::<Reply>(self.deadline)?;
+        let first = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::from_sandbox)?;
         let taken = match first.message {
             Reply::Failed(failure) => return Err(failure.into()),
             Reply::Listener => take(first.fds),
@@ -61,7 +61,7 @@ impl<C: Borrow<Channel>> PendingReply<C> {
 
     /// Waits for the reply and the descriptors that come with it.
     pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
-        let delivery = self.channel.borrow().receive::<Reply>(self.deadline)?;
+        let delivery = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::from_sandbox)?;
         match delivery.message {
             Reply::Failed(failure) => Err(failure.into()),
             _ => Ok(delivery),
@@ -73,7 +73,7 @@ impl<C: Borrow<Channel>> PendingReply<C> {
 pub(crate) fn connect_in(run_dir: BorrowedFd<'_>, name: &str) -> Result<Channel> {
     match sys::connect_in(run_dir, name.as_ref()) {
         Err(Errno::CONNREFUSED | Errno::NOENT) => {
-            Err(Error::new(ErrorKind::HelperDied, "connect(control socket)", "the sandbox is gone"))
+            Err(Error::new(ErrorKind::Ended, "connect(control socket)", "the sandbox is gone"))
         }
         socket => Ok(socket.os(|| "connect(control socket)")?.into()),
     }
@@ -101,6 +101,6 @@ pub(crate) fn pids_of(pidfd: BorrowedFd<'_>) -> Result<(i32, i32)> {
     let status = StatusText(&text);
     match status.line("Pid").and_then(|pid| pid.parse().ok()) {
         Some(pid) if pid > 0 => Ok((pid, status.pids().next_back().unwrap_or(pid))),
-        _ => Err(Error::new(ErrorKind::HelperDied, "read pidfd", "the process is gone")),
+        _ => Err(Error::new(ErrorKind::Ended, "read pidfd", "the process is gone")),
     }
 }

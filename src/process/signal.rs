@@ -36,11 +36,11 @@ impl Signal {
     /// Sends it to the process behind `pidfd`: pidfd_send_signal(2).
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if the process has ended, else the errno of the call.
+    /// [`ErrorKind::Ended`] if the process has ended, else the errno of the call.
     pub(crate) fn send(self, pidfd: BorrowedFd<'_>) -> Result<()> {
         match crate::sys::pidfd_send_raw(pidfd, self.0) {
             Err(rustix::io::Errno::SRCH) => {
-                Err(Error::new(ErrorKind::NotFound, "signal", "the process has ended"))
+                Err(Error::new(ErrorKind::Ended, "signal", "the process has ended"))
             }
             sent => sent.os(|| format!("pidfd_send_signal({self})")),
         }

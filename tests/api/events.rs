@@ -82,5 +82,5 @@ fn there_are_no_events_before_create_and_after_the_end() {
     let running = start(stage.container("over").args(["true"]));
     running.wait().unwrap();
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    assert!(matches!(loaded.events().unwrap_err().kind(), ErrorKind::WrongState { .. }));
+    assert_eq!(*loaded.events().unwrap_err().kind(), ErrorKind::Ended);
 }

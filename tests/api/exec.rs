@@ -56,7 +56,7 @@ fn exit_codes_and_signals_come_back_and_can_be_asked_for_again() {
     assert_eq!(process.wait_timeout(Duration::from_millis(20)).unwrap(), None);
     process.signal(Signal::TERM).unwrap();
     assert_eq!(process.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
-    assert_eq!(*process.signal(Signal::TERM).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*process.signal(Signal::TERM).unwrap_err().kind(), ErrorKind::Ended);
 }
 
 #[test]

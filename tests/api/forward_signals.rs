@@ -91,7 +91,7 @@ fn only_one_forwards_at_a_time() {
     let id = running.id().to_string();
     let stopped = running.kill().unwrap();
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();
-    assert!(matches!(loaded.forward_signals().unwrap_err().kind(), ErrorKind::WrongState { .. }));
+    assert_eq!(*loaded.forward_signals().unwrap_err().kind(), ErrorKind::Ended);
     drop(stopped);
 }
 

@@ -189,7 +189,7 @@ fn what_has_ended_refuses_signals_by_its_phase() {
     let stopped = start(&stage, "ended").kill().unwrap();
     let loaded = AnyContainer::load(stage.root(), stopped.id().as_str()).unwrap();
     let refused = loaded.signal(Signal::TERM).unwrap_err();
-    assert_eq!(*refused.kind(), ErrorKind::WrongState { actual: Status::Stopped });
+    assert_eq!(*refused.kind(), ErrorKind::Ended);
     assert_eq!(refused.to_string(), format!("signal: {:?} is stopped", stopped.id().as_str()));
     let state = loaded.oci_state().unwrap();
     assert_eq!((state.pid, state.status, state.id.as_str()), (0, Status::Stopped, stopped.id().as_str()));

@@ -14,7 +14,7 @@ const ROUNDS: usize = 6;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What becomes of an act that came too late for its container.
-const TOO_LATE: [&str; 3] = ["NotFound", "HelperDied", "WrongState"];
+const TOO_LATE: [&str; 3] = ["NotFound", "Ended", "WrongState"];
 
 #[test]
 fn of_several_creators_one_wins() {
@@ -309,7 +309,7 @@ fn play(directory: &std::path::Path) -> ! {
 fn kind(error: &cofferdam::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "NotFound".into(),
-        ErrorKind::HelperDied => "HelperDied".into(),
+        ErrorKind::Ended => "Ended".into(),
         ErrorKind::AlreadyExists => "AlreadyExists".into(),
         ErrorKind::WrongState { .. } => "WrongState".into(),
         other => format!("{other:?}: {error}"),

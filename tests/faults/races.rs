@@ -92,7 +92,7 @@ fn a_container_deleted_while_it_starts_is_gone_and_the_starter_knows() {
             deleter.go();
             let (started, deleted) = (starter.word(), deleter.word());
             assert_eq!(deleted, "won", "round {round}, start: {started}");
-            let known = ["won", "NotFound", "HelperDied", "WrongState"];
+            let known = ["won", "NotFound", "Ended", "WrongState"];
             assert!(known.contains(&started.as_str()), "round {round}: {started}");
             drop(created);
             assert_eq!(settle(SETTLE), Vec::<String>::new());

@@ -51,14 +51,17 @@ impl<P: Phase> Container<P> {
     /// Any number of programs can listen, and none of them keeps the container alive.
     ///
     /// # Errors
-    /// [`ErrorKind::HelperDied`] if the sandbox is gone.
+    /// [`ErrorKind::Ended`] if the sandbox is gone.
     pub fn events(&self) -> Result<Events>
     where
         P: Alive,
     {
         let channel = self.phase.live().connect(&self.core, Operation::Events, &[])?;
         // Only now it is listened for: a request over another connection could else overtake this one.
-        match channel.receive::<SandboxEvent>(Some(Instant::now() + LISTEN_LIMIT)) {
+        match channel
+            .receive::<SandboxEvent>(Some(Instant::now() + LISTEN_LIMIT))
+            .map_err(Error::from_sandbox)
+        {
             Ok(Delivery { message: SandboxEvent::Listening, .. }) => {}
             Ok(_) => {
                 return Err(Error::new(
@@ -68,7 +71,7 @@ impl<P: Phase> Container<P> {
                 ));
             }
             // It has ended, which is the first thing to tell.
-            Err(error) if *error.kind() == ErrorKind::HelperDied => {}
+            Err(error) if *error.kind() == ErrorKind::Ended => {}
             Err(error) => return Err(error),
         }
         Ok(Events {
@@ -133,10 +136,10 @@ impl Events {
     }
 
     fn receive(&mut self) -> Result<Event> {
-        let news = match self.channel.receive_now::<SandboxEvent>() {
+        let news = match self.channel.receive_now::<SandboxEvent>().map_err(Error::from_sandbox) {
             Ok(news) => news.message,
             // The sandbox is gone, or was before it was asked: there is nobody to tell but the record.
-            Err(error) if *error.kind() == ErrorKind::HelperDied => SandboxEvent::Ended,
+            Err(error) if *error.kind() == ErrorKind::Ended => SandboxEvent::Ended,
             Err(error) => {
                 self.ended = true;
                 return Err(error);

@@ -346,7 +346,7 @@ impl<P: Phase> Container<P> {
     /// # Errors
     /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`], [`ErrorKind::InvalidSpec`] naming the
     /// field (an unknown user, a working directory that is missing), [`ErrorKind::Os`] with the errno of the call that
-    /// failed, [`ErrorKind::HelperDied`] if the container has ended.
+    /// failed, [`ErrorKind::Ended`] if the container has ended.
     pub fn exec(&self, exec: Exec) -> Result<Process>
     where
         P: Started,
@@ -379,13 +379,13 @@ impl<P: Phase> Container<P> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for a pid that is no such process's, or was waited for already;
-    /// [`ErrorKind::HelperDied`] if the container ended first.
+    /// [`ErrorKind::Ended`] if the container ended first.
     pub fn wait_pid(&self, pid: i32) -> Result<ProcessExit>
     where
         P: Executed,
     {
         let channel = self.phase.live().connect(&self.core, Operation::WaitProcess { pid }, &[])?;
-        match channel.receive::<ProcessReport>(None)?.message {
+        match channel.receive::<ProcessReport>(None).map_err(Error::from_sandbox)?.message {
             ProcessReport::Ended(end) => Ok(ProcessExit::new(end, None)),
             ProcessReport::Failed(failure) => Err(failure.into()),
             ProcessReport::Started | ProcessReport::Listener => Err(unexpected()),
@@ -433,12 +433,12 @@ impl Process {
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
         let deadline = Some(Instant::now() + START_LIMIT);
-        let mut answer = channel.receive::<ProcessReport>(deadline)?;
+        let mut answer = channel.receive::<ProcessReport>(deadline).map_err(Error::from_sandbox)?;
         if answer.message == ProcessReport::Listener {
             let pidfd = answer.fds.pop().ok_or_else(unexpected)?;
             let pid = client::pid_of(pidfd.as_fd())?;
             seccomp_agent::hand_over(&core.record, Status::Running, pid, answer.fds)?;
-            answer = channel.receive::<ProcessReport>(deadline)?;
+            answer = channel.receive::<ProcessReport>(deadline).map_err(Error::from_sandbox)?;
         }
         match answer.message {
             ProcessReport::Started => {
@@ -486,7 +486,7 @@ impl Process {
     /// Waits for its end. Can be called again.
     ///
     /// # Errors
-    /// [`ErrorKind::HelperDied`] if the sandbox was killed and nobody is left to tell.
+    /// [`ErrorKind::Ended`] if the sandbox was killed before it could report how the process ended.
     pub fn wait(&self) -> Result<ProcessExit> {
         self.wait_until(None).map(|exit| exit.expect("a wait without a deadline ends with an end"))
     }
@@ -515,7 +515,7 @@ impl Process {
             let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
             if self.end.get().is_none() {
-                match self.channel.receive_now::<ProcessReport>()?.message {
+                match self.channel.receive_now::<ProcessReport>().map_err(Error::from_sandbox)?.message {
                     ProcessReport::Ended(end) => self.end.set(end).unwrap_or_default(),
                     _ => return Err(unexpected()),
                 }
@@ -528,7 +528,7 @@ impl Process {
     /// Sends it a signal.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if it has ended.
+    /// [`ErrorKind::Ended`] if it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         send(&self.pidfd, &self.receiving, signal)
     }
@@ -546,7 +546,7 @@ impl Process {
     /// As [`wait`](Self::wait).
     pub fn kill(&self) -> Result<ProcessExit> {
         match self.signal(Signal::KILL) {
-            Err(error) if *error.kind() != ErrorKind::NotFound => Err(error),
+            Err(error) if *error.kind() != ErrorKind::Ended => Err(error),
             _ => self.wait(),
         }
     }

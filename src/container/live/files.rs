@@ -27,14 +27,17 @@ impl<P: Phase> Container<P> {
     /// Access to the container's files while it is created, running or paused, with nothing needed of the image.
     ///
     /// # Errors
-    /// [`ErrorKind::HelperDied`] if the container has ended; the sandbox's errno if it cannot make one more process.
+    /// [`ErrorKind::Ended`] if the container has ended; the sandbox's errno if it cannot make one more process.
     pub fn files(&self) -> Result<Files>
     where
         P: Alive,
     {
-        let connection = self.phase.live().connect(&self.core, Operation::Files, &[])?;
-        let files = Files { connection: Mutex::new(Some(connection)), time_limit: DEFAULT_TIME_LIMIT };
-        // The worker's word that it can work, or why it cannot.
+        let live = self.phase.live();
+        let connection = live.connect(&self.core, Operation::Files, &[])?;
+        let container = live.ended().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
+        let connection = Mutex::new(Connection::Open(connection));
+        let files = Files { connection, container, time_limit: DEFAULT_TIME_LIMIT };
+        // The worker reports that it is ready, or why it cannot work.
         files.exchange(|worker| worker.done())?;
         Ok(files)
     }
@@ -51,14 +54,29 @@ impl<P: Phase> Container<P> {
 /// that lead elsewhere are not followed. What a method says of a *name* concerns the last component itself, and a
 /// symbolic link there is not followed.
 ///
-/// Calls may come from any thread; they take turns. A call whose answer does not come within the time limit fails with
-/// [`ErrorKind::TimedOut`], and every later one with [`ErrorKind::HelperDied`]: get another value then.
+/// Calls may come from any thread; they take turns. After the end of the container every call fails with
+/// [`ErrorKind::Ended`]. A call whose answer does not come within the time limit fails with [`ErrorKind::TimedOut`], and
+/// every later one with [`ErrorKind::HelperDied`], as after the death of the worker: get another value then.
 #[derive(Debug)]
 pub struct Files {
-    /// `None` once an answer was missed: what came next would be taken for another's.
-    connection: Mutex<Option<Channel>>,
+    connection: Mutex<Connection>,
+    /// Readable when the container has ended.
+    container: OwnedFd,
     time_limit: Duration,
 }
+
+/// The connection to the worker.
+#[derive(Debug)]
+enum Connection {
+    Open(Channel),
+    /// An answer was missed: what came next would be taken for another's.
+    Broken,
+    /// The container has ended.
+    Ended,
+}
+
+/// How long to wait for the container's end when the worker is gone: killed together, the worker goes first.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 impl Files {
     /// Changes how long one answer may take: 120 seconds unless this is called.
@@ -441,18 +459,32 @@ impl Files {
     /// One conversation with the worker. One that ends in the middle ends the connection.
     fn exchange<T>(&self, talk: impl FnOnce(&Worker<'_>) -> Result<T>) -> Result<T> {
         let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(channel) = connection.as_ref() else {
-            let problem = "the connection ended with an answer that did not come";
-            return Err(Error::new(ErrorKind::HelperDied, "files", problem));
+        let ended = || Error::new(ErrorKind::Ended, "files", "the container has ended");
+        let channel = match &*connection {
+            Connection::Open(channel) => channel,
+            Connection::Ended => return Err(ended()),
+            Connection::Broken => {
+                let problem = "an earlier answer did not come, and the connection was given up";
+                return Err(Error::new(ErrorKind::HelperDied, "files", problem).hint("call `files` again"));
+            }
         };
         let result = talk(&Worker { channel, time_limit: self.time_limit });
-        let broken = result.as_ref().is_err_and(|error| {
-            matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HelperDied | ErrorKind::PeerMisbehaved)
-        });
-        if broken {
-            *connection = None;
+        match result.as_ref().map_err(Error::kind) {
+            Err(ErrorKind::HelperDied) if self.container_ends()? => {
+                *connection = Connection::Ended;
+                return Err(ended());
+            }
+            Err(ErrorKind::TimedOut | ErrorKind::HelperDied | ErrorKind::PeerMisbehaved) => {
+                *connection = Connection::Broken;
+            }
+            _ => {}
         }
         result
+    }
+
+    /// Whether the container has ended, or is about to.
+    fn container_ends(&self) -> Result<bool> {
+        wait_readable_until(self.container.as_fd(), Instant::now().checked_add(END_LIMIT))
     }
 }
 

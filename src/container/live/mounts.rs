@@ -36,7 +36,7 @@ impl<P: Phase> Container<P> {
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] or [`ErrorKind::Unsupported`] naming the field of `mount`: a destination that is
     /// relative, contains `..`, is `/` or `/dev`, a source that is missing, an unknown type or option;
-    /// [`ErrorKind::HelperDied`] if the container has ended; or the errno of the call that failed.
+    /// [`ErrorKind::Ended`] if the container has ended; or the errno of the call that failed.
     pub fn mount(&self, mount: Mount) -> Result<()>
     where
         P: Alive,
@@ -170,7 +170,12 @@ fn ask(
     fds: &[BorrowedFd<'_>],
     deadline: Instant,
 ) -> Result<()> {
-    match live.connect(core, operation, fds)?.receive::<Reply>(Some(deadline))?.message {
+    match live
+        .connect(core, operation, fds)?
+        .receive::<Reply>(Some(deadline))
+        .map_err(Error::from_sandbox)?
+        .message
+    {
         Reply::Done => Ok(()),
         Reply::Failed(failure) => Err(failure.into()),
         _ => Err(Error::new(ErrorKind::PeerMisbehaved, "mount", "an answer out of order")),

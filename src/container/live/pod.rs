@@ -216,7 +216,7 @@ pub(in crate::container) fn user_namespace_of(sandbox: ProcessIdentity, boot_id:
         }
     };
     if gone {
-        return Err(Error::new(ErrorKind::HelperDied, "pod", "the sandbox is gone"));
+        return Err(Error::new(ErrorKind::Ended, "pod", "the sandbox is gone"));
     }
     namespace
 }
@@ -248,7 +248,7 @@ impl PodSandbox {
             }
             _ => {
                 let problem = format!("{:?} is {actual}, its sandbox cannot be joined", pod.as_str());
-                Err(Error::new(ErrorKind::WrongState { actual }, "pod", problem))
+                Err(Error::wrong_state(actual, "pod", problem))
             }
         }
     }
@@ -302,14 +302,14 @@ impl PodSandbox {
     pub(in crate::container) fn launch(&self, boot: &Channel, donations: &Donations<'_>) -> Result<()> {
         let operation = Operation::Launch { donated: donations.names().to_vec() };
         let fds: Vec<_> = std::iter::once(boot.as_fd()).chain(donations.fds().iter().copied()).collect();
-        self.connect()?.send(&Request { container: None, operation }, &fds)
+        self.connect()?.send(&Request { container: None, operation }, &fds).map_err(Error::from_sandbox)
     }
 
     /// A connection that is closed by the end of the container `id`.
     pub(in crate::container) fn watch(&self, id: &ContainerId) -> Result<OwnedFd> {
         let (ours, theirs) = Channel::pair()?;
         let request = Request { container: Some(id.clone()), operation: Operation::Watch };
-        self.connect()?.send(&request, &[theirs.as_fd()])?;
+        self.connect()?.send(&request, &[theirs.as_fd()]).map_err(Error::from_sandbox)?;
         Ok(ours.into())
     }
 

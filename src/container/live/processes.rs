@@ -78,7 +78,7 @@ impl<P: Phase> Container<P> {
     /// is paused. What a workload mounts over its own `/proc` hides nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::HelperDied`] if the container has ended, or the system call that failed.
+    /// [`ErrorKind::Ended`] if the container has ended, or the system call that failed.
     pub fn processes(&self) -> Result<Vec<ProcessInfo>>
     where
         P: Executed,
@@ -140,7 +140,7 @@ enum HostPids {
 
 impl<'a> Table<'a> {
     fn open(proc: &'a OwnedFd, live: &SandboxLink, helpers: Vec<i32>) -> Result<Self> {
-        let gone = || Error::new(ErrorKind::HelperDied, "processes", "the container has ended");
+        let gone = || Error::new(ErrorKind::Ended, "processes", "the container has ended");
         let inits = pids_of(live.init_pid).ok_or_else(gone)?;
         let init = *inits.last().ok_or_else(gone)?;
         let members = match init {

@@ -21,7 +21,7 @@ impl<P: Phase> Container<P> {
     /// default, so that SIGTERM ends a program that never heard of it.
     ///
     /// # Errors
-    /// [`ErrorKind::HelperDied`] if the container has ended.
+    /// [`ErrorKind::Ended`] if the container has ended.
     pub fn signal(&self, signal: Signal) -> Result<()>
     where
         P: Alive,
@@ -34,7 +34,7 @@ impl<P: Phase> Container<P> {
     /// With SIGKILL it returns when all of them are gone.
     ///
     /// # Errors
-    /// [`ErrorKind::HelperDied`] if the container has ended, [`ErrorKind::TimedOut`] if killed processes stay.
+    /// [`ErrorKind::Ended`] if the container has ended, [`ErrorKind::TimedOut`] if killed processes stay.
     pub fn signal_all(&self, signal: Signal) -> Result<()>
     where
         P: Alive,
@@ -128,7 +128,7 @@ pub(in crate::container) fn kill_all(
         match ask(Operation::Signal { number: libc::SIGKILL, to: SignalTarget::All }) {
             Ok(Reply::Left { processes: 1.. }) => {}
             // It ends with its processes, perhaps before it could say so.
-            Err(error) if *error.kind() == ErrorKind::HelperDied => return Ok(()),
+            Err(error) if *error.kind() == ErrorKind::Ended => return Ok(()),
             answered => return answered.map(drop),
         }
         let now = Instant::now();

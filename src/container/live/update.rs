@@ -22,8 +22,8 @@ impl<P: Phase> Container<P> {
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] naming the field; [`ErrorKind::Unsupported`] naming a field whose controller the
     /// container was not created with, or that is never supported; [`ErrorKind::InvalidInput`] for a memory limit below
-    /// what is in use with `checkBeforeUpdate`; [`ErrorKind::WrongState`] if another process ended or moved the
-    /// container; else the errno of the write.
+    /// what is in use with `checkBeforeUpdate`; [`ErrorKind::Ended`] if the container has ended; [`ErrorKind::WrongState`] if another process
+    /// moved it; else the errno of the write.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()>
     where
         P: Alive,
@@ -71,7 +71,7 @@ fn lock_in_phase(core: &mut Handle, expected: Status) -> Result<StateLock> {
     let actual = teardown::observe(&now)?;
     if now.created_at != core.record.created_at || actual != expected {
         let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
-        return Err(Error::new(ErrorKind::WrongState { actual }, "update", problem));
+        return Err(Error::wrong_state(actual, "update", problem));
     }
     *core.record = now;
     Ok(lock)

@@ -175,7 +175,7 @@ impl ContainerState {
 
     pub(in crate::sandbox) fn has_ended(&self, step: &'static str) -> Error {
         let problem = format!("container {:?} has ended", self.id.as_str());
-        Error::new(ErrorKind::HelperDied, step, problem)
+        Error::new(ErrorKind::Ended, step, problem)
     }
 
     pub(super) fn is_alive(&self) -> bool {

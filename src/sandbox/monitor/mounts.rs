@@ -69,7 +69,7 @@ impl Monitor {
             }
             (Ok(MountReport::Failed(failure)), _) => Reply::Failed(failure),
             _ => {
-                let error = Error::new(ErrorKind::HelperDied, "mount", "the container has ended");
+                let error = Error::new(ErrorKind::Ended, "mount", "the container has ended");
                 Reply::Failed(packed(Actor::Sandbox, &error))
             }
         };

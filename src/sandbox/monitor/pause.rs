@@ -109,7 +109,7 @@ impl ContainerState {
 
     /// It has ended meanwhile.
     pub(super) fn give_up_pausing(&mut self) -> Option<Client> {
-        let error = Error::new(ErrorKind::HelperDied, "pause", "the container has ended");
+        let error = Error::new(ErrorKind::Ended, "pause", "the container has ended");
         self.pausing.take()?.client.reply(&failed(&error))
     }
 

@@ -52,7 +52,7 @@ impl Monitor {
             let problem = format!("the sandbox has {MAX_CONTAINERS} containers, which is the most");
             return Err(Error::new(ErrorKind::InvalidInput, "create", problem));
         }
-        let ended = || Error::new(ErrorKind::HelperDied, "create", "the sandbox's root container has ended");
+        let ended = || Error::new(ErrorKind::Ended, "create", "the sandbox's root container has ended");
         let root = self.containers.first().filter(|(_, root)| root.is_created());
         let (_, root) = root.ok_or_else(ended)?;
         let score = plan.init.oom_score_adj;
