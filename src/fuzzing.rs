@@ -4,8 +4,8 @@
 //! the committed seeds in the test below, so that a seed once added for a bug is checked wherever the tests run.
 
 use crate::error::{Error, ErrorKind};
-use crate::host::{CgroupLayout, CgroupType, DelegationPoint};
-use crate::host::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
+use crate::host::cgroups::{CgroupLayout, CgroupType, DelegationPoint};
+use crate::host::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 use crate::id::ContainerId;
 use crate::plan::cgroup::Value;
 use crate::plan::{
@@ -103,7 +103,7 @@ fn made_up(facts: u8) -> (Host, Extras) {
     }
     if let Some(unified) = &mut cgroups.unified {
         let list = |text: &str| text.split(' ').map(str::to_owned).collect();
-        let site = |(level, dir)| DelegationPoint {
+        let point = |(level, dir)| DelegationPoint {
             dir,
             kind: if level == 0 { CgroupType::Domain } else { CgroupType::Root },
             controllers: list("cpuset cpu io memory pids"),
@@ -113,7 +113,7 @@ fn made_up(facts: u8) -> (Host, Extras) {
             may_move: is(4),
             may_enable: is(6),
         };
-        unified.sites = unified.site_dirs().enumerate().map(site).collect();
+        unified.points = unified.point_dirs().enumerate().map(point).collect();
     }
     let dir = |name: &str, link: Option<&str>| SystemDir { name: name.into(), link: link.map(Into::into) };
     let host = Host {

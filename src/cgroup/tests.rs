@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::host::{CgroupLayout, DelegationPoint, below};
+use crate::host;
+use crate::host::cgroups::{CgroupLayout, DelegationPoint, below};
 use crate::id::ContainerId;
 use crate::plan::DeviceLimits;
 use crate::plan::cgroup::{CgroupPlan, plan};
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The host's layout, or `None` with the reason printed where these tests cannot run.
 fn host(needed: &[&str]) -> Option<CgroupLayout> {
-    let layout = CgroupLayout::probe(None).unwrap();
+    let layout = host::cgroups_for(None).unwrap();
     let found: Vec<_> = needed.iter().map(|name| layout.v1(name)).collect();
     let reason = match found.iter().position(Option::is_none) {
         Some(missing) => format!("no v1 hierarchy has {}", needed[missing]),
@@ -30,11 +31,11 @@ fn host(needed: &[&str]) -> Option<CgroupLayout> {
 
 /// The unified hierarchy alone, or `None` with the reason printed where the caller may make no cgroup in it.
 fn unified_host() -> Option<CgroupLayout> {
-    let mut layout = CgroupLayout::probe(None).unwrap();
+    let mut layout = host::cgroups_for(None).unwrap();
     layout.v1.clear();
     let reason = match &layout.unified {
         None => "no cgroup2 mount",
-        Some(unified) if !unified.sites.iter().any(DelegationPoint::is_open) => {
+        Some(unified) if !unified.points.iter().any(DelegationPoint::is_open) => {
             "the caller may make no cgroup in the unified hierarchy"
         }
         Some(_) => return Some(layout),
@@ -199,7 +200,7 @@ fn destroy_wins_against_a_process_that_keeps_forking() {
 #[test]
 fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     let Some(layout) = unified_host() else { return };
-    if !layout.unified.as_ref().unwrap().sites.last().unwrap().is_open() {
+    if !layout.unified.as_ref().unwrap().points.last().unwrap().is_open() {
         return note_skip("the caller may make cgroups in its own part of the hierarchy only");
     }
     let mut fixture = Fixture::new();
@@ -565,7 +566,7 @@ fn nothing_but_cgroups_below_a_mount_is_ever_removed() {
     std::fs::create_dir(&victim).unwrap();
     let mut paths =
         vec![victim.clone(), PathBuf::from("relative"), PathBuf::from("/"), dir.path().join("a/../victim")];
-    let layout = CgroupLayout::read().unwrap();
+    let layout = host::cgroup_layout().unwrap();
     paths.extend(layout.v1.first().map(|hierarchy| hierarchy.mountpoint.clone()));
     for path in paths {
         let error = destroy(std::slice::from_ref(&path)).unwrap_err();

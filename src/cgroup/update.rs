@@ -7,7 +7,7 @@ use super::dir::{CgroupDir, Version};
 use super::group::refused;
 use super::systemd;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::ScopeUnit;
+use crate::host::facts::ScopeUnit;
 use crate::plan::cgroup::{
     self, ControllerUpdate, PlannedWrite, Property, ScopeUpdate, Spelling, Value, not_joined,
 };

@@ -7,7 +7,7 @@
 use super::hooks;
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::host::CgroupLayout;
+use crate::host;
 use crate::id::ContainerId;
 use crate::link::client;
 use crate::process::channel::wait_readable;
@@ -135,7 +135,7 @@ pub(super) fn kill_by_socket(lock: &StateLock) -> Result<()> {
 /// where a container of this name has them.
 pub(super) fn remove_default_cgroups(id: &str) {
     let places = ContainerId::new(id).and_then(|id| {
-        let layout = CgroupLayout::read()?;
+        let layout = host::cgroup_layout()?;
         Ok(crate::plan::cgroup::default_places(&id, &layout))
     });
     cgroup::remove_when_empty(&places.unwrap_or_default());

@@ -94,7 +94,8 @@ fn give_up_the_file_system_but(cgroups: Option<&Remover>) -> std::result::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+    use crate::host;
+    use crate::host::cgroups::{UnifiedHierarchy, V1Hierarchy};
     use crate::skip::note_skip;
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     use rustix::io::Errno;
@@ -115,9 +116,9 @@ mod tests {
 
     /// A new cgroup, where the caller may make one.
     fn make_cgroup(name: &str) -> Option<PathBuf> {
-        let layout = CgroupLayout::probe(None).unwrap();
+        let layout = host::cgroups_for(None).unwrap();
         let v1 = layout.v1.iter().filter(|hierarchy| hierarchy.has("freezer")).map(V1Hierarchy::own_dir);
-        let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::site_dirs);
+        let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::point_dirs);
         v1.chain(v2).find_map(|dir| {
             let cgroup = dir.join(format!("cofferdam-test-confine-{}-{name}", std::process::id()));
             std::fs::create_dir(&cgroup).is_ok().then_some(cgroup)

@@ -1,21 +1,20 @@
-//! The host's cgroup hierarchies as a value, parsed from `/proc/self/mountinfo` and `/proc/self/cgroup`.
+//! The host's cgroup hierarchies as values: which are mounted, where the caller is in each, what it may do there.
 //!
-//! What lives here: the value, its pure parser, and [`CgroupLayout::probe`], which only reads. What may not: anything
-//! that depends on a container.
+//! Pure: [`CgroupLayout::parse`] takes the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`, and
+//! [`probe`](super::cgroups_for) adds what only a look at the directories can tell. Which hierarchy and which directory
+//! a container uses is the choice of the plan.
 
-use super::delegation::DelegationPoint;
-use crate::error::{OsContext, Result};
+use procfs::process::MountInfo;
+use procfs::{FromBufRead, ProcessCGroup, ProcessCGroups};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// The cgroup hierarchies the caller can see, and where it sits in each.
+/// The cgroup hierarchies that the caller can see, and its own cgroup in each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CgroupLayout {
     /// Mounted v1 hierarchies with at least one controller, in the order of `/proc/self/cgroup`.
     pub(crate) v1: Vec<V1Hierarchy>,
-    /// The unified hierarchy, where it is mounted.
+    /// The unified (v2) hierarchy, where it is mounted.
     pub(crate) unified: Option<UnifiedHierarchy>,
 }
 
@@ -26,10 +25,10 @@ pub(crate) struct V1Hierarchy {
     pub(crate) controllers: Vec<String>,
     /// Where it is mounted.
     pub(crate) mountpoint: PathBuf,
-    /// The caller's cgroup as seen below the mount point, starting with `/`. It is `/` too when the mount shows another
-    /// part of the hierarchy than the caller's.
+    /// The caller's cgroup relative to the mount point, starting with `/`. Also `/` if the mount shows a part of the
+    /// hierarchy that does not contain the caller's cgroup.
     pub(crate) own: PathBuf,
-    /// Whether the caller may make the asked-for cgroup there, where that was looked at.
+    /// Whether the caller may make the container's cgroup there. `false` if the probe did not look.
     pub(crate) writable: bool,
 }
 
@@ -38,74 +37,78 @@ pub(crate) struct V1Hierarchy {
 pub(crate) struct UnifiedHierarchy {
     /// Where it is mounted.
     pub(crate) mountpoint: PathBuf,
-    /// The caller's cgroup as seen below the mount point, as in [`V1Hierarchy::own`].
+    /// The caller's cgroup relative to the mount point, as in [`V1Hierarchy::own`].
     pub(crate) own: PathBuf,
-    /// Whether no process may be moved over the border of its mover's cgroup namespace (`nsdelegate`, kernel:
-    /// admin-guide/cgroup-v2, "Mounting").
+    /// Whether the kernel refuses to move a process across the border of the mover's cgroup namespace (`nsdelegate`,
+    /// kernel: admin-guide/cgroup-v2, "Mounting").
     pub(crate) bound_by_namespaces: bool,
-    /// The caller's cgroup and those above it, up to the mount point, where they were looked at. The mount ends at the
-    /// root of the caller's cgroup namespace, so this never leads above it.
-    pub(crate) sites: Vec<DelegationPoint>,
+    /// The caller's cgroup and its ancestors up to the mount point; empty if the probe did not look. The mount ends at
+    /// the root of the caller's cgroup namespace, so the list never leads above it.
+    pub(crate) points: Vec<DelegationPoint>,
+}
+
+/// One cgroup of the unified hierarchy that contains the caller, with the facts that decide whether the container's
+/// cgroup can be below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DelegationPoint {
+    /// Absolute path.
+    pub(crate) dir: PathBuf,
+    /// `cgroup.type`.
+    pub(crate) kind: CgroupType,
+    /// `cgroup.controllers`: what can be enabled for its children.
+    pub(crate) controllers: Vec<String>,
+    /// `cgroup.subtree_control`: what is enabled for them.
+    pub(crate) enabled: Vec<String>,
+    /// Whether it has processes of its own, besides those of its children.
+    pub(crate) populated: bool,
+    /// Whether the caller may make the container's cgroup below it.
+    pub(crate) may_make: bool,
+    /// Whether the caller may write `cgroup.procs`. The kernel wants this of a process that moves another between two
+    /// cgroups below ("Delegation Containment" - kernel: admin-guide/cgroup-v2).
+    pub(crate) may_move: bool,
+    /// Whether the caller may write `cgroup.subtree_control`.
+    pub(crate) may_enable: bool,
+}
+
+/// `cgroup.type`, as far as the plan distinguishes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CgroupType {
+    /// The root of the hierarchy: the only cgroup that may have processes and enable controllers at once. The root of a
+    /// cgroup namespace is not one.
+    Root,
+    /// An ordinary cgroup.
+    Domain,
+    /// Part of a threaded subtree: an ordinary cgroup below it would be invalid.
+    Threaded,
 }
 
 impl CgroupLayout {
-    /// Reads the layout of the calling process, and nothing about what it may do there.
-    ///
-    /// # Errors
-    /// An errno where `/proc` cannot be read. A host without cgroups is not an error.
-    pub(crate) fn read() -> Result<Self> {
-        let mountinfo = read_bounded(Path::new("/proc/self/mountinfo"))?;
-        let membership = read_bounded(Path::new("/proc/self/cgroup"))?;
-        Ok(Self::parse(&mountinfo, &membership))
-    }
-
-    /// Reads the layout, and in every hierarchy whether the caller may make a cgroup at `cgroups_path`, or at the default
-    /// place without one.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub(crate) fn probe(cgroups_path: Option<&Path>) -> Result<Self> {
-        let mut layout = Self::read()?;
-        for hierarchy in &mut layout.v1 {
-            hierarchy.probe(cgroups_path);
-        }
-        if let Some(unified) = &mut layout.unified {
-            unified.probe(cgroups_path);
-        }
-        Ok(layout)
-    }
-
-    /// As [`probe`](Self::probe), but looks only at the hierarchy that a container is frozen in.
-    pub(crate) fn probe_to_freeze(cgroups_path: Option<&Path>) -> Result<Self> {
-        let mut layout = Self::read()?;
-        let freezer = layout.v1.iter_mut().find(|hierarchy| hierarchy.has("freezer"));
-        match (freezer, &mut layout.unified) {
-            (Some(freezer), _) => freezer.probe(cgroups_path),
-            (None, Some(unified)) => unified.probe(cgroups_path),
-            (None, None) => {}
-        }
-        Ok(layout)
-    }
-
-    /// Parses the texts of `/proc/self/mountinfo` (proc_pid_mountinfo(5)) and `/proc/self/cgroup` (cgroups(7)). Lines
-    /// that are not about cgroups, or not understood, are passed over: the kernel may add fields.
+    /// Parses the texts of `/proc/self/mountinfo` (proc_pid_mountinfo(5)) and `/proc/self/cgroup` (cgroups(7)). Skips
+    /// lines that are not about cgroups, and lines with an unknown format: the kernel may add fields.
     pub(crate) fn parse(mountinfo: &str, membership: &str) -> Self {
-        let mounts: Vec<CgroupMount<'_>> = mountinfo.lines().filter_map(CgroupMount::parse).collect();
+        let mounts: Vec<CgroupMount> = mountinfo.lines().filter_map(CgroupMount::parse).collect();
+        let members =
+            membership.lines().filter_map(|line| ProcessCGroups::from_buf_read(line.as_bytes()).ok());
         let mut layout = Self::default();
-        for member in membership.lines().filter_map(Membership::parse) {
-            // A hierarchy can be mounted more than once: the first mount that shows the caller's own cgroup counts.
-            let own = |mount: &CgroupMount<'_>| own_below(&mount.root, Path::new(member.path));
+        for member in members.flatten() {
+            // A hierarchy of systemd's or another manager's own, without controllers.
+            if member.controllers.iter().any(|controller| controller.starts_with("name=")) {
+                continue;
+            }
+            // A hierarchy can be mounted more than once: take the first mount that shows the caller's own cgroup.
+            let own = |mount: &CgroupMount| own_below(&mount.root, Path::new(&member.pathname));
             let mut shown = mounts.iter().filter(|mount| mount.shows(&member));
             let Some(mount) = shown.clone().find(|mount| own(mount).is_some()).or(shown.next()) else {
                 continue;
             };
             let (mountpoint, own) = (mount.mountpoint.clone(), own(mount).unwrap_or_else(|| "/".into()));
-            let controllers = member.controllers().map(str::to_owned).collect::<Vec<_>>();
-            if mount.v2 {
+            if mount.is_v2() {
                 let bound_by_namespaces = mount.has_super_option("nsdelegate");
-                let unified = UnifiedHierarchy { mountpoint, own, bound_by_namespaces, sites: Vec::new() };
+                let unified = UnifiedHierarchy { mountpoint, own, bound_by_namespaces, points: Vec::new() };
                 layout.unified = Some(unified);
-            } else if !controllers.iter().any(|controller| controller.starts_with("name=")) {
+            } else {
+                let controllers = member.controllers;
                 layout.v1.push(V1Hierarchy { controllers, mountpoint, own, writable: false });
             }
         }
@@ -128,15 +131,6 @@ impl V1Hierarchy {
     pub(crate) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|own| own == controller)
     }
-
-    /// Checks with faccessat(2) on the nearest directory that exists.
-    fn probe(&mut self, cgroups_path: Option<&Path>) {
-        let place = match cgroups_path {
-            Some(path) if path.is_absolute() => below(&self.mountpoint, path),
-            path => below(&self.own_dir(), path.unwrap_or(Path::new(""))),
-        };
-        self.writable = may_write(&place);
-    }
 }
 
 impl UnifiedHierarchy {
@@ -145,112 +139,99 @@ impl UnifiedHierarchy {
         below(&self.mountpoint, &self.own)
     }
 
-    /// The directories of [`sites`](Self::sites), whether or not those were looked at.
-    pub(crate) fn site_dirs(&self) -> impl Iterator<Item = PathBuf> {
+    /// The directories of [`points`](Self::points), also if the probe did not look at them.
+    pub(crate) fn point_dirs(&self) -> impl Iterator<Item = PathBuf> {
         self.own.ancestors().map(|own| below(&self.mountpoint, own))
-    }
-
-    fn probe(&mut self, cgroups_path: Option<&Path>) {
-        let inner = cgroups_path.unwrap_or(Path::new(""));
-        self.sites = self.site_dirs().map(|dir| DelegationPoint::probe(dir, inner)).collect();
     }
 }
 
-/// `mountpoint` joined with `inner`, which starts at the mount's root.
+impl DelegationPoint {
+    /// Whether the caller may make a cgroup here, and start processes of its own in it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.may_make && self.may_move && self.kind != CgroupType::Threaded
+    }
+
+    /// Whether it can enable controllers for its children at all, by the rule against processes in inner cgroups ("No
+    /// Internal Process Constraint" - kernel: admin-guide/cgroup-v2).
+    pub(crate) fn may_distribute(&self) -> bool {
+        !self.populated || self.kind == CgroupType::Root
+    }
+
+    /// Why its children cannot have `controller`; `None` if they can.
+    pub(crate) fn lacks(&self, controller: &str) -> Option<String> {
+        match self.controllers.iter().any(|available| available == controller) {
+            true => self.cannot_enable(controller),
+            false => Some(format!("cgroup v2 at {:?} without it in cgroup.controllers", self.dir)),
+        }
+    }
+
+    /// Why it could not enable `controller` even if it had it; `None` if it could.
+    pub(crate) fn cannot_enable(&self, controller: &str) -> Option<String> {
+        let dir = &self.dir;
+        if self.enabled.iter().any(|enabled| enabled == controller) {
+            None
+        } else if !self.may_distribute() {
+            Some(format!("{dir:?} holds processes itself, and so cannot enable it in cgroup.subtree_control"))
+        } else if !self.may_enable {
+            Some(format!("the caller may not enable it in cgroup.subtree_control of {dir:?}"))
+        } else {
+            None
+        }
+    }
+}
+
+/// `mountpoint` joined with `inner`, a path that starts at the root of the mount.
 pub(crate) fn below(mountpoint: &Path, inner: &Path) -> PathBuf {
     let names = inner.components().filter(|component| matches!(component, Component::Normal(_)));
     names.fold(mountpoint.to_path_buf(), |path, name| path.join(name))
 }
 
-/// Whether the caller may make a directory at `path`, judged by the nearest one that exists.
-pub(crate) fn may_write(path: &Path) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    use rustix::io::Errno;
-    let verdict = |dir: &Path| accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
-    path.ancestors().map(verdict).find(|verdict| *verdict != Err(Errno::NOENT)) == Some(Ok(()))
-}
-
-/// Whether the caller may write the file at `path`.
-pub(crate) fn may_write_file(path: &Path) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
-}
-
-/// A cgroup mount of the mount table.
-struct CgroupMount<'a> {
+/// A line of the mount table that is about a cgroup hierarchy, with its escapes undone.
+struct CgroupMount {
     root: PathBuf,
     mountpoint: PathBuf,
-    v2: bool,
-    super_options: &'a str,
+    info: MountInfo,
 }
 
-impl<'a> CgroupMount<'a> {
-    /// `36 35 98:0 /root /mountpoint options [optional...] - fstype source super-options`
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(3);
-        let (root, mountpoint) = (unescape(mount.next()?), unescape(mount.next()?));
-        let mut filesystem = filesystem.split(' ');
-        let v2 = match filesystem.next()? {
-            "cgroup" => false,
-            "cgroup2" => true,
-            _ => return None,
-        };
-        Some(Self { root, mountpoint, v2, super_options: filesystem.nth(1)? })
+impl CgroupMount {
+    fn parse(line: &str) -> Option<Self> {
+        // Before the parser, which allocates for each option of each mount: a busy host has thousands.
+        if !line.contains(" - cgroup") {
+            return None;
+        }
+        let info = MountInfo::from_line(line).ok()?;
+        let ours = matches!(info.fs_type.as_str(), "cgroup" | "cgroup2");
+        let mountpoint = unescape(&info.mount_point.to_string_lossy());
+        ours.then(|| Self { root: unescape(&info.root), mountpoint, info })
     }
 
-    /// Whether this is a mount of the hierarchy `member` is about.
-    fn shows(&self, member: &Membership<'_>) -> bool {
-        if self.v2 || member.controllers.is_empty() {
-            return self.v2 && member.controllers.is_empty();
-        }
-        member.controllers().all(|controller| self.has_super_option(controller))
+    fn is_v2(&self) -> bool {
+        self.info.fs_type == "cgroup2"
+    }
+
+    /// Whether this mounts the hierarchy of `member`. `/proc/self/cgroup` lists no controllers for the unified one.
+    fn shows(&self, member: &ProcessCGroup) -> bool {
+        self.is_v2() == member.controllers.is_empty()
+            && member.controllers.iter().all(|controller| self.has_super_option(controller))
     }
 
     fn has_super_option(&self, name: &str) -> bool {
-        self.super_options.split(',').any(|option| option == name)
+        self.info.super_options.contains_key(name)
     }
 }
 
-/// A line of `/proc/self/cgroup`: `hierarchy-id:controllers:path`. The unified hierarchy has no controllers there.
-struct Membership<'a> {
-    controllers: &'a str,
-    path: &'a str,
-}
-
-impl<'a> Membership<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.splitn(3, ':').skip(1);
-        Some(Self { controllers: fields.next()?, path: fields.next()? })
-    }
-
-    fn controllers(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.controllers.split(',')
-    }
-}
-
-/// The caller's cgroup as seen through a mount of the part below `root`. `None` where that mount does not show it: the
-/// mount was made in another cgroup namespace (its root then contains `..`) or is of another part.
+/// The caller's cgroup as seen through a mount of the part below `root`. `None` if the mount does not show it: the mount
+/// shows another part, or was made in another cgroup namespace (then its root contains `..`).
 fn own_below(root: &Path, own: &Path) -> Option<PathBuf> {
     let inner = own.strip_prefix(root).ok()?;
     let plain = inner.components().all(|component| matches!(component, Component::Normal(_)));
     plain.then(|| Path::new("/").join(inner))
 }
 
-/// Undoes the octal escapes of space, tab, newline and backslash in the mount table.
+/// Undoes the octal escapes of space, tab, newline and backslash in the mount table, which `procfs` leaves as they are.
 fn unescape(field: &str) -> PathBuf {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     escapes.iter().fold(field.to_owned(), |text, (from, to)| text.replace(from, to)).into()
-}
-
-/// The most read of any file here: a mount table of a host with ten thousand containers is about 10 MiB.
-const MAX_PROC_BYTES: u64 = 32 << 20;
-
-pub(crate) fn read_bounded(path: &Path) -> Result<String> {
-    let mut text = Vec::new();
-    let file = File::open(path).os(|| format!("open({path:?})"))?;
-    file.take(MAX_PROC_BYTES).read_to_end(&mut text).os(|| format!("read({path:?})"))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -308,7 +289,7 @@ mod tests {
         assert!(unified.bound_by_namespaces);
         assert_eq!(unified.own_dir(), Path::new("/sys/fs/cgroup/user.slice/session-1.scope"));
         let above = ["/sys/fs/cgroup/user.slice", "/sys/fs/cgroup"].map(PathBuf::from);
-        assert_eq!(unified.site_dirs().skip(1).collect::<Vec<_>>(), above);
+        assert_eq!(unified.point_dirs().skip(1).collect::<Vec<_>>(), above);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Facts about the host, as a value: a test states the machine it pretends to be.
 
-use super::CgroupLayout;
+use super::cgroups::CgroupLayout;
 use crate::error::{Error, Result};
 use crate::spec::{IdMap, IdMaps, Process, ValidSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What planning needs to know about the host and the caller. `host::probe` fills it in; tests write it down.
+/// What planning needs to know about the host and the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Host {
     /// Effective uid of the caller.
@@ -25,7 +25,7 @@ pub(crate) struct Host {
     pub(crate) subgids: Option<IdRange>,
     /// The cgroup hierarchies, with what the caller may do in those that the container could use.
     pub(crate) cgroups: CgroupLayout,
-    /// The service manager that a scope is asked of.
+    /// The service manager that makes scopes.
     pub(crate) service_manager: ServiceManager,
     /// The security modules that are enabled.
     pub(crate) lsms: SecurityModules,
@@ -33,18 +33,18 @@ pub(crate) struct Host {
     pub(crate) system_dirs: Vec<SystemDir>,
 }
 
-/// systemd, as far as a container that wants a scope needs to know.
+/// systemd, as a container with a scope needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ServiceManager {
-    /// Nobody wanted one.
+    /// The probe did not look, because the configuration has no scope.
     #[default]
     NotAsked,
-    /// This program cannot talk to it.
+    /// This program is built without a D-Bus client.
     NotBuilt,
-    /// It does not answer.
+    /// The manager does not answer.
     Unreachable { why: String },
-    /// This one answers, and its units are below this cgroup.
+    /// This manager answers, and its units are below this cgroup.
     Running { manager: Manager, control_group: PathBuf },
 }
 
@@ -56,14 +56,14 @@ pub(crate) struct SecurityModules {
 }
 
 impl SecurityModules {
-    /// Refuses labels of a process that nothing on this host would understand.
+    /// Refuses a label of a process if its security module is not enabled.
     pub(crate) fn check_labels(self, process: &Process) -> Result<()> {
         let Process { apparmor_profile, selinux_label, .. } = process;
         check_module("process.apparmorProfile", apparmor_profile.as_ref(), self.apparmor, "AppArmor")?;
         check_module("process.selinuxLabel", selinux_label.as_ref(), self.selinux, "SELinux")
     }
 
-    /// As [`check_labels`](Self::check_labels), for the one of the mounts.
+    /// Refuses `linux.mountLabel` if SELinux is not enabled.
     pub(crate) fn check_mount_label(self, spec: &ValidSpec) -> Result<()> {
         check_module("linux.mountLabel", spec.mount_label.as_ref(), self.selinux, "SELinux")
     }
@@ -96,15 +96,15 @@ pub(crate) struct IdRange {
     pub(crate) count: u32,
 }
 
-/// First host id of containers that a privileged caller starts without saying which ids to use: the top of the range
-/// that systemd reserves for containers (systemd.io, "Users, Groups, UIDs and GIDs"), which no login user has.
+/// The first host id of a privileged caller's containers without mappings of their own: the top of the range that
+/// systemd reserves for containers (systemd.io, "Users, Groups, UIDs and GIDs"). No login user has these ids.
 const DEFAULT_ID_BASE: u32 = 1_879_048_191 - 65_535;
 
 impl Host {
-    /// The id mappings a container gets when nobody asks for particular ones.
+    /// The id mappings of a container without mappings of its own.
     ///
-    /// Privileged: 65536 ids no user of the host has. Otherwise the caller's own id as 0, followed by its subordinate
-    /// range where there is one.
+    /// For a privileged caller: 65536 ids that no user of the host has. For others: the caller's own id as 0, followed
+    /// by its subordinate range, if it has one.
     #[must_use]
     pub(crate) fn default_id_maps(&self) -> IdMaps {
         if self.privileged {
@@ -124,8 +124,8 @@ impl Host {
         IdMaps { uids: own(self.euid, uids), gids: own(self.egid, gids) }
     }
 
-    /// Whether the mapping programs are needed to write `maps`: the kernel lets an unprivileged process map one id, its
-    /// own (user_namespaces(7)).
+    /// Whether it takes newuidmap(1) and newgidmap(1) to write `maps`: the kernel lets an unprivileged process map only
+    /// its own id (user_namespaces(7)).
     #[must_use]
     pub(crate) fn needs_map_helpers(&self, maps: &IdMaps) -> bool {
         let just_own =
@@ -134,7 +134,7 @@ impl Host {
         !self.privileged && !alone
     }
 
-    /// Refuses mappings the caller has no right to write.
+    /// Refuses mappings that the caller may not write.
     pub(crate) fn check_id_maps(&self, maps: &IdMaps) -> Result<()> {
         if !self.needs_map_helpers(maps) {
             return Ok(());
@@ -162,7 +162,7 @@ impl Host {
     }
 }
 
-/// A scope unit of systemd's, and which of its managers has it.
+/// A scope unit of systemd, and the manager that has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -181,13 +181,13 @@ impl ScopeUnit {
     }
 }
 
-/// One of systemd's managers. Closed on purpose: a container is the host's or a user's.
+/// One of systemd's managers. Closed on purpose: systemd has these two and no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Manager {
     /// The host's, on the system bus.
     System,
-    /// The calling user's own, on the user's bus.
+    /// The calling user's, on the user's bus.
     User,
 }
 

@@ -1,18 +1,12 @@
 //! What this machine is, and what this caller may do on it.
 //!
-//! [`facts`], [`cgroups`] and [`delegation`] are plain values, which plans are made from; [`mod@probe`] is what looks.
+//! [`facts`] and [`cgroups`] are pure values: plans are made from them, and tests write them down. [`mod@probe`] is the
+//! only file that looks.
 
-mod cgroups;
-mod delegation;
-mod facts;
+pub(crate) mod cgroups;
+pub(crate) mod facts;
 mod probe;
 
 #[cfg(test)]
-pub(crate) use cgroups::below;
-pub(crate) use cgroups::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
-#[cfg(any(test, fuzzing))]
-pub(crate) use delegation::CgroupType;
-pub(crate) use delegation::DelegationPoint;
-pub(crate) use facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
-pub use facts::{Manager, ScopeUnit};
-pub(crate) use probe::{Needs, in_user_namespace, probe, security_modules};
+pub(crate) use probe::cgroups_for;
+pub(crate) use probe::{Needs, cgroup_layout, in_user_namespace, probe, security_modules};

@@ -1,36 +1,42 @@
-//! The probe: the facts about this host and this caller that planning needs.
+//! The probe: reads the facts about this host and this caller that planning needs, and changes nothing.
 
-use super::CgroupLayout;
-use super::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
-use crate::cgroup;
+use super::cgroups::{CgroupLayout, CgroupType, DelegationPoint, UnifiedHierarchy, V1Hierarchy, below};
+use super::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 use crate::error::{OsContext, Result};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-/// What of the host a plan depends on; the rest is not looked at.
+/// The facts that one plan depends on. The probe leaves out the others, because each costs system calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Needs<'a> {
-    /// Limits, a cgroup path or a cgroup mount are asked for.
+    /// The configuration has limits, a cgroup path or a cgroup mount.
     pub(crate) cgroups: bool,
-    /// A place to freeze the container in is wanted, where there is one.
+    /// The container gets a cgroup to freeze it in, where the caller can make one.
     pub(crate) freezer: bool,
-    /// systemd is to make the cgroup.
-    pub(crate) scope: bool,
+    /// How to find the service manager, if the configuration wants a scope: this module has no D-Bus client.
+    pub(crate) service_manager: Option<fn() -> ServiceManager>,
     /// `linux.cgroupsPath`, if it is a path.
     pub(crate) cgroups_path: Option<&'a Path>,
-    /// Labels of a security module are asked for.
+    /// The configuration has labels of a security module.
     pub(crate) labels: bool,
-    /// The host's own directories are the rootfs.
+    /// The rootfs consists of the host's own directories.
     pub(crate) system_dirs: bool,
 }
 
-/// The top-level directories that make up an operating system (hier(7)); data of users and services is not among them.
+/// The top-level directories that make up an operating system (hier(7)), without those for data of users and services.
 const SYSTEM_DIRS: [&str; 9] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt"];
 
-/// Where newuidmap(1) and newgidmap(1) are looked for.
+/// The directories that may contain newuidmap(1) and newgidmap(1).
 const PROGRAM_DIRS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
 
-/// Looks at the host.
+/// Reads the facts that `needs` lists.
+///
+/// # Errors
+/// The errno of capget(2), and of reading the cgroup layout if the container needs more than a freezer.
 pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
     let euid = rustix::process::geteuid().as_raw();
     let egid = rustix::process::getegid().as_raw();
@@ -38,13 +44,13 @@ pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
     let privileged =
         effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID);
     let (subuids, subgids) = if privileged { (None, None) } else { subordinate_ids(euid) };
-    // Without a limit nobody depends on what is there, so what cannot be read is not there.
     let cgroups = match (needs.cgroups, needs.freezer) {
-        (true, _) => CgroupLayout::probe(needs.cgroups_path)?,
-        (false, true) => CgroupLayout::probe_to_freeze(needs.cgroups_path).unwrap_or_default(),
+        (true, _) => cgroups_for(needs.cgroups_path)?,
+        // The freezer is optional: a container without limits also runs where `/proc` cannot be read.
+        (false, true) => freezer_for(needs.cgroups_path).unwrap_or_default(),
         (false, false) => CgroupLayout::default(),
     };
-    let service_manager = if needs.scope { cgroup::systemd::find() } else { ServiceManager::NotAsked };
+    let service_manager = needs.service_manager.map_or(ServiceManager::NotAsked, |find| find());
     let system_dirs = if needs.system_dirs { system_dirs() } else { Vec::new() };
     Ok(Host {
         euid,
@@ -65,10 +71,10 @@ pub(crate) fn in_user_namespace() -> bool {
     !crate::sys::is_in_initial_user_namespace()
 }
 
-/// The enabled ones, if labels are asked for, by what they leave in the kernel's own file systems: securityfs need not
-/// be mounted.
-pub(crate) fn security_modules(asked: bool) -> SecurityModules {
-    if !asked {
+/// The enabled security modules, read only if the configuration has labels. The files read are in sysfs and procfs,
+/// because securityfs need not be mounted.
+pub(crate) fn security_modules(has_labels: bool) -> SecurityModules {
+    if !has_labels {
         return SecurityModules::default();
     }
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -76,6 +82,108 @@ pub(crate) fn security_modules(asked: bool) -> SecurityModules {
         apparmor: read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
         selinux: read("/proc/filesystems").lines().any(|line| line.ends_with("selinuxfs")),
     }
+}
+
+/// Reads the mounted hierarchies and the caller's cgroups in them, but not what the caller may do there.
+///
+/// # Errors
+/// An errno if `/proc` cannot be read. A host without cgroups is not an error.
+pub(crate) fn cgroup_layout() -> Result<CgroupLayout> {
+    let mountinfo = read_bounded(Path::new("/proc/self/mountinfo"))?;
+    let membership = read_bounded(Path::new("/proc/self/cgroup"))?;
+    Ok(CgroupLayout::parse(&mountinfo, &membership))
+}
+
+/// Reads the layout, and checks in every hierarchy whether the caller may make a cgroup at `cgroups_path`, or without
+/// one at the default location.
+///
+/// # Errors
+/// As [`cgroup_layout`].
+pub(crate) fn cgroups_for(cgroups_path: Option<&Path>) -> Result<CgroupLayout> {
+    let mut layout = cgroup_layout()?;
+    layout.v1.iter_mut().for_each(|hierarchy| check_v1(hierarchy, cgroups_path));
+    if let Some(unified) = &mut layout.unified {
+        check_unified(unified, cgroups_path);
+    }
+    Ok(layout)
+}
+
+/// As [`cgroups_for`], but checks only the hierarchy that the container is frozen in.
+fn freezer_for(cgroups_path: Option<&Path>) -> Result<CgroupLayout> {
+    let mut layout = cgroup_layout()?;
+    let freezer = layout.v1.iter_mut().find(|hierarchy| hierarchy.has("freezer"));
+    match (freezer, &mut layout.unified) {
+        (Some(freezer), _) => check_v1(freezer, cgroups_path),
+        (None, Some(unified)) => check_unified(unified, cgroups_path),
+        (None, None) => {}
+    }
+    Ok(layout)
+}
+
+fn check_v1(hierarchy: &mut V1Hierarchy, cgroups_path: Option<&Path>) {
+    let leaf = match cgroups_path {
+        Some(path) if path.is_absolute() => below(&hierarchy.mountpoint, path),
+        path => below(&hierarchy.own_dir(), path.unwrap_or(Path::new(""))),
+    };
+    hierarchy.writable = may_make(&leaf);
+}
+
+fn check_unified(unified: &mut UnifiedHierarchy, cgroups_path: Option<&Path>) {
+    let inner = cgroups_path.unwrap_or(Path::new(""));
+    unified.points = unified.point_dirs().map(|dir| delegation_point(dir, inner)).collect();
+}
+
+/// Reads the facts about the cgroup `dir`, for a container's cgroup at `inner` below it. A list that cannot be read is
+/// empty.
+fn delegation_point(dir: PathBuf, inner: &Path) -> DelegationPoint {
+    let read = |file: &str| read_bounded(&dir.join(file));
+    let words = |file| {
+        let text = read(file).unwrap_or_default();
+        text.split_ascii_whitespace().map(str::to_owned).collect()
+    };
+    let kind = match read("cgroup.type") {
+        // "exists on non-root cgroups" - kernel: admin-guide/cgroup-v2.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => CgroupType::Root,
+        Ok(kind) if kind.trim_end() == "domain" => CgroupType::Domain,
+        _ => CgroupType::Threaded,
+    };
+    DelegationPoint {
+        kind,
+        controllers: words("cgroup.controllers"),
+        enabled: words("cgroup.subtree_control"),
+        populated: kind == CgroupType::Root || has_processes(&dir),
+        may_make: may_make(&below(&dir, inner)),
+        may_move: may_write(&dir.join("cgroup.procs")),
+        may_enable: may_write(&dir.join("cgroup.subtree_control")),
+        dir,
+    }
+}
+
+/// Whether the cgroup has a process of its own. A list that cannot be read, as in a threaded subtree, counts as one.
+fn has_processes(dir: &Path) -> bool {
+    let procs = File::open(dir.join("cgroup.procs"));
+    // The first bytes answer it, and the list can be long.
+    procs.and_then(|mut procs| procs.read(&mut [0; 16])).map_or(true, |read| read > 0)
+}
+
+/// Whether the caller may make a directory at `path`: faccessat(2) on the nearest directory that exists.
+fn may_make(path: &Path) -> bool {
+    let verdict = |dir: &Path| accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    path.ancestors().map(verdict).find(|verdict| *verdict != Err(Errno::NOENT)) == Some(Ok(()))
+}
+
+fn may_write(file: &Path) -> bool {
+    accessat(CWD, file, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+}
+
+/// The most that the probe reads of one file: the mount table of a host with ten thousand containers is about 10 MiB.
+const MAX_PROC_BYTES: u64 = 32 << 20;
+
+fn read_bounded(path: &Path) -> Result<String> {
+    let mut text = Vec::new();
+    let file = File::open(path).os(|| format!("open({path:?})"))?;
+    file.take(MAX_PROC_BYTES).read_to_end(&mut text).os(|| format!("read({path:?})"))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn system_dirs() -> Vec<SystemDir> {
@@ -91,7 +199,7 @@ fn system_dirs() -> Vec<SystemDir> {
         .collect()
 }
 
-/// The caller's ranges, if the programs that apply them are installed.
+/// The caller's subordinate uids and gids, if the programs that map them are installed.
 fn subordinate_ids(uid: u32) -> (Option<IdRange>, Option<IdRange>) {
     let installed = |program: &str| PROGRAM_DIRS.iter().any(|dir| Path::new(dir).join(program).is_file());
     if !(installed("newuidmap") && installed("newgidmap")) {
@@ -105,7 +213,7 @@ fn subordinate_ids(uid: u32) -> (Option<IdRange>, Option<IdRange>) {
     (range("/etc/subuid"), range("/etc/subgid"))
 }
 
-/// The first range of a user, by name or by number (subuid(5)).
+/// The first range of a user, listed by name or by number (subuid(5)).
 fn find_range(text: &str, uid: u32, name: Option<&str>) -> Option<IdRange> {
     text.lines().find_map(|line| {
         let mut fields = line.trim().split(':');

@@ -17,8 +17,8 @@ pub(crate) use scope::{Property, ScopePlan, ScopeUpdate, update_scope};
 pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, update};
 
 use crate::error::{Error, Result};
-use crate::host::ServiceManager;
-use crate::host::{CgroupLayout, DelegationPoint, UnifiedHierarchy, V1Hierarchy};
+use crate::host::cgroups::{CgroupLayout, DelegationPoint, UnifiedHierarchy, V1Hierarchy};
+use crate::host::facts::ServiceManager;
 use crate::id::ContainerId;
 use crate::plan::devices::DeviceProgram;
 use crate::spec::{BlockIo, CpuLimits, MemoryLimits, Resources, SystemdScope};
@@ -156,7 +156,7 @@ impl CgroupPlan {
 /// Plans the cgroups of container `id`.
 ///
 /// Without `cgroups_path` only the hierarchies that carry a limit are used, below the caller's own cgroup (v1) or where
-/// [`CgroupLocation::site`] says (v2), under the name `cofferdam-ID`. With one, an absolute path starts at the
+/// [`CgroupLocation::point`] says (v2), under the name `cofferdam-ID`. With one, an absolute path starts at the
 /// hierarchy's mount point and a relative one at that same default place ("the runtime MAY interpret the path relative to a
 /// runtime-determined location" - OCI config-linux.md), and the hierarchies that give statistics are joined as well.
 ///
@@ -267,7 +267,7 @@ const FREEZER: &str = "freezer cgroup";
 pub(crate) fn default_places(id: &ContainerId, layout: &CgroupLayout) -> Vec<PathBuf> {
     let name = default_name(id);
     let v1 = layout.v1.iter().map(|hierarchy| hierarchy.own_dir().join(&name));
-    let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::site_dirs).map(|dir| dir.join(&name));
+    let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::point_dirs).map(|dir| dir.join(&name));
     v1.chain(v2.flat_map(|leaf| [leaf.join(CONTAINER), leaf])).collect()
 }
 
@@ -478,8 +478,8 @@ fn v2_branch(
     unified: &UnifiedHierarchy,
 ) -> Result<Branch> {
     let required = required(asked);
-    match place.site(unified, &required) {
-        Ok(site) => Ok(v2_branch_at(site, resources, asked, place)),
+    match place.point(unified, &required) {
+        Ok(point) => Ok(v2_branch_at(point, resources, asked, place)),
         Err(Unusable::Closed { why }) => Err(closed(v2_field(asked), &why)),
         Err(Unusable::Without { controller, why }) => Err(unavailable(asked, &controller, &why)),
     }
@@ -509,24 +509,24 @@ fn v2_field(asked: &[RequestedLimits]) -> Cow<'static, str> {
     asked.first().map_or(CGROUPS_PATH.into(), |asked| asked.field.clone())
 }
 
-/// The branch that starts at `site`, whoever makes it.
+/// The branch that starts at `point`.
 fn v2_branch_at(
-    site: &DelegationPoint,
+    point: &DelegationPoint,
     resources: &Resources,
     asked: &[RequestedLimits],
     place: &CgroupLocation,
 ) -> Branch {
     let (field, required) = (v2_field(asked).into_owned(), required(asked));
     // Who names a place from the top wants what the top has; elsewhere nothing is enabled only to be observed.
-    let available = if place.absolute { &site.controllers } else { &site.enabled };
+    let available = if place.absolute { &point.controllers } else { &point.enabled };
     let has = |name: &str| available.iter().any(|own| own == name);
     let unasked = |name: &&str| has(name) && !required.iter().any(|asked| asked == name);
     let observed: Vec<String> = match place.explicit {
         true => OBSERVED.into_iter().filter(unasked).map(str::to_owned).collect(),
         false => Vec::new(),
     };
-    let mut dirs = place.dirs(site.dir.clone());
-    let missing = required.iter().any(|name| !site.enabled.contains(name));
+    let mut dirs = place.dirs(point.dir.clone());
+    let missing = required.iter().any(|name| !point.enabled.contains(name));
     for dir in &mut dirs {
         let enables = match dir.role {
             Role::Base => place.absolute || missing,

@@ -2,7 +2,7 @@
 
 use super::{ProcessPlan, may_set_groups};
 use crate::error::Result;
-use crate::host::SecurityModules;
+use crate::host::facts::SecurityModules;
 use crate::spec::{ExecCpuAffinity, NamespaceSource, Process, ValidSpec};
 use serde::{Deserialize, Serialize};
 

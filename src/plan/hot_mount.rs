@@ -6,7 +6,7 @@ use super::init::{StepSource, TreeStep};
 use super::mounts::TreeBuilder;
 use super::{Extras, mount_namespace, relative_to_root};
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::facts::Host;
 use crate::spec::{Mount, MountKind, Origin, ValidSpec};
 use std::path::Path;
 

@@ -20,7 +20,7 @@ mod process;
 mod sandbox;
 mod volumes;
 
-use crate::host::Host;
+use crate::host::facts::Host;
 pub(crate) use devices::{DeviceLimits, DeviceProgram};
 pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};

@@ -10,7 +10,7 @@ use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
 use super::{Extras, relative_to_root, volumes};
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::facts::Host;
 use crate::spec::{
     Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, ValidSpec,
 };
@@ -446,8 +446,8 @@ fn step(at: PathBuf, source: StepSource, field: &str) -> TreeStep {
 mod tests {
     use super::super::Plan;
     use super::*;
-    use crate::host::CgroupLayout;
-    use crate::host::SecurityModules;
+    use crate::host::cgroups::CgroupLayout;
+    use crate::host::facts::{SecurityModules, ServiceManager};
     use crate::spec::{Origin, parse};
 
     fn valid(mount_entry: &str) -> Result<ValidSpec> {
@@ -470,7 +470,7 @@ mod tests {
             subuids: None,
             subgids: None,
             cgroups,
-            service_manager: crate::host::ServiceManager::NotAsked,
+            service_manager: ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
         }

@@ -3,7 +3,7 @@
 use super::init::{InitPlan, TreeStep};
 use super::{Extras, PodVolume, RootPlan};
 use crate::error::Result;
-use crate::host::CgroupLayout;
+use crate::host::cgroups::CgroupLayout;
 use crate::id::ContainerId;
 use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, TimeOffset, ValidSpec};
 use bitflags::bitflags;
@@ -189,7 +189,7 @@ pub(super) fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::UnifiedHierarchy;
+    use crate::host::cgroups::UnifiedHierarchy;
 
     #[test]
     fn the_sandbox_follows_init_but_not_over_a_border_of_cgroups() {
@@ -200,7 +200,7 @@ mod tests {
             mountpoint: "/cg".into(),
             own: "/".into(),
             bound_by_namespaces,
-            sites: Vec::new(),
+            points: Vec::new(),
         };
         let on = |bound| CgroupLayout { unified: Some(unified(bound)), ..CgroupLayout::default() };
         assert_eq!(NamespacePlan::new(&namespaces, &on(false)).followed, CloneFlags::NEWCGROUP);

@@ -29,7 +29,7 @@ mod record;
 mod run_dir;
 mod store;
 
-pub use crate::host::{Manager, ScopeUnit};
+pub use crate::host::facts::{Manager, ScopeUnit};
 pub use claim::Claim;
 pub use exit::{Cause, EndRequest, ExitRecord, MAX_EXIT_RECORD_BYTES, WaitStatus};
 pub use lock::StateLock;

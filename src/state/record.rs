@@ -5,7 +5,7 @@
 use super::digest::checksum;
 use super::exit::{EndRequest, ExitRecord};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::ScopeUnit;
+use crate::host::facts::ScopeUnit;
 use crate::id::ContainerId;
 use crate::process::ProcessIdentity;
 use oci_spec::runtime::{Hooks, Spec};

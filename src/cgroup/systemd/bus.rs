@@ -3,7 +3,7 @@
 //! What lives here: finding the bus, and the thread that a conversation takes. What may not: anything about units.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::host::Manager;
+use crate::host::facts::Manager;
 use nix::sys::signal::SigSet;
 use std::env;
 use std::str::FromStr;

@@ -2,8 +2,7 @@
 
 use super::bus::converse;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::ServiceManager;
-use crate::host::{Manager, ScopeUnit};
+use crate::host::facts::{Manager, ScopeUnit, ServiceManager};
 use crate::plan::cgroup::{Property, PropertyValue, ScopePlan};
 use futures_lite::StreamExt;
 use serde::Serialize;

@@ -1,8 +1,7 @@
 //! The requests in a program that is built without a D-Bus client.
 
 use crate::error::{Error, Result};
-use crate::host::ScopeUnit;
-use crate::host::ServiceManager;
+use crate::host::facts::{ScopeUnit, ServiceManager};
 use crate::plan::cgroup::{Property, ScopePlan};
 
 pub(crate) fn find() -> ServiceManager {

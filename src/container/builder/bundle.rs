@@ -2,7 +2,7 @@
 
 use super::default_spec::{build, mount};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::host::SystemDir;
+use crate::host::facts::SystemDir;
 use crate::plan::{Extras, Scratch};
 use crate::spec::{self, MAX_CONFIG_BYTES};
 use oci_spec::runtime::{RootBuilder, Spec};

@@ -14,6 +14,7 @@ use super::creating::Blueprint;
 use super::handle::Handle;
 use super::live::pod::PodSandbox;
 use super::{Container, Creating, Exit, Output};
+use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::host;
@@ -602,7 +603,11 @@ fn blueprint(
     let needs = Needs {
         cgroups,
         freezer: !extras.without_cgroup,
-        scope: valid.cgroups_path.as_ref().is_some_and(|path| path.scope().is_some()),
+        service_manager: valid
+            .cgroups_path
+            .as_ref()
+            .and_then(CgroupsPath::scope)
+            .map(|_| cgroup::systemd::find as _),
         cgroups_path: valid.cgroups_path.as_ref().and_then(CgroupsPath::path),
         labels: valid.asks_for_labels(),
         system_dirs: extras.host_rootfs,

@@ -2,7 +2,7 @@
 
 use super::{Branch, CgroupLocation, CgroupPlan, Hierarchy, PlannedWrite, Role, Value, v2_branch_at};
 use crate::error::Result;
-use crate::host::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
+use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;
 use crate::plan::devices::{DeviceLimits, FIELD};
 use crate::spec::Resources;
@@ -56,8 +56,8 @@ impl CgroupPlan {
     ) -> Result<()> {
         if self.branch(&Hierarchy::V2).is_none() {
             // No controller is needed for it.
-            let Ok(site) = place.site(unified, &[]) else { return limits.do_without(CLOSED) };
-            let branch = v2_branch_at(site, &Resources::default(), &[], place);
+            let Ok(point) = place.point(unified, &[]) else { return limits.do_without(CLOSED) };
+            let branch = v2_branch_at(point, &Resources::default(), &[], place);
             self.branches.push(Branch { field: FIELD.into(), optional: true, ..branch });
         }
         let value = Value::Program { program: limits.v2_program()?, required: limits.required };

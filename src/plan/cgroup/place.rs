@@ -3,7 +3,7 @@
 
 use super::{CGROUPS_PATH, PlannedDir, Role};
 use crate::error::{Error, Result};
-use crate::host::{DelegationPoint, UnifiedHierarchy, V1Hierarchy};
+use crate::host::cgroups::{DelegationPoint, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;
 use std::path::{Component, Path, PathBuf};
 
@@ -81,7 +81,7 @@ impl CgroupLocation {
     ///
     /// Without an absolute path that is the nearest one to the caller's own that can. One whose children cannot be
     /// limited is the last choice even where no limit is asked for: there would be no statistics, and no limit later.
-    pub(super) fn site<'a>(
+    pub(super) fn point<'a>(
         &self,
         unified: &'a UnifiedHierarchy,
         required: &[String],
@@ -89,11 +89,11 @@ impl CgroupLocation {
         if self.absolute {
             return self.top(unified, required);
         }
-        let mut open: Vec<&DelegationPoint> = unified.sites.iter().filter(|site| site.is_open()).collect();
-        open.sort_by_key(|site| !site.may_distribute());
-        let usable = open.iter().find(|site| without(site, required).is_none());
+        let mut open: Vec<&DelegationPoint> = unified.points.iter().filter(|point| point.is_open()).collect();
+        open.sort_by_key(|point| !point.may_distribute());
+        let usable = open.iter().find(|point| without(point, required).is_none());
         match (usable, open.first()) {
-            (Some(site), _) => Ok(site),
+            (Some(point), _) => Ok(point),
             (None, Some(nearest)) => Err(without(nearest, required).unwrap_or_else(|| closed(unified))),
             (None, None) => Err(closed(unified)),
         }
@@ -105,10 +105,11 @@ impl CgroupLocation {
         unified: &'a UnifiedHierarchy,
         required: &[String],
     ) -> Result<&'a DelegationPoint, Unusable> {
-        let top = unified.sites.last().ok_or_else(|| closed(unified))?;
+        let top = unified.points.last().ok_or_else(|| closed(unified))?;
         let leaf: PathBuf = self.names.iter().fold(top.dir.clone(), |path, name| path.join(name));
         // Those that the caller's cgroup and the leaf have in common: through the innermost the sandbox passes.
-        let shared = || unified.sites.iter().filter(|site| leaf != site.dir && leaf.starts_with(&site.dir));
+        let shared =
+            || unified.points.iter().filter(|point| leaf != point.dir && leaf.starts_with(&point.dir));
         let crossing = shared().next().unwrap_or(top);
         if !top.may_make {
             return Err(Unusable::Closed { why: may_not_write(&leaf) });
@@ -119,7 +120,7 @@ impl CgroupLocation {
         for controller in required {
             // What the top has, all below it can be given.
             let why =
-                top.lacks(controller).or_else(|| shared().find_map(|site| site.cannot_enable(controller)));
+                top.lacks(controller).or_else(|| shared().find_map(|point| point.cannot_enable(controller)));
             if let Some(why) = why {
                 return Err(Unusable::Without { controller: controller.clone(), why });
             }
@@ -129,9 +130,9 @@ impl CgroupLocation {
 }
 
 /// The first of these controllers that its children cannot have.
-fn without(site: &DelegationPoint, required: &[String]) -> Option<Unusable> {
+fn without(point: &DelegationPoint, required: &[String]) -> Option<Unusable> {
     required.iter().find_map(|controller| {
-        let why = site.lacks(controller)?;
+        let why = point.lacks(controller)?;
         Some(Unusable::Without { controller: controller.clone(), why })
     })
 }

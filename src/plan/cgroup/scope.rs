@@ -7,9 +7,8 @@
 
 use super::{Branch, CGROUPS_PATH, CgroupLocation, Lifted, Role, asked, check_swap, v2, v2_branch_at};
 use crate::error::{Error, Result};
-use crate::host::CgroupLayout;
-use crate::host::ServiceManager;
-use crate::host::{Manager, ScopeUnit};
+use crate::host::cgroups::CgroupLayout;
+use crate::host::facts::{Manager, ScopeUnit, ServiceManager};
 use crate::spec::{Resources, SystemdScope};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -84,7 +83,8 @@ pub(super) fn plan(
     };
     let slice = scope.slice.as_deref().unwrap_or(default_slice);
     let place = CgroupLocation::named(&control_group.join(below_root(slice)).join(&scope.unit))?;
-    let top = unified.sites.last().ok_or_else(|| refuse("the cgroups of this process were not looked at"))?;
+    let top =
+        unified.points.last().ok_or_else(|| refuse("the cgroups of this process were not looked at"))?;
     let asked = asked(resources);
     let has = |name: &str| top.controllers.iter().any(|own| own == name);
     if let Some(missing) = asked.iter().find(|asked| !has(&asked.controller)) {
@@ -212,7 +212,7 @@ const MAX_CPUS: usize = 65_535;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{CgroupType, DelegationPoint, UnifiedHierarchy};
+    use crate::host::cgroups::{CgroupType, DelegationPoint, UnifiedHierarchy};
     use crate::spec::{CpuLimits, MemoryLimits};
     use std::path::Path;
 
@@ -230,7 +230,7 @@ mod tests {
         };
         let own = "/user.slice/session-1.scope".into();
         let unified =
-            UnifiedHierarchy { mountpoint: "/cg".into(), own, bound_by_namespaces: false, sites: vec![top] };
+            UnifiedHierarchy { mountpoint: "/cg".into(), own, bound_by_namespaces: false, points: vec![top] };
         CgroupLayout { v1: Vec::new(), unified: Some(unified) }
     }
 
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let mut hybrid = host();
-        hybrid.v1 = vec![crate::host::V1Hierarchy {
+        hybrid.v1 = vec![crate::host::cgroups::V1Hierarchy {
             controllers: vec!["memory".into()],
             mountpoint: "/cg/memory".into(),
             own: "/".into(),

@@ -1,11 +1,11 @@
 //! What is planned, for hosts that are only described.
 
 mod devices;
-mod sites;
+mod points;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::host::CgroupType;
+use crate::host::cgroups::CgroupType;
 use crate::spec::{
     BlockIo, CpuLimits, DeviceNumber, DeviceWeight, HugepageLimit, InterfacePriority, MemoryLimits,
     NetworkClass, RdmaLimit, Throttle, UnifiedValue,
@@ -34,7 +34,7 @@ fn v1_host() -> CgroupLayout {
 }
 
 /// A cgroup without processes, where its owner may do everything.
-fn site(dir: &str, controllers: &str, enabled: &str) -> DelegationPoint {
+fn point(dir: &str, controllers: &str, enabled: &str) -> DelegationPoint {
     let list = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
     DelegationPoint {
         dir: dir.into(),
@@ -54,17 +54,17 @@ fn v2_host(own: &str, controllers: &str, enabled: &str) -> CgroupLayout {
         mountpoint: "/cg".into(),
         own: own.into(),
         bound_by_namespaces: false,
-        sites: Vec::new(),
+        points: Vec::new(),
     };
-    let dirs = unified.site_dirs().map(|dir| dir.to_str().unwrap().to_owned());
-    unified.sites = dirs.map(|dir| site(&dir, enabled, enabled)).collect();
-    unified.sites[0].populated = true;
-    unified.sites[0].enabled.clear();
-    let top = unified.sites.last_mut().unwrap();
+    let dirs = unified.point_dirs().map(|dir| dir.to_str().unwrap().to_owned());
+    unified.points = dirs.map(|dir| point(&dir, enabled, enabled)).collect();
+    unified.points[0].populated = true;
+    unified.points[0].enabled.clear();
+    let top = unified.points.last_mut().unwrap();
     *top = DelegationPoint {
         kind: CgroupType::Root,
         populated: true,
-        ..site("/cg", controllers, &top.enabled.join(" "))
+        ..point("/cg", controllers, &top.enabled.join(" "))
     };
     CgroupLayout { v1: Vec::new(), unified: Some(unified) }
 }
@@ -74,8 +74,8 @@ fn closed(mut layout: CgroupLayout) -> CgroupLayout {
     for hierarchy in &mut layout.v1 {
         hierarchy.writable = false;
     }
-    for site in layout.unified.iter_mut().flat_map(|unified| &mut unified.sites) {
-        (site.may_make, site.may_move, site.may_enable) = (false, false, false);
+    for point in layout.unified.iter_mut().flat_map(|unified| &mut unified.points) {
+        (point.may_make, point.may_move, point.may_enable) = (false, false, false);
     }
     layout
 }

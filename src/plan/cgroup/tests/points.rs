@@ -3,29 +3,29 @@
 use super::*;
 
 /// What its owner may do nothing with.
-fn foreign(site: DelegationPoint) -> DelegationPoint {
-    DelegationPoint { may_make: false, may_move: false, may_enable: false, ..site }
+fn foreign(point: DelegationPoint) -> DelegationPoint {
+    DelegationPoint { may_make: false, may_move: false, may_enable: false, ..point }
 }
 
-fn populated(site: DelegationPoint) -> DelegationPoint {
-    DelegationPoint { populated: true, ..site }
+fn populated(point: DelegationPoint) -> DelegationPoint {
+    DelegationPoint { populated: true, ..point }
 }
 
 /// The root of the hierarchy, as it is for everybody but root.
 fn foreign_top() -> DelegationPoint {
-    foreign(DelegationPoint { kind: CgroupType::Root, populated: true, ..site("/cg", ALL, ALL) })
+    foreign(DelegationPoint { kind: CgroupType::Root, populated: true, ..point("/cg", ALL, ALL) })
 }
 
 /// A host by the cgroups from the caller's to the top.
-fn host(sites: Vec<DelegationPoint>) -> CgroupLayout {
-    let own = Path::new("/").join(sites[0].dir.strip_prefix("/cg").unwrap());
-    let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, bound_by_namespaces: false, sites };
+fn host(points: Vec<DelegationPoint>) -> CgroupLayout {
+    let own = Path::new("/").join(points[0].dir.strip_prefix("/cg").unwrap());
+    let unified = UnifiedHierarchy { mountpoint: "/cg".into(), own, bound_by_namespaces: false, points };
     CgroupLayout { v1: Vec::new(), unified: Some(unified) }
 }
 
 /// The same where the caller may make the named directory, below some other.
 fn with_named(mut layout: CgroupLayout) -> CgroupLayout {
-    layout.unified.as_mut().unwrap().sites.last_mut().unwrap().may_make = true;
+    layout.unified.as_mut().unwrap().points.last_mut().unwrap().may_make = true;
     layout
 }
 
@@ -54,9 +54,9 @@ fn why(layout: &CgroupLayout, path: Option<&str>) -> String {
 fn user_service() -> Vec<DelegationPoint> {
     let user = "/cg/user.slice/user-1000.slice";
     vec![
-        site(&format!("{user}/user@1000.service"), "cpu memory pids", "cpu memory pids"),
-        foreign(site(user, "cpu memory pids", "cpu memory pids")),
-        foreign(site("/cg/user.slice", ALL, "cpu memory pids")),
+        point(&format!("{user}/user@1000.service"), "cpu memory pids", "cpu memory pids"),
+        foreign(point(user, "cpu memory pids", "cpu memory pids")),
+        foreign(point("/cg/user.slice", ALL, "cpu memory pids")),
         foreign_top(),
     ]
 }
@@ -64,12 +64,12 @@ fn user_service() -> Vec<DelegationPoint> {
 #[test]
 fn in_a_systemd_user_session_the_slice_of_the_callers_unit_is_used() {
     let user = "/cg/user.slice/user-1000.slice/user@1000.service";
-    let mut sites = vec![
-        populated(site(&format!("{user}/app.slice/foo.scope"), "memory pids", "")),
-        site(&format!("{user}/app.slice"), "cpu memory pids", "memory pids"),
+    let mut points = vec![
+        populated(point(&format!("{user}/app.slice/foo.scope"), "memory pids", "")),
+        point(&format!("{user}/app.slice"), "cpu memory pids", "memory pids"),
     ];
-    sites.extend(user_service());
-    let layout = host(sites);
+    points.extend(user_service());
+    let layout = host(points);
     assert_eq!(
         chosen(&layout, &pids(9), None),
         [format!("Base {user}/app.slice"), format!("Sandbox {user}/app.slice/cofferdam-job-1")]
@@ -84,23 +84,23 @@ fn in_a_systemd_user_session_the_slice_of_the_callers_unit_is_used() {
 #[test]
 fn a_controller_that_only_a_higher_cgroup_of_ours_has_leads_there() {
     let user = "/cg/user.slice/user-1000.slice/user@1000.service";
-    let mut sites = vec![
-        populated(site(&format!("{user}/app.slice/foo.scope"), "pids", "")),
-        site(&format!("{user}/app.slice"), "pids", "pids"),
+    let mut points = vec![
+        populated(point(&format!("{user}/app.slice/foo.scope"), "pids", "")),
+        point(&format!("{user}/app.slice"), "pids", "pids"),
     ];
-    sites.extend(user_service());
+    points.extend(user_service());
     assert_eq!(
-        chosen(&host(sites), &cpu_and_pids(), None),
+        chosen(&host(points), &cpu_and_pids(), None),
         [format!("Base {user}"), format!("Sandbox {user}/cofferdam-job-1")]
     );
 }
 
 #[test]
 fn a_login_session_beside_the_users_service_has_no_place() {
-    let mut sites = user_service();
-    sites[0] =
-        foreign(populated(site("/cg/user.slice/user-1000.slice/session-1.scope", "cpu memory pids", "")));
-    let layout = host(sites);
+    let mut points = user_service();
+    points[0] =
+        foreign(populated(point("/cg/user.slice/user-1000.slice/session-1.scope", "cpu memory pids", "")));
+    let layout = host(points);
     let own =
         "the caller may not write in \"/cg/user.slice/user-1000.slice/session-1.scope\" or any above it";
     assert_eq!(why(&layout, None), format!("linux.resources.cpu.quota: no cgroup can be made: {own}"));
@@ -117,8 +117,8 @@ fn a_login_session_beside_the_users_service_has_no_place() {
 
 #[test]
 fn in_a_delegated_subtree_a_caller_in_a_leaf_gets_a_sibling() {
-    let own = populated(site("/cg/delegated/session", ALL, ""));
-    let layout = host(vec![own, site("/cg/delegated", ALL, ALL), foreign_top()]);
+    let own = populated(point("/cg/delegated/session", ALL, ""));
+    let layout = host(vec![own, point("/cg/delegated", ALL, ALL), foreign_top()]);
     let sibling = ["Base /cg/delegated", "Sandbox /cg/delegated/cofferdam-job-1"];
     for resources in [&cpu_and_pids(), &Resources::default()] {
         assert_eq!(chosen(&layout, resources, None), sibling);
@@ -134,9 +134,9 @@ fn in_a_delegated_subtree_a_caller_in_a_leaf_gets_a_sibling() {
 #[test]
 fn a_cgroup_with_processes_is_passed_over_for_one_without() {
     let layout = host(vec![
-        populated(site("/cg/delegated/inner/session", ALL, "")),
-        populated(site("/cg/delegated/inner", ALL, "")),
-        site("/cg/delegated", ALL, ""),
+        populated(point("/cg/delegated/inner/session", ALL, "")),
+        populated(point("/cg/delegated/inner", ALL, "")),
+        point("/cg/delegated", ALL, ""),
         foreign_top(),
     ]);
     let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]";
@@ -151,8 +151,8 @@ fn a_cgroup_with_processes_is_passed_over_for_one_without() {
 
 #[test]
 fn what_the_caller_may_not_move_through_or_enable_in_is_no_place() {
-    let own = || foreign(populated(site("/cg/delegated/session", ALL, "")));
-    let nothing_enabled = || site("/cg/delegated", ALL, "");
+    let own = || foreign(populated(point("/cg/delegated/session", ALL, "")));
+    let nothing_enabled = || point("/cg/delegated", ALL, "");
     let fixed = DelegationPoint { may_enable: false, ..nothing_enabled() };
     assert_eq!(
         why(&host(vec![own(), fixed, foreign_top()]), None),
@@ -172,7 +172,7 @@ fn what_the_caller_may_not_move_through_or_enable_in_is_no_place() {
 #[test]
 fn the_full_root_of_a_cgroup_namespace_can_be_frozen_in_but_not_limited() {
     // Docker in a container: all that is seen is one cgroup with everything in it.
-    let layout = host(vec![populated(site("/cg", ALL, ""))]);
+    let layout = host(vec![populated(point("/cg", ALL, ""))]);
     assert_eq!(
         why(&layout, None),
         "linux.resources.cpu.quota: the cpu controller is not available: \"/cg\" holds processes itself, and so \
@@ -184,8 +184,8 @@ fn the_full_root_of_a_cgroup_namespace_can_be_frozen_in_but_not_limited() {
 
 #[test]
 fn a_service_with_its_process_in_its_own_delegated_cgroup_can_be_frozen_in_but_not_limited() {
-    let own = populated(site("/cg/system.slice/foo.service", ALL, ""));
-    let layout = host(vec![own, foreign(site("/cg/system.slice", ALL, ALL)), foreign_top()]);
+    let own = populated(point("/cg/system.slice/foo.service", ALL, ""));
+    let layout = host(vec![own, foreign(point("/cg/system.slice", ALL, ALL)), foreign_top()]);
     let message = why(&layout, None);
     assert!(message.contains("\"/cg/system.slice/foo.service\" holds processes itself"), "{message}");
     assert_eq!(
@@ -216,8 +216,8 @@ fn a_controller_the_kernel_lacks_is_named_with_where_it_was_looked_for() {
 
 #[test]
 fn a_relative_path_is_below_the_same_place() {
-    let own = populated(site("/cg/delegated/session", ALL, ""));
-    let layout = host(vec![own, site("/cg/delegated", ALL, "memory pids"), foreign_top()]);
+    let own = populated(point("/cg/delegated/session", ALL, ""));
+    let layout = host(vec![own, point("/cg/delegated", ALL, "memory pids"), foreign_top()]);
     let observing = "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\"]";
     assert_eq!(
         chosen(&layout, &pids(9), Some("pod/app")),
