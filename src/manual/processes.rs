@@ -1,4 +1,4 @@
-//! Who is started by whom, with which descriptors, in which namespaces.
+//! The processes of a container: who starts each one, with which descriptors, in which namespaces.
 //!
 //! ```text
 //!   caller                                    gofer                  sandbox                 init
@@ -8,34 +8,34 @@
 //!     |- write its id maps                      .                       |- namespaces
 //!     |- begin -------------------------------------------------------->|- fork --------------->|
 //!     |- spawn -------------------------------->|                       |- network namespace    |
-//!     |- order, user namespace ---------------->|                       |---- the namespace --->|
+//!     |- proceed, user namespace -------------->|                       |---- the namespace --->|
 //!     |                                         |- open, clone mounts   .                       |
 //!     |                                         |---- detached mounts ------------------------->|
-//!     |                                         |- give everything up   .                       |- assemble, pivot
+//!     |                                         |- drop all privileges  .                       |- assemble, pivot
 //!     |<-------------------------- ready -------|                       .                       |- find the program
 //!     |<------------------------------------- ready, pidfd of init -----|<------- ready --------|
 //!     |- save "created", write the PID file     .                       .                       .
 //!     .                                         .                       .                       .
-//!     |- start -------------------------------------------------------->|------- order -------->|
+//!     |- start -------------------------------------------------------->|------ proceed ------->|
 //!     |- save "running"                         .                       |                       |- shed privileges
 //!     |<------------------------------------- done ---------------------|<---- end of file -----|- execve
 //! ```
 //!
-//! Where the configuration has hooks, create, start and delete have more steps. Between the last mount and the pivot,
-//! init says "assembled" to the caller over a connection of their own (`hooks`) and waits for an order; meanwhile the
-//! caller's prestart and createRuntime hooks run. Hooks of the runtime namespace are run by a helper of their own,
-//! `cofferdam-hooks`, which lives for one round of them: it is their parent, so no exit status goes by way of the
-//! caller. createContainer and startContainer hooks are init's children.
+//! If the configuration has hooks, create, start and delete have more steps. Between the last mount and the pivot, init
+//! sends "assembled" to the caller over a connection of their own (`hooks`) and waits. The caller runs the prestart and
+//! createRuntime hooks and answers "proceed". Hooks of the runtime namespace are run by another helper,
+//! `cofferdam-hooks`, which lives for one round of hooks. It is their parent, so the caller collects no exit status of
+//! a hook. createContainer and startContainer hooks are children of init.
 //!
-//! In a scope of systemd's the cgroup comes after the sandbox, because a scope begins with a process in it: the caller has
-//! systemd make it around the sandbox, makes the rest below, and gives what the sandbox needs of it with "begin". Where
-//! devices of the host move in (`linux.netDevices`), the sandbox sends the caller a routing socket of its network
-//! namespace, and the caller moves them before any hook runs.
+//! A systemd scope starts with a process in it, so there the cgroup comes after the sandbox: the caller asks systemd to
+//! make the scope around the sandbox, makes the cgroups below it, and sends the sandbox their descriptors with "begin".
+//! If devices of the host move into the container (`linux.netDevices`), the sandbox sends the caller a routing socket
+//! of its network namespace, and the caller moves the devices before it runs any hook.
 //!
-//! In a pod the sandbox is there already:
+//! In a pod the sandbox exists already:
 //!
 //! ```text
-//!   caller                                    gofer of its own       sandbox of the pod      init of the member
+//!   caller                                    its own gofer          sandbox of the pod      init of the container
 //!     |- claim, record, cgroup
 //!     |- launch, over the control socket ------------------------------>|- fork --------------->|
 //!     |- spawn -------------------------------->|                       |                       |
@@ -46,33 +46,35 @@
 //!
 //! # The image
 //!
-//! Gofer and sandbox execute the caller's own program by way of something that nobody can write: a container that gets
-//! hold of `/proc/PID/exe` of a helper holds a file that it cannot change (CVE-2019-5736). For a caller with
-//! `CAP_SYS_ADMIN` that is a read-only mount of the executable, attached nowhere: only who has that capability outside of
-//! every user namespace could make it writable, and could write the executable anyway. For any other caller it is a
-//! copy in a memfd, sealed against every write, with the ELF headers and the `PT_LOAD` and `PT_INTERP` segments at their
-//! offsets and nothing else: debug information, often nine tenths of the file, stays behind as a hole. Either is made once
-//! per process and shared by all helpers.
+//! Gofer and sandbox execute the caller's own program, through a file that no process can write. So a container that
+//! opens `/proc/PID/exe` of a helper gets a file that it cannot change (CVE-2019-5736). If the caller has
+//! `CAP_SYS_ADMIN`, the file is in a detached read-only mount of the executable: only a process with that capability in
+//! the initial user namespace could make it writable, and such a process can write the executable anyway. Otherwise, or
+//! if the executable is in no mount of the caller's namespace, the file is a copy in a memfd, sealed against every
+//! write. The copy has the ELF headers and the `PT_LOAD` and `PT_INTERP` segments at their offsets; the rest, often
+//! nine tenths of it debug information, is a hole. The crate makes the mount or the copy once per process, for all
+//! helpers.
 //!
 //! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`,
-//! `cofferdam-hooks`, `cofferdam-stand-in` or `cofferdam-zygote` and `argv[1]` is a list of donations, it serves and exits; `main` is never reached. In every
-//! other program it returns after one comparison. Constructors of *other* crates in the program may run first in the
-//! helpers; they see no descriptor but 0, 1, 2 and the donated ones.
+//! `cofferdam-hooks`, `cofferdam-exec-proxy` or `cofferdam-zygote`, and `argv[1]` is a list of donations, the
+//! constructor serves as that helper and exits; `main` does not run. In every other program it returns after comparing
+//! `argv[0]`. Constructors of *other* crates in the program may run first in the helpers. They see no descriptor but 0,
+//! 1, 2 and the donated ones.
 //!
 //! # Spawning without touching the caller
 //!
-//! A helper is made by clone3(2) with `CLONE_VM | CLONE_VFORK | CLONE_PIDFD` on a stack of its own, with all signals
-//! blocked, and goes straight to execveat(2). No page table is copied, so a caller with gigabytes resident pays
-//! nothing extra, and no handler of the caller's can run in the child. Its environment is empty but for
-//! `LD_LIBRARY_PATH`. It leaves the caller's session, so that a Ctrl-C is for the caller alone.
+//! The caller makes a helper with clone3(2) and `CLONE_VM | CLONE_VFORK | CLONE_PIDFD`, on a separate stack and with
+//! all signals blocked; the child calls execveat(2) at once. The kernel copies no page table, so the size of the
+//! caller's memory costs nothing, and no signal handler of the caller can run in the child. The helper's environment is
+//! empty but for `LD_LIBRARY_PATH`. It leaves the caller's session, so that Ctrl-C reaches only the caller.
 //!
-//! The sandbox is spawned first, because starting up and making namespaces takes it longer than the gofer needs for
-//! its mounts. From there on both work at the same time.
+//! The caller spawns the sandbox first, because the sandbox needs longer to start and make its namespaces than the
+//! gofer needs to make its mounts. After that both work at the same time.
 //!
 //! # The zygote
 //!
-//! A caller who makes many containers can have the start of a program behind it once: a [`Zygote`](crate::Zygote) is a
-//! helper that was executed like the others, and waits to become them.
+//! A caller that makes many containers can pay for the start of a program once. A [`Zygote`](crate::Zygote) is a helper
+//! that is executed like the others, and then waits for requests to fork.
 //!
 //! ```text
 //!   caller                                    zygote                 gofer or sandbox
@@ -81,214 +83,225 @@
 //!     |<-------------- forked: pid, pidfd -----|                        |- name, umask; serves as if executed
 //! ```
 //!
-//! It forks with `CLONE_PARENT`, so what it forks is the caller's child and is collected by pidfd as ever. It is
-//! single-threaded, in a session of its own, at `/`, cannot be dumped except while it forks, and has nothing open but `/dev/null` and its
-//! connection to the caller, whose end is its own. What it forks has neither that connection nor anything else that was
-//! not donated to it. The kernel itself writes the pid of each fork into memory that the zygote shares with the caller
-//! (`CLONE_PARENT_SETTID`): one that is killed between a fork and its answer leaves no child that the caller does not
-//! know of. Requests take turns.
+//! The zygote forks with `CLONE_PARENT`, so the fork is a child of the caller, which collects it by pidfd as usual. The
+//! zygote is single-threaded, in its own session, at `/`, and cannot be dumped except while it forks. It has only
+//! `/dev/null`, its connection to the caller, and one page of memory shared with the caller; it ends when the
+//! connection does. A fork inherits neither the connection nor the page, only what was donated to it. The kernel writes
+//! the pid of each fork into the shared page (`CLONE_PARENT_SETTID`), so if the zygote is killed between a fork and its
+//! answer, the caller still knows the child. The zygote answers one request at a time.
 //!
-//! What a fork inherits was decided when the zygote was made. So the caller compares itself with what it was then before
-//! each container, and refuses by name: [`OutdatedZygote`](crate::ErrorKind::OutdatedZygote). The runners of hooks, the
-//! gofers of [mounts into a container](#mounts-into-a-container-that-exists) and stand-ins are executed also where there
-//! is a zygote.
+//! What a fork inherits was fixed when the zygote was made. So before each container the caller compares its present
+//! state with the state at that time. If something differs, create fails with
+//! [`OutdatedZygote`](crate::ErrorKind::OutdatedZygote), which names the difference. Hook runners, exec proxies and the
+//! gofers of [mounts into a living container](#mounts-into-a-living-container) are executed even if there is a zygote.
 //!
-//! **Memory belongs to the user namespace it was executed in** (ptrace(2), "Ptrace access mode checking"). A sandbox that
-//! is forked into a new user namespace, and its init until it executes, can be looked into only with `CAP_SYS_PTRACE`
-//! outside: by nobody in the container, whatever it was given, and by an unprivileged caller as little, although it owns
-//! the namespace. Such a caller's tools, to set up a network for example, find a container by `/proc/PID/ns` of its
-//! sandbox. So for a caller without `CAP_SYS_PTRACE` the sandbox is executed, and the gofer alone is forked.
+//! **Memory belongs to the user namespace in which it was executed** (ptrace(2), "Ptrace access mode checking"). If the
+//! zygote forks a sandbox into a new user namespace, only a process with `CAP_SYS_PTRACE` outside that namespace can
+//! look into the sandbox, or into its init before the execve. No process in the container can, whatever capabilities it
+//! has; nor can an unprivileged caller, although it owns the namespace. The tools of such a caller, for example to set
+//! up a network, find a container through `/proc/PID/ns` of its sandbox. So for a caller without `CAP_SYS_PTRACE` the
+//! sandbox is executed, and the zygote forks only the gofer.
 //!
-//! # Who goes first when memory runs out
+//! # OOM scores
 //!
-//! Every process of a container has its `process.oomScoreAdj`, and so have its gofer and its file workers; where it has
-//! none, the caller's. The sandbox has the lowest that one of its containers asks for, so that none of them outlives
-//! what reports its end; a container that an engine made only to hold a pod does not count, and where no container
-//! asks for one it is the caller's. It is looked at again whenever a container comes or goes. Without `CAP_SYS_RESOURCE`
-//! in the initial user namespace no process can have a lower score than somebody with it left it: a container that asks
-//! for one is refused, naming the field.
+//! Every process of a container has the container's `process.oomScoreAdj`, and so do its gofer and its file workers. If
+//! the configuration sets none, they have the caller's. The sandbox has the lowest score that one of its containers
+//! asks for, so that the OOM killer does not choose the sandbox, which reports the end of a container, before the
+//! container. A container that an engine made only to hold a pod does not count. If no container asks for a score, the
+//! sandbox has the caller's. The sandbox sets its score again whenever a container comes or goes. Without
+//! `CAP_SYS_RESOURCE` in the initial user namespace a process cannot go below the lowest score that a process with the
+//! capability gave it: create refuses a container that asks for less, and names the field.
 //!
 //! # Descriptors
 //!
-//! Whatever crosses a process is *donated*: given in order, named in `argv[1]`, taken by name once. Everything else
-//! is closed by close_range(2) before the exec.
+//! A descriptor that crosses to another process is *donated*: given in order, named in `argv[1]`, and taken by its name
+//! once. Everything else is closed by close_range(2) before the exec.
 //!
 //! | Name | Gofer | Sandbox | What it is |
 //! |---|---|---|---|
-//! | `boot` | yes | yes | socket pair to the caller, for orders and "ready" or "failed"; closed after that |
+//! | `boot` | yes | yes | socket pair to the caller, for "begin" or "proceed" and "ready" or "failed"; closed after that |
 //! | `plan` | yes | yes | a sealed memfd: everything this process will do, with nothing left to decide |
-//! | `init`, `gofer` | one end | other end | socket pair for the mounts; its end tells the gofer that the sandbox is gone, and a word of the sandbox that the caller was |
-//! | `creator` | | yes | the creating program's own control connection |
+//! | `init`, `gofer` | one end | other end | socket pair for the mounts; closes when the sandbox ends, and carries the sandbox's message that the caller is gone |
+//! | `creator` | | yes | control connection of the program that made the container |
 //! | `control` | | yes | the listening control socket, already bound in the state directory |
 //! | `exit` | | yes | the exit record, open for writing |
-//! | `hooks` | | yes | where there are hooks of creation: init's connection to the caller |
+//! | `hooks` | | yes | if there are hooks of creation: init's connection to the caller |
 //! | `lifeline` | | yes | a pipe whose other end only the caller has |
-//! | `user-log` | | yes | where it was asked for: lines for the person who runs the workload |
-//! | `stdin`, `stdout`, `stderr` | | yes | passed on to init and kept by nobody else |
-//! | `cgroup-...` | | yes | where to join, what freezes and lists the container's processes, what tells of an OOM kill, and the counters to read at the end |
+//! | `user-log` | | yes | the user log, if there is one |
+//! | `stdin`, `stdout`, `stderr` | | yes | passed on to init; no other process keeps them |
+//! | `cgroup-...` | | yes | where to join, the freezer and the process list of the container, OOM notifications, and the counters for the exit record |
 //!
-//! The sandbox opens nothing on the host by path but a namespace that the configuration joins by path, its own
-//! entries in `/proc`, and `/` to change mount propagation. What else it needs was opened by the caller. The workload
-//! gets 0, 1 and 2, and as environment what the configuration says and a `HOME`, from the image's `/etc/passwd`,
-//! where it says none.
+//! By path the sandbox opens on the host only a namespace that the configuration joins by path, its own entries in
+//! `/proc`, `/` to change mount propagation, and `/dev/null` if there are hooks. The caller opened everything else that
+//! it needs. The workload gets descriptors 0, 1 and 2, the environment of the configuration, and `HOME` from the
+//! image's `/etc/passwd` if the configuration sets none.
 //!
-//! Failures travel as data: process, step, errno, object, hint. They come out of the call as an
+//! Failures cross processes as data: process, step, errno, object, hint. The call returns them as an
 //! [`Error`](crate::Error) like any other.
 //!
 //! # Namespaces
 //!
 //! | Namespace | Made by | When |
 //! |---|---|---|
-//! | user | the caller, with the sandbox's clone | maps are written by the caller, or by `newuidmap` and `newgidmap` |
+//! | user | the caller, with the sandbox's clone | the caller, or `newuidmap` and `newgidmap`, write the maps |
 //! | pid, of the sandbox | the caller, with the sandbox's clone | a process cannot move itself into one |
-//! | mount, ipc, uts | the sandbox, by unshare(2) | while its ids are being mapped |
-//! | network | the sandbox | while init is busy with the root |
-//! | pid and cgroup, of the container | the sandbox, with init's clone | so that init is PID 1 and the root of its cgroup view |
+//! | mount, ipc, uts | the sandbox, by unshare(2) | while the caller maps its ids |
+//! | network | the sandbox | while init assembles the root |
+//! | pid and cgroup, of the container | the sandbox, with init's clone; the cgroup namespace init, by unshare(2) | so that init is PID 1 and its cgroup is the root of its view |
 //! | mount, ipc, uts, of the gofer | the gofer | before it opens anything |
 //!
-//! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, init of the inner one.
-//! Inside, no helper uses up a number or can be seen. Killing the sandbox makes the kernel kill everything below it.
-//! Where another's pid namespace is joined, only init and what is executed are in it; the sandbox stays in the caller's.
+//! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, init of the inner one. No
+//! helper takes a pid inside or is visible there. When the sandbox is killed, the kernel kills everything below it. If
+//! the configuration joins another pid namespace, only init and the processes of exec are in it; the sandbox stays in
+//! the caller's.
 //!
-//! The sandbox's pid is the container's to the world, which looks there for the container's namespaces. So when init is
-//! ready, the sandbox enters the cgroup namespace that init has made; a further container of a pod that has none of its
-//! own then is in this one. Not so where cgroup v2 is mounted with `nsdelegate`, as systemd does: from inside, the kernel
-//! would refuse to let a process be born in the container's group, because it comes from the sandbox's, above the
-//! namespace's root. There the sandbox stays in the caller's.
+//! The OCI state gives the sandbox's pid as the container's, and other programs look there for the container's
+//! namespaces. So when init is ready, the sandbox enters the cgroup namespace that init has made, and another container
+//! of the pod without a new cgroup namespace is in this one too. The exception is cgroup v2 mounted with `nsdelegate`,
+//! as systemd does: from inside that namespace the kernel would refuse to start a process in the container's cgroup,
+//! because the sandbox's own cgroup is above the namespace's root. There the sandbox stays in the caller's cgroup
+//! namespace.
 //!
-//! A container whose configuration has no new mount namespace gets one all the same, until its root is complete. As its
-//! last step of create init makes a copy of the whole tree that is attached nowhere (open_tree(2)), enters the namespace
-//! of the configuration, and makes the copy its root; the sandbox follows. With the copy's descriptor closed it is in no
-//! mount namespace at all, as after `umount2(MNT_DETACH)`, but stays in one piece for whoever has it as a root. Processes
-//! of [`exec`](crate::Container::exec) and file workers are the sandbox's children, and so are born in it. [What this
-//! means](super::oci#a-mount-namespace-that-is-not-new).
+//! If the configuration has no new mount namespace, the container still gets one until its root is complete. As its
+//! last step of create, init copies the whole tree as a detached mount (open_tree(2)), enters the namespace of the
+//! configuration, and makes the copy its root; the sandbox follows. Once the copy's descriptor is closed, the tree is
+//! in no mount namespace, as after `umount2(MNT_DETACH)`, but stays complete for the processes that have it as their
+//! root. Processes of [`exec`](crate::Container::exec) and file workers are children of the sandbox and inherit that
+//! root. [What this means](super::oci#a-mount-namespace-that-is-not-new).
 //!
-//! **The network namespace is made in parallel.** It is what takes the kernel longest to make. The sandbox makes it
-//! after forking init and sends it over; init joins it just before it mounts sysfs, which shows the network devices
-//! of the namespace it is mounted in.
+//! **The network namespace is made in parallel**, because the kernel needs the most time for it. The sandbox makes it
+//! after forking init and sends it to init. Init joins it just before it mounts sysfs, which shows the network devices
+//! of the namespace in which it is mounted.
 //!
-//! **Ambient capabilities carry the sandbox over its exec.** When it is cloned into its user namespace no id is
-//! mapped yet. Its uid is the overflow uid, not 0, and execve(2) takes every capability from a process that is not
-//! root. So the child raises all of them into the ambient set before the exec, and the sandbox can make its other
+//! **Ambient capabilities survive the sandbox's exec.** When the sandbox is cloned into its user namespace, no id is
+//! mapped yet: its uid is the overflow uid, not 0, and execve(2) takes every capability from a process that is not
+//! root. So the child raises all capabilities into the ambient set before the exec, and the sandbox can make its other
 //! namespaces while the caller writes the maps. Then it becomes uid 0 of its namespace and forks init.
 //!
 //! # The gofer
 //!
-//! For each source of the plan it makes a *detached* mount: open_tree(2) with `OPEN_TREE_CLONE`, or an overlay by
-//! fsopen(2) over scratch memory. Read-only, nosuid, nodev, noexec and the id map are set by mount_setattr(2) while
-//! nobody can see the mount. It sends the descriptors to init, and after them a read-only mount of each layer of an
-//! overlay, for those who want to know what a container changed. Then it gives up all capabilities, the file system (by
-//! Landlock, where the kernel has it) and every system call but those of waiting, and waits for the sandbox's end. It
-//! takes no request, from nobody. If it is killed, its container ends.
+//! For each source of the plan the gofer makes a *detached* mount: open_tree(2) with `OPEN_TREE_CLONE`, or an overlay
+//! over scratch memory by fsopen(2). It sets read-only, nosuid, nodev, noexec and the id map by mount_setattr(2) before
+//! any other process can see the mount. It sends the descriptors to init, and after them a read-only mount of each
+//! layer of an overlay, for [`diff`](crate::Files::diff) and [`export_layer`](crate::Files::export_layer). Then it
+//! gives up all capabilities, the file system (by Landlock, if the kernel has it) and every system call except those it
+//! waits with, and waits until the sandbox ends. It takes no requests. If the gofer is killed, its container ends.
 //!
-//! What it keeps, if the container has cgroups of ours, are their directories. When an attached container ends and its
-//! caller is gone, nobody is there to delete it, and the sandbox, which is in the cgroups and may be another user of the
-//! host, cannot remove them. So when the exit record is written the sandbox says one word to the gofer, whose content does
-//! not matter, and the gofer waits, five seconds at most, until everybody inside has ended, and removes the cgroups: nested
-//! ones first, and in the end the directories that were made on the way there, if nobody else is in them. The record stays,
-//! and says how the container ended. The word can do no more than that, whoever says it: Landlock allows removing
-//! directories below the parents of these cgroups and reading below the cgroups, no system call ends a process, and the
-//! kernel removes no cgroup with a process in it. Where a parent is the top of a hierarchy, in which the kernel lets not
-//! even root make or remove anything without it, a gofer of root's keeps `CAP_DAC_OVERRIDE`. On a kernel without Landlock
-//! it keeps nothing, and the cgroups stay until the record is deleted, as they do after any other end.
+//! If the container has cgroups that the crate made, the gofer keeps descriptors of their directories. When an attached
+//! container ends and its caller is gone, no other process can remove them: the sandbox is inside the cgroups, and may
+//! be another user of the host. So after the sandbox has written the exit record, it sends the gofer one message, whose
+//! content the gofer ignores. The gofer waits, five seconds at most, until every process in the cgroups has ended, and
+//! removes them: nested ones first, at last the parent directories that were made for the container, if they are empty.
+//! The record stays, and says how the container ended. A false message can do no more than that: Landlock allows only
+//! removing directories below the parents of these cgroups and reading below the cgroups, no allowed system call ends a
+//! process, and the kernel removes no cgroup with a process in it. At the top of a hierarchy even root needs a
+//! capability to make or remove a directory; if a parent is there, a gofer of root keeps `CAP_DAC_OVERRIDE`. On a
+//! kernel without Landlock the gofer keeps nothing, and the cgroups stay until the record is deleted, as after any
+//! other end.
 //!
-//! Source paths are the caller's and are resolved as any program would. Paths *inside* the container can be
-//! influenced by an image: those init resolves, below the root's descriptor, by openat2(2) with `RESOLVE_IN_ROOT |
-//! RESOLVE_NO_MAGICLINKS`, and a missing mount point is created one component at a time without following links.
+//! Source paths come from the caller, and the gofer resolves them as any program would. An image can influence paths
+//! *inside* the container, so init resolves those below the root's descriptor, by openat2(2) with `RESOLVE_IN_ROOT |
+//! RESOLVE_NO_MAGICLINKS`, and creates a missing mount point one component at a time without following links.
 //!
 //! # File workers
 //!
-//! [`files`](crate::Container::files) asks the sandbox for a process that does one client's file work. The sandbox forks
-//! it; the client talks to it over a connection of their own, and its end is the worker's. A worker stays in the
-//! sandbox's pid, user and mount namespaces, with the container's root as its own: nothing inside sees or signals it, it
-//! sees the mounts that the workload sees, what it creates has the container's ids, and no path of the host exists for
-//! it. That is why it is not the gofer: a process that faces a hostile container's files is not to be the one that
-//! could reach the host's. It keeps `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`, `CAP_FOWNER`, `CAP_FSETID`
-//! and `CAP_SETFCAP`, cannot be dumped, and makes no system call but those of file work. It is not in the container's
-//! freezer. Sixteen clients are served at once.
+//! [`files`](crate::Container::files) asks the sandbox for a process that does one client's file work. The sandbox
+//! forks the worker; client and worker have a connection of their own, and the worker ends with it. A worker stays in
+//! the sandbox's pid, user and mount namespaces and has the container's root as its root. So no process inside can see
+//! or signal it, it sees the mounts that the workload sees, the files it creates have the container's ids, and it
+//! cannot name a path of the host. This is why the gofer does not do this work: the process that works on files of a
+//! hostile container must not be the one that can reach the host's. A worker keeps `CAP_CHOWN`, `CAP_DAC_OVERRIDE`,
+//! `CAP_DAC_READ_SEARCH`, `CAP_FOWNER`, `CAP_FSETID` and `CAP_SETFCAP`, cannot be dumped, and can make only the system
+//! calls of file work. It is not in the container's freezer. A container serves up to sixteen clients at once.
 //!
-//! Every path is resolved as init's are, and the type of what is found is looked at through an `O_PATH`
-//! descriptor before anything is opened: a FIFO or a device is not used by asking for it. Content crosses as a
-//! descriptor of a regular file. Copies of trees are made by the caller, name by name: what is on the host is opened and
-//! created below held directories, exclusively, without following links.
+//! A worker resolves every path as init does, and looks at the type of a file through an `O_PATH` descriptor before it
+//! opens the file: asking for a FIFO or a device does not use it. Content crosses as a descriptor of a regular file.
+//! The caller copies trees name by name: it opens and creates files on the host below directories that it holds open,
+//! with `O_EXCL` and without following links.
 //!
-//! # Mounts into a container that exists
+//! # Mounts into a living container
 //!
-//! [`mount`](crate::Container::mount) spawns a gofer of its own, which makes the one mount that was asked for and ends
-//! with the call; the container's own has given up what that takes. The sandbox forks a child, `cofferdam-mount`, in its
-//! own pid namespace, which enters the container's mount namespace and attaches what that gofer handed over, or a tmpfs,
-//! at a target resolved as init's are; one that a link leads into `/proc` is refused. It tells the sandbox the kernel's
-//! number for the mount (statx(2), `STATX_MNT_ID_UNIQUE`), and [`unmount`](crate::Container::unmount) takes away only
-//! what has one of these numbers. Sixteen changes of one container may be under way at once.
+//! The container's own gofer has given up the capabilities to make mounts. So [`mount`](crate::Container::mount) spawns
+//! another gofer, which makes one mount and ends with the call. The sandbox forks a child, `cofferdam-mount`, in the
+//! sandbox's pid namespace. The child enters the container's mount namespace and attaches the gofer's mount, or a
+//! tmpfs, at a target that it resolves as init does; it refuses a target that a link leads into `/proc`. It reports the
+//! kernel's number of the mount (statx(2), `STATX_MNT_ID_UNIQUE`) to the sandbox, and
+//! [`unmount`](crate::Container::unmount) removes only mounts with one of these numbers. A container takes up to
+//! sixteen such changes at once.
 //!
 //! # Volumes of a pod
 //!
-//! A [`pod_volume`](crate::ContainerBuilder::pod_volume) is a tmpfs that the sandbox made in the pod's user namespace and
-//! attached nowhere; the init of each container that asks for it is forked with a copy of that mount. No container can
-//! reach the original, and it is gone when the sandbox and all copies are.
+//! A [`pod_volume`](crate::ContainerBuilder::pod_volume) is a detached tmpfs that the sandbox makes in the pod's user
+//! namespace. Each container that asks for the volume gets a copy of that mount when its init is forked. No container
+//! can reach the original, and the volume ends with the sandbox and all copies.
 //!
 //! # Init
 //!
-//! Forked from the sandbox, which is single-threaded, so it may go on in Rust. At create it assembles the root,
-//! pivots into it and finds the program. Then it waits for the order to start. The sandbox's mount namespace is the
-//! container's, and after the pivot the sandbox too has no other root.
+//! The sandbox forks init. The sandbox is single-threaded, so its fork can go on in Rust. During create init assembles
+//! the root, pivots into it and finds the program, then waits until the sandbox says "proceed". The sandbox's mount
+//! namespace is the container's, so after the pivot the sandbox has the same root.
 //!
-//! At start it sheds what is not the workload's, in this order: session keyring, limits, capability bounding set,
-//! groups and ids, capability sets, no_new_privs, umask, working directory (checked to be inside the root,
-//! CVE-2024-21626), a look at its own ids and capabilities, which must be the plan's, close-on-exec for everything
-//! above 2, seccomp filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, and is loaded
-//! before the capabilities go.
+//! At start init sheds what the workload must not have, in this order: session keyring, limits, scheduling attributes,
+//! security labels, working directory (checked to be inside the root, CVE-2024-21626; if root may not enter it, init
+//! enters it later with the workload's ids), capability bounding set, groups and ids, capability sets, no_new_privs,
+//! umask. Then init reads back its ids and capabilities and compares them with the plan, sets close-on-exec on every
+//! descriptor above 2, loads the seccomp filter, and calls execve. Without no_new_privs loading the filter needs
+//! `CAP_SYS_ADMIN`, so init then loads it before it drops the capabilities.
 //!
-//! # Born among others
+//! # Processes forked beside others
 //!
-//! Whoever is root in a container may look at a process of its pid namespace, and into it, from that process's first
-//! instruction on. The first init has its pid namespace to itself, unless it joins another's. A process of
-//! [`exec`](crate::Container::exec), and the init of a further container of a pod, have not: a fork of the sandbox would
-//! be born among others with everything the sandbox has open. So it is forked by a process *between*, which shares the sandbox's memory, as with vfork(2), and
-//! never is inside itself. That one enters the pid namespace for its children only, closes in its own descriptor table
-//! all that the new process must not have, forks with `CLONE_PARENT`, so that the sandbox is the parent that collects the
-//! status, and is gone. Seen from inside, the parent is pid 0.
+//! Root in a container may look into every process of its pid namespace, from that process's first instruction on. The
+//! first init is alone in its pid namespace, unless it joins another one. But a process of
+//! [`exec`](crate::Container::exec), and the init of another container of a pod, start beside other processes, and as a
+//! plain fork of the sandbox they would have everything that the sandbox has open. So the sandbox forks them through an
+//! intermediate process, which shares the sandbox's memory, as with vfork(2), and never is inside itself. It enters the
+//! pid namespace only for its children, closes in its own descriptor table all that the new process must not have,
+//! forks with `CLONE_PARENT`, so that the sandbox is the parent and collects the status, and ends. Seen from inside,
+//! the parent is pid 0.
 //!
-//! A process that was executed joins init's other namespaces, looks its program up inside, makes its terminal if it is to
-//! have one, and sheds its privileges as init does. That it was executed is told by the end of its connection to the
-//! sandbox, which the kernel closes with the `execve`.
+//! A process of exec joins the other namespaces of init, finds its program inside, makes its terminal if it has one,
+//! and sheds its privileges as init does. Its connection to the sandbox closes with the `execve`: the end of file tells
+//! the sandbox that the program was executed.
 //!
 //! # Terminals
 //!
-//! A terminal is made by the process whose controlling terminal it will be, from the container's own devpts: so inside it
-//! is called `/dev/pts/0` and nothing of the host's `/dev/pts` plays a part. The master goes to the sandbox with the word
-//! that the process is ready and on to the caller, as a [`Pty`](crate::Pty), or once to a console socket. The sandbox
-//! keeps no copy, so whoever has the master is all that holds the terminal up.
+//! The process that will have the terminal as its controlling terminal makes it, from the container's own devpts. So
+//! inside its name is `/dev/pts/0`, and the host's `/dev/pts` is not involved. The process sends the master to the
+//! sandbox together with "ready"; the sandbox sends it on to the caller, which has it as a [`Pty`](crate::Pty) or sends
+//! it once to a console socket. The sandbox keeps no copy, so the terminal hangs up when the last holder of the master
+//! closes it.
 //!
 //! # The sandbox
 //!
-//! One thread and one poll(2) over: a signalfd, the control socket and its clients; of each container init's pidfd,
-//! init's channel until the program runs, the lifeline and the gofer's connection; of each executed process its pidfd and
-//! who asked for it; and the file workers' pidfds. There is no timer but a time limit that was asked for and the deadlines
-//! of clients.
+//! The sandbox has one thread and one poll(2). It watches a signalfd, the control socket and its clients; for each
+//! container init's pidfd, init's channel until the program runs, the lifeline, the gofer's connection and OOM
+//! notifications; for each process of exec its pidfd, its channel and its client; and the pidfds of file workers and
+//! mount changes. Timers exist only for a time limit that the caller asked for, for a pause, and for the deadlines of
+//! clients.
 //!
-//! The control socket is a `SOCK_SEQPACKET` Unix socket in the run directory (mode 0700), in a pod in the root
-//! container's. One request gets one reply; a client that says nothing for ten seconds is dropped; there are 64 at most;
-//! and a peer from inside the container is recognised by its pid and refused. Frames and descriptors have fixed limits.
+//! The control socket is a `SOCK_SEQPACKET` Unix socket in the run directory (mode 0700); in a pod it is in the root
+//! container's. One request gets one reply. The sandbox drops a client that is silent for ten seconds, has 64 clients
+//! at most, and recognises a peer inside the container by its pid and refuses it. Frames and descriptors have fixed
+//! limits.
 //!
-//! # Which call goes where
+//! # Where each call goes
 //!
-//! What is answered at once is asked over the connection that create made, or, by a container that was loaded, over a new
-//! one for each request. What takes longer brings a connection of its own along with the request, and is answered there: no
-//! operation waits for another's end.
+//! A request that is answered at once goes over the connection that create made, or, for a loaded container, over a new
+//! connection. A request that takes longer carries the end of another connection, on which the answer comes. So no
+//! operation waits for another one to finish.
 //!
 //! | Call | Goes |
 //! |---|---|
-//! | `start`, `signal` and its like, `kill`, `detach` | to the sandbox: one request, one reply |
-//! | `exec`, `wait_pid` | to the sandbox, with a connection on which the process's start and end are told |
-//! | `files` | to the sandbox, with a connection that the worker serves and whose end is the worker's |
-//! | `create` of a further container in a pod | to the sandbox, with the connection on which init's "ready" or "failed" comes |
-//! | `wait`, `AsFd` | nowhere: the sandbox's pidfd; for a container in another's sandbox a connection that its end closes |
-//! | `forward_signals` | to the sandbox, over a new connection for each signal; of a [`Process`](crate::Process) to its pidfd |
-//! | `processes` | to the sandbox for a descriptor of the container's proc; what is read there is read by the caller |
-//! | `stats`, `update` | to the cgroups on the record, by the caller itself |
-//! | `load`, `list`, `oci_state`, `exit` | to the files of the state root; whether it lives is asked of the kernel, of a member its sandbox |
-//! | `delete` | to the record, the pids on it and its cgroups; in another's sandbox also there, to end the container and forget it |
+//! | `start`, `signal` and similar, `kill`, `detach` | to the sandbox: one request, one reply |
+//! | `exec`, `wait_pid` | to the sandbox, with a connection that reports the start and end of the process |
+//! | `files` | to the sandbox, with a connection that the worker serves; the worker ends with it |
+//! | `create` in the pod of another container | to the sandbox, with the connection on which init's "ready" or "failed" comes |
+//! | `wait`, `AsFd` | nowhere: they watch the sandbox's pidfd; in a pod, a connection that closes when the container ends |
+//! | `forward_signals` | to the sandbox, over a new connection for each signal; for a [`Process`](crate::Process), to its pidfd |
+//! | `processes` | to the sandbox for a descriptor of the container's proc, which the caller reads |
+//! | `stats`, `update` | to the cgroups in the record, by the caller itself |
+//! | `load`, `list`, `oci_state`, `exit` | to the files of the state root; the kernel, or in a pod the sandbox, says whether the container lives |
+//! | `delete` | to the record, its pids and its cgroups; in a pod also to the sandbox, to end the container and forget it |
 //!
-//! When init ends, the sandbox reads the counters of the memory cgroup, writes the exit record in one write, and
-//! exits with init's own status (128 + n for signal n). So whoever reaps the sandbox's pid sees the truth.
+//! When init ends, the sandbox reads the counters of the memory cgroup, writes the exit record in one write, and exits
+//! with init's own status (128 + n for signal n). So the process that reaps the sandbox's pid sees the true status.
