@@ -1,4 +1,4 @@
-//! Phases and transitions, how a container ends, and who it belongs to.
+//! Phases and transitions, how a container ends, and who owns it.
 //!
 //! # Phases
 //!
@@ -14,60 +14,62 @@
 //!                                                   gone
 //! ```
 //!
-//! | Phase | On the host | What can be called besides `id`, `bundle`, `status`, `record` |
+//! | Phase | On the host | Methods besides `id`, `bundle`, `status`, `record` |
 //! |---|---|---|
 //! | [`Creating`](crate::Creating) | nothing | `create` |
-//! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its like, `kill`, `detach`, `take_stdin` and its like, `files`, `stats`, `update`, `pod`, the pids |
-//! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its like, `forward_signals`, `wait_stopped`, `stop`, `AsFd`, and what `Created` has without `start` |
-//! | [`Paused`](crate::Paused) | the same, standing still | `pause` from `Running`, `resume` back to it |
-//! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its like |
+//! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its variants, `kill`, `detach`, `take_stdin` and its variants, `files`, `stats`, `update`, `pod`, the pids |
+//! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its variants, `forward_signals`, `wait_stopped`, `stop`, `AsFd`, and the methods of `Created` except `start` |
+//! | [`Paused`](crate::Paused) | the same, with all processes stopped | `pause` from `Running`, `resume` back to it |
+//! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its variants |
 //!
-//! A phase's type holds what exists in that phase and nothing that might. A method that a phase does not have is
-//! bound by a trait that only the right phases implement ([`Startable`](crate::Startable), [`Alive`](crate::Alive),
-//! [`Ended`](crate::Ended)), and the message of the compiler comes from that trait: it names the phase that is needed
-//! and the call that leads there. The traits are sealed.
+//! A phase's type holds what exists in that phase, and no `Option` for what may exist. A method is bound by a trait
+//! that only the phases with that method implement ([`Startable`](crate::Startable), [`Alive`](crate::Alive),
+//! [`Ended`](crate::Ended)). The compiler's message comes from that trait: it names the phase that the call needs and
+//! the call that leads there. The traits are sealed.
 //!
 //! # What each transition does
 //!
-//! 1. **build** validates the configuration, looks at the host, and plans. It changes nothing. Every mistake that can
-//!    be found without touching the host is found here and names its field, as `config.json: process.cwd: is
-//!    relative`.
-//! 2. **create** claims the id, writes the record, makes the cgroup, starts sandbox and gofer, and waits until init
-//!    has assembled the root and found the program *in* it. `argv[0]` is looked up with the container's own `PATH`,
-//!    root and user. A missing program is [`ProgramNotFound`](crate::ErrorKind::ProgramNotFound), one that may not be
-//!    executed [`ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable). If anything fails, everything is
-//!    undone and the container comes back as it was.
-//! 3. **start** lets init shed its privileges and execute the very path that create found. What can still fail is
-//!    execve(2) itself, for example because a script's interpreter is missing. The container has then ended, and
-//!    [`Failed`](crate::Failed) holds it as stopped.
-//!    Then **pause** stops all processes and **resume** lets them go on: by the container's freezer, which nothing
-//!    inside can notice, or by SIGSTOP and SIGCONT where it has none, which a parent inside can. Files, processes and
-//!    statistics can be looked at meanwhile, and kill and stop work; exec has to wait.
-//! 4. **wait_stopped**, **stop** and **kill** end at [`Stopped`](crate::Stopped). `stop` sends SIGTERM and kills
-//!    after the grace, a paused container is resumed for it; `kill` kills every process and waits until they are gone.
-//! 5. **delete** removes what is left, the record last. If something cannot be removed the error is
-//!    [`Incomplete`](crate::ErrorKind::Incomplete), the record stays, and the call can be repeated.
+//! 1. **build** validates the configuration, looks at the host, and plans. It changes nothing. It finds every mistake
+//!    that can be found without touching the host, and names the field: `config.json: process.cwd: is relative`.
+//! 2. **create** claims the id, writes the record, makes the cgroup, starts sandbox and gofer, and waits until init has
+//!    assembled the root and found the program *in* it. Init looks up `argv[0]` with the container's own `PATH`, root
+//!    and user. A missing program is [`ProgramNotFound`](crate::ErrorKind::ProgramNotFound), a program that may not be
+//!    executed is [`ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable). If anything fails, create undoes
+//!    everything and returns the container as it was.
+//! 3. **start** lets init shed its privileges and execute the path that create found. Only execve(2) itself can still
+//!    fail, for example because a script's interpreter is missing. The container has then ended, and
+//!    [`Failed`](crate::Failed) holds it as stopped. Then **pause** stops all processes and **resume** lets them go on.
+//!    The freezer of the container does this, which no process inside can notice; without a freezer, SIGSTOP and
+//!    SIGCONT do, which a parent inside can notice. In a paused container files, processes and statistics can be read,
+//!    and kill and stop work; exec does not.
+//! 4. **wait_stopped**, **stop** and **kill** lead to [`Stopped`](crate::Stopped). `stop` sends SIGTERM and, after the
+//!    grace time, kills; it resumes a paused container for this. `kill` kills every process and waits until they are
+//!    gone.
+//! 5. **delete** removes what is left, the record last. If something cannot be removed, the error is
+//!    [`Incomplete`](crate::ErrorKind::Incomplete), the record stays, and you can call delete again.
 //!
-//! [`run`](crate::ContainerBuilder::run) is all five in a row, and [`output`](crate::ContainerBuilder::output) too.
-//! Whatever fails on the way, the container is gone when they return.
+//! [`run`](crate::ContainerBuilder::run) and [`output`](crate::ContainerBuilder::output) do all five. If a step fails,
+//! the container is gone when they return.
 //!
-//! `wait`, `try_wait` and `wait_timeout` are not transitions. They take `&self` and no lock, can be repeated, and
-//! work from any number of processes at once, also long after the end.
+//! `wait`, `try_wait` and `wait_timeout` are not transitions. They take `&self` and no lock, and any number of
+//! processes can call them, again and again, also long after the end.
 //!
-//! # Types claim what was done, the kernel decides what is
+//! # The type and the actual state
 //!
-//! A `Container<Running>` says that this program started it. Meanwhile the workload may have ended, or another
-//! process may have killed or deleted it. Therefore create, start, detach and delete take the container's lock and
-//! read the record again. If its generation is not the one this value last saw, somebody else moved it: the error is
-//! [`WrongState`](crate::ErrorKind::WrongState) and the failure holds the container in its actual phase
-//! ([`Recovered::Moved`](crate::Recovered::Moved)). The status in a record is a hint. A record that says `running`
-//! whose sandbox is dead is loaded as stopped; pid, start time and boot id together decide whether it is dead.
+//! A `Container<Running>` says that this program started the container. Meanwhile the workload may have ended, or
+//! another process may have killed or deleted the container. Therefore create, start, detach and delete take the
+//! container's lock and read the record again. If its generation is not the one that this value last saw, another
+//! process changed it: the error is [`WrongState`](crate::ErrorKind::WrongState), and the failure holds the container
+//! in its actual phase ([`Recovered::Moved`](crate::Recovered::Moved)). The status in a record is a hint. If a record
+//! says `running` and the sandbox is dead, the container loads as stopped; pid, start time and boot id together decide
+//! whether the sandbox is dead.
 //!
-//! # Where the phase is not known
+//! # When the phase is not known
 //!
-//! [`AnyContainer`](crate::AnyContainer) has every operation. What would not compile on a `Container` of the phase it is
-//! in fails there with `WrongState`, before anything is done, as `exec: "web" is created`. Its transitions return it in
-//! its next phase; one that fails is a [`FailedAny`](crate::FailedAny) with the container in the phase that it has now.
+//! [`AnyContainer`](crate::AnyContainer) has every operation. If a call would not compile on a `Container` of the
+//! present phase, it fails with `WrongState` before it does anything: `exec: "web" is created`. A transition returns
+//! the container in its next phase. If it fails, the error is a [`FailedAny`](crate::FailedAny) with the container in
+//! its present phase.
 //!
 //! ```no_run
 //! use cofferdam::{AnyContainer, StateRoot, Status};
@@ -83,56 +85,56 @@
 //!
 //! # How it ended
 //!
-//! [`Exit`](crate::Exit) has the outcome, the times, the CPU time and the memory used. Each
-//! [`Outcome`](crate::Outcome) has its evidence:
+//! [`Exit`](crate::Exit) has the outcome, the times, the CPU time and the memory used. Each [`Outcome`](crate::Outcome)
+//! has its evidence:
 //!
 //! | Outcome | Evidence |
 //! |---|---|
-//! | `Exited` | the wait status. Also after a signal of ours that the workload caught before it exited by itself. |
-//! | `Signalled` | the wait status; the signal is none that was sent through this API |
-//! | `Killed` | the wait status names the signal this API sent, or the SIGKILL that it sent in its place |
-//! | `OutOfMemory` | SIGKILL that nobody here sent, and the memory cgroup counted a kill. Without a memory cgroup: `Signalled`. |
-//! | `TimedOut` | the sandbox killed it because its time was over |
-//! | `CallerGone` | the sandbox killed it because the lifeline was cut |
+//! | `Exited` | the wait status. Also if the workload caught a signal of this API and then exited by itself. |
+//! | `Signalled` | the wait status; this API did not send the signal |
+//! | `Killed` | the wait status names the signal that this API sent, or the SIGKILL that it sent instead |
+//! | `OutOfMemory` | a SIGKILL that this API did not send, and the memory cgroup counted a kill. Without a memory cgroup: `Signalled`. |
+//! | `TimedOut` | the sandbox killed it at its time limit |
+//! | `CallerGone` | the sandbox killed it because the lifeline closed |
 //! | `PodEnded` | the sandbox ended it because the root container of its pod had ended |
 //! | `NeverStarted` | init ended between create and start |
-//! | `Lost` | no exit record: the sandbox was killed from outside |
+//! | `Lost` | no exit record: the sandbox was killed from outside; or the gofer was killed, and the sandbox ended the container |
 //!
-//! The time limit starts when the program is executed. The sandbox keeps it, so it also holds after the caller has
+//! The time limit begins when the program is executed. The sandbox enforces it, so it also holds after the caller has
 //! ended.
 //!
 //! # Signals
 //!
-//! The kernel ignores a signal to a PID 1 that has no handler for it; a SIGTERM to `sleep` in a container would do
-//! nothing. So [`signal`](crate::Container::signal) looks at init's handlers: a signal that is caught or ignored is
-//! delivered as it is; one that is neither, and would end any other process, is delivered as SIGKILL. The record then
-//! names the signal that was asked for. A signal sent to the *sandbox's* pid (HUP, INT, QUIT, TERM, USR1, USR2, ALRM,
-//! CONT, WINCH) is treated as one to init, because that is the pid that the PID file names; in a pod, to the root
-//! container's init.
+//! The kernel does not deliver a signal to a PID 1 that has no handler for it; a SIGTERM to `sleep` in a container
+//! would do nothing. So [`signal`](crate::Container::signal) looks at init's signal dispositions. If init catches or
+//! ignores the signal, it is delivered as it is. If the disposition is the default, and the default is to end the
+//! process, it is delivered as SIGKILL, and the record names the signal that the caller asked for. The *sandbox* treats
+//! a signal sent to its own pid (HUP, INT, QUIT, TERM, USR1, USR2, ALRM, CONT, WINCH) as one to init, because the PID
+//! file has the sandbox's pid; in a pod, to the root container's init.
 //!
-//! [`signal_all`](crate::Container::signal_all) reaches every process of the container, also those that were executed
-//! later and orphans, and no process of another container in the same pid namespace. With SIGKILL it returns when none
-//! is left. [`signal_process`](crate::Container::signal_process) and
-//! [`signal_process_group`](crate::Container::signal_process_group) take the container's own numbers, and refuse those of
-//! somebody else. [`signal_foreground`](crate::Container::signal_foreground) is for whatever a key pressed at a terminal
-//! would interrupt.
+//! [`signal_all`](crate::Container::signal_all) reaches every process of the container, also orphans and processes of
+//! exec, and no process of another container in the same pid namespace. With SIGKILL it returns when none is left.
+//! [`signal_process`](crate::Container::signal_process) and
+//! [`signal_process_group`](crate::Container::signal_process_group) take the numbers that the container sees, and
+//! refuse those of other containers' processes. [`signal_foreground`](crate::Container::signal_foreground) reaches the
+//! processes that a key pressed at a terminal would interrupt.
 //!
-//! # Further processes
+//! # Processes of exec
 //!
-//! [`exec`](crate::Container::exec) returns when the program was executed, or with the reason why not. The process is in
-//! init's namespaces and cgroups and behind the container's seccomp filter; user, capabilities, environment, directory and
-//! limits are init's unless [`Exec`](crate::Exec) says otherwise. Its parent is not inside, so it is nobody's orphan there,
-//! and the container's end is its own. Dropping the [`Process`](crate::Process) leaves it running: any handle to the
-//! container can then [wait for its pid](crate::Container::wait_pid), once.
+//! [`exec`](crate::Container::exec) returns when the program was executed, or with the reason why not. The process is
+//! in init's namespaces and cgroups and has the container's seccomp filter. Its user, capabilities, environment,
+//! directory and limits are init's unless [`Exec`](crate::Exec) changes them. Its parent is the sandbox, which is not
+//! visible inside, and it ends with the container. Dropping the [`Process`](crate::Process) leaves it running: any
+//! handle to the container can then [wait for its pid](crate::Container::wait_pid), once.
 //!
 //! # Pods
 //!
-//! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or with the annotations that containerd and CRI-O
-//! write, is made in the sandbox of another one, the pod's root container. It has the pod's network, ipc, uts and user
-//! namespaces, so also its host name and its id mappings, and otherwise its own root directory, mounts, cgroups, gofer,
-//! record and life. Its pid namespace is its own unless
-//! [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace) says that it is the root container's. The end of
-//! one disturbs no other, but for the root container's: that is the end of all.
+//! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or with the annotations that containerd and
+//! CRI-O write, is made in the sandbox of another one, the pod's root container. It has the pod's network, ipc, uts and
+//! user namespaces, and so its host name and its id mappings. Root directory, mounts, cgroups, gofer, record and life
+//! are its own. Its pid namespace is its own too, unless
+//! [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace) makes it the root container's. When the root
+//! container ends, all end. When another container ends, the rest go on.
 //!
 //! # Hooks
 //!
@@ -147,22 +149,22 @@
 //! | poststart | start, after the program was executed | on the host | a warning to `tracing`; from `ociVersion` 1.3 on, start fails and the container is ended |
 //! | poststop | delete, when all but the record is gone | on the host | a warning to `tracing` |
 //!
-//! Each gets the container's OCI state on standard input, its own arguments and environment, and nothing of the
-//! caller's. The error, [`HookFailed`](crate::ErrorKind::HookFailed), names the field, the path, the exit code, signal
-//! or time limit, and the end of what the hook wrote to standard error. A hook that fails or takes too long is killed
-//! with its process group; what a successful one left running goes on.
+//! Each hook gets the container's OCI state on standard input, its own arguments and environment, and nothing else of
+//! the caller. The error, [`HookFailed`](crate::ErrorKind::HookFailed), names the field, the path, the exit code,
+//! signal or time limit, and the end of the hook's standard error. A hook that fails or takes too long is killed with
+//! its process group. If a hook succeeds, the processes that it left running go on.
 //!
-//! Poststop hooks run once, whoever deletes the container, also if it was dropped, and however many delete it at once.
-//! All of them return when the hooks have ended; so such a hook must not delete its container itself. If the deleting
-//! process is killed meanwhile, the hooks go on, and are not run a second time. They run for every container whose
-//! environment was complete: not for one whose create failed before the first hook of creation could run. A damaged
-//! record names no hooks, so for that container none are run.
+//! Poststop hooks run once, whichever process deletes the container, also if the value is dropped, and even if several
+//! processes delete it at once. All of those return when the hooks have ended, so a poststop hook must not delete its
+//! own container. If the deleting process is killed meanwhile, the hooks go on, and do not run a second time. They run
+//! for every container whose environment was complete, and so not if create failed before the first hook of creation
+//! could run. A damaged record names no hooks, so none run for its container.
 //!
-//! # Whose it is
+//! # Attached and detached
 //!
-//! A container made by this program is *attached*: it is destroyed when its value is dropped, and killed when this
-//! program ends in any way; then no cgroup of it is left either, but a record of how it ended, to be deleted by its id.
-//! [`detach`](crate::Container::detach) ends both. From then on it belongs to whoever loads
-//! it by its id, and [`AnyContainer::load`](crate::AnyContainer::load) never attaches it again. A detached
-//! container's helpers are still children of this program as long as it lives. They are collected by the next `load`
-//! or `create` after their end.
+//! A container that this program made is *attached*: it is destroyed when its value is dropped, and killed when this
+//! program ends in any way. Then its cgroups are gone too, and only a record of how it ended remains, which you delete
+//! by its id. [`detach`](crate::Container::detach) ends both. After that any process of the same user can load the
+//! container by its id; [`AnyContainer::load`](crate::AnyContainer::load) never attaches it again. The helpers of a
+//! detached container remain children of this program. The next `load`, `create` or `delete` after their end collects
+//! them.
