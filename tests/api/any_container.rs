@@ -1,12 +1,11 @@
 //! Every operation through [`AnyContainer`]: the same as typed, and by name and phase refused where it would not compile.
 
-use crate::kit::{Stage, is_readable_within};
+use crate::kit::{Stage, in_own_process, is_readable_within};
 use cofferdam::{
     AnyContainer, ContainerBuilder, Error, ErrorKind, Exec, FailedAny, Outcome, Signal, StateRoot, Status,
     Stdio,
 };
 use std::io::Read;
-use std::sync::Once;
 use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -19,17 +18,18 @@ fn load(stage: &Stage, name: &str) -> AnyContainer {
     AnyContainer::load(stage.root(), &stage.id(name)).unwrap()
 }
 
-/// A stage for a process that forwarded signals before: the first time makes what is kept for its whole life.
-fn stage() -> Stage {
-    static MADE: Once = Once::new();
-    MADE.call_once(|| {
+/// A stage in a process that has forwarded signals before: the first time makes what is kept for its whole life.
+fn stage() -> Option<Stage> {
+    in_own_process().then(|| {
         let dir = tempfile::tempdir().unwrap();
         let root = StateRoot::open(dir.path().join("state")).unwrap();
-        let builder = ContainerBuilder::new("warm-signals").state_root(root).args(["sleep", "1000"]);
+        let id = format!("warm-{}", std::process::id());
+        let builder = ContainerBuilder::new(id).state_root(root).args(["sleep", "1000"]);
         let running = builder.build().unwrap().create().unwrap().start().unwrap();
         drop(running.forward_signals().unwrap());
-    });
-    Stage::new()
+        drop(running);
+        Stage::here()
+    })
 }
 
 /// An operation that borrows the container: what it is called in errors, where it works, and a call of it.
@@ -107,7 +107,7 @@ fn refuses_what_is_of_other_phases(mut any: AnyContainer) -> AnyContainer {
 
 #[test]
 fn what_would_not_compile_is_refused_by_name_and_changes_nothing() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let builder = stage.container("phases").args(["sleep", "1000"]);
     let any = refuses_what_is_of_other_phases(builder.build().unwrap().into());
     assert_eq!(any.status(), Status::Creating);
@@ -136,7 +136,7 @@ fn what_would_not_compile_is_refused_by_name_and_changes_nothing() {
 
 #[test]
 fn a_whole_life_can_be_led_without_naming_a_phase() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let builder = stage.shell("life", "read line; echo got $line; exit 3");
     let builder = builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut any = AnyContainer::from(builder.build().unwrap());
@@ -158,7 +158,7 @@ fn a_whole_life_can_be_led_without_naming_a_phase() {
 
 #[test]
 fn a_loaded_container_is_executed_in_signalled_detached_and_stopped() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let made = stage.container("loaded").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     drop(made.detach().unwrap());
     let any = load(&stage, "loaded").start().unwrap();
@@ -182,7 +182,7 @@ fn a_loaded_container_is_executed_in_signalled_detached_and_stopped() {
 
 #[test]
 fn a_transition_that_fails_gives_back_what_became_of_the_container() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let made = stage.container("moved").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let (first, second) = (load(&stage, "moved"), load(&stage, "moved"));
     let running = first.start().unwrap();

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::caller::{self, Caller};
-use crate::kit::{Stage, await_end, descendants_of_this_process, may_limit, skip, start};
+use crate::kit::{Stage, await_end, descendants_of_this_process, may_limit, skip, stage, start};
 use cofferdam::state::Record;
 use cofferdam::{AnyContainer, ContainerBuilder, Outcome, ProcessIdentity, Signal, StateRoot, Status, Stdio};
 use std::io::{BufRead, BufReader};
@@ -28,7 +28,7 @@ fn pids(words: &str) -> Vec<i32> {
 
 #[test]
 fn dropping_an_attached_container_destroys_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = stage.container("dropped").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let (sandbox, init) = (created.sandbox_pid(), created.init_pid());
     drop(created);
@@ -56,7 +56,7 @@ fn dropping_an_attached_container_destroys_it() {
 
 #[test]
 fn dropping_a_loaded_container_changes_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running =
         stage.container("loaded").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
@@ -68,14 +68,14 @@ fn dropping_a_loaded_container_changes_nothing() {
 
 #[test]
 fn a_container_that_was_never_created_leaves_nothing_when_dropped() {
-    let stage = Stage::new();
+    let stage = stage!();
     drop(stage.container("never").args(["true"]).build().unwrap());
     assert!(stage.changes().is_empty(), "{:?}", stage.changes());
 }
 
 #[test]
 fn a_detached_container_outlives_its_value() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = stage
         .container("detached")
         .args(["sleep", "1000"])
@@ -100,7 +100,7 @@ fn a_detached_container_outlives_its_value() {
 
 #[test]
 fn a_container_that_has_ended_meanwhile_is_detached_all_the_same() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = stage.shell("brief", "exit 4").build().unwrap().create().unwrap().start().unwrap();
     let id = running.id().to_string();
     running.wait().unwrap();
@@ -114,7 +114,7 @@ fn a_container_that_has_ended_meanwhile_is_detached_all_the_same() {
 
 #[test]
 fn a_created_container_can_be_detached_and_started_by_another_handle() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = stage.shell("later", "exit 9").build().unwrap().create().unwrap().detach().unwrap();
     let id = created.id().to_string();
     drop(created);
@@ -135,7 +135,7 @@ fn a_killed_caller_takes_its_attached_container_along() {
         caller::say(format!("{} {}", running.sandbox_pid(), running.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let id = stage.id("callergone");
     let mut caller = spawn_caller(&stage, &id);
     let pids = pids(&caller.hear());
@@ -191,7 +191,7 @@ fn a_killed_caller_leaves_no_cgroup() {
         caller::say(tell_of(running.record(), running.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit_all() {
         skip!("this user may not limit all of cpu, memory and pids here");
     }
@@ -222,7 +222,7 @@ fn a_delete_while_the_cgroups_of_a_killed_caller_are_removed_finds_nothing_amiss
         caller::say(tell_of(running.record(), running.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit_all() {
         skip!("this user may not limit the number of processes here");
     }
@@ -257,7 +257,7 @@ fn a_killed_caller_leaves_no_cgroup_of_a_created_or_paused_container_and_none_th
         caller::say(tell_of(paused.record(), paused.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit_all() {
         skip!("this user may not make cgroups at a path here");
     }
@@ -290,7 +290,7 @@ fn a_killed_caller_leaves_no_cgroup_of_a_pod() {
         caller::say(tell_of(member.record(), member.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit_all() {
         skip!("this user may not limit the number of processes here");
     }
@@ -323,7 +323,7 @@ fn a_killed_caller_leaves_nothing_of_a_member_that_shares_its_processes() {
         caller::say(tell_of(member.record(), member.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit_all() {
         skip!("this user may not limit the number of processes here");
     }
@@ -351,7 +351,7 @@ fn a_killed_caller_takes_its_created_container_along() {
         caller::say(format!("{} {}", created.sandbox_pid(), created.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let id = stage.id("createdgone");
     let mut caller = spawn_caller(&stage, &id);
     let pids = pids(&caller.hear());
@@ -371,7 +371,7 @@ fn a_detached_container_outlives_a_killed_caller() {
         caller::say(format!("{} {}", running.sandbox_pid(), running.init_pid()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let id = stage.id("survivor");
     let mut caller = spawn_caller(&stage, &id);
     let pids = pids(&caller.hear());
@@ -389,7 +389,7 @@ fn a_detached_container_outlives_a_killed_caller() {
 
 #[test]
 fn the_end_of_the_thread_that_made_it_does_not_end_a_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("thread").args(["sleep", "1000"]);
     let make = || builder.build().unwrap().create().unwrap().start().unwrap();
     let running = std::thread::scope(|scope| scope.spawn(make).join().unwrap());

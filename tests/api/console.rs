@@ -1,7 +1,7 @@
 //! Terminals: what a workload has, what whoever holds the other end can do, and who holds it.
 
 use crate::kit::witness::descriptors;
-use crate::kit::{Stage, is_readable_within, is_root, skip};
+use crate::kit::{Stage, is_readable_within, is_root, skip, stage};
 use cofferdam::{
     Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pty, Running, Signal, Stdio, WindowSize,
 };
@@ -80,7 +80,7 @@ fn exit_code(running: &Container<Running>) -> Outcome {
 
 #[test]
 fn the_workload_has_a_terminal_of_its_own_and_no_other() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "tty; stty size; stat -c '%t:%T' /dev/pts/0 /dev/console; ls /dev/pts | tr '\\n' ' '; echo
         test -t 0 && test -t 1 && test -t 2 && echo three; echo through > /dev/tty; echo bound > /dev/console
         readlink /proc/self/fd/0";
@@ -99,7 +99,7 @@ fn a_terminal_of_an_image_on_disk_is_the_users() {
     if !is_root() {
         skip!("only a privileged caller maps more than one id");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "stat -c '%u %a' /dev/pts/0; echo through > /dev/tty && echo again > /dev/console";
     let (running, person) = start(stage.busybox_shell("user", script).user(1000, 1000).terminal());
     assert_eq!(person.sees_the_end(), "1000 620\r\nthrough\r\nagain\r\n");
@@ -108,7 +108,7 @@ fn a_terminal_of_an_image_on_disk_is_the_users() {
 
 #[test]
 fn ctrl_c_ends_the_foreground_job_and_not_the_shell() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (running, mut person) = bash(&stage, "interrupt");
     person.types("sh -c 'echo be''gun; exec sleep 1000'\n");
     person.sees("begun");
@@ -122,7 +122,7 @@ fn ctrl_c_ends_the_foreground_job_and_not_the_shell() {
 
 #[test]
 fn a_signal_to_the_foreground_is_for_the_job_there_and_not_for_the_shell() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (running, mut person) = bash(&stage, "foreground");
     person.types("sh -c 'echo be''gun; exec sleep 1000'\n");
     person.sees("begun");
@@ -136,7 +136,7 @@ fn a_signal_to_the_foreground_is_for_the_job_there_and_not_for_the_shell() {
 
 #[test]
 fn ctrl_z_stops_a_job_and_fg_continues_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (running, mut person) = bash(&stage, "suspend");
     person.types("sh -c 'echo be''gun; read line; echo got-$line; exit 5'\n");
     person.sees("begun");
@@ -154,7 +154,7 @@ fn ctrl_z_stops_a_job_and_fg_continues_it() {
 
 #[test]
 fn a_resize_reaches_the_workload_as_a_signal_and_a_size() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "trap 'stty size; exit 0' WINCH; echo ready; sleep 1000 & wait";
     let (running, mut person) = start(stage.shell("resize", script).terminal());
     person.sees("ready");
@@ -167,7 +167,7 @@ fn a_resize_reaches_the_workload_as_a_signal_and_a_size() {
 
 #[test]
 fn nobody_but_the_caller_holds_the_terminal_so_dropping_it_hangs_up() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "trap 'exit 7' HUP; echo ready; sleep 1000 & wait";
     let (running, mut person) = start(stage.shell("hangup", script).terminal());
     person.sees("ready");
@@ -185,14 +185,14 @@ fn nobody_but_the_caller_holds_the_terminal_so_dropping_it_hangs_up() {
 
 #[test]
 fn a_terminal_nobody_took_lives_as_long_as_the_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let exit = stage.shell("untaken", "echo hello; test -t 1").terminal().run().unwrap();
     assert_eq!(exit.outcome, Outcome::Exited { code: 0 });
 }
 
 #[test]
 fn a_console_socket_gets_the_terminal_once() {
-    let stage = Stage::new();
+    let stage = stage!();
     // Longer than a socket address: the path goes through its directory.
     let directory = stage.path().join("a".repeat(120));
     std::fs::create_dir(&directory).unwrap();
@@ -237,7 +237,7 @@ fn receive(stream: &std::os::unix::net::UnixStream) -> (String, Vec<OwnedFd>) {
 
 #[test]
 fn a_console_socket_that_nobody_listens_on_is_creates_error_and_leaves_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let path = stage.path().join("nobody.sock");
     let error = stage.shell("deaf", "true").console_socket(&path).build().unwrap().create().unwrap_err();
     let error = cofferdam::Error::from(error);
@@ -258,7 +258,7 @@ fn bundle(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> std::pa
 
 #[test]
 fn a_terminal_that_nobody_takes_is_creates_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let directory = bundle(&stage, "tty", |process| process["terminal"] = json!(true));
     let load = || stage.bundled("bundle", &directory).unwrap();
     let error = cofferdam::Error::from(load().build().unwrap().create().unwrap_err());
@@ -278,7 +278,7 @@ fn a_terminal_that_nobody_takes_is_creates_error() {
 #[test]
 fn a_console_size_without_a_terminal_is_ignored() {
     // "Runtimes MUST ignore `consoleSize` if `terminal` is `false` or unset" - OCI config.md
-    let stage = Stage::new();
+    let stage = stage!();
     let directory = bundle(&stage, "test -t 0 || echo none", |process| {
         process["consoleSize"] = json!({"height": 10, "width": 20});
     });
@@ -287,7 +287,7 @@ fn a_console_size_without_a_terminal_is_ignored() {
 
 #[test]
 fn a_console_size_of_a_bundle_is_what_the_terminal_starts_with() {
-    let stage = Stage::new();
+    let stage = stage!();
     let directory = bundle(&stage, "stty size", |process| {
         process["terminal"] = json!(true);
         process["consoleSize"] = json!({"height": 10, "width": 20});
@@ -298,7 +298,7 @@ fn a_console_size_of_a_bundle_is_what_the_terminal_starts_with() {
 
 #[test]
 fn many_terminals_at_once_are_each_number_zero() {
-    let stage = Stage::new();
+    let stage = stage!();
     let all: Vec<_> =
         (0..4).map(|n| start(stage.shell(&format!("many-{n}"), "tty; read line").terminal())).collect();
     for (running, mut person) in all {
@@ -310,7 +310,7 @@ fn many_terminals_at_once_are_each_number_zero() {
 
 #[test]
 fn an_executed_process_has_a_terminal_and_job_control_too() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running =
         stage.container("exec").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
     let size = WindowSize { rows: 33, columns: 77 };

@@ -1,13 +1,13 @@
 //! The stream of what happens to a container.
 
-use crate::kit::{Stage, may_limit, skip, start};
+use crate::kit::{may_limit, skip, stage, start};
 use cofferdam::{AnyContainer, ErrorKind, Event, Outcome, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::time::Duration;
 
 #[test]
 fn paused_resumed_and_the_end_are_told_in_order_to_all_who_listen() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("order").args(["sleep", "1000"]));
     let here = running.events().unwrap();
     // Each over a connection of its own, which nothing asked for later overtakes.
@@ -30,7 +30,7 @@ fn paused_resumed_and_the_end_are_told_in_order_to_all_who_listen() {
 
 #[test]
 fn an_event_makes_the_descriptor_readable_and_nothing_else_does() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("fd").args(["sleep", "1000"]));
     let mut events = running.events().unwrap();
     assert!(events.try_next().unwrap().is_none());
@@ -50,7 +50,7 @@ fn an_event_makes_the_descriptor_readable_and_nothing_else_does() {
 
 #[test]
 fn statistics_come_as_often_as_they_were_asked_for() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("stats").args(["sleep", "1000"]));
     let mut events = running.events().unwrap().stats_every(Duration::from_millis(5));
     for _ in 0..3 {
@@ -62,7 +62,7 @@ fn statistics_come_as_often_as_they_were_asked_for() {
 
 #[test]
 fn an_oom_kill_is_told_before_the_end() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("a memory cgroup needs a caller that may make one");
     }
@@ -78,7 +78,7 @@ fn an_oom_kill_is_told_before_the_end() {
 
 #[test]
 fn there_are_no_events_before_create_and_after_the_end() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("over").args(["true"]));
     running.wait().unwrap();
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();

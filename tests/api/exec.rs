@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write plain files of their own")]
 
 use crate::kit::inside::output;
-use crate::kit::{Stage, is_root};
+use crate::kit::{Stage, is_root, stage};
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::{Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ fn running(stage: &Stage, name: &str) -> Container<Running> {
 
 #[test]
 fn a_process_shares_every_namespace_with_init() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "shares");
     let script = "for n in cgroup ipc mnt net pid user uts; do readlink /proc/$1/ns/$n; done";
     let of = |pid: &str| {
@@ -29,7 +29,7 @@ fn a_process_shares_every_namespace_with_init() {
 
 #[test]
 fn the_first_process_is_pid_2_and_its_parent_is_not_inside() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "pids");
     let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
     assert_eq!(process.pid_inside(), 2);
@@ -42,7 +42,7 @@ fn the_first_process_is_pid_2_and_its_parent_is_not_inside() {
 
 #[test]
 fn exit_codes_and_signals_come_back_and_can_be_asked_for_again() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "codes");
     let process = container.exec(Exec::new(["sh", "-c", "exit 7"])).unwrap();
     for _ in 0..2 {
@@ -61,7 +61,7 @@ fn exit_codes_and_signals_come_back_and_can_be_asked_for_again() {
 
 #[test]
 fn streams_are_pipes_where_asked_for() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "pipes");
     let exec = Exec::new(["sh", "-c", "cat; echo err >&2"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = container.exec(exec.stderr(Stdio::piped())).unwrap();
@@ -75,7 +75,7 @@ fn streams_are_pipes_where_asked_for() {
 
 #[test]
 fn further_descriptors_get_the_numbers_they_were_given() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "fds");
     let file = |text: &str| {
         let mut file = tempfile::tempfile().unwrap();
@@ -94,7 +94,7 @@ fn further_descriptors_get_the_numbers_they_were_given() {
 
 #[test]
 fn the_containers_first_process_gets_further_descriptors_too() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (read, mut write) = std::io::pipe().unwrap();
     write.write_all(b"seven ").unwrap();
     drop(write);
@@ -108,7 +108,7 @@ fn the_containers_first_process_gets_further_descriptors_too() {
 
 #[test]
 fn an_attached_process_ends_with_its_handle() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "attached");
     let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
     let pid = process.pid();
@@ -125,7 +125,7 @@ fn collect(pid: i32) -> (Option<i32>, Option<i32>) {
 
 #[test]
 fn a_stand_in_ends_as_the_process_does_and_passes_signals_on() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "stand-in");
     let stand_in = |script: &str| {
         let exec = Exec::new(["sh", "-c", script]).attached();
@@ -151,7 +151,7 @@ fn a_stand_in_ends_as_the_process_does_and_passes_signals_on() {
 
 #[test]
 fn killing_a_stand_in_kills_the_process() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "kill-stand-in");
     let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
     let pid = process.pid();
@@ -167,7 +167,7 @@ fn killing_a_stand_in_kills_the_process() {
 
 #[test]
 fn user_directory_and_environment_are_the_containers_unless_changed() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("defaults").args(["sleep", "1000"]).env("FROM", "container").cwd("/tmp");
     let container = builder.build().unwrap().create().unwrap().start().unwrap();
     assert_eq!(
@@ -188,7 +188,7 @@ fn user_directory_and_environment_are_the_containers_unless_changed() {
 
 #[test]
 fn a_user_is_found_by_name_in_the_image_or_is_an_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let rootfs = stage.busybox();
     std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:\nweb:x:33:34::/srv:\n").unwrap();
     std::fs::write(rootfs.join("etc/group"), "www:x:35:web\n").unwrap();
@@ -206,7 +206,7 @@ fn a_user_is_found_by_name_in_the_image_or_is_an_error() {
 
 #[test]
 fn what_cannot_be_executed_is_a_typed_error_and_leaves_no_process() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "errors");
     let kind = |exec: Exec| container.exec(exec).unwrap_err().kind().clone();
     assert_eq!(kind(Exec::new(["no-such-program"])), ErrorKind::ProgramNotFound);
@@ -223,7 +223,7 @@ fn what_cannot_be_executed_is_a_typed_error_and_leaves_no_process() {
 
 #[test]
 fn output_is_bounded_in_size_and_time() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "bounded");
     let output = container.exec_output(Exec::new(["yes"]).output_limit(10_000)).unwrap();
     assert!(output.truncated);
@@ -242,7 +242,7 @@ fn output_is_bounded_in_size_and_time() {
 
 #[test]
 fn a_hundred_processes_at_once_all_come_back() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "hundred");
     std::thread::scope(|scope| {
         for worker in 0..10 {
@@ -267,7 +267,7 @@ fn a_hundred_processes_at_once_all_come_back() {
 
 #[test]
 fn a_process_can_be_waited_for_by_its_pid_once() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "waitpid");
     let mut process = container.exec(Exec::new(["cat"]).stdin(Stdio::piped())).unwrap();
     let (pid, stdin) = (process.pid_inside(), process.take_stdin());
@@ -281,7 +281,7 @@ fn a_process_can_be_waited_for_by_its_pid_once() {
 
 #[test]
 fn processes_end_with_their_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "ends");
     let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
     let stopped = container.kill().unwrap();

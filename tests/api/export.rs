@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
-use crate::kit::{Stage, is_root, skip};
+use crate::kit::{Stage, is_root, skip, stage};
 use cofferdam::{ChangeKind, Container, Created, ErrorKind, FileKind, Files, Rootfs};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -145,7 +145,7 @@ fn apply(layer: &[u8], tree: &mut Tree) {
 
 #[test]
 fn a_diff_names_what_was_added_modified_and_deleted() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = create(&stage, "diff");
     let files = created.files().unwrap();
     let before = match files.diff() {
@@ -183,7 +183,7 @@ fn a_diff_names_what_was_added_modified_and_deleted() {
 
 #[test]
 fn an_exported_layer_on_top_of_the_image_is_what_the_container_shows() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = create(&stage, "export");
     let files = created.files().unwrap();
     if let Err(error) = files.diff() {
@@ -254,7 +254,7 @@ fn an_exported_layer_on_top_of_the_image_is_what_the_container_shows() {
 
 #[test]
 fn what_the_workload_changes_is_in_the_layer_too() {
-    let stage = Stage::new();
+    let stage = stage!();
     let rootfs = Rootfs::directory(image(&stage));
     let script = "rm -r /replaced; mkdir /replaced; echo hi > /replaced/hi; mv -T /kept /moved 2>/dev/null; rm /etc/gone; \
                   touch /etc/finished; sleep 1000";
@@ -277,7 +277,7 @@ fn what_the_workload_changes_is_in_the_layer_too() {
 
 #[test]
 fn the_hosts_own_directories_with_a_scratch_have_a_layer_each() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = stage.container("host").scratch(None).args(["true"]).build().unwrap().create().unwrap();
     let files = created.files().unwrap();
     let before = match files.diff() {
@@ -299,7 +299,7 @@ fn the_hosts_own_directories_with_a_scratch_have_a_layer_each() {
 
 #[test]
 fn without_a_scratch_there_is_nothing_to_compare_and_it_says_so() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = stage.container("none").rootfs(Rootfs::directory(stage.busybox())).args(["true"]);
     let created = created.build().unwrap().create().unwrap();
     let files = created.files().unwrap();
@@ -321,7 +321,7 @@ fn a_name_that_would_remove_something_is_an_error_and_a_writer_that_fails_too() 
             Ok(())
         }
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let created = create(&stage, "refused");
     let files = created.files().unwrap();
     if let Err(error) = files.diff() {

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::witness::{descendants, descriptors};
-use crate::kit::{Stage, is_readable_within, is_root, skip, status_line};
+use crate::kit::{Stage, is_readable_within, is_root, skip, stage, status_line};
 use cofferdam::{AnyContainer, Container, ErrorKind, FileKind, Files, Rootfs, Running, Transfer};
 use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -92,7 +92,7 @@ fn every_call(files: &Files) {
 
 #[test]
 fn every_call_works_while_created_and_running_and_from_any_handle() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("calls").rootfs(Rootfs::directory(stage.busybox()));
     let creating = builder.args(["sleep", "1000"]).build().unwrap();
     let created = creating.create().unwrap();
@@ -117,7 +117,7 @@ fn every_call_works_while_created_and_running_and_from_any_handle() {
 
 #[test]
 fn owners_and_attributes_are_the_containers() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "owners");
     let files = running.files().unwrap();
     files.write("/tmp/file", "x", 0o644).unwrap();
@@ -150,7 +150,7 @@ fn owners_and_attributes_are_the_containers() {
 
 #[test]
 fn what_the_workload_sees_is_what_is_seen_here() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     std::fs::write(shared.join("from-host"), "host").unwrap();
     let script = "echo workload > /tmp/made; mkdir /tmp/d; touch /tmp/ready; \
@@ -179,7 +179,7 @@ fn what_the_workload_sees_is_what_is_seen_here() {
 
 #[test]
 fn a_read_only_root_says_so() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("ro").rootfs(Rootfs::directory(stage.busybox())).args(["sleep", "1000"]);
     let created = builder.build().unwrap().create().unwrap();
     let files = created.files().unwrap();
@@ -193,7 +193,7 @@ fn a_read_only_root_says_so() {
 
 #[test]
 fn no_path_leads_out_of_the_root() {
-    let stage = Stage::new();
+    let stage = stage!();
     let canary = stage.open_directory("canary");
     std::fs::write(canary.join("secret"), "of the host").unwrap();
     let rootfs = stage.busybox();
@@ -244,7 +244,7 @@ fn no_path_leads_out_of_the_root() {
 
 #[test]
 fn fifos_devices_and_directories_are_refused_before_they_are_opened() {
-    let stage = Stage::new();
+    let stage = stage!();
     let rootfs = stage.busybox();
     rustix::fs::mkfifoat(rustix::fs::CWD, rootfs.join("fifo"), rustix::fs::Mode::from_raw_mode(0o666))
         .unwrap();
@@ -269,7 +269,7 @@ fn fifos_devices_and_directories_are_refused_before_they_are_opened() {
 
 #[test]
 fn a_large_directory_is_listed_whole_and_strange_names_are_kept() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "list");
     let files = running.files().unwrap();
     files.create_dir("/tmp/many", 0o755).unwrap();
@@ -291,7 +291,7 @@ fn a_large_directory_is_listed_whole_and_strange_names_are_kept() {
 
 #[test]
 fn removing_a_tree_stops_at_mounts_and_follows_no_symlink() {
-    let stage = Stage::new();
+    let stage = stage!();
     let volume = stage.open_directory("volume");
     std::fs::write(volume.join("kept"), "kept").unwrap();
     let builder = stage.container("rm").rootfs(Rootfs::directory(stage.busybox())).scratch(None);
@@ -312,7 +312,7 @@ fn removing_a_tree_stops_at_mounts_and_follows_no_symlink() {
 
 #[test]
 fn the_worker_has_the_powers_of_a_file_server_and_is_invisible_inside() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "posture");
     let files = running.files().unwrap();
     let sandbox = u32::try_from(running.sandbox_pid()).unwrap();
@@ -354,7 +354,7 @@ fn the_worker_has_the_powers_of_a_file_server_and_is_invisible_inside() {
 
 #[test]
 fn clients_are_served_at_once_up_to_a_limit_that_is_named() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "limit");
     let clients: Vec<Files> = (0..16).map(|_| running.files().unwrap()).collect();
     let error = running.files().unwrap_err();
@@ -367,7 +367,7 @@ fn clients_are_served_at_once_up_to_a_limit_that_is_named() {
 
 #[test]
 fn a_tree_survives_the_trip_in_and_out() {
-    let stage = Stage::new();
+    let stage = stage!();
     let source = stage.path().join("source");
     std::fs::create_dir_all(source.join("sub/empty")).unwrap();
     std::fs::write(source.join("sub/file"), "content").unwrap();
@@ -433,7 +433,7 @@ fn a_tree_survives_the_trip_in_and_out() {
 
 #[test]
 fn a_copy_that_is_too_large_says_what_did_not_fit_and_what_is_left() {
-    let stage = Stage::new();
+    let stage = stage!();
     let source = stage.path().join("source");
     std::fs::create_dir(&source).unwrap();
     std::fs::write(source.join("large"), vec![0; 5000]).unwrap();
@@ -463,7 +463,7 @@ fn a_copy_that_is_too_large_says_what_did_not_fit_and_what_is_left() {
 
 #[test]
 fn what_a_container_plants_stays_in_the_copy() {
-    let stage = Stage::new();
+    let stage = stage!();
     let canary = stage.open_directory("canary");
     let running = start(&stage, "planted");
     let files = running.files().unwrap();
@@ -490,7 +490,7 @@ fn what_a_container_plants_stays_in_the_copy() {
 
 #[test]
 fn a_tree_that_changes_under_a_copy_never_leads_outside() {
-    let stage = Stage::new();
+    let stage = stage!();
     let canary = stage.open_directory("canary");
     std::fs::write(canary.join("file"), "untouched").unwrap();
     // A directory and a symlink to the host's canary take turns under one name.

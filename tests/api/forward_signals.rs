@@ -1,13 +1,12 @@
 //! Signals of the calling process, passed on to a workload, and given back.
 
 use crate::kit::caller::{self, Caller};
-use crate::kit::{Stage, status_line};
+use crate::kit::{Stage, in_own_process, status_line};
 use cofferdam::{AnyContainer, Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
 use nix::sys::signal::{kill, raise};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::sync::Once;
 use std::time::Duration;
 
 /// All of 1 to 31 that are passed on; busybox's shell can trap every one of them.
@@ -38,14 +37,13 @@ fn next(lines: &mut BufReader<std::fs::File>) -> String {
     line.trim_end().to_owned()
 }
 
-/// A stage for a process that forwarded signals before: the first time makes what is kept for its whole life.
-fn stage() -> Stage {
-    static MADE: Once = Once::new();
-    MADE.call_once(|| {
+/// A stage in a process that has forwarded signals before: the first time makes what is kept for its whole life.
+fn stage() -> Option<Stage> {
+    in_own_process().then(|| {
         let dir = tempfile::tempdir().unwrap();
         drop(guarded(dir.path()));
-    });
-    Stage::new()
+        Stage::here()
+    })
 }
 
 fn dispositions() -> [String; 3] {
@@ -54,7 +52,7 @@ fn dispositions() -> [String; 3] {
 
 #[test]
 fn each_signal_of_this_process_reaches_the_workload_and_the_dispositions_come_back() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let (running, mut lines) = listener(&stage);
     let before = dispositions();
     let guard = running.forward_signals().unwrap();
@@ -79,7 +77,7 @@ fn each_signal_of_this_process_reaches_the_workload_and_the_dispositions_come_ba
 
 #[test]
 fn only_one_forwards_at_a_time() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let (running, _lines) = listener(&stage);
     let guard = running.forward_signals().unwrap();
     let refused = running.forward_signals().unwrap_err();
@@ -97,7 +95,7 @@ fn only_one_forwards_at_a_time() {
 
 #[test]
 fn a_signal_that_ends_the_workload_is_the_one_that_was_forwarded() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let running =
         stage.container("plain").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
     let guard = running.forward_signals().unwrap();
@@ -112,7 +110,7 @@ fn a_signal_that_ends_the_workload_is_the_one_that_was_forwarded() {
 
 #[test]
 fn an_executed_process_gets_them_too_and_init_does_not() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let (running, mut lines) = listener(&stage);
     let script = "trap 'echo term' TERM; echo ready; while :; do sleep 1000 & wait; kill $!; done";
     let mut process = running.exec(Exec::new(["sh", "-c", script]).stdout(Stdio::piped())).unwrap();
@@ -134,7 +132,7 @@ fn an_executed_process_gets_them_too_and_init_does_not() {
 
 #[test]
 fn a_member_of_a_pod_gets_them_over_its_pods_connection() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let pod =
         stage.container("pod").args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap();
     let member = pod.pod().container(stage.id("member")).args(["sleep", "1000"]);
@@ -174,7 +172,7 @@ fn a_fault_of_the_caller_ends_it_as_it_would_have() {
         unsafe { nowhere.write_volatile(1) };
         unreachable!("the kernel does not let this happen");
     }
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let status = Caller::spawn(stage.path()).end();
     assert_eq!(status.signal(), Some(libc::SIGSEGV), "{status}");
     delete_what_is_left(&stage);
@@ -197,7 +195,7 @@ fn a_trap_of_the_caller_ends_it_as_it_would_have() {
         };
         unreachable!("a breakpoint without a debugger is the end");
     }
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let status = Caller::spawn(stage.path()).end();
     assert_eq!(status.signal(), Some(libc::SIGTRAP), "{status}");
     delete_what_is_left(&stage);

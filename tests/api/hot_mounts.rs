@@ -4,7 +4,7 @@
 
 use crate::kit::inside::{output, run};
 use crate::kit::witness::descendants;
-use crate::kit::{Stage, is_root, skip};
+use crate::kit::{Stage, is_root, skip, stage};
 use cofferdam::oci_spec::runtime::{Mount, MountBuilder};
 use cofferdam::{AnyContainer, Container, ContainerBuilder, Error, ErrorKind, Rootfs, Running};
 use std::os::unix::fs::symlink;
@@ -32,7 +32,7 @@ fn refusal(result: Result<(), Error>) -> (ErrorKind, String) {
 
 #[test]
 fn a_bind_appears_and_goes_again_while_the_container_runs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     std::fs::write(shared.join("file"), "from the host").unwrap();
     let container = start(writable(&stage, "bind"));
@@ -66,7 +66,7 @@ fn a_bind_appears_and_goes_again_while_the_container_runs() {
 
 #[test]
 fn a_tmpfs_has_its_size_and_options_are_those_of_a_configuration() {
-    let stage = Stage::new();
+    let stage = stage!();
     let rootfs = stage.busybox();
     std::fs::create_dir(rootfs.join("full")).unwrap();
     std::fs::write(rootfs.join("full/file"), "of the image").unwrap();
@@ -82,7 +82,7 @@ fn a_tmpfs_has_its_size_and_options_are_those_of_a_configuration() {
 
 #[test]
 fn it_works_while_created_and_running_and_through_any_handle() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let created = writable(&stage, "phases").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     created.mount_bind_rw(&shared, "/one").unwrap();
@@ -102,7 +102,7 @@ fn it_works_while_created_and_running_and_through_any_handle() {
 
 #[test]
 fn each_container_of_a_pod_has_its_own() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let pod = start(writable(&stage, "pod"));
     let member = |name: &str| pod.pod().container(stage.id(name));
@@ -124,7 +124,7 @@ fn each_container_of_a_pod_has_its_own() {
 
 #[test]
 fn only_what_was_mounted_this_way_is_unmounted() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = start(writable(&stage, "own").tmpfs("/configured", 1 << 20));
     for at in
         ["/configured", "/proc", "/proc/kcore", "/dev", "/dev/null", "/tmp", "/bin", "/missing", "/bin/sh/x"]
@@ -143,7 +143,7 @@ fn only_what_was_mounted_this_way_is_unmounted() {
 
 #[test]
 fn links_of_the_image_are_followed_inside_it_and_not_into_proc() {
-    let stage = Stage::new();
+    let stage = stage!();
     let rootfs = stage.busybox();
     let shared = stage.open_directory("shared");
     std::fs::write(shared.join("file"), "from the host").unwrap();
@@ -174,7 +174,7 @@ fn links_of_the_image_are_followed_inside_it_and_not_into_proc() {
 
 #[test]
 fn bad_input_is_refused_by_the_name_of_the_field() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = start(writable(&stage, "bad"));
     let here = stage.path();
     let missing = here.join("missing");
@@ -228,7 +228,7 @@ fn a_mount_of_a_container_without_a_user_namespace_is_the_same() {
     if !is_root() {
         skip!("a container without a user namespace needs root");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let container = start(writable(&stage, "rootful").without_user_namespace());
     container.mount_bind_rw(&shared, "/data").unwrap();
@@ -239,7 +239,7 @@ fn a_mount_of_a_container_without_a_user_namespace_is_the_same() {
 
 #[test]
 fn the_helpers_of_a_mount_are_gone_when_it_returns() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let container = start(writable(&stage, "helpers"));
     let processes = || -> Vec<u32> { descendants(std::process::id()).iter().map(|it| it.pid).collect() };
@@ -256,7 +256,7 @@ fn the_helpers_of_a_mount_are_gone_when_it_returns() {
 
 #[test]
 fn a_container_that_changes_the_destination_meanwhile_gains_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let flip = "while :; do rm -rf /x; ln -s /proc /x; rm /x; mkdir -p /x/fs; done 2>/dev/null";
     let container = writable(&stage, "flip").args(["sh", "-c", flip]);

@@ -1,6 +1,6 @@
 //! The phases of a container, on real processes: create, start, wait, signal, stop, kill, delete.
 
-use crate::kit::{Stage, is_readable_within, skip, status_line, stdout_of, write_script};
+use crate::kit::{is_readable_within, skip, stage, status_line, stdout_of, write_script};
 use cofferdam::{AnyContainer, ErrorKind, Outcome, Recovered, Rootfs, Signal, Status, Stdio};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
@@ -12,7 +12,7 @@ const FOREVER: [&str; 2] = ["sleep", "1000"];
 
 #[test]
 fn a_program_runs_on_the_hosts_own_directories() {
-    let stage = Stage::new();
+    let stage = stage!();
     let output = stage.shell("hello", "echo hello; echo oops >&2").output().unwrap();
     assert_eq!(output.exit.outcome, Outcome::Exited { code: 0 });
     assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"hello\n"[..], &b"oops\n"[..]));
@@ -21,13 +21,13 @@ fn a_program_runs_on_the_hosts_own_directories() {
 
 #[test]
 fn a_program_runs_on_a_directory_of_its_own() {
-    let stage = Stage::new();
+    let stage = stage!();
     assert_eq!(stdout_of(stage.busybox_shell("busybox", "echo $(ls /)")), "bin dev etc proc root sys tmp");
 }
 
 #[test]
 fn the_exit_code_is_the_programs() {
-    let stage = Stage::new();
+    let stage = stage!();
     for code in [0, 1, 7, 126, 255] {
         let exit = stage.shell("code", &format!("exit {code}")).run().unwrap();
         assert_eq!(exit.outcome, Outcome::Exited { code });
@@ -37,7 +37,7 @@ fn the_exit_code_is_the_programs() {
 
 #[test]
 fn a_signal_nobody_here_sent_is_told_apart() {
-    let stage = Stage::new();
+    let stage = stage!();
     // The program is a child of init: a PID 1 cannot kill itself by a signal it has no handler for.
     let script = "sh -c 'kill -SEGV $$'; exit $?";
     assert_eq!(stage.shell("segv", script).run().unwrap().outcome, Outcome::Exited { code: 139 });
@@ -45,7 +45,7 @@ fn a_signal_nobody_here_sent_is_told_apart() {
 
 #[test]
 fn every_phase_is_what_its_type_says() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let builder = stage.shell("phases", "touch /shared/ran").bind_rw(&shared, "/shared");
 
@@ -71,7 +71,7 @@ fn every_phase_is_what_its_type_says() {
 
 #[test]
 fn waiting_is_repeatable_from_any_handle_and_long_after_the_end() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = stage.shell("wait", "exit 5").build().unwrap().create().unwrap().start().unwrap();
     let other = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
     let exit = running.wait().unwrap();
@@ -89,7 +89,7 @@ fn waiting_is_repeatable_from_any_handle_and_long_after_the_end() {
 
 #[test]
 fn a_wait_with_a_limit_says_that_the_container_still_runs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = stage.container("limit").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
     assert!(running.try_wait().unwrap().is_none());
     assert!(running.wait_timeout(Duration::from_millis(30)).unwrap().is_none());
@@ -102,7 +102,7 @@ fn a_wait_with_a_limit_says_that_the_container_still_runs() {
 
 #[test]
 fn a_program_handles_the_signals_it_wants_to() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done";
     let mut created = stage.shell("trap", script).stdout(Stdio::piped()).build().unwrap().create().unwrap();
     let mut stdout = BufReader::new(created.take_stdout().unwrap());
@@ -114,7 +114,7 @@ fn a_program_handles_the_signals_it_wants_to() {
 
 #[test]
 fn a_signal_without_a_handler_does_what_it_does_by_default() {
-    let stage = Stage::new();
+    let stage = stage!();
     for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::USR2] {
         let running =
             stage.container("term").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
@@ -129,7 +129,7 @@ fn a_signal_without_a_handler_does_what_it_does_by_default() {
 
 #[test]
 fn a_signal_to_the_sandbox_is_one_to_the_program() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running =
         stage.container("forward").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
     let pid = rustix::process::Pid::from_raw(running.sandbox_pid()).unwrap();
@@ -145,7 +145,7 @@ fn a_signal_to_the_sandbox_is_one_to_the_program() {
 
 #[test]
 fn kill_ends_whatever_ignores_everything() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "trap '' TERM HUP INT; sleep 1000 & sleep 1000 & wait";
     let running = stage.shell("kill", script).build().unwrap().create().unwrap().start().unwrap();
     let stopped = running.kill().unwrap();
@@ -155,7 +155,7 @@ fn kill_ends_whatever_ignores_everything() {
 
 #[test]
 fn a_stop_in_grace_is_the_programs_own_end() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
     let mut created = stage.shell("grace", script).stdout(Stdio::piped()).build().unwrap().create().unwrap();
     let mut stdout = BufReader::new(created.take_stdout().unwrap());
@@ -168,7 +168,7 @@ fn a_stop_in_grace_is_the_programs_own_end() {
 
 #[test]
 fn a_stop_that_is_ignored_kills_when_its_grace_is_over() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
     let mut created = stage.shell("ignore", script).stdout(Stdio::piped()).build().unwrap().create().unwrap();
     let mut stdout = BufReader::new(created.take_stdout().unwrap());
@@ -181,7 +181,7 @@ fn a_stop_that_is_ignored_kills_when_its_grace_is_over() {
 
 #[test]
 fn a_container_killed_before_start_never_ran() {
-    let stage = Stage::new();
+    let stage = stage!();
     let stopped = stage.container("early").args(FOREVER).build().unwrap().create().unwrap().kill().unwrap();
     assert_eq!(stopped.exit().outcome, Outcome::NeverStarted);
     assert_eq!(stopped.exit().started_at, None);
@@ -190,7 +190,7 @@ fn a_container_killed_before_start_never_ran() {
 
 #[test]
 fn a_program_that_is_missing_is_creates_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     for (program, message) in [
         ("nope", "exec: \"nope\": executable file not found in $PATH"),
         ("/bin/nope", "exec: \"/bin/nope\": stat /bin/nope: no such file or directory"),
@@ -207,7 +207,7 @@ fn a_program_that_is_missing_is_creates_error() {
 
 #[test]
 fn a_program_that_may_not_be_executed_is_creates_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     std::fs::File::create(stage.busybox().join("bin/plain")).unwrap();
     for program in ["plain", "/bin/plain", "/etc"] {
         let builder = stage.container("plain").rootfs(Rootfs::directory(stage.busybox())).args([program]);
@@ -220,7 +220,7 @@ fn a_program_that_may_not_be_executed_is_creates_error() {
 
 #[test]
 fn a_program_whose_interpreter_is_missing_is_starts_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     write_script(&stage.busybox().join("bin/script"), "#!/no/such/interpreter\n");
     let builder = stage.container("interpreter").rootfs(Rootfs::directory(stage.busybox())).args(["script"]);
     let failed = builder.build().unwrap().create().unwrap().start().unwrap_err();
@@ -238,7 +238,7 @@ fn a_program_whose_interpreter_is_missing_is_starts_error() {
 
 #[test]
 fn a_taken_id_is_refused_and_its_owner_is_unharmed() {
-    let stage = Stage::new();
+    let stage = stage!();
     let first = stage.container("taken").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
     let second = stage.container("taken").args(["true"]).build().unwrap().create().unwrap_err();
     assert_eq!(*second.error().kind(), ErrorKind::AlreadyExists, "{second}");
@@ -250,7 +250,7 @@ fn a_taken_id_is_refused_and_its_owner_is_unharmed() {
 
 #[test]
 fn the_pids_are_those_of_sandbox_and_workload() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pid_file = stage.path().join("pid");
     let builder = stage.container("pids").args(FOREVER).pid_file(&pid_file);
     let running = builder.build().unwrap().create().unwrap().start().unwrap();
@@ -269,7 +269,7 @@ fn the_pids_are_those_of_sandbox_and_workload() {
 
 #[test]
 fn the_gofer_stays_as_long_as_the_container_and_no_longer() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = stage.container("gofer").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
     let gofer = running.record().gofer.expect("the record names the gofer");
     let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
@@ -285,7 +285,7 @@ fn the_gofer_stays_as_long_as_the_container_and_no_longer() {
 
 #[test]
 fn a_killed_gofer_ends_its_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = stage.container("orphan").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
     let gofer = running.record().gofer.expect("the record names the gofer");
     let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
@@ -298,7 +298,7 @@ fn a_killed_gofer_ends_its_container() {
 
 #[test]
 fn the_end_of_init_is_the_end_of_its_orphans() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "(sleep 1000 & sleep 1000 &) ; exit 0";
     let running = stage.shell("orphans", script).build().unwrap().create().unwrap().start().unwrap();
     let sandbox = running.sandbox_pid().cast_unsigned();
@@ -314,7 +314,7 @@ fn the_end_of_init_is_the_end_of_its_orphans() {
 
 #[test]
 fn a_killed_sandbox_takes_everything_along_and_the_outcome_says_lost() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running =
         stage.shell("lost", "sleep 1000 & sleep 1000").build().unwrap().create().unwrap().start().unwrap();
     let init = running.init_pid();

@@ -1,7 +1,7 @@
 //! Volumes that the containers of a pod share.
 
-use crate::kit::Stage;
 use crate::kit::inside::{output, run};
+use crate::kit::{Stage, stage};
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Rootfs, Running};
 
 fn start(builder: ContainerBuilder) -> Container<Running> {
@@ -26,9 +26,10 @@ fn can(stage: &Stage) -> bool {
     false
 }
 
-macro_rules! stage {
+/// The stage, on a host that has what pods share volumes with.
+macro_rules! capable_stage {
     () => {{
-        let stage = Stage::new();
+        let stage = stage!();
         if !can(&stage) {
             crate::kit::skip!("copies of detached mounts need Linux 6.15");
         }
@@ -38,7 +39,7 @@ macro_rules! stage {
 
 #[test]
 fn what_one_container_writes_the_others_see_and_it_outlives_each_of_them() {
-    let stage = stage!();
+    let stage = capable_stage!();
     let pod = start(root(&stage));
     let one = start(member(&stage, &pod, "one").pod_volume("data", "/data", Some(64 << 10)));
     output(&one, "echo hello > /data/file");
@@ -58,7 +59,7 @@ fn what_one_container_writes_the_others_see_and_it_outlives_each_of_them() {
 
 #[test]
 fn the_root_container_shares_too_and_names_are_different_volumes() {
-    let stage = stage!();
+    let stage = capable_stage!();
     let pod = start(root(&stage).pod_volume("one", "/one", None).pod_volume("two", "/two", None));
     let pair = |name: &str| {
         member(&stage, &pod, name).pod_volume("two", "/one", None).pod_volume("one", "/two", None)
@@ -72,7 +73,7 @@ fn the_root_container_shares_too_and_names_are_different_volumes() {
 
 #[test]
 fn a_volume_is_its_pods_alone_and_goes_with_it() {
-    let stage = stage!();
+    let stage = capable_stage!();
     let pod = start(root(&stage).pod_volume("data", "/data", None));
     output(&pod, "touch /data/file");
     let other = stage.container("other").rootfs(Rootfs::directory(stage.busybox()));
@@ -85,7 +86,7 @@ fn a_volume_is_its_pods_alone_and_goes_with_it() {
 
 #[test]
 fn bad_names_and_destinations_are_refused_before_anything_happens() {
-    let stage = Stage::new();
+    let stage = capable_stage!();
     let cases = [
         ("", "/data", "builder: pod_volume.name: "),
         ("a/b", "/data", "builder: pod_volume.name: "),

@@ -1,7 +1,7 @@
 //! Pods: several containers in one sandbox.
 
 use crate::kit::inside::output;
-use crate::kit::{Stage, skip, start};
+use crate::kit::{Stage, skip, stage, start};
 use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pod, Running, Signal, Status, Stdio,
 };
@@ -21,7 +21,7 @@ fn namespace(container: &Container<Running>, name: &str) -> String {
 
 #[test]
 fn members_share_network_ipc_uts_and_user_and_have_their_own_mounts_and_pids() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let web = start(member(&stage, &pod, "web"));
     for shared in ["net", "ipc", "uts", "user"] {
@@ -39,7 +39,7 @@ fn members_share_network_ipc_uts_and_user_and_have_their_own_mounts_and_pids() {
 
 #[test]
 fn a_member_without_a_cgroup_namespace_of_its_own_is_in_the_root_containers() {
-    let stage = Stage::new();
+    let stage = stage!();
     if std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("nsdelegate") {
         skip!("cgroup namespaces are borders here, which a sandbox stays outside of");
     }
@@ -57,7 +57,7 @@ fn a_member_without_a_cgroup_namespace_of_its_own_is_in_the_root_containers() {
 
 #[test]
 fn a_member_without_pids_of_its_own_is_seen_by_the_root_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let member = start(member(&stage, &pod, "shared").share_pid_namespace());
     assert_eq!(namespace(&pod, "pid"), namespace(&member, "pid"));
@@ -81,7 +81,7 @@ fn a_member_without_pids_of_its_own_is_seen_by_the_root_container() {
 
 #[test]
 fn orphans_of_a_member_that_ended_are_killed_with_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let builder = pod.pod().container(stage.id("orphans")).share_pid_namespace();
     let script = "setsid sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done; exit 5";
@@ -97,7 +97,7 @@ fn orphans_of_a_member_that_ended_are_killed_with_it() {
 
 #[test]
 fn each_member_lives_and_ends_by_itself() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let builder = |name: &str| pod.pod().container(stage.id(name));
     let one = start(builder("one").args(["sh", "-c", "exit 3"]));
@@ -116,7 +116,7 @@ fn each_member_lives_and_ends_by_itself() {
 
 #[test]
 fn the_end_of_the_root_container_is_the_end_of_all() {
-    let stage = Stage::new();
+    let stage = stage!();
     let mut pod = start(stage.container("pod").args(["cat"]).stdin(Stdio::piped()));
     let own = start(member(&stage, &pod, "own"));
     let shared = start(member(&stage, &pod, "shared").share_pid_namespace());
@@ -133,7 +133,7 @@ fn the_end_of_the_root_container_is_the_end_of_all() {
 
 #[test]
 fn a_loaded_member_is_watched_signalled_and_deleted() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let member = start(member(&stage, &pod, "member")).detach().unwrap();
     let id = member.id().to_string();
@@ -152,7 +152,7 @@ fn a_loaded_member_is_watched_signalled_and_deleted() {
 
 #[test]
 fn a_member_ends_with_the_value_that_made_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let member = start(member(&stage, &pod, "member"));
     let id = member.id().to_string();
@@ -163,7 +163,7 @@ fn a_member_ends_with_the_value_that_made_it() {
 
 #[test]
 fn a_pod_is_listed_and_deleted_as_a_whole() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage).detach().unwrap();
     let members: Vec<_> = ["a", "b"].map(|name| start(member(&stage, &pod, name)).detach().unwrap()).into();
     let loaded = Pod::load(stage.root(), pod.id().as_str()).unwrap();
@@ -177,7 +177,7 @@ fn a_pod_is_listed_and_deleted_as_a_whole() {
 
 #[test]
 fn a_pod_that_is_not_there_is_an_error_that_leaves_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = |pod: &str| stage.container("member").args(["true"]).in_pod(&pod.parse().unwrap());
     let error = builder("nobody").build().unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NotFound);
@@ -200,7 +200,7 @@ fn a_pod_that_is_not_there_is_an_error_that_leaves_nothing() {
 
 #[test]
 fn the_annotations_of_engines_make_members_too() {
-    let stage = Stage::new();
+    let stage = stage!();
     let sandbox = stage.container("pod").args(["sleep", "1000"]);
     let pod = start(sandbox.annotation("io.kubernetes.cri.container-type", "sandbox"));
     let member = stage.container("member").args(["sleep", "1000"]);
@@ -214,7 +214,7 @@ fn the_annotations_of_engines_make_members_too() {
 
 #[test]
 fn a_program_missing_in_a_member_is_its_creates_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let builder = pod.pod().container(stage.id("missing")).args(["no-such-program"]);
     let failed = builder.build().unwrap().create().unwrap_err();
@@ -226,7 +226,7 @@ fn a_program_missing_in_a_member_is_its_creates_error() {
 
 #[test]
 fn a_member_loses_its_gofer_and_ends_and_the_others_do_not() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let member = start(member(&stage, &pod, "member"));
     let gofer = member.record().gofer.unwrap().pid;
@@ -241,7 +241,7 @@ fn a_member_loses_its_gofer_and_ends_and_the_others_do_not() {
 
 #[test]
 fn twenty_members_come_and_go_at_once() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     std::thread::scope(|scope| {
         for number in 0..20 {
@@ -264,7 +264,7 @@ fn twenty_members_come_and_go_at_once() {
 
 #[test]
 fn annotations_of_engines_can_be_ignored() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = root(&stage);
     let builder = stage
         .container("alone")

@@ -1,6 +1,6 @@
 //! The process table: what runs in a container, held against what the host knows of it.
 
-use crate::kit::{Stage, is_installed, is_root, skip, status_line};
+use crate::kit::{is_installed, is_root, skip, stage, status_line};
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, ProcessInfo, Running, Stdio};
 use std::io::{BufRead, BufReader, Write};
@@ -39,7 +39,7 @@ fn pids(table: &[ProcessInfo]) -> Vec<i32> {
 
 #[test]
 fn a_table_has_the_shell_and_its_children_as_the_container_counts_them() {
-    let stage = Stage::new();
+    let stage = stage!();
     let before = SystemTime::now();
     let running = ready(stage.busybox_shell("family", "sleep 1001 & sleep 1002 & echo ready; wait"));
     let table = table_when(&running, |table| sleeps(table) == 2);
@@ -74,7 +74,7 @@ fn a_table_has_the_shell_and_its_children_as_the_container_counts_them() {
 
 #[test]
 fn a_zombie_is_not_in_the_table() {
-    let stage = Stage::new();
+    let stage = stage!();
     // Whoever the shell becomes never collects the child it already has.
     let mut running = ready(stage.shell("zombie", "exec 3<&0; cat <&3 & echo ready; exec sleep 1000"));
     let table = running.processes().unwrap();
@@ -93,7 +93,7 @@ fn threads_and_time_are_counted_and_a_name_is_the_processs_own() {
     if !is_installed("python3") {
         skip!("python3 is not installed");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "import threading, time, sys
 for _ in range(2): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
 while time.process_time() < 0.1: pass
@@ -110,7 +110,7 @@ print('ready', flush=True); time.sleep(1000)";
 
 #[test]
 fn the_terminal_and_the_session_are_the_containers() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.shell("tty", "setsid sleep 1001 & sleep 1002 & echo ready; wait").terminal();
     let mut created = builder.build().unwrap().create().unwrap();
     let mut lines = BufReader::new(created.take_pty().unwrap());
@@ -130,7 +130,7 @@ fn users_are_numbered_as_inside() {
     if !is_root() {
         skip!("only a privileged caller maps more than one id");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let running = ready(stage.busybox_shell("user", "echo ready; read line").user(1000, 1000));
     let table = running.processes().unwrap();
     assert_eq!(table[0].uid, 1000);
@@ -146,7 +146,7 @@ fn users_are_numbered_as_inside() {
 
 #[test]
 fn what_a_workload_mounts_over_its_proc_hides_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "sleep 1000 & mount -t tmpfs none /proc/$! && mount -t tmpfs none /proc/1 && mount -t tmpfs none /proc \
                   && echo ready; wait";
     let running = ready(
@@ -165,7 +165,7 @@ fn a_container_that_shares_the_hosts_pids_lists_its_own_only() {
     if !is_root() {
         skip!("without root there is no proc of a shared pid namespace");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.busybox_shell("shared", "sleep 1000 & echo ready; wait");
     let bundle = stage.write_bundle("bundle", builder, |config| {
         let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
@@ -189,7 +189,7 @@ fn a_container_that_shares_the_hosts_pids_lists_its_own_only() {
 
 #[test]
 fn any_container_has_a_table_while_it_runs_and_an_error_otherwise() {
-    let stage = Stage::new();
+    let stage = stage!();
     let mut created =
         stage.shell("any", "read line").stdin(Stdio::piped()).build().unwrap().create().unwrap();
     let mut stdin = created.take_stdin().unwrap();
@@ -210,7 +210,7 @@ fn any_container_has_a_table_while_it_runs_and_an_error_otherwise() {
 
 #[test]
 fn a_hundred_processes_come_and_go_while_the_table_is_read() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "while :; do sleep 0 & sleep 0 & wait; done & echo ready; sleep 1000";
     let running = ready(stage.busybox_shell("busy", script));
     for _ in 0..100 {

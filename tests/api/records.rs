@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
-use crate::kit::Stage;
+use crate::kit::{Stage, stage};
 use cofferdam::state::Record;
 use cofferdam::{AnyContainer, Container, ErrorKind, Listed, Outcome, Running, Signal, Status, Stopped};
 
@@ -22,7 +22,7 @@ fn file_ending_in(stage: &Stage, id: &str, ending: &str) -> std::path::PathBuf {
 
 #[test]
 fn a_beginning_that_is_unique_names_a_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (red, green) = (start(&stage, "red"), start(&stage, "green"));
     let loaded = AnyContainer::load(stage.root(), &stage.id("gr")).unwrap();
     assert_eq!(loaded.id(), green.id());
@@ -38,7 +38,7 @@ fn a_beginning_that_is_unique_names_a_container() {
 
 #[test]
 fn an_exact_id_wins_over_those_it_begins() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (short, long) = (start(&stage, "a"), start(&stage, "ab"));
     assert_eq!(AnyContainer::load(stage.root(), short.id().as_str()).unwrap().id(), short.id());
     assert_eq!(AnyContainer::load(stage.root(), long.id().as_str()).unwrap().id(), long.id());
@@ -46,7 +46,7 @@ fn an_exact_id_wins_over_those_it_begins() {
 
 #[test]
 fn a_damaged_record_does_not_hide_its_neighbours() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (good, bad) = (start(&stage, "good"), start(&stage, "bad"));
     let file = file_ending_in(&stage, bad.id().as_str(), ".state");
     let mut bytes = std::fs::read(&file).unwrap();
@@ -77,7 +77,7 @@ fn a_damaged_record_does_not_hide_its_neighbours() {
 
 #[test]
 fn the_list_has_every_container_in_its_phase() {
-    let stage = Stage::new();
+    let stage = stage!();
     assert!(AnyContainer::list(stage.root()).unwrap().is_empty());
     let created = stage.container("c1").args(["true"]).build().unwrap().create().unwrap();
     let running = start(&stage, "c2");
@@ -101,7 +101,7 @@ fn the_list_has_every_container_in_its_phase() {
 
 #[test]
 fn delete_refuses_what_lives_unless_forced() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "living");
     let id = running.id().to_string();
     let refused = AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap_err();
@@ -115,7 +115,7 @@ fn delete_refuses_what_lives_unless_forced() {
 
 #[test]
 fn delete_is_idempotent() {
-    let stage = Stage::new();
+    let stage = stage!();
     let stopped = start(&stage, "twice").kill().unwrap();
     let id = stopped.id().to_string();
     let (one, two) =
@@ -128,7 +128,7 @@ fn delete_is_idempotent() {
 
 #[test]
 fn an_id_is_free_again_after_delete() {
-    let stage = Stage::new();
+    let stage = stage!();
     for code in 0..3 {
         let exit = stage.shell("again", &format!("exit {code}")).run().unwrap();
         assert_eq!(exit.outcome, Outcome::Exited { code });
@@ -137,7 +137,7 @@ fn an_id_is_free_again_after_delete() {
 
 #[test]
 fn a_container_goes_through_its_record_and_back() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "record");
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
     let json = serde_json::to_string(&loaded).unwrap();
@@ -168,7 +168,7 @@ fn a_container_goes_through_its_record_and_back() {
 
 #[test]
 fn a_container_somebody_else_moved_comes_back_as_it_is_now() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = stage.container("moved").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let AnyContainer::Created(other) = AnyContainer::load(stage.root(), created.id().as_str()).unwrap()
     else {
@@ -185,7 +185,7 @@ fn a_container_somebody_else_moved_comes_back_as_it_is_now() {
 
 #[test]
 fn what_has_ended_refuses_signals_by_its_phase() {
-    let stage = Stage::new();
+    let stage = stage!();
     let stopped = start(&stage, "ended").kill().unwrap();
     let loaded = AnyContainer::load(stage.root(), stopped.id().as_str()).unwrap();
     let refused = loaded.signal(Signal::TERM).unwrap_err();
@@ -197,7 +197,7 @@ fn what_has_ended_refuses_signals_by_its_phase() {
 
 #[test]
 fn a_handle_never_destroys_another_container_of_the_same_name() {
-    let stage = Stage::new();
+    let stage = stage!();
     let first = start(&stage, "name");
     let id = first.id().to_string();
     let stale = AnyContainer::load(stage.root(), &id).unwrap();
@@ -213,7 +213,7 @@ fn a_handle_never_destroys_another_container_of_the_same_name() {
 
 #[test]
 fn a_damaged_record_is_deleted_with_the_processes_it_named() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "damaged").detach().unwrap();
     let (id, init, sandbox) = (running.id().to_string(), running.init_pid(), running.sandbox_pid());
     drop(running);

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
-use crate::kit::{Stage, is_root, skip, stdout_of, write_script};
+use crate::kit::{Stage, is_root, skip, stage, stdout_of, write_script};
 use cofferdam::state::Record;
 use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Rootfs, Status};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn own_namespace(kind: &str) -> PathBuf {
 
 #[test]
 fn run_leaves_nothing_whatever_fails() {
-    let stage = Stage::new();
+    let stage = stage!();
     write_script(&stage.busybox().join("bin/script"), "#!/no/such/interpreter\n");
     let on = |args: &[&str]| {
         stage.container("run").rootfs(Rootfs::directory(stage.busybox())).args(args.iter().copied())
@@ -63,7 +63,7 @@ fn run_leaves_nothing_whatever_fails() {
 
 #[test]
 fn a_wait_keeps_nobody_from_the_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let created = stage.container("waited").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let id = created.id().to_string();
     std::thread::scope(|scope| {
@@ -82,7 +82,7 @@ fn a_wait_keeps_nobody_from_the_container() {
 
 #[test]
 fn what_is_dead_is_stopped_also_if_it_was_paused() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = stage.container("dead").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let running = running.start().unwrap();
     let mut record = serde_json::to_value(running.record()).unwrap();
@@ -98,7 +98,7 @@ fn what_is_dead_is_stopped_also_if_it_was_paused() {
 
 #[test]
 fn the_state_has_all_that_oci_asks_for() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("state").args(["sleep", "1000"]).annotation("org.example.key", "value");
     let mut any = AnyContainer::from(builder.build().unwrap());
     for status in ["creating", "created", "running", "stopped"] {
@@ -128,7 +128,7 @@ fn a_namespace_that_a_configuration_leaves_out_is_the_runtimes() {
     if !is_root() {
         skip!("only root may mount a sysfs of the host's network");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     for (kind, link) in [("network", "net"), ("uts", "uts"), ("ipc", "ipc")] {
         let script = format!("readlink /proc/self/ns/{link}");
         let own = own_namespace(link);
@@ -152,7 +152,7 @@ fn a_namespace_that_a_configuration_leaves_out_is_the_runtimes() {
 
 #[test]
 fn a_mount_of_no_type_is_a_bind_if_its_options_say_so() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shown = stage.open_directory("shown");
     std::fs::write(shown.join("file"), "bound\n").unwrap();
     for (name, kind) in [("none", json!("none")), ("empty", json!("")), ("absent", Value::Null)] {
@@ -169,7 +169,7 @@ fn a_mount_of_no_type_is_a_bind_if_its_options_say_so() {
 
 #[test]
 fn the_search_path_skips_directories_and_what_may_not_be_executed() {
-    let stage = Stage::new();
+    let stage = stage!();
     let rootfs = stage.busybox();
     for directory in ["a/prog", "b", "c"] {
         std::fs::create_dir_all(rootfs.join(directory)).unwrap();
@@ -189,7 +189,7 @@ fn the_hosts_own_root_can_be_the_rootfs_read_only() {
     if !is_root() {
         skip!("what is mounted below the host's root belongs to its root");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("whole").rootfs(Rootfs::directory("/")).idmapped_rootfs(false);
     let builder = builder.without_user_namespace().args(["sh", "-c", "touch /x 2>/dev/null || ls -d /usr"]);
     assert_eq!(stdout_of(builder), "/usr");
@@ -198,7 +198,7 @@ fn the_hosts_own_root_can_be_the_rootfs_read_only() {
 
 #[test]
 fn the_root_propagates_as_asked() {
-    let stage = Stage::new();
+    let stage = stage!();
     for (word, shared) in [
         ("private", false),
         ("rprivate", false),
@@ -230,7 +230,7 @@ fn host_is_shared(path: &Path) -> bool {
 
 #[test]
 fn a_wait_is_over_when_everything_has_died() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "sleep 1000 & sleep 1000 & exit 7";
     let running = stage.shell("died", script).build().unwrap().create().unwrap().start().unwrap();
     for _ in 0..2 {

@@ -1,6 +1,6 @@
 //! Signals: to init, to all, to one process, to a group, to a terminal's foreground.
 
-use crate::kit::{Stage, is_root, skip};
+use crate::kit::{Stage, is_root, skip, stage};
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::{AnyContainer, Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ fn count(container: &Container<Running>) -> String {
 
 #[test]
 fn sigterm_ends_an_init_that_never_heard_of_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "term", "sleep 1000; true");
     container.signal(Signal::TERM).unwrap();
     assert_eq!(container.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
@@ -25,7 +25,7 @@ fn sigterm_ends_an_init_that_never_heard_of_it() {
 
 #[test]
 fn every_process_gets_what_is_sent_to_all() {
-    let stage = Stage::new();
+    let stage = stage!();
     let looping = |trap: &str| format!("trap '{trap}' USR1; echo ready; while :; do sleep 1000 & wait; done");
     let builder = stage.shell("all", &looping("echo init")).stdout(Stdio::piped());
     let mut container = builder.build().unwrap().create().unwrap().start().unwrap();
@@ -42,7 +42,7 @@ fn every_process_gets_what_is_sent_to_all() {
 
 #[test]
 fn kill_to_all_returns_when_all_are_gone() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "killall", "sleep 1000 & sleep 1000 & sleep 1000");
     let host_pid = container.init_pid();
     container.signal_all(Signal::KILL).unwrap();
@@ -52,7 +52,7 @@ fn kill_to_all_returns_when_all_are_gone() {
 
 #[test]
 fn one_process_is_signalled_by_its_pid_inside() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "one", "sleep 1000; sleep 1000");
     let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
     container.signal_process(process.pid_inside(), Signal::TERM).unwrap();
@@ -70,7 +70,7 @@ fn one_process_is_signalled_by_its_pid_inside() {
 
 #[test]
 fn a_process_group_is_signalled_and_no_other() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "group", "sleep 1000; true");
     let group = container.exec(Exec::new(["sh", "-c", "sleep 1000 & sleep 1000; true"])).unwrap();
     let other = container.exec(Exec::new(["sleep", "1000"])).unwrap();
@@ -84,7 +84,7 @@ fn a_process_group_is_signalled_and_no_other() {
 
 #[test]
 fn without_a_terminal_there_is_no_foreground() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "foreground", "sleep 1000; true");
     let error = container.signal_foreground(1, Signal::INT).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::InvalidInput);
@@ -93,7 +93,7 @@ fn without_a_terminal_there_is_no_foreground() {
 
 #[test]
 fn a_loaded_container_is_signalled_too_and_a_stopped_one_is_an_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "loaded", "sleep 1000; true");
     let loaded = AnyContainer::load(stage.root(), container.id().as_str()).unwrap();
     loaded.signal_all(Signal::KILL).unwrap();
@@ -104,7 +104,7 @@ fn a_loaded_container_is_signalled_too_and_a_stopped_one_is_an_error() {
 
 #[test]
 fn a_process_that_is_covered_in_the_containers_proc_gets_what_is_sent_to_all() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = running(&stage, "pod", "sleep 1000; true");
     let member = container.pod().container(stage.id("member")).share_pid_namespace();
     let member = member.args(["sleep", "1000"]).grant_capabilities([Capability::SysAdmin].into());
@@ -126,7 +126,7 @@ fn all_processes_of_a_container_in_the_hosts_pid_namespace_are_none_of_ours() {
     if !is_root() {
         skip!("a proc of the host's pid namespace is mounted by root only");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "trap 'echo got' USR1; echo ready; while :; do sleep 1000 & wait $!; kill $!; done";
     let builder = stage
         .shell("host-pids", script)

@@ -18,7 +18,7 @@ const TOO_LATE: [&str; 3] = ["NotFound", "Ended", "WrongState"];
 
 #[test]
 fn of_several_creators_one_wins() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 6);
     for round in 0..ROUNDS {
         let id = stage.id(&format!("create{round}"));
@@ -32,7 +32,7 @@ fn of_several_creators_one_wins() {
 
 #[test]
 fn of_several_starters_one_wins() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 5);
     for round in 0..ROUNDS {
         let id = stage.id(&format!("start{round}"));
@@ -47,7 +47,7 @@ fn of_several_starters_one_wins() {
 
 #[test]
 fn what_is_done_to_a_container_that_is_being_deleted_succeeds_or_says_why_not() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 6);
     for round in 0..ROUNDS {
         let id = stage.id(&format!("delete{round}"));
@@ -73,7 +73,7 @@ fn what_is_done_to_a_container_that_is_being_deleted_succeeds_or_says_why_not() 
 
 #[test]
 fn ends_are_asked_for_by_many_and_come_once() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 6);
     for round in 0..ROUNDS {
         let container = start(stage.container(&format!("end{round}")).args(["sleep", "1000"]));
@@ -92,7 +92,7 @@ fn ends_are_asked_for_by_many_and_come_once() {
 
 #[test]
 fn everybody_who_waits_learns_the_same_end() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 5);
     for round in 0..ROUNDS {
         let builder = stage.shell(&format!("wait{round}"), "read line; exit 7").stdin(Stdio::piped());
@@ -108,7 +108,7 @@ fn everybody_who_waits_learns_the_same_end() {
 
 #[test]
 fn processes_are_executed_until_the_container_ends_and_not_after() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 5);
     for round in 0..ROUNDS {
         let builder = stage.shell(&format!("exec{round}"), "read line; exit 7").stdin(Stdio::piped());
@@ -127,7 +127,7 @@ fn processes_are_executed_until_the_container_ends_and_not_after() {
 
 #[test]
 fn a_hundred_processes_executed_at_once_each_have_their_own_end() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let container = start(stage.container("hundred").args(["sleep", "1000"]));
     let mut programs = Programs::new(&stage, 4);
     for _ in 0..2 {
@@ -140,7 +140,7 @@ fn a_hundred_processes_executed_at_once_each_have_their_own_end() {
 
 #[test]
 fn a_container_that_is_paused_and_resumed_takes_processes_in_between_or_says_why_not() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 4);
     let container = start(stage.container("paused").args(["sleep", "1000"]));
     let id = container.id();
@@ -152,7 +152,7 @@ fn a_container_that_is_paused_and_resumed_takes_processes_in_between_or_says_why
 
 #[test]
 fn twenty_containers_of_one_pod_live_and_die_at_once() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let pod = start(stage.container("pod").args(["sleep", "1000"]));
     let mut programs = Programs::new(&stage, 5);
     for round in 0..3 {
@@ -178,7 +178,7 @@ fn twenty_containers_of_one_pod_live_and_die_at_once() {
 
 #[test]
 fn members_come_and_go_without_disturbing_each_other() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let pod = start(stage.container("pod").args(["sleep", "1000"]));
     let mut programs = Programs::new(&stage, 4);
     let acts: Vec<_> = (0..4)
@@ -196,7 +196,7 @@ fn members_come_and_go_without_disturbing_each_other() {
 
 #[test]
 fn a_pod_that_ends_ends_also_what_is_just_being_made_in_it() {
-    let stage = stage();
+    let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 5);
     for round in 0..ROUNDS {
         let builder = stage.shell(&format!("pod{round}"), "read line; exit 7").stdin(Stdio::piped());
@@ -221,12 +221,12 @@ fn a_pod_that_ends_ends_also_what_is_just_being_made_in_it() {
     programs.finish();
 }
 
-/// This test's stage; in a program that takes part in it, this does not return.
-fn stage() -> Stage {
+/// This test's stage, as of [`stage!`](crate::kit::stage); in a program that takes part in it, this does not return.
+fn stage() -> Option<Stage> {
     if let Some(directory) = caller::role() {
         play(&directory);
     }
-    Stage::new()
+    Stage::in_own_process()
 }
 
 fn count(words: &[String], word: &str) -> usize {

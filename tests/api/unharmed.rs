@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read files of /proc and make scratch directories")]
 
 use crate::kit::caller::{self, Caller};
-use crate::kit::{Stage, descendants_of_this_process, line_of, status_line, witness};
+use crate::kit::{descendants_of_this_process, line_of, stage, status_line, witness};
 use cofferdam::{ContainerBuilder, Outcome, StateRoot};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -127,7 +127,7 @@ fn a_hundred_containers_from_eight_threads_leave_the_caller_as_it_was() {
     if let Some(directory) = caller::role() {
         return run_and_compare(&directory);
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }
 
@@ -144,7 +144,7 @@ fn a_caller_with_unusual_settings_keeps_them() {
         mask.thread_block().unwrap();
         return run_and_compare(&directory);
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }
 
@@ -154,7 +154,7 @@ fn a_caller_that_ignores_sigchld_is_served_all_the_same() {
         ignore_children();
         return run_and_compare(&directory);
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }
 
@@ -173,7 +173,7 @@ fn a_caller_that_collects_every_child_itself_is_served_all_the_same() {
         });
         return run_and_compare(&directory);
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
-use crate::kit::Stage;
+use crate::kit::stage;
 use cofferdam::oci_spec::runtime::LinuxSeccomp;
 use cofferdam::{ContainerBuilder, ErrorKind, Signal};
 use std::io::Read;
@@ -21,7 +21,7 @@ fn events(text: &str) -> Vec<String> {
 
 #[test]
 fn a_log_has_the_start_and_the_end_of_each_container_that_appends_to_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     let path = stage.path().join("log");
     std::fs::write(&path, "2000-01-01T00:00:00.000Z somebody started\n").unwrap();
     let logged = |name: &str, script: &str| stage.shell(name, script).user_log(path.clone());
@@ -63,7 +63,7 @@ fn run(builder: ContainerBuilder) {
 
 #[test]
 fn a_log_may_be_a_pipe_or_a_socket() {
-    let stage = Stage::new();
+    let stage = stage!();
     let expected =
         [format!("{} started", stage.id("end")), format!("{} exited with code 0", stage.id("end"))];
     let (mut reader, writer) = std::io::pipe().unwrap();
@@ -81,7 +81,7 @@ fn a_log_may_be_a_pipe_or_a_socket() {
 
 #[test]
 fn a_log_that_is_full_or_that_nobody_reads_holds_nothing_up() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (reader, writer) = std::io::pipe().unwrap();
     let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
     rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
@@ -97,7 +97,7 @@ fn a_log_that_is_full_or_that_nobody_reads_holds_nothing_up() {
 
 #[test]
 fn a_log_that_cannot_be_opened_is_creates_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let path = stage.path().join("missing/log");
     let failed = stage.container("none").args(["true"]).user_log(path.clone()).build().unwrap().create();
     let failed = failed.unwrap_err();

@@ -5,7 +5,7 @@
 use crate::kit::bundle::edit_config;
 use crate::kit::caller::{self, Caller};
 use crate::kit::witness::descriptors;
-use crate::kit::{Stage, await_end, descendants_of_this_process, is_root, skip, start, status_line};
+use crate::kit::{await_end, descendants_of_this_process, is_root, skip, stage, start, status_line};
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Outcome, Rootfs, Running, StateRoot, Zygote};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
@@ -32,7 +32,7 @@ fn first_argument(pid: i32) -> String {
 
 #[test]
 fn every_phase_from_eight_threads_through_one_zygote() {
-    let stage = Stage::new();
+    let stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -56,7 +56,7 @@ fn every_phase_from_eight_threads_through_one_zygote() {
 
 #[test]
 fn helpers_are_the_callers_children_with_their_own_names() {
-    let stage = Stage::new();
+    let stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     assert_eq!(first_argument(zygote.pid()), "cofferdam-zygote");
     let running = start(stage.container("names").args(["sleep", "1000"]).zygote(&zygote));
@@ -70,7 +70,7 @@ fn helpers_are_the_callers_children_with_their_own_names() {
 
 #[test]
 fn nothing_of_the_zygote_is_open_in_what_it_forked() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("descriptors of processes that are not dumpable are root's to read");
     }
@@ -91,7 +91,7 @@ fn nothing_of_the_zygote_is_open_in_what_it_forked() {
 
 #[test]
 fn a_zygote_cannot_be_looked_into_and_is_nowhere() {
-    let stage = Stage::new();
+    let stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     let directory = format!("/proc/{}", zygote.pid());
     if is_root() {
@@ -107,7 +107,7 @@ fn a_zygote_cannot_be_looked_into_and_is_nowhere() {
 
 #[test]
 fn the_last_handle_ends_the_process() {
-    let _stage = Stage::new();
+    let _stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     let (pid, another) = (zygote.pid(), zygote.clone());
     drop(zygote);
@@ -118,7 +118,7 @@ fn the_last_handle_ends_the_process() {
 
 #[test]
 fn a_killed_zygote_fails_the_next_create_and_leaves_what_runs_alone() {
-    let stage = Stage::new();
+    let stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     let running = start(stage.container("before").args(["sleep", "1000"]).zygote(&zygote));
     kill(zygote.pid());
@@ -135,7 +135,7 @@ fn a_killed_zygote_fails_the_next_create_and_leaves_what_runs_alone() {
 
 #[test]
 fn a_zygote_killed_at_any_moment_leaves_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     for round in 0..40_u32 {
         let zygote = Zygote::spawn().unwrap();
         let (begins, begun) = std::sync::mpsc::channel();
@@ -168,7 +168,7 @@ fn a_zygote_killed_at_any_moment_leaves_nothing() {
 #[test]
 fn a_caller_without_room_for_the_answer_loses_no_process() {
     let Some(directory) = caller::role() else {
-        let stage = Stage::new();
+        let stage = stage!();
         return Caller::spawn(stage.path()).finish();
     };
     setrlimit(Resource::Nofile, Rlimit { current: Some(128), ..getrlimit(Resource::Nofile) }).unwrap();
@@ -204,7 +204,7 @@ fn a_killed_caller_takes_zygote_and_container_along() {
         caller::say(format!("{} {gofer} {sandbox} {}", zygote.pid(), running.id().as_str()));
         return caller::stay();
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let mut caller = Caller::spawn(stage.path());
     let words = caller.hear();
     let words: Vec<_> = words.split(' ').collect();
@@ -240,7 +240,7 @@ fn a_caller_that_became_another_user_is_refused() {
         rustix::thread::set_no_new_privs(true).unwrap();
         return refused("no_new_privs");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }
 
@@ -259,14 +259,14 @@ fn a_caller_that_moved_elsewhere_finds_what_it_names() {
         assert_eq!(status_line(&gofer.to_string(), "Umask"), "0027");
         return;
     }
-    let stage = Stage::new();
+    let stage = stage!();
     stage.container("written").to_bundle(stage.path().join("bundle")).unwrap();
     Caller::spawn(stage.path()).finish();
 }
 
 #[test]
 fn members_of_a_pod_come_from_a_zygote_too() {
-    let stage = Stage::new();
+    let stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     let root = start(stage.container("pod").args(["sleep", "1000"]).zygote(&zygote));
     for (name, shares) in [("own", false), ("shared", true)] {
@@ -283,7 +283,7 @@ fn members_of_a_pod_come_from_a_zygote_too() {
 
 #[test]
 fn a_pod_that_was_not_started_takes_members_that_share_its_pids() {
-    let stage = Stage::new();
+    let stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     let root = stage.container("pod").args(["sleep", "1000"]).zygote(&zygote);
     let root = root.build().unwrap().create().unwrap();
@@ -301,7 +301,7 @@ fn a_pod_that_was_not_started_takes_members_that_share_its_pids() {
 
 #[test]
 fn an_oci_bundle_is_run_as_it_says() {
-    let stage = Stage::new();
+    let stage = stage!();
     let zygote = Zygote::spawn().unwrap();
     let bundle = stage.path().join("bundle");
     stage.shell("written", "exit 9").to_bundle(&bundle).unwrap();
@@ -313,7 +313,7 @@ fn an_oci_bundle_is_run_as_it_says() {
 
 #[test]
 fn nothing_is_executed_for_a_container_but_its_workload() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("the memory maps of processes that are not dumpable are root's to read");
     }

@@ -3,7 +3,7 @@
 //! The one that opens every device is in `devices`, beside the other containers that can make nodes.
 
 use crate::kit::limits::directory_on_a_disk;
-use crate::kit::{Stage, may_limit, skip, start};
+use crate::kit::{may_limit, skip, stage, start};
 use cofferdam::{AnyContainer, Container, Event, IoLimit, Outcome, Running, Stats};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn stats_when(running: &Container<Running>, enough: impl Fn(&Stats) -> bool) -> 
 
 #[test]
 fn a_memory_bomb_ends_as_out_of_memory_with_its_peak_at_the_limit() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -45,7 +45,7 @@ fn a_memory_bomb_ends_as_out_of_memory_with_its_peak_at_the_limit() {
 
 #[test]
 fn a_fork_bomb_gets_as_many_processes_as_it_may_have_and_dies_whole() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
@@ -62,7 +62,7 @@ fn a_fork_bomb_gets_as_many_processes_as_it_may_have_and_dies_whole() {
 
 #[test]
 fn a_cpu_burner_gets_its_share_of_each_period_and_no_more() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("cpu") {
         skip!("this user may not limit cpu here");
     }
@@ -84,7 +84,7 @@ fn a_cpu_burner_gets_its_share_of_each_period_and_no_more() {
 
 #[test]
 fn an_io_writer_writes_at_its_rate_and_no_faster() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("io") {
         skip!("this user may not limit I/O here");
     }
@@ -120,7 +120,7 @@ fn an_io_writer_writes_at_its_rate_and_no_faster() {
 
 #[test]
 fn the_kernels_count_outlives_a_sandbox_that_was_killed_with_its_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }

@@ -1,7 +1,7 @@
 //! Limits: time, memory, processes, CPU; and what is said where they cannot be set.
 
 use crate::kit::limits::disk;
-use crate::kit::{Stage, is_root, may_limit, note_skip, skip};
+use crate::kit::{Stage, is_root, may_limit, note_skip, skip, stage};
 use cofferdam::spec::DeviceNumber;
 use cofferdam::{AnyContainer, Container, Error, ErrorKind, IoLimit, Outcome, Running};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_program_that_runs_too_long_is_killed() {
-    let stage = Stage::new();
+    let stage = stage!();
     let limit = Duration::from_millis(150);
     let began = Instant::now();
     let exit =
@@ -23,14 +23,14 @@ fn a_program_that_runs_too_long_is_killed() {
 
 #[test]
 fn a_program_within_its_time_ends_by_itself() {
-    let stage = Stage::new();
+    let stage = stage!();
     let exit = stage.shell("intime", "exit 4").timeout(Duration::from_secs(60)).run().unwrap();
     assert_eq!(exit.outcome, Outcome::Exited { code: 4 });
 }
 
 #[test]
 fn the_time_limit_holds_for_a_loaded_container_too() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("detached").args(["sleep", "1000"]).timeout(Duration::from_millis(150));
     let running = builder.build().unwrap().create().unwrap().start().unwrap().detach().unwrap();
     let id = running.id().to_string();
@@ -42,7 +42,7 @@ fn the_time_limit_holds_for_a_loaded_container_too() {
 
 #[test]
 fn memory_beyond_the_limit_is_an_outcome_of_its_own() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -54,7 +54,7 @@ fn memory_beyond_the_limit_is_an_outcome_of_its_own() {
 
 #[test]
 fn memory_within_the_limit_is_reported() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -65,7 +65,7 @@ fn memory_within_the_limit_is_reported() {
 
 #[test]
 fn more_processes_than_allowed_cannot_be_made() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
@@ -78,7 +78,7 @@ fn more_processes_than_allowed_cannot_be_made() {
 
 #[test]
 fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !["cpu", "memory", "pids"].into_iter().all(may_limit) {
         skip!("this user may not limit all of cpu, memory and pids here");
     }
@@ -113,7 +113,7 @@ fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
 
 #[test]
 fn limits_that_cannot_be_set_are_refused_and_not_dropped() {
-    let stage = Stage::new();
+    let stage = stage!();
     if is_root() || may_limit("pids") {
         skip!("this user can set them");
     }
@@ -131,7 +131,7 @@ fn limits_that_cannot_be_set_are_refused_and_not_dropped() {
 
 #[test]
 fn limits_that_cannot_be_set_are_done_without_and_named_where_best_effort_is_enough() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("best").args(["true"]).memory_limit(64 << 20).pids_limit(20).cpu_limit(0.5);
     let stopped = builder.best_effort_limits().build().unwrap().create().unwrap().start().unwrap();
     let unapplied = stopped.unapplied_limits().to_vec();
@@ -152,21 +152,21 @@ fn limits_that_cannot_be_set_are_done_without_and_named_where_best_effort_is_eno
 
 #[test]
 fn best_effort_makes_no_sense_of_a_value_without_any() {
-    let stage = Stage::new();
+    let stage = stage!();
     let refused = stage.container("sense").args(["true"]).memory_limit(-2).best_effort_limits().build();
     assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidSpec { .. }));
 }
 
 #[test]
 fn a_fork_bomb_without_any_cgroup_is_held_by_its_process_limit() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.busybox_shell("bomb", "ulimit -u; ulimit -Hu");
     assert_eq!(crate::kit::stdout_of(builder).split_whitespace().last(), Some("1024"));
 }
 
 #[test]
 fn a_container_sees_its_own_cgroups_as_the_roots_of_their_hierarchies() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
@@ -180,7 +180,7 @@ fn a_container_sees_its_own_cgroups_as_the_roots_of_their_hierarchies() {
 
 #[test]
 fn on_v2_the_containers_processes_are_born_in_its_cgroup_for_their_parent_may_write_there() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
@@ -319,7 +319,7 @@ fn limited(stage: &Stage, name: &str, resources: &Value) -> Result<Container<Run
 
 #[test]
 fn every_limit_is_in_the_file_of_the_version_there_is_or_refused_by_name() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -358,7 +358,7 @@ fn every_limit_is_in_the_file_of_the_version_there_is_or_refused_by_name() {
 
 #[test]
 fn a_limit_the_kernel_has_no_file_for_names_field_and_file_and_leaves_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -388,7 +388,7 @@ fn a_limit_the_kernel_has_no_file_for_names_field_and_file_and_leaves_nothing() 
 
 #[test]
 fn the_builder_says_what_a_configuration_says() {
-    let stage = Stage::new();
+    let stage = stage!();
     let device = DeviceNumber { major: 8, minor: 16 };
     let limit = |reads, writes| IoLimit { reads, writes, ..IoLimit::default() };
     let builder = stage.container("said").cpu_burst(Duration::from_millis(20)).cpu_limit(0.5);

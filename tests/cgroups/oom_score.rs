@@ -1,6 +1,6 @@
 //! OOM scores of everything that belongs to a pod, while its containers come and go.
 
-use crate::kit::{Stage, descendants_of_this_process, is_root, skip, start};
+use crate::kit::{Stage, descendants_of_this_process, is_root, skip, stage, start};
 use cofferdam::{Container, ContainerBuilder, Exec, Running};
 use serde_json::json;
 
@@ -45,7 +45,7 @@ fn scores(container: &Container<Running>) -> [i32; 3] {
 
 #[test]
 fn everything_of_a_single_container_has_its_score() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = pod(&stage, Some(own() + 300));
     assert_eq!(scores(&container), [own() + 300; 3]);
     assert_eq!(score(container.sandbox_pid()), own() + 300);
@@ -56,7 +56,7 @@ fn everything_of_a_single_container_has_its_score() {
 
 #[test]
 fn the_sandbox_has_the_lowest_score_of_its_containers_as_they_come_and_go() {
-    let stage = Stage::new();
+    let stage = stage!();
     let own = own();
     let pod = pod(&stage, Some(own + 500));
     let sandbox = || score(pod.sandbox_pid());
@@ -81,7 +81,7 @@ fn the_sandbox_has_the_lowest_score_of_its_containers_as_they_come_and_go() {
 
 #[test]
 fn a_pause_container_does_not_count_and_none_left_is_the_score_from_before() {
-    let stage = Stage::new();
+    let stage = stage!();
     let own = own();
     let pause =
         scored(&stage, "pod", ContainerBuilder::new("pod").annotation(POD, "sandbox"), Some(own + 10));
@@ -96,7 +96,7 @@ fn a_pause_container_does_not_count_and_none_left_is_the_score_from_before() {
 
 #[test]
 fn a_score_below_the_callers_is_refused_by_name_and_leaves_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     if is_root() && may_raise() {
         skip!("this caller may go as low as it likes");
     }

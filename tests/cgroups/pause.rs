@@ -1,6 +1,6 @@
 //! Freezing: the place for it that every container has, and what is done to a container that is frozen.
 
-use crate::kit::{Stage, may_limit, skip, start};
+use crate::kit::{Stage, may_limit, skip, stage, start};
 use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Running, Signal, StateRoot, Status,
     Stdio,
@@ -44,7 +44,7 @@ fn freeze(dir: &Path) {
 
 #[test]
 fn a_container_without_limits_has_a_place_to_freeze_and_its_sandbox_is_not_in_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
@@ -60,7 +60,7 @@ fn a_container_without_limits_has_a_place_to_freeze_and_its_sandbox_is_not_in_it
 
 #[test]
 fn a_container_can_do_without_a_cgroup() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("none").args(["sleep", "1000"]).without_cgroup());
     assert_eq!(running.record().cgroups, Vec::<PathBuf>::new());
     running.kill().unwrap().delete().unwrap();
@@ -68,7 +68,7 @@ fn a_container_can_do_without_a_cgroup() {
 
 #[test]
 fn a_frozen_container_is_deleted_by_force_without_delay() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
@@ -92,7 +92,7 @@ fn a_frozen_container_is_deleted_by_force_without_delay() {
 
 #[test]
 fn the_cgroup_of_another_container_is_neither_used_nor_destroyed() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
@@ -149,7 +149,7 @@ fn stands_still(stage: &Stage, file: &Path) {
 
 #[test]
 fn a_paused_container_makes_no_progress_and_a_resumed_one_does() {
-    let stage = Stage::new();
+    let stage = stage!();
     for (name, freezer) in [("freezer", true), ("signals", false)] {
         let (builder, count) = counting(&stage, name);
         let builder = if freezer { builder } else { builder.without_cgroup() };
@@ -176,7 +176,7 @@ fn a_paused_container_makes_no_progress_and_a_resumed_one_does() {
 
 #[test]
 fn pausing_twice_and_resuming_twice_are_errors_that_change_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("twice").args(["sleep", "1000"]));
     let id = running.id().to_string();
     let load = || AnyContainer::load(stage.root(), &id).unwrap();
@@ -197,7 +197,7 @@ fn pausing_twice_and_resuming_twice_are_errors_that_change_nothing() {
 
 #[test]
 fn a_paused_container_is_killed_stopped_and_dropped() {
-    let stage = Stage::new();
+    let stage = stage!();
     for freezer in [true, false] {
         let builder = |name: &str, script: &str| {
             let builder = stage.shell(&format!("{name}{freezer}"), script);
@@ -227,7 +227,7 @@ fn a_paused_container_is_killed_stopped_and_dropped() {
 
 #[test]
 fn a_paused_container_still_has_its_files_and_processes_and_takes_no_new_one() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.busybox_shell("files", "echo here > /tmp/file; sleep 1000; true");
     let running = start(builder);
     let files = running.files().unwrap();
@@ -248,7 +248,7 @@ fn a_paused_container_still_has_its_files_and_processes_and_takes_no_new_one() {
 
 #[test]
 fn a_paused_container_whose_sandbox_is_killed_has_stopped() {
-    let stage = Stage::new();
+    let stage = stage!();
     let paused = start(stage.shell("dead", "sleep 1000 & sleep 1000")).pause().unwrap().detach().unwrap();
     let id = paused.id().to_string();
     let sandbox = rustix::process::Pid::from_raw(paused.sandbox_pid()).unwrap();
@@ -264,7 +264,7 @@ fn a_paused_container_whose_sandbox_is_killed_has_stopped() {
 
 #[test]
 fn members_of_a_pod_are_paused_one_by_one() {
-    let stage = Stage::new();
+    let stage = stage!();
     let pod = start(stage.container("pod").args(["sleep", "1000"]));
     for (name, freezer) in [("frozen", true), ("signalled", false)] {
         let shared = stage.open_directory(name);

@@ -1,7 +1,7 @@
 //! Statistics, held against the kernel's own files.
 
 use crate::kit::limits::{directory_on_a_disk, kernel};
-use crate::kit::{Stage, may_limit, skip, start};
+use crate::kit::{Stage, may_limit, skip, stage, start};
 use cofferdam::{AnyContainer, Container, ErrorKind, IoLimit, Running, Stats};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn busy(stage: &Stage, name: &str) -> Container<Running> {
 
 #[test]
 fn what_is_told_is_what_the_kernels_files_say() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -74,7 +74,7 @@ fn what_is_told_is_what_the_kernels_files_say() {
 
 #[test]
 fn transfers_are_counted_by_device_as_the_kernels_file_says() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("io") {
         skip!("this user may not limit I/O here");
     }
@@ -103,7 +103,7 @@ fn transfers_are_counted_by_device_as_the_kernels_file_says() {
 
 #[test]
 fn huge_pages_and_pressure_are_what_the_kernels_files_say() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("hugetlb") {
         skip!("this user may not limit huge pages here");
     }
@@ -126,7 +126,7 @@ fn huge_pages_and_pressure_are_what_the_kernels_files_say() {
 
 #[test]
 fn a_controller_the_container_is_not_in_is_absent_and_not_zero() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("bare").args(["sleep", "1000"]).without_cgroup());
     assert_eq!(running.stats().unwrap(), Stats::default());
     running.kill().unwrap().delete().unwrap();
@@ -145,7 +145,7 @@ fn a_controller_the_container_is_not_in_is_absent_and_not_zero() {
 
 #[test]
 fn no_limit_is_none() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -159,7 +159,7 @@ fn no_limit_is_none() {
 
 #[test]
 fn statistics_are_there_from_create_to_the_end_and_in_no_other_phase() {
-    let stage = Stage::new();
+    let stage = stage!();
     let refused = |container: &AnyContainer| {
         let error = container.stats().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::Ended), "{error}");
@@ -182,7 +182,7 @@ fn statistics_are_there_from_create_to_the_end_and_in_no_other_phase() {
 
 #[test]
 fn statistics_can_be_written_as_json() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(stage.container("json").args(["sleep", "1000"]).without_cgroup());
     let text = serde_json::to_value(running.stats().unwrap()).unwrap();
     assert_eq!(text["memory"], serde_json::Value::Null);

@@ -5,7 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests run programs and write plain files of their own")]
 
-use crate::kit::{Stage, caller, is_root, skip, turn};
+use crate::kit::{Stage, caller, in_own_process, is_root, skip};
 use cofferdam::{ContainerBuilder, ErrorKind};
 use std::collections::BTreeSet;
 use std::fs;
@@ -129,10 +129,9 @@ fn with_systemd(test: impl FnOnce(&Stage)) {
     if let Some(directory) = caller::role() {
         start_systemd(&directory, &Path::new("/sys/fs/cgroup").join(tree_of(&directory)));
         keep_what_a_process_keeps();
-        test(&Stage::new());
+        test(&Stage::here());
         return;
     }
-    let _turn = turn();
     let thread = std::thread::current();
     let name = thread.name().expect("the harness names a test's thread after it");
     if let Some(missing) = missing() {
@@ -279,11 +278,11 @@ fn where_no_systemd_can_be_asked_a_scope_is_refused_by_name() {
     if Path::new("/run/systemd/system").exists() {
         skip!("this host was booted with systemd");
     }
-    {
-        let _turn = turn();
-        keep_what_a_process_keeps();
+    if !in_own_process() {
+        return;
     }
-    let stage = Stage::new();
+    keep_what_a_process_keeps();
+    let stage = Stage::here();
     let refused = sleeper(&stage, "none", "none").build().unwrap_err();
     assert!(matches!(refused.kind(), ErrorKind::Unsupported { .. }), "{refused}");
     let missing = if cfg!(feature = "systemd") { "which was not reached" } else { "the feature \"systemd\"" };

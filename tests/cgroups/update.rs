@@ -1,7 +1,7 @@
 //! Changing limits of a container that exists: what is in the kernel's files afterwards, and on the record.
 
 use crate::kit::limits::{disk, kernel};
-use crate::kit::{Stage, may_limit, skip, start};
+use crate::kit::{Stage, may_limit, skip, stage, start};
 use cofferdam::oci_spec::runtime::{
     LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemory,
     LinuxMemoryBuilder, LinuxPids, LinuxPidsBuilder, LinuxResources,
@@ -44,7 +44,7 @@ fn limited(stage: &Stage, name: &str) -> Container<Running> {
 
 #[test]
 fn new_limits_are_in_the_kernel_and_on_the_record_and_the_others_stay() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -71,7 +71,7 @@ fn new_limits_are_in_the_kernel_and_on_the_record_and_the_others_stay() {
 
 #[test]
 fn minus_one_lifts_a_limit_and_zero_leaves_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -88,7 +88,7 @@ fn minus_one_lifts_a_limit_and_zero_leaves_it() {
 
 #[test]
 fn a_limit_is_for_what_runs_already() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -115,7 +115,7 @@ fn a_limit_is_for_what_runs_already() {
 
 #[test]
 fn what_the_kernel_refuses_sets_everything_back() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -163,7 +163,7 @@ const READ_BPS: &[&str] = &["blkio.throttle.read_bps_device", "io.max"];
 
 #[test]
 fn bursts_and_being_idle_come_and_go() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("cpu") {
         skip!("this user may not limit CPU time here");
     }
@@ -189,7 +189,7 @@ fn bursts_and_being_idle_come_and_go() {
 
 #[test]
 fn a_device_that_is_not_named_keeps_its_throttle_and_a_rate_of_zero_lifts_one() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("io") {
         skip!("this user may not limit I/O here");
     }
@@ -226,7 +226,7 @@ fn a_device_that_is_not_named_keeps_its_throttle_and_a_rate_of_zero_lifts_one() 
 
 #[test]
 fn a_later_write_that_fails_sets_back_every_controller_before_it() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !["memory", "cpu", "pids", "io"].into_iter().all(may_limit) {
         skip!("this user may not limit all of memory, cpu, pids and I/O here");
     }
@@ -257,7 +257,7 @@ fn a_later_write_that_fails_sets_back_every_controller_before_it() {
 
 #[test]
 fn huge_pages_and_named_files_change_where_the_kernel_has_them() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("hugetlb") {
         skip!("this user may not limit huge pages here");
     }
@@ -280,7 +280,7 @@ fn huge_pages_and_named_files_change_where_the_kernel_has_them() {
 
 #[test]
 fn what_only_the_other_version_has_is_refused_before_anything_is_written() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -303,7 +303,7 @@ fn what_only_the_other_version_has_is_refused_before_anything_is_written() {
 
 #[test]
 fn a_controller_the_container_was_not_created_with_is_refused_by_name() {
-    let stage = Stage::new();
+    let stage = stage!();
     for (name, builder) in [
         ("without", stage.container("without").args(["sleep", "1000"]).without_cgroup()),
         ("plain", stage.container("plain").args(["sleep", "1000"])),
@@ -328,7 +328,7 @@ fn a_controller_the_container_was_not_created_with_is_refused_by_name() {
 
 #[test]
 fn what_no_container_may_ask_for_an_update_may_not_either() {
-    let stage = Stage::new();
+    let stage = stage!();
     let mut running = start(stage.container("rules").args(["sleep", "1000"]).without_cgroup());
     let mut io = LinuxResources::default();
     io.set_block_io(Some(LinuxBlockIoBuilder::default().weight(100_u16).build().unwrap()));
@@ -367,7 +367,7 @@ fn what_no_container_may_ask_for_an_update_may_not_either() {
 
 #[test]
 fn a_memory_limit_below_what_is_in_use_is_refused_to_those_who_ask() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
@@ -381,7 +381,7 @@ fn a_memory_limit_below_what_is_in_use_is_refused_to_those_who_ask() {
 
 #[test]
 fn an_update_is_possible_from_create_to_the_end_by_every_handle() {
-    let stage = Stage::new();
+    let stage = stage!();
     let nothing = LinuxResources::default();
     let refused = |container: &mut AnyContainer| {
         let error = container.update(&nothing).unwrap_err();

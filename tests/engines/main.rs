@@ -22,7 +22,7 @@ mod remains;
 mod terminal;
 
 use crate::kit::example::example;
-use crate::kit::{Stage, skip};
+use crate::kit::{Stage, skip, stage};
 use engine::Engine;
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ fn go_through(case: fn(&dyn Engine), start: Start) {
         Ok(runtime) => runtime,
         Err(reason) => skip!("{reason}"),
     };
-    let stage = Stage::new();
+    let stage = stage!();
     match start(&stage, runtime) {
         Ok(engine) => case(&*engine),
         Err(reason) => skip!("{reason}"),

@@ -2,36 +2,28 @@
 
 use crate::caller::member_of;
 use crate::kit::place::{Place, children, describe, names_in};
+use crate::kit::{in_own_process, process};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Set to the name of the test in the process that is made for it.
-const STAGE: &str = "COFFERDAM_TEST_STAGE";
 
 /// How long what must end by itself may take.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 
 /// Runs `body` in a process of its own that inherits every orphan of its descendants.
 pub(crate) fn alone(body: impl FnOnce()) {
-    let name = std::thread::current().name().expect("a test's thread has its name").to_owned();
-    if std::env::var(STAGE).is_ok_and(|stage| stage == name) {
+    if in_own_process() {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .expect("prctl(PR_SET_CHILD_SUBREAPER)");
-        return body();
+        body();
     }
-    let status = again(&name).env(STAGE, &name).status().expect("this program again");
-    assert!(status.success(), "{name}: {status}, see above");
 }
 
 /// This test program again, for one test.
 pub(crate) fn again(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
-    command
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+    let mut command = process::again(test);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
 

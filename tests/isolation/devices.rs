@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests write bundles, and look at the host with plain tools")]
 
-use crate::kit::{Stage, is_root, skip, start, stdout_of};
+use crate::kit::{Stage, is_root, skip, stage, start, stdout_of};
 use cofferdam::oci_spec::runtime::{Capabilities, Capability};
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Running};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ fn deny_all_but(allowed: impl IntoIterator<Item = Value>) -> Value {
 
 #[test]
 fn only_devices_on_the_list_open_though_nodes_of_any_can_be_made() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -103,7 +103,7 @@ fn only_devices_on_the_list_open_though_nodes_of_any_can_be_made() {
 
 #[test]
 fn a_program_that_opens_every_device_gets_those_of_its_rules_and_no_other() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -122,7 +122,7 @@ fn a_program_that_opens_every_device_gets_those_of_its_rules_and_no_other() {
 
 #[test]
 fn the_rules_bind_the_first_instruction_and_the_nodes_of_the_configuration() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -141,7 +141,7 @@ fn the_rules_bind_the_first_instruction_and_the_nodes_of_the_configuration() {
 
 #[test]
 fn an_exception_from_an_exception_is_enforced_or_refused_by_name() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -163,7 +163,7 @@ fn an_exception_from_an_exception_is_enforced_or_refused_by_name() {
 
 #[test]
 fn what_is_denied_can_be_listed_instead() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -181,7 +181,7 @@ fn what_is_denied_can_be_listed_instead() {
 
 #[test]
 fn rules_that_deny_nothing_cost_no_cgroup() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -207,7 +207,7 @@ fn without_nodes(stage: &Stage, name: &str) -> ContainerBuilder {
 
 #[test]
 fn who_could_make_nodes_is_executed_where_the_rules_are_enforced() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -219,7 +219,7 @@ fn who_could_make_nodes_is_executed_where_the_rules_are_enforced() {
 
 #[test]
 fn who_could_make_nodes_is_not_executed_where_the_rules_are_not_enforced() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
     }
@@ -263,7 +263,7 @@ impl Drop for Occupied {
 
 #[test]
 fn in_a_user_namespace_no_node_can_be_made_and_rules_are_no_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let root = is_root();
     let ids = |own: u32| json!([{"containerID": 0, "hostID": if root { 700_000 } else { own }, "size": 1}]);
     let namespaces: Value =

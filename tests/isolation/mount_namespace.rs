@@ -3,7 +3,7 @@
 use crate::kit::bundle::add_mount;
 use crate::kit::inside::output;
 use crate::kit::unshared::Unshared;
-use crate::kit::{Stage, await_end, is_root, skip, start, stdout_of, write_script};
+use crate::kit::{Stage, await_end, is_root, skip, stage, start, stdout_of, write_script};
 use cofferdam::oci_spec::runtime::HookBuilder;
 use cofferdam::spec::HookKind;
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Outcome, Running};
@@ -64,7 +64,7 @@ fn assert_in_namespace_of(container: &Container<Running>, pid: u32) {
 
 #[test]
 fn in_the_callers_mount_namespace_nothing_is_mounted_for_the_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -80,7 +80,7 @@ fn in_the_callers_mount_namespace_nothing_is_mounted_for_the_container() {
 
 #[test]
 fn in_the_mount_namespace_with_a_path_nothing_is_mounted_for_the_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -106,7 +106,7 @@ fn in_the_mount_namespace_with_a_path_nothing_is_mounted_for_the_container() {
 
 #[test]
 fn a_mount_namespace_is_entered_from_the_user_namespace_that_it_belongs_to() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -132,7 +132,7 @@ fn a_mount_namespace_is_entered_from_the_user_namespace_that_it_belongs_to() {
 
 #[test]
 fn exec_files_and_terminals_are_in_the_containers_root() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -154,7 +154,7 @@ fn exec_files_and_terminals_are_in_the_containers_root() {
 
 #[test]
 fn the_terminal_of_such_a_container_is_its_dev_console() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -168,7 +168,7 @@ fn the_terminal_of_such_a_container_is_its_dev_console() {
 
 #[test]
 fn what_a_hook_leaves_in_the_root_comes_along() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -184,7 +184,7 @@ fn what_a_hook_leaves_in_the_root_comes_along() {
 
 #[test]
 fn a_set_user_id_file_raises_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -202,7 +202,7 @@ fn a_set_user_id_file_raises_nothing() {
 
 #[test]
 fn nothing_more_is_mounted_into_it_and_no_further_container_joins_its_sandbox() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -219,7 +219,7 @@ fn nothing_more_is_mounted_into_it_and_no_further_container_joins_its_sandbox() 
 
 #[test]
 fn a_sandbox_that_is_killed_leaves_nothing_mounted_and_nobody_running() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }
@@ -235,7 +235,7 @@ fn a_sandbox_that_is_killed_leaves_nothing_mounted_and_nobody_running() {
 
 #[test]
 fn what_cannot_be_had_there_is_refused_by_its_field() {
-    let stage = Stage::new();
+    let stage = stage!();
     let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
     let with_user = |config: &mut Value| {
         namespaces(config).push(json!({"type": "user"}));
@@ -275,7 +275,7 @@ fn what_cannot_be_had_there_is_refused_by_its_field() {
 
 #[test]
 fn a_namespace_of_another_type_is_refused_when_it_is_entered() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");
     }

@@ -2,14 +2,14 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
-use crate::kit::{Stage, is_root, line_of, stdout_of};
+use crate::kit::{is_root, line_of, stage, stdout_of};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
 #[test]
 fn the_workload_has_no_privilege_by_default() {
-    let stage = Stage::new();
+    let stage = stage!();
     let status = stdout_of(stage.container("privileges").args(["cat", "/proc/self/status"]));
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(line_of(&status, set), "0000000000000000", "{set}");
@@ -25,7 +25,7 @@ fn the_workload_has_no_privilege_by_default() {
 
 #[test]
 fn the_ids_are_mapped_to_none_of_the_hosts_users() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script =
         "cat /proc/self/uid_map /proc/self/gid_map; grep Groups /proc/self/status; cat /proc/self/setgroups";
     let seen = stdout_of(stage.busybox_shell("maps", script));
@@ -44,7 +44,7 @@ fn the_ids_are_mapped_to_none_of_the_hosts_users() {
 
 #[test]
 fn every_namespace_is_the_containers_own() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "for n in user mnt pid net ipc uts cgroup; do echo $n $(readlink /proc/self/ns/$n); done";
     let inside: BTreeMap<String, String> = pairs(&stdout_of(stage.busybox_shell("namespaces", script)));
     assert_eq!(inside.len(), 7);
@@ -62,7 +62,7 @@ fn pairs(text: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn the_network_is_a_loopback_that_is_up() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "cat /proc/net/dev | tail -n +3 | cut -d: -f1; cat /proc/net/route | tail -n +2 | wc -l; cat /sys/class/net/lo/flags";
     let seen = stdout_of(stage.busybox_shell("network", script));
     let words: Vec<&str> = seen.split_whitespace().collect();
@@ -73,7 +73,7 @@ fn the_network_is_a_loopback_that_is_up() {
 
 #[test]
 fn the_descriptors_are_the_three_streams_whatever_the_caller_leaks() {
-    let stage = Stage::new();
+    let stage = stage!();
     // A host directory without close-on-exec, two hundred times: what a careless caller leaks.
     let leaked: Vec<OwnedFd> = (0..200).map(|_| leak(File::open("/").unwrap())).collect();
     // No pipeline, between whose forks the shell holds a pipe; and a last command that the shell does not become.
@@ -91,7 +91,7 @@ fn leak(file: File) -> OwnedFd {
 
 #[test]
 fn the_process_limit_is_set_and_the_rest_is_the_callers() {
-    let stage = Stage::new();
+    let stage = stage!();
     let limits = stdout_of(stage.busybox_shell("rlimits", "cat /proc/self/limits"));
     let line = limits.lines().find(|line| line.starts_with("Max processes")).unwrap();
     assert_eq!(line.split_whitespace().skip(2).take(2).collect::<Vec<_>>(), ["1024", "1024"]);
@@ -99,7 +99,7 @@ fn the_process_limit_is_set_and_the_rest_is_the_callers() {
 
 #[test]
 fn the_kernels_file_systems_are_mounted_with_care() {
-    let stage = Stage::new();
+    let stage = stage!();
     let table = stdout_of(stage.busybox_shell("mounts", "cat /proc/self/mountinfo"));
     let mounts: BTreeMap<&str, (&str, &str)> = table
         .lines()
@@ -134,7 +134,7 @@ fn the_kernels_file_systems_are_mounted_with_care() {
 
 #[test]
 fn what_is_masked_is_empty_and_what_is_read_only_cannot_be_written() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "for f in /proc/kcore /proc/keys /proc/timer_list; do [ -e $f ] && cat $f | wc -c; done; \
                   for d in /proc/acpi /proc/scsi /sys/firmware; do [ -e $d ] && ls -A $d | wc -l; done; \
                   (echo 1 > /proc/sys/kernel/panic) 2>&1; true";
@@ -147,7 +147,7 @@ fn what_is_masked_is_empty_and_what_is_read_only_cannot_be_written() {
 
 #[test]
 fn no_path_leads_to_the_host() {
-    let stage = Stage::new();
+    let stage = stage!();
     std::fs::write(stage.path().join("canary"), "host").unwrap();
     let canary = stage.path().join("canary").display().to_string();
     let script = format!(
@@ -163,7 +163,7 @@ fn no_path_leads_to_the_host() {
 
 #[test]
 fn a_host_directory_the_caller_leaked_is_no_way_out() {
-    let stage = Stage::new();
+    let stage = stage!();
     let _leaked: Vec<OwnedFd> = (0..20).map(|_| leak(File::open("/").unwrap())).collect();
     for number in [3, 5, 7, 8, 9, 12, 20] {
         let builder =
@@ -178,7 +178,7 @@ fn a_host_directory_the_caller_leaked_is_no_way_out() {
 
 #[test]
 fn the_hosts_password_hashes_are_not_shown() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "for f in /etc/shadow /etc/gshadow /etc/shadow- /etc/sudoers; do \
                   [ -e $f ] && cat $f 2>/dev/null | wc -c; done; ls -A /root /home | grep -v : | wc -w";
     let seen = stdout_of(stage.shell("shadow", script));
@@ -187,7 +187,7 @@ fn the_hosts_password_hashes_are_not_shown() {
 
 #[test]
 fn granted_capabilities_are_exactly_the_five_sets() {
-    let stage = Stage::new();
+    let stage = stage!();
     let granted = [oci_spec_capability()].into_iter().collect();
     let builder = stage.busybox_shell("granted", "cat /proc/self/status").grant_capabilities(granted);
     let status = stdout_of(builder);
@@ -202,7 +202,7 @@ fn oci_spec_capability() -> oci_spec::runtime::Capability {
 
 #[test]
 fn the_devices_are_ours_and_no_others() {
-    let stage = Stage::new();
+    let stage = stage!();
     // What the image has at /dev plays no part.
     std::fs::write(stage.busybox().join("dev/planted"), "x").unwrap();
     let script = "ls /dev | tr '\\n' ' '; stat -c '%t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; \

@@ -6,7 +6,7 @@
 )]
 
 use crate::kit::caller::{self, Caller};
-use crate::kit::{Stage, is_root, line_of, start, write_script};
+use crate::kit::{is_root, line_of, stage, start, write_script};
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::{Container, ContainerBuilder, Exec, Rootfs, Running, Stdio};
 use std::collections::BTreeSet;
@@ -22,14 +22,14 @@ const WATCH: &str = "COFFERDAM_TEST_WATCH";
 
 #[test]
 fn a_container_that_may_trace_sees_nothing_of_the_sandbox_in_what_is_executed() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = start_watcher(stage.container("watcher"));
     execute_and_judge(container);
 }
 
 #[test]
 fn a_member_of_a_pod_that_may_trace_sees_nothing_of_the_others_in_what_is_executed() {
-    let stage = Stage::new();
+    let stage = stage!();
     let root = stage.container("pod").rootfs(Rootfs::directory(stage.busybox())).args(["sleep", "1000"]);
     let pod = start(root);
     let container = start_watcher(pod.pod().container(stage.id("watcher")));
@@ -162,7 +162,7 @@ fn is_same(one: &Metadata, other: Option<Metadata>) -> bool {
 
 #[test]
 fn the_descriptors_are_the_streams_and_what_was_given_whatever_the_caller_leaks() {
-    let stage = Stage::new();
+    let stage = stage!();
     let _leaked: Vec<OwnedFd> = (0..200).map(|_| leak(File::open("/").unwrap())).collect();
     let container = start(stage.container("leak").args(["sleep", "1000"]));
     let given = File::open("/dev/null").unwrap();
@@ -180,7 +180,7 @@ fn leak(file: File) -> OwnedFd {
 
 #[test]
 fn no_descriptor_is_a_working_directory() {
-    let stage = Stage::new();
+    let stage = stage!();
     let _leaked: Vec<OwnedFd> = (0..20).map(|_| leak(File::open("/").unwrap())).collect();
     let container = start(stage.container("cwd").args(["sleep", "1000"]));
     let descriptors = (0..1024).map(|number| format!("/proc/self/fd/{number}"));
@@ -199,7 +199,7 @@ fn no_descriptor_is_a_working_directory() {
 
 #[test]
 fn a_target_that_is_the_running_program_changes_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let own = std::env::current_exe().unwrap();
     let before = (std::fs::read(&own).unwrap(), std::fs::metadata(&own).unwrap().ino());
     let bin = stage.busybox().join("bin");
@@ -250,7 +250,7 @@ fn neither_groups_nor_inheritable_capabilities_of_the_caller_reach_what_is_execu
         }
         return caller::say("judged");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let mut caller = Caller::spawn(stage.path());
     assert_eq!(caller.hear(), "judged");
     caller.finish();

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::witness::descriptors;
-use crate::kit::{Stage, is_root, skip, status_line, write_script};
+use crate::kit::{Stage, is_root, skip, stage, status_line, write_script};
 use cofferdam::state::Record;
 use cofferdam::{Container, Rootfs, Running};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -24,7 +24,7 @@ fn first_argument(pid: i32) -> String {
 
 #[test]
 fn helpers_have_names_of_their_own_and_are_children_of_the_caller() {
-    let stage = Stage::new();
+    let stage = stage!();
     let running = start(&stage, "names");
     let own = std::process::id().to_string();
     for (pid, name) in
@@ -39,7 +39,7 @@ fn helpers_have_names_of_their_own_and_are_children_of_the_caller() {
 
 #[test]
 fn the_gofer_can_do_nothing_but_wait_and_remove_its_containers_cgroups() {
-    let stage = Stage::new();
+    let stage = stage!();
     let with_cgroups = start(&stage, "gofer");
     let builder = stage.container("without").args(["sleep", "1000"]).without_cgroup();
     for running in [with_cgroups, crate::kit::start(builder)] {
@@ -64,7 +64,7 @@ const NONE: &str = "0000000000000000";
 
 #[test]
 fn helpers_hold_only_descriptors_of_their_own() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("descriptors of processes that are not dumpable are root's to read");
     }
@@ -113,7 +113,7 @@ fn is_the_sandboxes(path: &str, id: &str) -> bool {
 
 #[test]
 fn helpers_are_nowhere_near_the_callers_working_directory() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("the working directory of a process that is not dumpable is root's to see");
     }
@@ -128,7 +128,7 @@ fn helpers_are_nowhere_near_the_callers_working_directory() {
 
 #[test]
 fn what_helpers_run_can_be_written_by_nobody() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("the image of a process that is not dumpable is root's to look at");
     }
@@ -148,7 +148,7 @@ fn what_helpers_run_can_be_written_by_nobody() {
 
 #[test]
 fn the_gofer_cannot_be_looked_into_by_its_user() {
-    let stage = Stage::new();
+    let stage = stage!();
     if is_root() {
         skip!("root owns all files of its processes, and may read them");
     }
@@ -161,7 +161,7 @@ fn the_gofer_cannot_be_looked_into_by_its_user() {
 
 #[test]
 fn helpers_keep_nothing_of_the_callers_environment() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("the environment of a process that is not dumpable is root's to read");
     }
@@ -176,7 +176,7 @@ fn helpers_keep_nothing_of_the_callers_environment() {
 
 #[test]
 fn an_entry_point_that_is_the_running_program_changes_nothing() {
-    let stage = Stage::new();
+    let stage = stage!();
     let own = std::env::current_exe().unwrap();
     let before = (std::fs::read(&own).unwrap(), std::fs::metadata(&own).unwrap().ino());
     for (name, text) in [("exe", "#!/proc/self/exe\n"), ("parent", "#!/proc/1/exe\n"), ("link", "")] {
@@ -198,7 +198,7 @@ fn an_entry_point_that_is_the_running_program_changes_nothing() {
 
 #[test]
 fn nothing_visible_in_proc_can_be_opened_for_writing_as_a_program() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "for p in /proc/[0-9]*/exe; do (: >> $p) 2>/dev/null && echo WROTE $p; done; echo done";
     let seen = crate::kit::stdout_of(stage.busybox_shell("write", script));
     assert_eq!(seen, "done");
@@ -206,7 +206,7 @@ fn nothing_visible_in_proc_can_be_opened_for_writing_as_a_program() {
 
 #[test]
 fn a_rootfs_whose_mount_points_lead_out_touches_nothing_outside() {
-    let stage = Stage::new();
+    let stage = stage!();
     let canary = stage.path().join("canary");
     std::fs::create_dir(&canary).unwrap();
     std::fs::write(canary.join("file"), "untouched").unwrap();
@@ -230,7 +230,7 @@ fn a_rootfs_whose_mount_points_lead_out_touches_nothing_outside() {
 
 #[test]
 fn a_mount_destination_that_is_a_symlink_stays_inside() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (canary, shared) = (stage.open_directory("canary"), stage.open_directory("shared"));
     symlink(&canary, stage.busybox().join("data")).unwrap();
     let script = "echo x > /data/made 2>/dev/null; true";

@@ -3,7 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
-use crate::kit::{Stage, skip};
+use crate::kit::{Stage, skip, stage};
 use cofferdam::oci_spec::runtime::LinuxSeccomp;
 use cofferdam::{ContainerBuilder, Outcome, Rootfs};
 use proptest::prelude::*;
@@ -216,7 +216,7 @@ fn deciding(rules: &[Rule], abi: Abi, name: usize, args: [u64; 2]) -> Option<usi
 
 #[test]
 fn the_kernel_answers_as_random_rules_say() {
-    let stage = Stage::new();
+    let stage = stage!();
     let abis = Abi::available(&stage);
     if abis.is_empty() {
         skip!("the programs are of x86-64");
@@ -260,7 +260,7 @@ fn the_kernel_answers_as_random_rules_say() {
 
 #[test]
 fn a_32_bit_program_is_filtered_by_the_profile_that_lists_its_abi_and_killed_by_one_that_does_not() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !Abi::available(&stage).contains(&Abi::I386) {
         skip!("this kernel runs no i386 programs");
     }
@@ -275,7 +275,7 @@ fn a_32_bit_program_is_filtered_by_the_profile_that_lists_its_abi_and_killed_by_
 
 #[test]
 fn x32_is_shut_unless_listed() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !Abi::available(&stage).contains(&Abi::X86_64) {
         skip!("the programs are of x86-64");
     }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
-use crate::kit::{Stage, is_root, skip, stdout_of};
+use crate::kit::{is_root, skip, stage, stdout_of};
 use cofferdam::{ErrorKind, Rootfs, Stdio};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -13,7 +13,7 @@ const FLOOD: usize = 8 << 20;
 
 #[test]
 fn arguments_arrive_as_they_were_given() {
-    let stage = Stage::new();
+    let stage = stage!();
     let words = ["printf", "<%s>", "a b", "", "$HOME", "*", "ü\n-"];
     let output = stage.container("args").args(words).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "<a b><><$HOME><*><ü\n->");
@@ -21,7 +21,7 @@ fn arguments_arrive_as_they_were_given() {
 
 #[test]
 fn the_environment_is_what_was_set_and_nothing_of_the_callers() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("env").args(["env"]).env("GREETING", "hello world").env("EMPTY", "");
     let seen = stdout_of(builder);
     let mut names: Vec<&str> = seen.lines().collect();
@@ -38,7 +38,7 @@ fn the_environment_is_what_was_set_and_nothing_of_the_callers() {
 
 #[test]
 fn directory_host_name_and_umask_are_the_containers() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "pwd; hostname; umask; touch f; stat -c %a f";
     let builder = stage.busybox_shell("place", script).cwd("/tmp").hostname("island").umask(0o027);
     assert_eq!(stdout_of(builder), "/tmp\nisland\n0027\n640");
@@ -48,7 +48,7 @@ fn directory_host_name_and_umask_are_the_containers() {
 
 #[test]
 fn a_missing_working_directory_is_made_where_the_root_can_be_written() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.busybox_shell("cwd", "pwd").cwd("/srv/deep").scratch(None);
     assert_eq!(stdout_of(builder), "/srv/deep");
     assert!(!stage.busybox().join("srv").exists(), "and only there");
@@ -71,7 +71,7 @@ fn a_missing_working_directory_is_made_where_the_root_can_be_written() {
 
 #[test]
 fn ids_are_the_ones_asked_for() {
-    let stage = Stage::new();
+    let stage = stage!();
     assert_eq!(stdout_of(stage.busybox_shell("root", "id -u; id -g; id -G")), "0\n0\n0");
     let other = stage.busybox_shell("ids", "id -u; id -g; id -G").user(1000, 100).groups([7, 8]);
     match other.output() {
@@ -87,7 +87,7 @@ fn ids_are_the_ones_asked_for() {
 
 #[test]
 fn ids_that_are_not_mapped_are_refused_before_anything_happens() {
-    let stage = Stage::new();
+    let stage = stage!();
     let refused = stage.container("unmapped").args(["true"]).user(70_000, 0).build().unwrap_err();
     assert!(
         matches!(refused.kind(), ErrorKind::InvalidSpec { path } if path.starts_with("process.user")),
@@ -99,7 +99,7 @@ fn ids_that_are_not_mapped_are_refused_before_anything_happens() {
 
 #[test]
 fn the_root_is_read_only_unless_asked_otherwise() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "touch /x 2>&1; echo $?";
     let said = stdout_of(stage.busybox_shell("ro", script));
     assert!(said.contains("Read-only file system") && said.ends_with('1'), "{said}");
@@ -108,7 +108,7 @@ fn the_root_is_read_only_unless_asked_otherwise() {
 
 #[test]
 fn scratch_writes_do_not_reach_the_rootfs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let rootfs = stage.busybox();
     std::fs::write(rootfs.join("etc/motd"), "old").unwrap();
     let script = "echo new > /etc/motd; rm /bin/wc; mkdir /made; cat /etc/motd; ls -d /made";
@@ -119,7 +119,7 @@ fn scratch_writes_do_not_reach_the_rootfs() {
 
 #[test]
 fn a_scratch_is_no_larger_than_asked() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "head -c 4194304 /dev/zero > /big; echo $?; stat -c %s /big";
     let said = stdout_of(stage.busybox_shell("small", script).scratch(Some(1 << 20)));
     let size: u64 = said.lines().last().unwrap().parse().unwrap();
@@ -128,7 +128,7 @@ fn a_scratch_is_no_larger_than_asked() {
 
 #[test]
 fn a_scratch_on_the_hosts_directories_does_not_reach_the_host() {
-    let stage = Stage::new();
+    let stage = stage!();
     let mark = stage.id("mark");
     let script = format!("touch /etc/{mark} /usr/{mark} /opt/{mark} && echo done");
     assert_eq!(stdout_of(stage.shell("hostscratch", &script).scratch(None)), "done");
@@ -139,7 +139,7 @@ fn a_scratch_on_the_hosts_directories_does_not_reach_the_host() {
 
 #[test]
 fn a_writable_rootfs_is_written_to() {
-    let stage = Stage::new();
+    let stage = stage!();
     assert_eq!(
         stdout_of(stage.busybox_shell("writable", "echo kept > /etc/kept; echo ok").writable_rootfs()),
         "ok"
@@ -149,7 +149,7 @@ fn a_writable_rootfs_is_written_to() {
 
 #[test]
 fn binds_are_read_only_or_writable_as_asked() {
-    let stage = Stage::new();
+    let stage = stage!();
     let (open, closed) = (stage.open_directory("open"), stage.open_directory("closed"));
     std::fs::write(closed.join("text"), "from the host").unwrap();
     let script = "cat /tmp/ro/text; echo; echo x > /tmp/rw/made; touch /tmp/ro/not 2>&1; true";
@@ -162,7 +162,7 @@ fn binds_are_read_only_or_writable_as_asked() {
 
 #[test]
 fn a_single_file_can_be_bound() {
-    let stage = Stage::new();
+    let stage = stage!();
     let file = stage.path().join("file");
     std::fs::write(&file, "one file").unwrap();
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
@@ -174,7 +174,7 @@ fn a_single_file_can_be_bound() {
 
 #[test]
 fn a_bind_of_nothing_is_refused_by_name() {
-    let stage = Stage::new();
+    let stage = stage!();
     let missing = stage.path().join("missing");
     let builder = stage.busybox_shell("nothing", "true").bind_ro(&missing, "/tmp/x");
     let failed = builder.build().unwrap().create().unwrap_err();
@@ -190,7 +190,7 @@ fn a_bind_of_nothing_is_refused_by_name() {
 
 #[test]
 fn a_tmpfs_is_empty_and_no_larger_than_asked() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script =
         "ls -A /tmp/mem | wc -l; head -c 4194304 /dev/zero > /tmp/mem/big; echo $?; stat -c %s /tmp/mem/big";
     let said = stdout_of(stage.busybox_shell("tmpfs", script).tmpfs("/tmp/mem", 1 << 20));
@@ -201,7 +201,7 @@ fn a_tmpfs_is_empty_and_no_larger_than_asked() {
 
 #[test]
 fn streams_nobody_asked_for_are_null() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let script = "wc -c < /proc/self/fd/0 > /shared/read; readlink /proc/self/fd/0 > /shared/link; echo lost; echo lost >&2";
     let exit = stage.shell("null", script).bind_rw(&shared, "/shared").run().unwrap();
@@ -211,7 +211,7 @@ fn streams_nobody_asked_for_are_null() {
 
 #[test]
 fn what_is_piped_in_comes_out() {
-    let stage = Stage::new();
+    let stage = stage!();
     let builder = stage.container("echo").args(["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut created = builder.build().unwrap().create().unwrap();
     let (mut stdin, mut stdout) = (created.take_stdin().unwrap(), created.take_stdout().unwrap());
@@ -229,7 +229,7 @@ fn what_is_piped_in_comes_out() {
 
 #[test]
 fn a_flood_on_both_streams_is_collected_whole() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = format!("head -c {FLOOD} /dev/zero & head -c {FLOOD} /dev/zero >&2; wait");
     let output = stage.shell("flood", &script).output().unwrap();
     assert_eq!((output.stdout.len(), output.stderr.len()), (FLOOD, FLOOD));
@@ -237,7 +237,7 @@ fn a_flood_on_both_streams_is_collected_whole() {
 
 #[test]
 fn files_and_descriptors_are_used_as_they_are() {
-    let stage = Stage::new();
+    let stage = stage!();
     let input = stage.path().join("input");
     std::fs::write(&input, "text").unwrap();
     let mut out =
@@ -272,7 +272,7 @@ fn inherited_streams_are_the_callers() {
         assert!(exit.unwrap().outcome.success());
         return;
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let mut caller = crate::kit::caller::Caller::spawn(stage.path());
     assert_eq!(caller.hear(), "of the container");
     caller.finish();
@@ -280,7 +280,7 @@ fn inherited_streams_are_the_callers() {
 
 #[test]
 fn a_directory_that_is_not_there_is_no_rootfs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let missing = stage.path().join("no-rootfs");
     let builder = stage.container("rootless").rootfs(Rootfs::directory(&missing)).args(["true"]);
     let said = match builder.build() {
@@ -292,7 +292,7 @@ fn a_directory_that_is_not_there_is_no_rootfs() {
 
 #[test]
 fn an_overlay_is_skipped_where_the_kernel_has_none() {
-    let stage = Stage::new();
+    let stage = stage!();
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap();
     if !filesystems.contains("\toverlay") {
         skip!("this kernel has no overlay file system");

@@ -1,10 +1,11 @@
 //! A test that needs a calling process of its own, to be killed or to be strange, runs itself again: the same test in
 //! the same executable, told by the environment to play the caller.
 
+use super::process::again;
 use cofferdam::StateRoot;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 /// The variable that tells a test to be a caller, and where.
 pub const ROLE: &str = "COFFERDAM_TEST_CALLER";
@@ -45,8 +46,7 @@ impl Caller {
     pub fn spawn(directory: &Path) -> Self {
         let thread = std::thread::current();
         let name = thread.name().expect("the harness names a test's thread after it");
-        let mut child = Command::new(std::env::current_exe().expect("our path"))
-            .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        let mut child = again(name)
             .env(ROLE, directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -16,8 +16,6 @@ pub fn example(name: &str) -> Result<PathBuf, String> {
     let examples = test.ancestors().nth(2).expect("a test is in the target directory").join("examples");
     let path = examples.join(name);
     let build = format!("cargo build --example {name}");
-    // It opens files, which the witness of another test must not see.
-    let _turn = super::turn();
     match built::state_of(&path) {
         Built::Now => Ok(path),
         Built::Never => Err(format!("the example {name} was not built: {build}")),

@@ -16,15 +16,15 @@ pub mod example;
 pub mod inside;
 pub mod limits;
 pub mod place;
+pub mod process;
 pub mod unshared;
 pub mod witness;
 
 use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot};
-use std::cell::Cell;
+pub use process::in_own_process;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use witness::Witness;
@@ -49,27 +49,40 @@ pub fn note_skip(reason: &str) {
 const APPLETS: &str = "sh cat echo id ls sleep true false head tail tr wc grep env pwd hostname mount umount touch mkdir \
                        rm ln readlink stat sed awk kill ps dd test seq cut sort chmod unshare sync find";
 
-/// One test's own world. Tests of one file take turns, so that what a witness sees is one test's doing; when a test
-/// has passed, its end asserts that the host is as it was.
+/// The stage of this thread's test, which runs in a process of its own: elsewhere this waits for that process and
+/// returns from the test.
+macro_rules! stage {
+    () => {
+        match $crate::kit::Stage::in_own_process() {
+            Some(stage) => stage,
+            None => return,
+        }
+    };
+}
+pub(crate) use stage;
+
+/// One test's own world: a state root, a directory, and ids that no other test uses. When the test has passed, its end
+/// asserts that the host is as it was.
 pub struct Stage {
     id_prefix: String,
     root: StateRoot,
     before: Witness,
     dir: TempDir,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Stage {
-    /// Waits for this test's turn, and looks at the host.
-    pub fn new() -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        IS_OURS.set(true);
-        make_what_a_process_keeps();
+    /// The stage if this process is the test's own; see [`stage!`].
+    pub fn in_own_process() -> Option<Self> {
+        in_own_process().then(Self::here)
+    }
+
+    /// A stage for a process that runs nothing else.
+    pub fn here() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = StateRoot::open(dir.path().join("state")).expect("a state root");
         let id_prefix = format!("it-{}-", std::process::id());
-        let before = Witness::look(&id_prefix, root.path());
-        Self { id_prefix, root, before, dir, _turn: turn }
+        let before = Witness::look(&id_prefix, dir.path());
+        Self { id_prefix, root, before, dir }
     }
 
     /// An id no other process uses.
@@ -121,42 +134,17 @@ impl Stage {
 
     /// What is left now of what was not there when the test began; empty if nothing is.
     pub fn changes(&self) -> Vec<String> {
-        self.before.changes(&Witness::look(&self.id_prefix, self.root.path()))
+        self.before.changes(&Witness::look(&self.id_prefix, self.path()))
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        IS_OURS.set(false);
         if !std::thread::panicking() {
             let changes = self.changes();
             assert!(changes.is_empty(), "the test left the host changed:\n{}", changes.join("\n"));
         }
     }
-}
-
-/// Whose turn it is among the tests of one file.
-static TURN: Mutex<()> = Mutex::new(());
-
-thread_local! {
-    /// Whether it is this thread's.
-    static IS_OURS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Waits for this thread's turn without a [`Stage`]; nothing if it has its turn already.
-pub fn turn() -> Option<MutexGuard<'static, ()>> {
-    (!IS_OURS.get()).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// What the crate keeps for a whole process (the image of the helpers, `/dev/null`) is made before anybody counts descriptors.
-fn make_what_a_process_keeps() {
-    static MADE: Once = Once::new();
-    MADE.call_once(|| {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = StateRoot::open(dir.path().join("state")).expect("a state root");
-        let builder = ContainerBuilder::new(format!("warm-{}", std::process::id())).state_root(root);
-        builder.args(["true"]).run().expect("a container runs here at all");
-    });
 }
 
 /// Writes a root directory for busybox.

@@ -9,21 +9,22 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Looks at mounts, descendants of this process (zombies too), cgroups named with `id_prefix`, descriptors of this
-    /// process, and the state directory.
-    pub fn look(id_prefix: &str, state: &Path) -> Self {
+    /// Looks at mounts that show or cover something in `dir` or named with `id_prefix`, cgroups named with `id_prefix`,
+    /// the state files in `dir`, and at descendants (zombies too) and descriptors of this process.
+    pub fn look(id_prefix: &str, dir: &Path) -> Self {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let here = dir.to_str().expect("a temporary directory in UTF-8");
+        let mounts = mounts.lines().filter(|line| line.contains(here) || line.contains(id_prefix));
         let mut cgroups = BTreeSet::new();
         find_directories(Path::new("/sys/fs/cgroup"), &|name| name.contains(id_prefix), &mut cgroups);
+        let processes = descendants(std::process::id());
+        let descriptors = descriptors("self");
         let facts = BTreeMap::from([
-            ("mount", mounts.lines().map(str::to_owned).collect()),
-            (
-                "process",
-                descendants(std::process::id()).into_iter().map(|process| process.to_string()).collect(),
-            ),
+            ("mount", mounts.map(str::to_owned).collect()),
+            ("process", processes.into_iter().map(|process| process.to_string()).collect()),
             ("cgroup", cgroups),
-            ("descriptor", descriptors("self").into_iter().map(|(fd, to)| format!("{fd} -> {to}")).collect()),
-            ("state file", files_in(state)),
+            (DESCRIPTOR, descriptors.into_iter().map(|(fd, to)| format!("{fd} -> {to}")).collect()),
+            ("state file", files_in(&dir.join("state"))),
         ]);
         Self { facts }
     }
@@ -31,13 +32,30 @@ impl Witness {
     /// The differences, one a line.
     pub fn changes(&self, after: &Self) -> Vec<String> {
         let mut changes = Vec::new();
+        let mut kept = vec![IMAGE, NULL];
         for (kind, before) in &self.facts {
             let after = &after.facts[kind];
-            changes.extend(after.difference(before).map(|fact| format!("new {kind}: {fact}")));
+            let new =
+                after.difference(before).filter(|fact| !(*kind == DESCRIPTOR && is_kept(fact, &mut kept)));
+            changes.extend(new.map(|fact| format!("new {kind}: {fact}")));
             changes.extend(before.difference(after).map(|fact| format!("lost {kind}: {fact}")));
         }
         changes
     }
+}
+
+const DESCRIPTOR: &str = "descriptor";
+
+/// What the crate opens once in a process and keeps: the image of the helpers, as a detached mount of the executable or,
+/// without the right to mount, as a copy in memory; and the null device.
+const IMAGE: &[&str] = &["/", "/memfd:cofferdam (deleted)"];
+const NULL: &[&str] = &["/dev/null"];
+
+/// Whether a descriptor is one of those in `kept`; the next of its kind is not.
+fn is_kept(fact: &str, kept: &mut Vec<&[&str]>) -> bool {
+    let (_, target) = fact.split_once(" -> ").expect("a number and a target");
+    let found = kept.iter().position(|targets| targets.contains(&target));
+    found.map(|index| kept.remove(index)).is_some()
 }
 
 /// A process as `/proc/PID/stat` tells of it.

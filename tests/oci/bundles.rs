@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests run other runtimes and edit their files")]
 
 use crate::kit::bundle::edit_config;
-use crate::kit::{Stage, is_installed, is_root, line_of, skip, stdout_of};
+use crate::kit::{Stage, is_installed, is_root, line_of, skip, stage, stdout_of};
 use cofferdam::{ContainerBuilder, ErrorKind, Outcome, Rootfs};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ fn plain_bundle(stage: &Stage, edit: impl FnOnce(&mut Value)) -> PathBuf {
 
 #[test]
 fn runc_runs_a_bundle_of_the_hosts_own_directories() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_installed("runc") {
         skip!("runc is not installed");
     }
@@ -69,7 +69,7 @@ fn runc_runs_a_bundle_of_the_hosts_own_directories() {
 
 #[test]
 fn runc_runs_a_bundle_of_a_directory() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_installed("runc") {
         skip!("runc is not installed");
     }
@@ -91,7 +91,7 @@ fn runc_runs_a_bundle_of_a_directory() {
 
 #[test]
 fn a_bundle_of_runcs_runs_here() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_installed("runc") {
         skip!("runc is not installed");
     }
@@ -115,7 +115,7 @@ fn a_bundle_of_runcs_runs_here() {
 
 #[test]
 fn a_read_only_root_is_as_the_configuration_says() {
-    let stage = Stage::new();
+    let stage = stage!();
     for (readonly, wanted) in [(true, "1"), (false, "0")] {
         let bundle = plain_bundle(&stage, |config| {
             config["root"]["readonly"] = json!(readonly);
@@ -129,7 +129,7 @@ fn a_read_only_root_is_as_the_configuration_says() {
 
 #[test]
 fn a_bundle_remembers_what_the_builder_asked_for() {
-    let stage = Stage::new();
+    let stage = stage!();
     let bundle = stage.path().join("again");
     let limit = std::time::Duration::from_millis(150);
     stage
@@ -146,7 +146,7 @@ fn a_bundle_remembers_what_the_builder_asked_for() {
 
 #[test]
 fn a_later_edit_of_the_configuration_has_no_effect() {
-    let stage = Stage::new();
+    let stage = stage!();
     let bundle = plain_bundle(&stage, |_| ());
     let created = from_bundle(&stage, &bundle).build().unwrap().create().unwrap();
     std::fs::write(bundle.join("config.json"), "{}").unwrap();
@@ -156,7 +156,7 @@ fn a_later_edit_of_the_configuration_has_no_effect() {
 
 #[test]
 fn a_bundle_is_written_to_an_empty_directory_only() {
-    let stage = Stage::new();
+    let stage = stage!();
     let bundle = stage.path().join("full");
     std::fs::create_dir(&bundle).unwrap();
     stage.shell("empty", "true").to_bundle(&bundle).unwrap();
@@ -167,7 +167,7 @@ fn a_bundle_is_written_to_an_empty_directory_only() {
 
 #[test]
 fn a_directory_that_is_no_bundle_is_refused() {
-    let stage = Stage::new();
+    let stage = stage!();
     let load = |path: &Path| ContainerBuilder::from_bundle(stage.id("bad"), path).unwrap_err();
     let missing = load(&stage.path().join("nowhere")).to_string();
     assert!(missing.contains("nowhere/config.json") && missing.contains("ENOENT"), "{missing}");
@@ -193,7 +193,7 @@ fn a_directory_that_is_no_bundle_is_refused() {
 
 #[test]
 fn a_fifo_in_place_of_the_configuration_does_not_hang() {
-    let stage = Stage::new();
+    let stage = stage!();
     let bundle = stage.open_directory("fifo");
     nix::unistd::mkfifo(&bundle.join("config.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let refused = ContainerBuilder::from_bundle(stage.id("fifo"), &bundle).unwrap_err();
@@ -202,7 +202,7 @@ fn a_fifo_in_place_of_the_configuration_does_not_hang() {
 
 #[test]
 fn a_rootfs_that_is_missing_is_named_before_anything_happens() {
-    let stage = Stage::new();
+    let stage = stage!();
     let bundle = plain_bundle(&stage, |config| config["root"]["path"] = json!("nowhere"));
     let said = match from_bundle(&stage, &bundle).build() {
         Ok(creating) => creating.create().unwrap_err().to_string(),
@@ -214,7 +214,7 @@ fn a_rootfs_that_is_missing_is_named_before_anything_happens() {
 
 #[test]
 fn a_missing_root_and_a_missing_program_are_named() {
-    let stage = Stage::new();
+    let stage = stage!();
     let bundle = plain_bundle(&stage, |config| config["root"] = Value::Null);
     let refused = from_bundle(&stage, &bundle).build().unwrap_err();
     assert!(refused.to_string().starts_with("config.json: root"), "{refused}");
@@ -231,7 +231,7 @@ fn a_missing_root_and_a_missing_program_are_named() {
 
 #[test]
 fn the_multiplexer_in_a_list_of_all_the_hosts_devices_is_the_containers_own() {
-    let stage = Stage::new();
+    let stage = stage!();
     let bundle = plain_bundle(&stage, |config| {
         config["process"]["args"] = json!(["readlink", "/dev/ptmx"]);
         config["linux"]["devices"] = json!([

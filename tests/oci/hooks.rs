@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write scripts and read what they wrote")]
 
 use crate::kit::caller::{self, Caller};
-use crate::kit::{Stage, write_script};
+use crate::kit::{Stage, stage, write_script};
 use cofferdam::oci_spec::runtime::{Hook, HookBuilder};
 use cofferdam::spec::HookKind;
 use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Recovered, Status};
@@ -77,7 +77,7 @@ fn state_of(out: &Path, kind: HookKind) -> Value {
 
 #[test]
 fn every_kind_runs_once_at_its_time_in_its_namespaces_with_its_state() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let builder = told_by_every_hook(&stage, "told", &out).annotation("com.example.key", "value");
     let pid_file = stage.path().join("pid");
@@ -129,7 +129,7 @@ fn every_kind_runs_once_at_its_time_in_its_namespaces_with_its_state() {
 
 #[test]
 fn the_pid_file_is_written_when_the_hooks_of_creation_have_run() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let pid_file = stage.path().join("pid");
     let look = hook(&out, &format!("test -e {} && exit 1; echo looked > $OUT/looked", pid_file.display()));
@@ -141,7 +141,7 @@ fn the_pid_file_is_written_when_the_hooks_of_creation_have_run() {
 
 #[test]
 fn the_sandbox_pid_leads_runtime_hooks_to_the_containers_namespaces() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let script = "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
                   for ns in mnt net ipc uts user; do readlink /proc/$pid/ns/$ns; done > $OUT/seen";
@@ -159,7 +159,7 @@ fn the_sandbox_pid_leads_runtime_hooks_to_the_containers_namespaces() {
 
 #[test]
 fn a_failing_hook_of_creation_leaves_nothing_and_runs_poststop() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     for kind in [HookKind::Prestart, HookKind::CreateRuntime, HookKind::CreateContainer] {
         let builder = stage
@@ -186,7 +186,7 @@ fn a_failing_hook_of_creation_leaves_nothing_and_runs_poststop() {
 
 #[test]
 fn a_creation_that_fails_before_any_hook_runs_none() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let builder = ALL.iter().fold(stage.container("none").args(["true"]), |builder, kind| {
         builder.hook(*kind, hook(&out, "echo ran >> $OUT/ran"))
@@ -199,7 +199,7 @@ fn a_creation_that_fails_before_any_hook_runs_none() {
 
 #[test]
 fn a_failing_start_container_hook_ends_the_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let builder = stage
         .container("start")
@@ -220,7 +220,7 @@ fn a_failing_start_container_hook_ends_the_container() {
 
 #[test]
 fn a_failing_poststart_hook_is_a_warning_before_1_3_and_an_error_since() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let builder = || {
         stage
@@ -247,7 +247,7 @@ fn a_failing_poststart_hook_is_a_warning_before_1_3_and_an_error_since() {
 
 #[test]
 fn failing_poststop_hooks_keep_nothing_from_being_deleted() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let missing = HookBuilder::default().path(stage.path().join("no-such-hook")).build().unwrap();
     let builder = stage
@@ -262,7 +262,7 @@ fn failing_poststop_hooks_keep_nothing_from_being_deleted() {
 
 #[test]
 fn a_hook_that_cannot_be_executed_is_named_with_the_reason() {
-    let stage = Stage::new();
+    let stage = stage!();
     let path = stage.path().join("no-such-hook");
     let missing = HookBuilder::default().path(path.clone()).build().unwrap();
     for kind in [HookKind::Prestart, HookKind::CreateContainer] {
@@ -276,7 +276,7 @@ fn a_hook_that_cannot_be_executed_is_named_with_the_reason() {
 
 #[test]
 fn a_hook_that_takes_too_long_is_killed_with_what_it_forked() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     for kind in [HookKind::CreateRuntime, HookKind::CreateContainer] {
         let script = "sleep 1000 & echo waiting >&2; wait";
@@ -294,7 +294,7 @@ fn a_hook_that_takes_too_long_is_killed_with_what_it_forked() {
 
 #[test]
 fn a_hook_that_floods_standard_error_is_neither_stuck_nor_kept_whole() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let script = "i=0; while [ $i -lt 20000 ]; do echo line $i 0123456789012345678901234567890 >&2; i=$((i+1)); done; \
                   echo the end >&2; exit 3";
@@ -305,7 +305,7 @@ fn a_hook_that_floods_standard_error_is_neither_stuck_nor_kept_whole() {
 
 #[test]
 fn a_hook_may_leave_a_child_that_holds_its_pipes() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let script = "sleep 1000 & echo $! > $OUT/child";
     let builder = stage.container("child").args(["true"]).hook(HookKind::CreateRuntime, hook(&out, script));
@@ -321,7 +321,7 @@ fn a_hook_may_leave_a_child_that_holds_its_pipes() {
 
 #[test]
 fn a_hook_need_not_read_its_state_however_long_that_is() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let long = "x".repeat(1 << 20);
     let builder = stage.container("long").args(["true"]).annotation("long", &long);
@@ -334,7 +334,7 @@ fn a_hook_need_not_read_its_state_however_long_that_is() {
 
 #[test]
 fn hooks_get_none_of_the_callers_descriptors() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     // Not close-on-exec, as of a caller that was careless.
     let leaked = rustix::io::dup(std::fs::File::open("/etc/passwd").unwrap()).unwrap();
@@ -353,7 +353,7 @@ fn hooks_get_none_of_the_callers_descriptors() {
 
 #[test]
 fn racing_deletes_run_poststop_once() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     for round in 0..5 {
         let builder = stage.container("race").args(["sleep", "1000"]);
@@ -373,7 +373,7 @@ fn racing_deletes_run_poststop_once() {
 
 #[test]
 fn a_dropped_container_runs_its_poststop_hooks() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let builder = stage.container("drop").args(["true"]);
     let builder = builder.hook(HookKind::Poststop, hook(&out, "echo x >> $OUT/ran"));
@@ -383,7 +383,7 @@ fn a_dropped_container_runs_its_poststop_hooks() {
 
 #[test]
 fn a_start_container_hook_is_looked_for_in_the_container() {
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let script = stage.path().join("on-the-host");
     write_script(&script, "#!/bin/sh\nexit 0\n");
@@ -415,7 +415,7 @@ fn hooks_of_creation_end_with_the_caller() {
         let _ = creating(&directory).hook(HookKind::Prestart, hook).build().unwrap().create();
         return;
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let out = output(&stage);
     let caller = Caller::spawn(stage.path());
     let pid = await_file(&out.join("pid")).trim().parse().unwrap();
@@ -458,6 +458,6 @@ fn a_caller_that_takes_every_exit_status_away_learns_how_its_hooks_ended() {
         assert_eq!(failed.to_string(), "hooks.createRuntime[0]: \"/bin/sh\" exited with code 9");
         return;
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }

@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs the examples, as a user does")]
 
 use crate::kit::witness::{descendants, find_directories};
-use crate::kit::{Stage, await_end, is_installed, is_root, skip};
+use crate::kit::{Stage, await_end, is_installed, is_root, skip, stage};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -97,7 +97,7 @@ impl Ran {
 
 #[test]
 fn run_passes_streams_limits_and_exit_codes_through() {
-    let stage = Stage::new();
+    let stage = stage!();
     let run = example!("run").on(&stage);
     let example = |args: &[&str]| run.clone().args(args.iter().copied());
 
@@ -119,7 +119,7 @@ fn run_passes_streams_limits_and_exit_codes_through() {
 
 #[test]
 fn run_takes_a_bundle_that_another_runtime_could_take() {
-    let stage = Stage::new();
+    let stage = stage!();
     let run = example!("run");
     let bundle = stage.path().join("bundle");
     stage.busybox_shell("bundle", "echo from a bundle; exit 4").to_bundle(&bundle).unwrap();
@@ -128,7 +128,7 @@ fn run_takes_a_bundle_that_another_runtime_could_take() {
 
 #[test]
 fn lifecycle_shows_every_phase_and_its_program() {
-    let _stage = Stage::new();
+    let _stage = stage!();
     let ran = example!("lifecycle").run();
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     for said in [
@@ -144,7 +144,7 @@ fn lifecycle_shows_every_phase_and_its_program() {
 
 #[test]
 fn shell_runs_the_script_it_gets_and_can_give_it_a_terminal() {
-    let _stage = Stage::new();
+    let _stage = stage!();
     example!("shell").stdin("id -u\nexit 3\n").run().expect(3, "0\n");
     let ran = example!("shell").args(["--tty", "sh", "-c", "tty; exit 4"]).run();
     ran.expect(4, "/dev/pts/0\r\n");
@@ -152,7 +152,7 @@ fn shell_runs_the_script_it_gets_and_can_give_it_a_terminal() {
 
 #[test]
 fn exec_says_which_process_it_was_and_how_it_ended() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "echo $A; pwd; sleep 0.2; exit 4";
     let exec = example!("exec").on(&stage).args(["--cwd", "/tmp", "--env", "A=b", "sh", "-c", script]);
     let said = exec.run().expect(4, "b\n/tmp\n");
@@ -163,7 +163,7 @@ fn exec_says_which_process_it_was_and_how_it_ended() {
 
 #[test]
 fn exec_in_a_container_loaded_by_its_id_leaves_it_running() {
-    let stage = Stage::new();
+    let stage = stage!();
     let exec = example!("exec").on(&stage);
     let builder = stage.shell("loaded", "echo mine > /tmp/mine; echo; sleep 1000");
     let mut created = builder.stdout(cofferdam::Stdio::piped()).build().unwrap().create().unwrap();
@@ -179,7 +179,7 @@ fn exec_in_a_container_loaded_by_its_id_leaves_it_running() {
 
 #[test]
 fn exec_keeps_time_and_output_within_their_limits() {
-    let stage = Stage::new();
+    let stage = stage!();
     let said = example!("exec").on(&stage).args(["--timeout", "200ms", "sleep", "60"]).run().expect(137, "");
     assert!(said.contains("exec: timed out after 200ms"), "{said}");
     let ran = example!("exec").on(&stage).args(["--output-limit", "1k", "yes"]).run();
@@ -191,14 +191,14 @@ fn exec_keeps_time_and_output_within_their_limits() {
 
 #[test]
 fn exec_gives_a_terminal() {
-    let stage = Stage::new();
+    let stage = stage!();
     let exec = example!("exec").on(&stage).args(["--tty", "sh", "-c", "tty; exit 5"]);
     exec.run().expect(5, "/dev/pts/0\r\n");
 }
 
 #[test]
 fn exec_can_be_another_user() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("a user alone has one id to give");
     }
@@ -209,7 +209,7 @@ fn exec_can_be_another_user() {
 
 #[test]
 fn pod_serves_a_page_to_its_member_and_is_gone() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_installed("busybox") {
         skip!("busybox is not installed");
     }
@@ -229,7 +229,7 @@ fn pod_serves_a_page_to_its_member_and_is_gone() {
 
 #[test]
 fn supervise_tells_of_every_job_how_it_ended() {
-    let stage = Stage::new();
+    let stage = stage!();
     let jobs = ["--at-once", "2", "--timeout", "500ms", "echo one; echo two", "exit 3", "sleep 60"];
     let ran = example!("supervise").on(&stage).args(jobs).run();
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
@@ -242,7 +242,7 @@ fn supervise_tells_of_every_job_how_it_ended() {
 
 #[test]
 fn supervise_takes_jobs_from_its_standard_input() {
-    let stage = Stage::new();
+    let stage = stage!();
     let text = "echo 1\necho 2\necho 3\necho 4\necho 5\necho 6\necho 7\necho 8\necho 9\n";
     let ran = example!("supervise").on(&stage).args(["--zygote", "-"]).stdin(text).run();
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
@@ -251,7 +251,7 @@ fn supervise_takes_jobs_from_its_standard_input() {
 
 #[test]
 fn recover_decides_about_every_phase_a_crash_left() {
-    let _stage = Stage::new();
+    let _stage = stage!();
     let mut ran = example!("recover").run();
     // Its lifeline was cut just now: how far its end has got is not certain.
     ran.stdout = ran.stdout.replace("attached: was running, now killed", "attached: had ended, killed");

@@ -13,7 +13,7 @@ use crate::daemon::Daemon;
 use crate::engine::{limited, succeed};
 use crate::image::{self, Image};
 use crate::kit::example::example;
-use crate::kit::{Stage, is_installed, is_root, note_skip, skip};
+use crate::kit::{Stage, is_installed, is_root, note_skip, skip, stage};
 use crate::remains::{Cgroups, Orphans, Records};
 use api::Container;
 use std::collections::BTreeSet;
@@ -246,7 +246,7 @@ impl Drop for Cri {
 
 /// Starts containerd, has it go through a case with either handler, and ends it. Without runc there is no control.
 fn go_through(case: fn(&Cri)) {
-    let stage = Stage::new();
+    let stage = stage!();
     let mut cri = match start(&stage) {
         Ok(cri) => cri,
         Err(reason) => skip!("{reason}"),

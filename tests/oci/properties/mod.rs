@@ -11,7 +11,7 @@ mod paths;
 mod process;
 mod seccomp;
 
-use crate::kit::{Stage, is_root, stdout_of};
+use crate::kit::{Stage, is_root, stage, stdout_of};
 use cofferdam::{Container, ContainerBuilder, Error, ErrorKind, Exec, Running};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -105,7 +105,7 @@ fn join(config: &mut Value, container: &Container<Running>, kinds: &[(&str, &str
 
 #[test]
 fn unknown_properties_are_ignored() {
-    let stage = Stage::new();
+    let stage = stage!();
     let said = seen(&stage, "echo ran", |config| {
         config["zyx"] = json!({"a": [1]});
         config["process"]["zyx"] = json!(1);

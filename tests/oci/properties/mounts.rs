@@ -1,14 +1,14 @@
 //! `mounts`: options, propagation, mapped ids, and the file systems with ways of their own.
 
 use crate::kit::bundle::add_mount;
-use crate::kit::{Stage, is_root, skip};
+use crate::kit::{is_root, skip, stage};
 use crate::properties::{end, exec, mount_at, refusal, run, seen, sleeping, unsupported};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[test]
 fn every_option_of_a_mount_is_its_mounts() {
-    let stage = Stage::new();
+    let stage = stage!();
     let shared = stage.open_directory("shared");
     let mut options = vec!["nosuid", "nodev", "noexec", "nosymfollow", "ro"];
     // In a user namespace the times of access stay as the host's mounts have them (mount_namespaces(7)).
@@ -45,7 +45,7 @@ fn every_option_of_a_mount_is_its_mounts() {
 
 #[test]
 fn a_recursive_option_reaches_what_is_mounted_below() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root can mount something below a volume");
     }
@@ -70,7 +70,7 @@ fn a_recursive_option_reaches_what_is_mounted_below() {
 
 #[test]
 fn an_option_that_takes_a_flag_off_does_so_on_the_mount_or_on_the_tree() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("in a user namespace the flags of the host's mounts are locked");
     }
@@ -117,7 +117,7 @@ fn an_option_that_takes_a_flag_off_does_so_on_the_mount_or_on_the_tree() {
 
 #[test]
 fn a_tmpfs_begins_with_what_it_covers_where_that_is_asked_for() {
-    let stage = Stage::new();
+    let stage = stage!();
     let covered = stage.busybox().join("covered");
     std::fs::create_dir_all(covered.join("directory")).unwrap();
     std::fs::write(covered.join("directory/file"), "kept").unwrap();
@@ -155,7 +155,7 @@ impl Drop for Mounted {
 
 #[test]
 fn an_id_mapped_volume_shows_the_ids_of_its_mappings() {
-    let stage = Stage::new();
+    let stage = stage!();
     let volume = stage.open_directory("volume");
     std::fs::write(volume.join("file"), "").unwrap();
     let maps = |first: u32| json!([{"containerID": first, "hostID": 5000, "size": 10}]);
@@ -196,7 +196,7 @@ fn an_id_mapped_volume_shows_the_ids_of_its_mappings() {
 /// Lets every user pass through the test's directory.
 #[test]
 fn a_file_system_the_crate_has_no_name_for_is_mounted_with_its_options() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("overlay of a directory of nobody's needs its own user namespace to have been asked for");
     }
@@ -217,7 +217,7 @@ fn a_file_system_the_crate_has_no_name_for_is_mounted_with_its_options() {
 
 #[test]
 fn a_proc_that_hides_processes_is_mounted_so() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container =
         sleeping(&stage, |config| config["mounts"][0]["options"] = json!(["hidepid=2", "nosuid"]));
     let mounts = exec(&container, "cat /proc/self/mountinfo");
@@ -229,7 +229,7 @@ fn a_proc_that_hides_processes_is_mounted_so() {
 
 #[test]
 fn a_cgroup_mount_shows_the_containers_own_cgroups() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "cat /proc/self/mountinfo; ls /cg; cat /cg/pids/pids.max; mkdir /cg/pids/x 2>/dev/null && echo made; true";
     let v1 = std::path::Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists();
     if !is_root() || !v1 {
@@ -263,7 +263,7 @@ fn a_cgroup_mount_shows_the_containers_own_cgroups() {
 
 #[test]
 fn mount_events_pass_as_the_propagation_of_the_root_says() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root can mount something the container could see");
     }

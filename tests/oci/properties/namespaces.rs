@@ -1,13 +1,13 @@
 //! `linux.namespaces`, with the clocks and the kernel parameters that are theirs.
 
-use crate::kit::{Stage, is_root, skip, start, stdout_of};
+use crate::kit::{is_root, skip, stage, start, stdout_of};
 use crate::properties::{builder, end, exec, join, refusal, seen, sleeping};
 use cofferdam::Exec;
 use serde_json::json;
 
 #[test]
 fn the_clocks_of_a_time_namespace_are_ahead_by_their_offsets() {
-    let stage = Stage::new();
+    let stage = stage!();
     let host: f64 = uptime(&std::fs::read_to_string("/proc/uptime").unwrap());
     let script = "cat /proc/uptime; cat /proc/self/timens_offsets";
     let container = sleeping(&stage, |config| {
@@ -41,7 +41,7 @@ fn uptime(text: &str) -> f64 {
 
 #[test]
 fn namespaces_are_joined_by_their_paths() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("another container's namespaces belong to its user namespace");
     }
@@ -69,7 +69,7 @@ fn namespaces_are_joined_by_their_paths() {
 
 #[test]
 fn what_is_executed_in_a_joined_pid_namespace_is_among_the_others_and_waited_for() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("another container's namespaces belong to its user namespace");
     }
@@ -89,7 +89,7 @@ fn what_is_executed_in_a_joined_pid_namespace_is_among_the_others_and_waited_for
 
 #[test]
 fn a_pid_namespace_that_cannot_be_joined_is_named() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("another container's namespaces belong to its user namespace");
     }
@@ -109,7 +109,7 @@ fn a_pid_namespace_that_cannot_be_joined_is_named() {
 
 #[test]
 fn a_user_namespace_is_joined_by_its_path() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("another container's user namespace can be entered by its owner's root only");
     }
@@ -138,7 +138,7 @@ fn a_user_namespace_is_joined_by_its_path() {
 
 #[test]
 fn kernel_parameters_of_its_namespaces_are_the_containers() {
-    let stage = Stage::new();
+    let stage = stage!();
     let values = [
         ("kernel.msgmax", "4096"),
         ("kernel.shm_rmid_forced", "1"),

@@ -1,6 +1,6 @@
 //! `linux.netDevices`.
 
-use crate::kit::{Stage, is_root, skip};
+use crate::kit::{is_root, skip, stage};
 use crate::properties::{end, exec, join, refusal, run, seen, sleeping};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn shown(device: &str) -> String {
 
 #[test]
 fn network_devices_move_to_the_container_with_their_addresses() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has network devices to move");
     }
@@ -58,7 +58,7 @@ fn network_devices_move_to_the_container_with_their_addresses() {
 
 #[test]
 fn network_devices_move_to_a_namespace_that_is_joined() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has network devices to move");
     }
@@ -77,7 +77,7 @@ fn network_devices_move_to_a_namespace_that_is_joined() {
 
 #[test]
 fn network_devices_are_back_as_they_were_when_creation_fails() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has network devices to move");
     }
@@ -110,7 +110,7 @@ fn network_devices_are_back_as_they_were_when_creation_fails() {
 
 #[test]
 fn network_devices_that_cannot_come_back_are_all_named() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root has network devices to move");
     }
@@ -133,7 +133,7 @@ fn network_devices_that_cannot_come_back_are_all_named() {
 
 #[test]
 fn network_devices_are_for_those_who_rule_where_they_are() {
-    let stage = Stage::new();
+    let stage = stage!();
     if is_root() {
         skip!("root may move any device");
     }

@@ -1,12 +1,12 @@
 //! `linux.devices`, `linux.maskedPaths` and `linux.readonlyPaths`.
 
-use crate::kit::{Stage, is_root, skip};
+use crate::kit::{is_root, skip, stage};
 use crate::properties::{mount_at, refusal, seen, unsupported};
 use serde_json::{Value, json};
 
 #[test]
 fn devices_are_made_as_they_are_described_or_are_the_hosts() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script = "cd /dev; stat -c '%n %F %t:%T %a %u:%g' null-too unbuffered fifo disk 2>/dev/null; ls /dev";
     let devices = json!([
         {"path": "/dev/null-too", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8},
@@ -53,7 +53,7 @@ fn devices_are_made_as_they_are_described_or_are_the_hosts() {
 
 #[test]
 fn paths_are_masked_and_read_only_and_need_not_be_there() {
-    let stage = Stage::new();
+    let stage = stage!();
     let script =
         "cat /etc/secret; ls /etc/hidden; touch /etc/fixed/x 2>&1; cat /proc/version /proc/self/mountinfo";
     let rootfs = stage.busybox();

@@ -1,6 +1,6 @@
 //! `process`: priorities, policies, limits and labels.
 
-use crate::kit::{Stage, is_root, line_of, skip, status_line};
+use crate::kit::{is_root, line_of, skip, stage, status_line};
 use crate::properties::{builder, end, exec, refusal, seen, sleeping, unsupported};
 use cofferdam::{Error, Exec};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn stat_field(stat: &str, number: usize) -> &str {
 
 #[test]
 fn a_scheduling_policy_and_a_nice_value_are_the_processs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let stat = seen(&stage, "cat /proc/self/stat", |config| {
         config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
     });
@@ -28,7 +28,7 @@ fn a_scheduling_policy_and_a_nice_value_are_the_processs() {
 
 #[test]
 fn a_real_time_policy_is_applied_or_refused_by_name() {
-    let stage = Stage::new();
+    let stage = stage!();
     let ask = |config: &mut Value| {
         config["process"]["scheduler"] =
             json!({"policy": "SCHED_RR", "priority": 10, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
@@ -50,7 +50,7 @@ fn a_real_time_policy_is_applied_or_refused_by_name() {
 
 #[test]
 fn a_process_with_a_deadline_has_start_hooks_like_any_other() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("only root is promised time");
     }
@@ -75,7 +75,7 @@ fn a_process_with_a_deadline_has_start_hooks_like_any_other() {
 
 #[test]
 fn an_io_priority_is_the_processs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = sleeping(&stage, |config| {
         config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
     });
@@ -101,7 +101,7 @@ fn io_priority(pid: i32) -> i64 {
 
 #[test]
 fn an_executed_process_runs_on_the_processors_of_its_affinity_and_init_does_not() {
-    let stage = Stage::new();
+    let stage = stage!();
     let allowed = status_line("self", "Cpus_allowed_list");
     let container = sleeping(&stage, |config| {
         config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
@@ -114,7 +114,7 @@ fn an_executed_process_runs_on_the_processors_of_its_affinity_and_init_does_not(
 
 #[test]
 fn a_personality_is_the_machine_the_process_sees() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = sleeping(&stage, |config| {
         config["linux"]["personality"] = json!({"domain": "LINUX32"});
     });
@@ -125,7 +125,7 @@ fn a_personality_is_the_machine_the_process_sees() {
 
 #[test]
 fn a_memory_policy_is_the_processs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let maps = seen(&stage, "cat /proc/self/numa_maps", |config| {
         config["linux"]["memoryPolicy"] =
             json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]});
@@ -139,7 +139,7 @@ fn a_memory_policy_is_the_processs() {
 
 #[test]
 fn what_the_kernel_denies_a_process_is_the_creations_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let nodes = json!({"mode": "MPOL_BIND", "nodes": "1000"});
     // No process may have more than the kernel has numbers for, whatever its privileges (fs.nr_open).
     let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 16, "hard": u64::MAX - 1}]);
@@ -157,7 +157,7 @@ fn what_the_kernel_denies_a_process_is_the_creations_error() {
 
 #[test]
 fn capabilities_that_the_caller_has_not_are_the_creations_error() {
-    let stage = Stage::new();
+    let stage = stage!();
     let held = u64::from_str_radix(&status_line("self", "CapPrm"), 16).unwrap();
     let missing = (0..=40_u8).find(|number| held >> number & 1 == 0);
     let missing = caps::all().into_iter().find(|capability| Some(capability.index()) == missing);
@@ -174,7 +174,7 @@ fn capabilities_that_the_caller_has_not_are_the_creations_error() {
 
 #[test]
 fn a_limit_of_fewer_descriptors_than_we_need_ourselves_is_the_processs() {
-    let stage = Stage::new();
+    let stage = stage!();
     let container = sleeping(&stage, |config| {
         config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 6}]);
     });
@@ -186,7 +186,7 @@ fn a_limit_of_fewer_descriptors_than_we_need_ourselves_is_the_processs() {
 
 #[test]
 fn a_users_process_may_begin_where_only_root_gets() {
-    let stage = Stage::new();
+    let stage = stage!();
     if !is_root() {
         skip!("needs a second user");
     }
@@ -202,7 +202,7 @@ fn a_users_process_may_begin_where_only_root_gets() {
 
 #[test]
 fn labels_are_refused_where_their_module_is_not_enabled() {
-    let stage = Stage::new();
+    let stage = stage!();
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap();
     let apparmor = std::path::Path::new("/sys/module/apparmor").exists();
     for (section, name, module, enabled) in [

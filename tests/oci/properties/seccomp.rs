@@ -1,6 +1,6 @@
 //! `linux.seccomp`: what a filter does, and the agent it asks.
 
-use crate::kit::{Stage, stdout_of};
+use crate::kit::{Stage, stage, stdout_of};
 use crate::properties::{builder, bundle, end, exec, refusal, sleeping};
 use cofferdam::{ContainerBuilder, Exec, Outcome};
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ fn answer_all(listener: &std::os::fd::OwnedFd, refused: i64) -> Vec<i32> {
 
 #[test]
 fn an_agent_decides_about_the_calls_its_filter_notifies() {
-    let stage = Stage::new();
+    let stage = stage!();
     // The very calls that hand the listener over, and the one that ends the wait for it.
     let names = ["mkdir", "mkdirat", "sendmsg", "read", "write", "close", "execve", "prctl", "capset"];
     for no_new_privileges in [true, false] {
@@ -130,7 +130,7 @@ fn an_agent_decides_about_the_calls_its_filter_notifies() {
 
 #[test]
 fn an_executed_process_has_a_listener_of_its_own() {
-    let stage = Stage::new();
+    let stage = stage!();
     let agent = Agent::new(&stage, -1);
     let socket = agent.socket.clone();
     let container = sleeping(&stage, |config| {
@@ -179,7 +179,7 @@ fn outcome_of_mkdir(stage: &Stage, rule: Value) -> (Outcome, String) {
 
 #[test]
 fn every_action_of_a_filter_does_what_it_is_called() {
-    let stage = Stage::new();
+    let stage = stage!();
     let said = |rule: Value| outcome_of_mkdir(&stage, rule).1;
     assert_eq!(said(json!({"action": "SCMP_ACT_ALLOW"})), "went on 0");
     assert_eq!(said(json!({"action": "SCMP_ACT_LOG"})), "went on 0");

@@ -3,7 +3,7 @@
 use crate::cli::{Engine, LIMIT, as_monitor, collect, need};
 use crate::kit::caller::Caller;
 use crate::kit::example::is_ours;
-use crate::kit::{Stage, caller, is_readable_within};
+use crate::kit::{caller, is_readable_within, stage};
 use rustix::process::Pid;
 use serde_json::json;
 use std::io::Read;
@@ -11,7 +11,7 @@ use std::io::Read;
 #[test]
 fn exec_waits_for_the_process_and_ends_as_it_does() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = &stage.id("exec");
     let created = &stage.id("created");
@@ -91,6 +91,6 @@ fn exec_detach_leaves_a_process_that_ends_as_the_one_inside() {
             engine.must(&["delete", "--force", &id]);
         });
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }

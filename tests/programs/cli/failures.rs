@@ -1,15 +1,15 @@
 //! What is wrong: one line, an exit code, the log, and nothing left.
 
 use crate::cli::{Engine, assert_success, need};
-use crate::kit::Stage;
 use crate::kit::example::is_ours;
+use crate::kit::stage;
 use serde_json::{Value, json};
 
 /// What is wrong, and words that say so: engines look for them.
 #[test]
 fn what_is_wrong_is_said_in_one_line_and_leaves_nothing() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let running = &stage.id("running");
     engine.running(running);
@@ -96,7 +96,7 @@ fn what_is_wrong_is_said_in_one_line_and_leaves_nothing() {
 #[test]
 fn a_scope_and_the_flag_for_it_go_together() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     let new = &stage.id("new");
     engine.edit(|config| config["linux"]["cgroupsPath"] = json!("/a/path"));
@@ -116,7 +116,7 @@ fn a_scope_and_the_flag_for_it_go_together() {
 #[test]
 fn errors_are_lines_of_json_in_the_log() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     let log = engine.bundle.join("log.json");
     let options = ["--log", log.to_str().unwrap(), "--log-format", "json"];
@@ -141,7 +141,7 @@ fn errors_are_lines_of_json_in_the_log() {
 #[test]
 fn what_cannot_be_executed_is_creates_error_in_the_words_engines_know() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     std::fs::write(engine.bundle.join("rootfs/etc/plain"), "").unwrap();
     let id = &stage.id("nothing");
@@ -162,7 +162,7 @@ fn what_cannot_be_executed_is_creates_error_in_the_words_engines_know() {
 #[test]
 fn decisions_are_logged_with_debug() {
     need!(ours);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     let log = engine.bundle.join("log");
     let output = engine.call(&["--debug", "--log", log.to_str().unwrap(), "run", &stage.id("debug")]);

@@ -2,14 +2,14 @@
 
 use crate::cli::{Engine, assert_success, need};
 use crate::kit::example::is_ours;
-use crate::kit::{Stage, is_root, status_line};
+use crate::kit::{is_root, stage, status_line};
 use serde_json::{Value, json};
 use std::process::Command;
 
 #[test]
 fn a_configuration_to_begin_with_is_written_once() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     assert!(engine.refused(&["spec"]).contains("File config.json exists. Remove it first"));
 }
@@ -17,7 +17,7 @@ fn a_configuration_to_begin_with_is_written_once() {
 #[test]
 fn features_are_what_a_configuration_may_ask_for() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     let features: Value = serde_json::from_str(&engine.must(&["features"])).unwrap();
     let has = |path: &str, word: &str| {
@@ -67,7 +67,7 @@ fn features_are_what_a_configuration_may_ask_for() {
 #[test]
 fn every_flag_of_runc_is_taken() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = &stage.id("flags");
     let (log, pid_file) = (stage.path().join("log"), stage.path().join("pid"));
@@ -107,7 +107,7 @@ fn every_flag_of_runc_is_taken() {
 #[test]
 fn help_and_version_are_no_errors() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     for arguments in [&["--help"][..], &["-h"], &["help"]] {
         assert!(engine.must(arguments).to_lowercase().contains("usage"), "{arguments:?}");
@@ -132,7 +132,7 @@ fn help_and_version_are_no_errors() {
 #[test]
 fn what_engines_ask_before_they_begin_is_answered() {
     need!(ours);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     // podman asks this, and takes success for an answer, to find out whether there are checkpoints.
     for probe in [&["checkpoint", "--help"][..], &["checkpoint", "--image-path", "x", "y"], &["restore", "x"]]
@@ -144,7 +144,7 @@ fn what_engines_ask_before_they_begin_is_answered() {
 #[test]
 fn annotations_of_pods_are_followed_only_if_asked_for() {
     need!(ours);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let (pod, alone, member) = (&stage.id("pod"), &stage.id("alone"), &stage.id("member"));
     let pod_pid = engine.running(pod);

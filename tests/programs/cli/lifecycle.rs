@@ -3,7 +3,7 @@
 use crate::cli::{Engine, as_monitor, collect, need};
 use crate::kit::caller::Caller;
 use crate::kit::example::is_ours;
-use crate::kit::{Stage, await_end, caller, is_root, skip};
+use crate::kit::{await_end, caller, is_root, skip, stage};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -13,7 +13,7 @@ use std::process::Stdio;
 #[test]
 fn a_container_lives_as_engines_drive_it() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "echo begun; exec sleep 1000");
     let id = &stage.id("life");
     let pid = engine.create(id, &[]);
@@ -56,7 +56,7 @@ fn a_container_lives_as_engines_drive_it() {
 #[test]
 fn signals_have_numbers_and_names() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let script =
         "trap 'echo usr1' USR1; trap 'echo usr2; exit 4' USR2; echo ready; while :; do sleep 0.01; done";
     let mut engine = Engine::on(&stage, script);
@@ -85,7 +85,7 @@ fn signals_have_numbers_and_names() {
 #[test]
 fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = |status: &str| stage.id(status);
     engine.create(&id("created"), &[]);
@@ -130,7 +130,7 @@ fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
 #[test]
 fn a_beginning_of_an_id_is_not_the_id() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = &stage.id("abcdef");
     engine.running(id);
@@ -160,14 +160,14 @@ fn the_monitor_of_an_engine_sees_how_the_first_process_ended() {
             engine.must(&["delete", &id]);
         });
     }
-    let stage = Stage::new();
+    let stage = stage!();
     Caller::spawn(stage.path()).finish();
 }
 
 #[test]
 fn run_waits_and_deletes_or_leaves_alone() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "echo ran; exit 6");
     let id = &stage.id("run");
     let output = engine.call(&["run", id]);
@@ -194,7 +194,7 @@ fn run_waits_and_deletes_or_leaves_alone() {
 #[test]
 fn containers_are_listed() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let (first, second) = (&stage.id("a"), &stage.id("b"));
     engine.create(first, &[]);
@@ -221,7 +221,7 @@ fn the_pid_of_a_container_leads_to_its_namespaces() {
     if !is_root() {
         skip!("another container's namespaces belong to its user namespace");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let (one, other) = (&stage.id("one"), &stage.id("other"));
     let pid = engine.running(one);
@@ -251,7 +251,7 @@ fn what_is_frozen_stands_still() {
     if !is_root() {
         skip!("needs cgroups that the caller may make");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = &stage.id("frozen");
     engine.running(id);

@@ -1,7 +1,7 @@
 //! Limits that change, and what is used.
 
 use crate::cli::{Engine, assert_success, need};
-use crate::kit::{Stage, is_root, skip};
+use crate::kit::{is_root, skip, stage};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -12,7 +12,7 @@ fn limits_change_by_document_and_by_flag() {
     if !is_root() {
         skip!("needs cgroups that the caller may make");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = &stage.id("limits");
     engine.edit(|config| {
@@ -59,7 +59,7 @@ fn events_are_told_until_the_end() {
     if !is_root() {
         skip!("needs cgroups that the caller may make");
     }
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "exec sleep 1000");
     let id = &stage.id("events");
     engine.edit(|config| config["linux"]["resources"]["pids"] = json!({ "limit": 50 }));
@@ -78,7 +78,7 @@ fn events_are_told_until_the_end() {
 #[test]
 fn a_limit_that_is_passed_over_is_named_in_the_log() {
     need!(ours);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "true");
     engine.edit(|config| {
         config["linux"]["resources"] = json!({"memory": {"kernelTCP": 1 << 20, "kernel": -1}})

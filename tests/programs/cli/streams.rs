@@ -3,7 +3,7 @@
 use crate::cli::{Engine, LIMIT, need};
 use crate::kit::example::is_ours;
 use crate::kit::witness::descriptors;
-use crate::kit::{Stage, is_readable_within};
+use crate::kit::{is_readable_within, stage};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 use std::fs::File;
@@ -45,7 +45,7 @@ fn read_terminal(mut terminal: File) -> String {
 #[test]
 fn terminals_go_to_the_console_socket() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "test -t 0 && echo a terminal; exec sleep 1000");
     engine.edit(|config| config["process"]["terminal"] = json!(true));
     let id = &stage.id("terminal");
@@ -92,7 +92,7 @@ fn terminals_go_to_the_console_socket() {
 #[test]
 fn descriptors_of_the_engine_reach_the_container_only_if_asked_for() {
     need!(runtime);
-    let stage = Stage::new();
+    let stage = stage!();
     let mut engine = Engine::on(&stage, "ls /proc/self/fd; exec sleep 1000");
     let id = &stage.id("fds");
     engine.made.push(id.clone());
@@ -131,7 +131,7 @@ fn descriptors_of_the_engine_reach_the_container_only_if_asked_for() {
 #[test]
 fn run_on_a_terminal_is_the_wire_to_it() {
     need!(ours);
-    let stage = Stage::new();
+    let stage = stage!();
     let engine = Engine::on(&stage, "stty size; read line; echo got $line; exit 3");
     engine.edit(|config| config["process"]["terminal"] = json!(true));
     let stty = engine.bundle.join("rootfs/bin/stty");

@@ -54,7 +54,7 @@ pub(crate) struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     pub(crate) fn new(runtime: &'a Runtime) -> Self {
-        let stage = Stage::new();
+        let stage = Stage::here();
         // Also for the users of a user namespace.
         stage.open_to_everybody();
         let bench = Self { runtime, stage };

@@ -2,7 +2,7 @@
 
 use crate::conformance::bench::{Bench, Runtime};
 use crate::conformance::differences::DIFFERENCES;
-use crate::kit::{is_root, note_skip};
+use crate::kit::{in_own_process, is_root, note_skip};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// One fact of the specification, and its check.
@@ -78,6 +78,9 @@ impl Case {
         };
         if !runtime.is_ours() && !is_root() {
             return note_skip("another runtime needs root for cgroups here");
+        }
+        if !in_own_process() {
+            return;
         }
         match self.find(&runtime) {
             Finding::Holds | Finding::Differs => {}
