@@ -1,13 +1,16 @@
 //! [`AnyContainer`]: a container whose phase is known only at run time. What can be done with one is in `dispatch`.
 
-use super::creating::Blueprint;
-use super::handle::{DropGuard, Handle, Streams, find_live};
+use super::attachment::DropGuard;
+use super::create::{Blueprint, blueprint_of};
+use super::handle::{Handle, Streams};
 use super::{
     Container, Created, Creating, Exit, FailedAny, OciState, Paused, Phase, Running, Stopped, WrongPhase,
-    builder, teardown,
+    teardown,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
+use crate::link::{find_live, kill_by_socket};
+use crate::process::collect_ended;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
 
@@ -73,7 +76,7 @@ impl AnyContainer {
     }
 
     pub(super) fn load_found(root: &StateRoot, found: &Found) -> Result<Self> {
-        super::handle::collect_ended_children();
+        collect_ended();
         Self::from_record(root, Some(found.clone()), root.read(found)?)
     }
 
@@ -109,7 +112,7 @@ impl AnyContainer {
         let streams = Streams::default();
         Ok(match (recorded, live) {
             (Status::Creating, _) => {
-                let blueprint: Blueprint = builder::blueprint_of(&core.record)?;
+                let blueprint: Blueprint = blueprint_of(&core.record)?;
                 Self::Creating(Container::new(core, blueprint))
             }
             (Status::Created, Some(live)) => {
@@ -149,6 +152,12 @@ impl AnyContainer {
     #[must_use]
     pub fn record(&self) -> &Record {
         for_any!(self, container => container.record())
+    }
+
+    /// As [`Container::unapplied_limits`].
+    #[must_use]
+    pub fn unapplied_limits(&self) -> &[String] {
+        &self.record().unapplied_limits
     }
 
     /// The OCI state: version, id, status, pid, bundle, annotations (OCI runtime.md, "State").
@@ -200,14 +209,14 @@ impl AnyContainer {
         let destroyed = root.lock(found).and_then(|lock| match lock.load() {
             // Nothing to learn from a damaged record but where it lies: next to the sandbox's socket.
             Err(error) if *error.kind() == ErrorKind::Stale => {
-                teardown::kill_by_socket(&lock)?;
+                kill_by_socket(&lock)?;
                 teardown::remove_default_cgroups(found.id());
                 lock.remove()
             }
             _ => teardown::destroy(lock, created_at),
         });
         // It may have been a child of ours that was let go of.
-        super::handle::collect_ended_children();
+        collect_ended();
         match destroyed {
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
             result => result,

@@ -1,11 +1,13 @@
 //! [`Created`]: everything is in place, and the program has not run yet.
 
-use super::handle::Streams;
-use super::hooks;
+use super::any::AnyContainer;
+use super::failed::Failed;
 use super::live::seccomp_agent;
-use super::{Alive, AnyContainer, Container, Created, Failed, Paused, Phase, Running, Startable, Stopped};
+use super::oci;
+use super::typestate::{Alive, Container, Created, HasStreams, Phase, Running, Startable, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::console::Pty;
+use crate::process::has_ended;
 use crate::state::Status;
 use crate::wire::message::Operation;
 use std::fs::File;
@@ -51,29 +53,29 @@ impl Container<Created> {
         );
         if !refused && self.core.record.status() == Status::Running {
             // Unless what failed was ours, a full disk or a time limit: then it runs, and nobody would know.
-            let _ = self.phase.live.ask(&self.core, Operation::Kill);
+            let _ = self.phase.live.ask(Operation::Kill);
             let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
         }
     }
 
     fn start_locked(&mut self) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
-        let asked = self.phase.live.begin(&self.core, Operation::Start)?;
-        let asked = asked.allow(hooks::before_program(&self.core.record)?);
+        let asked = self.phase.live.begin(Operation::Start)?;
+        let asked = asked.allow(oci::before_program(&self.core.record)?);
         // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
         // status counts only as long as the sandbox lives.
         self.core.record.advance(Status::Running)?;
         let saved = lock.save(&mut self.core.record);
         // Init's failure comes first: it says more.
         let record = &self.core.record;
-        let pid = self.phase.live.init_pid;
+        let pid = self.phase.live.init_pid();
         asked.started(|handed| seccomp_agent::hand_over(record, Status::Created, pid, handed))?;
         saved
     }
 
     /// Poststart hooks, with no lock held: one may look at the container.
     fn after_start(&self) -> Result<()> {
-        hooks::poststart(&self.core.record)
+        oci::poststart(&self.core.record)
     }
 }
 
@@ -85,7 +87,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        self.phase.live().sandbox_pid
+        self.phase.live().sandbox_pid()
     }
 
     /// The pid of the workload on the host; before start, of the process that will become it.
@@ -94,7 +96,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        self.phase.live().init_pid
+        self.phase.live().init_pid()
     }
 
     /// Kills every process of the container and waits until they are gone.
@@ -120,7 +122,7 @@ impl<P: Phase> Container<P> {
             return Ok(self);
         }
         let cut = self.core.lock_unchanged().and_then(|mut lock| {
-            match self.phase.live().ask(&self.core, Operation::Detach) {
+            match self.phase.live().ask(Operation::Detach) {
                 Ok(_) => {}
                 // It has ended, and nothing watches the lifeline any more: its record is what is left to whoever asks.
                 Err(error) if *error.kind() == ErrorKind::Ended => {}
@@ -147,7 +149,7 @@ impl<P: Phase> Container<P> {
     {
         let moved =
             matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::Ended)
-                || super::handle::has_ended(self.phase.live().ended());
+                || has_ended(self.phase.live().ended());
         if !moved {
             return Failed::unchanged(error, self);
         }
@@ -194,24 +196,3 @@ impl<P: Phase> Container<P> {
         self.phase.streams_mut().pty.take()
     }
 }
-
-/// A phase that may hold the caller's ends of the workload's streams.
-#[diagnostic::on_unimplemented(
-    message = "a `Container<{Self}>` has no streams",
-    label = "its pipes and its terminal are made by `create()`"
-)]
-pub trait HasStreams: Phase {
-    #[doc(hidden)]
-    fn streams_mut(&mut self) -> &mut Streams;
-}
-
-macro_rules! has_streams {
-    ($($phase:ident),*) => { $(
-        impl HasStreams for $phase {
-            fn streams_mut(&mut self) -> &mut Streams {
-                &mut self.streams
-            }
-        }
-    )* };
-}
-has_streams!(Created, Running, Paused, Stopped);

@@ -1,29 +1,14 @@
 //! [`Creating`]: configured and planned, with nothing on the host yet.
 
+use super::any::AnyContainer;
+use super::create::{self, Blueprint};
+use super::failed::Failed;
 use super::handle::Handle;
-use super::{AnyContainer, Container, Creatable, Created, Creating, Failed, Phase, create, teardown};
+use super::teardown;
+use super::typestate::{Container, Creatable, Created, Creating, Phase};
 use crate::error::Error;
-use crate::helper::{ExtraFds, Zygote};
-use crate::plan::{Extras, Plan};
-use crate::process::console::ConsoleTarget;
-use crate::process::{Stdio, UserLog};
+use crate::process::collect_ended;
 use crate::state::Status;
-
-/// What is needed to make the container.
-#[derive(Debug)]
-pub(super) struct Blueprint {
-    pub(super) plan: Plan,
-    pub(super) extras: Extras,
-    pub(super) stdio: [Stdio; 3],
-    pub(super) extra_fds: ExtraFds,
-    /// Who gets the terminal, if there is one.
-    pub(super) console: ConsoleTarget,
-    pub(super) user_log: Option<UserLog>,
-    /// Where its helpers come from, if they are not executed.
-    pub(super) zygote: Option<Zygote>,
-    /// What errors about the configuration start with.
-    pub(super) origin: &'static str,
-}
 
 impl<P: Phase> Container<P> {
     /// Claims the id and makes the container: cgroup, gofer and sandbox, the assembled root, the program found.
@@ -32,7 +17,7 @@ impl<P: Phase> Container<P> {
     /// [`ErrorKind::AlreadyExists`] if the id is taken, [`ErrorKind::ProgramNotFound`] and
     /// [`ErrorKind::ProgramNotExecutable`] if the program is missing in the container's root or cannot be executed,
     /// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`] naming the field, [`ErrorKind::OutdatedZygote`] and
-    /// [`ErrorKind::HelperDied`] with a [`Zygote`], or the system call that failed.
+    /// [`ErrorKind::HelperDied`] with a [`Zygote`](crate::Zygote), or the system call that failed.
     /// Whatever was made is undone and nothing that existed before is touched; the container comes back as it was.
     pub fn create(self) -> Result<Container<Created>, Failed<Creating>>
     where
@@ -44,7 +29,7 @@ impl<P: Phase> Container<P> {
 
 impl Container<Creating> {
     fn create_now(mut self) -> Result<Container<Created>, Failed<Creating>> {
-        super::handle::collect_ended_children();
+        collect_ended();
         if self.core.found.is_some()
             && let Err(error) = self.undo_crashed_creation()
         {

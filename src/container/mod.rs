@@ -14,7 +14,7 @@
 //! consume the container; if one fails, [`Failed`] gives it back.
 
 mod any;
-mod best_effort;
+mod attachment;
 mod builder;
 mod create;
 mod created;
@@ -22,19 +22,18 @@ mod creating;
 mod dispatch;
 mod failed;
 mod handle;
-mod hooks;
 mod live;
-mod oci_state;
+mod oci;
 mod outcome;
 mod paused;
 mod running;
 mod stopped;
 mod teardown;
+mod typestate;
 
 pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed};
 pub use builder::{ContainerBuilder, IoLimit, Rootfs};
-pub use created::HasStreams;
 pub use failed::{Failed, FailedAny, Recovered, WrongPhase};
 pub use live::copy::{Copied, Skipped, Transfer};
 pub use live::events::{Event, Events};
@@ -45,247 +44,9 @@ pub use live::processes::ProcessInfo;
 pub use live::stats::{
     CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
-pub use oci_state::OciState;
+pub use oci::OciState;
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
-
-use crate::id::ContainerId;
-use crate::state::{Record, Status};
-use handle::{Handle, SandboxLink, Streams};
-use std::path::Path;
-
-/// A container in phase `P`: [`Creating`], [`Created`], [`Running`], [`Paused`] or [`Stopped`].
-///
-/// What can be called depends on the phase, so what makes no sense does not compile. A container whose phase is only
-/// known at run time, loaded from disk for example, is an [`AnyContainer`].
-///
-/// A container made by this program is *attached*: it is destroyed when the value is dropped, and when this program
-/// ends in any way. [`detach`](Container::detach) lets it go.
-#[must_use = "an attached container is destroyed when it is dropped"]
-#[derive(Debug)]
-pub struct Container<P: Phase> {
-    core: Handle,
-    phase: P,
-}
-
-/// A phase of a container's life. Sealed: the five phases are all there are.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a phase of a container",
-    note = "the phases are Creating, Created, Running, Paused and Stopped"
-)]
-pub trait Phase: sealed::Sealed + std::fmt::Debug {
-    /// The phase as a value.
-    const STATUS: Status;
-}
-
-/// A phase in which nothing exists yet. Only [`Creating`] is one.
-#[diagnostic::on_unimplemented(
-    message = "a `Container<{Self}>` was created already",
-    label = "`create` needs a `Container<Creating>`",
-    note = "a container is created once; build another one, with an id of its own, to have two"
-)]
-pub trait Creatable: Phase {
-    #[doc(hidden)]
-    fn into_creating(self) -> Creating;
-}
-
-/// A phase in which there is a program to start. Only [`Created`] is one.
-#[diagnostic::on_unimplemented(
-    message = "a `Container<{Self}>` cannot be started",
-    label = "`start` needs a `Container<Created>`",
-    note = "call `create()` first; a container is started once, a stopped one is made again from its builder"
-)]
-pub trait Startable: Phase {
-    #[doc(hidden)]
-    fn into_created(self) -> Created;
-}
-
-/// A phase in which the program runs. Only [`Running`] is one.
-#[diagnostic::on_unimplemented(
-    message = "the program of a `Container<{Self}>` does not run",
-    label = "this needs a `Container<Running>`",
-    note = "`exec`, `pause`, `signal_process` and its like, and `forward_signals` are for a program that runs",
-    note = "`start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
-)]
-pub trait Started: Alive {
-    #[doc(hidden)]
-    fn into_running(self) -> Running;
-}
-
-/// A phase in which the container's processes exist: [`Created`], [`Running`] and [`Paused`].
-#[diagnostic::on_unimplemented(
-    message = "a `Container<{Self}>` has no processes",
-    label = "this needs a `Container<Created>`, `Container<Running>` or `Container<Paused>`",
-    note = "before `create()` there is nothing to signal, wait for, detach, limit or look into with `files`, `stats` or `pod`",
-    note = "after the end there is only `exit()` and `delete()`"
-)]
-pub trait Alive: Phase {
-    #[doc(hidden)]
-    fn live(&self) -> &SandboxLink;
-    #[doc(hidden)]
-    fn into_parts(self) -> (SandboxLink, Streams);
-}
-
-/// A phase in which the program was executed and has not ended: [`Running`] and [`Paused`].
-#[diagnostic::on_unimplemented(
-    message = "the program of a `Container<{Self}>` was not executed, or has ended",
-    label = "this needs a `Container<Running>` or `Container<Paused>`",
-    note = "`stop`, `wait_stopped`, `processes` and `wait_pid` are for what was executed: `start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
-)]
-pub trait Executed: Alive {}
-
-/// A phase in which the processes stand still. Only [`Paused`] is one.
-#[diagnostic::on_unimplemented(
-    message = "a `Container<{Self}>` is not paused",
-    label = "`resume` needs a `Container<Paused>`",
-    note = "`pause()` a `Container<Running>` first; an `AnyContainer` is resumed in whatever phase it turns out to be, or says why not"
-)]
-pub trait Resumable: Phase {
-    #[doc(hidden)]
-    fn into_paused(self) -> Paused;
-}
-
-/// A phase in which everything has ended. Only [`Stopped`] is one.
-#[diagnostic::on_unimplemented(
-    message = "a `Container<{Self}>` has not ended",
-    label = "this needs a `Container<Stopped>`",
-    note = "`kill()`, `stop(grace)` or `wait_stopped()` it first; an `AnyContainer` is deleted in any phase by `delete(true)`"
-)]
-pub trait Ended: Phase {
-    #[doc(hidden)]
-    fn stopped(&self) -> &Stopped;
-    #[doc(hidden)]
-    fn into_stopped(self) -> Stopped;
-}
-
-mod sealed {
-    #[diagnostic::on_unimplemented(
-        message = "`{Self}` cannot be made a phase of a container",
-        label = "the five phases are all there are"
-    )]
-    pub trait Sealed {}
-}
-
-/// Configured and planned; nothing exists on the host yet.
-#[derive(Debug)]
-pub struct Creating {
-    blueprint: Box<creating::Blueprint>,
-}
-
-/// The root is assembled, the program is found, and init waits to execute it.
-#[derive(Debug)]
-pub struct Created {
-    live: SandboxLink,
-    streams: Streams,
-}
-
-/// The program was executed.
-#[derive(Debug)]
-pub struct Running {
-    live: SandboxLink,
-    streams: Streams,
-}
-
-/// The program was executed and is frozen.
-#[derive(Debug)]
-pub struct Paused {
-    live: SandboxLink,
-    streams: Streams,
-}
-
-/// Everything has ended. What is left is the exit record.
-#[derive(Debug)]
-pub struct Stopped {
-    exit: Exit,
-    streams: Streams,
-}
-
-macro_rules! phases {
-    ($($phase:ident),*) => { $(
-        impl sealed::Sealed for $phase {}
-        impl Phase for $phase {
-            const STATUS: Status = Status::$phase;
-        }
-    )* };
-}
-phases!(Creating, Created, Running, Paused, Stopped);
-
-impl Creatable for Creating {
-    fn into_creating(self) -> Creating {
-        self
-    }
-}
-
-impl Startable for Created {
-    fn into_created(self) -> Created {
-        self
-    }
-}
-
-impl Started for Running {
-    fn into_running(self) -> Running {
-        self
-    }
-}
-
-impl Resumable for Paused {
-    fn into_paused(self) -> Paused {
-        self
-    }
-}
-
-impl Ended for Stopped {
-    fn stopped(&self) -> &Stopped {
-        self
-    }
-    fn into_stopped(self) -> Stopped {
-        self
-    }
-}
-
-macro_rules! alive {
-    ($($phase:ident),*) => { $(
-        impl Alive for $phase {
-            fn live(&self) -> &SandboxLink {
-                &self.live
-            }
-            fn into_parts(self) -> (SandboxLink, Streams) {
-                (self.live, self.streams)
-            }
-        }
-    )* };
-}
-alive!(Created, Running, Paused);
-
-impl Executed for Running {}
-
-impl Executed for Paused {}
-
-impl<P: Phase> Container<P> {
-    fn map<Q: Phase>(self, phase: impl FnOnce(P) -> Q) -> Container<Q> {
-        Container { core: self.core, phase: phase(self.phase) }
-    }
-
-    /// The container's id.
-    #[must_use]
-    pub fn id(&self) -> &ContainerId {
-        &self.core.record.id
-    }
-
-    /// The directory of the bundle it was made from; of its rootfs, if it was made without one.
-    #[must_use]
-    pub fn bundle(&self) -> &Path {
-        &self.core.record.bundle
-    }
-
-    /// The phase as a value, as this program left it.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        P::STATUS
-    }
-
-    /// The record as this program last saved or loaded it.
-    #[must_use]
-    pub fn record(&self) -> &Record {
-        &self.core.record
-    }
-}
+pub use typestate::{
+    Alive, Container, Creatable, Created, Creating, Ended, Executed, HasStreams, Paused, Phase, Resumable,
+    Running, Startable, Started, Stopped,
+};

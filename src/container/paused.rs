@@ -1,6 +1,7 @@
 //! [`Paused`]: the program was executed and all processes stand still.
 
-use super::{Container, Failed, Paused, Phase, Resumable, Running, Started};
+use super::failed::Failed;
+use super::typestate::{Alive, Container, Paused, Phase, Resumable, Running, Started};
 use crate::error::Result;
 use crate::state::Status;
 use crate::wire::message::Operation;
@@ -44,16 +45,16 @@ impl<P: Phase> Container<P> {
     }
 }
 
-impl<P: super::Alive> Container<P> {
+impl<P: Alive> Container<P> {
     /// Asks the sandbox for `operation` and records the new status; undoes it where that cannot be recorded.
     pub(super) fn move_to(&mut self, status: Status, operation: Operation, undo: Operation) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
-        self.phase.live().ask(&self.core, operation)?;
+        self.phase.live().ask(operation)?;
         let before = self.core.record.clone();
         let saved = self.core.record.advance(status).and_then(|()| lock.save(&mut self.core.record));
         if saved.is_err() {
             self.core.record = before;
-            self.phase.live().ask(&self.core, undo)?;
+            self.phase.live().ask(undo)?;
         }
         saved
     }

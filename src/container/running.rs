@@ -1,17 +1,15 @@
 //! [`Running`]: the program was executed. Waiting for it, and ending it.
 
-use super::handle::has_ended;
-use super::{Alive, Container, Executed, Exit, Failed, Phase, Running, Stopped};
+use super::failed::Failed;
+use super::outcome::Exit;
+use super::typestate::{Alive, Container, Executed, Phase, Running, Stopped};
 use crate::error::{Error, ErrorKind, Result};
-use crate::helper::spawn::reap;
-use crate::process::Signal;
+use crate::link::KILL_LIMIT;
+use crate::process::{Signal, has_ended, reap};
 use crate::state::Status;
 use crate::wire::message::Operation;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-
-/// How long killed processes may take to go.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 impl<P: Phase> Container<P> {
     /// Waits until the container has ended. Holds no lock and can be called again, from any number of processes.
@@ -104,12 +102,12 @@ impl AsFd for Container<Running> {
 /// Kills through the sandbox, which writes down why; through the kernel if the sandbox does not answer.
 pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stopped>, Failed<P>> {
     let live = container.phase.live();
-    let asked = live.ask(&container.core, Operation::Kill);
+    let asked = live.ask(Operation::Kill);
     let deadline = Some(Instant::now() + KILL_LIMIT);
     let gone = match asked {
         Ok(_) => live.wait_until(deadline),
         Err(_) => {
-            let _ = rustix::process::pidfd_send_signal(&live.pidfd, rustix::process::Signal::KILL);
+            let _ = rustix::process::pidfd_send_signal(live.pidfd(), rustix::process::Signal::KILL);
             crate::cgroup::thaw(&container.core.record.cgroups);
             live.wait_until(deadline)
         }
@@ -133,7 +131,7 @@ impl<P: Phase> Container<P> {
         let Self { core, phase } = self;
         let (live, streams) = phase.into_parts();
         // Collected now if it is a child of ours, so that it is no zombie while the container is looked at.
-        reap(live.pidfd.as_fd());
+        reap(live.pidfd());
         Container { core, phase: Stopped { exit, streams } }
     }
 }

@@ -1,6 +1,10 @@
 //! [`Stopped`]: everything has ended.
 
-use super::{AnyContainer, Container, Ended, Exit, Failed, Phase, Recovered, Stopped, teardown};
+use super::any::AnyContainer;
+use super::failed::{Failed, Recovered};
+use super::outcome::Exit;
+use super::teardown;
+use super::typestate::{Container, Ended, Phase, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 
 impl<P: Phase> Container<P> {

@@ -3,11 +3,12 @@
 use super::entry::constructor_is_linked;
 use super::{Donations, image};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::reap;
 use crate::process::stdio::dev_null;
 use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal};
 use serde::{Serialize, de::DeserializeOwned};
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -47,13 +48,6 @@ impl Child {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         reap(self.pidfd());
     }
-}
-
-/// Collects the child behind `pidfd` when it ends. A caller that reaps everything itself, or ignores SIGCHLD, may have
-/// been faster: that is not an error, the exit record tells what happened.
-pub(crate) fn reap(pidfd: BorrowedFd<'_>) {
-    let wait = || rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
-    while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
 }
 
 /// How a helper is started, besides what it is given.

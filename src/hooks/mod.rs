@@ -41,9 +41,9 @@ mod one;
 pub(crate) use one::{HookIo, run_one};
 
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
-use crate::helper::spawn::{Start, read_plan, reap, seal_plan, spawn};
+use crate::helper::spawn::{Start, read_plan, seal_plan, spawn};
 use crate::helper::{Donations, Received};
-use crate::process::Channel;
+use crate::process::{Channel, reap};
 use crate::spec::{Hook, HookKind};
 use crate::sys;
 use crate::wire::message::Report;

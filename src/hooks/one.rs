@@ -191,7 +191,7 @@ fn kill_group(pid: Pid, pidfd: &OwnedFd) {
 }
 
 fn collect(pidfd: &OwnedFd) {
-    crate::helper::spawn::reap(pidfd.as_fd());
+    crate::process::reap(pidfd.as_fd());
 }
 
 /// What is wrong with an end; `None` if nothing is.

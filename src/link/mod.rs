@@ -1,3 +1,15 @@
-//! The caller's end of a container: how a live sandbox is found, asked and ended.
+//! The caller's end of a sandbox: the control client, how to find a live sandbox, how to join a pod's, and how to end
+//! one through kernel objects.
+//!
+//! Nothing here knows the phases of a container, and nothing here writes to the state root.
 
 pub(crate) mod client;
+mod find;
+mod kill;
+mod pod;
+mod sandbox;
+
+pub(crate) use find::{find_live, find_pod_sandbox, observe};
+pub(crate) use kill::{KILL_LIMIT, kill_all, kill_by_socket, kill_process, leave_pod};
+pub(crate) use pod::{PodSandbox, check_is_root, user_namespace_of};
+pub(crate) use sandbox::{Address, SandboxLink};

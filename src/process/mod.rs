@@ -1,13 +1,14 @@
 //! Talking to processes, naming them, and what they read and write.
 //!
 //! [`channel`] carries frames; [`identity`] tells one process from the next that gets its number; [`stdio`] is what the
-//! workload reads and writes, [`console`] its terminal; [`forward`] passes the caller's signals on; [`user_log`] is
-//! where lines about the workload go.
+//! workload reads and writes, [`console`] its terminal; [`forward`] passes the caller's signals on; [`reaper`] collects
+//! children that have ended; [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
 pub(crate) mod console;
 mod forward;
 pub(crate) mod identity;
+mod reaper;
 pub(crate) mod signal;
 pub(crate) mod stdio;
 mod user_log;
@@ -16,6 +17,7 @@ pub(crate) use channel::{Channel, Delivery};
 pub use forward::ForwardSignals;
 pub use identity::ProcessIdentity;
 pub(crate) use identity::boot_id;
+pub(crate) use reaper::{collect_ended, collect_later, has_ended, reap};
 pub use signal::Signal;
 pub use stdio::Stdio;
 pub use user_log::UserLog;

@@ -190,6 +190,15 @@ impl StateRoot {
             .ok_or_else(|| not_found(&found.id))
     }
 
+    /// The run directory of the container `id` that has a sandbox of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such container.
+    pub(crate) fn run_dir_of_sandbox(&self, id: &ContainerId) -> Result<RunDir> {
+        let name = StateName::new(id, id).file(Role::RunDir);
+        RunDir::open(self.fd(), &self.path, &name)?.ok_or_else(|| not_found(id.as_str()))
+    }
+
     /// All containers, sorted by id. One that cannot be read is listed as such and keeps none of the others away.
     ///
     /// # Errors

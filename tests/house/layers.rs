@@ -80,7 +80,11 @@ const TABLE: &[Row] = &[
         ],
     },
     // The caller's end.
-    Row { at: "link", kind: Kind::Effects, uses: &["error", "process", "sys", "wire"] },
+    Row {
+        at: "link",
+        kind: Kind::Effects,
+        uses: &["cgroup", "error", "helper", "id", "process", "state", "sys", "wire"],
+    },
     // What callers see.
     Row {
         at: "container",

@@ -1,8 +1,8 @@
 //! The methods of [`ContainerBuilder`] about limits and the cgroups that hold them: `linux.resources` and
 //! `linux.cgroupsPath`.
 
-use super::ContainerBuilder;
 use super::default_spec::build;
+use super::description::ContainerBuilder;
 use crate::spec::DeviceNumber;
 use oci_spec::runtime::{
     LinuxHugepageLimitBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
@@ -148,6 +148,16 @@ impl ContainerBuilder {
     /// moment.
     pub fn without_cgroup(mut self) -> Self {
         self.extras.without_cgroup = true;
+        self
+    }
+
+    /// Does without the limits whose controller this host lacks or this caller may not use, instead of refusing them:
+    /// for a user without a delegated cgroup, who would rather run without than not at all. All limits of such a
+    /// controller are left out together; [`Container::unapplied_limits`] has their fields, and a `tracing` warning the
+    /// reason. A value that makes no sense stays an error, and so does a control file that the kernel lacks or refuses
+    /// when the container is made. A bundle does not carry it.
+    pub fn best_effort_limits(mut self) -> Self {
+        self.extras.best_effort_limits = true;
         self
     }
 

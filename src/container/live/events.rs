@@ -56,7 +56,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        let channel = self.phase.live().connect(&self.core, Operation::Events, &[])?;
+        let channel = self.phase.live().connect(Operation::Events, &[])?;
         // Only now it is listened for: a request over another connection could else overtake this one.
         match channel
             .receive::<SandboxEvent>(Some(Instant::now() + LISTEN_LIMIT))

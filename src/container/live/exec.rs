@@ -2,14 +2,14 @@
 
 use super::seccomp_agent;
 use crate::cgroup;
-use crate::container::handle::{Handle, SandboxLink};
+use crate::container::handle::Handle;
 use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::ExtraFds;
 use crate::helper::spawn::seal_plan;
 use crate::host;
-use crate::link::client;
 use crate::link::client::START_LIMIT;
+use crate::link::{SandboxLink, client};
 use crate::plan::{DeviceLimits, ExecPlan};
 use crate::process::channel::wait_readable_until;
 use crate::process::console::{ConsoleTarget, Pty, WindowSize};
@@ -384,7 +384,7 @@ impl<P: Phase> Container<P> {
     where
         P: Executed,
     {
-        let channel = self.phase.live().connect(&self.core, Operation::WaitProcess { pid }, &[])?;
+        let channel = self.phase.live().connect(Operation::WaitProcess { pid }, &[])?;
         match channel.receive::<ProcessReport>(None).map_err(Error::from_sandbox)?.message {
             ProcessReport::Ended(end) => Ok(ProcessExit::new(end, None)),
             ProcessReport::Failed(failure) => Err(failure.into()),
@@ -428,7 +428,7 @@ impl Process {
         let mut fds = vec![plan.as_fd()];
         fds.extend(streams.workload.iter().map(AsFd::as_fd));
         fds.extend(extra_fds.fds());
-        let channel = live.connect(core, Operation::Exec, &fds)?;
+        let channel = live.connect(Operation::Exec, &fds)?;
         drop(fds);
         let stdio::Streams { workload, caller } = streams;
         drop(workload);

@@ -33,7 +33,7 @@ impl<P: Phase> Container<P> {
         P: Alive,
     {
         let live = self.phase.live();
-        let connection = live.connect(&self.core, Operation::Files, &[])?;
+        let connection = live.connect(Operation::Files, &[])?;
         let container = live.ended().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
         let connection = Mutex::new(Connection::Open(connection));
         let files = Files { connection, container, time_limit: DEFAULT_TIME_LIMIT };

@@ -3,7 +3,7 @@
 use crate::container::handle::Handle;
 use crate::container::{AnyContainer, Container, Phase, Process, Started};
 use crate::error::Result;
-use crate::link::client;
+use crate::link::{Address, client};
 use crate::process::ForwardSignals;
 use crate::state::CONTROL_SOCKET;
 use crate::wire::message::{Operation, Request, SignalTarget};
@@ -58,7 +58,7 @@ impl AnyContainer {
 
 /// Passes them on to `to`, over a connection for each: between two signals there may be hours.
 pub(in crate::container) fn forward(core: &Handle, to: SignalTarget) -> Result<ForwardSignals> {
-    let run_dir = core.sandbox_run_dir()?;
+    let run_dir = Address::of(&core.root, &core.record).run_dir()?;
     let id = core.record.id.clone();
     ForwardSignals::to(move |signal| {
         let operation = Operation::Signal { number: signal.number(), to };

@@ -3,9 +3,8 @@
 //! The gofer that made the container's mounts has given up all it could make another with. So this one gets a gofer of
 //! its own, made and ended here: it opens the source, hands the detached mount to the sandbox, and is gone.
 
-use super::pod::user_namespace_of;
 use crate::container::builder::default_spec::{bind_mount, tmpfs_mount};
-use crate::container::handle::{Handle, SandboxLink};
+use crate::container::handle::Handle;
 use crate::container::{Alive, AnyContainer, Container, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::entry::GOFER;
@@ -13,6 +12,7 @@ use crate::helper::spawn::{Start, seal_plan, spawn};
 use crate::helper::{Child, Donations};
 use crate::host;
 use crate::host::Needs;
+use crate::link::{SandboxLink, user_namespace_of};
 use crate::plan::{Extras, GoferPlan, HotMountPlan};
 use crate::process::Channel;
 use crate::spec::{self, Origin, ValidSpec};
@@ -86,7 +86,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        remove(&self.core, self.phase.live(), destination.as_ref())
+        remove(self.phase.live(), destination.as_ref())
     }
 }
 
@@ -129,8 +129,8 @@ impl AnyContainer {
     /// # Errors
     /// As there; [`ErrorKind::WrongState`] before create and after the end.
     pub fn unmount(&self, destination: impl AsRef<Path>) -> Result<()> {
-        let (core, live) = self.alive("unmount")?;
-        remove(core, live, destination.as_ref())
+        let (_, live) = self.alive("unmount")?;
+        remove(live, destination.as_ref())
     }
 
     fn alive(&self, operation: &'static str) -> Result<(&Handle, &SandboxLink)> {
@@ -154,28 +154,18 @@ fn add(core: &Handle, live: &SandboxLink, mount: &Mount) -> Result<()> {
     let step = seal_plan(&plan.step)?;
     let mut fds = vec![step.as_fd()];
     fds.extend(gofer.as_ref().map(|gofer| gofer.mounts.as_fd()));
-    ask(core, live, Operation::Mount, &fds, deadline)
+    ask(live, Operation::Mount, &fds, deadline)
 }
 
-fn remove(core: &Handle, live: &SandboxLink, destination: &Path) -> Result<()> {
+fn remove(live: &SandboxLink, destination: &Path) -> Result<()> {
     let destination = spec::Mount::check_destination(Origin::HotMount, "mount", destination)?;
     let operation = Operation::Unmount { destination: destination.as_path().into() };
-    ask(core, live, operation, &[], Instant::now() + MOUNT_LIMIT)
+    ask(live, operation, &[], Instant::now() + MOUNT_LIMIT)
 }
 
-fn ask(
-    core: &Handle,
-    live: &SandboxLink,
-    operation: Operation,
-    fds: &[BorrowedFd<'_>],
-    deadline: Instant,
-) -> Result<()> {
-    match live
-        .connect(core, operation, fds)?
-        .receive::<Reply>(Some(deadline))
-        .map_err(Error::from_sandbox)?
-        .message
-    {
+fn ask(live: &SandboxLink, operation: Operation, fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<()> {
+    let channel = live.connect(operation, fds)?;
+    match channel.receive::<Reply>(Some(deadline)).map_err(Error::from_sandbox)?.message {
         Reply::Done => Ok(()),
         Reply::Failed(failure) => Err(failure.into()),
         _ => Err(Error::new(ErrorKind::PeerMisbehaved, "mount", "an answer out of order")),

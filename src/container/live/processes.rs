@@ -5,9 +5,9 @@
 //! process it belongs to, and whoever made that memory slow (a mapping of a file on a FUSE of its own) would hold up
 //! the sandbox, which has others to serve. Here it holds up the one who asked.
 
-use crate::container::handle::SandboxLink;
 use crate::container::{AnyContainer, Container, Executed, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::link::SandboxLink;
 use crate::sys::{ProcStat, StatusText, open_below, read_below};
 use crate::wire::message::{Operation, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,7 +84,7 @@ impl<P: Phase> Container<P> {
         P: Executed,
     {
         let live = self.phase.live();
-        let answer = live.begin(&self.core, Operation::Processes)?.delivery()?;
+        let answer = live.begin(Operation::Processes)?.delivery()?;
         match (answer.message, answer.fds.into_iter().next()) {
             (Reply::Processes { helpers }, Some(proc)) => Table::open(&proc, live, helpers)?.read(),
             _ => Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")),
@@ -141,7 +141,7 @@ enum HostPids {
 impl<'a> Table<'a> {
     fn open(proc: &'a OwnedFd, live: &SandboxLink, helpers: Vec<i32>) -> Result<Self> {
         let gone = || Error::new(ErrorKind::Ended, "processes", "the container has ended");
-        let inits = pids_of(live.init_pid).ok_or_else(gone)?;
+        let inits = pids_of(live.init_pid()).ok_or_else(gone)?;
         let init = *inits.last().ok_or_else(gone)?;
         let members = match init {
             1 => Members::All,
@@ -158,7 +158,7 @@ impl<'a> Table<'a> {
         };
         let host_pids = match inits.len() {
             1 => HostPids::Same,
-            depth => HostPids::Known(host_pids_below(live.sandbox_pid, depth - 1)),
+            depth => HostPids::Known(host_pids_below(live.sandbox_pid(), depth - 1)),
         };
         Ok(Self {
             proc,

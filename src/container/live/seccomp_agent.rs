@@ -1,7 +1,7 @@
 //! The agent that decides about the system calls a filter notifies: it gets the filter's listener before the program
 //! that the filter is for is executed (OCI config-linux.md, "Seccomp"; runtime.md, "The Container Process State").
 
-use crate::container::hooks;
+use crate::container::oci;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::send_descriptor;
@@ -38,7 +38,7 @@ fn tell_agent(record: &Record, status: Status, pid: i32, listener: &OwnedFd) -> 
     let Some(path) = profile.and_then(|profile| profile.listener_path().as_deref()) else {
         return Err(Error::new(ErrorKind::PeerMisbehaved, "find the agent", "no path was given"));
     };
-    let state = hooks::state(status, record)?;
+    let state = oci::state(status, record)?;
     let mut told = json!({
         "ociVersion": spec.version(),
         "fds": ["seccompFd"],

@@ -2,8 +2,9 @@
 
 use crate::cgroup::update::{LimitDirs, PropertyUpdate};
 use crate::container::handle::Handle;
-use crate::container::{Alive, AnyContainer, Container, Phase, teardown};
+use crate::container::{Alive, AnyContainer, Container, Phase};
 use crate::error::{Error, ErrorKind, Result};
+use crate::link::observe;
 use crate::plan::cgroup::{ControllerUpdate, Lifted};
 use crate::plan::{Extras, cgroup};
 use crate::spec::{BlockIo, Origin, Resources, Throttle, ValidSpec};
@@ -68,7 +69,7 @@ impl AnyContainer {
 fn lock_in_phase(core: &mut Handle, expected: Status) -> Result<StateLock> {
     let lock = core.root.lock(core.found()?)?;
     let now = lock.load()?;
-    let actual = teardown::observe(&now)?;
+    let actual = observe(&now)?;
     if now.created_at != core.record.created_at || actual != expected {
         let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
         return Err(Error::wrong_state(actual, "update", problem));

@@ -1,12 +1,49 @@
-//! When the caller runs hooks, with which state, and what their failures mean (OCI runtime.md, "Lifecycle"; the rules
-//! are quoted in [`crate::hooks`]).
+//! What OCI defines around a container (OCI runtime.md, "State" and "Lifecycle"): the state document, and the hooks that
+//! the caller runs, each with that document on standard input. The rules of hooks are quoted in [`crate::hooks`].
 
-use super::OciState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{OnFailure, Round, State};
 use crate::spec::{Hook, HookKind, Hooks};
 use crate::state::{Record, StateLock, Status};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// What an OCI runtime answers to `state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct OciState {
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// `creating`, `created`, `running`, `paused` or `stopped`.
+    pub status: Status,
+    /// The sandbox's pid on the host, in a pod that of the container's init; 0 when it has ended.
+    pub pid: i32,
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// `annotations` of the configuration.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl OciState {
+    pub(super) fn new(status: Status, record: &Record) -> Result<Self> {
+        let head = record.spec.head()?;
+        let alive = !matches!(status, Status::Stopped | Status::Creating);
+        let pid = if record.sandbox_id == record.id { &record.sandbox } else { &record.init };
+        Ok(Self {
+            oci_version: head.oci_version,
+            id: record.id.to_string(),
+            status,
+            pid: pid.as_ref().filter(|_| alive).map_or(0, |process| process.pid),
+            bundle: record.bundle.clone(),
+            annotations: head.annotations.unwrap_or_default(),
+        })
+    }
+}
 
 /// What a hook of the runtime namespace reads. `pid` is the sandbox's, also while the container is created.
 pub(super) fn state(status: Status, record: &Record) -> Result<State> {

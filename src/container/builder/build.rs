@@ -1,0 +1,119 @@
+//! From a [`ContainerBuilder`] to a container in its first phase, to the end of its life, or to a bundle on disk.
+
+use super::bundle;
+use super::description::ContainerBuilder;
+use crate::container::create::{Blueprint, blueprint};
+use crate::container::handle::Handle;
+use crate::container::outcome::{Exit, Output};
+use crate::container::typestate::{Container, Creating};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{self, Needs};
+use crate::id::ContainerId;
+use crate::link::find_pod_sandbox;
+use crate::process::Stdio;
+use crate::state::{RawSpec, Record, StateRoot};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+impl ContainerBuilder {
+    /// Checks everything that can be checked without changing the host, and plans the rest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidId`], [`ErrorKind::InvalidSpec`] naming the field, [`ErrorKind::Unsupported`] naming what
+    /// this host or this caller cannot do.
+    pub fn build(mut self) -> Result<Container<Creating>> {
+        let id = std::mem::replace(&mut self.id, ContainerId::new("moved"))?;
+        let root = match self.state_root.take() {
+            Some(root) => root,
+            None => StateRoot::open_default()?,
+        };
+        self.extras.pod = self.find_pod()?;
+        match self.extras.pod.clone() {
+            Some(pod) if self.default_ids => self.take_ids_of(&find_pod_sandbox(&root, &pod)?)?,
+            None if self.default_ids => {
+                let maps = host::probe(Needs::default())?.default_id_maps();
+                self.set_id_mappings(&maps.uids, &maps.gids);
+            }
+            _ => {}
+        }
+        let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
+        let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
+        let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin)?;
+        let mut record = Record::new(id, sandbox_id, bundle, RawSpec::from_spec(&self.spec)?);
+        record.extras = serde_json::to_value(&blueprint.extras)
+            .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
+        record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
+        record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+        let core = Handle { root, record: Box::new(record), found: None, tether: None };
+        let Self { stdio, extra_fds, console, user_log, zygote, .. } = self;
+        Ok(Container::new(core, Blueprint { stdio, extra_fds, console, user_log, zygote, ..blueprint }))
+    }
+
+    /// Builds, creates, starts, waits and deletes.
+    ///
+    /// # Errors
+    /// As each of these; whatever was made is gone again.
+    pub fn run(self) -> Result<Exit> {
+        let stopped = self.build()?.create()?.start()?.wait_stopped()?;
+        let exit = stopped.exit().clone();
+        stopped.delete()?;
+        Ok(exit)
+    }
+
+    /// As [`run`](Self::run), and collects what the workload writes.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), or a pipe that cannot be read.
+    pub fn output(mut self) -> Result<Output> {
+        self.stdio[1] = Stdio::piped();
+        self.stdio[2] = Stdio::piped();
+        let mut created = self.build()?.create()?;
+        let (stdout, stderr) = (created.take_stdout(), created.take_stderr());
+        let running = created.start()?;
+        let (stdout, stderr) = read_both(stdout, stderr)?;
+        let stopped = running.wait_stopped()?;
+        let exit = stopped.exit().clone();
+        stopped.delete()?;
+        Ok(Output { exit, stdout, stderr })
+    }
+
+    /// Writes the container as an OCI bundle that any OCI runtime accepts: `directory/config.json`, and a `rootfs` if
+    /// it has none of its own. The directory is made; it may exist if it is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`] naming the field, [`ErrorKind::AlreadyExists`] for a directory that is not empty.
+    pub fn to_bundle(mut self, directory: impl AsRef<Path>) -> Result<()> {
+        let host = host::probe(Needs { system_dirs: true, ..Needs::default() })?;
+        if self.default_ids {
+            let maps = host.default_id_maps();
+            self.set_id_mappings(&maps.uids, &maps.gids);
+        }
+        let system_dirs = if self.extras.host_rootfs { host.system_dirs } else { Vec::new() };
+        bundle::write(directory.as_ref(), self.spec, &self.extras, &system_dirs)
+    }
+
+    fn spec_root(&self) -> PathBuf {
+        match self.spec.root() {
+            Some(root) if !self.extras.host_rootfs => root.path().clone(),
+            _ => PathBuf::from("/"),
+        }
+    }
+}
+
+/// Reads two pipes to their ends at once: a workload that fills one while we read the other must not stall.
+fn read_both(stdout: Option<std::fs::File>, stderr: Option<std::fs::File>) -> Result<(Vec<u8>, Vec<u8>)> {
+    use crate::error::OsContext;
+    let read = |pipe: Option<std::fs::File>| -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match pipe {
+            Some(mut pipe) => pipe.read_to_end(&mut bytes).map(|_| bytes),
+            None => Ok(bytes),
+        }
+    };
+    let (stdout, stderr) = std::thread::scope(|scope| {
+        let stderr = scope.spawn(|| read(stderr));
+        let stdout = read(stdout);
+        (stdout, stderr.join().unwrap_or_else(|_| Err(std::io::Error::other("the reader panicked"))))
+    });
+    Ok((stdout.os(|| "read(stdout)")?, stderr.os(|| "read(stderr)")?))
+}

@@ -1,0 +1,205 @@
+//! [`ContainerBuilder`]: the description itself, where it comes from, and what belongs to no other file.
+
+use super::bundle;
+use super::default_spec::{build, default_spec};
+use crate::error::Result;
+use crate::helper::{ExtraFds, Zygote};
+use crate::id::ContainerId;
+use crate::plan::Extras;
+use crate::process::console::ConsoleTarget;
+use crate::process::{Stdio, UserLog};
+use crate::spec::{HookKind, IdMap, Origin};
+use crate::state::StateRoot;
+use oci_spec::runtime::{
+    Hook, Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, Process, Spec,
+};
+use std::path::{Path, PathBuf};
+
+/// Describes a container.
+///
+/// The default is the hardened end of what the crate can do: user namespace, no capability, no_new_privs, a seccomp
+/// allow-list, the host's system directories read-only as the rootfs, no network but loopback, `/tmp` in memory, 1024
+/// processes. Every relaxation is a method named after what it gives away.
+///
+/// ```no_run
+/// use cofferdam::{ContainerBuilder, Stdio};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let output = ContainerBuilder::new("hello").args(["sh", "-c", "echo hello from $(hostname)"]).output()?;
+/// assert!(output.exit.outcome.success());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`, `run` or `output`"]
+pub struct ContainerBuilder {
+    pub(super) id: Result<ContainerId>,
+    pub(super) spec: Spec,
+    pub(super) extras: Extras,
+    pub(super) stdio: [Stdio; 3],
+    pub(super) extra_fds: ExtraFds,
+    pub(super) console: ConsoleTarget,
+    pub(super) origin: Origin,
+    pub(super) bundle: Option<PathBuf>,
+    pub(super) state_root: Option<StateRoot>,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) user_log: Option<UserLog>,
+    pub(super) zygote: Option<Zygote>,
+    /// Choose the id mappings when the host is known.
+    pub(super) default_ids: bool,
+    /// Whose sandbox to run in.
+    pub(super) pod: Option<ContainerId>,
+    /// Whether what the annotations say of a pod is to be followed.
+    pub(super) pod_annotations: bool,
+}
+
+impl ContainerBuilder {
+    /// A container called `id`, hardened as described on the type. A bad id is `build`'s error.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: ContainerId::new(id),
+            spec: default_spec(),
+            extras: Extras { host_rootfs: true, idmap_rootfs: true, ..Extras::default() },
+            stdio: Default::default(),
+            extra_fds: ExtraFds::default(),
+            console: ConsoleTarget::default(),
+            origin: Origin::Builder,
+            bundle: None,
+            state_root: None,
+            pid_file: None,
+            user_log: None,
+            zygote: None,
+            default_ids: true,
+            pod: None,
+            pod_annotations: true,
+        }
+    }
+
+    /// The container that the OCI bundle in `directory` describes: exactly what its `config.json` says, no hardening
+    /// added and none left out. The methods of the builder then change that configuration.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`] naming the field, or the file that cannot be read.
+    pub fn from_bundle(id: impl Into<String>, directory: impl AsRef<Path>) -> Result<Self> {
+        let (bundle, spec) = bundle::load(directory.as_ref())?;
+        let extras = bundle::extras_of(&spec)?;
+        let mut builder = Self::new(id);
+        (builder.spec, builder.extras) = (spec, extras);
+        (builder.origin, builder.bundle, builder.default_ids) = (Origin::ConfigJson, Some(bundle), false);
+        Ok(builder)
+    }
+
+    /// Where the container's record is kept, instead of the caller's own directory.
+    pub fn state_root(mut self, root: StateRoot) -> Self {
+        self.state_root = Some(root);
+        self
+    }
+
+    /// A file to write the sandbox's pid to, last of all, when the container is created.
+    pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.pid_file = Some(path.into());
+        self
+    }
+
+    /// Forks the container's gofer and sandbox from `zygote` instead of executing this program for each: the same
+    /// container, sooner. [`Zygote`] says what has to be the same then and now. In a pod, the zygote of each container
+    /// is its own.
+    pub fn zygote(mut self, zygote: &Zygote) -> Self {
+        self.zygote = Some(zygote.clone());
+        self
+    }
+
+    /// An annotation (OCI config.md, "Annotations").
+    pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let mut annotations = self.spec.annotations().clone().unwrap_or_default();
+        annotations.insert(key.into(), value.into());
+        self.spec.set_annotations(Some(annotations));
+        self
+    }
+
+    /// Adds a hook, after those of its kind that are there already (OCI config.md, "POSIX-platform Hooks").
+    ///
+    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. One gets its own
+    /// arguments and environment and the container's state on standard input, and nothing else: its working directory
+    /// is the bundle (createContainer: the container's root; startContainer: `/`), its standard output is thrown away.
+    /// In its state, `pid` is the sandbox, whose mount, net, ipc and uts namespaces are the container's: entering the
+    /// mount namespace leads to the container's root, also before the pivot; unless the configuration has no new one, and
+    /// the container is created already. A hook without a timeout may take forever.
+    pub fn hook(mut self, kind: HookKind, hook: Hook) -> Self {
+        let mut hooks = self.spec.hooks().clone().unwrap_or_default();
+        let mut list = match kind {
+            HookKind::Prestart => hooks.prestart(),
+            HookKind::CreateRuntime => hooks.create_runtime(),
+            HookKind::CreateContainer => hooks.create_container(),
+            HookKind::StartContainer => hooks.start_container(),
+            HookKind::Poststart => hooks.poststart(),
+            HookKind::Poststop => hooks.poststop(),
+        }
+        .clone()
+        .unwrap_or_default();
+        list.push(hook);
+        match kind {
+            HookKind::Prestart => hooks.set_prestart(Some(list)),
+            HookKind::CreateRuntime => hooks.set_create_runtime(Some(list)),
+            HookKind::CreateContainer => hooks.set_create_container(Some(list)),
+            HookKind::StartContainer => hooks.set_start_container(Some(list)),
+            HookKind::Poststart => hooks.set_poststart(Some(list)),
+            HookKind::Poststop => hooks.set_poststop(Some(list)),
+        };
+        self.spec.set_hooks(Some(hooks));
+        self
+    }
+
+    /// Where to write a line when the program starts and one when it ends, for the person who runs it: the time, the
+    /// id, and what happened.
+    ///
+    /// ```text
+    /// 2026-01-31T12:00:00.123Z web started
+    /// 2026-01-31T12:00:05.004Z web exited with code 3
+    /// ```
+    ///
+    /// The sandbox writes it, so it is complete also when this program has ended. It never waits: lines that nobody
+    /// reads, or for which there is no room, are dropped. What cannot be opened is `create`'s error.
+    pub fn user_log(mut self, to: impl Into<UserLog>) -> Self {
+        self.user_log = Some(to.into());
+        self
+    }
+
+    /// The OCI configuration as it stands.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    pub(super) fn process(&mut self) -> &mut Process {
+        if self.spec.process().is_none() {
+            self.spec.set_process(default_spec().process().clone());
+        }
+        self.spec.process_mut().as_mut().expect("set just above if it was missing")
+    }
+
+    pub(super) fn linux(&mut self) -> &mut Linux {
+        if self.spec.linux().is_none() {
+            self.spec.set_linux(Some(Linux::default()));
+        }
+        self.spec.linux_mut().as_mut().expect("set just above if it was missing")
+    }
+
+    pub(super) fn without_namespace(&mut self, kind: LinuxNamespaceType) {
+        let linux = self.linux();
+        let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+        namespaces.retain(|namespace| namespace.typ() != kind);
+        linux.set_namespaces(Some(namespaces));
+    }
+
+    pub(super) fn set_id_mappings(&mut self, uids: &[IdMap], gids: &[IdMap]) {
+        let convert = |maps: &[IdMap]| maps.iter().map(oci_mapping).collect::<Vec<_>>();
+        self.linux().set_uid_mappings(Some(convert(uids))).set_gid_mappings(Some(convert(gids)));
+    }
+}
+
+fn oci_mapping(map: &IdMap) -> LinuxIdMapping {
+    build(|| {
+        LinuxIdMappingBuilder::default().container_id(map.container).host_id(map.host).size(map.size).build()
+    })
+}

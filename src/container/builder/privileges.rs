@@ -1,0 +1,64 @@
+//! The methods of [`ContainerBuilder`] that give the workload more than the default does, or other ids: each relaxation is
+//! named after what it gives away.
+
+use super::default_spec::build;
+use super::description::ContainerBuilder;
+use crate::spec::{IdMap, Origin};
+use oci_spec::runtime::{Capabilities, LinuxCapabilitiesBuilder, LinuxNamespaceType, LinuxSeccomp};
+
+impl ContainerBuilder {
+    /// Gives the workload these capabilities in its user namespace: bounding, permitted, effective, inheritable and
+    /// ambient. The seccomp allow-list grows by the calls they are for.
+    pub fn grant_capabilities(mut self, granted: Capabilities) -> Self {
+        let sets = build(|| {
+            LinuxCapabilitiesBuilder::default()
+                .bounding(granted.clone())
+                .effective(granted.clone())
+                .inheritable(granted.clone())
+                .permitted(granted.clone())
+                .ambient(granted.clone())
+                .build()
+        });
+        self.process().set_capabilities(Some(sets));
+        let names: Vec<String> = granted.iter().map(ToString::to_string).collect();
+        let bits = crate::spec::parse_capability_set(Origin::Builder, "process.capabilities", &names);
+        let bits = bits.unwrap_or_default();
+        if self.linux().seccomp().is_some() {
+            self.linux().set_seccomp(Some(crate::seccomp::default_profile(bits)));
+        }
+        self
+    }
+
+    /// Lets set-user-ID programs and file capabilities raise the workload's privileges inside its namespaces.
+    pub fn allow_new_privileges(mut self) -> Self {
+        self.process().set_no_new_privileges(Some(false));
+        self
+    }
+
+    /// Replaces the seccomp allow-list; `None` lets every system call through.
+    pub fn seccomp(mut self, profile: Option<LinuxSeccomp>) -> Self {
+        self.linux().set_seccomp(profile);
+        self
+    }
+
+    /// Uses the caller's network instead of an empty one.
+    pub fn host_network(mut self) -> Self {
+        self.without_namespace(LinuxNamespaceType::Network);
+        self
+    }
+
+    /// Runs without a user namespace: root inside is root on the host. Only for callers that are root.
+    pub fn without_user_namespace(mut self) -> Self {
+        self.without_namespace(LinuxNamespaceType::User);
+        self.default_ids = false;
+        self.linux().set_uid_mappings(None).set_gid_mappings(None);
+        self
+    }
+
+    /// Which host ids the container's ids are, instead of a range chosen for it.
+    pub fn id_mappings(mut self, uids: &[IdMap], gids: &[IdMap]) -> Self {
+        self.default_ids = false;
+        self.set_id_mappings(uids, gids);
+        self
+    }
+}

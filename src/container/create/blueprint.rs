@@ -1,0 +1,76 @@
+//! [`Blueprint`]: what [`launch`](super::launch) needs to make a container.
+
+use crate::cgroup;
+use crate::error::{Error, ErrorKind, Result};
+use crate::helper::{ExtraFds, Zygote};
+use crate::host::{self, Needs};
+use crate::id::ContainerId;
+use crate::plan::{DeviceLimits, Extras, Plan};
+use crate::process::console::ConsoleTarget;
+use crate::process::{Stdio, UserLog};
+use crate::spec::{CgroupsPath, MountKind, Origin, ValidSpec};
+use crate::state::Record;
+use oci_spec::runtime::Spec;
+use std::path::Path;
+
+/// What is needed to make the container.
+#[derive(Debug)]
+pub(in crate::container) struct Blueprint {
+    pub(in crate::container) plan: Plan,
+    pub(in crate::container) extras: Extras,
+    pub(in crate::container) stdio: [Stdio; 3],
+    pub(in crate::container) extra_fds: ExtraFds,
+    /// Who gets the terminal, if there is one.
+    pub(in crate::container) console: ConsoleTarget,
+    pub(in crate::container) user_log: Option<UserLog>,
+    /// Where its helpers come from, if they are not executed.
+    pub(in crate::container) zygote: Option<Zygote>,
+    /// What errors about the configuration start with.
+    pub(in crate::container) origin: &'static str,
+}
+
+pub(in crate::container) fn blueprint(
+    id: &ContainerId,
+    spec: &Spec,
+    extras: Extras,
+    bundle: Option<&Path>,
+    origin: Origin,
+) -> Result<Blueprint> {
+    // The host's rootfs has no path: any absolute one satisfies the rule that there is one.
+    let bundle = if extras.host_rootfs { Some(Path::new("/")) } else { bundle };
+    let valid = ValidSpec::new(spec, bundle, origin)?;
+    let cgroups = !valid.resources.is_empty()
+        || valid.cgroups_path.is_some()
+        || DeviceLimits::of(&valid, false).is_some()
+        || valid.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Cgroup | MountKind::Cgroup2));
+    let needs = Needs {
+        cgroups,
+        freezer: !extras.without_cgroup,
+        service_manager: valid
+            .cgroups_path
+            .as_ref()
+            .and_then(CgroupsPath::scope)
+            .map(|_| cgroup::systemd::find as _),
+        cgroups_path: valid.cgroups_path.as_ref().and_then(CgroupsPath::path),
+        labels: valid.asks_for_labels(),
+        system_dirs: extras.host_rootfs,
+    };
+    let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;
+    Ok(Blueprint {
+        plan,
+        extras,
+        stdio: Default::default(),
+        extra_fds: ExtraFds::default(),
+        console: ConsoleTarget::default(),
+        user_log: None,
+        zygote: None,
+        origin: origin.as_str(),
+    })
+}
+
+/// The blueprint of a container whose record says that its creation was never finished.
+pub(in crate::container) fn blueprint_of(record: &Record) -> Result<Blueprint> {
+    let extras: Extras = serde_json::from_value(record.extras.clone())
+        .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
+    blueprint(&record.id, &record.spec.parse()?, extras, Some(&record.bundle), Origin::ConfigJson)
+}

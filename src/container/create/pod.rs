@@ -1,0 +1,50 @@
+//! What has to hold before a further container is made in the sandbox of a pod.
+
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::link::{PodSandbox, find_pod_sandbox};
+use crate::plan::Plan;
+use crate::state::{Record, StateRoot};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+/// The sandbox that a container of the pod `pod` goes to, if it can.
+pub(super) fn join(root: &StateRoot, record: &Record, plan: &Plan, pod: &ContainerId) -> Result<PodSandbox> {
+    let sandbox = find_pod_sandbox(root, pod)?;
+    check_ids(&sandbox, &record.spec.parse()?)?;
+    check_mounts(&sandbox)?;
+    if !plan.hooks.create_container.is_empty() {
+        let problem = "the host's programs cannot be reached from the pod's namespaces";
+        return Err(Error::unsupported("hooks.createContainer", problem));
+    }
+    Ok(sandbox)
+}
+
+/// Refuses a configuration whose ids mean something else than the pod's: there is one user namespace.
+fn check_ids(pod: &PodSandbox, spec: &Spec) -> Result<()> {
+    let ids = |spec: &Spec| {
+        let linux = spec.linux().clone().unwrap_or_default();
+        let namespaces = linux.namespaces().clone().unwrap_or_default();
+        let user = namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+        (user, linux.uid_mappings().clone(), linux.gid_mappings().clone())
+    };
+    if ids(spec) == ids(&pod.record().spec.parse()?) {
+        return Ok(());
+    }
+    let problem = format!("differ from those of the pod {:?}", pod.record().id.as_str());
+    Err(Error::spec("config.json", "linux.uidMappings", problem)
+        .hint("the containers of a pod have one user namespace, with the same mappings"))
+}
+
+/// Refuses the sandbox of a root container that has no mount namespace of its own: a further container would begin
+/// with a copy of what others have mounted.
+fn check_mounts(pod: &PodSandbox) -> Result<()> {
+    let linux = pod.record().spec.parse()?.linux().clone().unwrap_or_default();
+    let namespaces = linux.namespaces().clone().unwrap_or_default();
+    let mut mount = namespaces.iter().filter(|namespace| namespace.typ() == LinuxNamespaceType::Mount);
+    let path = mount.next().map(|namespace| namespace.path().clone().unwrap_or_default());
+    if path.is_some_and(|path| path.as_os_str().is_empty()) {
+        return Ok(());
+    }
+    let problem = format!("{:?} has no mount namespace of its own", pod.record().id.as_str());
+    Err(Error::unsupported("pod", problem))
+}

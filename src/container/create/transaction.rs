@@ -1,0 +1,400 @@
+//! [`launch`]: every effect of create, each with its undo beside it.
+
+use super::blueprint::Blueprint;
+use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, misbehaved, report};
+use super::{id_maps, pod};
+use crate::cgroup::{Cgroup, systemd};
+use crate::container::attachment::DropGuard;
+use crate::container::handle::{Handle, Streams};
+use crate::container::{oci, teardown};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::helper::entry::{GOFER, SANDBOX};
+use crate::helper::spawn::{Start, seal_plan};
+use crate::helper::{Child, Donations, EXTRA_FD, OpenFds, Spawner};
+use crate::link::{Address, PodSandbox, SandboxLink, client};
+use crate::network::Moved;
+use crate::process::console::ConsoleSocket;
+use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
+use crate::spec::{NamespaceKind, NetDevice};
+use crate::state::{StateLock, Status};
+use crate::wire::message::{Begin, Proceed};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Claims the id, makes everything, and saves `created`. On failure nothing is left.
+pub(in crate::container) fn launch(
+    core: &mut Handle,
+    blueprint: &mut Blueprint,
+) -> Result<(SandboxLink, Streams)> {
+    // Before the id is taken: a pod that is not there leaves no trace.
+    let pod = match &blueprint.extras.pod {
+        Some(id) => Some(pod::join(&core.root, &core.record, &blueprint.plan, id)?),
+        None => None,
+    };
+    let spawner = Spawner::of(blueprint.zygote.as_ref())?;
+    // Whoever is to have the terminal is there before there is one.
+    let terminal = find_terminals_taker(blueprint)?;
+    let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
+    let untouched = core.record.clone();
+    let record = &mut core.record;
+    record.created_at = since_epoch_ms();
+    record.boot_id = boot_id()?.to_owned();
+    record.cgroups = blueprint.plan.cgroup.leaves();
+    record.scope = blueprint.plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone());
+    record.control_socket = match &pod {
+        Some(pod) => pod.control_socket().to_owned(),
+        None => claim.run_dir().control_socket(),
+    };
+    record.sandbox = pod.as_ref().map(PodSandbox::process);
+    record.attached = true;
+    // What is going to exist is on disk before it exists.
+    let lock = claim.commit(record)?;
+    let found = lock.found(&record.id);
+
+    let mut making = CreateTransaction { lock, pod, spawner, children: Vec::new(), devices: None };
+    match making.make(core, blueprint, terminal) {
+        Ok((live, streams, lifeline)) => {
+            core.tether = Some(DropGuard::new(
+                lifeline,
+                core.root.clone(),
+                found.clone(),
+                core.record.created_at,
+                making.release(),
+            ));
+            core.found = Some(found);
+            Ok((live, streams))
+        }
+        Err(error) => {
+            core.record = untouched;
+            Err(making.undo(error))
+        }
+    }
+}
+
+/// What exists so far, to be undone if the rest fails.
+struct CreateTransaction {
+    lock: StateLock,
+    /// The sandbox it goes to, if it gets none of its own.
+    pod: Option<PodSandbox>,
+    spawner: Spawner,
+    children: Vec<Child>,
+    /// Devices of the host that are with the container.
+    devices: Option<Moved>,
+}
+
+impl CreateTransaction {
+    fn make(
+        &mut self,
+        core: &mut Handle,
+        blueprint: &mut Blueprint,
+        terminal: Option<ConsoleSocket>,
+    ) -> Result<(SandboxLink, Streams, OwnedFd)> {
+        let cgroup = match &blueprint.plan.cgroup.scope {
+            // It begins with a process in it.
+            Some(_) => Cgroup::default(),
+            None => self.make_cgroup(core, blueprint)?,
+        };
+        let run_dir = self.lock.run_dir()?;
+        let sockets =
+            Sockets::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create, self.pod.is_none())?;
+        let owner = blueprint.plan.gofer.scratch_owner;
+        let [stdin, stdout, stderr] = &blueprint.stdio;
+        let streams = stdio::Streams::open([stdin, stdout, stderr], owner)?;
+        let extra_fds = blueprint.extra_fds.open()?;
+        blueprint.plan.sandbox.init.extra_fd_numbers.clone_from(&extra_fds.numbers);
+        blueprint.plan.gofer.staging = run_dir.path().to_owned();
+        blueprint.plan.gofer.origin = blueprint.origin.to_owned();
+        // None of a scope's: systemd removes those.
+        blueprint.plan.gofer.cgroups = cgroup.leaves();
+        blueprint.plan.gofer.cgroup_ancestors = cgroup.made_ancestors().to_vec();
+        if blueprint.plan.sandbox.init.hooks.any() {
+            blueprint.plan.sandbox.init.hooks.state = oci::state(Status::Creating, &core.record)?;
+        }
+
+        // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
+        let namespace = match self.start_sandbox(blueprint, &sockets, &cgroup, &streams, &extra_fds)? {
+            Some(sandbox) => self.begin(core, blueprint, sandbox, &sockets.boot_sandbox.0)?,
+            None => self.namespace_of_the_pod(blueprint)?,
+        };
+        let gofer = self.spawn_gofer(blueprint, &sockets)?;
+        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
+        sockets.boot_gofer.0.send(&Proceed {}, &namespace)?;
+        core.record.gofer = ProcessIdentity::of(gofer)?;
+        let Sockets { boot_gofer, boot_sandbox, mounts, lifeline, control, exit_record, hooks } = sockets;
+        // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
+        drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record, extra_fds));
+        let creator = control.map(|((ours, _), _)| ours);
+        // Before the hooks, which may set up what was moved.
+        self.move_devices(&boot_sandbox.0, &blueprint.plan.net_devices)?;
+        let stdio::Streams { workload, caller } = streams;
+        drop(workload);
+
+        let limit = match hooks {
+            Some((init, theirs)) => {
+                drop(theirs);
+                self.run_hooks(core, blueprint, &init)?
+            }
+            None => Some(CREATE_LIMIT),
+        };
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let (init, master) = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
+        let pty = match (terminal, master) {
+            (Some(taker), Some(master)) => taker.take(master)?,
+            (None, None) => None,
+            _ => return Err(misbehaved("the sandbox sent no terminal, or one too many")),
+        };
+        let live = self.record_created(core, init, creator)?;
+        Ok((live, Streams { pipes: caller, pty }, lifeline.1))
+    }
+
+    /// Gives the sandbox what it could not start with, and lets it begin. Returns the user namespace that the gofer needs.
+    fn begin(
+        &mut self,
+        core: &mut Handle,
+        blueprint: &Blueprint,
+        sandbox: i32,
+        boot: &Channel,
+    ) -> Result<Option<OwnedFd>> {
+        let (donated, fds): (_, Vec<_>) = self.enter_scope(core, blueprint, sandbox)?.into_iter().unzip();
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let namespace = self.map_ids(blueprint, sandbox)?;
+        boot.send(&Begin { donated }, &fds)?;
+        core.record.sandbox = ProcessIdentity::of(sandbox)?;
+        Ok(namespace)
+    }
+
+    /// Runs the host's hooks while init waits with the root assembled. Returns how long the rest may take, if anything
+    /// limits that.
+    fn run_hooks(
+        &mut self,
+        core: &mut Handle,
+        blueprint: &Blueprint,
+        init: &Channel,
+    ) -> Result<Option<Duration>> {
+        // Without a word from init there is nothing to run hooks for; why is in the reports.
+        if await_assembled(init)? {
+            // From here on there is something that poststop hooks undo.
+            self.lock.save(&mut core.record)?;
+            oci::at_create(&core.record, &blueprint.plan.hooks)?;
+            init.send(&Proceed {}, &[])?;
+        }
+        Ok(oci::time_limit(&blueprint.plan.hooks.create_container).map(|hooks| hooks + CREATE_LIMIT))
+    }
+
+    /// Everything is there: records it, and writes the PID file. Returns what the handle holds of it.
+    fn record_created(
+        &mut self,
+        core: &mut Handle,
+        init: OwnedFd,
+        creator: Option<Channel>,
+    ) -> Result<SandboxLink> {
+        let init_pid = client::pid_of(init.as_fd())?;
+        core.record.init = ProcessIdentity::of(init_pid)?;
+        core.record.advance(Status::Created)?;
+        self.lock.save(&mut core.record)?;
+        let sandbox_pid = core.record.sandbox.map_or(0, |sandbox| sandbox.pid);
+        if let Some(path) = &core.record.pid_file {
+            write_pid_file(path, if self.pod.is_some() { init_pid } else { sandbox_pid })?;
+        }
+        let address = Address::of(&core.root, &core.record);
+        Ok(match &self.pod {
+            Some(pod) => {
+                SandboxLink::new(address, init, sandbox_pid, init_pid).in_pod(pod.watch(&core.record.id)?)
+            }
+            None => {
+                let sandbox = self.children.first().expect("the sandbox was spawned first").pidfd();
+                let pidfd = sandbox.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
+                SandboxLink::new(address, pidfd, sandbox_pid, init_pid).over(creator)
+            }
+        })
+    }
+
+    /// The user namespace of the pod, for the gofer.
+    fn namespace_of_the_pod(&self, blueprint: &Blueprint) -> Result<Option<OwnedFd>> {
+        match &self.pod {
+            Some(pod) if !blueprint.plan.id_maps.uids.is_empty() => pod.user_namespace().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn make_cgroup(&mut self, core: &mut Handle, blueprint: &Blueprint) -> Result<Cgroup> {
+        match Cgroup::create(&blueprint.plan.cgroup) {
+            Ok(cgroup) => {
+                // Not what was given up, or is another container's: what is recorded is destroyed in the end.
+                core.record.cgroups = cgroup.leaves();
+                core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
+                Ok(cgroup)
+            }
+            Err(error) => {
+                core.record.cgroups.clear();
+                self.lock.save(&mut core.record)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Has systemd make the scope around the sandbox, where there is to be one, and makes the rest below it. Returns what
+    /// the sandbox could not be given before.
+    fn enter_scope(
+        &mut self,
+        core: &mut Handle,
+        blueprint: &Blueprint,
+        sandbox: i32,
+    ) -> Result<Vec<(String, OwnedFd)>> {
+        let Some(scope) = &blueprint.plan.cgroup.scope else { return Ok(Vec::new()) };
+        if let Err(error) = systemd::start(scope, sandbox) {
+            if *error.kind() == ErrorKind::AlreadyExists {
+                // It is another's: what is recorded is destroyed in the end.
+                core.record.cgroups.clear();
+                core.record.scope = None;
+                self.lock.save(&mut core.record)?;
+            }
+            return Err(error.during("linux.cgroupsPath"));
+        }
+        self.make_cgroup(core, blueprint)?.fds()
+    }
+
+    fn spawn_gofer(&mut self, blueprint: &Blueprint, sockets: &Sockets) -> Result<i32> {
+        let plan = seal_plan(&blueprint.plan.gofer)?;
+        let mut donations = Donations::default();
+        donations.give("boot", &sockets.boot_gofer.1);
+        donations.give("plan", &plan);
+        donations.give("init", &sockets.mounts.0);
+        let start = Start { name: GOFER, namespaces: 0, cgroup: None };
+        let gofer = self.spawner.spawn(&start, &donations)?;
+        self.add(gofer)
+    }
+
+    /// Starts a sandbox and returns its pid, or hands the container to the pod's.
+    fn start_sandbox(
+        &mut self,
+        blueprint: &Blueprint,
+        sockets: &Sockets,
+        cgroup: &Cgroup,
+        streams: &stdio::Streams,
+        extra_fds: &OpenFds<'_>,
+    ) -> Result<Option<i32>> {
+        let plan = seal_plan(&blueprint.plan.sandbox)?;
+        let cgroups = cgroup.fds()?;
+        let user_log = blueprint.user_log.as_ref().map(UserLog::open).transpose()?;
+        let mut donations = Donations::default();
+        donations.give("plan", &plan);
+        donations.give("gofer", &sockets.mounts.1);
+        if let Some(((_, creator), listener)) = &sockets.control {
+            donations.give("boot", &sockets.boot_sandbox.1);
+            donations.give("creator", creator);
+            donations.give("control", listener);
+        }
+        donations.give("exit", &sockets.exit_record);
+        donations.give("lifeline", &sockets.lifeline.0);
+        if let Some((_, init)) = &sockets.hooks {
+            donations.give("hooks", init);
+        }
+        if let Some(user_log) = &user_log {
+            donations.give("user-log", user_log);
+        }
+        for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload) {
+            donations.give(name, stream);
+        }
+        let extra_fds: Vec<_> = extra_fds.numbers.iter().zip(extra_fds.fds()).collect();
+        for (number, fd) in &extra_fds {
+            donations.give(format!("{EXTRA_FD}{number}"), fd);
+        }
+        for (name, fd) in &cgroups {
+            donations.give(name.as_str(), fd);
+        }
+        if let Some(pod) = &self.pod {
+            pod.launch(&sockets.boot_sandbox.1, &donations)?;
+            return Ok(None);
+        }
+        let namespaces = blueprint.plan.sandbox.namespaces.with_sandbox.bits();
+        let start = Start { name: SANDBOX, namespaces, cgroup: cgroup.sandbox_dir_fd() };
+        let sandbox = self.spawner.spawn(&start, &donations)?;
+        self.add(sandbox).map(Some)
+    }
+
+    fn add(&mut self, child: Child) -> Result<i32> {
+        let pid = child.pid();
+        self.children.push(child);
+        Ok(pid)
+    }
+
+    /// Maps the ids of a new user namespace. Returns it, or the one that is joined: the gofer needs it for mounts.
+    fn map_ids(&self, blueprint: &Blueprint, sandbox: i32) -> Result<Option<OwnedFd>> {
+        let maps = &blueprint.plan.id_maps;
+        let open = |path: &Path| {
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .os(|| format!("open({path:?})"))
+                .map(Some)
+        };
+        if maps.uids.is_empty() {
+            let joined = blueprint.plan.sandbox.namespaces.join.iter();
+            let mut joined = joined.filter(|(kind, _)| *kind == NamespaceKind::User);
+            return joined.next().map_or(Ok(None), |(_, path)| open(path));
+        }
+        id_maps::write(sandbox, maps)?;
+        open(Path::new(&format!("/proc/{sandbox}/ns/user")))
+    }
+
+    /// Moves `devices` to the network namespace of the sandbox.
+    fn move_devices(&mut self, sandbox: &Channel, devices: &[NetDevice]) -> Result<()> {
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let fds = report(sandbox, "sandbox", Some(Instant::now() + CREATE_LIMIT))?;
+        let socket = fds.into_iter().next().ok_or_else(|| misbehaved("the sandbox sent no network"))?;
+        self.devices = Some(Moved::to(socket.into(), devices)?);
+        Ok(())
+    }
+
+    fn release(self) -> Vec<OwnedFd> {
+        self.children.into_iter().map(Child::into_pidfd).collect()
+    }
+
+    /// Undoes everything, in the one way that also works after a crash: from the record.
+    fn undo(self, error: Error) -> Error {
+        // First, while there is a network they are in.
+        let devices = self.devices.map_or(Ok(()), Moved::undo);
+        for child in &self.children {
+            child.destroy();
+        }
+        let left: Vec<_> = [devices, teardown::destroy(self.lock, None)]
+            .into_iter()
+            .filter_map(|undone| undone.err().map(|error| error.to_string()))
+            .collect();
+        match left.is_empty() {
+            true => error,
+            false => error.hint(format!("left behind: {}", left.join("; "))),
+        }
+    }
+}
+
+/// Who waits for the terminal, if there is to be one.
+fn find_terminals_taker(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> {
+    if blueprint.plan.sandbox.init.process.terminal.is_none() {
+        return Ok(None);
+    }
+    if !blueprint.stdio.iter().all(Stdio::is_null) {
+        let problem = "the standard streams are the terminal's, and something else was given for them";
+        return Err(Error::spec(blueprint.origin, "process.terminal", problem).hint("give one or the other"));
+    }
+    blueprint.console.find(blueprint.origin).map(Some)
+}
+
+/// The PID file: the sandbox's pid in decimal without a newline, as engines parse it; whole or not at all.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    use std::io::Write;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let step = || format!("write pid file {path:?}");
+    let mut file = tempfile::NamedTempFile::new_in(directory).os(step)?;
+    file.write_all(pid.to_string().as_bytes()).os(step)?;
+    file.persist(path).map_err(|error| error.error).os(step)?;
+    Ok(())
+}
+
+fn since_epoch_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,95 @@
+//! From a record to the live processes that it names.
+
+use super::client;
+use super::pod::{PodSandbox, check_is_root};
+use super::sandbox::{Address, SandboxLink};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ContainerId;
+use crate::process::boot_id;
+use crate::state::{Record, StateRoot, Status};
+use crate::wire::message::{InitPhase, Operation, Reply};
+
+/// The status of a container as the kernel has it: the recorded one, or `Stopped` if its sandbox is gone.
+pub(crate) fn observe(record: &Record) -> Result<Status> {
+    let recorded = record.status();
+    if recorded == Status::Stopped || record.boot_id != boot_id()? {
+        return Ok(Status::Stopped);
+    }
+    let alive = match &record.sandbox {
+        Some(sandbox) => sandbox.is_alive(&record.boot_id)?,
+        None => false,
+    };
+    Ok(match recorded {
+        Status::Creating => Status::Creating,
+        _ if alive => recorded,
+        _ => Status::Stopped,
+    })
+}
+
+/// The processes of a recorded container, if they are alive.
+pub(crate) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<SandboxLink>> {
+    if record.boot_id != boot_id()? {
+        return Ok(None);
+    }
+    let Some(identity) = &record.sandbox else { return Ok(None) };
+    let Some(sandbox) = identity.pidfd(&record.boot_id)? else { return Ok(None) };
+    if !identity.is_alive(&record.boot_id)? {
+        return Ok(None);
+    }
+    if record.sandbox_id != record.id {
+        return find_live_in_pod(root, record, identity.pid);
+    }
+    let init_pid = record.init.as_ref().map_or(0, |init| init.pid);
+    Ok(Some(SandboxLink::new(Address::of(root, record), sandbox, identity.pid, init_pid)))
+}
+
+/// As [`find_live`], for a further container of a pod: the sandbox is alive and has to know the container.
+fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Result<Option<SandboxLink>> {
+    let Some(init) = &record.init else { return Ok(None) };
+    let gone = |error: Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Ended | ErrorKind::WrongState { .. } => Ok(None),
+        _ => Err(error),
+    };
+    let pod = match find_pod_sandbox(root, &record.sandbox_id) {
+        Ok(pod) => pod,
+        Err(error) => return gone(error),
+    };
+    let address = Address::of(root, record);
+    let query = address.request(Operation::Query);
+    match pod.connect().and_then(|channel| client::begin(channel, &query)?.reply()) {
+        Ok(Reply::State { phase: InitPhase::Ended }) => return Ok(None),
+        Ok(_) => {}
+        Err(error) => return gone(error),
+    }
+    let Some(pidfd) = init.pidfd(&record.boot_id)? else { return Ok(None) };
+    match pod.watch(&record.id) {
+        Ok(watch) => Ok(Some(SandboxLink::new(address, pidfd, sandbox_pid, init.pid).in_pod(watch))),
+        Err(error) => gone(error),
+    }
+}
+
+/// The sandbox of the root container `pod`, for a further container.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if there is no such container, [`ErrorKind::WrongState`] if its sandbox is not alive,
+/// [`ErrorKind::InvalidInput`] if it is itself in another container's sandbox.
+pub(crate) fn find_pod_sandbox(root: &StateRoot, pod: &ContainerId) -> Result<PodSandbox> {
+    let missing = || {
+        let problem = format!("there is no container {:?} whose sandbox could be joined", pod.as_str());
+        Error::new(ErrorKind::NotFound, "pod", problem)
+    };
+    let found = root.find(pod.as_str()).ok().filter(|found| found.id() == pod.as_str());
+    let found = found.ok_or_else(missing)?;
+    let record = root.read(&found)?;
+    check_is_root(&record)?;
+    let actual = observe(&record)?;
+    match (actual, record.sandbox) {
+        (Status::Created | Status::Running | Status::Paused, Some(sandbox)) => {
+            Ok(PodSandbox::new(root, found, record, sandbox))
+        }
+        _ => {
+            let problem = format!("{:?} is {actual}, its sandbox cannot be joined", pod.as_str());
+            Err(Error::wrong_state(actual, "pod", problem))
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Ending a container's processes through kernel objects: a recorded pid by its pidfd, a sandbox by its socket, a
+//! container of a pod by its sandbox.
+
+use super::client::{self, PendingReply};
+use crate::cgroup;
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::channel::{wait_readable, wait_readable_until};
+use crate::process::{Channel, ProcessIdentity};
+use crate::state::{CONTROL_SOCKET, Record, StateLock};
+use crate::wire::message::{Operation, Reply, Request, SignalTarget};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+/// How long killed processes may take to end. Only a process in an uninterruptible sleep takes that long.
+pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How often [`kill_all`] asks whether the processes are gone: the kernel has no event for the last process of a set.
+const RECHECK: Duration = Duration::from_millis(1);
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Kills the process `identity` of the container that `record` describes, and waits until it has ended.
+pub(crate) fn kill_process(identity: &ProcessIdentity, record: &Record) -> Result<()> {
+    let Some(pidfd) = identity.pidfd(&record.boot_id)? else { return Ok(()) };
+    // An error here means that the process ended between the two calls.
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    // A sandbox ends when everything inside it has, and a process frozen on cgroup v1 does not end.
+    cgroup::thaw(&record.cgroups);
+    wait_readable(pidfd.as_fd(), Instant::now() + KILL_LIMIT)
+}
+
+/// Has the sandbox of a pod end every process of the container, and forget the container.
+pub(crate) fn leave_pod(record: &Record) -> Result<()> {
+    let (Some(sandbox), Some(run_dir)) = (&record.sandbox, record.control_socket.parent()) else {
+        return Ok(());
+    };
+    if !sandbox.is_alive(&record.boot_id)? {
+        return Ok(());
+    }
+    let request = |operation| Request { container: Some(record.id.clone()), operation };
+    let leave = || -> Result<()> {
+        let directory = rustix::fs::open(run_dir, DIRECTORY, Mode::empty())
+            .os(|| format!("open({run_dir:?}, O_DIRECTORY)"))?;
+        let channel = client::connect_in(directory.as_fd(), CONTROL_SOCKET)?;
+        let deadline = Instant::now() + KILL_LIMIT;
+        let (ended, theirs) = Channel::pair()?;
+        channel.send(&request(Operation::Watch), &[theirs.as_fd()]).map_err(Error::from_sandbox)?;
+        drop(theirs);
+        client::begin(&channel, &request(Operation::Kill))?.reply()?;
+        wait_readable(ended.as_fd(), deadline)?;
+        kill_all(deadline, ended.as_fd(), |operation| client::begin(&channel, &request(operation))?.reply())?;
+        client::begin(&channel, &request(Operation::Forget))?.reply().map(drop)
+    };
+    match leave() {
+        // The sandbox forgot the container before, never knew it, or ended with the whole pod.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Ended) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        left => left,
+    }
+}
+
+/// Ends a container whose record cannot be read: the sandbox behind the container's socket, and with it everything
+/// inside.
+pub(crate) fn kill_by_socket(lock: &StateLock) -> Result<()> {
+    let gone = |error: Error| match error.kind() {
+        ErrorKind::Ended | ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    };
+    let sandbox = match lock.run_dir().and_then(|run_dir| client::connect_in(run_dir.as_fd(), CONTROL_SOCKET))
+    {
+        Ok(sandbox) => sandbox,
+        Err(error) => return gone(error),
+    };
+    match client::begin(&sandbox, &Request { container: None, operation: Operation::Kill })
+        .and_then(PendingReply::reply)
+    {
+        // The sandbox's end of the connection closes when it ends.
+        Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
+        Err(error) => gone(error),
+    }
+}
+
+/// Kills every process of a container, and repeats that until none is left or `deadline` has passed. `ended` becomes
+/// readable when the container has ended; `ask` sends an operation to its sandbox.
+pub(crate) fn kill_all(
+    deadline: Instant,
+    ended: BorrowedFd<'_>,
+    ask: impl Fn(Operation) -> Result<Reply>,
+) -> Result<()> {
+    loop {
+        match ask(Operation::Signal { number: libc::SIGKILL, to: SignalTarget::All }) {
+            Ok(Reply::Left { processes: 1.. }) => {}
+            // A sandbox ends with the container's processes, perhaps before it can reply.
+            Err(error) if *error.kind() == ErrorKind::Ended => return Ok(()),
+            answered => return answered.map(drop),
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            let error = Error::new(ErrorKind::TimedOut, "signal", "killed processes are still there");
+            return Err(error.hint("is one in state D?"));
+        }
+        // Return early at the end of the container; otherwise ask again.
+        wait_readable_until(ended, Some(now + RECHECK))?;
+    }
+}
