@@ -14,10 +14,9 @@ use crate::plan::{
 use crate::seccomp::{interpret, linear};
 use crate::spec::{self, MountKind, Origin, ValidSpec};
 use crate::state::{ExitRecord, Record, sealed};
-use crate::wire::files::{FileReply, FileRequest};
 use crate::wire::frame;
 use crate::wire::frame::Message;
-use crate::wire::message::{Fork, ForkReport, MountBatch, Proceed, Reply, Report, Request};
+use crate::wire::kinds::{self, Visitor};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use std::fmt::Debug;
 use std::path::{Component, Path};
@@ -241,28 +240,27 @@ where
     assert_eq!(&received, sent);
 }
 
-/// A frame from a hostile peer is refused as such or understood; what was understood can be said again.
+/// Every message type refuses the frame of a hostile peer as such, or understands it and can say the same again.
 pub fn control_frame(bytes: &[u8]) {
-    frame_of::<Request>(bytes);
-    frame_of::<Reply>(bytes);
-    frame_of::<Proceed>(bytes);
-    frame_of::<Report>(bytes);
-    frame_of::<MountBatch>(bytes);
-    frame_of::<Fork>(bytes);
-    frame_of::<ForkReport>(bytes);
-    frame_of::<FileRequest>(bytes);
-    frame_of::<FileReply>(bytes);
-}
-
-fn frame_of<M: Message + PartialEq + Debug>(bytes: &[u8]) {
-    match frame::decode::<M>(bytes) {
-        Ok(message) => {
-            // Said in full, it may be longer than it was heard.
-            let Ok(again) = frame::encode(&message) else { return };
-            assert_eq!(frame::decode::<M>(&again).expect("our own frame"), message);
+    struct Frame<'a>(&'a [u8]);
+    impl Visitor for Frame<'_> {
+        fn visit<M: Message + PartialEq + Debug>(&mut self, _: &'static str) {
+            match frame::decode::<M>(self.0) {
+                Ok((names, message)) => {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    // Our own frame escapes more, so it may be too long.
+                    let Ok(again) = frame::encode(&names, &message) else { return };
+                    let (names_again, message_again) = frame::decode::<M>(&again).expect("our own frame");
+                    assert_eq!(
+                        (names_again.iter().map(String::as_str).collect(), message_again),
+                        (names, message)
+                    );
+                }
+                Err(error) => assert_eq!(*error.kind(), ErrorKind::PeerMisbehaved, "{error}"),
+            }
         }
-        Err(error) => assert_eq!(*error.kind(), ErrorKind::PeerMisbehaved, "{error}"),
     }
+    kinds::visit_all(&mut Frame(bytes));
 }
 
 /// A record from a damaged disk is stale, never a panic; one that is whole is the same after a save and a load.

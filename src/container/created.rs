@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::console::Pty;
 use crate::process::has_ended;
 use crate::state::Status;
-use crate::wire::message::Operation;
+use crate::wire::control::Operation;
 use std::fs::File;
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 use crate::cgroup::stats::MemoryStats;
 use crate::process::Signal;
 use crate::state::{Cause, ExitRecord, WaitStatus};
-use crate::wire::message::ProcessEnd;
+use crate::wire::control::ProcessEnd;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

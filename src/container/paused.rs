@@ -4,7 +4,7 @@ use super::failed::Failed;
 use super::typestate::{Alive, Container, Paused, Phase, Resumable, Running, Started};
 use crate::error::Result;
 use crate::state::Status;
-use crate::wire::message::Operation;
+use crate::wire::control::Operation;
 
 impl<P: Phase> Container<P> {
     /// Stops every process of the container where it is: from the return of this call on, nothing in it makes

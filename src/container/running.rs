@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::link::KILL_LIMIT;
 use crate::process::{Signal, has_ended, reap};
 use crate::state::Status;
-use crate::wire::message::Operation;
+use crate::wire::control::Operation;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 

@@ -28,9 +28,10 @@ use crate::plan::GoferPlan;
 use crate::process::Channel;
 use crate::spec::RootfsPropagation;
 use crate::sys;
+use crate::wire::boot::{GoferReport, GoferStart};
 use crate::wire::frame::MAX_FDS;
-use crate::wire::message::{MountBatch, MountBatchItem, Proceed, Report};
-use mounts::MountFactory;
+use crate::wire::init::{MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
+use mounts::{Layers, MountFactory};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -40,17 +41,17 @@ pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
     match prepare(&caller, &mut donated) {
         Ok((sandbox, cgroups)) => {
-            // A caller that is gone by now is what the sandbox will tell of.
-            let _ = caller.send(&Report::Ready { pid: 0 }, &[]);
+            // If the caller is gone by now, the sandbox will notice and say so.
+            let _ = caller.send(&GoferReport::Ready, &[]);
             drop(caller);
-            if sandbox.wait_for_word()
+            if sandbox.wait_for_message()
                 && let Some(cgroups) = cgroups
             {
                 cgroups.remove_when_empty();
             }
         }
         Err(error) => {
-            let _ = caller.send(&Report::Failed(RemoteFailure::pack(Actor::Gofer, &error)), &[]);
+            let _ = caller.send(&GoferReport::Failed(RemoteFailure::pack(Actor::Gofer, &error)), &[]);
         }
     }
 }
@@ -70,19 +71,25 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
     rustix::thread::set_name(c"cofferdam-gofer").os(|| "prctl(PR_SET_NAME)")?;
     let init = Channel::from(donated.take("init")?);
 
-    let user_namespace = caller.receive::<Proceed>(None)?.fds.into_iter().next();
+    let mut fds = caller.receive::<GoferStart>(None)?.fds;
+    let user_namespace = fds.take_optional("user-namespace");
+    fds.finish()?;
     isolate(&plan, user_namespace.as_ref())?;
-    let mut workshop = MountFactory::new(&plan, user_namespace)?;
+    let mut factory = MountFactory::new(&plan, user_namespace);
     if plan.propagation == RootfsPropagation::Shared {
-        workshop.take_binds_and_separate()?;
+        factory.take_binds_and_separate()?;
     }
     let mut batch = Batch::default();
-    for item in &plan.items {
-        let (handed, mount) = workshop.make(item)?;
-        batch.add(&init, handed, mount)?;
+    for (index, item) in plan.items.iter().enumerate() {
+        let (kind, mount) = factory.make(item)?;
+        batch.items.push(kind);
+        if let Some(mount) = mount {
+            batch.add(&init, mount_name(index), mount)?;
+        }
     }
-    for (handed, mount) in workshop.into_layers() {
-        batch.add(&init, handed, Some(mount))?;
+    for (overlay, Layers { upper, lower }) in factory.into_layers().into_iter().enumerate() {
+        batch.add(&init, upper_name(overlay), upper)?;
+        batch.add(&init, lower_name(overlay), lower)?;
     }
     batch.send(&init, true)?;
     let cgroups = match plan.cgroups.as_slice() {
@@ -131,22 +138,19 @@ fn isolate(plan: &GoferPlan, user_namespace: Option<&OwnedFd>) -> Result<()> {
 #[derive(Default)]
 struct Batch {
     items: Vec<MountBatchItem>,
-    mounts: Vec<OwnedFd>,
+    mounts: Vec<(String, OwnedFd)>,
 }
 
 impl Batch {
-    fn add(&mut self, init: &Channel, item: MountBatchItem, mount: Option<OwnedFd>) -> Result<()> {
-        if self.mounts.len() == MAX_FDS {
-            self.send(init, false)?;
-        }
-        self.items.push(item);
-        self.mounts.extend(mount);
-        Ok(())
+    /// Adds a descriptor. A frame that is full goes off first.
+    fn add(&mut self, init: &Channel, name: String, mount: OwnedFd) -> Result<()> {
+        self.mounts.push((name, mount));
+        if self.mounts.len() < MAX_FDS { Ok(()) } else { self.send(init, false) }
     }
 
     fn send(&mut self, init: &Channel, last: bool) -> Result<()> {
         let Self { items, mounts } = std::mem::take(self);
-        let fds: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
+        let fds: Vec<_> = mounts.iter().map(|(name, mount)| (name.as_str(), mount.as_fd())).collect();
         init.send(&MountBatch { items, last }, &fds)
     }
 }

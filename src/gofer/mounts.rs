@@ -5,7 +5,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::plan::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use crate::spec::MountAttrs;
 use crate::sys::{self, MountAttr, NewMount};
-use crate::wire::message::MountBatchItem;
+use crate::wire::init::MountBatchItem;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -21,8 +21,14 @@ pub(super) struct MountFactory<'a> {
     overlays: usize,
     /// The next binds of the plan, if they were taken ahead.
     taken: VecDeque<Option<OwnedFd>>,
-    /// What the overlays made so far are made of, each a mount of its own.
-    layers: Vec<(MountBatchItem, OwnedFd)>,
+    /// The layers of the overlays made so far.
+    layers: Vec<Layers>,
+}
+
+/// The two layers of an overlay, each as a mount of its own that nothing can be changed through.
+pub(super) struct Layers {
+    pub(super) upper: OwnedFd,
+    pub(super) lower: OwnedFd,
 }
 
 /// Memory for writable layers.
@@ -33,19 +39,13 @@ struct Scratch {
 }
 
 impl<'a> MountFactory<'a> {
-    pub(super) fn new(plan: &'a GoferPlan, user_namespace: Option<OwnedFd>) -> Result<Self> {
-        Ok(Self {
-            plan,
-            user_namespace,
-            scratch: None,
-            overlays: 0,
-            taken: VecDeque::new(),
-            layers: Vec::new(),
-        })
+    pub(super) fn new(plan: &'a GoferPlan, user_namespace: Option<OwnedFd>) -> Self {
+        Self { plan, user_namespace, scratch: None, overlays: 0, taken: VecDeque::new(), layers: Vec::new() }
     }
 
-    /// The layers of every overlay that was made, to be looked at. None if they could not be read.
-    pub(super) fn into_layers(self) -> Vec<(MountBatchItem, OwnedFd)> {
+    /// The layers of every overlay that was made; empty where this kernel's tmpfs keeps no attributes, without which
+    /// they make no sense.
+    pub(super) fn into_layers(self) -> Vec<Layers> {
         self.layers
     }
 
@@ -146,8 +146,8 @@ impl<'a> MountFactory<'a> {
         }
         let overlay = overlay.mount(0).map_err(|error| error.during(step(item, "overlay")))?;
         if user_attributes {
-            self.layers.push((MountBatchItem::Upper, for_looking(upper.as_fd())?));
-            self.layers.push((MountBatchItem::Lower, for_looking(lower.as_fd())?));
+            let (upper, lower) = (read_only_copy(upper.as_fd())?, read_only_copy(lower.as_fd())?);
+            self.layers.push(Layers { upper, lower });
         }
         Ok(overlay)
     }
@@ -255,7 +255,7 @@ fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
 
 /// A mount of `layer` alone that nothing can be changed or executed through. Detached, so that `..` ends there: it
 /// goes to where no path of the host may be.
-fn for_looking(layer: BorrowedFd<'_>) -> Result<OwnedFd> {
+fn read_only_copy(layer: BorrowedFd<'_>) -> Result<OwnedFd> {
     let copy = sys::alone_or_whole(|recursive| sys::clone_tree(layer, recursive))
         .os(|| "open_tree(layer, OPEN_TREE_CLONE)")?;
     let safe = MountAttrs::RDONLY | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC;

@@ -1,29 +1,29 @@
-//! The stand-in: a process of the caller's that lives as long as one in a container does, for whoever waits for processes
-//! and not for connections.
+//! The exec proxy: a child of the caller that lives as long as a process in a container does, for engines that wait for
+//! processes and not for connections.
 //!
 //! ```text
-//!   its parent --signals--> stand-in --pidfd--> the process
-//!              <--status---          <--Ended-- sandbox
+//!   its parent --signals--> exec proxy --pidfd--> the process
+//!              <--status---            <--ProcessEnded-- sandbox
 //! ```
 //!
-//! It has nothing open but that pidfd and that connection, so nobody waits for the end of a stream because of it.
+//! It has nothing open but that pidfd and that connection, so that it keeps none of the process's streams open.
 
 use super::spawn::{Start, spawn};
 use super::{Child, Donations, Received};
 use crate::error::Result;
 use crate::process::Channel;
 use crate::sys;
-use crate::wire::message::{ProcessEnd, ProcessReport};
+use crate::wire::control::{ProcessEnd, ProcessEnded};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{DumpableBehavior, Signal};
 
-/// `argv[0]` of a stand-in, as `ps` shows it.
+/// `argv[0]` of an exec proxy, as `ps` shows it.
 pub(crate) const EXEC_PROXY: &str = "cofferdam-exec-proxy";
 
-/// Starts the stand-in of the process behind `pidfd`, whose end is told on `channel`.
+/// Starts the exec proxy of the process behind `pidfd`; the sandbox reports its end on `channel`.
 pub(crate) fn start(pidfd: BorrowedFd<'_>, channel: &Channel) -> Result<Child> {
     let mut donations = Donations::default();
     donations.give("process", &pidfd);
@@ -31,24 +31,24 @@ pub(crate) fn start(pidfd: BorrowedFd<'_>, channel: &Channel) -> Result<Child> {
     spawn(&Start { name: EXEC_PROXY, namespaces: 0, cgroup: None }, &donations)
 }
 
-/// The stand-in's whole life, entered from the constructor.
+/// The whole life of an exec proxy, entered from the constructor.
 pub(crate) fn serve(mut donated: Received) {
     let (Ok(process), Ok(channel)) = (donated.take("process"), donated.take("end").map(Channel::from)) else {
         return;
     };
-    // Out of the caller's session: a key pressed at its terminal is not for us.
+    // Leave the caller's session: the keys pressed at its terminal are not for us.
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"cofferdam-exec");
-    match stand(&process, &channel) {
+    match forward_until_end(&process, &channel) {
         Some(ProcessEnd { signal: Some((number, _)), .. }) => die_of(number),
         Some(ProcessEnd { code, .. }) => sys::exit_now(code.unwrap_or_default()),
-        // Nobody is left to tell: the sandbox was killed, and the process with it.
+        // The sandbox was killed before it could report, and the process with it.
         None => die_of(libc::SIGKILL),
     }
 }
 
-/// Passes signals on until the process has ended. How it did, if somebody said so.
-fn stand(process: &OwnedFd, channel: &Channel) -> Option<ProcessEnd> {
+/// Passes signals on until the process has ended. Returns how it ended, if the sandbox reported that.
+fn forward_until_end(process: &OwnedFd, channel: &Channel) -> Option<ProcessEnd> {
     let all = SigSet::all();
     all.thread_block().ok()?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -64,15 +64,12 @@ fn stand(process: &OwnedFd, channel: &Channel) -> Option<ProcessEnd> {
         while let Ok(Some(info)) = signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             if number != libc::SIGCHLD {
-                // Gone already: its status comes next.
+                // If it has ended already, its status comes next.
                 let _ = sys::pidfd_send_raw(process.as_fd(), number);
             }
         }
         if ended {
-            return match channel.receive_now::<ProcessReport>().ok()?.message {
-                ProcessReport::Ended(end) => Some(end),
-                _ => None,
-            };
+            return channel.receive_now::<ProcessEnded>().ok().map(|ended| ended.message.0);
         }
     }
 }

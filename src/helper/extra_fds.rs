@@ -8,8 +8,10 @@ const MAX_NUMBER: i32 = 1023;
 /// The most there may be: they cross to the sandbox in one message, with others.
 const MAX_COUNT: usize = 32;
 
-/// What their names begin with when they are donated, before the number.
-pub(crate) const EXTRA_FD: &str = "further-";
+/// The name under which the descriptor with this number is donated.
+pub(crate) fn extra_fd_name(number: i32) -> String {
+    format!("extra-{number}")
+}
 
 /// What was asked for.
 #[derive(Debug, Default)]

@@ -46,7 +46,7 @@ use crate::helper::{Donations, Received};
 use crate::process::{Channel, reap};
 use crate::spec::{Hook, HookKind};
 use crate::sys;
-use crate::wire::message::Report;
+use crate::wire::boot::RunnerReport;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -142,10 +142,10 @@ fn collect(runner: &Channel, limit: Option<Duration>) -> Result<Vec<Error>> {
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     let mut failures = Vec::new();
     loop {
-        let heard = runner.receive::<Report>(deadline).map_err(|error| error.during("hooks"))?;
-        match heard.message {
-            Report::Failed(failure) => failures.push(failure.into()),
-            _ => return Ok(failures),
+        let report = runner.receive::<RunnerReport>(deadline).map_err(|error| error.during("hooks"))?;
+        match report.message {
+            RunnerReport::Failed(failure) => failures.push(failure.into()),
+            RunnerReport::Done => return Ok(failures),
         }
     }
 }
@@ -153,7 +153,7 @@ fn collect(runner: &Channel, limit: Option<Duration>) -> Result<Vec<Error>> {
 /// The runner's whole life, entered from the constructor.
 pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
-    let tell = |error| caller.send(&Report::Failed(RemoteFailure::pack(Actor::Hooks, &error)), &[]);
+    let tell = |error| caller.send(&RunnerReport::Failed(RemoteFailure::pack(Actor::Hooks, &error)), &[]);
     let done = prepare(&mut donated).and_then(|round| {
         let null = rustix::stdio::stdout();
         let watched = (round.on_failure == OnFailure::Stop).then(|| caller.as_fd());
@@ -175,7 +175,7 @@ pub(crate) fn serve(mut donated: Received) {
     if let Err(error) = done {
         let _ = tell(error);
     }
-    let _ = caller.send(&Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() }, &[]);
+    let _ = caller.send(&RunnerReport::Done, &[]);
 }
 
 fn prepare(donated: &mut Received) -> Result<Round> {

@@ -6,7 +6,7 @@ use crate::helper::spawn::seal_plan;
 use crate::process::{Channel, Signal};
 use crate::spec::Hook;
 use crate::sys::{self, Forked};
-use crate::wire::message::Report;
+use crate::wire::boot::HookRefused;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
@@ -85,18 +85,15 @@ fn supervise(
     match sys::fork(0, None).os(|| "clone3(hook)")? {
         Forked::Child => {
             let error = execute(hook, &stdin, around, &theirs);
-            let _ = child_channel.send(&Report::Failed(RemoteFailure::pack(Actor::Hooks, &error)), &[]);
+            let _ = child_channel.send(&HookRefused(RemoteFailure::pack(Actor::Hooks, &error)), &[]);
             sys::exit_now(127)
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, child_channel, stdin));
             let mut tail = Tail::new(stderr)?;
-            // Executed, or why not: its end of the connection closes with execve.
-            let end = match channel.receive::<Report>(deadline) {
-                Ok(report) => match report.message {
-                    Report::Failed(failure) => End::Refused(failure),
-                    _ => End::Ended,
-                },
+            // A message says why it could not be executed; execve closes the connection.
+            let end = match channel.receive::<HookRefused>(deadline) {
+                Ok(refused) => End::Refused(refused.message.0),
                 Err(error) if *error.kind() == ErrorKind::TimedOut => End::TimedOut,
                 Err(_) => wait(&pidfd, &mut tail, deadline, around.watched),
             };

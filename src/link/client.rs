@@ -1,9 +1,10 @@
 //! Talking to a sandbox over its control socket.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::donation::Received;
 use crate::process::{Channel, Delivery};
 use crate::sys::{self, StatusText};
-use crate::wire::message::{Operation, Reply, Request};
+use crate::wire::control::{Operation, Reply, Request};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -47,7 +48,7 @@ impl<C: Borrow<Channel>> PendingReply<C> {
 
     /// Waits for the reply to a start. Should the program's filter have a listener, `take` is given it, and the
     /// connection over which the program waits, before.
-    pub(crate) fn started(self, take: impl FnOnce(Vec<OwnedFd>) -> Result<()>) -> Result<Reply> {
+    pub(crate) fn started(self, take: impl FnOnce(Received) -> Result<()>) -> Result<Reply> {
         let first = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::from_sandbox)?;
         let taken = match first.message {
             Reply::Failed(failure) => return Err(failure.into()),

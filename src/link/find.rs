@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::boot_id;
 use crate::state::{Record, StateRoot, Status};
-use crate::wire::message::{InitPhase, Operation, Reply};
+use crate::wire::control::{InitPhase, Operation, Reply};
 
 /// The status of a container as the kernel has it: the recorded one, or `Stopped` if its sandbox is gone.
 pub(crate) fn observe(record: &Record) -> Result<Status> {

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::{wait_readable, wait_readable_until};
 use crate::process::{Channel, ProcessIdentity};
 use crate::state::{CONTROL_SOCKET, Record, StateLock};
-use crate::wire::message::{Operation, Reply, Request, SignalTarget};
+use crate::wire::control::{CONNECTION, Operation, Reply, Request, SignalTarget};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
@@ -45,7 +45,9 @@ pub(crate) fn leave_pod(record: &Record) -> Result<()> {
         let channel = client::connect_in(directory.as_fd(), CONTROL_SOCKET)?;
         let deadline = Instant::now() + KILL_LIMIT;
         let (ended, theirs) = Channel::pair()?;
-        channel.send(&request(Operation::Watch), &[theirs.as_fd()]).map_err(Error::from_sandbox)?;
+        channel
+            .send(&request(Operation::Watch), &[(CONNECTION, theirs.as_fd())])
+            .map_err(Error::from_sandbox)?;
         drop(theirs);
         client::begin(&channel, &request(Operation::Kill))?.reply()?;
         wait_readable(ended.as_fd(), deadline)?;

@@ -7,7 +7,7 @@ use crate::id::ContainerId;
 use crate::process::channel::wait_readable_until;
 use crate::process::{Channel, ProcessIdentity};
 use crate::state::{CONTROL_SOCKET, Found, Record, StateRoot};
-use crate::wire::message::{Operation, Request};
+use crate::wire::control::{CONNECTION, Operation, Request};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
@@ -53,16 +53,16 @@ impl PodSandbox {
 
     /// Hands everything that makes a container to the sandbox, which reports on the other end of `boot`.
     pub(crate) fn launch(&self, boot: &Channel, donations: &Donations<'_>) -> Result<()> {
-        let operation = Operation::Launch { donated: donations.names().to_vec() };
-        let fds: Vec<_> = std::iter::once(boot.as_fd()).chain(donations.fds().iter().copied()).collect();
-        self.connect()?.send(&Request { container: None, operation }, &fds).map_err(Error::from_sandbox)
+        let request = Request { container: None, operation: Operation::Launch };
+        let fds: Vec<_> = [(CONNECTION, boot.as_fd())].into_iter().chain(donations.named()).collect();
+        self.connect()?.send(&request, &fds).map_err(Error::from_sandbox)
     }
 
     /// A connection that the sandbox closes when the container `id` has ended.
     pub(crate) fn watch(&self, id: &ContainerId) -> Result<OwnedFd> {
         let (ours, theirs) = Channel::pair()?;
         let request = Request { container: Some(id.clone()), operation: Operation::Watch };
-        self.connect()?.send(&request, &[theirs.as_fd()]).map_err(Error::from_sandbox)?;
+        self.connect()?.send(&request, &[(CONNECTION, theirs.as_fd())]).map_err(Error::from_sandbox)?;
         Ok(ours.into())
     }
 

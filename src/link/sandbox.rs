@@ -5,8 +5,9 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
+use crate::process::donation::NamedFd;
 use crate::state::{CONTROL_SOCKET, Record, RunDir, StateRoot};
-use crate::wire::message::{Operation, Reply, Request};
+use crate::wire::control::{CONNECTION, Operation, Reply, Request};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::borrow::Borrow;
 use std::time::Instant;
@@ -116,10 +117,10 @@ impl SandboxLink {
     }
 
     /// Asks the sandbox for an `operation` that it answers on a connection of its own, and returns our end of that
-    /// connection. The sandbox gets the other end and `fds`, in this order.
-    pub(crate) fn connect(&self, operation: Operation, fds: &[BorrowedFd<'_>]) -> Result<Channel> {
+    /// connection. The sandbox gets the other end and `fds`.
+    pub(crate) fn connect(&self, operation: Operation, fds: &[NamedFd<'_>]) -> Result<Channel> {
         let (ours, theirs) = Channel::pair()?;
-        let fds: Vec<_> = std::iter::once(theirs.as_fd()).chain(fds.iter().copied()).collect();
+        let fds: Vec<_> = [(CONNECTION, theirs.as_fd())].into_iter().chain(fds.iter().copied()).collect();
         let connection = self.connection()?;
         let channel: &Channel = connection.borrow();
         channel.send(&self.address.request(operation), &fds).map_err(Error::from_sandbox)?;

@@ -1,5 +1,6 @@
 //! Frames and descriptors over `SOCK_SEQPACKET` Unix sockets: the only place that touches control messages.
 
+use super::donation::{NamedFd, Received};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::wire::frame;
 use crate::wire::frame::{MAX_FDS, MAX_FRAME, Message};
@@ -18,11 +19,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
 
-/// What arrived: a message and the descriptors that came with it.
+/// A message that arrived, and the descriptors that came along.
 #[derive(Debug)]
 pub(crate) struct Delivery<M> {
     pub(crate) message: M,
-    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) fds: Received,
 }
 
 impl Channel {
@@ -34,22 +35,22 @@ impl Channel {
     }
 
     /// Sends `message` with `fds`. A peer that is gone is an error, never a signal.
-    pub(crate) fn send<M: Message>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    pub(crate) fn send<M: Message>(&self, message: &M, fds: &[NamedFd<'_>]) -> Result<()> {
         self.send_with(SendFlags::NOSIGNAL, message, fds)
     }
 
-    /// As [`send`](Self::send), but a peer that does not read what it was sent is not waited for: EAGAIN.
-    pub(crate) fn send_now<M: Message>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    /// As [`send`](Self::send), but fails with `EAGAIN` instead of waiting for a peer that does not read.
+    pub(crate) fn send_now<M: Message>(&self, message: &M, fds: &[NamedFd<'_>]) -> Result<()> {
         self.send_with(SendFlags::NOSIGNAL | SendFlags::DONTWAIT, message, fds)
     }
 
-    fn send_with<M: Message>(&self, flags: SendFlags, message: &M, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let frame = frame::encode(message)?;
-        debug_assert!(fds.len() <= MAX_FDS, "batches are cut to MAX_FDS by their maker");
-        let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
+    fn send_with<M: Message>(&self, flags: SendFlags, message: &M, fds: &[NamedFd<'_>]) -> Result<()> {
+        let (names, fds): (Vec<&str>, Vec<BorrowedFd<'_>>) = fds.iter().copied().unzip();
+        let frame = frame::encode(&names, message)?;
+        let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&fds).size()];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
-            control.push(SendAncillaryMessage::ScmRights(fds));
+            control.push(SendAncillaryMessage::ScmRights(&fds));
         }
         loop {
             match sendmsg(&self.0, &[IoSlice::new(&frame)], &mut control, flags) {
@@ -68,9 +69,9 @@ impl Channel {
         self.receive_now()
     }
 
-    /// Receives one message that poll(2) said is there.
+    /// Receives one message. Does not wait if poll(2) has reported one.
     pub(crate) fn receive_now<M: Message>(&self) -> Result<Delivery<M>> {
-        // Its size first: a buffer for the largest frame would be sixteen fresh pages for every message.
+        // Ask for its size first: a buffer for the largest frame would be sixteen fresh pages for every message.
         let size = self.next_frame_size()?;
         let mut bytes = vec![0; size];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -78,7 +79,7 @@ impl Channel {
         let received = loop {
             let mut iov = [IoSliceMut::new(&mut bytes)];
             match recvmsg(&self.0, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                // A peer that closed before it had read everything: told once, ahead of what it had sent.
+                // The peer closed before it had read everything. The kernel reports that once, before what it sent.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 received => break received.os(|| "recvmsg")?,
             }
@@ -93,14 +94,14 @@ impl Channel {
             return Err(gone("recvmsg"));
         }
         if received.flags.contains(ReturnFlags::CTRUNC) {
-            // The kernel leaves out what the receiver has no numbers for (unix(7), SCM_RIGHTS).
+            // The kernel drops descriptors when the receiver has no free numbers for them (unix(7), SCM_RIGHTS).
             return Err(Errno::MFILE).os(|| "recvmsg(SCM_RIGHTS)");
         }
-        let message = frame::decode(&bytes[..received.bytes])?;
-        Ok(Delivery { message, fds })
+        let (names, message) = frame::decode(&bytes[..received.bytes])?;
+        Ok(Delivery { message, fds: Received::from_frame(names, fds)? })
     }
 
-    /// The size of the frame that comes next, at most one byte more than allowed. Waits for it.
+    /// Waits for the next frame and returns its size, at most one byte more than allowed.
     fn next_frame_size(&self) -> Result<usize> {
         loop {
             match recv(&self.0, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
@@ -111,9 +112,9 @@ impl Channel {
         }
     }
 
-    /// Waits until the peer has sent something (true) or is gone (false). What it sent is not looked at, and descriptors
-    /// that came along are not taken.
-    pub(crate) fn wait_for_word(&self) -> bool {
+    /// Waits until the peer has sent something (true) or is gone (false). Neither parses the message nor accepts the
+    /// descriptors that came along.
+    pub(crate) fn wait_for_message(&self) -> bool {
         loop {
             match rustix::io::read(&self.0, &mut [0_u8; 1]) {
                 // As in `receive_now`.
@@ -123,7 +124,7 @@ impl Channel {
         }
     }
 
-    /// Waits until the peer is gone or has sent something unexpected; both end the conversation.
+    /// Waits until the peer is gone, or has sent something, which is not expected here.
     pub(crate) fn wait_for_hangup(&self) {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         while poll(&mut fds, None) == Err(Errno::INTR) {}
@@ -148,7 +149,7 @@ impl From<Channel> for OwnedFd {
     }
 }
 
-/// Sends `fd` with some `words` over a connected stream socket of somebody else's protocol.
+/// Sends `fd` with some `words` over a connected stream socket with a protocol of its own.
 pub(crate) fn send_descriptor(stream: BorrowedFd<'_>, words: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -195,30 +196,44 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::message::{CallerGone, Proceed, Report};
+    use crate::wire::boot::{ForkReply, GoferStart};
+    use crate::wire::init::CallerGone;
 
     #[test]
-    fn the_last_words_of_a_peer_that_did_not_read_ours_are_heard() {
+    fn the_last_message_of_a_peer_that_did_not_read_ours_arrives() {
         let (ours, theirs) = Channel::pair().expect("a pair");
-        ours.send(&Proceed {}, &[]).expect("an order nobody reads");
-        theirs.send(&Report::Ready { pid: 7 }, &[]).expect("the last words");
+        ours.send(&GoferStart {}, &[]).expect("a message that is never read");
+        theirs.send(&ForkReply::Refused { errno: 7 }, &[]).expect("the last message");
         drop(theirs);
-        assert_eq!(ours.receive::<Report>(None).expect("a report").message, Report::Ready { pid: 7 });
-        let end = ours.receive::<Report>(None).map(|delivery| delivery.message);
+        let last = ours.receive::<ForkReply>(None).expect("a message").message;
+        assert_eq!(last, ForkReply::Refused { errno: 7 });
+        let end = ours.receive::<ForkReply>(None).map(|delivery| delivery.message);
         assert_eq!(*end.expect_err("the end").kind(), ErrorKind::HelperDied);
     }
 
     #[test]
-    fn a_word_is_told_from_the_end_also_of_a_peer_that_did_not_read_ours() {
+    fn a_message_is_told_from_the_end_also_of_a_peer_that_did_not_read_ours() {
         for speaks in [true, false] {
             let (ours, theirs) = Channel::pair().expect("a pair");
-            ours.send(&Proceed {}, &[]).expect("an order nobody reads");
+            ours.send(&GoferStart {}, &[]).expect("a message that is never read");
             if speaks {
-                theirs.send(&CallerGone {}, &[ours.as_fd()]).expect("a word");
+                theirs.send(&CallerGone {}, &[("more", ours.as_fd())]).expect("a message");
             }
             drop(theirs);
-            assert_eq!(ours.wait_for_word(), speaks);
-            assert!(!ours.wait_for_word(), "nothing after it");
+            assert_eq!(ours.wait_for_message(), speaks);
+            assert!(!ours.wait_for_message(), "nothing after it");
         }
+    }
+
+    #[test]
+    fn descriptors_arrive_under_their_names() {
+        let (ours, theirs) = Channel::pair().expect("a pair");
+        let message = ForkReply::Forked { pid: 7 };
+        ours.send(&message, &[("a", ours.as_fd()), ("b", theirs.as_fd())]).expect("sent");
+        let Delivery { message: received, mut fds } = theirs.receive::<ForkReply>(None).expect("received");
+        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).expect("a socket").st_ino;
+        assert_eq!(received, message);
+        assert_eq!(inode(fds.take("b").expect("b").as_fd()), inode(theirs.as_fd()));
+        assert_eq!(inode(fds.take_only("a").expect("a").as_fd()), inode(ours.as_fd()));
     }
 }

@@ -20,10 +20,13 @@ use super::monitor::ContainerState;
 use super::monitor::oom_score::OomScore;
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::read_plan;
+use crate::helper::{Received, extra_fd_name};
 use crate::plan::ExecPlan;
 use crate::process::Channel;
 use crate::sys::{self, Inside};
-use crate::wire::message::{Hello, InitPhase, Report};
+use crate::wire::control::InitPhase;
+use crate::wire::frame;
+use crate::wire::init::{ExecHello, ExecReport};
 use nix::sched::{CloneFlags, setns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
@@ -32,7 +35,7 @@ use rustix::process::{Pid, PidfdFlags};
 pub(super) struct Forked {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
-    /// Its word to us: [`Hello`], then a failure or the end.
+    /// It sends [`ExecHello`], then [`ExecReport`]s; `execve` closes it.
     pub(super) channel: Channel,
     /// Whether it is killed when who asked for it is gone.
     pub(super) attached: bool,
@@ -40,11 +43,7 @@ pub(super) struct Forked {
 
 impl Forked {
     /// Forks the process that `fds` describe: plan, stdin, stdout, stderr, then the plan's further descriptors.
-    pub(super) fn new(
-        container: &ContainerState,
-        score: &OomScore,
-        mut fds: impl Iterator<Item = OwnedFd>,
-    ) -> Result<Self> {
+    pub(super) fn new(container: &ContainerState, score: &OomScore, mut fds: Received) -> Result<Self> {
         if container.phase != InitPhase::Running {
             return Err(container.not_in_phase("exec"));
         }
@@ -52,11 +51,12 @@ impl Forked {
         if container.is_pausing() {
             return Err(Error::new(ErrorKind::InvalidInput, "exec", "the container is being paused"));
         }
-        let mut next =
-            || fds.next().ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "exec", "too few descriptors"));
-        let plan: ExecPlan = read_plan(next()?)?;
-        let stdio = [next()?, next()?, next()?];
-        let extra_fds = plan.extra_fd_numbers.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
+        let plan: ExecPlan = read_plan(fds.take("plan")?)?;
+        let stdio = [fds.take("stdin")?, fds.take("stdout")?, fds.take("stderr")?];
+        let numbers = plan.extra_fd_numbers.iter();
+        let extra_fds: Vec<_> =
+            numbers.map(|number| fds.take(&extra_fd_name(*number))).collect::<Result<_>>()?;
+        fds.finish()?;
         let (channel, theirs) = Channel::pair()?;
         let attached = plan.attached;
 
@@ -81,7 +81,7 @@ impl Forked {
                 return;
             };
             if let Err(error) = run(container, plan, &parent, &stdio, &extra_fds, born_in_cgroup) {
-                let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+                let _ = parent.send(&ExecReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
             }
         };
         let forked =
@@ -107,7 +107,7 @@ fn run(
     born_in_cgroup: bool,
 ) -> Result<()> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
-    parent.send(&Hello { pid }, &[])?;
+    parent.send(&ExecHello { pid }, &[])?;
     sys::unblock_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
@@ -134,7 +134,7 @@ fn run(
     become_workload::prepare(&plan.process)?;
     if let Some(terminal) = &plan.process.terminal {
         let master = Console::of_this_process(terminal, plan.process.user.uid, false)?;
-        parent.send(&Report::Ready { pid }, &[master.as_fd()])?;
+        parent.send(&ExecReport::Terminal, &[("terminal", master.as_fd())])?;
     }
     let numbers = &plan.extra_fd_numbers;
     let labels = Labels::open(&plan.process, container.proc.as_ref().map(AsFd::as_fd), numbers)?;
@@ -146,5 +146,6 @@ fn run(
         labels: &labels,
         keep: numbers,
         parent,
+        listener_report: |names| frame::encode(names, &ExecReport::Listener),
     }))
 }

@@ -25,7 +25,7 @@ use crate::network::Network;
 use crate::plan::SandboxPlan;
 use crate::process::Channel;
 use crate::sys;
-use crate::wire::message::{Begin, Report};
+use crate::wire::boot::{SandboxReport, SandboxStart};
 use init::Init;
 use monitor::oom_score::OomScore;
 use monitor::{ContainerState, Monitor};
@@ -42,7 +42,7 @@ pub(crate) fn serve(mut donated: Received) {
             Err(_) => 1,
         },
         Err(error) => {
-            let _ = caller.send(&Report::Failed(RemoteFailure::pack(Actor::Sandbox, &error)), &[]);
+            let _ = caller.send(&SandboxReport::Failed(RemoteFailure::pack(Actor::Sandbox, &error)), &[]);
             1
         }
     };
@@ -68,8 +68,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Com
 
     let existing = namespaces::make(&plan)?;
     // The ids are mapped meanwhile; nothing so far needed one.
-    let begin = caller.receive::<Begin>(None)?;
-    donated.add(begin.message.donated, begin.fds)?;
+    donated.extend(caller.receive::<SandboxStart>(None)?.fds);
     let score = OomScore::open()?;
     namespaces::settle(&plan)?;
     let mut volumes = Volumes::default();
@@ -77,7 +76,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Com
     let init = score.lend(plan.init.oom_score_adj, || Init::fork(&plan, &existing, &copies, donated))?;
     if plan.hands_out_network {
         let network = Network::of_this_thread()?;
-        caller.send(&Report::Network, &[network.as_fd()])?;
+        caller.send(&SandboxReport::Network, &[("network", network.as_fd())])?;
     }
     Ok((plan, Common { score, volumes }, init))
 }

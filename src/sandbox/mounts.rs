@@ -12,12 +12,12 @@
 
 use super::init::{resolve, tree};
 use super::monitor::ContainerState;
-use super::monitor::members::Namespaces;
+use super::namespaces::InitNamespaces;
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::plan::{TreeStep, relative_to_root};
 use crate::process::Channel;
 use crate::sys;
-use crate::wire::message::MountReport;
+use crate::wire::init::MountReport;
 use nix::sched::{CloneFlags, setns};
 use resolve::ParentAndName;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -76,7 +76,7 @@ fn run(
         None => return Err(container.not_in_phase("mount")),
     };
     let mut keep = vec![parent.as_fd(), root];
-    keep.extend(entered.map(Namespaces::mount));
+    keep.extend(entered.map(InitNamespaces::mount));
     if let Work::Mount { gofer: Some(gofer), .. } = work {
         keep.push(gofer.as_fd());
     }

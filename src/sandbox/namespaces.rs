@@ -1,6 +1,7 @@
 //! The namespaces the sandbox makes or joins itself, and their first settings.
 
 use crate::error::{Error, OsContext, Result};
+use crate::helper::Received;
 use crate::plan::{BecomeRoot, CloneFlags, SandboxPlan};
 use crate::spec::{NamespaceKind, NamespaceSource, TimeOffset};
 use crate::sys;
@@ -135,29 +136,72 @@ pub(super) fn enter_mounts(
     change_root(root)
 }
 
-/// This process's own namespaces of these types, through a proc that shows it, for the sandbox to [`follow`].
-pub(super) fn of_this_process(proc: BorrowedFd<'_>, types: CloneFlags) -> Result<Vec<OwnedFd>> {
-    let wanted = [(CloneFlags::NEWCGROUP, "cgroup"), (CloneFlags::NEWNS, "mnt")];
-    let wanted = wanted.into_iter().filter(|(flag, _)| types.contains(*flag));
-    wanted.map(|(_, name)| own(proc, name)).collect()
+/// In init: its own namespaces by the names under which the sandbox gets them. First the two that the sandbox keeps, then
+/// those among `followed` that the sandbox enters. Init opens them through a proc that shows it, because the kernel need
+/// not let the sandbox look into init: until it executes the program, init has the memory of the sandbox.
+pub(super) fn of_this_process(proc: BorrowedFd<'_>, followed: CloneFlags) -> Result<Vec<(String, OwnedFd)>> {
+    let kept = [(MOUNT_NAMESPACE, "mnt"), (PID_NAMESPACE, "pid")];
+    let followed = FOLLOWED.into_iter().filter(|(flag, ..)| followed.contains(*flag));
+    let all = kept.into_iter().chain(followed.map(|(_, name, file)| (name, file)));
+    all.map(|(name, file)| Ok((name.to_owned(), own(proc, file)?))).collect()
 }
 
 /// This process's own namespace that is called `name` in namespaces(7), through a proc that shows it.
-pub(super) fn own(proc: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+fn own(proc: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     let path = format!("self/ns/{name}");
     rustix::fs::openat(proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .os(|| format!("openat(proc, {path:?})"))
 }
 
-/// Enters these namespaces of init, which is ready, and with its mount namespace its root. By descriptors of their own,
-/// not by init's pidfd: in a user namespace that was joined, the kernel lets nobody look into what was executed outside.
-pub(super) fn follow(types: CloneFlags, namespaces: &[OwnedFd], root: Option<BorrowedFd<'_>>) -> Result<()> {
-    for namespace in namespaces {
+/// In the sandbox: enters these namespaces of init, which is ready, and with its mount namespace its root. Not by init's
+/// pidfd: in a user namespace that was joined, the kernel lets no process look into one that was executed outside.
+pub(super) fn follow(types: CloneFlags, handles: &mut Received, root: BorrowedFd<'_>) -> Result<()> {
+    for (_, name, _) in FOLLOWED.into_iter().filter(|(flag, ..)| types.contains(*flag)) {
+        let namespace = handles.take(name)?;
         sched::setns(namespace, sched::CloneFlags::empty()).os(|| format!("setns(init, {types:?})"))?;
     }
-    match root {
-        Some(root) if types.contains(CloneFlags::NEWNS) => change_root(root),
-        _ => Ok(()),
+    if types.contains(CloneFlags::NEWNS) { change_root(root) } else { Ok(()) }
+}
+
+const MOUNT_NAMESPACE: &str = "mount-namespace";
+const PID_NAMESPACE: &str = "pid-namespace";
+
+/// The namespaces that the sandbox may follow init into: their flag, their name among init's handles, and their name in
+/// namespaces(7). Init's mount namespace comes last: after it, the root is the container's.
+const FOLLOWED: [(CloneFlags, &str, &str); 2] = [
+    (CloneFlags::NEWCGROUP, "follow-cgroup-namespace", "cgroup"),
+    (CloneFlags::NEWNS, "follow-mount-namespace", "mnt"),
+];
+
+/// Init's mount and pid namespaces, as the sandbox keeps them.
+pub(super) struct InitNamespaces {
+    mount: OwnedFd,
+    /// The inode number of the mount namespace. The kernel does not reuse it while the namespace is held.
+    mount_number: u64,
+    pids: OwnedFd,
+}
+
+impl InitNamespaces {
+    /// Takes them from init's handles.
+    pub(super) fn take(handles: &mut Received) -> Result<Self> {
+        let (mount, pids) = (handles.take(MOUNT_NAMESPACE)?, handles.take(PID_NAMESPACE)?);
+        let mount_number = rustix::fs::fstat(&mount).os(|| "fstat(mount namespace)")?.st_ino;
+        Ok(Self { mount, mount_number, pids })
+    }
+
+    /// For setns(2).
+    pub(super) fn mount(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+
+    /// For setns(2).
+    pub(super) fn pids(&self) -> BorrowedFd<'_> {
+        self.pids.as_fd()
+    }
+
+    /// By which the processes of a container are told from others in a shared pid namespace.
+    pub(super) fn mount_number(&self) -> u64 {
+        self.mount_number
     }
 }
 

@@ -1,9 +1,8 @@
-//! What a client and a file worker say to each other, and the plain values of it that callers see.
+//! What a client and a file worker say to each other, and the plain values among it that users of the crate see.
 //!
-//! One request, one answer; a listing is answered in as many frames as it takes. Contents of files never travel in
-//! frames: an answer carries a descriptor instead.
+//! One request, one answer; a listing takes as many frames as it needs. The contents of files never travel in frames: an
+//! answer carries a descriptor instead.
 
-use super::frame::Message;
 use crate::error::RemoteFailure;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::ffi::{OsStr, OsString};
@@ -12,14 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// The longest value of an extended attribute that fits into a frame however it is spelled.
 pub(crate) const MAX_VALUE: usize = 16 << 10;
-/// How many bytes of names go into one frame of a listing, each with [`ENTRY`] on top: spelled at their longest, they
-/// still fit.
+/// How many bytes of names go into one frame of a listing, counting [`ENTRY`] more for each name: even if every byte
+/// needs an escape, they fit.
 pub(crate) const PAGE: usize = 12 << 10;
-/// What the rest of an entry takes.
+/// The bytes of an entry besides its name.
 pub(crate) const ENTRY: usize = 16;
 
-/// Bytes that are mostly text: file names, paths, values of attributes. In a frame, what is not printable ASCII is
-/// `%XX`.
+/// Bytes that are mostly text: file names, paths, values of attributes. In a frame, a byte that is not printable ASCII
+/// becomes `%XX`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
@@ -52,11 +51,11 @@ impl Serialize for Bytes {
         use std::fmt::Write;
         let mut text = String::with_capacity(self.0.len());
         for &byte in &self.0 {
-            // What JSON would spell in two characters or six is spelled in three here.
+            // JSON would escape these with two or six characters; this takes three.
             if (b' '..=b'~').contains(&byte) && !matches!(byte, b'%' | b'"' | b'\\') {
                 text.push(char::from(byte));
             } else {
-                write!(text, "%{byte:02x}").expect("a string takes whatever is written");
+                write!(text, "%{byte:02x}").expect("writing to a string cannot fail");
             }
         }
         serializer.serialize_str(&text)
@@ -93,12 +92,12 @@ pub(crate) enum FileRequest {
     Open {
         path: Bytes,
     },
-    /// A regular file that is not there yet, for reading and writing.
+    /// A new regular file, for reading and writing.
     Create {
         path: Bytes,
         mode: u32,
     },
-    /// A regular file, emptied if it is there and created if not, for reading and writing.
+    /// A regular file, emptied if it exists and created if not, for reading and writing.
     Replace {
         path: Bytes,
         mode: u32,
@@ -151,7 +150,7 @@ pub(crate) enum FileRequest {
         gid: u32,
         follow: bool,
     },
-    /// When it was last changed, since the epoch.
+    /// The time of the last change, since the epoch.
     SetModified {
         path: Bytes,
         seconds: i64,
@@ -174,25 +173,30 @@ pub(crate) enum FileRequest {
     ListXattrs {
         path: Bytes,
     },
-    /// What the scratch holds that the image does not.
+    /// How the scratch differs from the image.
     Diff {
         limit: u64,
     },
-    /// The same as an OCI layer, written to the pipe that comes along.
+    /// The same as an OCI layer, written to the pipe that comes along as `pipe`.
     Export,
 }
 
-impl Message for FileRequest {
-    const KIND: u16 = 20;
+/// The first message of a file worker, or of a sandbox that could not start one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum WorkerReport {
+    /// It waits for requests.
+    Ready,
+    Failed(RemoteFailure),
 }
 
-/// What a file worker answers.
+/// The answer of a file worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum FileReply {
-    /// Done. Carries the descriptor, if it is one that was asked for.
+    /// Done. To a request that opens a file, the file comes along as `file`.
     Done,
-    /// What is there, and where it leads if it is a symbolic link.
+    /// The metadata of the file, and the target if it is a symbolic link.
     Metadata {
         metadata: Metadata,
         target: Option<Bytes>,
@@ -211,10 +215,6 @@ pub(crate) enum FileReply {
     Names(Vec<Bytes>),
     /// Not done, and why.
     Failed(RemoteFailure),
-}
-
-impl Message for FileReply {
-    const KIND: u16 = 21;
 }
 
 /// One name in a directory of a container.
@@ -239,7 +239,7 @@ pub struct Change {
     pub path: PathBuf,
 }
 
-/// Names and paths of callers' types, spelled as [`Bytes`].
+/// Names and paths in public types, sent as [`Bytes`].
 mod spelled {
     use super::{Bytes, Deserialize, Deserializer, OsStr, OsString, Serialize, Serializer};
 
@@ -349,18 +349,18 @@ mod tests {
     #[test]
     fn the_longest_paths_fit_into_a_frame_however_they_are_spelled() {
         let longest = Bytes(vec![0xff; 4096]);
-        encode(&FileRequest::Rename { from: longest.clone(), to: longest.clone() }).unwrap();
+        encode(&[], &FileRequest::Rename { from: longest.clone(), to: longest.clone() }).unwrap();
         let (name, value) = (Bytes(vec![1; 255]), Bytes(vec![0; MAX_VALUE]));
-        encode(&FileRequest::SetXattr { path: longest, name, value }).unwrap();
+        encode(&[], &FileRequest::SetXattr { path: longest, name, value }).unwrap();
         let entry = Entry { name: OsString::from_vec(vec![0xff; 1]), kind: FileKind::CharDevice };
-        encode(&FileReply::Entries { entries: vec![entry; PAGE / ENTRY], last: false }).unwrap();
+        encode(&[], &FileReply::Entries { entries: vec![entry; PAGE / ENTRY], last: false }).unwrap();
     }
 
     proptest! {
         #[test]
         fn any_bytes_survive_the_trip(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let request = FileRequest::ReadLink { path: Bytes(bytes) };
-            prop_assert_eq!(decode::<FileRequest>(&encode(&request).unwrap()).unwrap(), request);
+            prop_assert_eq!(decode::<FileRequest>(&encode(&[], &request).unwrap()).unwrap().1, request);
         }
 
         #[test]

@@ -60,16 +60,12 @@ fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served
         for count in [1, 64, 200, 253] {
             let given = client(&socket);
             let fds = vec![null.as_fd(); count];
+            let names: Vec<String> = (0..count).map(|number| number.to_string()).collect();
             let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&fds).size()];
             let mut control = SendAncillaryBuffer::new(&mut space);
             assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-            sendmsg(
-                &given,
-                &[IoSlice::new(b"CFDM\x01\x00\x01\x00\"query\"")],
-                &mut control,
-                SendFlags::NOSIGNAL,
-            )
-            .expect("descriptors along with a request");
+            sendmsg(&given, &[IoSlice::new(&frame(&names, "\"query\""))], &mut control, SendFlags::NOSIGNAL)
+                .expect("descriptors along with a request");
             served("descriptors");
         }
         drop(silent);
@@ -106,10 +102,12 @@ fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_a
         for operation in OPERATIONS {
             for container in ["null", "\"nobody\"", &format!("\"{id}\"")] {
                 let request = format!(r#"{{"container":{container},"operation":{operation}}}"#);
-                // Missing altogether, no socket at all, too many, and a connection with all kinds of plans.
+                // Missing altogether, no socket at all, too many, wrong names, and a connection with all kinds of plans.
                 send_with(&client(&socket), &request, &[]);
                 send_with(&client(&socket), &request, &[null.as_fd(); 1]);
                 send_with(&client(&socket), &request, &[null.as_fd(); 60]);
+                send_named(&client(&socket), &request, &["plan", "plan", "gofer"], &[null.as_fd(); 3]);
+                send_named(&client(&socket), &request, &["plan"], &[null.as_fd(); 2]);
                 for (what, plan) in &plans {
                     for streams in [0, 3, 40] {
                         let flags = SocketFlags::CLOEXEC;
@@ -158,9 +156,7 @@ fn a_client_that_never_reads_its_replies_keeps_nobody_waiting() {
         let id = place.id("deaf");
         let running = place.created(&id).start().expect("started");
         let deaf = client(&running.record().control_socket);
-        let request = br#"CFDM    {"container":null,"operation":"query"}"#;
-        let mut request = request.to_vec();
-        request[4..8].copy_from_slice(&[1, 0, 1, 0]);
+        let request = frame(&[], r#"{"container":null,"operation":"query"}"#);
         // More than its buffer holds replies; it is hung up on when that is full.
         let mut sent = 0;
         while sent < 100_000
@@ -178,14 +174,8 @@ fn a_client_that_never_reads_its_replies_keeps_nobody_waiting() {
 }
 
 /// Those that bring descriptors, as they are on the wire.
-const OPERATIONS: [&str; 6] = [
-    r#""exec""#,
-    r#"{"wait_process":{"pid":1}}"#,
-    r#""watch""#,
-    r#""files""#,
-    r#"{"launch":{"donated":["plan","stdin","stdout","stderr"]}}"#,
-    r#"{"launch":{"donated":["plan","plan","gofer"]}}"#,
-];
+const OPERATIONS: [&str; 5] =
+    [r#""exec""#, r#"{"wait_process":{"pid":1}}"#, r#""watch""#, r#""files""#, r#""launch""#];
 
 /// What is no plan: something that a read would wait for, that can be changed, that is too large, or that is nonsense.
 fn plans_that_are_none() -> Vec<(&'static str, OwnedFd)> {
@@ -215,8 +205,23 @@ fn open_null() -> OwnedFd {
     rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).expect("null")
 }
 
+/// A request as it is on the wire: header, names of the descriptors, message.
+fn frame(names: &[String], request: &str) -> Vec<u8> {
+    let names = serde_json::to_string(names).expect("names are JSON");
+    [b"CFDM\x01\x00\x01\x00".as_slice(), format!("[{names},{request}]").as_bytes()].concat()
+}
+
+/// Sends as many descriptors under the names that a request for a container may bring, then under names of their own.
 fn send_with(to: &OwnedFd, request: &str, fds: &[BorrowedFd<'_>]) {
-    let frame = [b"CFDM\x01\x00\x01\x00", request.as_bytes()].concat();
+    const KNOWN: [&str; 5] = ["connection", "plan", "stdin", "stdout", "stderr"];
+    let more = (3..).map(|number| format!("extra-{number}"));
+    let names: Vec<_> = KNOWN.into_iter().map(str::to_owned).chain(more).take(fds.len()).collect();
+    send_named(to, request, &names, fds);
+}
+
+fn send_named(to: &OwnedFd, request: &str, names: &[impl AsRef<str>], fds: &[BorrowedFd<'_>]) {
+    let names: Vec<_> = names.iter().map(|name| name.as_ref().to_owned()).collect();
+    let frame = frame(&names, request);
     let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {

@@ -2,9 +2,11 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::link::client;
-use crate::process::Channel;
+use crate::process::donation::Received;
+use crate::process::{Channel, Delivery};
 use crate::state::{CONTROL_SOCKET, RunDir};
-use crate::wire::message::Report;
+use crate::wire::boot::{GoferReport, SandboxReport};
+use crate::wire::init::RootAssembled;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::time::{Duration, Instant};
@@ -43,47 +45,39 @@ impl Sockets {
 
 /// Waits until init stops for the hooks (true), or is gone (false).
 pub(super) fn await_assembled(init: &Channel) -> Result<bool> {
-    match init.receive::<Report>(Some(Instant::now() + CREATE_LIMIT)) {
-        Ok(delivery) => Ok(delivery.message == Report::Assembled),
+    match init.receive::<RootAssembled>(Some(Instant::now() + CREATE_LIMIT)) {
+        Ok(_) => Ok(true),
         Err(error) if *error.kind() == ErrorKind::HelperDied => Ok(false),
         Err(error) => Err(error.during("init")),
     }
 }
 
-/// Waits until both helpers are ready. Returns init's pidfd, and the master of its terminal.
+/// Waits until both helpers are ready. Returns what the sandbox hands over: init's pidfd, and the master of its terminal
+/// if it has one.
 ///
-/// Both always say something: one that fails takes the other along by the connection between them.
-pub(super) fn await_ready(
-    gofer: &Channel,
-    sandbox: &Channel,
-    deadline: Option<Instant>,
-) -> Result<(OwnedFd, Option<OwnedFd>)> {
-    let init = report(sandbox, "sandbox", deadline);
-    // Its word is waited for also where the sandbox's is enough: a gofer that finds nobody to tell gives up.
-    match (init, report(gofer, "gofer", deadline)) {
-        (Ok(fds), Ok(_)) => {
-            let mut fds = fds.into_iter();
-            Ok((fds.next().ok_or_else(|| misbehaved("the sandbox sent no pidfd"))?, fds.next()))
-        }
+/// Both always report: if one fails, the connection between them ends the other.
+pub(super) fn await_ready(gofer: &Channel, sandbox: &Channel, deadline: Option<Instant>) -> Result<Received> {
+    let init = hear_sandbox(sandbox, deadline).and_then(|report| match report.message {
+        SandboxReport::Ready => Ok(report.fds),
+        SandboxReport::Failed(failure) => Err(failure.into()),
+        SandboxReport::Network => Err(misbehaved("the sandbox sent its network out of turn")),
+    });
+    // Hear the gofer in any case: one that cannot report gives up.
+    let mounts = gofer.receive::<GoferReport>(deadline).map_err(|error| error.during("gofer"));
+    let mounts = mounts.and_then(|report| match report.message {
+        GoferReport::Ready => Ok(()),
+        GoferReport::Failed(failure) => Err(failure.into()),
+    });
+    match (init, mounts) {
+        (Ok(fds), Ok(())) => Ok(fds),
         // If the gofer knows why, that is why the sandbox failed too.
         (Err(error), Err(cause)) if *cause.kind() == ErrorKind::HelperDied => Err(error),
         (_, Err(cause)) | (Err(cause), _) => Err(cause),
     }
 }
 
-pub(super) fn report(
-    helper: &Channel,
-    name: &'static str,
-    deadline: Option<Instant>,
-) -> Result<Vec<OwnedFd>> {
-    match helper.receive::<Report>(deadline) {
-        Ok(delivery) => match delivery.message {
-            Report::Ready { .. } | Report::Network | Report::Assembled => Ok(delivery.fds),
-            Report::Failed(failure) => Err(failure.into()),
-            Report::Listener => Err(misbehaved("a listener before the start")),
-        },
-        Err(error) => Err(error.during(name)),
-    }
+pub(super) fn hear_sandbox(sandbox: &Channel, deadline: Option<Instant>) -> Result<Delivery<SandboxReport>> {
+    sandbox.receive(deadline).map_err(|error| error.during("sandbox"))
 }
 
 pub(super) fn misbehaved(problem: &'static str) -> Error {

@@ -1,7 +1,7 @@
 //! [`launch`]: every effect of create, each with its undo beside it.
 
 use super::blueprint::Blueprint;
-use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, misbehaved, report};
+use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_sandbox, misbehaved};
 use super::{id_maps, pod};
 use crate::cgroup::{Cgroup, systemd};
 use crate::container::attachment::DropGuard;
@@ -10,14 +10,15 @@ use crate::container::{oci, teardown};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::{GOFER, SANDBOX};
 use crate::helper::spawn::{Start, seal_plan};
-use crate::helper::{Child, Donations, EXTRA_FD, OpenFds, Spawner};
+use crate::helper::{Child, Donations, OpenFds, Spawner, extra_fd_name};
 use crate::link::{Address, PodSandbox, SandboxLink, client};
 use crate::network::Moved;
 use crate::process::console::ConsoleSocket;
 use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
 use crate::spec::{NamespaceKind, NetDevice};
 use crate::state::{StateLock, Status};
-use crate::wire::message::{Begin, Proceed};
+use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
+use crate::wire::init::HooksDone;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
@@ -119,8 +120,9 @@ impl CreateTransaction {
             None => self.namespace_of_the_pod(blueprint)?,
         };
         let gofer = self.spawn_gofer(blueprint, &sockets)?;
-        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
-        sockets.boot_gofer.0.send(&Proceed {}, &namespace)?;
+        let namespace: Vec<_> =
+            namespace.iter().map(|namespace| ("user-namespace", namespace.as_fd())).collect();
+        sockets.boot_gofer.0.send(&GoferStart {}, &namespace)?;
         core.record.gofer = ProcessIdentity::of(gofer)?;
         let Sockets { boot_gofer, boot_sandbox, mounts, lifeline, control, exit_record, hooks } = sockets;
         // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
@@ -139,11 +141,11 @@ impl CreateTransaction {
             None => Some(CREATE_LIMIT),
         };
         let deadline = limit.map(|limit| Instant::now() + limit);
-        let (init, master) = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
-        let pty = match (terminal, master) {
-            (Some(taker), Some(master)) => taker.take(master)?,
-            (None, None) => None,
-            _ => return Err(misbehaved("the sandbox sent no terminal, or one too many")),
+        let mut fds = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
+        let init = fds.take("init")?;
+        let pty = match terminal {
+            Some(taker) => taker.take(fds.take_only("terminal")?)?,
+            None => fds.finish().map(|()| None)?,
         };
         let live = self.record_created(core, init, creator)?;
         Ok((live, Streams { pipes: caller, pty }, lifeline.1))
@@ -157,10 +159,10 @@ impl CreateTransaction {
         sandbox: i32,
         boot: &Channel,
     ) -> Result<Option<OwnedFd>> {
-        let (donated, fds): (_, Vec<_>) = self.enter_scope(core, blueprint, sandbox)?.into_iter().unzip();
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let fds = self.enter_scope(core, blueprint, sandbox)?;
+        let fds: Vec<_> = fds.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
         let namespace = self.map_ids(blueprint, sandbox)?;
-        boot.send(&Begin { donated }, &fds)?;
+        boot.send(&SandboxStart {}, &fds)?;
         core.record.sandbox = ProcessIdentity::of(sandbox)?;
         Ok(namespace)
     }
@@ -173,12 +175,12 @@ impl CreateTransaction {
         blueprint: &Blueprint,
         init: &Channel,
     ) -> Result<Option<Duration>> {
-        // Without a word from init there is nothing to run hooks for; why is in the reports.
+        // If init died, skip the hooks; `await_ready` reports why.
         if await_assembled(init)? {
             // From here on there is something that poststop hooks undo.
             self.lock.save(&mut core.record)?;
             oci::at_create(&core.record, &blueprint.plan.hooks)?;
-            init.send(&Proceed {}, &[])?;
+            init.send(&HooksDone {}, &[])?;
         }
         Ok(oci::time_limit(&blueprint.plan.hooks.create_container).map(|hooks| hooks + CREATE_LIMIT))
     }
@@ -300,7 +302,7 @@ impl CreateTransaction {
         }
         let extra_fds: Vec<_> = extra_fds.numbers.iter().zip(extra_fds.fds()).collect();
         for (number, fd) in &extra_fds {
-            donations.give(format!("{EXTRA_FD}{number}"), fd);
+            donations.give(extra_fd_name(**number), fd);
         }
         for (name, fd) in &cgroups {
             donations.give(name.as_str(), fd);
@@ -343,8 +345,12 @@ impl CreateTransaction {
         if devices.is_empty() {
             return Ok(());
         }
-        let fds = report(sandbox, "sandbox", Some(Instant::now() + CREATE_LIMIT))?;
-        let socket = fds.into_iter().next().ok_or_else(|| misbehaved("the sandbox sent no network"))?;
+        let report = hear_sandbox(sandbox, Some(Instant::now() + CREATE_LIMIT))?;
+        let socket = match report.message {
+            SandboxReport::Network => report.fds.take_only("network")?,
+            SandboxReport::Failed(failure) => return Err(failure.into()),
+            SandboxReport::Ready => return Err(misbehaved("the sandbox sent no network")),
+        };
         self.devices = Some(Moved::to(socket.into(), devices)?);
         Ok(())
     }

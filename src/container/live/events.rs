@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::{Delivery, wait_readable_until};
 use crate::state::{Found, StateRoot};
-use crate::wire::message::{Operation, SandboxEvent};
+use crate::wire::control::{Operation, SandboxEvent};
 use rustix::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -6,17 +6,19 @@ use crate::container::handle::Handle;
 use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::ExtraFds;
+use crate::helper::extra_fd_name;
 use crate::helper::spawn::seal_plan;
 use crate::host;
 use crate::link::client::START_LIMIT;
 use crate::link::{SandboxLink, client};
 use crate::plan::{DeviceLimits, ExecPlan};
+use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::process::console::{ConsoleTarget, Pty, WindowSize};
 use crate::process::{Channel, Signal, Stdio, stdio};
 use crate::spec::{self, IdMaps, Origin, ValidSpec};
 use crate::state::Status;
-use crate::wire::message::{Operation, ProcessEnd, ProcessReport};
+use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded, WaitReply};
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -385,16 +387,11 @@ impl<P: Phase> Container<P> {
         P: Executed,
     {
         let channel = self.phase.live().connect(Operation::WaitProcess { pid }, &[])?;
-        match channel.receive::<ProcessReport>(None).map_err(Error::from_sandbox)?.message {
-            ProcessReport::Ended(end) => Ok(ProcessExit::new(end, None)),
-            ProcessReport::Failed(failure) => Err(failure.into()),
-            ProcessReport::Started | ProcessReport::Listener => Err(unexpected()),
+        match channel.receive::<WaitReply>(None).map_err(Error::from_sandbox)?.message {
+            WaitReply::Ended(end) => Ok(ProcessExit::new(end, None)),
+            WaitReply::Failed(failure) => Err(failure.into()),
         }
     }
-}
-
-fn unexpected() -> Error {
-    Error::new(ErrorKind::PeerMisbehaved, "exec", "an answer out of order")
 }
 
 /// A process executed in a running container.
@@ -425,50 +422,48 @@ impl Process {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let [stdin, stdout, stderr] = &exec.stdio;
         let streams = stdio::Streams::open([stdin, stdout, stderr], crate::plan::root_ids(&maps, own))?;
-        let mut fds = vec![plan.as_fd()];
-        fds.extend(streams.workload.iter().map(AsFd::as_fd));
-        fds.extend(extra_fds.fds());
+        let names: Vec<_> = extra_fds.numbers.iter().map(|number| extra_fd_name(*number)).collect();
+        let mut fds = vec![("plan", plan.as_fd())];
+        fds.extend(["stdin", "stdout", "stderr"].into_iter().zip(streams.workload.iter().map(AsFd::as_fd)));
+        fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
         let channel = live.connect(Operation::Exec, &fds)?;
         drop(fds);
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
         let deadline = Some(Instant::now() + START_LIMIT);
-        let mut answer = channel.receive::<ProcessReport>(deadline).map_err(Error::from_sandbox)?;
-        if answer.message == ProcessReport::Listener {
-            let pidfd = answer.fds.pop().ok_or_else(unexpected)?;
-            let pid = client::pid_of(pidfd.as_fd())?;
-            seccomp_agent::hand_over(&core.record, Status::Running, pid, answer.fds)?;
-            answer = channel.receive::<ProcessReport>(deadline).map_err(Error::from_sandbox)?;
-        }
-        match answer.message {
-            ProcessReport::Started => {
-                let mut fds = answer.fds.into_iter();
-                let pidfd = fds.next().ok_or_else(unexpected)?;
-                let taken = match (taker, fds.next()) {
-                    (Some(taker), Some(master)) => taker.take(master),
-                    (None, None) => Ok(None),
-                    _ => Err(unexpected()),
-                };
-                let pty = taken.inspect_err(|_| {
-                    // Executed, and nobody would ever see what it says.
-                    let _ = Signal::KILL.send(pidfd.as_fd());
-                })?;
-                // Ended already: then only its end is of interest.
-                let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
-                Ok(Self {
-                    pid,
-                    pid_inside,
-                    pidfd,
-                    channel,
-                    streams: caller,
-                    pty,
-                    end: OnceLock::new(),
-                    receiving: Arc::default(),
-                })
+        let mut fds = loop {
+            let Delivery { message, mut fds } =
+                channel.receive::<ExecReply>(deadline).map_err(Error::from_sandbox)?;
+            match message {
+                ExecReply::Listener => {
+                    let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
+                    seccomp_agent::hand_over(&core.record, Status::Running, pid, fds)?;
+                }
+                ExecReply::Started => break fds,
+                ExecReply::Failed(failure) => return Err(failure.into()),
             }
-            ProcessReport::Failed(failure) => Err(failure.into()),
-            ProcessReport::Ended(_) | ProcessReport::Listener => Err(unexpected()),
-        }
+        };
+        let pidfd = fds.take("pidfd")?;
+        let taken = match taker {
+            Some(taker) => fds.take_only("terminal").and_then(|master| taker.take(master)),
+            None => fds.finish().map(|()| None),
+        };
+        let pty = taken.inspect_err(|_| {
+            // It runs, but its terminal would never reach anybody.
+            let _ = Signal::KILL.send(pidfd.as_fd());
+        })?;
+        // If it has ended already, only its end is of interest.
+        let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
+        Ok(Self {
+            pid,
+            pid_inside,
+            pidfd,
+            channel,
+            streams: caller,
+            pty,
+            end: OnceLock::new(),
+            receiving: Arc::default(),
+        })
     }
 
     /// Its pid on the host; 0 if it had ended before it could be asked.
@@ -515,10 +510,8 @@ impl Process {
             let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
             if self.end.get().is_none() {
-                match self.channel.receive_now::<ProcessReport>().map_err(Error::from_sandbox)?.message {
-                    ProcessReport::Ended(end) => self.end.set(end).unwrap_or_default(),
-                    _ => return Err(unexpected()),
-                }
+                let ProcessEnded(end) = self.channel.receive_now().map_err(Error::from_sandbox)?.message;
+                self.end.set(end).unwrap_or_default();
             }
         }
         let sent = *self.receiving.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use crate::container::{Exec, Process};
 use crate::error::Result;
 use crate::helper::exec_proxy;
 use crate::process::Channel;
-use crate::wire::message::ProcessReport;
+use crate::wire::control::ProcessEnded;
 use rustix::fd::AsFd;
 
 impl Exec {
@@ -32,9 +32,9 @@ impl Process {
         let Some(end) = self.end.get() else {
             return Ok(exec_proxy::start(self.pidfd.as_fd(), &self.channel)?.pid());
         };
-        // Heard of already: it is told once more.
+        // We have received its end already: report it to the proxy in place of the sandbox.
         let (ours, theirs) = Channel::pair()?;
-        ours.send(&ProcessReport::Ended(*end), &[])?;
+        ours.send(&ProcessEnded(*end), &[])?;
         Ok(exec_proxy::start(self.pidfd.as_fd(), &theirs)?.pid())
     }
 }

@@ -4,9 +4,10 @@ use crate::container::{Alive, Container, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
 use crate::process::channel::{Delivery, wait_readable_until};
-use crate::wire::files::{Bytes, Change, Entry, FileReply, FileRequest, MAX_VALUE, Metadata};
-use crate::wire::message::Operation;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::process::donation::NamedFd;
+use crate::wire::control::Operation;
+use crate::wire::files::{Bytes, Change, Entry, FileReply, FileRequest, MAX_VALUE, Metadata, WorkerReport};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::PipeFlags;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -37,8 +38,7 @@ impl<P: Phase> Container<P> {
         let container = live.ended().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
         let connection = Mutex::new(Connection::Open(connection));
         let files = Files { connection, container, time_limit: DEFAULT_TIME_LIMIT };
-        // The worker reports that it is ready, or why it cannot work.
-        files.exchange(|worker| worker.done())?;
+        files.exchange(|worker| worker.ready())?;
         Ok(files)
     }
 }
@@ -386,7 +386,7 @@ impl Files {
     pub fn export_layer(&self, mut writer: impl Write) -> Result<()> {
         let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
         self.exchange(|worker| {
-            worker.send(&FileRequest::Export, &[theirs.as_fd()])?;
+            worker.send(&FileRequest::Export, &[("pipe", theirs.as_fd())])?;
             drop(theirs);
             let written = worker.pour(ours, &mut writer);
             // Its own error says more than an archive that ends early or a pipe that is closed.
@@ -437,11 +437,7 @@ impl Files {
     }
 
     fn file(&self, path: &Path, request: &FileRequest) -> Result<File> {
-        let fds = self.ask(request)?.fds;
-        let Ok([file]) = <[OwnedFd; 1]>::try_from(fds) else {
-            return Err(Error::new(ErrorKind::PeerMisbehaved, "receive a file", "no descriptor came along"));
-        };
-        let file = File::from(file);
+        let file = File::from(self.ask(request)?.fds.take_only("file")?);
         // Checked on this side too: whoever reads from it must be able to rely on it.
         match file.metadata() {
             Ok(metadata) if metadata.is_file() => Ok(file),
@@ -495,8 +491,17 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn send(&self, request: &FileRequest, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    fn send(&self, request: &FileRequest, fds: &[NamedFd<'_>]) -> Result<()> {
         self.channel.send(request, fds)
+    }
+
+    /// Waits until it can work.
+    fn ready(&self) -> Result<()> {
+        let deadline = Instant::now().checked_add(self.time_limit);
+        match self.channel.receive::<WorkerReport>(deadline)?.message {
+            WorkerReport::Ready => Ok(()),
+            WorkerReport::Failed(failure) => Err(failure.into()),
+        }
     }
 
     fn receive(&self) -> Result<Delivery<FileReply>> {

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::link::{Address, client};
 use crate::process::ForwardSignals;
 use crate::state::CONTROL_SOCKET;
-use crate::wire::message::{Operation, Request, SignalTarget};
+use crate::wire::control::{Operation, Request, SignalTarget};
 use rustix::fd::AsFd;
 
 impl<P: Phase> Container<P> {

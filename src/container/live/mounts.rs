@@ -15,10 +15,12 @@ use crate::host::Needs;
 use crate::link::{SandboxLink, user_namespace_of};
 use crate::plan::{Extras, GoferPlan, HotMountPlan};
 use crate::process::Channel;
+use crate::process::donation::NamedFd;
 use crate::spec::{self, Origin, ValidSpec};
-use crate::wire::message::{Operation, Proceed, Reply, Report};
+use crate::wire::boot::{GoferReport, GoferStart};
+use crate::wire::control::{MountReply, Operation};
 use oci_spec::runtime::Mount;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -152,8 +154,8 @@ fn add(core: &Handle, live: &SandboxLink, mount: &Mount) -> Result<()> {
     let deadline = Instant::now() + MOUNT_LIMIT;
     let gofer = plan.gofer.as_ref().map(|plan| Gofer::start(core, plan, deadline)).transpose()?;
     let step = seal_plan(&plan.step)?;
-    let mut fds = vec![step.as_fd()];
-    fds.extend(gofer.as_ref().map(|gofer| gofer.mounts.as_fd()));
+    let mut fds = vec![("step", step.as_fd())];
+    fds.extend(gofer.as_ref().map(|gofer| ("gofer", gofer.mounts.as_fd())));
     ask(live, Operation::Mount, &fds, deadline)
 }
 
@@ -163,12 +165,11 @@ fn remove(live: &SandboxLink, destination: &Path) -> Result<()> {
     ask(live, operation, &[], Instant::now() + MOUNT_LIMIT)
 }
 
-fn ask(live: &SandboxLink, operation: Operation, fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<()> {
+fn ask(live: &SandboxLink, operation: Operation, fds: &[NamedFd<'_>], deadline: Instant) -> Result<()> {
     let channel = live.connect(operation, fds)?;
-    match channel.receive::<Reply>(Some(deadline)).map_err(Error::from_sandbox)?.message {
-        Reply::Done => Ok(()),
-        Reply::Failed(failure) => Err(failure.into()),
-        _ => Err(Error::new(ErrorKind::PeerMisbehaved, "mount", "an answer out of order")),
+    match channel.receive::<MountReply>(Some(deadline)).map_err(Error::from_sandbox)?.message {
+        MountReply::Done => Ok(()),
+        MountReply::Failed(failure) => Err(failure.into()),
     }
 }
 
@@ -197,11 +198,12 @@ impl Gofer {
         let process = spawn(&Start { name: GOFER, namespaces: 0, cgroup: None }, &donations)?;
         let gofer = Self { process, mounts };
         drop((its_boot, its_mounts));
-        let namespace: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
-        boot.send(&Proceed {}, &namespace)?;
-        match boot.receive::<Report>(Some(deadline)).map_err(|error| error.during("gofer"))?.message {
-            Report::Failed(failure) => Err(failure.into()),
-            Report::Ready { .. } | Report::Network | Report::Assembled | Report::Listener => Ok(gofer),
+        let namespace: Vec<_> =
+            namespace.iter().map(|namespace| ("user-namespace", namespace.as_fd())).collect();
+        boot.send(&GoferStart {}, &namespace)?;
+        match boot.receive::<GoferReport>(Some(deadline)).map_err(|error| error.during("gofer"))?.message {
+            GoferReport::Failed(failure) => Err(failure.into()),
+            GoferReport::Ready => Ok(gofer),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::container::{AnyContainer, Container, Executed, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::link::SandboxLink;
 use crate::sys::{ProcStat, StatusText, open_below, read_below};
-use crate::wire::message::{Operation, Reply};
+use crate::wire::control::{Operation, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Dir, OFlags, readlinkat};
 use rustix::io::Errno;
@@ -85,8 +85,10 @@ impl<P: Phase> Container<P> {
     {
         let live = self.phase.live();
         let answer = live.begin(Operation::Processes)?.delivery()?;
-        match (answer.message, answer.fds.into_iter().next()) {
-            (Reply::Processes { helpers }, Some(proc)) => Table::open(&proc, live, helpers)?.read(),
+        match answer.message {
+            Reply::Processes { helpers } => {
+                Table::open(&answer.fds.take_only("proc")?, live, helpers)?.read()
+            }
             _ => Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")),
         }
     }

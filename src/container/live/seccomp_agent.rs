@@ -5,9 +5,10 @@ use crate::container::oci;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::send_descriptor;
+use crate::process::donation::Received;
 use crate::state::{Record, Status};
 use crate::sys::connect_stream;
-use crate::wire::message::Proceed;
+use crate::wire::init::{LISTENER_FDS, ListenerTaken};
 use rustix::fd::{AsFd, OwnedFd};
 use serde_json::json;
 use std::time::Duration;
@@ -17,19 +18,18 @@ const AGENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Hands the listener of the process `pid` to the agent of its container, then lets the process go on.
 ///
-/// `handed` are the listener and the process's own connection: where nothing comes over it, the process ends.
+/// `fds` are [`LISTENER_FDS`]. Closing the connection among them without a message ends the process.
 pub(in crate::container) fn hand_over(
     record: &Record,
     status: Status,
     pid: i32,
-    handed: Vec<OwnedFd>,
+    mut fds: Received,
 ) -> Result<()> {
-    let missing =
-        || Error::new(ErrorKind::PeerMisbehaved, "linux.seccomp", "the listener did not come along");
-    let mut handed = handed.into_iter();
-    let (listener, process) = handed.next().zip(handed.next()).ok_or_else(missing)?;
+    let [listener, process] = LISTENER_FDS.map(|name| fds.take(name));
+    let (listener, process) = (listener?, process?);
+    fds.finish()?;
     tell_agent(record, status, pid, &listener).map_err(|error| error.during("linux.seccomp.listenerPath"))?;
-    Channel::from(process).send(&Proceed {}, &[])
+    Channel::from(process).send(&ListenerTaken {}, &[])
 }
 
 fn tell_agent(record: &Record, status: Status, pid: i32, listener: &OwnedFd) -> Result<()> {

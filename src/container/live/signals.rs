@@ -4,7 +4,7 @@ use crate::container::{Alive, AnyContainer, Container, Phase, Started};
 use crate::error::Result;
 use crate::link::{KILL_LIMIT, SandboxLink, kill_all};
 use crate::process::Signal;
-use crate::wire::message::{Operation, SignalTarget};
+use crate::wire::control::{Operation, SignalTarget};
 use std::time::Instant;
 
 impl<P: Phase> Container<P> {

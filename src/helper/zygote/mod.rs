@@ -19,10 +19,11 @@ use super::spawn::{Start, spawn};
 use super::{Child, Donations};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
+use crate::process::donation::NamedFd;
+use crate::wire::boot::{BIRTH_CGROUP, ForkReply, ForkRequest, ZygoteReport};
 use crate::wire::frame::MAX_FDS;
-use crate::wire::message::{Fork, ForkReport, Report};
 use caller_snapshot::CallerSnapshot;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::AsFd;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
@@ -127,10 +128,10 @@ impl Zygote {
         let zygote = Self(Arc::new(Inner { process, line: Mutex::new(None), caller_snapshot }));
         drop(theirs);
         let deadline = Some(Instant::now() + ANSWER_LIMIT);
-        match line.channel.receive::<Report>(deadline).map_err(|error| error.during(ZYGOTE))?.message {
-            Report::Ready { pid: own } if own == pid => {}
-            Report::Failed(failure) => return Err(failure.into()),
-            _ => {
+        match line.channel.receive::<ZygoteReport>(deadline).map_err(|error| error.during(ZYGOTE))?.message {
+            ZygoteReport::Ready { pid: own } if own == pid => {}
+            ZygoteReport::Failed(failure) => return Err(failure.into()),
+            ZygoteReport::Ready { .. } => {
                 let problem = "the caller's children are born in another pid namespace";
                 return Err(Error::unsupported("zygote", problem));
             }
@@ -146,7 +147,7 @@ impl Zygote {
     }
 
     /// One request and its answer; other threads wait for their turn.
-    fn fork(&self, request: &Fork, fds: &[BorrowedFd<'_>]) -> Result<Child> {
+    fn fork(&self, request: &ForkRequest, fds: &[NamedFd<'_>]) -> Result<Child> {
         let mut guard = self.0.line.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(line) = guard.as_mut() else { return Err(gone("it did not survive an earlier request")) };
         let error = match line.channel.send(request, fds).map(|()| line.answer()) {
@@ -172,14 +173,18 @@ fn gone(problem: &str) -> Error {
 impl ZygoteConnection {
     /// The child, or why the zygote could not make it.
     fn answer(&mut self) -> Result<Result<Child, Errno>> {
-        let delivery = self.channel.receive::<ForkReport>(Some(Instant::now() + ANSWER_LIMIT))?;
-        match (delivery.message, delivery.fds.into_iter().next()) {
-            (ForkReport::Forked { pid }, Some(pidfd)) if pid > 0 => {
-                self.known = pid;
-                Ok(Ok(Child::new(Pid::from_raw(pid).expect("it is positive"), pidfd)))
+        let delivery = self.channel.receive::<ForkReply>(Some(Instant::now() + ANSWER_LIMIT))?;
+        match delivery.message {
+            ForkReply::Forked { pid } => {
+                let pidfd = delivery.fds.take_only("pidfd")?;
+                let pid = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw);
+                let pid = pid.ok_or_else(|| {
+                    Error::new(ErrorKind::PeerMisbehaved, "fork", "the answer has no valid pid")
+                })?;
+                self.known = pid.as_raw_nonzero().get();
+                Ok(Ok(Child::new(pid, pidfd)))
             }
-            (ForkReport::Refused { errno }, None) => Ok(Err(Errno::from_raw_os_error(errno))),
-            _ => Err(Error::new(ErrorKind::PeerMisbehaved, "fork", "an answer that makes no sense")),
+            ForkReply::Refused { errno } => Ok(Err(Errno::from_raw_os_error(errno))),
         }
     }
 
@@ -229,18 +234,13 @@ impl Spawner {
 
     pub(crate) fn spawn(&self, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
         let Self::Zygote { zygote, umask } = self else { return spawn(start, donations) };
-        let mut fds = donations.fds().to_vec();
-        fds.extend(start.cgroup);
+        let mut fds = donations.named();
+        fds.extend(start.cgroup.map(|cgroup| (BIRTH_CGROUP, cgroup)));
         if fds.len() > MAX_FDS || !can_be_looked_into(start.namespaces)? {
             return spawn(start, donations);
         }
-        let request = Fork {
-            helper: start.name.to_owned(),
-            donated: donations.names().to_vec(),
-            namespaces: start.namespaces,
-            in_cgroup: start.cgroup.is_some(),
-            umask: *umask,
-        };
+        let request =
+            ForkRequest { helper: start.name.to_owned(), namespaces: start.namespaces, umask: *umask };
         zygote.fork(&request, &fds)
     }
 }

@@ -5,10 +5,10 @@
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::helper::Received;
-use crate::process::Channel;
+use crate::process::{Channel, Delivery};
 use crate::sys::{self, ArgumentArea, Forked, SharedPid};
-use crate::wire::message::{Fork, ForkReport, Report};
-use rustix::fd::{AsFd, OwnedFd};
+use crate::wire::boot::{BIRTH_CGROUP, ForkReply, ForkRequest, ZygoteReport};
+use rustix::fd::AsFd;
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 
@@ -22,10 +22,10 @@ pub(crate) fn serve(mut donated: Received, helper: impl Fn(&str) -> Option<Serve
         Ok(zygote) => zygote,
         Err(error) => {
             let failure = RemoteFailure::pack(Actor::Zygote, &error);
-            return drop(channel.send(&Report::Failed(failure), &[]));
+            return drop(channel.send(&ZygoteReport::Failed(failure), &[]));
         }
     };
-    let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
+    let ready = ZygoteReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
     // The end of the connection is the end of the caller, or of its last handle.
     if channel.send(&ready, &[]).is_ok()
         && let Some((serve, donated)) = zygote.answer_requests(channel, helper)
@@ -62,39 +62,39 @@ impl Zygote {
         helper: impl Fn(&str) -> Option<Serve>,
     ) -> Option<(Serve, Received)> {
         loop {
-            let delivery = channel.receive::<Fork>(None).ok()?;
-            let (request, mut fds) = (delivery.message, delivery.fds);
+            let Delivery { message: request, mut fds } = channel.receive::<ForkRequest>(None).ok()?;
             let serve = helper(&request.helper)?;
-            let cgroup = if request.in_cgroup { fds.pop() } else { None };
+            let cgroup = fds.take_optional(BIRTH_CGROUP);
             // The files under /proc/PID of a sandbox, its id maps among them, belong to the caller from the start.
             set_dumpable(true).ok()?;
             let forked =
                 sys::fork_sibling(request.namespaces, cgroup.as_ref().map(AsFd::as_fd), &mut self.newest);
             if let Ok(Forked::Child) = forked {
                 drop((channel, cgroup));
-                return Some((serve, self.become_helper(request, fds)?));
+                return Some((serve, self.become_helper(&request, fds)?));
             }
             set_dumpable(false).ok()?;
             let sent = match forked {
                 Ok(Forked::Parent { pid, pidfd }) => {
-                    let report = ForkReport::Forked { pid: pid.as_raw_nonzero().get() };
-                    channel.send(&report, &[pidfd.as_fd()])
+                    let reply = ForkReply::Forked { pid: pid.as_raw_nonzero().get() };
+                    channel.send(&reply, &[("pidfd", pidfd.as_fd())])
                 }
                 Ok(Forked::Child) => unreachable!("returned above"),
-                Err(errno) => channel.send(&ForkReport::Refused { errno: errno.raw_os_error() }, &[]),
+                Err(errno) => channel.send(&ForkReply::Refused { errno: errno.raw_os_error() }, &[]),
             };
             sent.ok()?;
         }
     }
 
     /// In the fork: what an execution would have done.
-    fn become_helper(mut self, request: Fork, fds: Vec<OwnedFd>) -> Option<Received> {
+    fn become_helper(mut self, request: &ForkRequest, fds: Received) -> Option<Received> {
         self.arguments.overwrite(&request.helper);
         rustix::process::umask(Mode::from_bits_truncate(request.umask));
         // Nothing else is open that anybody knows of; this makes it a fact.
-        let keep: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let keep: Vec<_> = fds.fds().collect();
         sys::close_all_but(&keep).ok()?;
-        Received::from_message(request.donated, fds).ok()
+        drop(keep);
+        Some(fds)
     }
 }
 

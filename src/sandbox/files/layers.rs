@@ -4,7 +4,9 @@
 //! Filesystem"): files whole, a character device 0:0 where something was removed, and an attribute on directories that
 //! hide what is below them.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, OsContext, Result};
+use crate::helper::Received;
+use crate::wire::init::{lower_name, upper_name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ pub(in crate::sandbox) struct Layers {
     /// Where the overlays are, relative to the container's root.
     overlays: Vec<PathBuf>,
     /// For each, its upper and its lower layer.
-    mounts: Vec<OwnedFd>,
+    mounts: Vec<[OwnedFd; 2]>,
 }
 
 /// The layers of one overlay.
@@ -38,31 +40,34 @@ impl Layers {
         Self { overlays, mounts: Vec::new() }
     }
 
-    pub(in crate::sandbox) fn receive(&mut self, mounts: Vec<OwnedFd>) {
-        self.mounts = mounts;
+    /// Takes the layers from init's handles. There are none where they cannot be read.
+    pub(in crate::sandbox) fn take(&mut self, handles: &mut Received) -> Result<()> {
+        while let Some(upper) = handles.take_optional(&upper_name(self.mounts.len())) {
+            let lower = handles.take(&lower_name(self.mounts.len()))?;
+            self.mounts.push([upper, lower]);
+        }
+        Ok(())
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.mounts.iter().map(AsFd::as_fd)
+        self.mounts.iter().flatten().map(AsFd::as_fd)
     }
 
     /// The layers of each overlay, or why there are none.
     pub(super) fn open(&self) -> Result<Vec<Layer<'_>>> {
-        use crate::error::OsContext;
         if self.overlays.is_empty() {
             let problem = "the container has no scratch, so nothing is kept of what it changes";
             return Err(Error::unsupported("scratch", problem).hint("build it with scratch()"));
         }
-        if self.mounts.len() != 2 * self.overlays.len() {
+        if self.mounts.len() != self.overlays.len() {
             let problem =
                 "the files of a tmpfs have no user.* attributes on this kernel, so the layer cannot be read";
             return Err(Error::unsupported("scratch", problem).hint("Linux 6.6 with CONFIG_TMPFS_XATTR can"));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let pairs = self.overlays.iter().zip(self.mounts.chunks_exact(2));
-        let layers = pairs.map(|(at, pair)| {
-            let upper = rustix::fs::openat(&pair[0], ".", flags, Mode::empty()).os(|| "open(upper layer)")?;
-            Ok(Layer { at, upper, lower: pair[1].as_fd() })
+        let layers = self.overlays.iter().zip(&self.mounts).map(|(at, [upper, lower])| {
+            let upper = rustix::fs::openat(upper, ".", flags, Mode::empty()).os(|| "open(upper layer)")?;
+            Ok(Layer { at, upper, lower: lower.as_fd() })
         });
         layers.collect()
     }

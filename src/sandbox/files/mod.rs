@@ -31,7 +31,7 @@ use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
 use crate::sys::{self, Forked};
-use crate::wire::files::{FileReply, FileRequest};
+use crate::wire::files::{FileReply, FileRequest, WorkerReport};
 pub(super) use layers::Layers;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Pid;
@@ -108,12 +108,12 @@ fn serve(connection: &Channel, root: BorrowedFd<'_>, layers: &Layers) -> ! {
     let work = match prepare(connection, root, layers) {
         Ok(work) => work,
         Err(error) => {
-            let _ = connection.send(&failed(&error), &[]);
+            let failure = RemoteFailure::pack(Actor::Files, &error);
+            let _ = connection.send(&WorkerReport::Failed(failure), &[]);
             sys::exit_now(1);
         }
     };
-    // Whoever is connected is told that everything is in place, before it asks for anything.
-    if connection.send(&FileReply::Done, &[]).is_err() {
+    if connection.send(&WorkerReport::Ready, &[]).is_err() {
         sys::exit_now(0);
     }
     loop {

@@ -43,11 +43,7 @@ impl<'a> Work<'a> {
             FileRequest::List { path, limit } => return self.list(client, path.path(), limit),
             FileRequest::Diff { limit } => return self.diff(client, limit),
             FileRequest::Export => {
-                let Ok([pipe]) = <[OwnedFd; 1]>::try_from(request.fds) else {
-                    let problem = "one pipe has to come along";
-                    return Err(Error::new(ErrorKind::PeerMisbehaved, "export", problem));
-                };
-                export::write(self.layers, pipe)?;
+                export::write(self.layers, request.fds.take_only("pipe")?)?;
                 FileReply::Done
             }
             FileRequest::Stat { path, follow } => self.stat(path.path(), follow)?,
@@ -310,7 +306,7 @@ impl<'a> Work<'a> {
 }
 
 fn send_file(client: &Channel, file: &OwnedFd) -> Result<()> {
-    client.send(&FileReply::Done, &[file.as_fd()])
+    client.send(&FileReply::Done, &[("file", file.as_fd())])
 }
 
 /// Reads the symlink that is open as a location.

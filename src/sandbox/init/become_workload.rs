@@ -13,8 +13,7 @@ use crate::process::Channel;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
 use crate::sys;
-use crate::wire::frame;
-use crate::wire::message::Report;
+use crate::wire::init::LISTENER_FDS;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -29,8 +28,10 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
     pub(in crate::sandbox) labels: &'a Labels,
     /// The numbers of the descriptors it keeps besides its standard streams.
     pub(in crate::sandbox) keep: &'a [i32],
-    /// Who passes on the listener of its filter.
+    /// The connection to the sandbox, which passes on the listener of its filter.
     pub(in crate::sandbox) parent: &'a Channel,
+    /// The frame with which this kind of process reports its listener, given the names of the descriptors.
+    pub(in crate::sandbox) listener_report: fn(&[&str]) -> Result<Vec<u8>>,
 }
 
 /// Takes what only this process's powers give, and what its own work does not notice. What is denied is known here, when
@@ -143,7 +144,7 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
 fn load_filter(becoming: &ExecRequest<'_>) -> Result<()> {
     let Some(filter) = becoming.filter else { return Ok(()) };
     let loaded = if filter.notify {
-        load_and_hand_over(filter, becoming.parent)
+        load_and_hand_over(filter, becoming.parent, becoming.listener_report)
     } else {
         let instructions = filter.instructions.iter().map(Into::into);
         sys::load_seccomp(instructions, filter.flags).map(drop).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
@@ -155,11 +156,15 @@ fn load_filter(becoming: &ExecRequest<'_>) -> Result<()> {
 ///
 /// Whatever this process does once the filter is there may stop it until somebody answers, who cannot before the
 /// listener arrived. So all is prepared before, and what is left passes the filter by a secret.
-fn load_and_hand_over(filter: &Filter, parent: &Channel) -> Result<()> {
+fn load_and_hand_over(
+    filter: &Filter,
+    parent: &Channel,
+    report: fn(&[&str]) -> Result<Vec<u8>>,
+) -> Result<()> {
     let secret = sys::draw_secret().os(|| "getrandom()")?;
     let program = filter.with_pass(secret)?;
     let (order, theirs) = Channel::pair()?;
-    let report = frame::encode(&Report::Listener)?;
+    let report = report(&LISTENER_FDS)?;
     let mut answer = [0; ANSWER];
 
     let listener = sys::load_seccomp(program.iter().map(Into::into), filter.flags)
@@ -178,7 +183,7 @@ fn load_and_hand_over(filter: &Filter, parent: &Channel) -> Result<()> {
     }
 }
 
-/// Longer than an [`Proceed`](crate::wire::message::Proceed): that it came is all that counts.
+/// Longer than a [`ListenerTaken`](crate::wire::init::ListenerTaken): only its arrival counts.
 const ANSWER: usize = 256;
 
 fn drop_bounding_set(keep: CapSet) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::hooks::{HookIo, named, run_one};
 use crate::plan::InitHooks;
 use crate::process::Channel;
 use crate::spec::{Hook, HookKind};
-use crate::wire::message::{Proceed, Report};
+use crate::wire::init::{HooksDone, RootAssembled};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
@@ -54,9 +54,9 @@ impl<'a> HookPoints<'a> {
         let missing =
             || Error::new(ErrorKind::PeerMisbehaved, "hooks", "no connection to the caller was given");
         let caller = self.caller.as_ref().ok_or_else(missing)?;
-        caller.send(&Report::Assembled, &[])?;
+        caller.send(&RootAssembled {}, &[])?;
         // A caller whose hooks failed closes the connection, and ends us.
-        caller.receive::<Proceed>(None).map_err(|error| error.during("hooks"))?;
+        caller.receive::<HooksDone>(None).map_err(|error| error.during("hooks"))?;
         // The root is there to be reached: `/` still is the host's.
         self.run(HookKind::CreateContainer, &self.plan.create_container, "creating", root)
     }

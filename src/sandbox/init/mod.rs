@@ -24,17 +24,17 @@ pub(super) mod program;
 pub(super) mod resolve;
 pub(super) mod tree;
 
-use super::monitor::members::Namespaces;
 use super::monitor::membership::Membership;
 use super::namespaces;
 use super::namespaces::Existing;
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
-use crate::helper::{EXTRA_FD, Received};
+use crate::helper::{Received, extra_fd_name};
 use crate::plan::{CloneFlags, SandboxPlan};
 use crate::process::Channel;
 use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
-use crate::wire::message::{Proceed, Report};
+use crate::wire::frame;
+use crate::wire::init::{InitReport, JoinNetwork, StartProgram, StartReport, lower_name, upper_name};
 use attributes::Labels;
 use become_workload::ExecRequest;
 use console::Console;
@@ -139,7 +139,7 @@ impl Init {
         };
         if plan.namespaces.network {
             let network = namespaces::make_network()?;
-            channel.send(&Proceed {}, &[network.as_fd()])?;
+            channel.send(&JoinNetwork {}, &[("network", network.as_fd())])?;
         }
         let Given { gofer, cgroups, .. } = given;
         Ok(Self { pid, pidfd, channel, gofer, cgroups })
@@ -157,10 +157,11 @@ struct Given<'a> {
 
 impl<'a> Given<'a> {
     fn take(plan: &'a SandboxPlan, cgroups: Membership, donated: &mut Received) -> Result<Self> {
+        let numbers = plan.init.extra_fd_numbers.iter();
         Ok(Self {
             gofer: Channel::from(donated.take("gofer")?),
             stdio: [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?],
-            extra_fds: donated.take_all(EXTRA_FD),
+            extra_fds: numbers.map(|number| donated.take(&extra_fd_name(*number))).collect::<Result<_>>()?,
             cgroups,
             hooks: HookPoints::take(&plan.init.hooks, donated)?,
         })
@@ -177,6 +178,9 @@ impl<'a> Given<'a> {
             .collect()
     }
 }
+
+/// What init hands to the sandbox when it is ready, by name.
+type Handles = Vec<(String, OwnedFd)>;
 
 /// What the new process works with.
 struct First<'a> {
@@ -195,10 +199,10 @@ struct First<'a> {
 impl First<'_> {
     /// The new process. Never returns to the sandbox's code.
     fn run(&self) -> ! {
-        let ready = Report::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
+        let ready = InitReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
         let (program, labels) = match self.prepare() {
             Ok((program, labels, handles)) => {
-                let handles: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+                let handles: Vec<_> = handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
                 match self.parent.send(&ready, &handles) {
                     Ok(()) => (program, labels),
                     Err(_) => sys::exit_now(1),
@@ -206,46 +210,49 @@ impl First<'_> {
             }
             Err(error) => self.fail(&error),
         };
-        // No order but the end of the connection: the sandbox is gone, and we are about to be.
-        if self.parent.receive::<Proceed>(None).is_err() {
+        // If the connection ends instead, the sandbox is gone, and the kernel is about to kill us too.
+        if self.parent.receive::<StartProgram>(None).is_err() {
             sys::exit_now(1);
         }
+        // Above the numbers that the plan gives a meaning: one of them may be the connection's.
+        let above = self.plan.init.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+        let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(self.parent, above).map(Channel::from) else {
+            sys::exit_now(1)
+        };
+        let error = self.start(&parent, &program, &labels);
+        let _ = parent.send(&StartReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+        sys::exit_now(1)
+    }
+
+    /// Becomes the workload. Returns only what went wrong.
+    fn start(&self, parent: &Channel, program: &program::Program, labels: &Labels) -> Error {
         if let Err(error) = self.given.hooks.before_execve() {
-            self.fail(&error);
+            return error;
         }
-        // Out of the way of the numbers that the plan gives a meaning.
         let plan = &self.plan.init;
         let numbers = &plan.extra_fd_numbers;
-        let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
-        let parent = match rustix::io::fcntl_dupfd_cloexec(self.parent, above) {
-            Ok(parent) => Channel::from(parent),
-            Err(_) => sys::exit_now(1),
-        };
-        let filter = plan.seccomp.as_ref();
-        let error = match become_workload::place(&self.given.extra_fds, numbers) {
+        match become_workload::place(&self.given.extra_fds, numbers) {
             Ok(()) => become_workload::execute(&ExecRequest {
                 plan: &plan.process,
-                filter,
-                program: &program,
-                labels: &labels,
+                filter: plan.seccomp.as_ref(),
+                program,
+                labels,
                 keep: numbers,
-                parent: &parent,
+                parent,
+                listener_report: |names| frame::encode(names, &StartReport::Listener),
             }),
             Err(error) => error,
-        };
-        let _ = parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
-        sys::exit_now(1)
+        }
     }
 
     fn fail(&self, error: &Error) -> ! {
-        let _ = self.parent.send(&Report::Failed(RemoteFailure::pack(Actor::Init, error)), &[]);
+        let _ = self.parent.send(&InitReport::Failed(RemoteFailure::pack(Actor::Init, error)), &[]);
         sys::exit_now(1)
     }
 
-    /// Everything of create: returns the program to execute, its labels, and handles for the sandbox, on the container's
-    /// own `/proc`, on its root, on its mount and pid namespaces, on the master of its terminal if it has one, on the
-    /// namespaces that the sandbox is to enter, and on the layers of its overlays.
-    fn prepare(&self) -> Result<(program::Program, Labels, Vec<OwnedFd>)> {
+    /// Everything of create. Returns the program to execute, its labels, and what the sandbox gets: see
+    /// [`InitReport::Ready`].
+    fn prepare(&self) -> Result<(program::Program, Labels, Handles)> {
         let (plan, given) = (&self.plan.init, self.given);
         let [stdin, stdout, stderr] = &given.stdio;
         // Forked with the sandbox's dispositions, which are the defaults.
@@ -281,9 +288,12 @@ impl First<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let labels = Labels::open(&plan.process, Some(proc.as_fd()), &plan.extra_fd_numbers)?;
-        let own = Namespaces::of_this_process(proc.as_fd())?;
-        let followed = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
-        let handles = [proc, root].into_iter().chain(own).chain(terminal).chain(followed).chain(layers);
-        Ok((program, labels, handles.collect()))
+        let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
+        handles.extend([("proc".to_owned(), proc), ("root".to_owned(), root)]);
+        handles.extend(terminal.map(|terminal| ("terminal".to_owned(), terminal)));
+        for (overlay, [upper, lower]) in layers.into_iter().enumerate() {
+            handles.extend([(upper_name(overlay), upper), (lower_name(overlay), lower)]);
+        }
+        Ok((program, labels, handles))
     }
 }

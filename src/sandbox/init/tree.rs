@@ -6,12 +6,13 @@
 use super::copy_up;
 use super::resolve::{self, Kind};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::helper::Received;
 use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
 use crate::sandbox::namespaces;
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr, NewMount, StatusText, attach, clone_tree};
-use crate::wire::message::{MountBatch, MountBatchItem, Proceed};
+use crate::wire::init::{JoinNetwork, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -36,7 +37,7 @@ struct Tree<'a> {
     root: OwnedFd,
     /// Where the network namespace comes from, until it is joined.
     network: Option<&'a Channel>,
-    handed: Vec<Option<(MountBatchItem, OwnedFd)>>,
+    handed: HandedMounts,
     /// From the sandbox.
     volumes: &'a [OwnedFd],
     /// The container's own proc, straight from the kernel: what is at `/proc`, now or later, plays no part.
@@ -49,8 +50,8 @@ pub(in crate::sandbox) struct Assembled {
     pub(in crate::sandbox) root: OwnedFd,
     /// The container's proc, as a mount that is attached nowhere: nothing inside can cover any of it.
     pub(in crate::sandbox) proc: OwnedFd,
-    /// What the overlays of the tree are made of.
-    pub(in crate::sandbox) layers: Vec<OwnedFd>,
+    /// The upper and the lower layer of each overlay of the tree.
+    pub(in crate::sandbox) layers: Vec<[OwnedFd; 2]>,
 }
 
 /// Builds the whole tree.
@@ -60,12 +61,9 @@ pub(in crate::sandbox) fn assemble(
     network: Option<&Channel>,
     volumes: &[OwnedFd],
 ) -> Result<Assembled> {
-    let mut handed = receive(gofer)?;
-    let list = handed.iter().position(|item| matches!(item, Some((MountBatchItem::Upper, _))));
-    let layers = handed.split_off(list.unwrap_or(handed.len()));
-    let layers = layers.into_iter().flatten().map(|(_, mount)| mount).collect();
+    let (mut handed, layers) = receive(gofer)?;
     let root = match plan.root {
-        RootPlan::MountBatch(index) => take(&mut handed, index)?.1,
+        RootPlan::MountBatch(index) => handed.take(index)?.0,
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
     };
     // On top of the old root, which stays this process's root until the pivot: the one place that is always there.
@@ -105,7 +103,7 @@ pub(in crate::sandbox) fn attach_further(
     gofer: Option<&Channel>,
 ) -> Result<OwnedFd> {
     let (mount, kind) = match (&step.source, gofer) {
-        (StepSource::MountBatch(index), Some(gofer)) => take_mount(&mut receive(gofer)?, *index)?,
+        (StepSource::MountBatch(index), Some(gofer)) => receive(gofer)?.0.take(*index)?,
         (StepSource::Tmpfs { options, copy_up }, None) => {
             (new_tmpfs(root, step, options, *copy_up)?, Kind::Directory)
         }
@@ -174,58 +172,75 @@ fn write_setting(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
     rustix::io::write(file, value.as_bytes()).os(|| format!("write(\"/proc/{path}\", {value:?})")).map(drop)
 }
 
-fn receive(gofer: &Channel) -> Result<Vec<Option<(MountBatchItem, OwnedFd)>>> {
-    let mut handed = Vec::new();
-    loop {
-        let delivery = gofer.receive::<MountBatch>(None)?;
-        let mut fds = delivery.fds.into_iter();
-        for item in delivery.message.items {
-            handed.push(match item {
-                MountBatchItem::Absent => None,
-                item => Some((item, fds.next().ok_or_else(|| misbehaved("too few descriptors"))?)),
-            });
-        }
-        if fds.next().is_some() {
-            return Err(misbehaved("too many descriptors"));
-        }
-        if delivery.message.last {
-            return Ok(handed);
+/// The mounts from the gofer, in the order of the plan's list, each until it is taken.
+struct HandedMounts(Vec<Handed>);
+
+enum Handed {
+    Mount(OwnedFd, Kind),
+    Absent,
+    Taken,
+}
+
+impl HandedMounts {
+    fn is_absent(&self, index: usize) -> bool {
+        matches!(self.0.get(index), Some(Handed::Absent))
+    }
+
+    fn take(&mut self, index: usize) -> Result<(OwnedFd, Kind)> {
+        match self.0.get_mut(index).map(|handed| std::mem::replace(handed, Handed::Taken)) {
+            Some(Handed::Mount(mount, kind)) => Ok((mount, kind)),
+            _ => Err(misbehaved(&format!("{} of the plan is missing", mount_name(index)))),
         }
     }
+}
+
+/// Receives everything that the gofer hands over: the mounts, and the layers of overlays.
+fn receive(gofer: &Channel) -> Result<(HandedMounts, Vec<[OwnedFd; 2]>)> {
+    let mut mounts = Vec::new();
+    let mut fds = Received::default();
+    loop {
+        let batch = gofer.receive::<MountBatch>(None)?;
+        fds.extend(batch.fds);
+        for item in batch.message.items {
+            let name = mount_name(mounts.len());
+            mounts.push(match item {
+                MountBatchItem::Directory => Handed::Mount(fds.take(&name)?, Kind::Directory),
+                MountBatchItem::File => Handed::Mount(fds.take(&name)?, Kind::File),
+                MountBatchItem::Absent => Handed::Absent,
+            });
+        }
+        if batch.message.last {
+            break;
+        }
+    }
+    let mut layers = Vec::new();
+    while let Some(upper) = fds.take_optional(&upper_name(layers.len())) {
+        let lower = fds.take(&lower_name(layers.len()))?;
+        layers.push([upper, lower]);
+    }
+    fds.finish()?;
+    Ok((HandedMounts(mounts), layers))
 }
 
 fn misbehaved(problem: &str) -> Error {
     Error::new(ErrorKind::PeerMisbehaved, "receive mounts from the gofer", problem)
 }
 
-fn take(handed: &mut [Option<(MountBatchItem, OwnedFd)>], index: usize) -> Result<(MountBatchItem, OwnedFd)> {
-    handed
-        .get_mut(index)
-        .and_then(Option::take)
-        .ok_or_else(|| misbehaved("a mount of the plan was not handed over"))
-}
-
-fn take_mount(handed: &mut [Option<(MountBatchItem, OwnedFd)>], index: usize) -> Result<(OwnedFd, Kind)> {
-    let (item, mount) = take(handed, index)?;
-    Ok((mount, if item == MountBatchItem::Directory { Kind::Directory } else { Kind::File }))
-}
-
 impl Tree<'_> {
     /// Joins the container's network namespace, if it has one and this was not done yet.
     fn join_network(&mut self) -> Result<()> {
         let Some(sandbox) = self.network.take() else { return Ok(()) };
-        let namespace = sandbox.receive::<Proceed>(None)?.fds.into_iter().next();
-        namespaces::join_network(namespace.ok_or_else(|| misbehaved("no network namespace"))?)
+        namespaces::join_network(sandbox.receive::<JoinNetwork>(None)?.fds.take_only("network")?)
     }
 
     fn apply(&mut self, step: &TreeStep) -> Result<()> {
         match &step.source {
             StepSource::MountBatch(index) => {
-                // Absent is allowed by the plan: the gofer checked.
-                if self.handed.get(*index).is_none_or(Option::is_none) {
+                // The gofer checked that the plan allows the source to be absent.
+                if self.handed.is_absent(*index) {
                     return Ok(());
                 }
-                let (mount, kind) = take_mount(&mut self.handed, *index)?;
+                let (mount, kind) = self.handed.take(*index)?;
                 self.attach(mount, step, kind)
             }
             StepSource::Volume(index) => {
@@ -334,7 +349,7 @@ impl Tree<'_> {
 
     /// The gofer's mount of a device, checked to be that device.
     fn take_device(&mut self, index: usize, node: &DeviceNode) -> Result<OwnedFd> {
-        let (_, mount) = take(&mut self.handed, index)?;
+        let (mount, _) = self.handed.take(index)?;
         let stat = rustix::fs::fstat(&mount).os(|| format!("fstat({:?})", node.path))?;
         let expected = rustix::fs::makedev(node.major, node.minor);
         if stat.st_mode & libc::S_IFMT == node.mode & libc::S_IFMT && stat.st_rdev == expected {

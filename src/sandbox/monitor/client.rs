@@ -2,7 +2,7 @@
 
 use super::Key;
 use crate::process::Channel;
-use crate::wire::message::Reply;
+use crate::wire::control::Reply;
 use std::time::{Duration, Instant};
 
 /// How long a connected client may say nothing.

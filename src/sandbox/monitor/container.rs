@@ -3,8 +3,9 @@
 use super::client::Client;
 use super::exit;
 use super::exit::ExitEvidence;
+use super::listener::Listener;
 use super::members;
-use super::members::{Member, Namespaces};
+use super::members::Member;
 use super::pause::Pausing;
 use super::user_log::UserLog;
 use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, Freezer, OomEvidence, OomWatch};
@@ -17,10 +18,13 @@ use crate::process::channel::{Delivery, wait_readable_until};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::namespaces;
+use crate::sandbox::namespaces::InitNamespaces;
 use crate::seccomp::Filter;
 use crate::state::Cause;
 use crate::sys::{self, Usage};
-use crate::wire::message::{CallerGone, InitPhase, Reply, Report, SandboxEvent};
+use crate::wire::boot::SandboxReport;
+use crate::wire::control::{InitPhase, Reply, SandboxEvent};
+use crate::wire::init::{CallerGone, InitReport, StartReport};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -53,7 +57,7 @@ pub(in crate::sandbox) struct ContainerState {
     /// What has happened and was not told yet.
     pub(super) news: Vec<SandboxEvent>,
     /// Its own, from init: by the mount namespace its processes are told from others in a shared pid namespace.
-    pub(in crate::sandbox) namespaces: Option<Namespaces>,
+    pub(in crate::sandbox) namespaces: Option<InitNamespaces>,
     /// Who waits to hear that it is created.
     pub(super) boot: Option<Channel>,
     /// The client that waits for `Start` to be answered.
@@ -182,72 +186,74 @@ impl ContainerState {
         self.phase != InitPhase::Ended
     }
 
-    /// Ready, failed, or gone from sight into `execve`. The client to go on serving, if one was answered.
+    /// Init is readable: it is ready, it failed, or `execve` closed the connection. The client to go on serving, if one
+    /// was answered.
     pub(super) fn hear_init(&mut self) -> Option<Client> {
-        let heard = self.init.channel.receive_now::<Report>();
-        match (heard, self.boot.take()) {
-            (Ok(Delivery { message: ready @ Report::Ready { pid }, fds }), Some(boot)) => {
-                match self.take_over(pid, fds) {
-                    Ok(terminal) => {
-                        self.phase = InitPhase::Created;
-                        // A caller that is gone by now cut the lifeline too.
-                        let passed: Vec<_> =
-                            std::iter::once(&self.init.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
-                        let _ = boot.send_now(&ready, &passed);
-                    }
-                    Err(error) => {
-                        let _ = boot.send_now(&Report::Failed(super::packed(Actor::Sandbox, &error)), &[]);
-                        self.kill(Cause::Itself);
-                    }
+        if let Some(boot) = self.boot.take() {
+            self.hear_of_creation(&boot);
+            return None;
+        }
+        match self.init.channel.receive_now::<StartReport>() {
+            Ok(Delivery { message: StartReport::Failed(failure), .. }) => {
+                self.answer_start(&Reply::Failed(failure))
+            }
+            Ok(Delivery { message: StartReport::Listener, fds }) => {
+                // The client hands the listener to the agent, and init waits for that over a connection of its own. If
+                // the client is gone, that connection is closed here, and init ends.
+                if let Some(client) = &self.starting
+                    && let Some(listener) = Listener::of(fds)
+                {
+                    let _ = client.channel.send(&Reply::Listener, &listener.named());
                 }
+                None
             }
-            (Ok(other), Some(boot)) => {
-                let _ = boot.send_now(&other.message, &[]);
-                self.kill(Cause::Itself);
-            }
-            (Err(_), Some(boot)) => {
-                let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
-                let _ = boot.send_now(&Report::Failed(super::packed(Actor::Init, &died)), &[]);
-                self.kill(Cause::Itself);
-            }
-            (Ok(other), None) => match other.message {
-                Report::Failed(failure) => return self.answer_start(&Reply::Failed(failure)),
-                Report::Listener => {
-                    // Whoever asked for the start hands it to the agent, and init waits for that over a connection of
-                    // its own. Nobody there any more: it is closed here, and init ends.
-                    if let Some(client) = &self.starting {
-                        let fds: Vec<_> = other.fds.iter().map(AsFd::as_fd).collect();
-                        let _ = client.channel.send(&Reply::Listener, &fds);
-                    }
-                }
-                Report::Ready { .. } | Report::Network | Report::Assembled => {}
-            },
-            (Err(_), None) => {
+            Err(_) => {
                 self.phase = InitPhase::Running;
                 self.note_start();
                 self.deadline = self.timeout.and_then(|limit| Instant::now().checked_add(limit));
                 let client = self.answer_start(&Reply::Done);
                 sys::trim_heap();
                 sys::forget_code();
-                return client;
+                client
             }
         }
-        None
+    }
+
+    fn hear_of_creation(&mut self, boot: &Channel) {
+        let failure = match self.init.channel.receive_now::<InitReport>() {
+            Ok(Delivery { message: InitReport::Ready { pid }, fds }) => match self.take_over(pid, fds) {
+                Ok(terminal) => {
+                    self.phase = InitPhase::Created;
+                    let mut passed = vec![("init", self.init.pidfd.as_fd())];
+                    passed.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
+                    // A caller that is gone by now cut the lifeline too.
+                    let _ = boot.send_now(&SandboxReport::Ready, &passed);
+                    return;
+                }
+                Err(error) => super::packed(Actor::Sandbox, &error),
+            },
+            Ok(Delivery { message: InitReport::Failed(failure), .. }) => failure,
+            Err(_) => {
+                let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
+                super::packed(Actor::Init, &died)
+            }
+        };
+        let _ = boot.send_now(&SandboxReport::Failed(failure), &[]);
+        self.kill(Cause::Itself);
     }
 
     /// Takes what init hands over when it is ready, and goes where it is. Returns the master of its terminal, which is the
     /// caller's alone from here on.
-    fn take_over(&mut self, pid: i32, handles: Vec<OwnedFd>) -> Result<Option<OwnedFd>> {
-        let mut handles = handles.into_iter();
-        self.proc = handles.next();
-        self.root = handles.next();
-        self.namespaces = handles.next().zip(handles.next()).map(Namespaces::receive).transpose()?;
-        let terminal = if self.rules.terminal { handles.next() } else { None };
-        let followed = self.rules.followed;
-        let to_follow: Vec<_> = handles.by_ref().take(followed.iter().count()).collect();
-        self.layers.receive(handles.collect());
+    fn take_over(&mut self, pid: i32, mut handles: Received) -> Result<Option<OwnedFd>> {
+        let root = handles.take("root")?;
+        namespaces::follow(self.rules.followed, &mut handles, root.as_fd())?;
+        self.proc = Some(handles.take("proc")?);
+        self.namespaces = Some(InitNamespaces::take(&mut handles)?);
+        self.root = Some(root);
+        let terminal = self.rules.terminal.then(|| handles.take("terminal")).transpose()?;
+        self.layers.take(&mut handles)?;
         self.init_pid_inside = pid;
-        namespaces::follow(followed, &to_follow, self.root.as_ref().map(AsFd::as_fd))?;
+        handles.finish()?;
         Ok(terminal)
     }
 
@@ -257,7 +263,7 @@ impl ContainerState {
             return Err(Error::new(ErrorKind::InvalidInput, "processes", "there are none yet"));
         };
         let helpers = self.helpers_inside(helpers);
-        client.channel.send_now(&Reply::Processes { helpers }, &[proc.as_fd()])
+        client.channel.send_now(&Reply::Processes { helpers }, &[("proc", proc.as_fd())])
     }
 
     /// The container's root, to work in.
@@ -323,12 +329,11 @@ impl ContainerState {
         let mut answered = None;
         // A program that ended before its connection's end was seen did run.
         if self.starting.is_some() && self.phase == InitPhase::Created {
-            match self.init.channel.receive_now::<Report>() {
-                Ok(report) => {
-                    if let Report::Failed(failure) = report.message {
-                        answered = self.answer_start(&Reply::Failed(failure));
-                    }
+            match self.init.channel.receive_now::<StartReport>() {
+                Ok(Delivery { message: StartReport::Failed(failure), .. }) => {
+                    answered = self.answer_start(&Reply::Failed(failure));
                 }
+                Ok(Delivery { message: StartReport::Listener, .. }) => {}
                 Err(_) => self.note_start(),
             }
         }

@@ -5,7 +5,7 @@
 //! asked of that, signals included (pidfd_send_signal(2) takes such a directory).
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::sandbox::namespaces;
+use crate::sandbox::namespaces::InitNamespaces;
 use crate::sys::{self, ProcStat, open_below, read_below};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, OFlags};
@@ -18,38 +18,6 @@ const MAX_FILE: u64 = 16 << 10;
 pub(in crate::sandbox) struct Member {
     pid: i32,
     directory: OwnedFd,
-}
-
-/// The namespaces in which a container's processes are, as init says of itself. Nobody has to look into init for them,
-/// which the kernel need not allow: before it executes, init has the memory of the sandbox.
-pub(in crate::sandbox) struct Namespaces {
-    mount: OwnedFd,
-    /// By which it is recognised: no other's as long as it is held.
-    mount_number: u64,
-    pids: OwnedFd,
-}
-
-impl Namespaces {
-    /// In init: opens its own, through the container's proc.
-    pub(in crate::sandbox) fn of_this_process(proc: BorrowedFd<'_>) -> Result<[OwnedFd; 2]> {
-        Ok([namespaces::own(proc, "mnt")?, namespaces::own(proc, "pid")?])
-    }
-
-    /// In the sandbox: what init opened.
-    pub(in crate::sandbox) fn receive((mount, pids): (OwnedFd, OwnedFd)) -> Result<Self> {
-        let mount_number = rustix::fs::fstat(&mount).os(|| "fstat(mount namespace)")?.st_ino;
-        Ok(Self { mount, mount_number, pids })
-    }
-
-    /// For setns(2).
-    pub(in crate::sandbox) fn mount(&self) -> BorrowedFd<'_> {
-        self.mount.as_fd()
-    }
-
-    /// For setns(2).
-    pub(in crate::sandbox) fn pids(&self) -> BorrowedFd<'_> {
-        self.pids.as_fd()
-    }
 }
 
 /// Every process there is at the moment, one at a time: of each only the directory is held, and only while it is looked
@@ -136,8 +104,8 @@ impl Member {
     }
 
     /// Whether it is in the same mount namespace.
-    pub(in crate::sandbox) fn is_in(&self, namespaces: &Namespaces) -> bool {
-        self.mount_namespace() == Some(namespaces.mount_number)
+    pub(in crate::sandbox) fn is_in(&self, namespaces: &InitNamespaces) -> bool {
+        self.mount_namespace() == Some(namespaces.mount_number())
     }
 
     /// The inode number of its mount namespace.

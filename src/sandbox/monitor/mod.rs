@@ -16,6 +16,7 @@
 mod client;
 mod container;
 pub(super) mod exit;
+mod listener;
 pub(super) mod members;
 pub(super) mod membership;
 mod mounts;
@@ -37,7 +38,7 @@ use crate::sandbox::files::Workers;
 use crate::sandbox::volumes::Volumes;
 use crate::state::Cause;
 use crate::sys::Usage;
-use crate::wire::message::SignalTarget;
+use crate::wire::control::SignalTarget;
 use client::{Client, Role};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use oom_score::OomScore;

@@ -2,13 +2,14 @@
 
 use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::helper::Received;
 use crate::helper::spawn::read_plan;
 use crate::plan::TreeStep;
 use crate::process::Channel;
 use crate::sandbox::mounts::{Forked, Work};
 use crate::sys;
-use crate::wire::message::{MountReport, Reply};
-use rustix::fd::OwnedFd;
+use crate::wire::control::MountReply;
+use crate::wire::init::MountReport;
 
 /// The most changes of one container at once, and the most mounts that it remembers.
 const MAX_CHANGES: usize = 16;
@@ -24,7 +25,7 @@ pub(super) struct Change {
 
 impl Monitor {
     /// Mounts what `fds` describe: the step, and the connection of the gofer that hands the mount over.
-    pub(super) fn mount(&mut self, container: Key, client: Channel, fds: impl Iterator<Item = OwnedFd>) {
+    pub(super) fn mount(&mut self, container: Key, client: Channel, fds: Received) {
         let work = read_work(fds);
         self.change_mounts(container, client, work);
     }
@@ -35,7 +36,7 @@ impl Monitor {
                 let key = self.next_key();
                 self.changes.push((key, Change { container, forked, client }));
             }
-            Err(error) => answer(&client, &Reply::Failed(packed(Actor::Sandbox, &error))),
+            Err(error) => answer(&client, &MountReply::Failed(packed(Actor::Sandbox, &error))),
         }
     }
 
@@ -61,16 +62,16 @@ impl Monitor {
         let reply = match (report.map(|report| report.message), contained) {
             (Ok(MountReport::Mounted { id }), Some((_, contained))) => {
                 contained.hot_mounts.push(id);
-                Reply::Done
+                MountReply::Done
             }
             (Ok(MountReport::Unmounted { id }), Some((_, contained))) => {
                 contained.hot_mounts.retain(|known| *known != id);
-                Reply::Done
+                MountReply::Done
             }
-            (Ok(MountReport::Failed(failure)), _) => Reply::Failed(failure),
+            (Ok(MountReport::Failed(failure)), _) => MountReply::Failed(failure),
             _ => {
                 let error = Error::new(ErrorKind::Ended, "mount", "the container has ended");
-                Reply::Failed(packed(Actor::Sandbox, &error))
+                MountReply::Failed(packed(Actor::Sandbox, &error))
             }
         };
         answer(&client, &reply);
@@ -84,13 +85,14 @@ impl Monitor {
     }
 }
 
-fn read_work(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Work> {
-    let step =
-        fds.next().ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "mount", "too few descriptors"))?;
-    Ok(Work::Mount { step: read_plan::<TreeStep>(step)?, gofer: fds.next().map(Channel::from) })
+fn read_work(mut fds: Received) -> Result<Work> {
+    let step = read_plan::<TreeStep>(fds.take("step")?)?;
+    let gofer = fds.take_optional("gofer").map(Channel::from);
+    fds.finish()?;
+    Ok(Work::Mount { step, gofer })
 }
 
 /// A client that is gone by now knows no more than that.
-fn answer(client: &Channel, reply: &Reply) {
+fn answer(client: &Channel, reply: &MountReply) {
     let _ = client.send_now(reply, &[]);
 }

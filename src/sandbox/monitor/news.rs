@@ -3,7 +3,7 @@
 use super::client::Role;
 use super::{ContainerState, Key, Monitor};
 use crate::cgroup::OomWatch;
-use crate::wire::message::SandboxEvent;
+use crate::wire::control::SandboxEvent;
 
 impl Monitor {
     /// Sends on what has happened since. Who does not read loses it, and the connection with it.

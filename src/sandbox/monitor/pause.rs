@@ -13,7 +13,7 @@ use super::client::Client;
 use super::container::ContainerState;
 use super::serve::failed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::message::{InitPhase, Reply, SandboxEvent};
+use crate::wire::control::{InitPhase, Reply, SandboxEvent};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

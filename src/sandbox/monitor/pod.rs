@@ -1,7 +1,6 @@
 //! Further containers in the sandbox: made, forgotten, and ended with it.
 
 use super::container::ContainerState;
-use super::members::Namespaces;
 use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::helper::Received;
@@ -9,17 +8,18 @@ use crate::helper::spawn::read_plan;
 use crate::plan::{CloneFlags, SandboxPlan};
 use crate::process::Channel;
 use crate::sandbox::init::Init;
+use crate::sandbox::namespaces::InitNamespaces;
 use crate::state::Cause;
-use crate::wire::message::{Reply, Report};
-use rustix::fd::OwnedFd;
+use crate::wire::boot::SandboxReport;
+use crate::wire::control::Reply;
 
 /// The most containers in one sandbox.
 const MAX_CONTAINERS: usize = 512;
 
 impl Monitor {
     /// Makes a container. `boot` is told what became of it, now or when its init is ready.
-    pub(super) fn launch(&mut self, boot: Channel, donated: Vec<String>, fds: Vec<OwnedFd>) {
-        let launched = self.fork_init(donated, fds);
+    pub(super) fn launch(&mut self, boot: Channel, donated: Received) {
+        let launched = self.fork_init(donated);
         match launched {
             Ok((plan, init, mut donated)) => {
                 let shares_pids = !plan.namespaces.with_init.contains(CloneFlags::NEWPID);
@@ -32,17 +32,12 @@ impl Monitor {
                 self.settle_oom_score();
             }
             Err(error) => {
-                let _ = boot.send_now(&Report::Failed(packed(Actor::Sandbox, &error)), &[]);
+                let _ = boot.send_now(&SandboxReport::Failed(packed(Actor::Sandbox, &error)), &[]);
             }
         }
     }
 
-    fn fork_init(
-        &mut self,
-        donated: Vec<String>,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(SandboxPlan, Init, Received)> {
-        let mut donated = Received::from_message(donated, fds)?;
+    fn fork_init(&mut self, mut donated: Received) -> Result<(SandboxPlan, Init, Received)> {
         let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
         if self.containers.iter().any(|(_, known)| known.id == plan.id) {
             let problem = format!("{:?} is in this sandbox already", plan.id.as_str());
@@ -57,7 +52,7 @@ impl Monitor {
         let (_, root) = root.ok_or_else(ended)?;
         let score = plan.init.oom_score_adj;
         let volumes = self.volumes.copies(&plan.volumes)?;
-        let pids = root.namespaces.as_ref().map(Namespaces::pids).ok_or_else(ended)?;
+        let pids = root.namespaces.as_ref().map(InitNamespaces::pids).ok_or_else(ended)?;
         let fork = || Init::fork_in_pod(&plan, pids, &volumes, &mut donated);
         // Perhaps only not collected yet; there is no pid namespace to be born in any more.
         let not_forked = |error| if root.is_ending() { ended() } else { error };

@@ -1,11 +1,14 @@
 //! The processes executed in running containers: from their fork to whoever waits for their end.
 
+use super::listener::Listener;
 use super::{Key, packed};
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure};
 use crate::process::Channel;
+use crate::process::Delivery;
 use crate::sandbox::exec::Forked;
 use crate::sys;
-use crate::wire::message::{Hello, ProcessEnd, ProcessReport, Report};
+use crate::wire::control::{ExecReply, ProcessEnd, ProcessEnded, WaitReply};
+use crate::wire::init::{ExecHello, ExecReport};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::Signal;
 use std::collections::VecDeque;
@@ -65,7 +68,7 @@ impl Processes {
         let place = self.unclaimed.iter().position(|(of, ended, _)| (*of, *ended) == (container, pid));
         // "First wait gives the status, the entry is then gone": unless it did not arrive.
         match place.and_then(|place| self.unclaimed.remove(place)) {
-            Some((_, _, end)) => match connection.send_now(&ProcessReport::Ended(end), &[]) {
+            Some((_, _, end)) => match connection.send_now(&WaitReply::Ended(end), &[]) {
                 Ok(()) => Ok(()),
                 Err(_) => {
                     self.unclaimed.push_back((container, pid, end));
@@ -102,7 +105,7 @@ impl Processes {
         let Ok(usage) = sys::wait4(process.forked.pid) else { return };
         if let Some(failure) = process.failure {
             if let Some(client) = process.client {
-                let _ = client.send_now(&ProcessReport::Failed(failure), &[]);
+                let _ = client.send_now(&ExecReply::Failed(failure), &[]);
             }
             return;
         }
@@ -113,12 +116,9 @@ impl Processes {
             system_us: usage.system_us,
             max_rss_kib: usage.max_rss_kib,
         };
-        let told = process
-            .client
-            .iter()
-            .chain(&process.waiting)
-            .filter(|listener| listener.send_now(&ProcessReport::Ended(end), &[]).is_ok())
-            .count();
+        let client = process.client.iter().map(|client| client.send_now(&ProcessEnded(end), &[]));
+        let waiting = process.waiting.iter().map(|waiting| waiting.send_now(&WaitReply::Ended(end), &[]));
+        let told = client.chain(waiting).filter(Result::is_ok).count();
         if let (true, 0, Some(pid)) = (executed, told, process.pid_inside) {
             if self.unclaimed.len() == MAX_UNCLAIMED {
                 self.unclaimed.pop_front();
@@ -149,7 +149,7 @@ impl Process {
     /// Takes one message. Returns whether it means that the program was executed.
     fn hear(&mut self) -> bool {
         if self.pid_inside.is_none() {
-            match self.forked.channel.receive_now::<Hello>() {
+            match self.forked.channel.receive_now::<ExecHello>() {
                 Ok(hello) => self.pid_inside = Some(hello.message.pid),
                 Err(_) => {
                     let died =
@@ -159,38 +159,34 @@ impl Process {
             }
             return false;
         }
-        let failure = match self.forked.channel.receive_now::<Report>() {
-            Ok(report) => match report.message {
-                Report::Failed(failure) => failure,
-                Report::Ready { .. } => {
-                    self.terminal = report.fds.into_iter().next();
-                    return false;
+        match self.forked.channel.receive_now::<ExecReport>() {
+            Ok(Delivery { message: ExecReport::Failed(failure), .. }) => self.fail(failure),
+            Ok(Delivery { message: ExecReport::Terminal, fds }) => {
+                self.terminal = fds.take_only("terminal").ok();
+            }
+            Ok(Delivery { message: ExecReport::Listener, fds }) => {
+                // Without a client the descriptors are closed here, and the process ends.
+                if let Some(client) = &self.client
+                    && let Some(listener) = Listener::of(fds)
+                {
+                    let mut fds = listener.named();
+                    fds.push(("pidfd", self.forked.pidfd.as_fd()));
+                    let _ = client.send(&ExecReply::Listener, &fds);
                 }
-                Report::Listener => {
-                    // Without a client it is closed here, and the process ends.
-                    if let Some(client) = &self.client {
-                        let fds = report.fds.iter().chain([&self.forked.pidfd]);
-                        let fds: Vec<_> = fds.map(AsFd::as_fd).collect();
-                        let _ = client.send(&ProcessReport::Listener, &fds);
-                    }
-                    return false;
-                }
-                Report::Network | Report::Assembled => return false,
-            },
+            }
             Err(_) => {
                 self.speaks = false;
                 let terminal = self.terminal.take();
-                let fds: Vec<_> =
-                    std::iter::once(&self.forked.pidfd).chain(&terminal).map(AsFd::as_fd).collect();
+                let mut fds = vec![("pidfd", self.forked.pidfd.as_fd())];
+                fds.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
                 if let Some(client) = &self.client
-                    && client.send_now(&ProcessReport::Started, &fds).is_err()
+                    && client.send_now(&ExecReply::Started, &fds).is_err()
                 {
                     self.lose_client();
                 }
                 return true;
             }
-        };
-        self.fail(failure);
+        }
         false
     }
 

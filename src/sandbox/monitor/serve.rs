@@ -4,17 +4,18 @@ use super::client::{Client, Role};
 use super::members::Member;
 use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::helper::Received;
 use crate::process::Channel;
 use crate::process::channel::Delivery;
 use crate::sandbox::exec::Forked;
 use crate::sandbox::mounts::Work;
 use crate::state::Cause;
-use crate::wire::files::FileReply;
-use crate::wire::message::{
-    InitPhase, Operation, Proceed, ProcessReport, Reply, Request, SandboxEvent, SignalTarget,
+use crate::wire::control::{
+    CONNECTION, ExecReply, InitPhase, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
 };
+use crate::wire::files::WorkerReport;
+use crate::wire::init::StartProgram;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use rustix::fd::OwnedFd;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::Pid;
 
@@ -50,8 +51,8 @@ impl Monitor {
     /// Answers one request. `None` if the client is done, broken, or waits elsewhere.
     fn answer(&mut self, mut client: Client, request: Delivery<Request>) -> Option<Client> {
         client.touch();
-        let Delivery { message: Request { container, operation }, fds } = request;
-        let mut fds = fds.into_iter();
+        let Delivery { message: Request { container, operation }, mut fds } = request;
+        let connection = fds.take_optional(CONNECTION).map(Channel::from);
         let container = match &container {
             None => self.root_key(),
             Some(id) => self.containers.iter().find(|(_, known)| known.id == *id).map(|(key, _)| *key),
@@ -62,45 +63,45 @@ impl Monitor {
         };
         match operation {
             Operation::Exec => {
-                if let Some(connection) = fds.next().map(Channel::from) {
+                if let Some(connection) = connection {
                     self.execute(container, connection, fds);
                 }
                 Some(client)
             }
             Operation::WaitProcess { pid } => {
-                if let Some(connection) = fds.next().map(Channel::from) {
+                if let Some(connection) = connection {
                     self.wait_for_process(container, pid, connection);
                 }
                 Some(client)
             }
             Operation::Watch => {
-                if let Some(connection) = fds.next() {
+                if let Some(connection) = connection {
                     self.watch(container, connection);
                 }
                 Some(client)
             }
             Operation::Files => {
-                if let Some(connection) = fds.next().map(Channel::from) {
+                if let Some(connection) = connection {
                     self.serve_files(container, &connection);
                 }
                 Some(client)
             }
             Operation::Mount => {
-                if let Some(connection) = fds.next().map(Channel::from) {
+                if let Some(connection) = connection {
                     self.mount(container, connection, fds);
                 }
                 Some(client)
             }
             Operation::Unmount { destination } => {
-                if let Some(connection) = fds.next().map(Channel::from) {
+                if let Some(connection) = connection {
                     let destination = destination.path().to_owned();
                     self.change_mounts(container, connection, Ok(Work::Unmount { destination }));
                 }
                 Some(client)
             }
-            Operation::Launch { donated } => {
-                if let Some(boot) = fds.next().map(Channel::from) {
-                    self.launch(boot, donated, fds.collect());
+            Operation::Launch => {
+                if let Some(boot) = connection {
+                    self.launch(boot, fds);
                 }
                 Some(client)
             }
@@ -117,10 +118,10 @@ impl Monitor {
                 client.reply(&reply)
             }
             Operation::Events => {
-                if let Some(connection) = fds.next()
+                if let Some(connection) = connection
                     && self.container(container).is_alive()
                 {
-                    let listener = Client::listening(connection.into(), container);
+                    let listener = Client::listening(connection, container);
                     if listener.channel.send_now(&SandboxEvent::Listening, &[]).is_ok() {
                         self.add_client(listener);
                     }
@@ -159,7 +160,7 @@ impl Monitor {
         if container.phase != InitPhase::Created || container.starting.is_some() {
             return client.reply(&failed(&container.not_in_phase("start")));
         }
-        match container.init.channel.send(&Proceed {}, &[]) {
+        match container.init.channel.send(&StartProgram {}, &[]) {
             Ok(()) => {
                 container.starting = Some(client);
                 None
@@ -179,14 +180,14 @@ impl Monitor {
         Ok(Reply::Left { processes: u32::try_from(left).unwrap_or(u32::MAX) })
     }
 
-    fn watch(&mut self, container: Key, connection: OwnedFd) {
+    fn watch(&mut self, container: Key, connection: Channel) {
         // Closed at once if there is nothing left to wait for.
         if self.container(container).is_alive() {
-            self.add_client(Client::watching(connection.into(), container));
+            self.add_client(Client::watching(connection, container));
         }
     }
 
-    fn execute(&mut self, container: Key, connection: Channel, fds: impl Iterator<Item = OwnedFd>) {
+    fn execute(&mut self, container: Key, connection: Channel, fds: Received) {
         let contained = self.contained(container);
         match Forked::new(contained, &self.score, fds) {
             Ok(forked) => {
@@ -194,7 +195,7 @@ impl Monitor {
                 self.processes.add(key, container, forked, connection);
             }
             Err(error) => {
-                let _ = connection.send_now(&ProcessReport::Failed(packed(Actor::Sandbox, &error)), &[]);
+                let _ = connection.send_now(&ExecReply::Failed(packed(Actor::Sandbox, &error)), &[]);
             }
         }
     }
@@ -208,7 +209,7 @@ impl Monitor {
             self.score.lend(score, || self.files.spawn(container, connection, root, &contained.layers))
         });
         if let Err(error) = spawned {
-            let _ = connection.send_now(&FileReply::Failed(packed(Actor::Sandbox, &error)), &[]);
+            let _ = connection.send_now(&WorkerReport::Failed(packed(Actor::Sandbox, &error)), &[]);
         }
     }
 
@@ -216,7 +217,7 @@ impl Monitor {
         if let Err(connection) = self.processes.wait(container, pid, connection) {
             let problem = format!("{pid} is not a process that was executed and not waited for");
             let error = Error::new(ErrorKind::NotFound, "wait", problem);
-            let _ = connection.send_now(&ProcessReport::Failed(packed(Actor::Sandbox, &error)), &[]);
+            let _ = connection.send_now(&WaitReply::Failed(packed(Actor::Sandbox, &error)), &[]);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::members::Member;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::state::Cause;
 use crate::sys::{self, StatusText};
-use crate::wire::message::SignalTarget;
+use crate::wire::control::SignalTarget;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::AsFd;
 

@@ -1,0 +1,178 @@
+//! The control socket: what any process of the container's owner asks of the sandbox, and what the sandbox answers on
+//! the connections that requests bring along.
+
+use super::files::Bytes;
+use crate::error::RemoteFailure;
+use crate::id::ContainerId;
+use serde::{Deserialize, Serialize};
+
+/// The name under which a request brings the connection for its answers.
+pub(crate) const CONNECTION: &str = "connection";
+
+/// One request, one reply.
+///
+/// An operation that goes on for a while brings a connection of its own as [`CONNECTION`]. It is answered there, and the
+/// control connection is free for the next request at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Request {
+    /// The container it is about; the sandbox's root container if `None`.
+    pub(crate) container: Option<ContainerId>,
+    pub(crate) operation: Operation,
+}
+
+/// What the client asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Operation {
+    /// Execute the program of the created container. The reply comes after `execve` succeeded or failed.
+    Start,
+    /// Send a signal. An init without a handler for it gets the signal's default action.
+    Signal { number: i32, to: SignalTarget },
+    /// Kill every process of the container. The reply comes before they are gone: wait for that.
+    Kill,
+    /// Stop watching the lifeline: the container outlives its creator.
+    Detach,
+    /// Where the container stands.
+    Query,
+    /// Execute another process. Descriptors: connection, `plan`, `stdin`, `stdout`, `stderr`, and `extra-N` for each
+    /// number N of the plan. Answered by [`ExecReply`] and [`ProcessEnded`].
+    Exec,
+    /// Wait for the process with this pid in the container's pid namespace. Brings a connection. Answered by
+    /// [`WaitReply`].
+    WaitProcess { pid: i32 },
+    /// Wait for the end of the container. Brings a connection, which the sandbox closes when the exit record is written.
+    Watch,
+    /// Make the container, whose name is new here, in this sandbox. Descriptors: connection, and what the container is
+    /// made of. Answered as a sandbox answers its creator, by [`SandboxReport`](super::boot::SandboxReport).
+    Launch,
+    /// Forget the container, which has ended.
+    Forget,
+    /// Stop every process of the container. The reply comes when they have stopped.
+    Pause,
+    /// Let them run again.
+    Resume,
+    /// Report what happens to the container until it ends. Brings a connection. Answered by [`SandboxEvent`].
+    Events,
+    /// The container's own proc, to read its process table from.
+    Processes,
+    /// Serve requests for files. Brings a connection. Answered by [`WorkerReport`](super::files::WorkerReport).
+    Files,
+    /// Mount something in the container. Descriptors: connection, `step`, and `gofer` where a gofer hands a mount over.
+    /// Answered by [`MountReply`].
+    Mount,
+    /// Take away what `Mount` mounted there. Brings a connection. Answered by [`MountReply`].
+    Unmount { destination: Bytes },
+}
+
+/// The receivers of a signal. Pids and process groups are numbers of the container's pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum SignalTarget {
+    /// The container's first process.
+    Init,
+    /// Every process of the container.
+    All,
+    /// One process.
+    Process(i32),
+    /// Every process of a process group.
+    Group(i32),
+    /// The foreground process group of the terminal of this process.
+    Foreground(i32),
+}
+
+/// The answer on the control connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Reply {
+    /// Done.
+    Done,
+    /// Answer to [`Operation::Query`].
+    State { phase: InitPhase },
+    /// Answer to SIGKILL for all: how many processes still exist. They are dying; ask again.
+    Left { processes: u32 },
+    /// Answer to [`Operation::Processes`]: the container's proc comes along as `proc`. `helpers` are the pids in it that
+    /// are the sandbox's own.
+    Processes { helpers: Vec<i32> },
+    /// Before the answer to [`Operation::Start`], where the program's filter notifies. Descriptors:
+    /// [`LISTENER_FDS`](super::init::LISTENER_FDS).
+    Listener,
+    /// Not done, and why.
+    Failed(RemoteFailure),
+}
+
+/// Where init stands, as the sandbox knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InitPhase {
+    /// It assembles the root.
+    Preparing,
+    /// It is ready to execute the program.
+    Created,
+    /// It executed the program.
+    Running,
+    /// It executed the program, and all processes are stopped.
+    Paused,
+    /// It has ended.
+    Ended,
+}
+
+/// The answer to [`Operation::Exec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum ExecReply {
+    /// The process's filter is loaded, and it waits until the client has passed on the listener. Descriptors:
+    /// [`LISTENER_FDS`](super::init::LISTENER_FDS) and the process's `pidfd`. Another answer follows.
+    Listener,
+    /// The program was executed: [`ProcessEnded`] follows. Descriptors: `pidfd` and, if the process has one, the master
+    /// of its `terminal`.
+    Started,
+    /// The program was not executed.
+    Failed(RemoteFailure),
+}
+
+/// The last message about an executed process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessEnded(pub(crate) ProcessEnd);
+
+/// The answer to [`Operation::WaitProcess`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum WaitReply {
+    Ended(ProcessEnd),
+    Failed(RemoteFailure),
+}
+
+/// How an executed process ended, from its wait status and resource usage (wait4(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProcessEnd {
+    pub(crate) code: Option<i32>,
+    /// The signal, and whether it left a core dump.
+    pub(crate) signal: Option<(i32, bool)>,
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
+    pub(crate) max_rss_kib: u64,
+}
+
+/// The answer to [`Operation::Mount`] and [`Operation::Unmount`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum MountReply {
+    Done,
+    Failed(RemoteFailure),
+}
+
+/// What happens to a container: answers to [`Operation::Events`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum SandboxEvent {
+    /// Everything that happens from here on is reported. The first message, if the container has not ended.
+    Listening,
+    /// The kernel kills a process in it because memory runs out.
+    OutOfMemory,
+    Paused,
+    Resumed,
+    /// Its exit record is written. The last message.
+    Ended,
+}

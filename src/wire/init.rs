@@ -1,0 +1,132 @@
+//! What init and the other processes of a container say, before they become the workload, to the sandbox, the gofer and
+//! the caller.
+
+use crate::error::RemoteFailure;
+use serde::{Deserialize, Serialize};
+
+/// Gofer to init: detached mounts, in the order of the plan's list. Descriptors: each mount under its
+/// [`mount_name`]; with the last batch, the layers of overlays under their [`upper_name`] and [`lower_name`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MountBatch {
+    pub(crate) items: Vec<MountBatchItem>,
+    /// Whether this is the last batch.
+    pub(crate) last: bool,
+}
+
+/// One item of the plan's list for the gofer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MountBatchItem {
+    /// A mount whose root is a directory.
+    Directory,
+    /// A mount whose root is anything else.
+    File,
+    /// The source does not exist, and the plan allows that: no descriptor comes along.
+    Absent,
+}
+
+/// The descriptor of the mount at this position of the plan's list.
+pub(crate) fn mount_name(index: usize) -> String {
+    format!("mount-{index}")
+}
+
+/// The upper layer of the overlay with this number, which holds what the container changed.
+pub(crate) fn upper_name(overlay: usize) -> String {
+    format!("upper-{overlay}")
+}
+
+/// The lower layer of the overlay with this number.
+pub(crate) fn lower_name(overlay: usize) -> String {
+    format!("lower-{overlay}")
+}
+
+/// Sandbox to gofer: the container has ended, its exit record is written, and its caller is gone, so that the gofer
+/// removes the cgroups. The gofer acts on the arrival alone and never parses the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CallerGone {}
+
+/// Sandbox to init: the container's network namespace comes along as `network`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JoinNetwork {}
+
+/// Init to sandbox, once, at the end of create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum InitReport {
+    /// With init's pid as it sees it itself. Descriptors:
+    ///
+    /// * `proc`: the container's own proc
+    /// * `root`: its root directory
+    /// * `mount-namespace`, `pid-namespace`: init's own
+    /// * `terminal`: the master of its terminal, if the plan has one
+    /// * `follow-..`: the namespaces that the sandbox enters, if the plan has any
+    /// * `upper-N`, `lower-N`: the layers of its overlays, if they can be read
+    Ready {
+        pid: i32,
+    },
+    Failed(RemoteFailure),
+}
+
+/// Sandbox to init: run the startContainer hooks and execute the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StartProgram {}
+
+/// Init to sandbox, after [`StartProgram`]. If `execve` succeeds, the connection closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum StartReport {
+    /// The filter is loaded, and init waits for [`ListenerTaken`]. Descriptors: [`LISTENER_FDS`].
+    Listener,
+    Failed(RemoteFailure),
+}
+
+/// What comes along with every report of a filter that notifies: the filter's listener, and the connection over which
+/// the process waits for [`ListenerTaken`].
+pub(crate) const LISTENER_FDS: [&str; 2] = ["listener", "waiting-process"];
+
+/// To a process whose filter notifies: its listener is where it belongs, go on. The process acts on the arrival alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenerTaken {}
+
+/// Init to caller, where hooks run between the last mount and the pivot: the root is complete and not entered yet, and
+/// init waits for [`HooksDone`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RootAssembled {}
+
+/// Caller to init: the caller's hooks have succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HooksDone {}
+
+/// The first message of an executed process to the sandbox: its pid as it sees it itself, which the sandbox cannot know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExecHello {
+    pub(crate) pid: i32,
+}
+
+/// An executed process to the sandbox, after [`ExecHello`]. If `execve` succeeds, the connection closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum ExecReport {
+    /// The master of its terminal comes along as `terminal`.
+    Terminal,
+    /// The filter is loaded, and the process waits for [`ListenerTaken`]. Descriptors: [`LISTENER_FDS`].
+    Listener,
+    Failed(RemoteFailure),
+}
+
+/// The last message to the sandbox of a process that changed a container's mounts: the kernel's number of the mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum MountReport {
+    Mounted { id: u64 },
+    Unmounted { id: u64 },
+    Failed(RemoteFailure),
+}
