@@ -59,17 +59,18 @@
 //! A `Container<Running>` says that this program started the container. Meanwhile the workload may have ended, or
 //! another process may have killed or deleted the container. Therefore create, start, detach and delete take the
 //! container's lock and read the record again. If its generation is not the one that this value last saw, another
-//! process changed it: the error is [`WrongState`](crate::ErrorKind::WrongState), and the failure holds the container
-//! in its actual phase ([`Recovered::Moved`](crate::Recovered::Moved)). The status in a record is a hint. If a record
-//! says `running` and the sandbox is dead, the container loads as stopped; pid, start time and boot id together decide
-//! whether the sandbox is dead.
+//! process changed it: the error is [`WrongState`](crate::ErrorKind::WrongState), or [`Ended`](crate::ErrorKind::Ended)
+//! if the container has ended, and the failure holds the container in its actual phase
+//! ([`Recovered::Moved`](crate::Recovered::Moved)). The status in a record is a hint. If a record says `running` and
+//! the sandbox is dead, the container loads as stopped; pid, start time and boot id together decide whether the sandbox
+//! is dead.
 //!
 //! # When the phase is not known
 //!
 //! [`AnyContainer`](crate::AnyContainer) has every operation. If a call would not compile on a `Container` of the
-//! present phase, it fails with `WrongState` before it does anything: `exec: "web" is created`. A transition returns
-//! the container in its next phase. If it fails, the error is a [`FailedAny`](crate::FailedAny) with the container in
-//! its present phase.
+//! present phase, it fails with `WrongState` before it does anything, as `exec: "web" is created`; if the container has
+//! ended, with `Ended`. A transition returns the container in its next phase. If it fails, the error is a
+//! [`FailedAny`](crate::FailedAny) with the container in its present phase.
 //!
 //! ```no_run
 //! use cofferdam::{AnyContainer, StateRoot, Status};
