@@ -243,6 +243,7 @@
 //! | [`manual::privileges`] | root and other users, ids, kernels |
 //! | [`manual::oci`] | every property of the OCI runtime specification, and what becomes of it |
 //! | [`manual::promises`] | what is promised, what is not, and where the design differs from the usual one |
+//! | [`manual::house`] | for readers of the code: which folder holds what, and create, exec and delete file by file |
 
 // Lints are in Cargo.toml. The modules, from what everybody uses to what callers see; tests/house/layers.rs holds every file
 // against this order.

@@ -1,9 +1,11 @@
-//! The design, for users: how it works, what it promises, and why it is as it is.
+//! The design, for users: how the crate works, what it promises, and why it is as it is. [`house`] is for readers of
+//! its code.
 //!
-//! These modules hold text and no code. The reference is at the types themselves; start with
+//! These modules have text and no code. The reference is at the types themselves; start with
 //! [`ContainerBuilder`](crate::ContainerBuilder) and [`Container`](crate::Container).
 
 pub mod crash_safety;
+pub mod house;
 pub mod lifecycle;
 pub mod oci;
 pub mod privileges;

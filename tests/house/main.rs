@@ -4,6 +4,7 @@
 mod kit;
 
 mod circles;
+mod house_manual;
 mod layers;
 mod oci_manual;
 mod semantics;

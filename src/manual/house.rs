@@ -1,0 +1,110 @@
+//! The source: which folder holds what, and which files create, exec and delete run through. For readers of the code.
+//!
+//! Paths are below `src/`, unless they begin with `tests/`.
+//!
+//! # Folders, from the bottom up
+//!
+//! Each folder has one law. A file uses only the folders that its row in `tests/house/layers.rs` allows; almost all of
+//! them are above its own in this table.
+//!
+//! | Folder | What lives here | It must not |
+//! |---|---|---|
+//! | `error.rs`, `id.rs` | errors, and the id of a container | use anything below in this table |
+//! | `spec/` | `config.json`: parses every field once, and checks every rule of OCI that needs no host | look at the host |
+//! | `seccomp/` | profiles, and the compiler from a profile to classic BPF | load a filter, or ask the kernel |
+//! | `wire/` | the messages between processes, a type for each end of each connection; `wire/mod.rs` lists them | open a socket, or read a clock |
+//! | `host/` | what this machine is, as values that tests can write down; only `host/probe.rs` looks | change the machine |
+//! | `plan/` | makes a plan for each process from a valid configuration and facts about the host | have effects |
+//! | `sys/` | a wrapper for each system call that has no safe one; the only `unsafe` code | retry, or decide |
+//! | `process/` | channels, identities by pid and start time, reaping, signals, streams, terminals | know what a container is |
+//! | `helper/` | makes a helper of the caller's executable: image, spawn, donations, zygote, exec proxy | do the work of gofer and sandbox |
+//! | `cgroup/` | makes, reads, freezes and removes cgroups | choose a path, a controller or a value, or move the caller |
+//! | `state/` | the record, its claim and its lock, the exit record | talk to a process |
+//! | `network/` | moves devices of the host to a container and back | create devices |
+//! | `hooks/` | runs hooks | decide when a hook runs |
+//! | `gofer/` | opens host paths, makes detached mounts, waits | use `sandbox/` |
+//! | `sandbox/` | the container's parent: `sandbox/init/` becomes the workload, `sandbox/monitor/` is the event loop, `sandbox/files/` the file worker | resolve a host path of a mount, or use `gofer/` |
+//! | `link/` | the caller's end: the control client, finding a live sandbox, joining a pod, killing through kernel objects | change a record |
+//! | `container/` | what users call: a file for each phase at the top, below `container/builder/`, `container/create/` and `container/live/` | call `sys/` |
+//! | `manual/` | text | have code |
+//! | `lib.rs` | the tour, and the public names | define them |
+//! | `floor.rs`, `fuzzing.rs`, `skip.rs` | parts of the bench, of the fuzz targets and of the tests | be used by anything else |
+//!
+//! *Pure* are `spec/`, `seccomp/`, `wire/`, `plan/`, and the values of `host/` and `state/`: they make no system call
+//! and read no clock, so their tests need no privileges and no container.
+//!
+//! # What the tests hold
+//!
+//! * `tests/house/layers.rs`: which folder uses which, `unsafe` in `sys/` only, and the length of files. A use against
+//!   the table needs an exception with a reason, and an exception that nothing needs is an error. `gofer/` and
+//!   `sandbox/` never know each other, whatever the table says.
+//! * `tests/house/circles.rs`: no circle of imports between files. If a `mod.rs` defines what its children use and also
+//!   uses the children, the definitions move to a file of their own.
+//! * `tests/house/typestate.rs`: what must not compile, with the compiler's message.
+//! * `tests/house/semantics.rs`: each operation, and the tests that fail without it.
+//! * `tests/house/oci_manual.rs`: [every property of OCI](super::oci) is in the manual.
+//! * `tests/house/house_manual.rs`: the files and functions that this page names exist, and it names every folder.
+//!
+//! # create
+//!
+//! 1. `container/builder/build.rs` `build` has `container/create/blueprint.rs` validate the configuration
+//!    (`spec/mod.rs`), look at the host (`host/probe.rs`) and plan (`plan/mod.rs`). Nothing exists on the host yet.
+//! 2. `container/creating.rs` `create` consumes the `Creating` phase and calls `container/create/transaction.rs`
+//!    `launch`.
+//! 3. `state/claim.rs` `take` claims the id, and `commit` saves the record. From here on a step that fails makes the
+//!    transaction `undo` all steps before it.
+//! 4. `cgroup/group.rs` `create` makes the cgroup and writes its limits. A systemd scope follows after step 6 instead.
+//! 5. `container/create/sockets.rs` `open` makes the connections between the four processes, the control socket, the
+//!    lifeline and the exit record.
+//! 6. `helper/spawn.rs` `spawn` executes the sandbox, or `helper/zygote/mod.rs` asks the zygote for a fork. In the new
+//!    process `helper/entry.rs` `before_main` calls `sandbox/mod.rs` `serve`. `container/create/id_maps.rs` `write`
+//!    meanwhile writes its id maps, and the transaction tells it to begin. In a pod, `link/pod.rs` sends the container
+//!    to the pod's sandbox instead.
+//! 7. `sandbox/mod.rs` `prepare` joins the cgroups, `sandbox/namespaces.rs` `make` makes the namespaces, and
+//!    `sandbox/init/mod.rs` `fork` forks init. From then on `sandbox/monitor/mod.rs` `run` is the sandbox's life.
+//! 8. `gofer/mod.rs` `prepare`, in the next helper, has `gofer/mounts.rs` open each source as a detached mount, sends
+//!    the mounts to init, and gives everything up in `gofer/confine.rs`.
+//! 9. `sandbox/init/tree.rs` `assemble` attaches the mounts below the root, and `enter` pivots.
+//!    `sandbox/init/program.rs` `find` looks the program up. Init reports "ready".
+//! 10. `sandbox/monitor/container.rs` `hear_init` passes "ready" and init's pidfd on to the caller. The transaction's
+//!     `record_created` saves "created" (`state/lock.rs` `save`), writes the PID file, and returns the
+//!     `link/sandbox.rs` for the `Created` phase.
+//!
+//! # exec
+//!
+//! 1. `container/live/exec.rs` `exec` is there for phases whose program runs. It applies the changes of
+//!    [`Exec`](crate::Exec) to the process in the record.
+//! 2. `spec/process.rs` `for_exec` validates the result, and `plan/exec.rs` `new` plans it.
+//! 3. `process/stdio.rs` `open` opens the streams, and `helper/spawn.rs` `seal_plan` puts the plan into sealed memory.
+//! 4. `link/sandbox.rs` `connect` sends the request with the plan, the streams and one end of a new connection. It uses
+//!    the connection that create made, or a new one of `link/client.rs` `connect_in`.
+//! 5. `sandbox/monitor/serve.rs` `answer` takes the request, and `execute` hands it on.
+//! 6. `sandbox/exec.rs` `new` reads the plan and has `sys/clone.rs` `fork_inside` fork the process, in the container's
+//!    pid namespace and with nothing open that is the sandbox's.
+//! 7. `sandbox/exec.rs` `run`, in the new process, joins the cgroups (`sandbox/monitor/membership.rs` `join`) and
+//!    init's other namespaces, and finds user (`sandbox/init/accounts.rs`) and program (`sandbox/init/program.rs`)
+//!    inside.
+//! 8. `sandbox/init/become_workload.rs` `execute` sheds privileges, loads the filter and calls execve(2), as for init.
+//! 9. `sandbox/monitor/processes.rs` `hear` sees the connection close: the program runs. It sends "started" and a pidfd
+//!    to the caller, which returns a [`Process`](crate::Process).
+//! 10. `sandbox/monitor/processes.rs` `end` collects the status when the process ends and sends it over the same
+//!     connection; `wait` receives it there.
+//!
+//! # delete
+//!
+//! 1. `container/stopped.rs` `delete` deletes a loaded or detached container by its record. An attached one it leaves
+//!    to `container/attachment.rs` `destroy`, which first kills the helpers through the pidfds that it holds.
+//! 2. `state/lock.rs` `acquire` takes the lock and checks that the locked inode still has its name.
+//! 3. `container/teardown.rs` `destroy` reads the record again, and stops if another container has the name by now.
+//! 4. `link/kill.rs` `leave_pod` asks the sandbox of a pod to end the container's processes and to forget it, unless it
+//!    is the root container.
+//! 5. `link/kill.rs` `kill_process` kills the sandbox, then init and gofer, each by the identity in the record
+//!    (`process/identity.rs`), and waits for the end.
+//! 6. `cgroup/teardown.rs` `thaw` lets frozen processes run meanwhile, because on cgroup v1 a frozen one does not die.
+//! 7. `cgroup/teardown.rs` `destroy` kills what still is in the cgroups and removes them, and `prune` removes the
+//!    parents that were made for them. `cgroup/systemd.rs` has systemd remove a scope.
+//! 8. Only if all of this succeeded, `container/oci.rs` `poststop` notes in the record that the poststop hooks run, and
+//!    runs them once (`hooks/mod.rs`). Otherwise the record stays, and delete fails with
+//!    [`Incomplete`](crate::ErrorKind::Incomplete).
+//! 9. `state/lock.rs` `remove` removes the record, then the run directory, and the lock file last.
+//! 10. `process/reaper.rs` collects the helpers that were children of the caller, so that none stays a zombie.
