@@ -16,8 +16,8 @@
 //! | `host/` | what this machine is, as values that tests can write down; only `host/probe.rs` looks | change the machine |
 //! | `plan/` | makes a plan for each process from a valid configuration and facts about the host | have effects |
 //! | `sys/` | a wrapper for each system call that has no safe one; the only `unsafe` code | retry, or decide |
-//! | `process/` | channels, identities by pid and start time, reaping, signals, streams, terminals | know what a container is |
-//! | `helper/` | makes a helper of the caller's executable: image, spawn, donations, zygote, exec proxy | do the work of gofer and sandbox |
+//! | `process/` | channels and donations, identities by pid and start time, reaping, signals, streams, terminals | know what a container is |
+//! | `helper/` | makes a helper of the caller's executable: image, spawn, zygote, exec proxy | do the work of gofer and sandbox |
 //! | `cgroup/` | makes, reads, freezes and removes cgroups | choose a path, a controller or a value, or move the caller |
 //! | `state/` | the record, its claim and its lock, the exit record | talk to a process |
 //! | `network/` | moves devices of the host to a container and back | create devices |

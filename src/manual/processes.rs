@@ -8,7 +8,7 @@
 //!     |- write its id maps                      .                       |- namespaces
 //!     |- begin -------------------------------------------------------->|- fork --------------->|
 //!     |- spawn -------------------------------->|                       |- network namespace    |
-//!     |- proceed, user namespace -------------->|                       |---- the namespace --->|
+//!     |- begin, user namespace ---------------->|                       |---- the namespace --->|
 //!     |                                         |- open, clone mounts   .                       |
 //!     |                                         |---- detached mounts ------------------------->|
 //!     |                                         |- drop all privileges  .                       |- assemble, pivot
@@ -16,14 +16,14 @@
 //!     |<------------------------------------- ready, pidfd of init -----|<------- ready --------|
 //!     |- save "created", write the PID file     .                       .                       .
 //!     .                                         .                       .                       .
-//!     |- start -------------------------------------------------------->|------ proceed ------->|
+//!     |- start -------------------------------------------------------->|--- start program ---->|
 //!     |- save "running"                         .                       |                       |- shed privileges
 //!     |<------------------------------------- done ---------------------|<---- end of file -----|- execve
 //! ```
 //!
 //! If the configuration has hooks, create, start and delete have more steps. Between the last mount and the pivot, init
-//! sends "assembled" to the caller over a connection of their own (`hooks`) and waits. The caller runs the prestart and
-//! createRuntime hooks and answers "proceed". Hooks of the runtime namespace are run by another helper,
+//! sends "root assembled" to the caller over a connection of their own (`hooks`) and waits. The caller runs the
+//! prestart and createRuntime hooks and answers "hooks done". Hooks of the runtime namespace are run by another helper,
 //! `cofferdam-hooks`, which lives for one round of hooks. It is their parent, so the caller collects no exit status of
 //! a hook. createContainer and startContainer hooks are children of init.
 //!
@@ -119,7 +119,7 @@
 //!
 //! | Name | Gofer | Sandbox | What it is |
 //! |---|---|---|---|
-//! | `boot` | yes | yes | socket pair to the caller, for "begin" or "proceed" and "ready" or "failed"; closed after that |
+//! | `boot` | yes | yes | socket pair to the caller, for "begin" and then "ready" or "failed"; closed after that |
 //! | `plan` | yes | yes | a sealed memfd: everything this process will do, with nothing left to decide |
 //! | `init`, `gofer` | one end | other end | socket pair for the mounts; closes when the sandbox ends, and carries the sandbox's message that the caller is gone |
 //! | `creator` | | yes | control connection of the program that made the container |
@@ -238,7 +238,7 @@
 //! # Init
 //!
 //! The sandbox forks init. The sandbox is single-threaded, so its fork can go on in Rust. During create init assembles
-//! the root, pivots into it and finds the program, then waits until the sandbox says "proceed". The sandbox's mount
+//! the root, pivots into it and finds the program, then waits for "start program" from the sandbox. The sandbox's mount
 //! namespace is the container's, so after the pivot the sandbox has the same root.
 //!
 //! At start init sheds what the workload must not have, in this order: session keyring, limits, scheduling attributes,
