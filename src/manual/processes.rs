@@ -114,8 +114,9 @@
 //!
 //! # Descriptors
 //!
-//! A descriptor that crosses to another process is *donated*: given in order, named in `argv[1]`, and taken by its name
-//! once. Everything else is closed by close_range(2) before the exec.
+//! A descriptor that crosses to another process is *donated*: it has a name, in `argv[1]` of a new helper or in the
+//! message that carries it, and the receiver takes it by that name, once. A new helper has no others: close_range(2)
+//! closes everything else before the exec.
 //!
 //! | Name | Gofer | Sandbox | What it is |
 //! |---|---|---|---|
