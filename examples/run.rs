@@ -53,7 +53,7 @@ struct Options {
     memory: Option<u64>,
     /// The most processes and threads the container may have
     #[arg(long, value_name = "N")]
-    pids: Option<i64>,
+    pids: Option<u64>,
     /// How many CPUs' worth of time the container may use
     #[arg(long, value_name = "F")]
     cpus: Option<f64>,
@@ -169,7 +169,7 @@ fn container(options: Options) -> Result<ContainerBuilder, Error> {
         container = container.tmpfs(destination, size);
     }
     if let Some(bytes) = options.memory {
-        container = container.memory_limit(i64::try_from(bytes).unwrap_or(i64::MAX));
+        container = container.memory_limit(bytes);
     }
     if let Some(tasks) = options.pids {
         container = container.pids_limit(tasks);

@@ -44,8 +44,8 @@ struct Options {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     timeout: Duration,
     /// How much memory each may use
-    #[arg(long, value_name = "SIZE", value_parser = size::<i64>)]
-    memory: Option<i64>,
+    #[arg(long, value_name = "SIZE", value_parser = size::<u64>)]
+    memory: Option<u64>,
     /// Fork the containers' helpers from one process instead of executing each
     #[arg(long)]
     zygote: bool,
@@ -117,7 +117,7 @@ struct Supervisor {
     running: BTreeMap<u64, Job>,
     root: StateRoot,
     timeout: Duration,
-    memory: Option<i64>,
+    memory: Option<u64>,
     zygote: Option<Zygote>,
 }
 

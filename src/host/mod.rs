@@ -7,6 +7,6 @@ pub(crate) mod cgroups;
 pub(crate) mod facts;
 mod probe;
 
+pub(crate) use probe::{Caller, Needs, cgroup_layout, in_user_namespace, probe, security_modules};
 #[cfg(test)]
-pub(crate) use probe::cgroups_for;
-pub(crate) use probe::{Needs, cgroup_layout, in_user_namespace, probe, security_modules};
+pub(crate) use probe::{cgroups_for, count};

@@ -3,6 +3,7 @@
 use super::cgroups::{CgroupLayout, CgroupType, DelegationPoint, UnifiedHierarchy, V1Hierarchy, below};
 use super::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 use crate::error::{OsContext, Result};
+use crate::spec::IdMaps;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -33,37 +34,89 @@ const SYSTEM_DIRS: [&str; 9] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "
 /// The directories that may contain newuidmap(1) and newgidmap(1).
 const PROGRAM_DIRS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
 
-/// Reads the facts that `needs` lists.
+/// Reads the facts about the caller, and those that `needs` lists.
 ///
 /// # Errors
-/// The errno of capget(2), and of reading the cgroup layout if the container needs more than a freezer.
+/// As [`Caller::probe`] and [`Caller::host`].
 pub(crate) fn probe(needs: Needs<'_>) -> Result<Host> {
-    let euid = rustix::process::geteuid().as_raw();
-    let egid = rustix::process::getegid().as_raw();
-    let effective = rustix::thread::capabilities(None).os(|| "capget()")?.effective;
-    let privileged =
-        effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID);
-    let (subuids, subgids) = if privileged { (None, None) } else { subordinate_ids(euid) };
-    let cgroups = match (needs.cgroups, needs.freezer) {
-        (true, _) => cgroups_for(needs.cgroups_path)?,
-        // The freezer is optional: a container without limits also runs where `/proc` cannot be read.
-        (false, true) => freezer_for(needs.cgroups_path).unwrap_or_default(),
-        (false, false) => CgroupLayout::default(),
-    };
-    let service_manager = needs.service_manager.map_or(ServiceManager::NotAsked, |find| find());
-    let system_dirs = if needs.system_dirs { system_dirs() } else { Vec::new() };
-    Ok(Host {
-        euid,
-        egid,
-        privileged,
-        in_user_namespace: in_user_namespace(),
-        subuids,
-        subgids,
-        cgroups,
-        service_manager,
-        lsms: security_modules(needs.labels),
-        system_dirs,
-    })
+    Caller::probe()?.host(needs)
+}
+
+/// The facts about the caller alone. A description without id mappings takes them from here, and only the complete
+/// configuration says what else of the host a plan needs: [`Caller::host`] then adds that, and reads nothing twice.
+#[derive(Debug)]
+pub(crate) struct Caller(Host);
+
+impl Caller {
+    /// Reads who the caller is, and which ids it may map.
+    ///
+    /// # Errors
+    /// The errno of capget(2).
+    pub(crate) fn probe() -> Result<Self> {
+        #[cfg(test)]
+        count::CALLER.with(|looks| looks.set(looks.get() + 1));
+        let euid = rustix::process::geteuid().as_raw();
+        let egid = rustix::process::getegid().as_raw();
+        let effective = rustix::thread::capabilities(None).os(|| "capget()")?.effective;
+        let privileged =
+            effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID);
+        let (subuids, subgids) = if privileged { (None, None) } else { subordinate_ids(euid) };
+        Ok(Self(Host {
+            euid,
+            egid,
+            privileged,
+            in_user_namespace: in_user_namespace(),
+            subuids,
+            subgids,
+            cgroups: CgroupLayout::default(),
+            service_manager: ServiceManager::NotAsked,
+            lsms: SecurityModules::default(),
+            system_dirs: Vec::new(),
+        }))
+    }
+
+    /// As [`Host::default_id_maps`].
+    pub(crate) fn default_id_maps(&self) -> IdMaps {
+        self.0.default_id_maps()
+    }
+
+    /// Reads the facts that `needs` lists.
+    ///
+    /// # Errors
+    /// An errno if the cgroup layout cannot be read and the container needs more than a freezer.
+    pub(crate) fn host(self, needs: Needs<'_>) -> Result<Host> {
+        #[cfg(test)]
+        count::HOST.with(|looks| looks.set(looks.get() + 1));
+        let cgroups = match (needs.cgroups, needs.freezer) {
+            (true, _) => cgroups_for(needs.cgroups_path)?,
+            // The freezer is optional: a container without limits also runs where `/proc` cannot be read.
+            (false, true) => freezer_for(needs.cgroups_path).unwrap_or_default(),
+            (false, false) => CgroupLayout::default(),
+        };
+        Ok(Host {
+            cgroups,
+            service_manager: needs.service_manager.map_or(ServiceManager::NotAsked, |find| find()),
+            lsms: security_modules(needs.labels),
+            system_dirs: if needs.system_dirs { system_dirs() } else { Vec::new() },
+            ..self.0
+        })
+    }
+}
+
+/// How often this thread has looked, for tests of what looks once.
+#[cfg(test)]
+pub(crate) mod count {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static CALLER: Cell<u32> = const { Cell::new(0) };
+        pub(super) static HOST: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Looks at the caller and at the host since the last call.
+    pub(crate) fn take() -> (u32, u32) {
+        (CALLER.take(), HOST.take())
+    }
 }
 
 /// Whether this process is in a user namespace other than the host's.

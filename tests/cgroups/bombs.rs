@@ -29,7 +29,7 @@ fn a_memory_bomb_ends_as_out_of_memory_with_its_peak_at_the_limit() {
     let limit: i64 = 32 << 20;
     // Every process doubles a string of its own: the kernel may pick any of them, init is waited for.
     let hoard = "hoard() { s=0123456789abcdef; while :; do s=$s$s; done; }; hoard & hoard & hoard";
-    let running = start(stage.busybox_shell("memory", hoard).memory_limit(limit));
+    let running = start(stage.busybox_shell("memory", hoard).memory_limit(limit.unsigned_abs()));
     let events: Vec<Event> = running.events().unwrap().map(Result::unwrap).collect();
     assert!(events.iter().any(|event| matches!(event, Event::OutOfMemory)), "{events:?}");
     let stopped = running.wait_stopped().unwrap();

@@ -17,7 +17,6 @@ const TANGLED: &[&str] = &[
     "hooks",
     "host",
     "id",
-    "link",
     "network",
     "plan",
     "process",

@@ -1,4 +1,4 @@
-//! From a [`ContainerBuilder`] to a container in its first phase, to the end of its life, or to a bundle on disk.
+//! What ends a description: a container in its first phase, a container run to its end, or a bundle on disk.
 
 use super::bundle;
 use super::description::ContainerBuilder;
@@ -7,7 +7,7 @@ use crate::container::handle::Handle;
 use crate::container::outcome::{Exit, Output};
 use crate::container::typestate::{Container, Creating};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{self, Needs};
+use crate::host::{self, Caller, Needs};
 use crate::id::ContainerId;
 use crate::link::find_pod_sandbox;
 use crate::process::Stdio;
@@ -19,26 +19,28 @@ impl ContainerBuilder {
     /// Checks everything that can be checked without changing the host, and plans the rest.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidId`], [`ErrorKind::InvalidSpec`] naming the field, [`ErrorKind::Unsupported`] naming what
-    /// this host or this caller cannot do.
+    /// [`ErrorKind::InvalidId`], [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the
+    /// field, [`ErrorKind::Unsupported`] naming what this host or this caller cannot do.
     pub fn build(mut self) -> Result<Container<Creating>> {
         let id = std::mem::replace(&mut self.id, ContainerId::new("moved"))?;
+        self.refused.take().map_or(Ok(()), Err)?;
         let root = match self.state_root.take() {
             Some(root) => root,
             None => StateRoot::open_default()?,
         };
+        let caller = Caller::probe()?;
         self.extras.pod = self.find_pod()?;
         match self.extras.pod.clone() {
             Some(pod) if self.default_ids => self.take_ids_of(&find_pod_sandbox(&root, &pod)?)?,
             None if self.default_ids => {
-                let maps = host::probe(Needs::default())?.default_id_maps();
+                let maps = caller.default_id_maps();
                 self.set_id_mappings(&maps.uids, &maps.gids);
             }
             _ => {}
         }
         let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
         let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
-        let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin)?;
+        let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin, caller)?;
         let mut record = Record::new(id, sandbox_id, bundle, RawSpec::from_spec(&self.spec)?);
         record.extras = serde_json::to_value(&blueprint.extras)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
@@ -52,7 +54,7 @@ impl ContainerBuilder {
     /// Builds, creates, starts, waits and deletes.
     ///
     /// # Errors
-    /// As each of these; whatever was made is gone again.
+    /// As each of these. A container that was made is gone again.
     pub fn run(self) -> Result<Exit> {
         let stopped = self.build()?.create()?.start()?.wait_stopped()?;
         let exit = stopped.exit().clone();
@@ -60,10 +62,10 @@ impl ContainerBuilder {
         Ok(exit)
     }
 
-    /// As [`run`](Self::run), and collects what the workload writes.
+    /// As [`run`](Self::run), and returns what the workload writes to its standard output and standard error.
     ///
     /// # Errors
-    /// As [`run`](Self::run), or a pipe that cannot be read.
+    /// As [`run`](Self::run), and the errno of read(2).
     pub fn output(mut self) -> Result<Output> {
         self.stdio[1] = Stdio::piped();
         self.stdio[2] = Stdio::piped();
@@ -77,12 +79,13 @@ impl ContainerBuilder {
         Ok(Output { exit, stdout, stderr })
     }
 
-    /// Writes the container as an OCI bundle that any OCI runtime accepts: `directory/config.json`, and a `rootfs` if
-    /// it has none of its own. The directory is made; it may exist if it is empty.
+    /// Writes the container as an OCI bundle that any OCI runtime accepts: `directory/config.json`, and a `rootfs` beside
+    /// it if the description has no rootfs directory. Makes `directory`, which may exist if it is empty.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidSpec`] naming the field, [`ErrorKind::AlreadyExists`] for a directory that is not empty.
+    /// [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the field, [`ErrorKind::AlreadyExists`] for a directory that is not empty.
     pub fn to_bundle(mut self, directory: impl AsRef<Path>) -> Result<()> {
+        self.refused.take().map_or(Ok(()), Err)?;
         let host = host::probe(Needs { system_dirs: true, ..Needs::default() })?;
         if self.default_ids {
             let maps = host.default_id_maps();
@@ -100,7 +103,7 @@ impl ContainerBuilder {
     }
 }
 
-/// Reads two pipes to their ends at once: a workload that fills one while we read the other must not stall.
+/// Reads both pipes to their ends at the same time, so that a workload which fills one of them does not stall.
 fn read_both(stdout: Option<std::fs::File>, stderr: Option<std::fs::File>) -> Result<(Vec<u8>, Vec<u8>)> {
     use crate::error::OsContext;
     let read = |pipe: Option<std::fs::File>| -> std::io::Result<Vec<u8>> {
@@ -116,4 +119,27 @@ fn read_both(stdout: Option<std::fs::File>, stderr: Option<std::fs::File>) -> Re
         (stdout, stderr.join().unwrap_or_else(|_| Err(std::io::Error::other("the reader panicked"))))
     });
     Ok((stdout.os(|| "read(stdout)")?, stderr.os(|| "read(stderr)")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::count;
+
+    #[test]
+    fn build_looks_at_the_host_once() {
+        let root = tempfile::tempdir().unwrap();
+        let root = StateRoot::open(root.path()).unwrap();
+        let new = |id| ContainerBuilder::new(id).args(["true"]).state_root(root.clone());
+        count::take();
+        drop(new("defaults").build().unwrap());
+        assert_eq!(count::take(), (1, 1), "with the default ids");
+        let caller = Caller::probe().unwrap().default_id_maps();
+        count::take();
+        drop(new("given").id_mappings(&caller.uids, &caller.gids).build().unwrap());
+        assert_eq!(count::take(), (1, 1), "with ids of its own");
+        let bundle = tempfile::tempdir().unwrap();
+        new("bundle").to_bundle(bundle.path()).unwrap();
+        assert_eq!(count::take(), (1, 1), "for a bundle");
+    }
 }

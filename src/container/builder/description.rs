@@ -1,8 +1,8 @@
-//! [`ContainerBuilder`]: the description itself, where it comes from, and what belongs to no other file.
+//! [`ContainerBuilder`]: the description itself, where it starts from, and the methods without a subject of their own.
 
 use super::bundle;
 use super::default_spec::{build, default_spec};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::id::ContainerId;
 use crate::plan::Extras;
@@ -13,6 +13,7 @@ use crate::state::StateRoot;
 use oci_spec::runtime::{
     Hook, Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, Process, Spec,
 };
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Describes a container.
@@ -20,6 +21,11 @@ use std::path::{Path, PathBuf};
 /// The default is the hardened end of what the crate can do: user namespace, no capability, no_new_privs, a seccomp
 /// allow-list, the host's system directories read-only as the rootfs, no network but loopback, `/tmp` in memory, 1024
 /// processes. Every relaxation is a method named after what it gives away.
+///
+/// A method that adds one value of several ([`env`](Self::env), [`mount`](Self::mount), [`rlimit`](Self::rlimit)) replaces
+/// the value with the same name, destination or type; a method that takes a list ([`args`](Self::args),
+/// [`groups`](Self::groups)) replaces the list. No method fails: what it cannot take is [`build`](Self::build)'s error,
+/// which names the method. A configuration is JSON, so arguments, variables and paths have to be UTF-8.
 ///
 /// ```no_run
 /// use cofferdam::{ContainerBuilder, Stdio};
@@ -45,16 +51,18 @@ pub struct ContainerBuilder {
     pub(super) pid_file: Option<PathBuf>,
     pub(super) user_log: Option<UserLog>,
     pub(super) zygote: Option<Zygote>,
-    /// Choose the id mappings when the host is known.
+    /// The first argument that a method could not take.
+    pub(super) refused: Option<Error>,
+    /// Take the id mappings that suit the caller.
     pub(super) default_ids: bool,
-    /// Whose sandbox to run in.
+    /// The root container of the pod to run in.
     pub(super) pod: Option<ContainerId>,
-    /// Whether what the annotations say of a pod is to be followed.
+    /// Join the pod that the annotations name.
     pub(super) pod_annotations: bool,
 }
 
 impl ContainerBuilder {
-    /// A container called `id`, hardened as described on the type. A bad id is `build`'s error.
+    /// A container called `id`, hardened as described on the type. A malformed id is `build`'s error.
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: ContainerId::new(id),
@@ -69,14 +77,15 @@ impl ContainerBuilder {
             pid_file: None,
             user_log: None,
             zygote: None,
+            refused: None,
             default_ids: true,
             pod: None,
             pod_annotations: true,
         }
     }
 
-    /// The container that the OCI bundle in `directory` describes: exactly what its `config.json` says, no hardening
-    /// added and none left out. The methods of the builder then change that configuration.
+    /// The container that the OCI bundle in `directory` describes (OCI bundle.md): exactly what its `config.json` says,
+    /// without this builder's hardening. The methods of the builder then change that configuration.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] naming the field, or the file that cannot be read.
@@ -89,27 +98,27 @@ impl ContainerBuilder {
         Ok(builder)
     }
 
-    /// Where the container's record is kept, instead of the caller's own directory.
+    /// Keeps the container's record in `root` instead of the caller's default directory.
     pub fn state_root(mut self, root: StateRoot) -> Self {
         self.state_root = Some(root);
         self
     }
 
-    /// A file to write the sandbox's pid to, last of all, when the container is created.
-    pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.pid_file = Some(path.into());
+    /// Writes the sandbox's pid (in a pod, init's) to the file `path`, as the last step of `create`.
+    pub fn pid_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.pid_file = Some(self.path("pid_file", path.as_ref()));
         self
     }
 
     /// Forks the container's gofer and sandbox from `zygote` instead of executing this program for each: the same
-    /// container, sooner. [`Zygote`] says what has to be the same then and now. In a pod, the zygote of each container
-    /// is its own.
+    /// container, sooner. [`Zygote`] lists what must not change between the two. In a pod, each container has a zygote
+    /// of its own.
     pub fn zygote(mut self, zygote: &Zygote) -> Self {
         self.zygote = Some(zygote.clone());
         self
     }
 
-    /// An annotation (OCI config.md, "Annotations").
+    /// Sets an annotation (OCI config.md, "Annotations").
     pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         let mut annotations = self.spec.annotations().clone().unwrap_or_default();
         annotations.insert(key.into(), value.into());
@@ -119,12 +128,12 @@ impl ContainerBuilder {
 
     /// Adds a hook, after those of its kind that are there already (OCI config.md, "POSIX-platform Hooks").
     ///
-    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. One gets its own
-    /// arguments and environment and the container's state on standard input, and nothing else: its working directory
-    /// is the bundle (createContainer: the container's root; startContainer: `/`), its standard output is thrown away.
-    /// In its state, `pid` is the sandbox, whose mount, net, ipc and uts namespaces are the container's: entering the
-    /// mount namespace leads to the container's root, also before the pivot; unless the configuration has no new one, and
-    /// the container is created already. A hook without a timeout may take forever.
+    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. A hook gets its own
+    /// arguments and environment, and the container's state on standard input. Its working directory is the bundle
+    /// (createContainer: the container's root; startContainer: `/`), and its standard output is thrown away. In the
+    /// state, `pid` is the sandbox's, whose mount, net, ipc and uts namespaces are the container's. A hook that enters
+    /// this mount namespace sees the container's root, also before the pivot, unless the configuration has no mount
+    /// namespace of its own and the container is created already. A hook without a timeout may run forever.
     pub fn hook(mut self, kind: HookKind, hook: Hook) -> Self {
         let mut hooks = self.spec.hooks().clone().unwrap_or_default();
         let mut list = match kind {
@@ -150,25 +159,44 @@ impl ContainerBuilder {
         self
     }
 
-    /// Where to write a line when the program starts and one when it ends, for the person who runs it: the time, the
-    /// id, and what happened.
+    /// Writes a line to `to` when the program starts, and another when it ends, for the person who runs it: the time,
+    /// the id, and what happened.
     ///
     /// ```text
     /// 2026-01-31T12:00:00.123Z web started
     /// 2026-01-31T12:00:05.004Z web exited with code 3
     /// ```
     ///
-    /// The sandbox writes it, so it is complete also when this program has ended. It never waits: lines that nobody
-    /// reads, or for which there is no room, are dropped. What cannot be opened is `create`'s error.
+    /// The sandbox writes the lines, so they are complete also when this program has ended. It never waits: it drops a
+    /// line that would block, or for which there is no space. A file that cannot be opened is `create`'s error.
     pub fn user_log(mut self, to: impl Into<UserLog>) -> Self {
         self.user_log = Some(to.into());
         self
     }
 
-    /// The OCI configuration as it stands.
+    /// The OCI configuration as the methods so far have made it.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// `text` for the configuration; if it is not UTF-8, `build` refuses it in the name of `method`.
+    pub(super) fn text(&mut self, method: &'static str, text: &OsStr) -> String {
+        match text.to_str() {
+            Some(text) => text.to_owned(),
+            None => {
+                let problem = format!("{text:?} is not UTF-8");
+                let error =
+                    Error::new(ErrorKind::InvalidInput, format!("ContainerBuilder::{method}"), problem);
+                self.refused.get_or_insert(error.hint("an OCI configuration is JSON"));
+                String::new()
+            }
+        }
+    }
+
+    /// As [`text`](Self::text), for a path.
+    pub(super) fn path(&mut self, method: &'static str, path: &Path) -> PathBuf {
+        self.text(method, path.as_os_str()).into()
     }
 
     pub(super) fn process(&mut self) -> &mut Process {

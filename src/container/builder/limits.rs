@@ -8,14 +8,15 @@ use oci_spec::runtime::{
     LinuxHugepageLimitBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
     LinuxThrottleDeviceBuilder,
 };
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 /// Microseconds in the period that CPU limits are given for: the kernel's default.
 const CPU_PERIOD: u64 = 100_000;
 
-/// How much a block device may be used in a second; what is `None` is not limited by this. Closed on purpose: there are
-/// no others.
+/// The most a container may use a block device, per second. `None` sets no limit.
+///
+/// Exhaustive on purpose, so that callers can write it as a literal: the kernel has these four limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoLimit {
     /// Bytes read.
@@ -29,9 +30,10 @@ pub struct IoLimit {
 }
 
 impl ContainerBuilder {
-    /// The most memory the container may use, bytes; what it may swap out besides, a bundle's `memory.swap` says, which
-    /// stays as it is and must not be below. Needs a memory cgroup.
-    pub fn memory_limit(mut self, bytes: i64) -> Self {
+    /// The most memory the container may use, in bytes. Needs a memory cgroup. A bundle's `memory.swap` limits memory and
+    /// swap together, stays as it is, and must not be below `bytes`.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        let bytes = signed(bytes);
         self.resources(|resources| {
             let mut memory = (*resources.memory()).unwrap_or_default();
             memory.set_limit(Some(bytes));
@@ -41,22 +43,22 @@ impl ContainerBuilder {
     }
 
     /// The most tasks (processes and threads) the container may have. Needs a pids cgroup.
-    pub fn pids_limit(mut self, tasks: i64) -> Self {
-        let pids = build(|| LinuxPidsBuilder::default().limit(tasks).build());
+    pub fn pids_limit(mut self, tasks: u64) -> Self {
+        let pids = build(|| LinuxPidsBuilder::default().limit(signed(tasks)).build());
         self.resources(|resources| {
             resources.set_pids(Some(pids));
         });
         self
     }
 
-    /// How many CPUs' worth of time the container may use; 0.5 is half of one. Needs a cpu cgroup.
+    /// The most CPU time the container may use, in CPUs: 0.5 is half the time of one. Needs a cpu cgroup.
     pub fn cpu_limit(mut self, cpus: f64) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "out of range saturates, and validation refuses it"
         )]
         let quota = match (cpus * CPU_PERIOD as f64) as i64 {
-            // What says "no limit" in a configuration was not meant by whoever asks for one: too little to be obeyed.
+            // In a configuration these two mean "no limit". Validation refuses 1 as too little.
             -1 | 0 => 1,
             quota => quota,
         };
@@ -68,8 +70,9 @@ impl ContainerBuilder {
         self
     }
 
-    /// How much of the time that earlier periods left unused the container may use in one, on top of its
-    /// [limit](Self::cpu_limit) and at most as much again. Needs a cpu cgroup, and Linux 5.14.
+    /// The most CPU time that the container may save up in periods in which it stays below its
+    /// [limit](Self::cpu_limit), and use later on top of it. At most as much as the limit allows in one period, which is
+    /// 100 ms. Needs a cpu cgroup, and Linux 5.14.
     pub fn cpu_burst(mut self, burst: Duration) -> Self {
         let micros = u64::try_from(burst.as_micros()).unwrap_or(u64::MAX);
         self.resources(|resources| {
@@ -80,8 +83,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// How much a block device may be used in a second, by its number. What was said of the same device before is
-    /// replaced as far as this says something. Needs a blkio (v1) or io (v2) cgroup.
+    /// Limits the use of the block device `device`. A limit that is `None` leaves an earlier one for the same device as it
+    /// is. Needs a blkio (v1) or io (v2) cgroup.
     pub fn io_limit(mut self, device: DeviceNumber, limit: IoLimit) -> Self {
         self.resources(|resources| {
             let mut block = resources.block_io().clone().unwrap_or_default();
@@ -105,25 +108,23 @@ impl ContainerBuilder {
         self
     }
 
-    /// The most memory in huge pages of one size, bytes; the size as the kernel writes it, `2MB`. Needs a hugetlb
+    /// The most memory in huge pages of one size, in bytes. The kernel's name of the size is like `2MB`. Needs a hugetlb
     /// cgroup.
     pub fn hugepage_limit(mut self, page_size: impl Into<String>, bytes: u64) -> Self {
         let page_size = page_size.into();
         self.resources(|resources| {
             let mut limits = resources.hugepage_limits().clone().unwrap_or_default();
             limits.retain(|other| *other.page_size() != page_size);
-            // More than the signed number holds is more than there can be.
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
             limits.push(build(|| {
-                LinuxHugepageLimitBuilder::default().page_size(page_size).limit(bytes).build()
+                LinuxHugepageLimitBuilder::default().page_size(page_size).limit(signed(bytes)).build()
             }));
             resources.set_hugepage_limits(Some(limits));
         });
         self
     }
 
-    /// Writes `value` into this file of the container's cgroup v2, as it is and after all other limits:
-    /// `linux.resources.unified`. Its controller is enabled.
+    /// Writes `value` to the file `file` of the container's cgroup v2, unchanged and after all other limits
+    /// (`linux.resources.unified`), and enables the controller that the file belongs to.
     pub fn unified(mut self, file: impl Into<String>, value: impl Into<String>) -> Self {
         self.resources(|resources| {
             let mut unified = resources.unified().clone().unwrap_or_default();
@@ -133,29 +134,30 @@ impl ContainerBuilder {
         self
     }
 
-    /// Where the container's cgroup is (`linux.cgroupsPath`): absolute, from the top of each hierarchy; relative, beside
-    /// the caller's; or `slice:prefix:name`, a scope that systemd is asked for (root's: the host's; any other user's: the
-    /// user's own), which takes the feature `systemd` and cgroup v2.
-    pub fn cgroups_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.linux().set_cgroups_path(Some(path.into()));
+    /// The path of the container's cgroup (`linux.cgroupsPath`). An absolute path starts at the root of each hierarchy, a
+    /// relative one in the caller's cgroup. `slice:prefix:name` asks systemd for a scope (root asks the host's service
+    /// manager, another user the user's own), which needs the feature `systemd` and cgroup v2.
+    pub fn cgroups_path(mut self, path: impl AsRef<Path>) -> Self {
+        let path = self.path("cgroups_path", path.as_ref());
+        self.linux().set_cgroups_path(Some(path));
         self
     }
 
-    /// Makes no cgroup unless a limit or a path asks for one. By default every container gets one of its own where the
-    /// caller may make it, with its processes and nothing else in it, so that the kernel can freeze them all at once. It
-    /// costs a tenth of a millisecond. Without it, pausing stops the container's processes one after the other by a
-    /// signal (SIGSTOP), which a parent inside can see and which a process that is just being made may escape for a
-    /// moment.
+    /// Makes no cgroup unless a limit or a path needs one. By default every container gets a cgroup for its processes
+    /// alone, where the caller may make one, so that the kernel can freeze them all at once; it costs a tenth of a
+    /// millisecond. Without it, pausing sends SIGSTOP to one process after the other. A parent inside can see that, and a
+    /// process that is being forked may go on for a moment.
     pub fn without_cgroup(mut self) -> Self {
         self.extras.without_cgroup = true;
         self
     }
 
-    /// Does without the limits whose controller this host lacks or this caller may not use, instead of refusing them:
-    /// for a user without a delegated cgroup, who would rather run without than not at all. All limits of such a
-    /// controller are left out together; [`Container::unapplied_limits`] has their fields, and a `tracing` warning the
-    /// reason. A value that makes no sense stays an error, and so does a control file that the kernel lacks or refuses
-    /// when the container is made. A bundle does not carry it.
+    /// Leaves out the limits whose controller this host lacks or this caller may not use, instead of refusing them. It is
+    /// for users without a delegated cgroup, who prefer a container without limits to none. All limits of such a
+    /// controller are left out together; [`Container::unapplied_limits`](crate::Container::unapplied_limits) lists their
+    /// fields, and a `tracing` warning gives the reason. A value that makes no sense is still an error, and so is a
+    /// control file that the kernel lacks or refuses when the container is made. [`to_bundle`](Self::to_bundle) does not
+    /// write this choice.
     pub fn best_effort_limits(mut self) -> Self {
         self.extras.best_effort_limits = true;
         self
@@ -167,6 +169,11 @@ impl ContainerBuilder {
         change(&mut resources);
         linux.set_resources(Some(resources));
     }
+}
+
+/// As a configuration has it. More than the signed number holds is more than any host has.
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
 fn throttle((major, minor): (i64, i64), rate: u64) -> LinuxThrottleDevice {

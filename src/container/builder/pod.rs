@@ -8,42 +8,43 @@ use crate::link::PodSandbox;
 use crate::plan::PodVolume;
 use crate::spec::{PodRole, ValidSpec};
 use oci_spec::runtime::{LinuxNamespaceBuilder, LinuxNamespaceType};
-use std::path::PathBuf;
+use std::path::Path;
 
 impl ContainerBuilder {
     /// Runs in the sandbox of the container `pod`, as a further container of its [`Pod`]: with its network,
     /// ipc, uts and user namespaces, and so with its host name and id mappings.
     ///
-    /// What engines write says the same: `io.kubernetes.cri.container-type` = `container` with
+    /// These annotations of engines mean the same: `io.kubernetes.cri.container-type` = `container` with
     /// `io.kubernetes.cri.sandbox-id` (containerd), `io.kubernetes.cri-o.ContainerType` with
-    /// `io.kubernetes.cri-o.SandboxID` (CRI-O). Their `sandbox` is a container with a sandbox of its own.
+    /// `io.kubernetes.cri-o.SandboxID` (CRI-O). A container that they call `sandbox` gets a sandbox of its own.
     pub fn in_pod(mut self, pod: &ContainerId) -> Self {
         self.pod = Some(pod.clone());
         self
     }
 
-    /// Has a sandbox of its own whatever the annotations of engines say; its namespaces are joined by their paths, where
-    /// the configuration gives them. For engines that take each container's first process for their own child, as the
-    /// runc shim of containerd does: in a pod it is not.
+    /// Makes a sandbox of its own, whatever the annotations of engines say, and joins the namespaces that the
+    /// configuration names by path. Some engines, such as the runc shim of containerd, expect each container's first
+    /// process to be their own child, which it is not in a pod.
     pub fn ignore_pod_annotations(mut self) -> Self {
         self.pod_annotations = false;
         self
     }
 
-    /// Sees, and is seen by, the processes of the pod's root container, instead of having a pid namespace of its own.
-    /// Outside a pod: of the caller's pid namespace.
+    /// Shares the pid namespace of the pod's root container instead of having one of its own: each sees the processes of
+    /// the other. Outside a pod, shares the caller's pid namespace.
     pub fn share_pid_namespace(mut self) -> Self {
         self.without_namespace(LinuxNamespaceType::Pid);
         self
     }
 
-    /// Is in the pid namespace at `path` instead of one of its own. A container's is `/proc/PID/ns/pid` with its
-    /// [`init_pid`](Container::init_pid); its sandbox's pid leads to the namespace around that. Everything in it ends
-    /// when its first process does.
+    /// Joins the pid namespace at `path` instead of having one of its own. Of another container that is
+    /// `/proc/PID/ns/pid`, with its [`init_pid`](crate::Container::init_pid); with its sandbox's pid, the path leads to
+    /// the namespace around that. When the first process of the namespace ends, the kernel kills all others.
     ///
-    /// `create` refuses a namespace that the caller may not join: for that it has `CAP_SYS_ADMIN` in the user namespace
-    /// which the pid namespace belongs to, and the container has the caller's user namespace or that one (setns(2)).
-    pub fn join_pid_namespace(mut self, path: impl Into<PathBuf>) -> Self {
+    /// `create` refuses a namespace that the caller may not join. Joining needs `CAP_SYS_ADMIN` in the user namespace
+    /// that owns the pid namespace, and the container has to be in the caller's user namespace or in that one (setns(2)).
+    pub fn join_pid_namespace(mut self, path: impl AsRef<Path>) -> Self {
+        let path = self.path("join_pid_namespace", path.as_ref());
         self.without_namespace(LinuxNamespaceType::Pid);
         let joined = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(path);
         let linux = self.linux();
@@ -53,24 +54,26 @@ impl ContainerBuilder {
         self
     }
 
-    /// Shows the pod's volume called `name` at `destination`: a file system in memory that every container of the pod
-    /// which asks for that name sees, the root container too. It is made when the first of them is, with at most `size`
-    /// bytes (half of the host's memory if `None`); what later ones say of its size has no effect. It is everybody's to
-    /// write to (mode 1777), outlives every container but the root container, and ends with the pod.
+    /// Mounts the pod's volume `name` at `destination`: a file system in memory, shared by all containers of the pod that
+    /// mount that name, the root container among them. The first of them makes it, for at most `size` bytes (with `None`,
+    /// half of the host's memory); the `size` of later ones has no effect. Everyone may write to it (mode 1777). It ends
+    /// with the pod.
     ///
-    /// Needs Linux 6.15: `create` fails with [`ErrorKind::Unsupported`] on older kernels. Names are like ids.
+    /// On kernels before Linux 6.15, `create` fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). A name
+    /// has the form of a container id.
     pub fn pod_volume(
         mut self,
         name: impl Into<String>,
-        destination: impl Into<PathBuf>,
+        destination: impl AsRef<Path>,
         size: Option<u64>,
     ) -> Self {
-        let volume = PodVolume { name: name.into(), destination: destination.into(), size };
+        let destination = self.path("pod_volume", destination.as_ref());
+        let volume = PodVolume { name: name.into(), destination, size };
         self.extras.volumes.push(volume);
         self
     }
 
-    /// The pod that was named, or that the annotations name.
+    /// The root container of the pod that [`in_pod`](Self::in_pod) or the annotations name.
     pub(super) fn find_pod(&self) -> Result<Option<ContainerId>> {
         if self.pod.is_some() || !self.pod_annotations {
             return Ok(self.pod.clone());
@@ -82,7 +85,7 @@ impl ContainerBuilder {
         })
     }
 
-    /// The user namespace and the id mappings of a pod that is there already.
+    /// Takes the user namespace and the id mappings of `pod`.
     pub(super) fn take_ids_of(&mut self, pod: &PodSandbox) -> Result<()> {
         let spec = pod.record().spec.parse()?;
         let linux = spec.linux().clone().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The methods of [`ContainerBuilder`] that give the workload more than the default does, or other ids: each relaxation is
-//! named after what it gives away.
+//! The methods of [`ContainerBuilder`] that give the workload more than the default does, or other ids. Each is named
+//! after what it gives away.
 
 use super::default_spec::build;
 use super::description::ContainerBuilder;
@@ -8,7 +8,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilitiesBuilder, LinuxNamespaceTy
 
 impl ContainerBuilder {
     /// Gives the workload these capabilities in its user namespace: bounding, permitted, effective, inheritable and
-    /// ambient. The seccomp allow-list grows by the calls they are for.
+    /// ambient. The seccomp allow-list then also has the system calls that they are for.
     pub fn grant_capabilities(mut self, granted: Capabilities) -> Self {
         let sets = build(|| {
             LinuxCapabilitiesBuilder::default()
@@ -35,7 +35,7 @@ impl ContainerBuilder {
         self
     }
 
-    /// Replaces the seccomp allow-list; `None` lets every system call through.
+    /// Replaces the seccomp allow-list. With `None` the workload may make every system call.
     pub fn seccomp(mut self, profile: Option<LinuxSeccomp>) -> Self {
         self.linux().set_seccomp(profile);
         self
@@ -47,7 +47,7 @@ impl ContainerBuilder {
         self
     }
 
-    /// Runs without a user namespace: root inside is root on the host. Only for callers that are root.
+    /// Runs without a user namespace: root inside is root on the host. Only root can do this.
     pub fn without_user_namespace(mut self) -> Self {
         self.without_namespace(LinuxNamespaceType::User);
         self.default_ids = false;
@@ -55,7 +55,7 @@ impl ContainerBuilder {
         self
     }
 
-    /// Which host ids the container's ids are, instead of a range chosen for it.
+    /// Maps the container's ids to these host ids, instead of to a range that the crate chooses.
     pub fn id_mappings(mut self, uids: &[IdMap], gids: &[IdMap]) -> Self {
         self.default_ids = false;
         self.set_id_mappings(uids, gids);

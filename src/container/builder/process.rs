@@ -7,34 +7,42 @@ use crate::process::Stdio;
 use crate::process::console::{ConsoleTarget, WindowSize};
 use oci_spec::runtime::{BoxBuilder, PosixRlimit};
 use rustix::fd::OwnedFd;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Duration;
 
 impl ContainerBuilder {
-    /// The program and its arguments. A name without a slash is looked up in the container's `PATH`.
-    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        let args: Vec<String> = args.into_iter().map(Into::into).collect();
+    /// The program and its arguments. `create` looks for a name without a slash in the container's `PATH`.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        let args: Vec<String> = args.into_iter().map(|arg| self.text("args", arg.as_ref())).collect();
         self.process().set_args(Some(args));
         self
     }
 
     /// Sets one environment variable. The workload gets nothing of the caller's environment.
-    pub fn env(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        let entry = format!("{}={}", name.as_ref(), value.as_ref());
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        let assignment = format!("{}=", self.text("env", name.as_ref()));
+        let value = self.text("env", value.as_ref());
         let process = self.process();
         let mut env = process.env().clone().unwrap_or_default();
-        env.push(entry);
+        // In place, so that a program which prints its environment is predictable.
+        match env.iter_mut().find(|other| other.starts_with(&assignment)) {
+            Some(other) => *other = assignment + &value,
+            None => env.push(assignment + &value),
+        }
         process.set_env(Some(env));
         self
     }
 
-    /// The working directory inside the container, absolute. Created if it is missing and the root can be written to.
-    pub fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
-        self.process().set_cwd(cwd.into());
+    /// The working directory inside the container, absolute. If it is missing and the root is writable, `create` makes
+    /// it.
+    pub fn cwd(mut self, cwd: impl AsRef<Path>) -> Self {
+        let cwd = self.path("cwd", cwd.as_ref());
+        self.process().set_cwd(cwd);
         self
     }
 
-    /// Who the workload is, as ids inside the container.
+    /// The user and group ids of the workload, as inside the container.
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         let process = self.process();
         let mut user = process.user().clone();
@@ -43,7 +51,7 @@ impl ContainerBuilder {
         self
     }
 
-    /// Supplementary groups, as ids inside the container.
+    /// The supplementary group ids of the workload, as inside the container.
     pub fn groups(mut self, gids: impl IntoIterator<Item = u32>) -> Self {
         let process = self.process();
         let mut user = process.user().clone();
@@ -61,76 +69,76 @@ impl ContainerBuilder {
         self
     }
 
-    /// Standard input of the workload; nothing by default.
+    /// The workload's standard input; by default it is empty.
     pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[0] = stdio.into();
         self
     }
 
-    /// Standard output of the workload; thrown away by default.
+    /// The workload's standard output; by default it is thrown away.
     pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[1] = stdio.into();
         self
     }
 
-    /// Standard error of the workload; thrown away by default.
+    /// The workload's standard error; by default it is thrown away.
     pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[2] = stdio.into();
         self
     }
 
-    /// All three standard streams are the caller's.
+    /// Gives the workload the caller's three standard streams.
     pub fn inherit_stdio(mut self) -> Self {
         self.stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
         self
     }
 
-    /// A further descriptor, at this number in the workload: 3 or more.
+    /// Gives the workload a further descriptor, at `number`: 3 or more.
     pub fn fd(mut self, number: i32, fd: impl Into<OwnedFd>) -> Self {
         self.extra_fds.give(number, fd.into());
         self
     }
 
-    /// The caller's own descriptors 3, 4, ... at the same numbers in the workload, this many. What is not open is
-    /// `create`'s error.
+    /// Gives the workload the caller's own descriptors 3, 4, ... at the same numbers, `count` of them. If one of them is
+    /// not open, `create` fails.
     pub fn inherit_fds(mut self, count: u32) -> Self {
         self.extra_fds.inherit(count);
         self
     }
 
-    /// Gives the workload a terminal in place of the three standard streams: `process.terminal`. The caller's end is
-    /// taken from the created container (`take_pty`).
+    /// Gives the workload a terminal in place of the three standard streams (`process.terminal`). The created container
+    /// has the caller's end: [`take_pty`](crate::Container::take_pty).
     pub fn terminal(mut self) -> Self {
         self.process().set_terminal(Some(true));
         self.console = ConsoleTarget::Caller;
         self
     }
 
-    /// Gives the workload a terminal in place of the three standard streams, and sends the caller's end to whoever
-    /// listens on the Unix stream socket `path`: once, when the container is created, as one descriptor with one short
-    /// message, as engines expect of `--console-socket`.
-    pub fn console_socket(mut self, path: impl Into<PathBuf>) -> Self {
-        let path = path.into();
+    /// Gives the workload a terminal in place of the three standard streams. `create` connects to the Unix stream socket
+    /// `path` and sends the caller's end over it, as one descriptor with one short message: what engines expect of
+    /// `--console-socket`.
+    pub fn console_socket(mut self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
         self.process().set_terminal(Some(true));
-        self.console = ConsoleTarget::Socket(std::path::absolute(&path).unwrap_or(path));
+        self.console = ConsoleTarget::Socket(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         self
     }
 
-    /// The size the terminal starts with: `process.consoleSize`. Ignored without a terminal.
+    /// The size that the terminal starts with (`process.consoleSize`). Without a terminal it has no effect.
     pub fn terminal_size(mut self, size: WindowSize) -> Self {
         let size = build(|| BoxBuilder::default().height(size.rows).width(size.columns).build());
         self.process().set_console_size(Some(size));
         self
     }
 
-    /// Kills the workload if it runs longer than this. The sandbox keeps the time, so it holds also when this program
-    /// has ended.
+    /// Kills the workload if it runs longer than `limit`. The sandbox keeps the time, so the limit holds also when this
+    /// program has ended.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.extras.timeout = Some(limit);
         self
     }
 
-    /// A resource limit of setrlimit(2). One of a type that is there already takes its place.
+    /// Sets a resource limit (setrlimit(2)). It replaces a limit of the same type.
     pub fn rlimit(mut self, rlimit: PosixRlimit) -> Self {
         let process = self.process();
         let mut rlimits = process.rlimits().clone().unwrap_or_default();
@@ -138,5 +146,47 @@ impl ContainerBuilder {
         rlimits.push(rlimit);
         process.set_rlimits(Some(rlimits));
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_variable_replaces_the_one_with_the_same_name() {
+        let builder =
+            ContainerBuilder::new("env").env("A", "1").env("PATH", "/bin").env("A", "2").env("AA", "3");
+        let process = builder.spec().process().as_ref().unwrap();
+        assert_eq!(process.env().as_deref().unwrap(), ["PATH=/bin", "A=2", "AA=3"]);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_refused_in_the_name_of_the_method() {
+        let odd = OsStr::from_bytes(b"x\xff");
+        let new = || ContainerBuilder::new("odd").args(["true"]);
+        let cases: [(&str, ContainerBuilder); 12] = [
+            ("args", new().args([OsStr::new("true"), odd])),
+            ("env", new().env(odd, "")),
+            ("env", new().env("NAME", odd)),
+            ("cwd", new().cwd(odd)),
+            ("rootfs", new().rootfs(crate::Rootfs::directory(odd))),
+            ("bind_ro", new().bind_ro(odd, "/x")),
+            ("bind_rw", new().bind_rw("/x", odd)),
+            ("tmpfs", new().tmpfs(odd, 1)),
+            ("cgroups_path", new().cgroups_path(odd)),
+            ("join_pid_namespace", new().join_pid_namespace(odd)),
+            ("pid_file", new().pid_file(odd)),
+            ("pod_volume", new().pod_volume("v", odd, None)),
+        ];
+        for (method, builder) in cases {
+            let error = builder.build().unwrap_err();
+            assert_eq!(*error.kind(), ErrorKind::InvalidInput, "{error}");
+            let wanted =
+                format!("ContainerBuilder::{method}: \"x\\xFF\" is not UTF-8 (an OCI configuration is JSON)");
+            assert_eq!(error.to_string(), wanted);
+        }
     }
 }

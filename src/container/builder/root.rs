@@ -17,25 +17,28 @@ enum Source {
 }
 
 impl Rootfs {
-    /// The host's own system directories (`/usr`, `/bin`, `/lib`, `/etc`, `/opt` and their like) read-only, without its
-    /// password hashes, and nothing of its users, services or devices. Needs no image; the default.
+    /// The host's own system directories (`/usr`, `/bin`, `/lib`, `/etc`, `/opt` and their like), read-only and without
+    /// the password hashes. Nothing of the host's users, services or devices is there. This is the default, and needs
+    /// no image.
     #[must_use]
     pub fn host() -> Self {
         Self(Source::Host)
     }
 
-    /// This directory: an unpacked image. Read-only unless asked for otherwise.
+    /// The directory at `path`, which holds an unpacked image. It is read-only, unless
+    /// [`writable_rootfs`](ContainerBuilder::writable_rootfs) or [`scratch`](ContainerBuilder::scratch) says otherwise.
     #[must_use]
-    pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self(Source::Directory(path.into()))
+    pub fn directory(path: impl AsRef<Path>) -> Self {
+        Self(Source::Directory(path.as_ref().to_owned()))
     }
 }
 
 impl ContainerBuilder {
-    /// What to see as `/`.
+    /// Shows `rootfs` as `/`.
     pub fn rootfs(mut self, rootfs: Rootfs) -> Self {
         self.extras.host_rootfs = rootfs.0 == Source::Host;
         if let Source::Directory(path) = rootfs.0 {
+            let path = self.path("rootfs", &path);
             let readonly = self.spec.root().as_ref().is_none_or(|root| root.readonly().unwrap_or(true));
             let root = build(|| RootBuilder::default().path(path).readonly(readonly).build());
             self.spec.set_root(Some(root));
@@ -43,57 +46,63 @@ impl ContainerBuilder {
         self
     }
 
-    /// Let the workload write to its rootfs directory itself.
+    /// Lets the workload write to the rootfs directory itself.
     pub fn writable_rootfs(mut self) -> Self {
         self.set_root_readonly(false);
         self
     }
 
-    /// A writable layer in memory over the rootfs, thrown away with the container. At most `size` bytes; half of the
-    /// host's memory if `None`, which is tmpfs(5)'s own default.
+    /// Adds a writable layer in memory over the rootfs, which ends with the container. It holds at most `size` bytes;
+    /// with `None`, half of the host's memory, which is the default of tmpfs(5).
     pub fn scratch(mut self, size: Option<u64>) -> Self {
         self.extras.scratch = Some(Scratch { size });
         self.set_root_readonly(false);
         self
     }
 
-    /// Whether a rootfs directory is shown with its on-disk ids mapped into the container's user namespace, so that
-    /// root's files are root's (mount_setattr(2), "ID-mapped mounts"). On by default for privileged callers; off for
-    /// file systems that cannot.
+    /// Whether the ids of the files in a rootfs directory are mapped into the container's user namespace, so that files
+    /// of root belong to root inside (mount_setattr(2), "ID-mapped mounts"). On by default. Without effect for callers
+    /// without privilege; turn it off for file systems without ID-mapped mounts.
     pub fn idmapped_rootfs(mut self, yes: bool) -> Self {
         self.extras.idmap_rootfs = yes;
         self
     }
 
-    /// The host name the container sees.
+    /// The host name that the container sees.
     pub fn hostname(mut self, name: impl Into<String>) -> Self {
         self.spec.set_hostname(Some(name.into()));
         self
     }
 
-    /// Shows the host's `source` at `destination`, read-only.
+    /// Shows the host's `source` at `destination`, read-only, with all mounts below it.
     pub fn bind_ro(self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Self {
-        self.mount(bind_mount(source.as_ref(), destination.as_ref(), false))
+        self.bind("bind_ro", source.as_ref(), destination.as_ref(), false)
     }
 
-    /// Shows the host's `source` at `destination`, writable.
+    /// Shows the host's `source` at `destination`, writable, with all mounts below it.
     pub fn bind_rw(self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Self {
-        self.mount(bind_mount(source.as_ref(), destination.as_ref(), true))
+        self.bind("bind_rw", source.as_ref(), destination.as_ref(), true)
     }
 
-    /// An empty directory in memory at `destination`, at most `size` bytes.
-    pub fn tmpfs(self, destination: impl AsRef<Path>, size: u64) -> Self {
-        self.mount(tmpfs_mount(destination.as_ref(), size))
+    /// Mounts an empty directory in memory at `destination`, which holds at most `size` bytes.
+    pub fn tmpfs(mut self, destination: impl AsRef<Path>, size: u64) -> Self {
+        let destination = self.path("tmpfs", destination.as_ref());
+        self.mount(tmpfs_mount(&destination, size))
     }
 
-    /// Any mount of the OCI configuration (OCI config.md, "Mounts"). One for a destination that is there already, like
-    /// `/tmp`, takes its place.
+    /// Adds a mount of the OCI configuration (OCI config.md, "Mounts"). It replaces a mount for the same destination,
+    /// like the default one for `/tmp`.
     pub fn mount(mut self, mount: Mount) -> Self {
         let mut mounts = self.spec.mounts().clone().unwrap_or_default();
         mounts.retain(|other| other.destination() != mount.destination());
         mounts.push(mount);
         self.spec.set_mounts(Some(mounts));
         self
+    }
+
+    fn bind(mut self, method: &'static str, source: &Path, destination: &Path, writable: bool) -> Self {
+        let (source, destination) = (self.path(method, source), self.path(method, destination));
+        self.mount(bind_mount(&source, &destination, writable))
     }
 
     fn set_root_readonly(&mut self, readonly: bool) {

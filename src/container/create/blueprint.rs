@@ -1,9 +1,9 @@
-//! [`Blueprint`]: what [`launch`](super::launch) needs to make a container.
+//! [`Blueprint`]: everything that [`launch`](super::launch) needs to make a container, decided beforehand.
 
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
-use crate::host::{self, Needs};
+use crate::host::{Caller, Needs};
 use crate::id::ContainerId;
 use crate::plan::{DeviceLimits, Extras, Plan};
 use crate::process::console::ConsoleTarget;
@@ -13,30 +13,32 @@ use crate::state::Record;
 use oci_spec::runtime::Spec;
 use std::path::Path;
 
-/// What is needed to make the container.
+/// The plan of a container, and what the plan cannot say: open descriptors, and where the caller's ends go.
 #[derive(Debug)]
 pub(in crate::container) struct Blueprint {
     pub(in crate::container) plan: Plan,
     pub(in crate::container) extras: Extras,
     pub(in crate::container) stdio: [Stdio; 3],
     pub(in crate::container) extra_fds: ExtraFds,
-    /// Who gets the terminal, if there is one.
+    /// The receiver of the terminal, if there is one.
     pub(in crate::container) console: ConsoleTarget,
     pub(in crate::container) user_log: Option<UserLog>,
-    /// Where its helpers come from, if they are not executed.
+    /// The zygote that forks the helpers; `None` executes them.
     pub(in crate::container) zygote: Option<Zygote>,
-    /// What errors about the configuration start with.
+    /// The first word of errors about the configuration.
     pub(in crate::container) origin: &'static str,
 }
 
+/// Validates `spec` and plans the container `id`, with `caller` as the first half of what the plan knows of the host.
 pub(in crate::container) fn blueprint(
     id: &ContainerId,
     spec: &Spec,
     extras: Extras,
     bundle: Option<&Path>,
     origin: Origin,
+    caller: Caller,
 ) -> Result<Blueprint> {
-    // The host's rootfs has no path: any absolute one satisfies the rule that there is one.
+    // The configuration must have an absolute root path, and the host's rootfs is at none: any one will do.
     let bundle = if extras.host_rootfs { Some(Path::new("/")) } else { bundle };
     let valid = ValidSpec::new(spec, bundle, origin)?;
     let cgroups = !valid.resources.is_empty()
@@ -55,7 +57,7 @@ pub(in crate::container) fn blueprint(
         labels: valid.asks_for_labels(),
         system_dirs: extras.host_rootfs,
     };
-    let plan = Plan::new(id, &valid, &extras, &host::probe(needs)?)?;
+    let plan = Plan::new(id, &valid, &extras, &caller.host(needs)?)?;
     Ok(Blueprint {
         plan,
         extras,
@@ -68,9 +70,16 @@ pub(in crate::container) fn blueprint(
     })
 }
 
-/// The blueprint of a container whose record says that its creation was never finished.
+/// The blueprint of a recorded container whose creation was never finished.
 pub(in crate::container) fn blueprint_of(record: &Record) -> Result<Blueprint> {
     let extras: Extras = serde_json::from_value(record.extras.clone())
         .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
-    blueprint(&record.id, &record.spec.parse()?, extras, Some(&record.bundle), Origin::ConfigJson)
+    blueprint(
+        &record.id,
+        &record.spec.parse()?,
+        extras,
+        Some(&record.bundle),
+        Origin::ConfigJson,
+        Caller::probe()?,
+    )
 }

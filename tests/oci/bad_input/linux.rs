@@ -114,9 +114,9 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
             "config.json: linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY needs listenerPath",
         ),
         spec(
-            Builder(|builder, _| builder.memory_limit(-5)),
+            Config(|| vec![("/linux/resources", json!({"memory": {"limit": -5}}))]),
             "linux.resources.memory.limit",
-            "builder: linux.resources.memory.limit: -5 is below -1",
+            "config.json: linux.resources.memory.limit: -5 is below -1",
         ),
         spec(
             Builder(|builder, _| builder.cpu_limit(-1.0)),
@@ -139,7 +139,7 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
             "builder: linux.resources.cpu.quota: 1 is below 1000 (the unit is microseconds per period; -1 is unlimited)",
         ),
         spec(
-            Builder(|builder, _| builder.pids_limit(i64::MAX)),
+            Builder(|builder, _| builder.pids_limit(u64::MAX)),
             "linux.resources.pids.limit",
             "builder: linux.resources.pids.limit: 9223372036854775807 is above 4194304 (-1 is unlimited)",
         ),
