@@ -11,3 +11,8 @@ pub mod oci;
 pub mod privileges;
 pub mod processes;
 pub mod promises;
+
+/// The README, so that `cargo test` compiles its examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
