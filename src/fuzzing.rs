@@ -9,7 +9,8 @@ use crate::host::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemD
 use crate::id::ContainerId;
 use crate::plan::cgroup::Value;
 use crate::plan::{
-    DeviceNode, Extras, GoferPlan, Plan, RootPlan, SandboxPlan, Scratch, StepSource, TreeStep,
+    DeviceNode, Extras, GoferFacts, GoferPlan, Plan, RootPlan, SandboxFacts, Scratch, SealedGofer,
+    SealedSandbox, StepSource, TreeStep,
 };
 use crate::seccomp::{interpret, linear};
 use crate::spec::{self, MountKind, Origin, ValidSpec};
@@ -75,8 +76,8 @@ pub fn plan(bytes: &[u8]) {
     targets_stay_below_the_root(&init.tree);
     cgroups_stay_below_their_hierarchy(&plan);
     device_programs_load(&plan);
-    survives_the_trip::<GoferPlan>(&plan.gofer);
-    survives_the_trip::<SandboxPlan>(&plan.sandbox);
+    survives_the_trip::<SealedGofer<'_>>(&plan.gofer.resolve(GoferFacts::default()));
+    survives_the_trip::<SealedSandbox<'_>>(&plan.sandbox.resolve(SandboxFacts::default()));
 }
 
 fn made_up(facts: u8) -> (Host, Extras) {

@@ -233,9 +233,8 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
     for rules in [&many[..1], &many] {
         let mut fixture = Fixture::new();
         let id = ContainerId::new(fixture.name.as_str()).unwrap();
-        let mut plan = CgroupPlan::default();
         let limits = DeviceLimits::new(rules, true).unwrap();
-        plan.limit_devices(&limits, None, &id, &layout).unwrap();
+        let plan = CgroupPlan::default().with_device_limits(&limits, None, &id, &layout).unwrap();
         fixture.paths = plan.leaves();
         match Cgroup::create(&plan) {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {

@@ -43,7 +43,7 @@ impl Container<Creating> {
                 _ => Err(Failed::unchanged(error, self)),
             };
         }
-        match create::launch(&mut self.core, &mut self.phase.blueprint) {
+        match create::launch(&mut self.core, &self.phase.blueprint) {
             Ok((live, streams)) => Ok(Container { core: self.core, phase: Created { live, streams } }),
             Err(error) => Err(Failed::unchanged(error, self)),
         }

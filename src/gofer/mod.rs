@@ -24,7 +24,7 @@ use crate::cgroup::Remover;
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
-use crate::plan::GoferPlan;
+use crate::plan::{GoferPlan, SealedGofer};
 use crate::process::Channel;
 use crate::spec::RootfsPropagation;
 use crate::sys;
@@ -62,7 +62,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
     sys::reset_signals();
     // Not in the caller's session: a Ctrl-C there is for the caller, whose end we notice anyway.
     rustix::process::setsid().os(|| "setsid()")?;
-    let plan: GoferPlan = read_plan(donated.take("plan")?)?;
+    let plan: SealedGofer<'_> = read_plan(donated.take("plan")?)?;
     if let Some(score) = plan.oom_score_adj {
         set_oom_score(score)?;
     }
@@ -92,9 +92,9 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
         batch.add(&init, lower_name(overlay), lower)?;
     }
     batch.send(&init, true)?;
-    let cgroups = match plan.cgroups.as_slice() {
+    let cgroups = match plan.facts.cgroups.as_slice() {
         [] => None,
-        leaves => Some(Remover::open(leaves, &plan.cgroup_ancestors)?),
+        leaves => Some(Remover::open(leaves, &plan.facts.cgroup_ancestors)?),
     };
     drop(plan);
     // The caller's working directory is no longer needed to find anything by, and not to be kept busy.

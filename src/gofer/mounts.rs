@@ -2,7 +2,7 @@
 
 use super::id_maps;
 use crate::error::{Error, OsContext, Result};
-use crate::plan::{GoferItem, GoferPlan, GoferSource, IdMapping};
+use crate::plan::{GoferItem, GoferSource, IdMapping, SealedGofer};
 use crate::spec::MountAttrs;
 use crate::sys::{self, MountAttr, NewMount};
 use crate::wire::init::MountBatchItem;
@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// Where mounts are made: the plan's scratch memory, attached inside the gofer's own mount namespace.
 pub(super) struct MountFactory<'a> {
-    plan: &'a GoferPlan,
+    plan: &'a SealedGofer<'a>,
     user_namespace: Option<OwnedFd>,
     /// The root of the scratch file system; made with the first overlay.
     scratch: Option<Scratch>,
@@ -39,7 +39,7 @@ struct Scratch {
 }
 
 impl<'a> MountFactory<'a> {
-    pub(super) fn new(plan: &'a GoferPlan, user_namespace: Option<OwnedFd>) -> Self {
+    pub(super) fn new(plan: &'a SealedGofer<'a>, user_namespace: Option<OwnedFd>) -> Self {
         Self { plan, user_namespace, scratch: None, overlays: 0, taken: VecDeque::new(), layers: Vec::new() }
     }
 
@@ -190,9 +190,9 @@ impl<'a> MountFactory<'a> {
         }
         scratch.set("mode", "0755")?;
         let scratch = scratch.mount(libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID)?;
-        let place = open_path(&self.plan.staging)?;
+        let place = open_path(&self.plan.facts.staging)?;
         sys::attach(scratch.as_fd(), place.as_fd())
-            .os(|| format!("move_mount(scratch, {:?})", self.plan.staging))?;
+            .os(|| format!("move_mount(scratch, {:?})", self.plan.facts.staging))?;
         let user_attributes = takes_user_attributes(scratch.as_fd())?;
         Ok(Scratch { root: scratch, user_attributes })
     }

@@ -16,18 +16,12 @@ pub(crate) struct GoferPlan {
     pub(crate) scratch_size: Option<u64>,
     /// Owner of the writable layers, as host ids.
     pub(crate) scratch_owner: (u32, u32),
-    /// An empty directory of ours to work on, out of sight in the gofer's own mount namespace.
-    pub(crate) staging: PathBuf,
-    /// What errors about the configuration start with: `config.json` or `builder`.
+    /// The first word of errors about the configuration: `config.json` or `builder`.
     pub(crate) origin: String,
     /// `process.oomScoreAdj`: it is worth to its container what the container is.
     pub(crate) oom_score_adj: Option<i32>,
     /// Whether mount events of the host are to reach the container (slave), and the container's the host (shared).
     pub(crate) propagation: RootfsPropagation,
-    /// The container's cgroups, to be removed if the caller is killed.
-    pub(crate) cgroups: Vec<PathBuf>,
-    /// The directories that were made on the way to them, the deepest first.
-    pub(crate) cgroup_ancestors: Vec<PathBuf>,
 }
 
 /// One detached mount to make.

@@ -30,12 +30,11 @@ impl HotMountPlan {
             return Err(Error::unsupported("mount.destination", why));
         }
         let cgroup = CgroupPlan::default();
-        let mut tree = TreeBuilder::new(spec, extras, host, &cgroup);
+        let mut tree = TreeBuilder::new(spec, extras, host, &cgroup, Origin::HotMount);
         tree.mount(mount, "mount")?;
         let (gofer, (_, steps)) = tree.finish();
         let step = steps.into_iter().next().expect("a bind and a tmpfs are one step each");
-        let gofer = matches!(step.source, StepSource::MountBatch(_))
-            .then(|| GoferPlan { origin: Origin::HotMount.as_str().to_owned(), ..gofer });
+        let gofer = matches!(step.source, StepSource::MountBatch(_)).then_some(gofer);
         Ok(Self { gofer, step })
     }
 }

@@ -22,8 +22,6 @@ pub(crate) struct InitPlan {
     /// The filter of every process of the container.
     pub(crate) seccomp: Option<Filter>,
     pub(crate) process: ProcessPlan,
-    /// The numbers the workload's further descriptors get, in the order in which they are donated.
-    pub(crate) extra_fd_numbers: Vec<i32>,
     pub(crate) hooks: InitHooks,
 }
 
@@ -34,8 +32,6 @@ pub(crate) struct InitHooks {
     pub(crate) at_create: bool,
     pub(crate) create_container: Vec<Hook>,
     pub(crate) start_container: Vec<Hook>,
-    /// The container's OCI state, filled in when it is known: init adds its pid and the status.
-    pub(crate) state: serde_json::Map<String, serde_json::Value>,
 }
 
 impl InitHooks {
@@ -45,7 +41,6 @@ impl InitHooks {
             at_create: lists.into_iter().any(|list| !list.is_empty()),
             create_container: hooks.create_container.clone(),
             start_container: hooks.start_container.clone(),
-            state: serde_json::Map::new(),
         }
     }
 
@@ -142,7 +137,7 @@ impl InitPlan {
     pub(super) fn new(
         spec: &ValidSpec,
         root: RootPlan,
-        tree: Vec<TreeStep>,
+        (tree, layers): (Vec<TreeStep>, Vec<PathBuf>),
         may_set_groups: bool,
     ) -> Result<Self> {
         let process = &spec.process;
@@ -151,13 +146,12 @@ impl InitPlan {
             root,
             rootfs_propagation: spec.rootfs_propagation,
             tree,
-            layers: Vec::new(),
+            layers,
             root_readonly: spec.root_readonly,
             sysctl: spec.sysctl.clone().into_iter().collect(),
             oom_score_adj: process.oom_score_adj,
             seccomp: filter,
             process: ProcessPlan::new(process, spec, may_set_groups),
-            extra_fd_numbers: Vec::new(),
             hooks: InitHooks::new(&spec.hooks),
         })
     }

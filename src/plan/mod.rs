@@ -10,7 +10,6 @@
 
 pub(crate) mod cgroup;
 mod devices;
-mod exec;
 mod gofer;
 mod hot_mount;
 mod init;
@@ -18,17 +17,18 @@ mod mount_namespace;
 mod mounts;
 mod process;
 mod sandbox;
+mod sealed;
 mod volumes;
 
 use crate::host::facts::Host;
 pub(crate) use devices::{DeviceLimits, DeviceProgram};
-pub(crate) use exec::ExecPlan;
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::root_ids;
-pub(crate) use process::{ProcessPlan, TerminalPlan};
-pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan, may_set_groups};
+pub(crate) use process::{ExecOptions, ExecPlan, ProcessPlan, TerminalPlan};
+pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
+pub(crate) use sealed::{GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedSandbox};
 pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -101,21 +101,18 @@ impl Plan {
         if new_user {
             host.check_id_maps(&spec.id_maps)?;
         }
-        let (mut cgroup, unapplied_limits) = match extras.best_effort_limits {
+        let (cgroup, unapplied_limits) = match extras.best_effort_limits {
             true => plan_best_cgroup(id, spec, extras, host)?,
             false => (plan_cgroup(id, spec, &spec.resources, extras, host)?, Vec::new()),
         };
-        if new_user && host.privileged {
-            cgroup.delegate_uid = mounts::host_id(&spec.id_maps.uids, 0);
-        }
-        let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup);
+        let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup, spec.origin);
         layout.root();
         layout.mounts()?;
         layout.devices()?;
         layout.masks();
-        let (gofer, tree) = layout.finish();
-        let mut sandbox = sandbox::plan(id, spec, extras, &host.cgroups, tree)?;
-        sandbox.init.layers = layers(&gofer, &sandbox.init);
+        let (gofer, (root, tree)) = layout.finish();
+        let layers = layers(&gofer, &tree);
+        let sandbox = sandbox::plan(id, spec, extras, &host.cgroups, (root, tree, layers))?;
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
         Ok(Self { cgroup, unapplied_limits, id_maps, gofer, net_devices, sandbox, hooks })
@@ -162,24 +159,27 @@ fn plan_cgroup(
         return Err(Error::unsupported("linux.cgroupsPath", why));
     }
     let layout = &host.cgroups;
-    let mut plan = match &spec.cgroups_path {
+    let plan = match &spec.cgroups_path {
         Some(CgroupsPath::SystemdScope(scope)) => {
             cgroup::plan_scope(resources, scope, layout, &host.service_manager)?
         }
         _ => cgroup::plan(resources, path, id, layout, !extras.without_cgroup)?,
     };
-    if let Some(limits) = &DeviceLimits::of(spec, host.in_user_namespace) {
-        plan.limit_devices(limits, path, id, layout)?;
-    }
-    Ok(plan)
+    let plan = match DeviceLimits::of(spec, host.in_user_namespace) {
+        Some(limits) => plan.with_device_limits(&limits, path, id, layout)?,
+        None => plan,
+    };
+    let new_user = spec.namespaces.user == NamespaceSource::New;
+    let root = || mounts::host_id(&spec.id_maps.uids, 0);
+    Ok(cgroup::CgroupPlan { delegate_uid: (new_user && host.privileged).then(root).flatten(), ..plan })
 }
 
 /// Where in the container each overlay of the gofer's list is.
-fn layers(gofer: &GoferPlan, init: &InitPlan) -> Vec<PathBuf> {
+fn layers(gofer: &GoferPlan, tree: &[TreeStep]) -> Vec<PathBuf> {
     let overlays = gofer.items.iter().enumerate();
     let overlays = overlays.filter(|(_, item)| matches!(item.source, GoferSource::Overlay { .. }));
     let at = |index| {
-        let step = init.tree.iter().find(|step| step.source == StepSource::MountBatch(index));
+        let step = tree.iter().find(|step| step.source == StepSource::MountBatch(index));
         step.map(|step| step.at.clone()).unwrap_or_default()
     };
     overlays.map(|(index, _)| at(index)).collect()

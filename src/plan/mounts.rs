@@ -12,7 +12,7 @@ use super::{Extras, relative_to_root, volumes};
 use crate::error::{Error, Result};
 use crate::host::facts::Host;
 use crate::spec::{
-    Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, ValidSpec,
+    Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec,
 };
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -34,6 +34,8 @@ pub(super) struct TreeBuilder<'a> {
     extras: &'a Extras,
     host: &'a Host,
     cgroup: &'a CgroupPlan,
+    /// Where the mounts are configured: the first word of errors about them.
+    origin: Origin,
     items: Vec<GoferItem>,
     root: RootPlan,
     steps: Vec<TreeStep>,
@@ -45,8 +47,18 @@ impl<'a> TreeBuilder<'a> {
         extras: &'a Extras,
         host: &'a Host,
         cgroup: &'a CgroupPlan,
+        origin: Origin,
     ) -> Self {
-        Self { spec, extras, host, cgroup, items: Vec::new(), root: RootPlan::Empty, steps: Vec::new() }
+        Self {
+            spec,
+            extras,
+            host,
+            cgroup,
+            origin,
+            items: Vec::new(),
+            root: RootPlan::Empty,
+            steps: Vec::new(),
+        }
     }
 
     pub(super) fn root(&mut self) {
@@ -317,14 +329,10 @@ impl<'a> TreeBuilder<'a> {
             join_user_namespace: self.in_user_namespace() && !self.host.privileged,
             items: self.items,
             scratch_size: self.extras.scratch.as_ref().and_then(|scratch| scratch.size),
-            staging: PathBuf::new(),
-            origin: String::new(),
+            origin: self.origin.as_str().to_owned(),
             scratch_owner: root_ids(&self.spec.id_maps, (self.host.euid, self.host.egid)),
             oom_score_adj: self.spec.process.oom_score_adj,
             propagation: self.spec.rootfs_propagation,
-            // Known when they are made.
-            cgroups: Vec::new(),
-            cgroup_ancestors: Vec::new(),
         };
         (gofer, (self.root, self.steps))
     }

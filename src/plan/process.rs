@@ -1,8 +1,11 @@
-//! What one process of the container becomes: the part that init and every executed process have in common.
+//! What one process of the container becomes: init's workload, and each process that is executed beside it.
 
+use super::sandbox::may_set_groups;
+use crate::error::Result;
+use crate::host::facts::SecurityModules;
 use crate::spec::{
-    self, Capabilities, ConsoleSize, IoPriority, MemoryPolicy, Personality, Rlimit, Scheduler, User,
-    ValidSpec,
+    self, Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, MemoryPolicy, NamespaceSource, Personality,
+    Rlimit, Scheduler, User, ValidSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -27,6 +30,24 @@ pub(crate) struct ProcessPlan {
     pub(crate) selinux_label: Option<String>,
     /// A terminal in place of the standard streams.
     pub(crate) terminal: Option<TerminalPlan>,
+}
+
+/// A further process of a running container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExecPlan {
+    pub(crate) process: ProcessPlan,
+    pub(crate) options: ExecOptions,
+    /// The processors it runs on, before and after it joins the container's cgroups.
+    pub(crate) affinity: ExecCpuAffinity,
+}
+
+/// What a caller can ask for beyond the `process` object of the OCI configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExecOptions {
+    /// The name of its user, looked up in the container's `/etc/passwd` and `/etc/group`. Decides the ids and groups.
+    pub(crate) user_name: Option<String>,
+    /// Whether the sandbox kills the process when the caller's connection closes.
+    pub(crate) attached: bool,
 }
 
 /// The terminal of a process.
@@ -56,5 +77,30 @@ impl ProcessPlan {
             selinux_label: process.selinux_label.clone(),
             terminal: process.terminal.then_some(TerminalPlan { size: process.console_size }),
         }
+    }
+
+    /// The same process as another user: one that had to be looked up inside the container.
+    pub(crate) fn run_as(self, user: User) -> Self {
+        Self { user, ..self }
+    }
+}
+
+impl ExecPlan {
+    /// Plans `process` in the container that `spec` describes.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for a label of a security module that the host does not
+    /// have.
+    pub(crate) fn new(
+        process: &spec::Process,
+        spec: &ValidSpec,
+        lsms: SecurityModules,
+        options: ExecOptions,
+    ) -> Result<Self> {
+        lsms.check_labels(process)?;
+        let new_user = spec.namespaces.user == NamespaceSource::New;
+        let may_set_groups = may_set_groups(new_user, &spec.id_maps);
+        let affinity = process.exec_cpu_affinity.clone();
+        Ok(Self { process: ProcessPlan::new(process, spec, may_set_groups), options, affinity })
     }
 }

@@ -156,7 +156,7 @@ pub(super) fn plan(
     spec: &ValidSpec,
     extras: &Extras,
     cgroups: &CgroupLayout,
-    (root, tree): (RootPlan, Vec<TreeStep>),
+    (root, tree, layers): (RootPlan, Vec<TreeStep>, Vec<PathBuf>),
 ) -> Result<SandboxPlan> {
     let new_user = spec.namespaces.user == NamespaceSource::New;
     let maps_root = |maps: &[crate::spec::IdMap]| maps.iter().any(|map| map.container == 0);
@@ -182,7 +182,7 @@ pub(super) fn plan(
         timeout: extras.timeout,
         pause: ValidSpec::is_pause(&spec.annotations),
         volumes: extras.volumes.clone(),
-        init: InitPlan::new(spec, root, tree, may_set_groups)?,
+        init: InitPlan::new(spec, root, (tree, layers), may_set_groups)?,
     })
 }
 

@@ -21,7 +21,7 @@ use super::monitor::oom_score::OomScore;
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::read_plan;
 use crate::helper::{Received, extra_fd_name};
-use crate::plan::ExecPlan;
+use crate::plan::{ExecPlan, SealedExec};
 use crate::process::Channel;
 use crate::sys::{self, Inside};
 use crate::wire::control::InitPhase;
@@ -51,14 +51,14 @@ impl Forked {
         if container.is_pausing() {
             return Err(Error::new(ErrorKind::InvalidInput, "exec", "the container is being paused"));
         }
-        let plan: ExecPlan = read_plan(fds.take("plan")?)?;
+        let plan: SealedExec<'_> = read_plan(fds.take("plan")?)?;
         let stdio = [fds.take("stdin")?, fds.take("stdout")?, fds.take("stderr")?];
         let numbers = plan.extra_fd_numbers.iter();
         let extra_fds: Vec<_> =
             numbers.map(|number| fds.take(&extra_fd_name(*number))).collect::<Result<_>>()?;
         fds.finish()?;
         let (channel, theirs) = Channel::pair()?;
-        let attached = plan.attached;
+        let attached = plan.options.attached;
 
         let init = container.init.pidfd.as_fd();
         let mut keep = vec![theirs.as_fd(), init];
@@ -80,7 +80,8 @@ impl Forked {
             let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(&theirs, above).map(Channel::from) else {
                 return;
             };
-            if let Err(error) = run(container, plan, &parent, &stdio, &extra_fds, born_in_cgroup) {
+            let (plan, numbers) = plan.into_parts();
+            if let Err(error) = run(container, plan, &numbers, &parent, &stdio, &extra_fds, born_in_cgroup) {
                 let _ = parent.send(&ExecReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
             }
         };
@@ -100,7 +101,8 @@ impl Forked {
 /// The new process. Returns only what went wrong.
 fn run(
     container: &ContainerState,
-    mut plan: ExecPlan,
+    plan: ExecPlan,
+    numbers: &[i32],
     parent: &Channel,
     stdio: &[OwnedFd; 3],
     extra_fds: &[OwnedFd],
@@ -127,20 +129,23 @@ fn run(
     rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
     rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
     rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
-    if let Some(name) = &plan.user_name {
-        accounts::look_up(name, &mut plan.process.user)?;
-    }
-    let program = program::find(&plan.process)?;
-    become_workload::prepare(&plan.process)?;
-    if let Some(terminal) = &plan.process.terminal {
-        let master = Console::of_this_process(terminal, plan.process.user.uid, false)?;
+    let process = match &plan.options.user_name {
+        Some(name) => {
+            let user = accounts::look_up(name, &plan.process.user)?;
+            plan.process.run_as(user)
+        }
+        None => plan.process,
+    };
+    let program = program::find(&process)?;
+    become_workload::prepare(&process)?;
+    if let Some(terminal) = &process.terminal {
+        let master = Console::of_this_process(terminal, process.user.uid, false)?;
         parent.send(&ExecReport::Terminal, &[("terminal", master.as_fd())])?;
     }
-    let numbers = &plan.extra_fd_numbers;
-    let labels = Labels::open(&plan.process, container.proc.as_ref().map(AsFd::as_fd), numbers)?;
+    let labels = Labels::open(&process, container.proc.as_ref().map(AsFd::as_fd), numbers)?;
     become_workload::place(extra_fds, numbers)?;
     Err(become_workload::execute(&ExecRequest {
-        plan: &plan.process,
+        plan: &process,
         filter: container.rules.filter.as_ref(),
         program: &program,
         labels: &labels,

@@ -22,7 +22,7 @@ use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
 use crate::network::Network;
-use crate::plan::SandboxPlan;
+use crate::plan::SealedSandbox;
 use crate::process::Channel;
 use crate::sys;
 use crate::wire::boot::{SandboxReport, SandboxStart};
@@ -57,13 +57,13 @@ struct Common {
 }
 
 /// Everything up to a forked init.
-fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Common, Init)> {
+fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SealedSandbox<'static>, Common, Init)> {
     sys::reset_signals();
     // The caller's working directory is a way to the host, which the pivot takes away only from who is at the root.
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-sandbox").os(|| "prctl(PR_SET_NAME)")?;
-    let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
+    let plan: SealedSandbox<'_> = read_plan(donated.take("plan")?)?;
     join_cgroups(donated)?;
 
     let existing = namespaces::make(&plan)?;
@@ -82,14 +82,14 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SandboxPlan, Com
 }
 
 fn monitor(
-    plan: SandboxPlan,
+    plan: SealedSandbox<'_>,
     common: Common,
     init: Init,
     boot: Channel,
     mut donated: Received,
 ) -> Result<Monitor> {
     let (listener, creator) = (donated.take("control")?, donated.take("creator")?);
-    let root = ContainerState::new(plan, init, boot, &mut donated)?;
+    let root = ContainerState::new(plan.into_plan(), init, boot, &mut donated)?;
     Monitor::new(root, common, listener, creator.into())
 }
 

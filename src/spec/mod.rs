@@ -56,6 +56,8 @@ use std::path::{Path, PathBuf};
 /// Built only by [`ValidSpec::new`], so holding one is the proof.
 #[derive(Clone, Debug)]
 pub struct ValidSpec {
+    /// Where it comes from: the first word of every error about it.
+    pub origin: Origin,
     /// `ociVersion`, at least 1.0.0 and below 2.0.0.
     pub oci_version: String,
     /// `root.path`, absolute: a relative one was joined to the bundle directory.
@@ -127,6 +129,7 @@ impl ValidSpec {
         };
         let uts = linux.namespaces.uts.is_listed();
         Ok(Self {
+            origin,
             oci_version,
             root_path,
             root_readonly: spec.root().as_ref().and_then(runtime::Root::readonly).unwrap_or(false),

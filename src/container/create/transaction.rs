@@ -13,6 +13,7 @@ use crate::helper::spawn::{Start, seal_plan};
 use crate::helper::{Child, Donations, OpenFds, Spawner, extra_fd_name};
 use crate::link::{Address, PodSandbox, SandboxLink, client};
 use crate::network::Moved;
+use crate::plan::{GoferFacts, SandboxFacts, SealedGofer};
 use crate::process::console::ConsoleSocket;
 use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
 use crate::spec::{NamespaceKind, NetDevice};
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Claims the id, makes everything, and saves `created`. On failure nothing is left.
 pub(in crate::container) fn launch(
     core: &mut Handle,
-    blueprint: &mut Blueprint,
+    blueprint: &Blueprint,
 ) -> Result<(SandboxLink, Streams)> {
     // Before the id is taken: a pod that is not there leaves no trace.
     let pod = match &blueprint.extras.pod {
@@ -89,7 +90,7 @@ impl CreateTransaction {
     fn make(
         &mut self,
         core: &mut Handle,
-        blueprint: &mut Blueprint,
+        blueprint: &Blueprint,
         terminal: Option<ConsoleSocket>,
     ) -> Result<(SandboxLink, Streams, OwnedFd)> {
         let cgroup = match &blueprint.plan.cgroup.scope {
@@ -104,22 +105,26 @@ impl CreateTransaction {
         let [stdin, stdout, stderr] = &blueprint.stdio;
         let streams = stdio::Streams::open([stdin, stdout, stderr], owner)?;
         let extra_fds = blueprint.extra_fds.open()?;
-        blueprint.plan.sandbox.init.extra_fd_numbers.clone_from(&extra_fds.numbers);
-        blueprint.plan.gofer.staging = run_dir.path().to_owned();
-        blueprint.plan.gofer.origin = blueprint.origin.to_owned();
-        // None of a scope's: systemd removes those.
-        blueprint.plan.gofer.cgroups = cgroup.leaves();
-        blueprint.plan.gofer.cgroup_ancestors = cgroup.made_ancestors().to_vec();
-        if blueprint.plan.sandbox.init.hooks.any() {
-            blueprint.plan.sandbox.init.hooks.state = oci::state(Status::Creating, &core.record)?;
-        }
+        let gofer_facts = GoferFacts {
+            staging: run_dir.path().to_owned(),
+            // Empty for a scope: systemd removes its cgroups.
+            cgroups: cgroup.leaves(),
+            cgroup_ancestors: cgroup.made_ancestors().to_vec(),
+        };
+        let hook_state = match blueprint.plan.sandbox.init.hooks.any() {
+            true => oci::state(Status::Creating, &core.record)?,
+            false => serde_json::Map::new(),
+        };
+        let sandbox_facts = SandboxFacts { extra_fd_numbers: extra_fds.numbers.clone(), hook_state };
+        let sandbox_plan = seal_plan(&blueprint.plan.sandbox.resolve(sandbox_facts))?;
 
         // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
-        let namespace = match self.start_sandbox(blueprint, &sockets, &cgroup, &streams, &extra_fds)? {
-            Some(sandbox) => self.begin(core, blueprint, sandbox, &sockets.boot_sandbox.0)?,
-            None => self.namespace_of_the_pod(blueprint)?,
-        };
-        let gofer = self.spawn_gofer(blueprint, &sockets)?;
+        let namespace =
+            match self.start_sandbox(blueprint, &sandbox_plan, &sockets, &cgroup, &streams, &extra_fds)? {
+                Some(sandbox) => self.begin(core, blueprint, sandbox, &sockets.boot_sandbox.0)?,
+                None => self.namespace_of_the_pod(blueprint)?,
+            };
+        let gofer = self.spawn_gofer(&blueprint.plan.gofer.resolve(gofer_facts), &sockets)?;
         let namespace: Vec<_> =
             namespace.iter().map(|namespace| ("user-namespace", namespace.as_fd())).collect();
         sockets.boot_gofer.0.send(&GoferStart {}, &namespace)?;
@@ -258,8 +263,8 @@ impl CreateTransaction {
         self.make_cgroup(core, blueprint)?.fds()
     }
 
-    fn spawn_gofer(&mut self, blueprint: &Blueprint, sockets: &Sockets) -> Result<i32> {
-        let plan = seal_plan(&blueprint.plan.gofer)?;
+    fn spawn_gofer(&mut self, plan: &SealedGofer<'_>, sockets: &Sockets) -> Result<i32> {
+        let plan = seal_plan(plan)?;
         let mut donations = Donations::default();
         donations.give("boot", &sockets.boot_gofer.1);
         donations.give("plan", &plan);
@@ -273,16 +278,16 @@ impl CreateTransaction {
     fn start_sandbox(
         &mut self,
         blueprint: &Blueprint,
+        plan: &OwnedFd,
         sockets: &Sockets,
         cgroup: &Cgroup,
         streams: &stdio::Streams,
         extra_fds: &OpenFds<'_>,
     ) -> Result<Option<i32>> {
-        let plan = seal_plan(&blueprint.plan.sandbox)?;
         let cgroups = cgroup.fds()?;
         let user_log = blueprint.user_log.as_ref().map(UserLog::open).transpose()?;
         let mut donations = Donations::default();
-        donations.give("plan", &plan);
+        donations.give("plan", plan);
         donations.give("gofer", &sockets.mounts.1);
         if let Some(((_, creator), listener)) = &sockets.control {
             donations.give("boot", &sockets.boot_sandbox.1);

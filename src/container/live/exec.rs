@@ -11,7 +11,7 @@ use crate::helper::spawn::seal_plan;
 use crate::host;
 use crate::link::client::START_LIMIT;
 use crate::link::{SandboxLink, client};
-use crate::plan::{DeviceLimits, ExecPlan};
+use crate::plan::{DeviceLimits, ExecOptions, ExecPlan};
 use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::process::console::{ConsoleTarget, Pty, WindowSize};
@@ -265,9 +265,9 @@ impl Exec {
         let valid = ValidSpec::new(&spec, bundle, Origin::ConfigJson)?;
         let process = spec::Process::for_exec(&process, &valid.id_maps)?;
         check_devices(core, &process, &valid)?;
-        let mut plan = ExecPlan::new(&process, &valid, host::security_modules(process.asks_for_labels()))?;
-        plan.user_name.clone_from(&self.user_name);
-        plan.attached = self.attached;
+        let lsms = host::security_modules(process.asks_for_labels());
+        let options = ExecOptions { user_name: self.user_name.clone(), attached: self.attached };
+        let plan = ExecPlan::new(&process, &valid, lsms, options)?;
         Ok((plan, valid.id_maps))
     }
 }
@@ -413,10 +413,9 @@ pub struct Process {
 
 impl Process {
     fn start(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
-        let (mut plan, maps) = exec.plan(core)?;
+        let (plan, maps) = exec.plan(core)?;
         let extra_fds = exec.extra_fds.open()?;
-        plan.extra_fd_numbers.clone_from(&extra_fds.numbers);
-        let plan = seal_plan(&plan)?;
+        let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
         // Whoever is to have the terminal is there before there is one.
         let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

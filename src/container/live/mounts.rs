@@ -13,7 +13,7 @@ use crate::helper::{Child, Donations};
 use crate::host;
 use crate::host::Needs;
 use crate::link::{SandboxLink, user_namespace_of};
-use crate::plan::{Extras, GoferPlan, HotMountPlan};
+use crate::plan::{Extras, GoferFacts, GoferPlan, HotMountPlan};
 use crate::process::Channel;
 use crate::process::donation::NamedFd;
 use crate::spec::{self, Origin, ValidSpec};
@@ -190,7 +190,7 @@ impl Gofer {
             }
             _ => None,
         };
-        let plan = seal_plan(plan)?;
+        let plan = seal_plan(&plan.resolve(GoferFacts::default()))?;
         let mut donations = Donations::default();
         donations.give("boot", &its_boot);
         donations.give("plan", &plan);

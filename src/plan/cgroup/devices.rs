@@ -14,19 +14,20 @@ impl CgroupPlan {
     ///
     /// # Errors
     /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for rules that have to be enforced and cannot be.
-    pub(crate) fn limit_devices(
-        &mut self,
+    pub(crate) fn with_device_limits(
+        mut self,
         limits: &DeviceLimits,
         cgroups_path: Option<&Path>,
         id: &ContainerId,
         layout: &CgroupLayout,
-    ) -> Result<()> {
+    ) -> Result<Self> {
         let place = CgroupLocation::new(cgroups_path, id)?;
         match (layout.v1("devices"), &layout.unified) {
             (Some(hierarchy), _) => self.limit_in_v1(hierarchy, &place, limits),
             (None, Some(unified)) => self.limit_in_v2(unified, &place, limits),
             (None, None) => limits.do_without("no cgroup hierarchy that could refuse it is mounted"),
-        }
+        }?;
+        Ok(self)
     }
 
     fn limit_in_v1(

@@ -18,8 +18,8 @@ pub(in crate::sandbox) fn home_of(uid: u32) -> Option<Vec<u8>> {
     home_in(&read("etc/passwd")?, uid)
 }
 
-/// Makes `user` the one called `name`, with its group and the groups that list it.
-pub(in crate::sandbox) fn look_up(name: &str, user: &mut User) -> Result<()> {
+/// `user` as the one called `name`, with its group and the groups that list it.
+pub(in crate::sandbox) fn look_up(name: &str, user: &User) -> Result<User> {
     let passwd = read("etc/passwd").unwrap_or_default();
     let Some((uid, gid)) = ids_in(&passwd, name.as_bytes()) else {
         let problem = format!("there is no user {name:?} in the container's /etc/passwd");
@@ -30,9 +30,7 @@ pub(in crate::sandbox) fn look_up(name: &str, user: &mut User) -> Result<()> {
         ));
     };
     let group = read("etc/group").unwrap_or_default();
-    (user.uid, user.gid) = (uid, gid);
-    user.additional_gids = groups_in(&group, name.as_bytes());
-    Ok(())
+    Ok(User { uid, gid, additional_gids: groups_in(&group, name.as_bytes()), ..*user })
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {

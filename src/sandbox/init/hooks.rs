@@ -25,19 +25,24 @@ use rustix::fs::{Mode, OFlags};
 /// What init needs for its turns; nothing where there are no hooks.
 pub(in crate::sandbox) struct HookPoints<'a> {
     plan: &'a InitHooks,
+    state: &'a serde_json::Map<String, serde_json::Value>,
     caller: Option<Channel>,
     /// The host's: the container's own may be anything by the time it is needed.
     null: Option<OwnedFd>,
 }
 
 impl<'a> HookPoints<'a> {
-    pub(in crate::sandbox) fn take(plan: &'a InitHooks, donated: &mut Received) -> Result<Self> {
+    pub(in crate::sandbox) fn take(
+        plan: &'a InitHooks,
+        state: &'a serde_json::Map<String, serde_json::Value>,
+        donated: &mut Received,
+    ) -> Result<Self> {
         let open = || {
             rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
                 .os(|| "open(\"/dev/null\")")
         };
         let null = if plan.any() { Some(open()?) } else { None };
-        Ok(Self { plan, caller: donated.take_optional("hooks").map(Channel::from), null })
+        Ok(Self { plan, state, caller: donated.take_optional("hooks").map(Channel::from), null })
     }
 
     /// What it has open.
@@ -75,7 +80,7 @@ impl<'a> HookPoints<'a> {
     fn run(&self, kind: HookKind, hooks: &[Hook], status: &str, cwd: BorrowedFd<'_>) -> Result<()> {
         let null = self.null.as_ref().expect("opened because there are hooks");
         let around = HookIo { cwd, null: null.as_fd(), watched: None };
-        let mut state = self.plan.state.clone();
+        let mut state = self.state.clone();
         // "For hooks executed in the container namespace, it is the pid as seen by the container." - OCI runtime.md
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         state.insert("pid".into(), pid.into());

@@ -29,7 +29,7 @@ use super::namespaces;
 use super::namespaces::Existing;
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::{Received, extra_fd_name};
-use crate::plan::{CloneFlags, SandboxPlan};
+use crate::plan::{CloneFlags, SealedSandbox};
 use crate::process::Channel;
 use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
@@ -61,7 +61,7 @@ impl Init {
     /// Forks the init of a further container, which is born in `pids`, the root container's, or in a pid namespace of
     /// its own, with nothing open that is not the container's.
     pub(super) fn fork_in_pod(
-        plan: &SandboxPlan,
+        plan: &SealedSandbox<'_>,
         pids: BorrowedFd<'_>,
         volumes: &[OwnedFd],
         donated: &mut Received,
@@ -95,7 +95,7 @@ impl Init {
 
     /// Forks the init of the root container, which goes to the `existing` namespaces.
     pub(super) fn fork(
-        plan: &SandboxPlan,
+        plan: &SealedSandbox<'_>,
         existing: &Existing,
         volumes: &[OwnedFd],
         donated: &mut Received,
@@ -156,14 +156,14 @@ struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    fn take(plan: &'a SandboxPlan, cgroups: Membership, donated: &mut Received) -> Result<Self> {
-        let numbers = plan.init.extra_fd_numbers.iter();
+    fn take(plan: &'a SealedSandbox<'a>, cgroups: Membership, donated: &mut Received) -> Result<Self> {
+        let numbers = plan.facts.extra_fd_numbers.iter();
         Ok(Self {
             gofer: Channel::from(donated.take("gofer")?),
             stdio: [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?],
             extra_fds: numbers.map(|number| donated.take(&extra_fd_name(*number))).collect::<Result<_>>()?,
             cgroups,
-            hooks: HookPoints::take(&plan.init.hooks, donated)?,
+            hooks: HookPoints::take(&plan.init.hooks, &plan.facts.hook_state, donated)?,
         })
     }
 
@@ -184,7 +184,7 @@ type Handles = Vec<(String, OwnedFd)>;
 
 /// What the new process works with.
 struct First<'a> {
-    plan: &'a SandboxPlan,
+    plan: &'a SealedSandbox<'a>,
     parent: &'a Channel,
     /// Where the network namespace comes from, if it has to join one.
     network: Option<&'a Channel>,
@@ -215,7 +215,7 @@ impl First<'_> {
             sys::exit_now(1);
         }
         // Above the numbers that the plan gives a meaning: one of them may be the connection's.
-        let above = self.plan.init.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+        let above = self.plan.facts.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
         let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(self.parent, above).map(Channel::from) else {
             sys::exit_now(1)
         };
@@ -230,7 +230,7 @@ impl First<'_> {
             return error;
         }
         let plan = &self.plan.init;
-        let numbers = &plan.extra_fd_numbers;
+        let numbers = &self.plan.facts.extra_fd_numbers;
         match become_workload::place(&self.given.extra_fds, numbers) {
             Ok(()) => become_workload::execute(&ExecRequest {
                 plan: &plan.process,
@@ -287,7 +287,7 @@ impl First<'_> {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-        let labels = Labels::open(&plan.process, Some(proc.as_fd()), &plan.extra_fd_numbers)?;
+        let labels = Labels::open(&plan.process, Some(proc.as_fd()), &self.plan.facts.extra_fd_numbers)?;
         let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
         handles.extend([("proc".to_owned(), proc), ("root".to_owned(), root)]);
         handles.extend(terminal.map(|terminal| ("terminal".to_owned(), terminal)));

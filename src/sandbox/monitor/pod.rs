@@ -5,7 +5,7 @@ use super::{Key, Monitor, packed};
 use crate::error::{Actor, Error, ErrorKind, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
-use crate::plan::{CloneFlags, SandboxPlan};
+use crate::plan::{CloneFlags, SandboxPlan, SealedSandbox};
 use crate::process::Channel;
 use crate::sandbox::init::Init;
 use crate::sandbox::namespaces::InitNamespaces;
@@ -38,7 +38,7 @@ impl Monitor {
     }
 
     fn fork_init(&mut self, mut donated: Received) -> Result<(SandboxPlan, Init, Received)> {
-        let plan: SandboxPlan = read_plan(donated.take("plan")?)?;
+        let plan: SealedSandbox<'_> = read_plan(donated.take("plan")?)?;
         if self.containers.iter().any(|(_, known)| known.id == plan.id) {
             let problem = format!("{:?} is in this sandbox already", plan.id.as_str());
             return Err(Error::new(ErrorKind::AlreadyExists, "create", problem));
@@ -57,7 +57,7 @@ impl Monitor {
         // Perhaps only not collected yet; there is no pid namespace to be born in any more.
         let not_forked = |error| if root.is_ending() { ended() } else { error };
         let init = self.score.lend(score, fork).map_err(not_forked)?;
-        Ok((plan, init, donated))
+        Ok((plan.into_plan(), init, donated))
     }
 
     /// Forgets a container that has ended, and what is known of the processes that were executed in it.

@@ -13,8 +13,8 @@ fn no_devices(required: bool) -> DeviceLimits {
 
 #[test]
 fn device_rules_are_written_where_v1_has_the_controller() {
-    let (layout, mut planned) = (v1_host(), CgroupPlan::default());
-    planned.limit_devices(&no_devices(true), None, &id(), &layout).unwrap();
+    let planned = CgroupPlan::default();
+    let planned = planned.with_device_limits(&no_devices(true), None, &id(), &v1_host()).unwrap();
     let lines = show(&planned);
     let expected = [
         "Base /cg/devices",
@@ -31,8 +31,8 @@ fn device_rules_are_written_where_v1_has_the_controller() {
 fn device_rules_are_a_program_on_v2_beside_what_else_is_there() {
     let layout = v2_host("/", "memory pids", "");
     for (required, freeze) in [(true, true), (false, true), (true, false)] {
-        let mut planned = plan(&Resources::default(), None, &id(), &layout, freeze).unwrap();
-        planned.limit_devices(&no_devices(required), None, &id(), &layout).unwrap();
+        let planned = plan(&Resources::default(), None, &id(), &layout, freeze).unwrap();
+        let planned = planned.with_device_limits(&no_devices(required), None, &id(), &layout).unwrap();
         let expected = [
             "Base /cg",
             "Sandbox /cg/cofferdam-job-1",
@@ -52,9 +52,10 @@ fn device_rules_that_nothing_can_enforce_are_refused_where_they_are_needed() {
         (&closed(v1_host()), "the caller may not make a cgroup to refuse it"),
         (&closed(v2_host("/", "", "")), "the caller may not make a cgroup to refuse it"),
     ] {
-        let mut planned = CgroupPlan::default();
-        planned.limit_devices(&no_devices(false), None, &id(), layout).unwrap();
-        let error = planned.limit_devices(&no_devices(true), None, &id(), layout).unwrap_err();
+        let limited =
+            |required| CgroupPlan::default().with_device_limits(&no_devices(required), None, &id(), layout);
+        let planned = limited(false).unwrap();
+        let error = limited(true).unwrap_err();
         assert!(planned.is_empty());
         assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: "linux.resources.devices".into() });
         let message =
