@@ -1,26 +1,26 @@
-//! What a container costs, beside the least that Linux takes for one and beside other runtimes.
+//! Measures what a container costs, next to the minimum that Linux needs for one and next to other runtimes.
 //!
 //! ```text
 //! cargo run --release --example bench              # a table
-//! cargo run --release --example bench -- --quick   # within 40 seconds
+//! cargo run --release --example bench -- --quick   # takes at most 40 seconds
 //! cargo run --release --example bench -- --json    # one object
 //! cargo run --release --example bench -- --limits  # only what limits cost
 //! ```
 //!
-//! A *run* is build, create, start, wait and delete of a static `true` from busybox, in every namespace the builder
-//! makes by default and without cgroup limits. The *floor* is one clone into the same namespaces, the same mounts and
-//! an exec, without any machinery around it. The same runs are measured once more with a zygote, from which the helpers
-//! are forked. runc, crun and bubblewrap take part if they are on the `PATH`; all of them take turns in one loop, so that
-//! a busy host is busy for everybody. So does the example `oci`, our command line, once
-//! `cargo build --release --example oci` has built it; and `podman run --rm` is measured with each of the OCI runtimes.
+//! A *run* is build, create, start, wait and delete of a static `true` from busybox, in all namespaces that the builder
+//! creates by default and without cgroup limits. The *floor* is one clone into the same namespaces, the same mounts and
+//! an exec, and nothing else. The same runs are measured once more with a zygote, from which the helpers
+//! are forked. runc, crun and bubblewrap take part if they are on the `PATH`; all of them take turns in one loop,
+//! so that a busy host slows all alike. The example `oci`, our command line, takes part too, once
+//! `cargo build --release --example oci` has built it. `podman run --rm` is measured with each of the OCI runtimes.
 //!
-//! An *exec* is the same `true` in a container that runs, of ours and of runc's and crun's. The other operations have
-//! no peers; what they may take is printed beside them.
+//! An *exec* is the same `true` in a running container: ours, runc's and crun's. The other operations have no peers; a
+//! table shows their targets.
 //!
-//! What limits cost is a ratio, so that it means something on an emulated machine too: `VM_BENCH=1 tests/vm/run` has it
-//! measured on cgroup v2.
+//! The cost of limits is a ratio, so that it is meaningful on an emulated machine too: `VM_BENCH=1 tests/vm/run`
+//! measures it on cgroup v2.
 //!
-//! Works as root and as any other user; what a user cannot run or read is left out, with the reason.
+//! Works as root and as any other user. What the user cannot run or read is left out, and the reason is printed.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -59,31 +59,31 @@ use std::time::{Duration, Instant};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Threads that make containers at the same time in the parallel measurement.
+/// The parallel measurement creates containers from this many threads.
 const THREADS: usize = 8;
-/// Rounds whose times are thrown away: the first runs find cold caches and open what is opened once per process.
+/// Rounds whose times are discarded: the first ones fill caches and open what a process opens only once.
 const WARM_UP: usize = 5;
 
-/// What a container costs, beside the least that Linux takes for one and beside other runtimes.
+/// Measures what a container costs, next to the minimum that Linux needs for one and next to other runtimes.
 #[derive(Parser)]
 struct Options {
-    /// Fewer runs: done within 40 seconds.
+    /// Measure fewer runs, in at most 40 seconds.
     #[arg(long)]
     quick: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// Measure only runs with limits beside runs without, in turns.
+    /// Measure only runs with limits and runs without, in turns.
     #[arg(long)]
     limits: bool,
-    /// How many containers to run one after the other.
+    /// How many containers to run, one after the other.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     #[command(subcommand)]
     role: Option<Role>,
 }
 
-/// What this program does when it starts itself.
+/// What a copy of this program does that the program itself started.
 #[derive(Subcommand)]
 enum Role {
     /// Run one container for every line of standard input and print its nanoseconds.
@@ -91,7 +91,7 @@ enum Role {
     Caller(callers::Caller),
 }
 
-/// How often each thing is measured.
+/// How often each operation is measured.
 struct Amounts {
     runs: usize,
     peer_runs: usize,
@@ -192,7 +192,7 @@ fn bench_limits(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Where the containers of this program have their root and their records.
+/// The root file system and the state directory of the containers measured here.
 struct Ground {
     rootfs: PathBuf,
     state: StateRoot,
@@ -220,12 +220,12 @@ impl Ground {
             .args(program.iter().copied())
     }
 
-    /// One container from its description to its deletion, and when each phase was over.
+    /// Runs one container from its description to its deletion. Returns the time of each phase.
     fn run(&self) -> Result<[Duration; 5]> {
         self.run_as(|container| container)
     }
 
-    /// The same with its helpers forked from `zygote`.
+    /// The same with helpers forked from `zygote`.
     fn run_forked(&self, zygote: &Zygote) -> Result<[Duration; 5]> {
         self.run_as(|container| container.zygote(zygote))
     }
@@ -262,17 +262,17 @@ impl Ground {
     }
 }
 
-/// What is compared with each other, measured in one loop.
+/// Measurements to compare, taken in turns in one loop.
 #[derive(Default)]
 struct InTurns {
     run: Samples,
-    /// With the helpers forked from a zygote.
+    /// Runs whose helpers were forked from a zygote.
     forked_run: Samples,
     floor: Samples,
     phases: Phases,
 }
 
-/// Ours and the floor in every round, the slower peers in some rounds, spread evenly.
+/// Measures ours and the floor in every round, and the slower peers in evenly spread rounds.
 fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amounts) -> Result<InTurns> {
     let mut taken = InTurns::default();
     for _ in 0..WARM_UP {
@@ -294,7 +294,7 @@ fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amou
     Ok(taken)
 }
 
-/// Containers per second when [`THREADS`] threads make them at the same time.
+/// Containers per second when [`THREADS`] threads create them at the same time.
 fn parallel(runs: usize, run: impl Fn() -> Result<[Duration; 5]> + Sync) -> Result<f64> {
     let clock = Instant::now();
     std::thread::scope(|scope| {
@@ -305,7 +305,7 @@ fn parallel(runs: usize, run: impl Fn() -> Result<[Duration; 5]> + Sync) -> Resu
     Ok((THREADS * runs) as f64 / clock.elapsed().as_secs_f64())
 }
 
-/// The proportional set size of gofer and sandbox together while a workload sleeps (proc_pid_smaps_rollup(5)).
+/// The sum of the proportional set sizes of gofer and sandbox while a workload sleeps (proc_pid_smaps_rollup(5)).
 fn helpers_pss_kib(ground: &Ground) -> Result<u64> {
     let sleeping = ground.container(&["/bin/sleep", "60"]).build()?.create()?.start()?;
     let size = helpers(&sleeping)?.into_iter().map(pss_kib).sum();

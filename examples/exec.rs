@@ -1,5 +1,5 @@
-//! Executes a program in a container that runs, like `docker exec`: in one that is loaded by its id, or in one that is
-//! started for it and sleeps meanwhile.
+//! Executes a program in a running container, like `docker exec`. It loads the container by its id, or starts one that
+//! sleeps until the program has ended.
 //!
 //! ```text
 //! cargo run --example exec -- sh -c 'id; ls /proc'
@@ -9,12 +9,12 @@
 //! cargo run --example exec -- --output-limit 1m yes
 //! ```
 //!
-//! Options come before the program. Its standard streams are this program's; with `--tty` it has a terminal of its own,
-//! and with `--output-limit` its output is collected first. One line on stderr says which process it became, one how
-//! that ended.
+//! Options come before the program. It gets the standard streams of this program; with `--tty` it gets a new terminal,
+//! and with `--output-limit` its output is collected and printed at its end. One line on stderr names its process, and
+//! another one says how it ended.
 //!
-//! The exit code is the program's, or 128 + n if signal n ended it; 127 if there is no such program, 126 if it cannot
-//! be executed, 125 if there is no container to execute it in.
+//! The exit code is that of the program, or 128 + n if signal n ended it; 127 if there is no such program, 126 if it
+//! cannot be executed, and 125 if there is no container to execute it in.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -40,19 +40,19 @@ use terminal::{RawMode, our_size};
 #[derive(Parser)]
 #[command(after_help = "SIZE is in bytes, or with k, m or g; DURATION is in seconds, or with ms, s, m or h.")]
 struct Options {
-    /// The container; without it, one on the host's system directories that ends with the program
+    /// The container (default: a new one on the host's system directories, which ends with the program)
     #[arg(long)]
     id: Option<String>,
-    /// Where containers are recorded
+    /// The directory with the records of containers
     #[arg(long, value_name = "STATE_DIR")]
     root: Option<PathBuf>,
-    /// Who to be: ids, or a name that the container's /etc/passwd knows
+    /// Run it as this user: ids, or a name from the container's /etc/passwd
     #[arg(long, value_name = "UID:GID|NAME")]
     user: Option<String>,
     /// The directory to start in
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
-    /// An environment variable besides the container's own
+    /// Add an environment variable to those of the container
     #[arg(long, value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
     /// Give it a terminal
@@ -61,7 +61,7 @@ struct Options {
     /// Kill it if it runs longer
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Collect its output, and kill it if that gets longer
+    /// Collect its output, and kill it if it writes more than this
     #[arg(long, value_name = "SIZE", value_parser = size::<usize>)]
     output_limit: Option<usize>,
     /// The program and its arguments
@@ -69,7 +69,7 @@ struct Options {
     program: Vec<String>,
 }
 
-/// What docker and runc exit with if they fail themselves.
+/// The code with which docker reports its own failures.
 const OUR_FAULT: u8 = 125;
 
 fn main() -> ExitCode {
@@ -112,7 +112,7 @@ fn execute(options: &Options) -> Result<ProcessExit, Box<dyn std::error::Error>>
     Ok(end(&process, options.timeout)?)
 }
 
-/// The container with that id, or one that is destroyed with its value.
+/// Loads the container with that id, or starts one that ends when its value is dropped.
 fn container(options: &Options) -> Result<Container<Running>, Box<dyn std::error::Error>> {
     let root = match &options.root {
         Some(directory) => StateRoot::open(directory)?,
@@ -128,7 +128,7 @@ fn container(options: &Options) -> Result<Container<Running>, Box<dyn std::error
     Ok(sleeping.create().map_err(Error::from)?.start().map_err(Error::from)?)
 }
 
-/// The process that the command line describes. What it does not say is as it is for the container's first process.
+/// The process that the command line describes. Everything else is inherited from the container's configuration.
 fn process(options: &Options) -> Exec {
     let mut exec = Exec::new(&options.program);
     if let Some(user) = &options.user {
@@ -158,7 +158,7 @@ fn introduced(process: Process) -> Process {
     process
 }
 
-/// Waits for it, and kills it if it takes too long.
+/// Waits for the process, and kills it after `limit`.
 fn end(process: &Process, limit: Option<Duration>) -> Result<ProcessExit, Error> {
     let Some(limit) = limit else { return process.wait() };
     match process.wait_timeout(limit)? {
@@ -176,13 +176,13 @@ fn collected(container: &Container<Running>, exec: Exec) -> Result<ProcessExit, 
     stdout().write_all(&output.stdout)?;
     stderr().write_all(&output.stderr)?;
     if output.truncated {
-        eprintln!("exec: it wrote more than that, and was to be killed for it");
+        eprintln!("exec: it exceeded the limit on its output, so it was killed");
     }
     Ok(output.exit)
 }
 
-/// Is the wire between its terminal and ours until nobody inside has that terminal open. `terminal/wire.rs` does so
-/// with one poll(2), which also sees signals and resizes.
+/// Copies between its terminal and ours until every process inside has closed that terminal. `terminal/wire.rs` does
+/// this with one poll(2), and handles signals and resizes too.
 fn on_a_terminal(
     process: &Process,
     pty: Pty,
@@ -190,7 +190,7 @@ fn on_a_terminal(
 ) -> Result<ProcessExit, Box<dyn std::error::Error>> {
     let (mut from_inside, mut to_inside) = (pty.try_clone()?, pty);
     let raw = isatty(stdin()).then(RawMode::enter).transpose()?;
-    // Ends with this program: nothing else ends a read of standard input.
+    // This thread ends with the program: nothing interrupts its read of standard input.
     std::thread::spawn(move || std::io::copy(&mut stdin().lock(), &mut to_inside));
     let shown = std::thread::spawn(move || std::io::copy(&mut from_inside, &mut stdout()));
     let exit = end(process, limit)?;

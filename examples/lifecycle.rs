@@ -1,13 +1,13 @@
-//! The life of a container, phase by phase: every transition with the type it returns, and what another program sees
-//! of the same container meanwhile.
+//! The life of a container, phase by phase: each transition with the type that it returns, and how another program sees
+//! the same container at that time.
 //!
 //! ```text
 //! cargo run --example lifecycle
 //! ```
 //!
-//! Each step consumes the container and returns it as a type of the next phase, so what makes no sense (`start` on a
-//! running container, `delete` on one that runs) does not compile. Where the phase is only known at run time there is
-//! [`AnyContainer`], to be matched.
+//! Each step consumes the container and returns it in the type of its next phase, so the compiler rejects calls that
+//! make no sense, such as `start` or `delete` on a running container. A program that learns the phase only at run time
+//! matches on [`AnyContainer`].
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -19,7 +19,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Says when it is ready, says which signals come, and leaves with a code of its own.
+/// Reports when it is ready and which signals arrive, and exits with code 3.
 const PROGRAM: &str = r#"
     trap 'echo "SIGHUP: reading my configuration again"' HUP
     trap 'echo "SIGTERM: good bye"; exit 3' TERM
@@ -27,7 +27,7 @@ const PROGRAM: &str = r#"
     while true; do sleep 60 & wait; done
 "#;
 
-/// What the program gets to end by itself before it is killed.
+/// How long the program may take to end by itself before we kill it.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn lifecycle() -> Result<(), Box<dyn std::error::Error>> {
-    // A directory of our own, so that the list below has no strangers in it.
+    // A separate directory, so that the list below shows no other program's containers.
     let directory = tempfile::tempdir()?;
     let root = StateRoot::open(directory.path())?;
 
@@ -96,7 +96,7 @@ fn lifecycle() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The call, and the type of what it left.
+/// Prints the call and the type of the container that it returned.
 fn step<P: Phase>(call: &str, _: &Container<P>) {
     let phase = std::any::type_name::<P>().rsplit("::").next().unwrap_or_default();
     heading(call, &format!("Container<{phase}>"));
@@ -110,7 +110,7 @@ fn say(what: impl std::fmt::Display) {
     println!("                   {what}");
 }
 
-/// Passes one line of the program on.
+/// Prints one line of the program's output.
 fn relay(output: &mut Lines<impl BufRead>) -> std::io::Result<()> {
     if let Some(line) = output.next().transpose()? {
         say(format!("the program says: {line}"));
@@ -118,7 +118,7 @@ fn relay(output: &mut Lines<impl BufRead>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What any other program sees: the list, and the container loaded by its id.
+/// Prints what other programs see: the list, and the container loaded by its id.
 fn look(root: &StateRoot) -> Result<(), Error> {
     let ids = AnyContainer::list(root)?.into_iter().map(|entry| match entry {
         Listed::Container(container) => format!("{} ({})", container.id(), container.status()),
@@ -133,7 +133,7 @@ fn look(root: &StateRoot) -> Result<(), Error> {
     Ok(())
 }
 
-/// The five phases are all there are, so no arm is missing and none is a guess.
+/// Matches all five phases; the compiler would reject a missing arm.
 fn describe(container: &AnyContainer) -> String {
     match container {
         AnyContainer::Creating(_) => "its creation was never finished".into(),

@@ -1,4 +1,4 @@
-//! An OCI runtime: the command line of runc on top of this crate, usable wherever an engine takes `--runtime`.
+//! An OCI runtime: the command line of runc on top of this crate, for every engine that has an option `--runtime`.
 //!
 //! ```text
 //! cargo build --release --example oci
@@ -6,19 +6,18 @@
 //! oci spec --bundle b && oci run --bundle b hello
 //! ```
 //!
-//! Verbs, flags, exit codes and output are runc's, so that what drives runc drives this. Where an engine looks for
-//! words in an error, the words are there. The pid of a container, in its state and in the pid file, is its sandbox's,
-//! which ends with the status of the first process inside. `exec --detach` leaves a small process that stands in for
-//! the one in the container, and does the same.
+//! Verbs, flags, exit codes and output are runc's, so that a program that drives runc can drive this one. Errors
+//! contain the words that engines search for. The state and the pid file name the sandbox as the container's pid; it
+//! ends with the status of the first process inside. `exec --detach` leaves a small process in place of the one in the
+//! container, which ends with its status too.
 //!
-//! Namespaces of a container may be joined by that pid's paths: for the pid namespace, which is not the sandbox's, the
-//! container's own is taken.
+//! Another container may join namespaces through the paths of that pid. The sandbox is not in the container's pid
+//! namespace, so for that path this program joins the pid namespace of the container.
 //!
-//! Where it differs: `exec` and `pause` are for a container that was started, and refused for one that is only created,
-//! which has no program of its own to be beside or to be stopped.
+//! One difference: `exec` and `pause` fail for a container that is only created, because its program does not run yet.
 //!
-//! Annotations that Kubernetes' engines write about pods are ignored, because their runc shims wait for each
-//! container's own process; with `--pods` they are followed, and the containers of a pod share one sandbox.
+//! By default this program ignores the pod annotations of Kubernetes' engines, because their runc shims wait for a
+//! process of each container. With `--pods` it follows them, and the containers of a pod share one sandbox.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for engines and for the terminal")]
 
@@ -75,32 +74,32 @@ struct CommandLine {
     version: (),
 }
 
-/// In the lines of runc, which docker takes apart and `podman info` shows.
+/// The output of `--version` in the format of runc, which docker parses and `podman info` shows.
 static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("version {} (cofferdam)\nspec: {}", env!("CARGO_PKG_VERSION"), OCI_VERSIONS.1));
 
-/// What applies to every verb.
+/// Options for every verb.
 #[derive(clap::Args)]
 struct Options {
-    /// Where containers are recorded
+    /// The directory with the records of containers
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Append errors to FILE, besides printing them
+    /// Append errors to FILE as well as printing them
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// How lines of the log look
+    /// The format of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Log what is decided, too
+    /// Log decisions too
     #[arg(long)]
     debug: bool,
     /// Put the containers of a Kubernetes pod into one sandbox
     #[arg(long)]
     pods: bool,
-    /// Have systemd make cgroups: needs the feature systemd
+    /// Let systemd create cgroups; needs the feature systemd
     #[arg(long)]
     systemd_cgroup: bool,
-    /// Whether to do without cgroups that the caller may not make; found out by itself
+    /// Accepted for runc's sake: the program detects by itself whether the caller may create cgroups
     #[arg(long, value_name = "true|false|auto", value_parser = ["true", "false", "auto"], default_value = "auto")]
     rootless: String,
     /// Not used
@@ -116,7 +115,7 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Make a container from a bundle, without executing its program
+    /// Create a container from a bundle, without executing its program
     Create(create::Create),
     /// Execute the program of a created container
     Start {
@@ -132,15 +131,15 @@ enum Verb {
     },
     /// Send a signal to a container
     Kill(control::Kill),
-    /// Remove what is left of a container
+    /// Delete a container
     Delete(control::Delete),
-    /// Execute a further process in a running container
+    /// Execute another process in a running container
     Exec(exec::Exec),
     /// List the processes of a container
     Ps(look::Ps),
-    /// Print what a container uses, over and over, and how it fares
+    /// Print periodically what a container uses, and its events
     Events(stats::Events),
-    /// Print what a container uses, once
+    /// Print once what a container uses
     Stats {
         /// The container
         id: String,
@@ -150,7 +149,7 @@ enum Verb {
         /// The container
         id: String,
     },
-    /// Let a frozen container go on
+    /// Resume a frozen container
     Resume {
         /// The container
         id: String,
@@ -159,9 +158,9 @@ enum Verb {
     Update(update::Update),
     /// List the containers
     List(look::List),
-    /// Write a configuration to begin with
+    /// Write a default configuration
     Spec(spec::Spec),
-    /// Print what of the specification is supported
+    /// Print which features of the specification are supported
     Features,
     /// Not supported
     #[command(disable_help_flag = true)]
@@ -184,7 +183,7 @@ fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        // Nothing was asked, and nothing is wrong.
+        // A call without arguments prints the usage and succeeds, like runc.
         Err(error)
             if error.kind() == DisplayHelpOnMissingArgumentOrSubcommand && std::env::args().len() < 2 =>
         {
@@ -219,7 +218,7 @@ impl Verb {
     fn obey(self, options: &Options) -> Done {
         let unsupported = |what: &str| Err(Failure::from(format!("{what} is not supported")));
         match self {
-            // Of the program and not of any container.
+            // These verbs concern the program, not a container.
             Self::Spec(spec) => return spec.obey(),
             Self::Features => return features::print(),
             Self::Checkpoint { .. } => return unsupported("checkpoint"),
@@ -259,14 +258,14 @@ impl Options {
     }
 }
 
-/// The container with exactly this id: an engine that means another one says so.
+/// The container with exactly this id: engines never abbreviate ids.
 fn find(root: &StateRoot, id: &str) -> Result<AnyContainer, Failure> {
     let missing = || Failure::from(format!("container {id:?} does not exist"));
     match root.find(id) {
         Ok(found) if found.id() == id => {}
         Ok(_) => return Err(missing()),
         Err(error) if *error.kind() == cofferdam::ErrorKind::NotFound => return Err(missing()),
-        // The beginning of several.
+        // The id is the beginning of several others.
         Err(error) if *error.kind() == cofferdam::ErrorKind::InvalidInput => return Err(missing()),
         Err(error) => return Err(error.into()),
     }
@@ -276,7 +275,7 @@ fn find(root: &StateRoot, id: &str) -> Result<AnyContainer, Failure> {
     }
 }
 
-/// What is wrong with the command line, without the usage.
+/// The problem with the command line, without the usage.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let problem = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");

@@ -1,13 +1,14 @@
-//! A pod: three containers in one sandbox, which share the network and nothing of their files.
+//! A pod: three containers in one sandbox, which share the network but no files.
 //!
 //! ```text
 //! cargo run --example pod
 //! cargo run --example pod -- --root /tmp/pods
 //! ```
 //!
-//! The root container only sleeps and holds the pod together. The second is a web server, whose page is written into
-//! it from outside; the third asks it through the loopback interface of the pod, which nobody else can reach. Then the
-//! pod is listed as any other program sees it, ended by the end of its root container, and deleted. Server and client are the host's busybox.
+//! The first container sleeps and keeps the pod alive. The second is a web server; this program writes its page into it
+//! from outside. The third reads that page over the loopback interface, which only members of the pod can reach. Then
+//! this program lists the pod as any other program sees it, kills the first container, which ends the others, and
+//! deletes the pod. Server and client are the host's busybox.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -21,12 +22,12 @@ use std::time::Duration;
 /// Runs a pod of three containers.
 #[derive(Parser)]
 struct Options {
-    /// Where containers are recorded; a temporary directory by default
+    /// The directory with the records of containers (default: a temporary one)
     #[arg(long, value_name = "STATE_DIR")]
     root: Option<PathBuf>,
 }
 
-/// busybox puts itself into the background when it listens: what is said after that is true.
+/// httpd moves to the background once it listens, so the message comes after that.
 const SERVER: &str = "busybox httpd -p 127.0.0.1:8080 -h /www && echo listening && exec sleep infinity";
 const CLIENT: &str = "busybox wget -q -O - http://127.0.0.1:8080/index.html";
 const PAGE: &str = "a page of the web server's own file system\n";
@@ -46,7 +47,7 @@ fn pod(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let root = StateRoot::open(options.root.as_deref().unwrap_or(temporary.path()))?;
     let name = |part: &str| format!("pod-{}{part}", std::process::id());
 
-    // Attached, as all that follow: should anything here fail, they end with their values.
+    // None is detached: if anything below fails, dropping the values ends the containers.
     let first = ContainerBuilder::new(name("")).args(["sleep", "infinity"]).state_root(root.clone());
     let first = first.build()?.create().map_err(Error::from)?.start().map_err(Error::from)?;
     let pod = first.pod();
@@ -54,14 +55,14 @@ fn pod(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let server = pod.container(name("-web")).args(["sh", "-c", SERVER]).tmpfs("/www", 1 << 20);
     let server = server.stdout(Stdio::piped()).stderr(Stdio::inherit());
     let created = server.build()?.create().map_err(Error::from)?;
-    // There is nothing running in it yet, and its files can be got at.
+    // Its program has not started yet, but its files can already be written.
     created.files()?.write("/www/index.html", PAGE, 0o644)?;
     let mut running = created.start().map_err(Error::from)?;
     let mut said = String::new();
     BufReader::new(running.take_stdout().ok_or("no pipe")?).read_line(&mut said)?;
     println!("the server is {}", said.trim());
 
-    // A member that runs to its end and is gone, as any other container.
+    // A member can run to its end and be deleted, like any other container.
     let client = pod.container(name("-client")).args(["sh", "-c", CLIENT]);
     let output = client.timeout(Duration::from_secs(30)).output()?;
     println!("the client got: {}", String::from_utf8_lossy(&output.stdout).trim_end());

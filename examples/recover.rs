@@ -1,13 +1,13 @@
-//! What to do with containers whose program crashed: everything that was recorded is loaded, and each phase decides.
+//! Cleans up after a program that crashed: loads every recorded container and decides by its phase.
 //!
 //! ```text
 //! cargo run --example recover                        # crashes first, then recovers
-//! cargo run --example recover -- --root /run/jobs    # recovers what is there
+//! cargo run --example recover -- --root /run/jobs    # recovers the containers recorded there
 //! ```
 //!
-//! Without `--root` this program starts a copy of itself that creates containers, leaves them in every phase it can,
-//! and is killed by SIGKILL while it creates one more. No destructor ran there and nobody cleaned up: what is left is
-//! the records and the containers that were detached.
+//! Without `--root` this program starts a copy of itself. The copy leaves containers in several phases, and SIGKILL
+//! ends it while it creates one more. No destructor runs, so it leaves its records and those containers that it
+//! detached.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 #![expect(clippy::disallowed_methods, reason = "starts a copy of this program, which is no container")]
@@ -22,7 +22,7 @@ use std::process::{Command, ExitCode};
 /// Recovers containers after a crash.
 #[derive(Parser)]
 struct Options {
-    /// Where the containers are recorded; all of them are taken for this program's
+    /// The directory with the records; all of its containers must be this program's
     #[arg(long, value_name = "STATE_DIR")]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -66,13 +66,13 @@ fn demonstrate() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Decides about every container there is. One that cannot be dealt with does not keep the others from it.
+/// Decides about every container, and goes on with the next one after a failure.
 fn recover(root: &StateRoot) -> Result<(), Box<dyn std::error::Error>> {
     let mut failed = 0;
     for listed in AnyContainer::list(root)? {
         let (id, done) = match listed {
             Listed::Container(container) => (container.id().to_string(), decide(*container)),
-            // Nothing can be learnt from it. Its name is enough to remove what belongs to it.
+            // The record is unreadable, but the name is enough to find and remove what belongs to the container.
             Listed::Damaged { id, error } => {
                 let gone = AnyContainer::delete_by_name(root, &id);
                 (id, gone.map(|()| format!("damaged ({error}): deleted")))
@@ -89,33 +89,33 @@ fn recover(root: &StateRoot) -> Result<(), Box<dyn std::error::Error>> {
     if failed > 0 { Err(format!("{failed} containers could not be recovered").into()) } else { Ok(()) }
 }
 
-/// The five phases are all there are: the compiler holds this against a missing one.
+/// Matches all five phases; the compiler would reject a missing arm.
 fn decide(container: AnyContainer) -> Result<String, Error> {
     match container {
-        // Its creator is gone, so nobody will finish it. Deleting it takes its lock: if the creator is not gone after
-        // all, it is waited for.
+        // Its creator is dead, so it will never be finished. `delete` takes the lock, so it would wait for a creator
+        // that is still alive.
         AnyContainer::Creating(creating) => {
             AnyContainer::from(creating).delete(true)?;
             Ok("half made: deleted".into())
         }
-        // It could be started now, if this program knew that it should be.
+        // It could still be started. Only the application can know whether it should be.
         AnyContainer::Created(created) => {
             created.kill()?.delete()?;
             Ok("never started: deleted".into())
         }
-        // A crash of its creator did nothing to it. Its end is this program's now.
+        // The crash of its creator did not affect it. Wait for its end in the creator's place.
         AnyContainer::Running(running) => {
             let stopped = running.wait_stopped()?;
             let outcome = stopped.exit().outcome;
             stopped.delete()?;
             Ok(format!("was running, now {outcome}: deleted"))
         }
-        // Whoever wanted to look at it is gone.
+        // The program that paused it is dead, so it would never be resumed.
         AnyContainer::Paused(paused) => {
             paused.kill()?.delete()?;
             Ok("paused: killed and deleted".into())
         }
-        // Its sandbox wrote down how it ended before anybody asked.
+        // Its sandbox recorded how it ended.
         AnyContainer::Stopped(stopped) => {
             let outcome = stopped.exit().outcome;
             stopped.delete()?;
@@ -124,25 +124,25 @@ fn decide(container: AnyContainer) -> Result<String, Error> {
     }
 }
 
-/// Makes containers that outlive this program, and is killed in the middle of making another.
+/// Creates containers that outlive this process, and is killed while it creates another one.
 fn crash(root: StateRoot) -> Result<(), Box<dyn std::error::Error>> {
     let container = |name: &str, script: &str| {
         ContainerBuilder::new(name).args(["sh", "-c", script]).state_root(root.clone())
     };
     let create = |builder: ContainerBuilder| builder.build()?.create()?.detach().map_err(Error::from);
 
-    // The value of a detached container is not what keeps it.
+    // Dropping the value of a detached container leaves the container alone.
     drop(create(container("created", "true"))?);
     drop(create(container("running", "sleep 1; exit 7"))?.start().map_err(Error::from)?);
     create(container("stopped", "exit 3"))?.start().map_err(Error::from)?.wait()?;
-    // Not detached: it would have ended with this program, and its record says so.
+    // This one is not detached, so it ends with this process, and its record says so.
     let attached = container("attached", "sleep 1000").build()?.create().map_err(Error::from)?;
     let _attached = attached.start().map_err(Error::from)?;
     let half_made = container("half-made", "true").hook(HookKind::CreateRuntime, murder()?).build()?.create();
     Err(format!("survived, with {half_made:?}").into())
 }
 
-/// A hook that kills this process: it runs when everything exists and nothing is finished.
+/// A hook that kills this process after the container exists and before `create` returns.
 fn murder() -> Result<Hook, Box<dyn std::error::Error>> {
     let args = ["sh".to_owned(), "-c".to_owned(), format!("kill -KILL {}", std::process::id())];
     Ok(HookBuilder::default().path("/bin/sh").args(args.to_vec()).build()?)

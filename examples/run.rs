@@ -7,11 +7,12 @@
 //! cargo run --example run -- --bundle ./bundle
 //! ```
 //!
-//! Options come before the program; what follows it is the program's own. Without `--rootfs` or `--bundle` the
-//! container sees the host's system directories, read-only. The three standard streams are this program's.
+//! Options come before the program; everything after its name are its arguments. Without `--rootfs` or `--bundle` the
+//! container sees the host's system directories, read-only. It gets the standard streams of this program.
 //!
-//! The exit code is the program's, or 128 + n if signal n ended it; 127 if there is no such program, 126 if it cannot
-//! be executed, 125 if there is no container to run it in. What is not plain from the code is one line on stderr.
+//! The exit code is that of the program, or 128 + n if signal n ended it; 127 if there is no such program, 126 if it
+//! cannot be executed, and 125 if the container could not be created. An outcome that the code does not show is printed
+//! on stderr.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -36,16 +37,16 @@ struct Options {
     /// Run the container that DIR/config.json describes; the other options change it
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Put a writable layer in memory over the root, thrown away at the end
+    /// Put a writable layer in memory over the root, and discard it at the end
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size::<u64>)]
     scratch: Option<Option<u64>>,
     /// Let the program write to the root directory itself
     #[arg(long, conflicts_with = "scratch")]
     writable: bool,
-    /// Show the host's SRC at DST, read-only unless rw
+    /// Mount the host's SRC at DST, read-only unless rw
     #[arg(long, value_name = "SRC:DST[:ro|rw]", value_parser = bind)]
     bind: Vec<Bind>,
-    /// An empty directory in memory, 64m unless SIZE
+    /// Mount an empty directory in memory (default size: 64m)
     #[arg(long, value_name = "DST[:SIZE]", value_parser = tmpfs)]
     tmpfs: Vec<Tmpfs>,
     /// The most memory the container may use
@@ -54,34 +55,34 @@ struct Options {
     /// The most processes and threads the container may have
     #[arg(long, value_name = "N")]
     pids: Option<u64>,
-    /// How many CPUs' worth of time the container may use
+    /// How many CPUs the container may keep busy
     #[arg(long, value_name = "F")]
     cpus: Option<f64>,
     /// Kill the program if it runs longer
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// An environment variable for the program, which gets none of the host's
+    /// Set an environment variable; the program gets none of the host's
     #[arg(long, value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
     /// The directory to start in
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
-    /// Who to be in the container
+    /// Run the program as this user in the container
     #[arg(long, value_name = "UID[:GID]", value_parser = user)]
     user: Option<(u32, u32)>,
-    /// The host name to see
+    /// The host name inside
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
-    /// Which network to be in: an empty one, or the host's
+    /// Use an empty network, or the host's
     #[arg(long, value_enum, default_value_t = Network::None)]
     network: Network,
     /// The container's id
     #[arg(long, value_name = "ID")]
     name: Option<String>,
-    /// Where containers are recorded
+    /// The directory with the records of containers
     #[arg(long, value_name = "STATE_DIR")]
     root: Option<PathBuf>,
-    /// Print how it ended as JSON on stderr
+    /// Print on stderr how it ended, as JSON
     #[arg(long)]
     json: bool,
     /// The program and its arguments
@@ -108,11 +109,11 @@ struct Tmpfs {
     size: u64,
 }
 
-/// What docker and runc exit with if they fail themselves.
+/// The code with which docker reports its own failures.
 const OUR_FAULT: u8 = 125;
 
 fn main() -> ExitCode {
-    // clap's own code for a bad command line is 2, which could be the program's.
+    // clap exits with 2 on a bad command line, which could also be the code of the program.
     let options = Options::try_parse().unwrap_or_else(|error| {
         let _ = error.print();
         std::process::exit(if error.use_stderr() { OUR_FAULT.into() } else { 0 })
@@ -201,7 +202,7 @@ fn container(options: Options) -> Result<ContainerBuilder, Error> {
     Ok(container)
 }
 
-/// Says on stderr what an exit code alone does not.
+/// Prints on stderr what the exit code does not show.
 fn explain(outcome: Outcome) {
     if !matches!(outcome, Outcome::Exited { .. }) {
         eprintln!("run: {outcome}");
@@ -245,7 +246,7 @@ fn bind(text: &str) -> Result<Bind, String> {
         Some((_, mode)) => return Err(format!("{mode:?} is neither ro nor rw")),
         None => (rest, false),
     };
-    // A shell's relative path is relative to the shell; the container's builder has no directory of its own.
+    // The builder accepts absolute paths only; a path on the command line is relative to our working directory.
     let source = std::path::absolute(source).map_err(|error| error.to_string())?;
     Ok(Bind { source, destination: destination.into(), writable })
 }

@@ -1,4 +1,4 @@
-//! An interactive shell in a container: a terminal at both ends, and this program between them.
+//! An interactive shell in a container, with this program between its terminal and ours.
 //!
 //! ```text
 //! cargo run --example shell
@@ -8,12 +8,12 @@
 //! ```
 //!
 //! Without `--rootfs` the container sees the host's system directories, read-only, and the shell is bash, or sh where
-//! there is no bash. If this program's streams are a terminal, so are the shell's: what is typed goes through byte for
-//! byte, so Ctrl-C ends the foreground job inside and Ctrl-Z stops it, and a resize of the window reaches it. If they
-//! are not, the shell gets them as they are and reads its script from standard input.
+//! there is no bash. If this program runs on a terminal, the shell gets one too. Every byte typed is passed on, so
+//! Ctrl-C ends the foreground job inside and Ctrl-Z stops it, and so is every resize of the window. Without a terminal
+//! the shell inherits the standard streams and reads its script from standard input.
 //!
-//! The exit code is the shell's, or 128 + n if signal n ended it or this program; 127 and 126 if there is no
-//! such shell or it cannot be executed, 125 if there is no container.
+//! The exit code is that of the shell, or 128 + n if signal n ended the shell or this program; 127 if there is no such
+//! shell, 126 if it cannot be executed, and 125 if the container could not be created.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -40,7 +40,7 @@ struct Options {
     /// Show this directory as the root, instead of the host's system directories
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
-    /// Put a writable layer in memory over the root, thrown away at the end
+    /// Put a writable layer in memory over the root, and discard it at the end
     #[arg(long)]
     scratch: bool,
     /// Use the host's network, instead of an empty one
@@ -54,7 +54,7 @@ struct Options {
     program: Vec<String>,
 }
 
-/// What docker and runc exit with if they fail themselves.
+/// The code with which docker reports its own failures.
 const OUR_FAULT: u8 = 125;
 
 fn main() -> ExitCode {
@@ -101,12 +101,12 @@ fn container(options: Options) -> ContainerBuilder {
     container.args(program)
 }
 
-/// Runs the container on a terminal of its own, and is the wire between that one and ours. Returns its exit code.
+/// Runs the container on a new terminal, copies between that one and ours, and returns the exit code.
 ///
-/// Whatever ends this, an error or a panic included, our terminal is put back by the guard and the container is
-/// destroyed with its value.
+/// On every way out of here, errors and panics included, the guard restores our terminal, and dropping the container
+/// destroys it.
 fn on_a_terminal(container: ContainerBuilder, interactive: bool) -> Result<i32, Box<dyn std::error::Error>> {
-    // Before anything starts, so that none is lost: from here on they are read, not suffered.
+    // Block the signals before anything starts, so that none is lost: from here on they are read from a descriptor.
     let watched = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]);
     watched.thread_block()?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -134,7 +134,7 @@ fn on_a_terminal(container: ContainerBuilder, interactive: bool) -> Result<i32, 
     Ok(code)
 }
 
-/// Reads the signals that came. Returns one that tells this program to end.
+/// Reads pending signals: passes on resizes, and returns the first signal that should end this program.
 fn heed(signals: &SignalFd, pty: &Pty) -> Result<Option<Signal>, Box<dyn std::error::Error>> {
     while let Some(info) = signals.read_signal()? {
         match Signal::try_from(i32::try_from(info.ssi_signo)?)? {

@@ -1,5 +1,5 @@
-//! Many containers from one thread: an event loop over epoll(7) that starts jobs as places become free, reads what they
-//! write, and notices their ends, by descriptors alone.
+//! Many containers from one thread: an event loop over epoll(7) starts jobs when slots become free, reads their output
+//! and notices when they end. It needs nothing but descriptors.
 //!
 //! ```text
 //! cargo run --example supervise
@@ -7,12 +7,13 @@
 //! seq 100 | sed 's/.*/echo &/' | cargo run --example supervise -- --zygote -
 //! ```
 //!
-//! Every job is a shell command line in a container of its own on the host's system directories. The table says how
-//! each ended and what it took. The exit code is 0 if all jobs' are.
+//! Each job is a shell command line in its own container on the host's system directories. A table shows how each one
+//! ended and what it used. The exit code is 0 if all jobs succeeded.
 //!
-//! A running container is a descriptor ([`AsFd`]) that becomes readable when it has ended, and its pipes are files: an
-//! async runtime does what this loop does. With tokio: `AsyncFd::new(running.as_fd().try_clone_to_owned()?)`, and its
-//! `readable().await` is the end; `create` and `start` take milliseconds and go to `spawn_blocking`.
+//! A running container has a descriptor ([`AsFd`]) that becomes readable when the container has ended, and its pipes
+//! are files, so an async runtime can take the place of this loop. With tokio, wait for the end with
+//! `AsyncFd::new(running.as_fd().try_clone_to_owned()?)?.readable().await`, and call `create` and `start`, which take
+//! milliseconds, in `spawn_blocking`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -46,18 +47,18 @@ struct Options {
     /// How much memory each may use
     #[arg(long, value_name = "SIZE", value_parser = size::<u64>)]
     memory: Option<u64>,
-    /// Fork the containers' helpers from one process instead of executing each
+    /// Fork the helpers of all containers from one process, instead of executing a program for each
     #[arg(long)]
     zygote: bool,
-    /// Where containers are recorded
+    /// The directory with the records of containers
     #[arg(long, value_name = "STATE_DIR")]
     root: Option<PathBuf>,
-    /// Shell command lines; `-` for one on every line of standard input
+    /// Shell command lines; `-` reads one from every line of standard input
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
 }
 
-/// What runs if nothing was said: one job for every kind of end.
+/// The jobs of a run without arguments: one for each kind of end.
 const DEMONSTRATION: [&str; 6] = [
     "echo all is well",
     "ls /nowhere",
@@ -67,7 +68,7 @@ const DEMONSTRATION: [&str; 6] = [
     "sleep 0.3; echo slept",
 ];
 
-/// How much of a job's output is kept: its end.
+/// How many bytes of a job's output are kept: the last ones.
 const KEPT: usize = 4 << 10;
 
 fn main() -> ExitCode {
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all jobs and prints how they ended; whether all did well.
+/// Runs all jobs and prints how they ended. Returns whether all of them succeeded.
 fn supervise(options: Options) -> Result<bool, Box<dyn std::error::Error>> {
     let mut supervisor = Supervisor::new(&options)?;
     let mut waiting: VecDeque<_> = jobs(options.jobs)?.into_iter().enumerate().collect();
@@ -111,7 +112,7 @@ fn jobs(given: Vec<String>) -> std::io::Result<Vec<String>> {
     }
 }
 
-/// The loop: what runs, and the descriptors it is known by.
+/// The state of the event loop.
 struct Supervisor {
     epoll: OwnedFd,
     running: BTreeMap<u64, Job>,
@@ -121,7 +122,7 @@ struct Supervisor {
     zygote: Option<Zygote>,
 }
 
-/// A job that runs. Dropping it destroys its container.
+/// A running job. Dropping it destroys its container.
 struct Job {
     script: String,
     container: Container<Running>,
@@ -129,7 +130,7 @@ struct Job {
     tail: Vec<u8>,
 }
 
-/// Which of a job's descriptors is ready: the low bit of its event's data.
+/// The low bit of an event's data tells which descriptor of the job is ready.
 const OUTPUT: u64 = 0;
 const END: u64 = 1;
 
@@ -149,7 +150,7 @@ impl Supervisor {
         let mut builder = ContainerBuilder::new(format!("supervise-{}-{number}", std::process::id()))
             .args(["sh", "-c", &format!("exec 2>&1; {script}")])
             .stdout(Stdio::piped())
-            // The sandbox keeps the time: this loop needs no timer, and it is kept also if the loop is busy.
+            // The sandbox enforces the limit, so this loop needs no timer, and a busy loop delays nothing.
             .timeout(self.timeout)
             .state_root(self.root.clone());
         if let Some(bytes) = self.memory {
@@ -174,7 +175,7 @@ impl Supervisor {
         epoll::add(&self.epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
     }
 
-    /// Waits for something to happen; returns the jobs that have ended.
+    /// Waits for events and handles them. Returns the jobs that have ended.
     fn turn(&mut self) -> Result<BTreeMap<usize, Ended>, Box<dyn std::error::Error>> {
         let mut events = Vec::with_capacity(64);
         match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
@@ -184,7 +185,7 @@ impl Supervisor {
         let mut ended = BTreeMap::new();
         for event in &events {
             let (key, what) = (event.data.u64() >> 1, event.data.u64() & 1);
-            // Its end may have been among the same events.
+            // An earlier event of this round may have been the end of the job.
             let Some(job) = self.running.get_mut(&key) else { continue };
             job.read()?;
             if what == END
@@ -199,12 +200,12 @@ impl Supervisor {
 }
 
 impl Job {
-    /// Reads what there is, and keeps the end of it.
+    /// Reads the output so far, and keeps the end of it.
     fn read(&mut self) -> std::io::Result<()> {
         let mut chunk = [0; 16 << 10];
         while let Some(output) = &mut self.output {
             match output.read(&mut chunk) {
-                // The last descriptor of the pipe: epoll forgets it.
+                // Closing the last descriptor of the pipe also removes it from epoll.
                 Ok(0) => self.output = None,
                 Ok(count) => {
                     self.tail.extend_from_slice(&chunk[..count]);
@@ -218,7 +219,7 @@ impl Job {
         Ok(())
     }
 
-    /// Takes what is known of its end, and removes it.
+    /// Reads how the job ended, and deletes its container.
     fn end(self) -> Ended {
         let exit = self.container.wait_stopped().map_err(Error::from).and_then(|stopped| {
             let exit = stopped.exit().clone();
@@ -231,7 +232,7 @@ impl Job {
     }
 }
 
-/// What became of a job.
+/// How a job ended.
 struct Ended {
     script: String,
     exit: Result<Exit, String>,

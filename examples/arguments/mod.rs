@@ -1,32 +1,32 @@
-//! Arguments as people write them: `1.5s`, `64m`, `KEY=value`.
+//! Parses command-line values such as `1.5s`, `64m` and `KEY=value`.
 
-#![allow(dead_code, reason = "each example takes the kinds it has")]
+#![allow(dead_code, reason = "each example includes this file and uses some of its functions")]
 
 use std::time::Duration;
 
-/// Seconds, or what the unit says.
+/// A number of seconds, or of the unit that follows it: ms, s, m or h.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let unit = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let (number, seconds) = unit.unwrap_or((text, 1.0));
     let number: f64 =
-        number.parse().map_err(|_| "is not a number of seconds, nor one with ms, s, m or h".to_owned())?;
+        number.parse().map_err(|_| "is not a number, alone or followed by ms, s, m or h".to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 
-/// Bytes, or what the unit says, in upper or lower case.
+/// A number of bytes, or of the unit that follows it: k, m or g, in upper or lower case.
 pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     let lower = text.to_ascii_lowercase();
     let units = [("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30)];
     let unit = units.into_iter().find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, bytes)));
     let (number, bytes) = unit.unwrap_or((&lower, 1));
     let number: u64 =
-        number.parse().map_err(|_| "is not a number of bytes, nor one with k, m or g".to_owned())?;
+        number.parse().map_err(|_| "is not a number of bytes, alone or followed by k, m or g".to_owned())?;
     let bytes = number.checked_mul(bytes).and_then(|bytes| T::try_from(bytes).ok());
     bytes.ok_or_else(|| "is too large".to_owned())
 }
 
-/// An environment variable.
+/// An environment variable, `KEY=value`.
 pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("needs K=V")?;
     Ok((name.to_owned(), value.to_owned()))

@@ -1,17 +1,18 @@
-//! Many containers alive at once: what their helpers take together, and whether the last is made as fast as the first.
+//! Many containers alive at once: the memory of their helpers, and whether the last one is created as fast as the
+//! first.
 
 use super::report::Samples;
 use super::{Ground, Result, helpers, pss_kib};
 use std::time::Instant;
 
-/// How many of the first and of the last are compared.
+/// Compare this many of the first containers with as many of the last.
 const ENDS: usize = 10;
 
-/// What many containers cost.
+/// The cost of many containers.
 pub(super) struct Alive {
-    /// The proportional set sizes of all gofers and sandboxes, MiB.
+    /// The sum of the proportional set sizes of all gofers and sandboxes, MiB.
     pub(super) helpers_pss_mib: Result<f64>,
-    /// From create to running: the median of the last over that of the first.
+    /// The time from create to running: the median of the last containers divided by that of the first.
     pub(super) create_ratio: f64,
 }
 

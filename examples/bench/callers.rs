@@ -1,6 +1,7 @@
-//! Does a caller pay for its own size? The same runs from two copies of this program, a small one and a big one.
+//! Does a large caller pay for its size? Compares the same runs from two copies of this program, one small and one
+//! large.
 
-#![expect(clippy::disallowed_methods, reason = "starts copies of this program, which are no containers")]
+#![expect(clippy::disallowed_methods, reason = "starts copies of this program, not containers")]
 
 use super::report::Samples;
 use super::{Ground, Result, WARM_UP};
@@ -14,19 +15,19 @@ const BIG_MIB: usize = 2048;
 const BIG_THREADS: usize = 64;
 const PAGE: usize = 4096;
 
-/// One of the copies.
+/// The arguments of a copy.
 #[derive(clap::Args)]
 pub(super) struct Caller {
     rootfs: PathBuf,
     state: PathBuf,
-    /// Memory to touch first.
+    /// Touch this much memory first.
     mib: usize,
-    /// Threads to start first.
+    /// Start this many threads first.
     threads: usize,
 }
 
 impl Caller {
-    /// One container for each line that comes in.
+    /// Runs one container for each line of standard input.
     pub(super) fn serve(&self) -> Result<()> {
         let memory = touched(self.mib << 20);
         for _ in 0..self.threads {
@@ -49,14 +50,14 @@ impl Caller {
     }
 }
 
-/// Memory that is really there: every page is written to.
+/// Allocates memory and writes to every page, so that the kernel has to provide it.
 fn touched(bytes: usize) -> Vec<u8> {
     let mut memory = vec![0; bytes];
     memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
     black_box(memory)
 }
 
-/// The median run of a big caller over the median run of a small one, measured in turns.
+/// The median run of a large caller divided by that of a small one, measured in turns.
 pub(super) fn ratio(ground: &Ground, runs: usize) -> Result<f64> {
     let mut small = Copy::start(ground, 0, 0)?;
     let mut big = Copy::start(ground, BIG_MIB, BIG_THREADS)?;
@@ -70,7 +71,7 @@ pub(super) fn ratio(ground: &Ground, runs: usize) -> Result<f64> {
     Ok(big.times.median() / small.times.median())
 }
 
-/// A copy of this program, as its starter sees it. It ends when its standard input does.
+/// A running copy of this program. It ends when we close its standard input.
 struct Copy {
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,

@@ -1,4 +1,4 @@
-//! Single operations: on a container that runs, in a pod, among many records, and a run with limits.
+//! Single operations: on a running container, in a pod and among many records, and a run with limits.
 
 use super::peer_exec::{self, PeerExec};
 use super::report::{CostOfLimits, Samples};
@@ -7,13 +7,13 @@ use cofferdam::{AnyContainer, ContainerBuilder, Exec, Status};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What an exec takes, ours and others'.
+/// Times of an exec, ours and those of others.
 pub(super) struct Execs {
     pub(super) ours: Samples,
     pub(super) peers: Vec<PeerExec>,
 }
 
-/// `true` in a container that sleeps: ours in every round, the peers' in some.
+/// Executes `true` in a sleeping container: ours in every round, the peers' in evenly spread rounds.
 pub(super) fn exec(ground: &Ground, place: &Path, amounts: &Amounts) -> Result<Execs> {
     let sleeping = ground.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;
     let execute = || -> Result<Duration> {
@@ -54,7 +54,7 @@ fn run_with_limits(ground: &Ground) -> Result<Duration> {
     ground.run_as(limited).map(sum)
 }
 
-/// Runs without limits and with them, in turns.
+/// Measures runs without limits and with them, in turns.
 pub(super) fn cost_of_limits(ground: &Ground, runs: usize) -> Result<CostOfLimits> {
     let mut cost = CostOfLimits::default();
     for round in 0..WARM_UP + runs {
@@ -71,7 +71,7 @@ fn sum(laps: [Duration; 5]) -> Duration {
     laps.iter().sum()
 }
 
-/// To standing still and back.
+/// Pauses and resumes a container.
 pub(super) fn pause_resume(ground: &Ground, runs: usize) -> Result<Samples> {
     let mut running = ground.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;
     let mut taken = Samples::default();
@@ -86,7 +86,7 @@ pub(super) fn pause_resume(ground: &Ground, runs: usize) -> Result<Samples> {
     Ok(taken)
 }
 
-/// A second container of a pod, from create to running.
+/// Times a second container of a pod from create to running.
 pub(super) fn pod_member(ground: &Ground, runs: usize) -> Result<Samples> {
     let root = ground.container(&["/bin/sleep", "1000"]).build()?.create()?.start()?;
     let members = samples(runs, || {
@@ -101,8 +101,7 @@ pub(super) fn pod_member(ground: &Ground, runs: usize) -> Result<Samples> {
     members
 }
 
-/// The state of one container that runs, where there are many that have ended: load it by its id, and compose what OCI
-/// calls its state.
+/// Loads one running container by its id, among many records of stopped ones, and composes its OCI state.
 pub(super) fn state_among(ground: &Ground, records: &Path, amounts: &Amounts) -> Result<Samples> {
     let crowd = Ground::new(ground.rootfs().to_owned(), records.to_owned())?;
     let ended =
@@ -120,7 +119,7 @@ pub(super) fn state_among(ground: &Ground, records: &Path, amounts: &Amounts) ->
     states
 }
 
-/// Measures so many times, after some that do not count.
+/// Measures `count` times, after the warm-up.
 fn samples(count: usize, measure: impl Fn() -> Result<Duration>) -> Result<Samples> {
     let mut samples = Samples::default();
     for round in 0..WARM_UP + count {

@@ -1,6 +1,6 @@
-//! `runc exec` and `crun exec`, each into a container that it started itself.
+//! `runc exec` and `crun exec`, each into a container that the same runtime started.
 
-#![expect(clippy::disallowed_methods, reason = "peers are programs, and the bench is no container")]
+#![expect(clippy::disallowed_methods, reason = "starts other runtimes, not containers of ours")]
 
 use super::Result;
 use super::peers::{path, time, words, wrapper_of_crun};
@@ -11,14 +11,14 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A runtime with a container that sleeps, until this is dropped.
+/// A runtime with a sleeping container. Dropping this value deletes the container.
 pub(super) struct PeerExec {
     pub(super) name: &'static str,
-    /// The runtime's own words, with what it needs around it.
+    /// The runtime's command line up to the verb, with its wrapper.
     runtime: Vec<String>,
     wrapper: Option<Vec<String>>,
     pub(super) times: Samples,
-    /// The command around the peer, alone, where it needs one.
+    /// Times of the wrapper alone, if the peer needs one.
     pub(super) wrapper_times: Samples,
     /// Why there are no times.
     pub(super) left_out: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct PeerExec {
 
 const ID: &str = "bench-exec";
 
-/// Starts a container of each; what cannot run here stays in the list, with the reason.
+/// Starts a container with each runtime. One that cannot run here stays in the list, with the reason.
 pub(super) fn start(place: &Path) -> Vec<PeerExec> {
     let bundle = place.join("sleeping");
     let written = write_bundle(place, &bundle);
@@ -47,7 +47,7 @@ pub(super) fn start(place: &Path) -> Vec<PeerExec> {
         .collect()
 }
 
-/// The bundle of the runs, but that its program sleeps.
+/// Copies the bundle of the runs, with a program that sleeps.
 fn write_bundle(place: &Path, bundle: &Path) -> Result<()> {
     let mut config: Value = serde_json::from_slice(&std::fs::read(place.join("config.json"))?)?;
     config["process"]["args"] = json!(["/bin/sleep", "1000"]);
@@ -62,7 +62,7 @@ impl PeerExec {
         [self.runtime.clone(), words(args)].concat()
     }
 
-    /// Its output goes to a file: a pipe would stay open for as long as the container sleeps.
+    /// Output goes to a file: a pipe would stay open as long as the container sleeps.
     fn start(&self, bundle: &Path, place: &Path) -> Result<()> {
         let command = self.command(&["run", "--detach", "--bundle", &path(bundle, ""), ID]);
         let said = place.join(format!("{}-said", self.name));
@@ -79,7 +79,7 @@ impl PeerExec {
         Err(format!("{status}: {}", said.lines().last().unwrap_or("said nothing").trim()).into())
     }
 
-    /// Executes once. After a failure it is left out.
+    /// Measures one exec. After a failure the peer is left out.
     pub(super) fn measure(&mut self) {
         let command = self.command(&["exec", ID, "/bin/true"]);
         if self.left_out.is_none()
@@ -96,7 +96,7 @@ impl PeerExec {
         }
     }
 
-    /// Forgets what was measured.
+    /// Discards the measurements.
     pub(super) fn reset(&mut self) {
         (self.times, self.wrapper_times) = Default::default();
     }
@@ -105,7 +105,7 @@ impl PeerExec {
         self.wrapper.is_some()
     }
 
-    /// Milliseconds of an exec, less what is spent around it.
+    /// The median of an exec in milliseconds, less the wrapper's.
     pub(super) fn median(&self) -> f64 {
         self.times.median() - if self.wrapped() { self.wrapper_times.median() } else { 0.0 }
     }

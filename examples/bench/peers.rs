@@ -1,6 +1,6 @@
-//! The other runtimes on the `PATH`, each given the same root file system and its own idea of a container.
+//! The other runtimes on the `PATH`: each runs a container of its own default kind on the same root file system.
 
-#![expect(clippy::disallowed_methods, reason = "peers are programs, and the bench is no container")]
+#![expect(clippy::disallowed_methods, reason = "starts other runtimes, not containers of ours")]
 
 use super::built::{self, Built};
 use super::report::Samples;
@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Where a host with cgroup v1 mounts the v2 hierarchy too. crun takes such a host for one of the two and refuses.
+/// Where a host with cgroup v1 mounts the v2 hierarchy too. crun does not support such a mix.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
 
-/// A program measured from its start to its end, which is what its user waits for.
+/// A program, measured from its start to its end as its user experiences it.
 pub(super) struct Peer {
     pub(super) name: &'static str,
-    /// Where the program is, or how it is called on the `PATH`.
+    /// The path of the program, or its name on the `PATH`.
     program: PathBuf,
     command: Vec<String>,
     pub(super) times: Samples,
-    /// The command around the peer, alone, where it needs one.
+    /// The wrapper with a trivial command, if the peer needs a wrapper.
     wrapper: Option<Vec<String>>,
     pub(super) wrapper_times: Samples,
     /// Why there are no times.
@@ -42,8 +42,8 @@ pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
     Ok(peers)
 }
 
-/// The example `oci`, beside this one: what a command line costs on top of the library. cargo builds it only when it is
-/// asked to, so it may be missing, or of yesterday; then this is by which command it is built.
+/// The example `oci` in the directory of this one; it shows what a command line costs on top of the library. cargo
+/// builds it only on request, so it may be missing or outdated; the error then names the command that builds it.
 pub(super) fn our_runtime() -> Result<PathBuf, String> {
     let runtime = std::env::current_exe().unwrap_or_default().with_file_name("oci");
     let profile = if cfg!(debug_assertions) { "" } else { "--release " };
@@ -84,7 +84,7 @@ fn crun(place: &Path) -> Peer {
     }
 }
 
-/// What crun needs around it on this host, if anything: a mount namespace of its own without [`HYBRID`].
+/// The wrapper that crun needs on this host, if any: a separate mount namespace without [`HYBRID`].
 pub(super) fn wrapper_of_crun() -> Option<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let script = format!("umount {HYBRID}; exec \"$@\"");
@@ -101,7 +101,7 @@ fn bwrap(rootfs: &Path) -> Peer {
     Peer::new("bwrap", words(&options))
 }
 
-/// `config.json` as `runc spec` writes it, but for the terminal and the program.
+/// Writes the `config.json` of `runc spec`, with our program and without a terminal.
 fn write_bundle(place: &Path) -> Result<()> {
     let mut spec = Command::new("runc");
     spec.args(["spec", "--bundle"]).arg(place);
@@ -126,7 +126,7 @@ impl Peer {
         Self { name, program: name.into(), command, times, wrapper: None, wrapper_times, left_out: None }
     }
 
-    /// Runs that do not count, if the program is there.
+    /// Runs the program some times without counting them, if it is there.
     fn warm_up(&mut self) {
         if self.left_out.is_none() && find_on_path(&self.program).is_none() {
             self.left_out = Some("not on the PATH".into());
@@ -137,7 +137,7 @@ impl Peer {
         (self.times, self.wrapper_times) = Default::default();
     }
 
-    /// Runs it once. After a failure it is left out.
+    /// Measures one run. After a failure the peer is left out.
     pub(super) fn measure(&mut self) {
         if self.left_out.is_none()
             && let Err(reason) = self.try_measure()
@@ -152,7 +152,7 @@ impl Peer {
     }
 }
 
-/// Runs a command to its end, without output.
+/// Times a command from its start to its end, and discards its output.
 pub(super) fn time(command: &[String], times: &mut Samples) -> Result<()> {
     let clock = Instant::now();
     let output = Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).output()?;

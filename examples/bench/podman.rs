@@ -1,6 +1,6 @@
-//! `podman run --rm` of the same `true`, with each runtime in turn: what an engine's user waits for.
+//! `podman run --rm` of the same `true`, with each runtime in turn: how long the user of an engine waits.
 
-#![expect(clippy::disallowed_methods, reason = "peers are programs, and the bench is no container")]
+#![expect(clippy::disallowed_methods, reason = "starts other runtimes, not containers of ours")]
 
 use super::peers::{Peer, our_runtime, path, words, wrapper_of_crun};
 use super::rootfs::find_on_path;
@@ -8,7 +8,7 @@ use super::{Amounts, Result};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// One of podman for each runtime; those that cannot run here stay in the list, with the reason.
+/// Measures podman with each runtime. A runtime that cannot run here stays in the list, with the reason.
 pub(super) fn measure(place: &Path, rootfs: &Path, amounts: &Amounts) -> Vec<Peer> {
     let runtimes = [
         ("podman with oci", our_runtime().map_err(Into::into)),
@@ -35,7 +35,7 @@ pub(super) fn measure(place: &Path, rootfs: &Path, amounts: &Amounts) -> Vec<Pee
         for peer in &mut peers {
             peer.measure();
             if round == 0 {
-                // The first fills caches.
+                // The first run fills caches.
                 peer.times = Default::default();
             }
         }
@@ -67,12 +67,12 @@ fn command(place: &Path, rootfs: &Path, runtime: &Path) -> Vec<String> {
     [environment.to_vec(), podman].concat()
 }
 
-/// podman's own files, so that none of the user's plays a part.
+/// Writes a configuration for podman, so that the user's own has no influence.
 fn configure(place: &Path) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err("measured as root only".into());
     }
-    // Limits that every root may set: raising one takes a capability that it may not have.
+    // Low limits, because root may lack the capability to raise them.
     let containers = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
                       [engine]\nevents_logger = \"none\"\nlock_type = \"file\"\n";
     std::fs::write(place.join("CONTAINERS_CONF"), containers)?;
@@ -82,7 +82,7 @@ fn configure(place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// crun, in a script where it needs something around it.
+/// The path of crun, or of a script that runs it in its wrapper.
 fn crun(place: &Path) -> Result<PathBuf> {
     let crun = find_on_path("crun").ok_or("crun is not on the PATH")?;
     let Some(wrapper) = wrapper_of_crun() else { return Ok(crun) };

@@ -1,4 +1,4 @@
-//! Samples, and the two ways to print them.
+//! The samples, and the two forms in which to print them.
 
 use super::Result;
 use super::alive::Alive;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Times of the same thing, milliseconds.
+/// Times of one operation, in milliseconds.
 #[derive(Default)]
 pub(super) struct Samples(Vec<f64>);
 
@@ -23,7 +23,7 @@ impl Samples {
         self.percentile(50)
     }
 
-    /// By nearest rank: a time that was measured.
+    /// By nearest rank, so the result is one of the samples.
     fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -40,7 +40,7 @@ impl Samples {
     }
 }
 
-/// The phases of a run, each with its samples.
+/// The samples of each phase of a run.
 #[derive(Default)]
 pub(super) struct Phases([Samples; 5]);
 
@@ -58,7 +58,7 @@ impl Phases {
     }
 }
 
-/// What limits cost, measured by itself.
+/// The cost of limits.
 #[derive(Default)]
 pub(super) struct CostOfLimits {
     pub(super) without: Samples,
@@ -87,7 +87,7 @@ impl CostOfLimits {
     }
 }
 
-/// Everything that was measured.
+/// All measurements.
 pub(super) struct Report {
     pub(super) run: Samples,
     pub(super) floor: Samples,
@@ -100,7 +100,7 @@ pub(super) struct Report {
     pub(super) limits_run: Result<Samples>,
     pub(super) pause_resume: Samples,
     pub(super) pod_member: Samples,
-    /// How many records there were, and what the state of one of them took.
+    /// The number of records, and the times of reading the state of one of them.
     pub(super) state_of_many: (usize, Samples),
     pub(super) alive: Alive,
     /// `podman run --rm` with each runtime.
@@ -303,7 +303,7 @@ fn row(text: &mut String, name: &str, samples: &Samples, ours: f64) {
     line(text, format_args!("{name:<22}{p50:>9.2}{p95:>9.2}{p99:>9.2}{:>8.2}x", p50 / ours));
 }
 
-/// To the microsecond: more digits would be noise.
+/// Rounds to three digits (microseconds): more would be noise.
 fn rounded(number: f64) -> Value {
     json!((number * 1e3).round() / 1e3)
 }

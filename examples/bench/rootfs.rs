@@ -1,6 +1,6 @@
-//! A root file system of one file: the host's static busybox.
+//! A root file system with a single program: the host's static busybox.
 
-#![expect(clippy::disallowed_methods, reason = "a directory that nobody else knows of")]
+#![expect(clippy::disallowed_methods, reason = "works in a new private directory")]
 
 use super::Result;
 use std::fs::Permissions;
@@ -8,20 +8,20 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A directory for everything the bench makes, on a file system in memory where there is one: so are the state
-/// directories of every runtime measured here, unless told otherwise.
+/// Creates a directory for all files of the bench, if possible on a file system in memory, where the runtimes measured
+/// here keep their state by default.
 pub(super) fn directory() -> Result<TempDir> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let places = runtime.into_iter().chain(["/dev/shm".into(), "/run".into(), std::env::temp_dir()]);
     let made =
         places.into_iter().find_map(|place| tempfile::Builder::new().prefix("bench-").tempdir_in(place).ok());
     let made = made.ok_or("no place for temporary files")?;
-    // Root of another user namespace has to get through.
+    // Root of another user namespace must be able to pass.
     std::fs::set_permissions(made.path(), Permissions::from_mode(0o755))?;
     Ok(made)
 }
 
-/// Makes `place/rootfs`: `/bin/busybox`, `true`, `sh` and `sleep` as links to it, and empty mount points.
+/// Creates `place/rootfs` with `/bin/busybox`, links to it named `true`, `sh` and `sleep`, and empty mount points.
 pub(super) fn busybox(place: &Path) -> Result<PathBuf> {
     let busybox =
         find_on_path("busybox").ok_or("busybox is not on the PATH: install a static one (busybox-static)")?;
@@ -43,7 +43,7 @@ pub(super) fn busybox(place: &Path) -> Result<PathBuf> {
     Ok(rootfs)
 }
 
-/// The first executable file of that name in `PATH`; of an absolute one, itself.
+/// The first executable file with that name on the `PATH`; an absolute name is returned unchanged.
 pub(super) fn find_on_path(name: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(&name)).find(|file| {
@@ -51,7 +51,7 @@ pub(super) fn find_on_path(name: impl AsRef<Path>) -> Option<PathBuf> {
     })
 }
 
-/// Whether a 64-bit little-endian ELF file names no dynamic loader: no program header of type `PT_INTERP` (elf(5)).
+/// Whether a 64-bit little-endian ELF file has no dynamic loader, that is, no program header `PT_INTERP` (elf(5)).
 fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
     let number = |at: usize, bytes: usize| {

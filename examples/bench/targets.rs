@@ -1,8 +1,8 @@
-//! What the operations may take, beside what they took.
+//! Compares the measurements with their targets.
 
 use super::report::{Report, line};
 
-/// A figure and its bound; no figure where it was not measured.
+/// A measurement and its upper bound; `None` if it was not taken.
 struct Target {
     name: String,
     measured: Option<f64>,

@@ -1,18 +1,18 @@
-//! What a zygote saves, and what it takes.
+//! What a zygote saves, and what it costs.
 
 use super::report::Samples;
 use super::{Ground, Result, helpers, parallel, pss_kib};
 use cofferdam::Zygote;
 
-/// What was measured with the helpers forked from a zygote.
+/// Measurements with helpers forked from a zygote.
 pub(super) struct Forked {
     pub(super) run: Samples,
     pub(super) parallel_per_second: f64,
-    /// The proportional set sizes of the zygote while one container sleeps, and of that one's gofer and sandbox.
+    /// The proportional set sizes of the zygote while one container sleeps, and of gofer and sandbox of that container.
     pub(super) pss_kib: Result<(u64, u64)>,
 }
 
-/// `run` was measured in turns with everything else.
+/// Takes `run` as it is, because it was measured in turns with other runs.
 pub(super) fn measure(
     ground: &Ground,
     zygote: &Zygote,

@@ -1,30 +1,30 @@
-//! Whether a program of this package was built, and from the sources there are now.
+//! Tells whether cargo built a program of this package from the present sources.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What there is of a program.
+/// How current a program is.
 pub(crate) enum Built {
-    /// As the sources are.
+    /// Built from the present sources.
     Now,
-    /// Before this source was changed.
+    /// Built before this source changed.
     Before(PathBuf),
     Never,
 }
 
-/// What there is of the executable `program`, which cargo put where it is.
+/// Compares the executable `program`, in the directory where cargo put it, with its sources.
 pub(crate) fn state_of(program: &Path) -> Built {
     let Some(built) = last_change(program) else { return Built::Never };
     let newer = |source: &PathBuf| last_change(source).is_some_and(|change| change > built);
     sources(&program.with_extension("d")).into_iter().find(newer).map_or(Built::Now, Built::Before)
 }
 
-/// What cargo says that a program was built from: `PROGRAM: SOURCE...`, as a rule of make(1). Nothing if it says nothing,
-/// as where the program was copied to another machine.
+/// The sources of a program, from the file in which cargo lists them as a rule of make(1): `PROGRAM: SOURCE...`. Empty
+/// if there is no such file, for example because the program was copied to another machine.
 fn sources(rule: &Path) -> Vec<PathBuf> {
     let rule = std::fs::read_to_string(rule).unwrap_or_default();
     let (_, sources) = rule.split_once(": ").unwrap_or_default();
-    // A blank in a name has a backslash before it.
+    // Cargo writes a backslash before a blank in a name.
     let sources = sources.trim_end().replace("\\ ", "\0");
     sources.split_whitespace().map(|source| PathBuf::from(source.replace('\0', " "))).collect()
 }

@@ -1,4 +1,4 @@
-//! Signals to containers, freezing them, and their removal.
+//! The verbs kill, pause, resume and delete.
 
 use super::failure::{Done, Failure};
 use super::find;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Kill {
-    /// To every process of the container, not only the first
+    /// Signal every process of the container, not only the first
     #[arg(short, long)]
     all: bool,
     /// The container
@@ -20,7 +20,7 @@ pub(crate) struct Kill {
 impl Kill {
     pub(crate) fn obey(self, root: &StateRoot) -> Done {
         let container = find(root, &self.id)?;
-        // No signal, but the question whether one would arrive (kill(2)).
+        // Signal 0 only asks whether a signal could be sent (kill(2)).
         if self.signal == "0" {
             return match container {
                 AnyContainer::Stopped(_) | AnyContainer::Creating(_) => Err(not_running()),
@@ -29,7 +29,7 @@ impl Kill {
         }
         let signal: Signal = self.signal.parse().map_err(|_| format!("unknown signal {:?}", self.signal))?;
         let sent = match container {
-            // With all of them, those that are gone are no error: nothing is left.
+            // With `--all`, a container without processes is no error.
             AnyContainer::Stopped(_) if self.all => return Ok(ExitCode::SUCCESS),
             AnyContainer::Stopped(_) | AnyContainer::Creating(_) => return Err(not_running()),
             container if self.all => container.signal_all(signal),
@@ -37,7 +37,7 @@ impl Kill {
         };
         match sent {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            // It ended just now.
+            // It ended after we loaded it.
             Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::NotFound) => {
                 Err(not_running())
             }
@@ -46,14 +46,14 @@ impl Kill {
     }
 }
 
-/// Engines know these words.
+/// Engines search for these words.
 fn not_running() -> Failure {
     "container not running".into()
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Delete {
-    /// Also one that has not ended, or does not exist
+    /// Kill the container first; succeed if it does not exist
     #[arg(short, long)]
     force: bool,
     /// The container
@@ -63,14 +63,14 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) fn obey(self, root: &StateRoot) -> Done {
         if self.force {
-            // Not by a beginning of the name, and also what cannot be read any more.
+            // Accept only the full id. Delete by name, because the record may be unreadable.
             if root.find(&self.id).is_ok_and(|found| found.id() == self.id) {
                 AnyContainer::delete_by_name(root, &self.id)?;
             }
             return Ok(ExitCode::SUCCESS);
         }
         match find(root, &self.id)? {
-            // What was never started has nothing to lose.
+            // runc deletes a container that was never started without `--force`.
             AnyContainer::Created(created) => created.kill()?.delete()?,
             AnyContainer::Stopped(stopped) => stopped.delete()?,
             AnyContainer::Creating(creating) => {

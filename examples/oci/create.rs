@@ -1,4 +1,4 @@
-//! From a bundle to a container: create, start, run.
+//! The verbs create, start and run.
 
 use super::Options;
 use super::failure::{Done, Failure, exit_code};
@@ -10,25 +10,25 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The bundle, and what the container is connected to.
+/// The bundle, and the connections of the container.
 #[derive(clap::Args)]
 pub(crate) struct Making {
     /// The directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
-    /// Whom to send the terminal to
+    /// Send the terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
-    /// Where to write the container's pid to
+    /// Write the container's pid to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Pass on this many descriptors from number 3 on
+    /// Pass on this many descriptors, beginning with number 3
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
-    /// Accepted, and the root is entered by pivot_root all the same: it keeps more apart
+    /// Accepted and ignored: pivot_root is always used, because it isolates better
     #[arg(long)]
     no_pivot: bool,
-    /// Accepted, and the container gets a session keyring of its own all the same
+    /// Accepted and ignored: the container always gets a new session keyring
     #[arg(long)]
     no_new_keyring: bool,
     /// The container's id
@@ -45,18 +45,18 @@ pub(crate) struct Create {
 pub(crate) struct Run {
     #[command(flatten)]
     making: Making,
-    /// Do not wait for its end
+    /// Do not wait for the end of the container
     #[arg(short, long)]
     detach: bool,
-    /// Do not delete it after its end
+    /// Do not delete the container after its end
     #[arg(long)]
     keep: bool,
-    /// Accepted: this is never a subreaper
+    /// Accepted and ignored: this program is never a subreaper
     #[arg(long)]
     no_subreaper: bool,
 }
 
-/// Where a configuration wants its cgroups.
+/// Where a configuration places its cgroups.
 enum Place {
     Default,
     Path(String),
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// Where the terminal goes, if there is one.
+/// The other end of the container's terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Terminal {
     None,
@@ -85,7 +85,7 @@ enum Terminal {
 }
 
 impl Making {
-    /// The container, described.
+    /// Describes the container.
     fn builder(
         self,
         root: &StateRoot,
@@ -150,8 +150,8 @@ impl Making {
     }
 }
 
-/// An engine knows a container by the pid of its sandbox, and joins its namespaces through that. The sandbox is in all of
-/// them but the pid namespace, which is below its own.
+/// Finds the pid namespace that a path of the form `/proc/SANDBOX/ns/pid` means. An engine knows only the pid of the
+/// sandbox and joins namespaces through it, but the container's pid namespace is a child of the sandbox's.
 fn pid_namespace_meant(root: &StateRoot, builder: &ContainerBuilder) -> Option<PathBuf> {
     let namespaces = builder.spec().linux().as_ref()?.namespaces().as_ref()?;
     let joined = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Pid)?;
@@ -165,7 +165,7 @@ fn pid_namespace_meant(root: &StateRoot, builder: &ContainerBuilder) -> Option<P
     Some(format!("/proc/{init}/ns/pid").into())
 }
 
-/// How many descriptors a service manager passed to this very process (sd_listen_fds(3)).
+/// How many descriptors a service manager passed to this process (sd_listen_fds(3)).
 fn activated_fds() -> u32 {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
     match number("LISTEN_PID") {
@@ -177,7 +177,7 @@ fn activated_fds() -> u32 {
 impl Create {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
         let (builder, _) = self.making.builder(root, options, true)?;
-        // From here on it belongs to whoever knows its id.
+        // Later commands find the container by its id.
         let _ = builder.build()?.create()?.detach()?;
         Ok(ExitCode::SUCCESS)
     }
@@ -204,7 +204,7 @@ impl Run {
             let _ = builder.build()?.create()?.start()?.detach()?;
             return Ok(ExitCode::SUCCESS);
         }
-        // Before anything starts, so that none is lost.
+        // Block signals before anything starts, so that none is lost.
         let attention = Attention::new()?;
         let mut created: Container<Created> = builder.build()?.create()?;
         let pty = (terminal == Terminal::Ours).then(|| created.take_pty()).flatten();

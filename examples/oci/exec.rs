@@ -1,4 +1,4 @@
-//! A further process in a running container.
+//! The verb exec: another process in a running container.
 
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
@@ -12,45 +12,45 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The most that is read of a process document, bytes: its arguments and environment could not be larger.
+/// The largest process document accepted, in bytes: execve(2) would refuse larger arguments and environments.
 const MAX_DOCUMENT: u64 = 8 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Exec {
-    /// The whole process, as in config.json
+    /// Read the process from FILE, in the form of config.json
     #[arg(short, long, value_name = "FILE")]
     process: Option<PathBuf>,
-    /// Do not wait for its end
+    /// Do not wait for the end of the process
     #[arg(short, long)]
     detach: bool,
     /// Give it a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Whom to send the terminal to
+    /// Send the terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
-    /// Where to write its pid to
+    /// Write its pid to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
     /// The directory to start in
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
-    /// An environment variable, besides the container's
+    /// Add an environment variable to the container's
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
-    /// Who to be
+    /// Run the process as this user
     #[arg(short, long, value_name = "UID[:GID]")]
     user: Option<String>,
-    /// A supplementary group
+    /// Add a supplementary group
     #[arg(short = 'g', long, value_name = "GID")]
     additional_gids: Vec<u32>,
-    /// A capability, besides the container's
+    /// Add a capability to the container's
     #[arg(short, long, value_name = "CAP")]
     cap: Vec<String>,
-    /// Let nothing raise its privileges
+    /// Prevent the process from gaining privileges
     #[arg(long)]
     no_new_privs: bool,
-    /// Pass on this many descriptors from number 3 on
+    /// Pass on this many descriptors, beginning with number 3
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
     /// The AppArmor profile
@@ -59,10 +59,10 @@ pub(crate) struct Exec {
     /// The SELinux label
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
-    /// Also in a paused container: not supported
+    /// Execute in a paused container (not supported)
     #[arg(long)]
     ignore_paused: bool,
-    /// Into a cgroup below the container's: not supported
+    /// Execute in a cgroup below the container's (not supported)
     #[arg(long, value_name = "[CONTROLLER:]CGROUP")]
     cgroup: Vec<String>,
     /// The container
@@ -83,7 +83,7 @@ impl Exec {
 
     fn execute(self, root: &StateRoot) -> Done {
         if !self.cgroup.is_empty() {
-            return Err("--cgroup is not supported: processes are where the container's are".into());
+            return Err("--cgroup is not supported: processes are always in the container's cgroup".into());
         }
         let container = match find(root, &self.id)? {
             AnyContainer::Running(container) => container,
@@ -123,7 +123,7 @@ impl Exec {
         }
     }
 
-    /// The container's own process with what the command line says of another one.
+    /// The process of the container's configuration, changed by the options.
     fn changed(&self, mut process: Process) -> Result<Process, Failure> {
         process.set_args(Some(self.args.clone())).set_console_size(None).set_terminal(Some(false));
         if let Some(cwd) = &self.cwd {
@@ -186,7 +186,7 @@ impl Exec {
     }
 
     fn stay(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
-        // Before anything starts, so that none is lost.
+        // Block signals before anything starts, so that none is lost.
         let attention = Attention::new()?;
         let mut process = container.exec(exec)?;
         self.write_pid(process.pid())?;
@@ -195,7 +195,7 @@ impl Exec {
         Ok(exit_code(process.wait()?.outcome.shell_code()))
     }
 
-    /// Whole or not at all, and without a newline, as engines parse it.
+    /// Replaces the file atomically. No newline: engines parse the whole file as a number.
     fn write_pid(&self, pid: i32) -> Result<(), Failure> {
         let Some(path) = &self.pid_file else { return Ok(()) };
         let path = std::path::absolute(path)?;

@@ -1,16 +1,16 @@
-//! What a verb comes to: an exit code, or what to say and an exit code.
+//! The result of a verb: an exit code, or an error with an exit code.
 
 use cofferdam::{Error, ErrorKind, Failed, Phase};
 use std::process::ExitCode;
 
-/// What runc exits with if it fails itself.
+/// The code with which runc reports its own failures.
 pub(crate) const OUR_FAULT: u8 = 1;
-/// The same, for `exec`.
+/// The same for `exec`.
 pub(crate) const EXEC_FAULT: u8 = 255;
 
 pub(crate) type Done = Result<ExitCode, Failure>;
 
-/// Why a verb was not obeyed.
+/// Why a verb failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) message: String,
@@ -30,7 +30,7 @@ impl From<&str> for Failure {
 }
 
 impl From<Error> for Failure {
-    /// The crate's own words are those engines look for, but for these.
+    /// Most error texts of the crate contain the words that engines search for; this adds those that are missing.
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::AlreadyExists => format!("container with given ID already exists: {error}").into(),
@@ -63,7 +63,7 @@ impl From<nix::errno::Errno> for Failure {
     }
 }
 
-/// The code of something that ended, as ours.
+/// Exits with the code of a program that has ended.
 pub(crate) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(OUR_FAULT))
 }

@@ -1,5 +1,5 @@
-//! What of the specification is supported (OCI features.md): of all words the types of a configuration know, those that
-//! are not refused when they are asked for.
+//! The verb features (OCI features.md): tries every word that the types of a configuration know, and lists those that
+//! the crate accepts.
 
 use super::failure::{Done, Failure};
 use super::words::words;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Whether this program can talk to systemd.
+/// Whether this program was built with the client for systemd.
 const SYSTEMD: bool = cfg!(feature = "systemd");
 
 pub(crate) fn print() -> Done {
@@ -24,7 +24,7 @@ pub(crate) fn print() -> Done {
 
 fn features() -> Result<Value, Failure> {
     if !supports(|_| {}) {
-        return Err("features: the plainest configuration is not supported".into());
+        return Err("features: the minimal configuration is not supported".into());
     }
     let mut options: Vec<_> = mount_options().collect();
     options.sort_unstable();
@@ -78,7 +78,7 @@ fn features() -> Result<Value, Failure> {
     }))
 }
 
-/// Whether the plainest configuration with this change is not refused as unsupported.
+/// Whether the crate accepts a minimal configuration with this change.
 fn supports(change: impl FnOnce(&mut Value)) -> bool {
     let mut config = json!({
         "ociVersion": "1.2.0",
@@ -91,7 +91,7 @@ fn supports(change: impl FnOnce(&mut Value)) -> bool {
     parsed.is_ok_and(|spec| ValidSpec::new(&spec, Some(Path::new("/x")), Origin::ConfigJson).is_ok())
 }
 
-/// The names the configuration may use.
+/// The names that a configuration may use.
 fn capabilities() -> Vec<String> {
     let names = caps::all().into_iter().map(|capability| capability.to_string());
     let known = |name: &String| parse_capability_set(Origin::ConfigJson, "", &[name]).is_ok();
@@ -102,7 +102,7 @@ fn capabilities() -> Vec<String> {
 
 fn memory_policy_features() -> Value {
     let accepted = |policy: Value| supports(|config| config["linux"]["memoryPolicy"] = policy);
-    // Some modes are of all nodes, and the others of those that are named.
+    // Some modes apply to all nodes; the others require a list.
     let mode =
         |mode: &&str| accepted(json!({ "mode": mode })) || accepted(json!({ "mode": mode, "nodes": "0" }));
     let flag = |flag: &&str| accepted(json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [flag] }));
@@ -125,7 +125,7 @@ fn seccomp_features() -> Value {
         words.into_iter().filter(|word| compiles(probe(word))).collect()
     };
     let operator = |op: &str| rule("SCMP_ACT_ERRNO", json!([{ "index": 0, "value": 1, "op": op }]));
-    // Short for the machine's own, and no word of the specification.
+    // An alias for the machine's architecture, which the specification does not have.
     let architectures = words::<Arch>().into_iter().filter(|word| *word != "SCMP_ARCH_NATIVE").collect();
     let flags = only(
         words::<LinuxSeccompFilterFlag>(),

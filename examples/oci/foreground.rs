@@ -1,4 +1,4 @@
-//! Being where a container's process is run from: signals and the terminal go through this program.
+//! Stays in the foreground of a container's process: passes on signals, and connects the terminals.
 
 use super::failure::Failure;
 use super::terminal::{RawMode, our_size};
@@ -12,7 +12,7 @@ use rustix::termios::isatty;
 use std::io::stdin;
 use std::os::fd::BorrowedFd;
 
-/// Signals that are about this program and nobody else.
+/// Signals that concern only this program.
 const OWN: [Named; 11] = [
     Named::SIGKILL,
     Named::SIGSTOP,
@@ -27,7 +27,7 @@ const OWN: [Named; 11] = [
     Named::SIGSYS,
 ];
 
-/// The signals of this program, read instead of suffered from here on.
+/// Blocks the signals of this program, and reads them from a descriptor.
 pub(crate) struct Attention(SignalFd);
 
 impl Attention {
@@ -38,7 +38,7 @@ impl Attention {
         Ok(Self(SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 
-    /// Passes signals to `send`, and is the wire between our terminal and `pty`, until `end` is readable.
+    /// Passes signals to `send`, and copies between our terminal and `pty`, until `end` is readable.
     pub(crate) fn until_the_end(
         &self,
         end: BorrowedFd<'_>,
@@ -78,7 +78,7 @@ impl Attention {
             let signal = Signal::new(i32::try_from(info.ssi_signo).unwrap_or_default())?;
             match (pty, our_size()) {
                 (Some(pty), Some(size)) if signal == Signal::WINCH => pty.resize(size)?,
-                // Whoever has ended meanwhile does not hear it.
+                // The process may have ended; then there is nothing to signal.
                 _ => drop(send(signal)),
             }
         }

@@ -1,4 +1,4 @@
-//! Where errors go, and in which form: as runc writes them, because engines read them.
+//! Writes errors in the format of runc, because engines parse it.
 
 use super::{LogFormat, Options};
 use serde_json::json;
@@ -11,7 +11,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The log of this run.
+/// The log of this program.
 pub(crate) struct Log {
     /// `None` for standard error.
     file: Option<File>,
@@ -30,7 +30,7 @@ impl Log {
         Ok(Self { file, format: options.log_format })
     }
 
-    /// To the log; in plain words to standard error, too, if that is somewhere else.
+    /// Logs the error. If the log is a file, prints the message on standard error too.
     pub(crate) fn error(&self, message: &str) {
         self.write("error", message);
         if self.file.is_some() {
@@ -44,7 +44,8 @@ impl Log {
             LogFormat::Json => json!({ "level": level, "msg": message, "time": time }).to_string(),
             LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
         };
-        // In one write, so that lines of several processes do not mix. A log that is full is no reason to fail.
+        // One write per line, so that lines of several processes do not mix. Ignore errors: a full log must not fail
+        // the verb.
         let line = format!("{line}\n");
         let _ = match &self.file {
             Some(file) => (&*file).write_all(line.as_bytes()),
@@ -52,7 +53,7 @@ impl Log {
         };
     }
 
-    /// Logs what the crate says it decides, from here on.
+    /// Logs the events in which the crate reports its decisions, from now on.
     pub(crate) fn follow_decisions(&self) {
         let file = self.file.as_ref().and_then(|file| file.try_clone().ok());
         let log = Self { file, format: self.format };
@@ -60,7 +61,7 @@ impl Log {
     }
 }
 
-/// Takes the crate's events, and nothing of its dependencies.
+/// Receives the events of the crate, but not those of its dependencies.
 struct Decisions(Mutex<Log>);
 
 impl Subscriber for Decisions {
@@ -90,7 +91,7 @@ impl Subscriber for Decisions {
     fn exit(&self, _: &Id) {}
 }
 
-/// An event as text: the message, then the fields.
+/// The text of an event: the message, then the fields.
 #[derive(Default)]
 struct Words {
     message: String,
@@ -106,11 +107,12 @@ impl Visit for Words {
     }
 }
 
-/// RFC 3339 in UTC, with milliseconds where there are any.
+/// Formats a time as in RFC 3339, in UTC, with milliseconds unless they are zero.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, of_day) = (since.as_secs() / 86400, since.as_secs() % 86400);
-    // Years that begin in March have the leap day last (H. Hinnant, "chrono-compatible low-level date algorithms").
+    // Count years from March, so that the leap day is the last (H. Hinnant, "chrono-compatible low-level date
+    // algorithms").
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -126,7 +128,7 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
-/// The moment this many milliseconds after 1970 began.
+/// The time `ms` milliseconds after the epoch.
 pub(crate) fn at_ms(ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms)
 }

@@ -1,4 +1,4 @@
-//! What there is: the state of one container, all of them, and the processes of one.
+//! The verbs state, list and ps.
 
 use super::failure::{Done, Failure};
 use super::find;
@@ -17,7 +17,7 @@ enum Format {
     Json,
 }
 
-/// The OCI state, and what runc adds to it.
+/// The OCI state, with the fields that runc adds.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct State {
@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-/// Who made the containers in `root`: it is one user's.
+/// The user who created the containers in `root`: a state directory belongs to one user.
 fn owner(root: &StateRoot) -> String {
     let Ok(metadata) = std::fs::metadata(root.path()) else { return String::new() };
     let user = nix::unistd::User::from_uid(metadata.uid().into()).ok().flatten();
@@ -73,7 +73,7 @@ fn pretty(value: &impl Serialize) -> String {
 pub(crate) struct List {
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Ids only
+    /// Print only the ids
     #[arg(short, long)]
     quiet: bool,
 }
@@ -130,7 +130,7 @@ impl Ps {
     pub(crate) fn obey(self, root: &StateRoot) -> Done {
         let container = find(root, &self.id)?;
         let pids: Vec<i32> = match &container {
-            // Its first process waits to become the program.
+            // The only process is the one that will execute the program.
             AnyContainer::Created(created) => vec![created.init_pid()],
             AnyContainer::Running(_) | AnyContainer::Paused(_) => {
                 container.processes()?.iter().filter_map(|process| process.host_pid).collect()
@@ -146,8 +146,8 @@ impl Ps {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The lines of ps(1) about these processes: what people ask for, they ask for in its options.
-    #[expect(clippy::disallowed_methods, reason = "ps(1) is a program of the host, for the person who asks")]
+    /// Prints the lines of ps(1) for these processes: the options of `ps` select the columns.
+    #[expect(clippy::disallowed_methods, reason = "runs ps(1) on the host")]
     fn print_table(&self, pids: &[i32]) -> Result<(), Failure> {
         let options = if self.options.is_empty() { vec!["-ef".to_owned()] } else { self.options.clone() };
         let output = Command::new("ps").args(options).stdin(Stdio::null()).stderr(Stdio::inherit()).output();

@@ -1,4 +1,4 @@
-//! A configuration to begin with: what `runc spec` writes.
+//! The verb spec: writes a default configuration, like `runc spec`.
 
 use super::failure::{Done, Failure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub(crate) struct Spec {
     /// The directory to write config.json to
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
-    /// For the caller's own ids, without any privilege
+    /// Write a configuration for a caller without privileges
     #[arg(long)]
     rootless: bool,
 }
@@ -94,7 +94,7 @@ fn default() -> Value {
     })
 }
 
-/// The same with a user namespace that holds the caller alone, and without what only root may ask for.
+/// Adds a user namespace that maps only the caller, and removes what only root may request.
 fn rootless(mut config: Value) -> Value {
     let ids = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
     let linux = &mut config["linux"];
@@ -108,7 +108,7 @@ fn rootless(mut config: Value) -> Value {
         mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
         for mount in mounts {
             if let Some(options) = mount["options"].as_array_mut() {
-                // The group of terminals has no number there.
+                // The user namespace does not map the group of terminals.
                 options.retain(|option| option != "gid=5");
             }
         }

@@ -1,4 +1,4 @@
-//! What a container uses, as the lines of JSON that `runc events` prints.
+//! The verbs events and stats: what a container uses, in the JSON lines of `runc events`.
 
 use super::arguments::duration;
 use super::failure::{Done, Failure};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub(crate) struct Events {
-    /// Once, instead of until the end of the container
+    /// Print the statistics once, and exit
     #[arg(long)]
     stats: bool,
-    /// How long between two lines
+    /// The time between two lines
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
     interval: Duration,
     /// The container
@@ -34,7 +34,7 @@ impl Events {
             match event? {
                 Event::Stats(stats) => print(&container, &stats),
                 Event::OutOfMemory => println!("{}", json!({ "type": "oom", "id": container.id().as_str() })),
-                // runc has no word for the others.
+                // runc does not report the others.
                 _ => {}
             }
         }
@@ -63,7 +63,7 @@ pub(crate) fn once(container: &AnyContainer) -> Done {
     }
 }
 
-/// In runc's words. What is not counted is left out.
+/// The statistics with runc's names. Values that the kernel does not count are left out.
 fn data(stats: &Stats) -> Value {
     let ns = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     let mut data = json!({});
@@ -79,7 +79,7 @@ fn data(stats: &Stats) -> Value {
         });
     }
     if let Some(memory) = &stats.memory {
-        // No limit is the largest number, as in the kernel's file.
+        // The largest number means no limit, as in the kernel's file.
         let limit = memory.limit.unwrap_or(u64::MAX);
         data["memory"] = json!({
             "cache": memory.file,
@@ -125,7 +125,7 @@ fn data(stats: &Stats) -> Value {
     without_nulls(data)
 }
 
-/// Percentages as they are, the sum in microseconds as the kernel counts it.
+/// Averages in percent, the total in microseconds, as in the kernel's file.
 fn psi(stall: Option<Stall>) -> Option<Value> {
     let stall = stall?;
     let total = u64::try_from(stall.total.as_micros()).unwrap_or(u64::MAX);
@@ -143,8 +143,8 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// Between two lines there has to be something.
+/// Parses an interval, which must not be zero.
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
-    if interval.is_zero() { Err("has to be more than nothing".into()) } else { Ok(interval) }
+    if interval.is_zero() { Err("must be longer than zero".into()) } else { Ok(interval) }
 }

@@ -1,4 +1,4 @@
-//! Other limits for a container that exists.
+//! The verb update: changes the limits of a container.
 
 use super::failure::{Done, Failure};
 use super::find;
@@ -10,60 +10,60 @@ use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The most that is read of a document, bytes.
+/// The largest document accepted, in bytes.
 const MAX_DOCUMENT: u64 = 1 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Update {
-    /// linux.resources as in config.json; - for standard input
+    /// Read linux.resources from FILE in the form of config.json, or from standard input with -
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
-    /// Bytes
+    /// The memory limit
     #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
     memory: Option<i64>,
-    /// Bytes to be pushed back to when memory is short
+    /// The soft limit, enforced when memory is short
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
     memory_reservation: Option<i64>,
-    /// Bytes of memory and swap together
+    /// The limit of memory and swap together
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes)]
     memory_swap: Option<i64>,
-    /// Obsolete, and without effect
+    /// Obsolete and ignored
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, hide = true)]
     kernel_memory: Option<String>,
-    /// Obsolete, and without effect
+    /// Obsolete and ignored
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, hide = true)]
     kernel_memory_tcp: Option<String>,
-    /// Microseconds
+    /// The length of a period, in microseconds
     #[arg(long, value_name = "US")]
     cpu_period: Option<u64>,
-    /// Microseconds in each period
+    /// CPU time in each period, in microseconds
     #[arg(long, value_name = "US", allow_negative_numbers = true)]
     cpu_quota: Option<i64>,
-    /// Microseconds that a period may take of what earlier ones left
+    /// CPU time that a period may use of what earlier periods left, in microseconds
     #[arg(long, value_name = "US")]
     cpu_burst: Option<u64>,
-    /// The weight against others
+    /// The CPU weight relative to other groups
     #[arg(long, value_name = "N")]
     cpu_share: Option<u64>,
-    /// Microseconds, for real-time tasks
+    /// The length of a period for real-time tasks, in microseconds
     #[arg(long, value_name = "US")]
     cpu_rt_period: Option<u64>,
-    /// Microseconds in each period, for real-time tasks
+    /// CPU time of real-time tasks in each period, in microseconds
     #[arg(long, value_name = "US", allow_negative_numbers = true)]
     cpu_rt_runtime: Option<i64>,
-    /// 1 for what no other group wants, 0 for a share
+    /// 1: only CPU time that no other group uses; 0: by weight
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     cpu_idle: Option<i64>,
-    /// Which CPUs
+    /// The CPUs it may use
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
-    /// Which memory nodes
+    /// The memory nodes it may use
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
-    /// The most processes and threads
+    /// The maximum number of processes and threads
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
-    /// The weight against others in block I/O
+    /// The weight in block I/O relative to other groups
     #[arg(long, value_name = "N")]
     blkio_weight: Option<u16>,
     /// The container
@@ -83,7 +83,7 @@ impl Update {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What the other options say, as a document.
+    /// The other options in the form of a document.
     fn document(&self) -> Value {
         let mut document = json!({});
         let mut put = |section: &str, key: &str, value: Option<Value>| {
@@ -109,14 +109,14 @@ impl Update {
     }
 }
 
-/// A number of bytes, with a unit as in `64m`; -1 is no limit.
+/// A number of bytes, with an optional unit as in `64m`; -1 means no limit.
 fn bytes(text: &str) -> Result<i64, String> {
     let lower = text.to_ascii_lowercase();
     let plain = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
     let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40), ('p', 50)];
     let unit = units.into_iter().find_map(|(unit, shift)| Some((plain.strip_suffix(unit)?, shift)));
     let (number, shift) = unit.unwrap_or((plain, 0));
-    let number: i64 = number.trim().parse().map_err(|_| "is no number of bytes, as 64m".to_owned())?;
+    let number: i64 = number.trim().parse().map_err(|_| "is not a number of bytes such as 64m".to_owned())?;
     match number {
         ..=-1 if shift > 0 => Err("is below 0".into()),
         number => number.checked_mul(1 << shift).ok_or_else(|| "is too large".to_owned()),

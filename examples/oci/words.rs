@@ -1,4 +1,4 @@
-//! The words that a part of the configuration may consist of, as its type knows them.
+//! Finds the words that the type of a part of the configuration accepts.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
@@ -14,7 +14,7 @@ pub(crate) fn words<T: Deserialize<'static>>() -> Vec<&'static str> {
     words
 }
 
-/// Reads nothing, and hears what the type would have taken: a derived `Deserialize` says it first.
+/// A deserializer that only records the names that the type expects: a derived `Deserialize` passes them first.
 struct Listener;
 
 #[derive(Debug)]

@@ -1,17 +1,18 @@
-//! The terminal this program is on, for the examples that run something on another one.
+//! The terminal of this program, for the examples that give a container another one.
 
 use cofferdam::WindowSize;
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::stdin;
 
-/// How large it is; `None` if there is no terminal.
+/// Its size, or `None` if standard input is no terminal.
 pub(crate) fn our_size() -> Option<WindowSize> {
     let size = tcgetwinsize(stdin()).ok()?;
     Some(WindowSize { rows: size.ws_row, columns: size.ws_col })
 }
 
-/// Our terminal with everything off that a terminal does with input: the one inside does it. Put back on drop.
+/// Switches off all processing of input by our terminal, because the terminal in the container does it. Dropping this
+/// value restores the old mode.
 pub(crate) struct RawMode(Termios);
 
 impl RawMode {

@@ -1,4 +1,5 @@
-//! The wire between our standard streams and a terminal inside: one poll(2) for both, for signals, and for the end.
+//! Copies between our standard streams and a terminal in a container. One poll(2) waits for both directions, for
+//! signals and for the end.
 
 use cofferdam::Pty;
 use nix::sys::signalfd::SignalFd;
@@ -8,17 +9,17 @@ use rustix::io::Errno;
 use std::io::{ErrorKind, Read, Result, Write, stdin, stdout};
 use std::os::fd::BorrowedFd;
 
-/// What a terminal takes for the end of its input, where a pipe would just end.
+/// Ctrl-D: a terminal takes it as the end of input, which a pipe would show by closing.
 const END_OF_INPUT: u8 = 0x04;
 
-/// Between the two terminals.
+/// The connection between the two terminals.
 pub(crate) struct Wire {
     pub(crate) pty: Pty,
-    /// What was typed and not taken yet. No more is read meanwhile.
+    /// Typed bytes that the terminal inside has not taken yet. Until it has, no more are read.
     typed: Vec<u8>,
-    /// Whether our input has not ended yet.
+    /// Our input is still open.
     listening: bool,
-    /// Whether something may still come from inside.
+    /// More output may still come from inside.
     pub(crate) talking: bool,
 }
 
@@ -28,7 +29,8 @@ impl Wire {
         Ok(Self { pty, typed: Vec::new(), listening: true, talking: true })
     }
 
-    /// Waits for something to do, and does it, until `end` is readable. Returns whether there is a signal to read.
+    /// Waits for one event and handles it; stops `talking` once `end` is readable. Returns whether a signal can be
+    /// read.
     pub(crate) fn turn(&mut self, signals: &SignalFd, end: BorrowedFd<'_>) -> Result<bool> {
         let ours = stdin();
         let wants = |yes, flags| if yes { flags } else { PollFlags::empty() };
@@ -39,7 +41,7 @@ impl Wire {
             PollFd::new(&self.pty, from_inside),
             PollFd::new(&end, PollFlags::IN),
         ];
-        // A descriptor nobody wants to hear of would still report its hangup, over and over.
+        // Leave our input out if we want nothing from it: poll would report its hangup every time.
         if !from_us.is_empty() {
             fds.push(PollFd::new(&ours, from_us));
         }
@@ -54,7 +56,7 @@ impl Wire {
         if inside.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) || !ended.is_empty() {
             self.show()?;
         }
-        // Whoever is gone from the terminal without having ended is waited for, and cannot be typed to.
+        // A program can close the terminal and go on: wait for its end, although typing no longer reaches it.
         self.talking &= ended.is_empty();
         if inside.contains(PollFlags::OUT) {
             self.pass_on()?;
@@ -65,7 +67,7 @@ impl Wire {
         Ok(!signalled.is_empty())
     }
 
-    /// Everything there is from inside, to our output.
+    /// Copies to our output what the terminal inside has written so far.
     fn show(&mut self) -> Result<()> {
         let mut bytes = [0; 16 << 10];
         loop {
@@ -88,7 +90,7 @@ impl Wire {
 
     fn listen(&mut self) -> Result<()> {
         let mut bytes = [0; 4 << 10];
-        // Not through std, whose buffer would hide bytes from poll.
+        // Bypass std: bytes in its buffer would be invisible to poll.
         match rustix::io::read(stdin(), &mut bytes) {
             Ok(0) | Err(Errno::IO) => {
                 self.listening = false;

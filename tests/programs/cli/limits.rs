@@ -44,7 +44,7 @@ fn limits_change_by_document_and_by_flag() {
     assert_eq!(limits(), (u64::MAX, 20));
     for (flags, said) in [
         (["--cpu-burst", "60000"], "linux.resources.cpu.burst: 60000 is above quota, 50000"),
-        (["--memory", "1x"], "is no number of bytes"),
+        (["--memory", "1x"], "is not a number of bytes"),
         (["--blkio-weight", "5"], "linux.resources.blockIO.weight: 5 is not between 10 and 1000"),
     ] {
         let refusal = engine.refused(&[&["update"], &flags[..], &[id.as_str()]].concat());
