@@ -165,6 +165,11 @@ impl Engine for Podman {
         infra.into_iter().chain(self.cgroup_parent()).collect()
     }
 
+    /// Without the ten seconds in which it would wait for a program that does not listen.
+    fn remove(&self, name: &str) {
+        self.tell(&["rm", "--force", "--time", "0", name]);
+    }
+
     fn has_cgroups(&self) -> bool {
         self.who == Who::Root
     }

@@ -1,6 +1,7 @@
 //! Calls that fail: no descriptor left, no space, interrupted. The caller gets an error and the host keeps nothing.
 
 use crate::caller::Life;
+use crate::kit::lanes;
 use crate::kit::place::Place;
 use crate::round;
 use crate::stage::{alone, recovers};
@@ -57,43 +58,51 @@ fn a_call_that_fails_with_a_zygote_leaves_nothing_either() {
 
 fn sweep(faults: &[(&str, &str)], life: Life) {
     alone(|| {
-        let place = Place::new();
-        let Some(census) = round::undisturbed(&place, life) else { return };
-
-        let began = Instant::now();
-        let (mut injected, mut problems) = (0, Vec::new());
-        for &(call, errno) in faults {
-            let times = census.caller.get(call).copied().unwrap_or(0);
-            let stride = times.div_ceil(MAX_EACH).max(1);
-            for nth in (1..=times).step_by(stride as usize) {
-                if began.elapsed() > BUDGET {
-                    break;
-                }
-                let id = place.id(&format!("{call}-{errno}-{nth}").to_lowercase());
-                let fault = format!("{call}:error={errno}:when={nth}");
-                let Some(round) = round::live(&place, &id, life, Scope::Caller, &fault) else { return };
-                let mut found = round.late;
-                injected += round.injected;
-                match round.verdict {
-                    Ok(Some(word)) if word == "ok" || word.starts_with("failed: ") => {
-                        if errno == "EINTR" && word != "ok" {
-                            found.push(format!("an interruption was not taken up again: {word}"));
-                        }
-                        // Undone by the caller itself: one fault never keeps the second attempt from working.
-                        found.extend(
-                            place.leftovers().into_iter().map(|left| format!("{left} after {word:?}")),
-                        );
-                    }
-                    other => found.push(format!("no verdict: {other:?}")),
-                }
-                found.extend(recovers(&place, &id));
-                problems.extend(found.into_iter().map(|problem| format!("{fault}: {problem}")));
-            }
-        }
+        let lanes = lanes::run(|lane| {
+            let place = Place::new();
+            let census = round::undisturbed(&place, life)?;
+            let points = faults.iter().flat_map(|&(call, errno)| {
+                let times = census.caller.get(call).copied().unwrap_or(0);
+                let stride = times.div_ceil(MAX_EACH).max(1);
+                (1..=times).step_by(stride as usize).map(move |nth| (call, errno, nth))
+            });
+            Some(sweep_lane(&place, lane.share(points), life))
+        });
+        let injected: Option<usize> = lanes.and_then(|lanes| lanes.into_iter().sum());
+        let Some(injected) = injected else { return };
         eprintln!("failing calls: {injected}");
-        assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
         assert!(injected > 30, "{injected} failing calls are too few to mean anything");
     });
+}
+
+/// The share of one lane. Returns how many calls failed.
+fn sweep_lane<'a>(place: &Place, points: impl Iterator<Item = (&'a str, &'a str, u32)>, life: Life) -> usize {
+    let began = Instant::now();
+    let (mut injected, mut problems) = (0, Vec::new());
+    for (call, errno, nth) in points {
+        if began.elapsed() > BUDGET {
+            break;
+        }
+        let id = place.id(&format!("{call}-{errno}-{nth}").to_lowercase());
+        let fault = format!("{call}:error={errno}:when={nth}");
+        let Some(round) = round::live(place, &id, life, Scope::Caller, &fault) else { return injected };
+        let mut found = round.late;
+        injected += round.injected;
+        match round.verdict {
+            Ok(Some(word)) if word == "ok" || word.starts_with("failed: ") => {
+                if errno == "EINTR" && word != "ok" {
+                    found.push(format!("an interruption was not taken up again: {word}"));
+                }
+                // Undone by the caller itself: one fault never keeps the second attempt from working.
+                found.extend(place.leftovers().into_iter().map(|left| format!("{left} after {word:?}")));
+            }
+            other => found.push(format!("no verdict: {other:?}")),
+        }
+        found.extend(recovers(place, &id));
+        problems.extend(found.into_iter().map(|problem| format!("{fault}: {problem}")));
+    }
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+    injected
 }
 
 #[test]

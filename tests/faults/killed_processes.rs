@@ -1,10 +1,11 @@
 //! kill -9 of the caller, the gofer, the sandbox and init, at every step of a container's life.
 
 use crate::caller::Life;
+use crate::kit::lanes::{self, Lane};
 use crate::kit::place::Place;
 use crate::round;
 use crate::stage::{alone, recovers};
-use crate::tracer::Scope;
+use crate::tracer::{Census, Scope};
 use std::time::{Duration, Instant};
 
 /// The calls a step of create, start, kill and delete consists of; memory, clocks and closing are no steps.
@@ -45,13 +46,14 @@ const BUDGET: Duration = Duration::from_secs(35);
 #[test]
 fn a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted() {
     alone(|| {
-        let place = Place::new();
-        let Some(census) = round::undisturbed(&place, Life::Full) else { return };
-        let points = STEPS.into_iter().flat_map(|call| {
-            let times = census.caller.get(call).copied().unwrap_or(0);
-            (1..=times).map(move |nth| (call.to_owned(), nth))
-        });
-        let tally = sweep(&place, points.collect(), Scope::Caller);
+        let points = |census: &Census| {
+            let points = STEPS.into_iter().flat_map(|call| {
+                let times = census.caller.get(call).copied().unwrap_or(0);
+                (1..=times).map(move |nth| (call.to_owned(), nth))
+            });
+            points.collect()
+        };
+        let Some(tally) = sweep(points, Scope::Caller) else { return };
         eprintln!("kill points: {tally} of the caller");
         assert!(tally > 40, "{tally} kills are too few to mean anything");
     });
@@ -60,23 +62,32 @@ fn a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted() {
 #[test]
 fn a_helper_killed_at_any_call_fails_the_caller_and_leaves_nothing() {
     alone(|| {
-        let place = Place::new();
-        let Some(census) = round::undisturbed(&place, Life::Full) else { return };
-        let tally = sweep(&place, census.of_helpers_alone(), Scope::Everybody);
+        let Some(tally) = sweep(Census::of_helpers_alone, Scope::Everybody) else { return };
         eprintln!("kill points: {tally} of gofer, sandbox and init");
         assert!(tally > 40, "{tally} kills are too few to mean anything");
     });
 }
 
-/// Kills at each point and checks what is left. Returns how many processes were killed.
-fn sweep(place: &Place, points: Vec<(String, u32)>, scope: Scope) -> usize {
+/// Kills at each point of an undisturbed life and checks what is left. Returns how many processes were killed; `None`
+/// where nobody can be traced, and in a lane.
+fn sweep(points: impl FnOnce(&Census) -> Vec<(String, u32)>, scope: Scope) -> Option<usize> {
+    let lanes = lanes::run(|lane| {
+        let place = Place::new();
+        let census = round::undisturbed(&place, Life::Full)?;
+        Some(sweep_lane(&place, points(&census), scope, lane))
+    });
+    lanes?.into_iter().sum()
+}
+
+/// The share of one lane.
+fn sweep_lane(place: &Place, points: Vec<(String, u32)>, scope: Scope, lane: Lane) -> usize {
     let began = Instant::now();
     let every = points.len().div_ceil(MAX_POINTS).max(1);
     let mut kills = 0;
     let mut problems = Vec::new();
     // Strided, so that running out of time thins the sweep out instead of cutting its end off.
     let order = (0..every.max(4)).flat_map(|first| (first..points.len()).step_by(every.max(4)));
-    for index in order.take(MAX_POINTS) {
+    for index in lane.share(order.take(MAX_POINTS)) {
         if began.elapsed() > BUDGET {
             break;
         }

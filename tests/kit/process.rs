@@ -1,6 +1,7 @@
 //! A process for each test. The harness runs every test as a thread of one process, where a witness would see the
 //! descriptors, children and signal handlers of all tests that run at the time. So a test runs itself again, alone.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::process::{Command, Stdio};
@@ -33,7 +34,8 @@ pub fn in_own_process() -> bool {
     let said = text(&mut stderr);
     // The harness would keep skips to itself.
     let (skips, said): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.starts_with("skipped: "));
-    for skip in skips {
+    // Once, whatever several processes of one test say.
+    for skip in BTreeSet::from_iter(skips) {
         let _ = std::io::stderr().write_all(format!("{skip}\n").as_bytes());
     }
     if !said.is_empty() {

@@ -21,7 +21,7 @@ mod lifecycle;
 mod namespaces;
 mod process;
 
-use crate::kit::{in_own_process, skip};
+use crate::kit::{in_own_process, lanes, skip};
 use bench::Runtime;
 use case::{Case, Finding};
 use std::collections::BTreeSet;
@@ -129,14 +129,25 @@ fn runc_as_the_control_holds_to_the_same_list_but_for_what_is_explained() {
     if !in_own_process() {
         return;
     }
-    let (mut hold, mut differ, mut not_here, mut wrong) = (0, 0, 0, Vec::new());
-    for case in cases() {
-        match case.find(&control) {
-            Finding::Holds => hold += 1,
-            Finding::Differs => differ += 1,
-            Finding::NotHere(_) => not_here += 1,
-            finding => wrong.push((case.name, finding)),
+    let lanes = lanes::run(|lane| {
+        let (mut hold, mut differ, mut not_here, mut wrong) = (0, 0, 0, Vec::new());
+        for case in lane.share(cases()) {
+            match case.find(&control) {
+                Finding::Holds => hold += 1,
+                Finding::Differs => differ += 1,
+                Finding::NotHere(_) => not_here += 1,
+                finding => wrong.push(format!("{}: {finding:?}", case.name)),
+            }
         }
+        (hold, differ, not_here, wrong)
+    });
+    let Some(lanes) = lanes else { return };
+    let (mut hold, mut differ, mut not_here, mut wrong) = (0, 0, 0, Vec::new());
+    for lane in lanes {
+        hold += lane.0;
+        differ += lane.1;
+        not_here += lane.2;
+        wrong.extend(lane.3);
     }
     // A run tells how much the control is worth.
     let line = format!(
