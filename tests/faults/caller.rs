@@ -1,7 +1,7 @@
 //! The caller that things happen to: this program once more, which makes a container when it is told to.
 
 use crate::kit::place::Place;
-use crate::stage::again;
+use crate::orphans::again;
 use cofferdam::{ContainerBuilder, Error, Exec, Rootfs, StateRoot, Zygote};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -2,7 +2,7 @@
 
 use crate::kit::note_skip;
 use crate::kit::place::Place;
-use crate::stage::{SETTLE, alone, settle};
+use crate::orphans::{SETTLE, alone, settle};
 use cofferdam::{AnyContainer, Listed};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::unix::fs::symlink;

@@ -3,8 +3,8 @@
 use crate::caller::Life;
 use crate::kit::lanes;
 use crate::kit::place::Place;
+use crate::orphans::{alone, recovers};
 use crate::round;
-use crate::stage::{alone, recovers};
 use crate::tracer::Scope;
 use cofferdam::ErrorKind;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

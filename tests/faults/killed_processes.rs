@@ -3,8 +3,8 @@
 use crate::caller::Life;
 use crate::kit::lanes::{self, Lane};
 use crate::kit::place::Place;
+use crate::orphans::{alone, recovers};
 use crate::round;
-use crate::stage::{alone, recovers};
 use crate::tracer::{Census, Scope};
 use std::time::{Duration, Instant};
 

@@ -12,8 +12,8 @@ mod killed_processes;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod network_devices;
+mod orphans;
 mod races;
 mod raw_client;
 mod round;
-mod stage;
 mod tracer;

@@ -5,8 +5,8 @@
 use crate::caller::Life;
 use crate::kit::note_skip;
 use crate::kit::place::Place;
+use crate::orphans::{alone, recovers};
 use crate::round::{self, Round};
-use crate::stage::{alone, recovers};
 use crate::tracer::Scope;
 use serde_json::json;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! Several want the same: one id, one start, one end.
 
 use crate::kit::place::Place;
-use crate::stage::{SETTLE, again, alone, settle};
+use crate::orphans::{SETTLE, again, alone, settle};
 use cofferdam::{AnyContainer, Container, Created, ErrorKind, StateRoot};
 use std::io::{Read, Write};
 use std::path::PathBuf;

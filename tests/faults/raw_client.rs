@@ -1,7 +1,7 @@
 //! Clients of the control socket that do not speak its language. The sandbox goes on serving those that do.
 
 use crate::kit::place::Place;
-use crate::stage::{SETTLE, alone, settle};
+use crate::orphans::{SETTLE, alone, settle};
 use cofferdam::{AnyContainer, Outcome, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! The stage: a process for each test, and its end.
+//! A process for each test that inherits the orphans of what it starts, and what has to be so at its end.
 
 use crate::caller::member_of;
 use crate::kit::place::{Place, children, describe, names_in};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long what must end by itself may take.
-pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(20);
 
 /// Runs `body` in a process of its own that inherits every orphan of its descendants.
 pub(crate) fn alone(body: impl FnOnce()) {
