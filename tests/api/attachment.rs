@@ -154,7 +154,7 @@ fn tell_of(record: &Record, init: i32) -> String {
     format!("{} {} {init} {}", pid(record.gofer), pid(record.sandbox), cgroups.join(" "))
 }
 
-/// A container of a caller that is to be killed.
+/// A container of a caller that the test kills.
 struct Told {
     pids: Vec<i32>,
     cgroups: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! Terminals: what a workload has, what whoever holds the other end can do, and who holds it.
+//! Terminals: what a workload has, what the holder of the other end can do, and which process holds it.
 
 use crate::kit::witness::descriptors;
 use crate::kit::{Stage, is_readable_within, is_root, skip, stage};

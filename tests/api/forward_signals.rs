@@ -102,8 +102,8 @@ fn a_signal_that_ends_the_workload_is_the_one_that_was_forwarded() {
     kill(Pid::this(), nix::sys::signal::Signal::SIGINT).unwrap();
     let exit = running.wait_timeout(Duration::from_secs(20)).unwrap().expect("it ends");
     assert_eq!(exit.outcome, Outcome::Killed { signal: Signal::INT });
-    // Nobody is there any more; this program goes on. To this thread: one to the process might come to another thread
-    // when the guard is gone.
+    // The container has ended, and this program goes on. The signal goes to this thread: one to the process might reach
+    // another thread after the guard is dropped.
     raise(nix::sys::signal::Signal::SIGTERM).unwrap();
     drop(guard);
 }
@@ -184,7 +184,7 @@ fn a_trap_of_the_caller_ends_it_as_it_would_have() {
     if let Some(directory) = caller::role() {
         let _held = guarded(&directory);
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: a breakpoint nobody set: the kernel sends SIGTRAP, and that ends this process.
+        // SAFETY: a breakpoint without a debugger: the kernel sends SIGTRAP, and that ends this process.
         unsafe {
             std::arch::asm!("int3")
         };

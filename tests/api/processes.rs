@@ -6,7 +6,7 @@ use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, ProcessInf
 use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Starts what says a word when it is as it is to be looked at, and waits for the word.
+/// Starts a workload that prints "ready" when the test can look at it, and waits for that line.
 fn ready(builder: ContainerBuilder) -> Container<Running> {
     let mut created = builder.stdout(Stdio::piped()).stdin(Stdio::piped()).build().unwrap().create().unwrap();
     let mut lines = BufReader::new(created.take_stdout().unwrap());
@@ -75,7 +75,7 @@ fn a_table_has_the_shell_and_its_children_as_the_container_counts_them() {
 #[test]
 fn a_zombie_is_not_in_the_table() {
     let stage = stage!();
-    // Whoever the shell becomes never collects the child it already has.
+    // The program that replaces the shell never collects the shell's child.
     let mut running = ready(stage.shell("zombie", "exec 3<&0; cat <&3 & echo ready; exec sleep 1000"));
     let table = running.processes().unwrap();
     assert_eq!(pids(&table), [1, 2], "{table:?}");

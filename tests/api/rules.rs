@@ -54,7 +54,7 @@ fn run_leaves_nothing_whatever_fails() {
         assert_eq!(builder.run().unwrap().outcome, expected);
         nothing(what);
     }
-    // Somebody else's container of that id is not run's to destroy.
+    // `run` does not destroy a container of that id which it did not make.
     let other = on(&["sleep", "1000"]).build().unwrap().create().unwrap();
     assert_eq!(*on(&["true"]).run().unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(other.try_wait().unwrap(), None);

@@ -35,7 +35,7 @@ fn every_process_gets_what_is_sent_to_all() {
     let mut of_process = BufReader::new(process.take_stdout().unwrap()).lines().map(Result::unwrap);
     assert_eq!((of_init.next().as_deref(), of_process.next().as_deref()), (Some("ready"), Some("ready")));
     container.signal_all(Signal::USR1).unwrap();
-    // Init first ends nobody, so nobody can end of init.
+    // The signal does not end init, and init's end would have ended the other process.
     assert_eq!(of_init.next().as_deref(), Some("init"));
     assert_eq!(process.wait().unwrap().outcome, Outcome::Exited { code: 4 });
 }

@@ -334,7 +334,7 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
         "come-and-go" => {
             for _ in 0..8 {
                 match act(root, &["join", id, words[2], words[3]]) {
-                    // Somebody else has the name, and may give it back any time.
+                    // Another program has the name, and may give it back any time.
                     Err(error) if *error.kind() == ErrorKind::AlreadyExists => continue,
                     joined => joined?,
                 };
@@ -349,7 +349,7 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
                 allow_wrong_phase(pause(AnyContainer::load(root, id)?))?;
                 allow_wrong_phase(resume(AnyContainer::load(root, id)?))?;
             }
-            // Whoever is last leaves it running.
+            // The last program leaves it running.
             won()
         }
         "exec-between-pauses" => {
@@ -411,7 +411,7 @@ fn resume(container: AnyContainer) -> cofferdam::Result<()> {
     }
 }
 
-/// Somebody else paused or resumed it first.
+/// Another program paused or resumed it first.
 fn allow_wrong_phase(done: cofferdam::Result<()>) -> cofferdam::Result<()> {
     match done {
         Err(error) if matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::InvalidInput) => {

@@ -198,7 +198,7 @@ fn on_v2_the_containers_processes_are_born_in_its_cgroup_for_their_parent_may_wr
     running.kill().unwrap().delete().unwrap();
 }
 
-/// A limit, and the file it is to be found in.
+/// A limit, and the file that must have it.
 struct Row {
     controller: &'static str,
     field: &'static str,

@@ -24,7 +24,7 @@ fn processes_in(dir: &Path) -> Vec<i32> {
     text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// Freezes by hand, as somebody with the cgroup's path may at any time.
+/// Freezes by hand, as any program with the right to write there may at any time.
 #[expect(clippy::disallowed_methods, reason = "a control file: one write, nothing to replace")]
 fn freeze(dir: &Path) {
     let v1 = dir.join("freezer.state");
@@ -186,7 +186,7 @@ fn pausing_twice_and_resuming_twice_are_errors_that_change_nothing() {
     let refused = load().pause().unwrap_err();
     assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Paused });
     assert_eq!(load().status(), Status::Paused);
-    // Somebody else was faster.
+    // Another program was faster.
     load().resume().unwrap();
     let moved = paused.resume().unwrap_err();
     assert_eq!(*moved.error().kind(), ErrorKind::WrongState { actual: Status::Running });

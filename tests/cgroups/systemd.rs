@@ -44,8 +44,8 @@ const UNITS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Starts the manager in `directory` and `cgroup`, as nobody's child: a witness has nothing to do with it. It ends with
-/// the [`Tree`].
+/// Starts the manager in `directory` and `cgroup`. A shell between makes it no child of this process, so that no witness
+/// counts it. The end of the [`Tree`] ends it.
 fn start_systemd(directory: &Path, cgroup: &Path) {
     let units = directory.join("units");
     fs::create_dir(&units).unwrap();

@@ -241,7 +241,7 @@ pub(crate) fn what_fails_is_started_again(engine: &dyn Engine) {
     let directory = tempfile::tempdir().expect("a directory");
     let fifo = directory.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a fifo");
-    // Both ends, so that nobody waits for the other to open one.
+    // Both ends, so that neither side waits for the other to open its end.
     let mut starts = File::options().read(true).write(true).open(fifo).expect("the fifo");
     let volume = Wish::Volume { from: directory.path(), to: "/v", read_only: false };
     let script = ["sh", "-c", "echo . >/v/fifo; exit 4"];

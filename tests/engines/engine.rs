@@ -224,7 +224,7 @@ pub(crate) fn docker_words(wish: Wish<'_>) -> Option<Vec<String>> {
     }
 }
 
-/// Whatever becomes of it.
+/// Runs a command to its end, whether it succeeds or not.
 pub(crate) fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }

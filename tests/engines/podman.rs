@@ -28,7 +28,7 @@ enum Who {
     Root,
     /// Root, as another user with ranges of ids in an `/etc` of its own.
     NobodyWithRanges,
-    /// Whoever runs the test, with one id.
+    /// The user who runs the test, with one id.
     Caller,
 }
 

@@ -4,8 +4,8 @@ use crate::kit::{await_end, witness};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 use std::path::{Path, PathBuf};
 
-/// Whoever is left of an engine: monitors and shims end a moment after what they watch. At the end of this value each
-/// has to end by itself, and is collected.
+/// The processes that an engine leaves: monitors and shims end a moment after what they watch. When this value is dropped,
+/// it waits until each has ended by itself, and collects it.
 pub(crate) struct Orphans(());
 
 impl Orphans {

@@ -28,7 +28,7 @@ pub(crate) fn converse(command: &mut Command, prompt: &str, input: &str) -> (Str
     loop {
         assert!(is_readable_within(&ours, LIMIT), "nothing more after {said:?}");
         match ours.read(&mut bytes) {
-            // EIO: nobody has the other end open any more.
+            // EIO: no process has the other end open any more.
             Err(_) | Ok(0) => break,
             Ok(length) => said.push_str(&String::from_utf8_lossy(&bytes[..length])),
         }

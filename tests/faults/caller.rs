@@ -62,7 +62,7 @@ impl Caller {
         self.stdin.as_mut().expect("it was not told yet").write_all(b"go\n").expect("a caller that listens");
     }
 
-    /// What it has to say next: `ok`, or `failed: ...`; `None` if it is gone without a word.
+    /// The next line it writes: `ok`, or `failed: ...`; `None` if it ends without one.
     pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         self.lines.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
@@ -149,7 +149,7 @@ fn life_of_bundle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A line on stderr, by a call nobody injects a fault into.
+/// Writes a line to stderr, by a call that no test makes fail.
 fn say(line: &str) {
     let line = format!("{line}\n");
     let _ = rustix::io::writev(rustix::stdio::stderr(), &[std::io::IoSlice::new(line.as_bytes())]);

@@ -69,7 +69,7 @@ fn a_helper_killed_at_any_call_fails_the_caller_and_leaves_nothing() {
 }
 
 /// Kills at each point of an undisturbed life and checks what is left. Returns how many processes were killed; `None`
-/// where nobody can be traced, and in a lane.
+/// where strace cannot attach, and in a lane.
 fn sweep(points: impl FnOnce(&Census) -> Vec<(String, u32)>, scope: Scope) -> Option<usize> {
     let lanes = lanes::run(|lane| {
         let place = Place::new();

@@ -128,7 +128,7 @@ fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_a
                             let heard = is_readable(&ours, SETTLE);
                             assert!(heard, "{request} with {what} and {streams} streams hangs");
                         }
-                        // The next of this very client is served, and so is everybody else.
+                        // The sandbox serves this client's next request, and other clients too.
                         let other = AnyContainer::load(&place.state(), &id).expect("a record");
                         other
                             .signal(Signal::CONT)
@@ -254,7 +254,7 @@ fn try_client(socket: &Path) -> Option<OwnedFd> {
     connect(&fd, &SocketAddrUnix::new(socket).expect("a path that fits")).ok().map(|()| fd)
 }
 
-/// How many descriptors a process holds; unknown to whoever may not look.
+/// How many descriptors a process holds; `None` if this user may not look.
 fn fds_of(pid: i32) -> Option<usize> {
     std::fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count)
 }

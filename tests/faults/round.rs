@@ -24,7 +24,7 @@ pub(crate) struct Round {
     pub(crate) late: Vec<String>,
 }
 
-/// Lives `life` with the fault, an expression of strace's. `None` where nobody can be traced.
+/// Lives `life` with the fault, an expression of strace's. `None` where strace cannot attach.
 pub(crate) fn live(place: &Place, id: &str, life: Life, scope: Scope, fault: &str) -> Option<Round> {
     let mut caller = Caller::new(place, id, life);
     let record = tracer::attach(place, &caller, scope, &[fault.to_owned()])?;

@@ -8,7 +8,7 @@ use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Running};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Makes a node and opens it in both directions; each time a word on what came of it.
+/// Makes a node, opens it for reading and for writing, and prints which of the two the kernel allowed.
 const TRY: &str = r#"
     try() {
         busybox mknod /dev/tried $1 $2 $3 || return

@@ -211,7 +211,7 @@ fn a_target_that_is_the_running_program_changes_nothing() {
     for name in ["entry-exe", "entry-init", "entry-link"] {
         let limit = std::time::Duration::from_secs(5);
         let outcome = container.exec_output(Exec::new([format!("/bin/{name}")]).timeout(limit));
-        // Refused, or busybox or a helper with nobody to talk to: harmless.
+        // Refused, or busybox, or a helper without a peer: harmless.
         assert!(
             outcome.as_ref().map_or(true, |output| !output.exit.outcome.success()),
             "{name}: {outcome:?}"

@@ -137,7 +137,7 @@ fn what_helpers_run_can_be_written_by_nobody() {
         let image = format!("/proc/{pid}/exe");
         let refused = std::fs::OpenOptions::new().write(true).open(&image).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ExecutableFileBusy, "{refused}");
-        // Also when nobody executes it any more: what it is seen through is read-only.
+        // Also when no process executes it any more: the mount that shows it is read-only.
         let same = std::fs::metadata(&image).unwrap().permissions();
         let refused = std::fs::set_permissions(&image, same).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{refused}");

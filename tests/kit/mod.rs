@@ -125,7 +125,7 @@ impl Stage {
         rootfs
     }
 
-    /// A directory that everybody may write to, container or not.
+    /// A directory that every user may write to, those of a container too.
     pub fn open_directory(&self, name: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::create_dir(&path).expect("a directory");

@@ -1,5 +1,5 @@
 //! A place of a test's own, for tests that run as processes of their own or make hundreds of containers: its witness is
-//! asked when the test wants to know, and looks for what this place's containers leave, and nobody else's.
+//! asked when the test wants to know, and looks only for what this place's containers leave.
 
 use super::witness::find_directories;
 use super::write_busybox_rootfs;
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A directory of one test: a state root, a rootfs, and ids nobody else uses.
+/// A directory of one test: a state root, a rootfs, and ids that no other test uses.
 pub struct Place {
     dir: tempfile::TempDir,
     serial: u32,
@@ -35,7 +35,7 @@ impl Place {
         StateRoot::open(self.dir.path().join("state")).expect("a state root")
     }
 
-    /// An id that contains this process's pid, so that what it names can be told from everybody else's.
+    /// An id with this process's pid, which tells what it names from what other processes make.
     pub fn id(&self, name: &str) -> String {
         format!("{name}-{}-{}", std::process::id(), self.serial)
     }

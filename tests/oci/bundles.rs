@@ -82,7 +82,7 @@ fn runc_runs_a_bundle_of_a_directory() {
         .env("GREETING", "hi")
         .cwd("/tmp");
     builder.umask(0o027).to_bundle(&bundle).unwrap();
-    // runc has no rootfs whose ids are mapped for it: the files have to be somebody's whom the container knows.
+    // runc does not map the ids of a rootfs: the files must belong to a user that the container has.
     stage.open_to_everybody();
     let wanted = "hi\n/tmp\n0027\nbin\ndev\netc\nproc\nroot\nsys\ntmp";
     assert_eq!(runc_run(&stage, &bundle), wanted);

@@ -21,7 +21,7 @@ const ALL: [HookKind; 6] = [
     HookKind::Poststop,
 ];
 
-/// A hook of this kind that runs `script` with `$OUT`, a directory everybody may write to.
+/// A hook of this kind that runs `script` with `$OUT`, a directory that every user may write to.
 fn hook(out: &Path, script: &str) -> Hook {
     let env = vec![format!("OUT={}", out.display()), "PATH=/usr/bin:/bin".to_owned()];
     let args = vec!["hook".to_owned(), "-c".to_owned(), script.to_owned()];
@@ -366,7 +366,7 @@ fn racing_deletes_run_poststop_once() {
                 scope.spawn(|| AnyContainer::delete_by_name(stage.root(), &id).unwrap());
             }
         });
-        // Whoever's delete has returned, the hooks had ended.
+        // Each delete returns after the hooks have ended, also those that did not run them.
         assert_eq!(read(out.join("ran")).lines().count(), round + 1);
     }
 }
@@ -428,7 +428,7 @@ fn hooks_of_creation_end_with_the_caller() {
     }
 }
 
-/// The text of a file that somebody is about to write.
+/// Waits for a file that another process writes, and returns its text.
 fn await_file(path: &Path) -> String {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !path.exists() {

@@ -51,7 +51,7 @@ pub(crate) fn a_pod_that_shares_pids_sees_and_signals_all_of_them(cri: &Cri) {
     let first = seen.lines().find_map(|line| line.strip_suffix(" 4321")).expect("its process is seen");
     cri.shell(&other, &format!("kill -TERM {first}"));
     assert_eq!(cri.wait(&one).exit_code, 128 + 15);
-    // What it left behind went with it, and nobody else.
+    // The processes it left behind ended with it, and no others.
     assert_eq!(cri.shell(&other, pids), "");
     assert_eq!(cri.status(&other).state, RUNNING);
     cri.end_pod(pod);
@@ -126,7 +126,7 @@ pub(crate) fn a_container_is_what_its_configuration_says(cri: &Cri) {
             "grep -E 'CapBnd|NoNewPrivs' /proc/self/status",
             "CapBnd:\t0000000000000400\nNoNewPrivs:\t1",
         ),
-        // Those that containerd gives everybody, and that of setting the time.
+        // Those that containerd gives to every container, and that of setting the time.
         (
             Spec { drop_capabilities: &["MKNOD"], add_capabilities: &["SYS_TIME"], ..default },
             "grep CapEff /proc/self/status",

@@ -193,7 +193,7 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
     ]
 }
 
-/// What depends on who asks: refused to everybody but the privileged.
+/// What depends on the caller: refused unless it is privileged.
 pub(crate) fn rows_of_the_caller() -> Vec<Row> {
     if rustix::process::geteuid().is_root() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What is to be executed: `process`, and hooks.
+//! What a container executes: `process`, and hooks.
 
 use crate::bad_input::Change::{Builder, Config};
 use crate::bad_input::{Row, row, spec, unsupported};

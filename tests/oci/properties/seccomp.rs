@@ -69,7 +69,7 @@ fn answer_all(listener: &std::os::fd::OwnedFd, refused: i64) -> Vec<i32> {
     const CONTINUE: u32 = 1;
     let mut calls = Vec::new();
     loop {
-        // The listener hangs up when nobody with the filter is left.
+        // The kernel hangs up the listener when no process with the filter is left.
         use rustix::event::{PollFd, PollFlags, poll};
         let mut fds = [PollFd::new(listener, PollFlags::IN)];
         poll(&mut fds, None).unwrap();
@@ -145,7 +145,7 @@ fn an_executed_process_has_a_listener_of_its_own() {
     assert!(said.contains("Too many links"), "{said}");
     let (state, _) = second.end();
     assert_eq!(state["state"]["status"], "running");
-    // Nobody listens: the process is not executed, and the container goes on.
+    // No agent listens: the process is not executed, and the container goes on.
     std::fs::remove_file(stage.path().join("agent.sock")).unwrap();
     let error = container.exec(Exec::new(["true"])).unwrap_err();
     assert_eq!(error.step(), "linux.seccomp.listenerPath", "{error}");

@@ -28,7 +28,7 @@ fn limits_change_by_document_and_by_flag() {
         (data["memory"]["usage"]["limit"].as_u64().unwrap(), data["pids"]["limit"].as_u64().unwrap())
     };
     assert_eq!(limits(), (128 << 20, 50));
-    // As containerd's shim sends it: zeros are what nobody asked for.
+    // As containerd's shim sends it: a zero means that no limit was asked for.
     let document = r#"{"memory":{"limit":67108864,"reservation":0,"swap":0,"kernel":0},
         "cpu":{"shares":0,"quota":0,"period":0},"blockIO":{"weight":0}}"#;
     let mut update = engine.command(&["update", "--resources", "-", id]);

@@ -1,4 +1,4 @@
-//! Terminals, and the descriptors of whoever calls.
+//! Terminals, and the caller's descriptors.
 
 use crate::cli::{Engine, LIMIT, need};
 use crate::kit::example::is_ours;
