@@ -1,4 +1,4 @@
-//! Passing on the signals of the calling process.
+//! Forwarding the signals that the calling process gets.
 
 use super::Signal;
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -8,25 +8,27 @@ use rustix::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::thread::JoinHandle;
 
-/// Passes the signals of this process on, until it is dropped.
+/// Forwards the signals that this process gets, until it is dropped.
 ///
-/// This is the one thing in the crate that changes its caller, and only as long as the value lives: signals 1 to 31 but
-/// for SIGKILL and SIGSTOP, which nobody can catch, and SIGCHLD, SIGPIPE and SIGURG, which are about this process
-/// itself, have a handler of this crate's, and one thread passes them on. Dropping the value ends the thread and gives
-/// every disposition back, but for one that somebody else changed meanwhile. The pipe that the handler writes to, two
-/// descriptors, stays open for the next time: nobody can tell when the last handler in another thread has returned.
+/// This is the one thing in the crate that changes its caller, and only as long as the value lives. It installs a
+/// handler for signals 1 to 31, except SIGKILL and SIGSTOP, which no process can catch, and SIGCHLD, SIGPIPE and
+/// SIGURG, which are about this process itself; one thread forwards them. Dropping the value ends the thread and
+/// restores every disposition, except one that other code has changed meanwhile. The pipe that the handler writes to,
+/// two descriptors, stays open for the next value: a handler may still be running in another thread, and there is no
+/// way to find out.
 ///
 /// * A signal that every thread of the program blocks stays blocked.
-/// * Of the same signal, several that come before one was passed on may become one, as signal(7) says of any process.
-/// * A fault of this program (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS from the kernel) is its own, and has the
-///   effect it had before.
-/// * System calls that were interrupted are started again where the kernel does that (`SA_RESTART`).
-/// * One value at a time per process.
-#[must_use = "signals are passed on until this is dropped"]
+/// * If the same signal comes several times before it is forwarded, it may be forwarded once, as signal(7) says of any
+///   process.
+/// * A fault of this program (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS from the kernel) is not forwarded, and
+///   has the effect it had before.
+/// * The kernel restarts interrupted system calls where it can (`SA_RESTART`).
+/// * A process can have one such value at a time.
+#[must_use = "signals are forwarded until this is dropped"]
 #[derive(Debug)]
 pub struct ForwardSignals {
     caught: Option<Caught>,
-    /// The thread ends when this is closed.
+    /// Closing this ends the thread.
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -44,7 +46,7 @@ impl ForwardSignals {
         })?;
         let numbers = caught.numbers();
         let work = move || {
-            // This thread must not be the one that a signal interrupts: it could be in the middle of passing one on.
+            // Block all signals in this thread, so that none interrupts it while it forwards one.
             let _ = nix::sys::signal::SigSet::all().thread_block();
             loop {
                 let mut fds = [PollFd::new(&stopped, PollFlags::IN), PollFd::new(&numbers, PollFlags::IN)];
@@ -55,7 +57,7 @@ impl ForwardSignals {
                 }
                 let stop = !fds[0].revents().is_empty();
                 let mut batch = [0; 64];
-                // What was caught before the end is passed on before the end.
+                // Forward what was caught before `stop` was closed, then end.
                 while let Ok(count @ 1..) = rustix::io::read(numbers, &mut batch) {
                     batch[..count]
                         .iter()
@@ -75,10 +77,10 @@ impl ForwardSignals {
 
 impl Drop for ForwardSignals {
     fn drop(&mut self) {
-        // Dispositions first, so that nothing more is caught; then the thread, which passes on what was. Only then may
-        // the next one begin to read.
+        // Restore the dispositions first, so that nothing more is caught; then end the thread, which forwards the rest.
+        // Only after that may another value begin to read from the pipe.
         if let Some(caught) = &mut self.caught {
-            caught.give_back();
+            caught.restore();
         }
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -88,7 +90,7 @@ impl Drop for ForwardSignals {
     }
 }
 
-/// What is passed on.
+/// The signals to forward.
 fn forwarded() -> Vec<i32> {
     const OWN: [i32; 5] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGPIPE, libc::SIGURG];
     (1..32).filter(|signal| !OWN.contains(signal)).collect()

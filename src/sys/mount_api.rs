@@ -8,7 +8,7 @@
 //!
 //! Every descriptor here is close-on-exec. mount_setattr(2) is the only call that `rustix` lacks.
 
-use super::check;
+use super::errno::check;
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
@@ -144,8 +144,8 @@ pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, attr: &MountAttr, recursive: boo
     }
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a C string literal, and `attr` is a reference, so the struct of the size given is valid for
-    // the call, which only reads both. The kernel uses `userns_fd` only with MOUNT_ATTR_IDMAP, which `idmap` alone sets,
-    // from a borrowed descriptor.
+    // the call, which only reads both. The kernel uses `userns_fd` only with MOUNT_ATTR_IDMAP, which `idmap` alone
+    // sets, from a borrowed descriptor.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -25,7 +25,8 @@ impl ProcStat {
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(text);
         let text = text.trim();
-        // `procfs` takes the brackets around the name for granted. The name may itself hold any: its own end is the last.
+        // `procfs` takes the brackets around the name for granted. The name may itself hold any: its own end is the
+        // last.
         let (begin, end) = (text.find(" (")?, text.rfind(')')?);
         if end < begin || !text[end..].starts_with(") ") {
             return None;
@@ -73,8 +74,8 @@ impl<'a> StatusText<'a> {
         self.line(name).and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or_default()
     }
 
-    /// The `NSpid` line: the pids of the process, from the pid namespace of the proc inwards to its own. Empty where the
-    /// kernel shows none.
+    /// The `NSpid` line: the pids of the process, from the pid namespace of the proc inwards to its own. Empty where
+    /// the kernel shows none.
     pub(crate) fn pids(self) -> impl DoubleEndedIterator<Item = i32> + use<'a> {
         let line = self.line("NSpid").unwrap_or_default();
         line.split_ascii_whitespace().filter_map(|pid| pid.parse().ok())

@@ -1,22 +1,22 @@
-//! What a zygote does: it forks siblings, and gives them their names.
+//! What only the zygote does: it forks siblings, and renames itself in them.
 
-use super::clone::{CLONE_INTO_CGROUP, CloneArgs, Forked, forked};
-use super::last_errno;
+use super::clone::{CloneArgs, Forked, forked};
+use super::errno::last_errno;
 use super::procstat::ProcStat;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// A page of memory, shared by way of a file, with the pid of the sibling that was forked last: 0 while there is none.
+/// A shared mapping of a file, where the kernel writes the pid of the sibling that was forked last; 0 before that.
 pub(crate) struct SharedPid(NonNull<AtomicI32>);
 
 impl SharedPid {
-    /// mmap(2) of `file`, which is at least as long as a pid. Stays mapped as long as the process lives.
+    /// mmap(2) of `file`, which must be at least as long as a pid. It stays mapped for the life of the process.
     pub(crate) fn map(file: BorrowedFd<'_>) -> Result<Self, Errno> {
         const LENGTH: usize = size_of::<i32>();
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping, at an address that the kernel chooses, of which nothing is borrowed yet.
+        // SAFETY: the kernel chooses the address of this new mapping, so it overlaps no memory in use.
         let page = unsafe {
             libc::mmap(std::ptr::null_mut(), LENGTH, access, libc::MAP_SHARED, file.as_raw_fd(), 0)
         };
@@ -27,21 +27,21 @@ impl SharedPid {
     }
 
     fn forget(&mut self) {
-        // SAFETY: mapped for as long as this process lives, and aligned, being the start of a page.
+        // SAFETY: `map` made the mapping, and only `unmap`, in a fork, ends it. The start of a page is aligned.
         unsafe { self.0.as_ref() }.store(0, Ordering::SeqCst);
     }
 
-    /// munmap(2): what was forked has no part in it.
+    /// munmap(2), in a fork, which must not write to the file.
     fn unmap(&mut self) {
-        // SAFETY: the mapping made by `map`; in a fork, which never forks siblings, nobody looks at it again.
+        // SAFETY: `map` made this mapping, and a fork never forks siblings, so it does not use the mapping again.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<i32>()) };
     }
 }
 
-/// `clone3` as a fork whose child is not this process's but its parent's: `CLONE_PARENT`. Before anybody sees the
-/// child, the kernel writes its pid to `newest`.
+/// `clone3` as a fork whose child has this process's parent as its parent: `CLONE_PARENT`. The kernel writes the
+/// child's pid to `newest` before any process can see the child.
 ///
-/// Only for the zygote, which is single-threaded: the copy goes on running ordinary Rust.
+/// Only for the zygote, which is single-threaded, as [`fork`](super::fork) says.
 pub(crate) fn fork_sibling(
     namespaces: u32,
     cgroup: Option<BorrowedFd<'_>>,
@@ -50,19 +50,17 @@ pub(crate) fn fork_sibling(
     newest.forget();
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_PIDFD | libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID;
-    let mut args = CloneArgs {
+    let args = CloneArgs {
         flags: flags as u64 | u64::from(namespaces),
         pidfd: &raw mut pidfd as u64,
         parent_tid: newest.0.as_ptr() as u64,
-        // The exit signal is that of this process, as CLONE_PARENT wants it.
+        // No exit signal: with CLONE_PARENT the child has that of this process.
         ..CloneArgs::default()
-    };
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: without CLONE_VM the child has its own copy of memory and stack; the zygote never starts a thread, so no
-    // lock is held by a thread that does not exist in the copy. Both numbers that the kernel writes have their place.
+    .into_cgroup(cgroup);
+    // SAFETY: without CLONE_VM the child has its own copy of memory and stack. The zygote never starts a thread, so no
+    // other thread holds a lock. `pidfd` and the mapping of `newest`, which the kernel writes to, are valid across the
+    // call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     if pid == 0 {
         newest.unmap();
@@ -70,14 +68,14 @@ pub(crate) fn fork_sibling(
     forked(pid, pidfd)
 }
 
-/// The memory that `/proc/PID/cmdline` shows (proc_pid_cmdline(5)): what this process was executed with.
+/// The memory that `/proc/PID/cmdline` shows (proc_pid_cmdline(5)): the arguments this process was executed with.
 pub(crate) struct ArgumentArea {
     start: NonNull<u8>,
     length: usize,
 }
 
 impl ArgumentArea {
-    /// Where it is, says proc_pid_stat(5): `arg_start` and `arg_end`.
+    /// Finds it by `arg_start` and `arg_end` of proc_pid_stat(5).
     pub(crate) fn of_this_process() -> Result<Self, Errno> {
         let text = std::fs::read("/proc/self/stat");
         let text = text.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -89,14 +87,14 @@ impl ArgumentArea {
         Ok(Self { start, length: end.saturating_sub(start.addr().get()) })
     }
 
-    /// Puts `name` in the place of all arguments, cut off where it does not fit.
+    /// Replaces all arguments by `name`, cut to the space there is.
     pub(crate) fn overwrite(&mut self, name: &str) {
-        // The last byte stays zero: else the kernel would go on into the environment.
+        // The last byte stays zero: if it did not, the kernel would show the environment as well.
         let length = name.len().min(self.length.saturating_sub(1));
-        // SAFETY: the kernel put the arguments there at execve, writable, for as long as this memory lives. Nobody
-        // holds a reference: `std::env::args` copies, and what it finds afterwards is as zero-terminated as before.
+        // SAFETY: the kernel put the arguments there at execve, writable, for the life of this process. No Rust
+        // reference points there: `std::env::args` copies, and the area is still zero-terminated if it copies again.
         unsafe { self.start.write_bytes(0, self.length) };
-        // SAFETY: as above, and `length` bytes fit.
+        // SAFETY: as above; `length` is at most the length of the area.
         unsafe { self.start.copy_from_nonoverlapping(NonNull::from(name.as_bytes()).cast(), length) };
     }
 }

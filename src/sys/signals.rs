@@ -1,27 +1,28 @@
-//! Catching the signals of the calling process, and giving them back.
+//! Catching the signals of the calling process, and restoring their dispositions.
 //!
-//! The handler is the only code of this crate that runs in a signal handler. It does nothing but system calls that
+//! [`handler`] is the only code of this crate that runs in a signal handler. It makes only system calls that
 //! signal-safety(7) allows, on values that are atomic or never change.
 
+use super::errno::check;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-/// Signals below this number can be caught here: the standard ones.
+/// The standard signals, which can be caught here, are below this number.
 const SIGNALS: usize = 32;
 /// The kernel's struct sigaction: handler, flags, restorer, mask.
 const WORDS: usize = 4;
 const MASK_BYTES: usize = 8;
 
-type Disposition = [u64; WORDS];
+type KernelSigaction = [u64; WORDS];
 
-/// Whether somebody catches now.
+/// Whether a [`Caught`] exists.
 static CATCHING: AtomicBool = AtomicBool::new(false);
-/// Where the handler writes the numbers; -1 if nobody wants them.
+/// The descriptor that the handler writes the numbers to; -1 while there is no [`Caught`].
 static SINK: AtomicI32 = AtomicI32::new(-1);
-/// The dispositions to give back. Words of their own, because the handler may read them at any moment.
+/// The dispositions to restore. Atomic words, because the handler may read them at any moment.
 static BEFORE: [[AtomicU64; WORDS]; SIGNALS] = [const { [const { AtomicU64::new(0) }; WORDS] }; SIGNALS];
 
 /// The signals of this process, caught until this is dropped.
@@ -32,16 +33,16 @@ pub(crate) struct Caught {
 }
 
 impl Caught {
-    /// Catches `signals`, each 1 to 31. `EBUSY` if somebody does already.
+    /// Catches `signals`, each 1 to 31. `EBUSY` if another value catches signals already.
     ///
-    /// Their numbers are written, one byte each, to a pipe. A signal of the kernel's about what a thread just did (a
-    /// fault) is not one of those: it has the effect it had before.
+    /// The handler writes their numbers, one byte each, to a pipe. It does not catch a fault, which is a signal that
+    /// the kernel sends because of what a thread just did: that has the effect it had before.
     pub(crate) fn new(signals: &[i32]) -> Result<Self, Errno> {
         let pipe = pipe()?;
         if CATCHING.swap(true, Ordering::AcqRel) {
             return Err(Errno::BUSY);
         }
-        // What a handler that was still under way wrote for somebody before us.
+        // Drop what a handler, still running when the previous value was dropped, has written since.
         let mut stale = [0; 64];
         while rustix::io::read(&pipe.0, &mut stale).is_ok_and(|count| count > 0) {}
         let mut caught = Self { signals: Vec::new(), numbers: rustix::fd::AsFd::as_fd(&pipe.0) };
@@ -62,13 +63,13 @@ impl Caught {
         self.numbers
     }
 
-    /// Gives every disposition back. The pipe stays this value's, with what was caught before.
-    pub(crate) fn give_back(&mut self) {
+    /// Restores every disposition. Numbers of signals caught before stay in the pipe.
+    pub(crate) fn restore(&mut self) {
         for signal in std::mem::take(&mut self.signals) {
-            // Somebody who changed it meanwhile wants to keep it so.
+            // If other code of the program has set a disposition since, that one stays.
             let ours = disposition(signal).is_ok_and(|now| now[0] == handler as *const () as u64);
             if ours {
-                give_back(signal);
+                restore(signal);
             }
         }
     }
@@ -76,14 +77,14 @@ impl Caught {
 
 impl Drop for Caught {
     fn drop(&mut self) {
-        self.give_back();
+        self.restore();
         SINK.store(-1, Ordering::Release);
         CATCHING.store(false, Ordering::Release);
     }
 }
 
-/// The pipe from the handler, made once and never closed: a handler may be under way in another thread when the last
-/// one who listened is gone, and must not write to a number that has become something else's.
+/// The pipe from the handler, made once and never closed: a handler may still run in another thread after [`Caught`] is
+/// dropped, and must not write to a number that means another file by then.
 fn pipe() -> Result<&'static (OwnedFd, OwnedFd), Errno> {
     static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
     if let Some(pipe) = PIPE.get() {
@@ -99,33 +100,35 @@ fn index(signal: i32) -> usize {
 }
 
 /// rt_sigaction(2), reading only.
-fn disposition(signal: i32) -> Result<Disposition, Errno> {
-    let mut now: Disposition = [0; WORDS];
-    // SAFETY: a null new action changes nothing; `now` is as long as the kernel's struct.
+fn disposition(signal: i32) -> Result<KernelSigaction, Errno> {
+    let mut now: KernelSigaction = [0; WORDS];
+    // SAFETY: a null new action changes nothing; `now` has the length of the kernel's struct, which the call writes.
     let result = unsafe {
         libc::syscall(libc::SYS_rt_sigaction, signal, std::ptr::null::<u64>(), now.as_mut_ptr(), MASK_BYTES)
     };
-    super::check(result).map(|()| now)
+    check(result).map(|()| now)
 }
 
 /// sigaction(2) with [`handler`], through libc, which knows how a handler returns.
 fn install(signal: i32) -> Result<(), Errno> {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all zeroes is a valid struct sigaction: plain numbers, a set and an optional function.
+    // SAFETY: all zeroes is a valid struct sigaction: integers, a set and an optional function.
     let action = unsafe { action.assume_init_mut() };
     action.sa_sigaction = handler as *const () as usize;
-    // On the alternate stack where a thread has one: a fault may be the end of the ordinary one.
+    // On the alternate stack, if a thread has one: the fault may be an overflow of the ordinary stack.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    // SAFETY: the set is part of a struct that we own.
+    // SAFETY: the set is a field of `action`, which is valid and borrowed mutably.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
-    // SAFETY: `handler` has the signature that SA_SIGINFO asks for and keeps to signal-safety(7).
-    super::check(unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) })
+    // SAFETY: `handler` has the signature that SA_SIGINFO requires, and makes only calls that signal-safety(7) allows.
+    check(unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) })
 }
 
-/// rt_sigaction(2) with what was there before. Called from the handler, too.
-fn give_back(signal: i32) {
-    let before: Disposition = std::array::from_fn(|word| BEFORE[index(signal)][word].load(Ordering::Acquire));
-    // SAFETY: these words came from the kernel for this signal; whoever installed them vouched for the handler.
+/// rt_sigaction(2) with the disposition from before. The handler calls it as well.
+fn restore(signal: i32) {
+    let before: KernelSigaction =
+        std::array::from_fn(|word| BEFORE[index(signal)][word].load(Ordering::Acquire));
+    // SAFETY: the kernel gave these words for this signal, so the handler in them was valid when the program installed
+    // it.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
@@ -137,32 +140,33 @@ fn give_back(signal: i32) {
     };
 }
 
-/// Runs in whichever thread the kernel chose, between any two instructions of it: no allocation, no lock.
+/// Runs in a thread that the kernel chooses, between any two instructions: it allocates nothing and takes no lock.
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, _context: *mut c_void) {
-    // What was interrupted must find it as it was.
+    // Save errno: the interrupted code must find it unchanged.
     let errno = nix::errno::Errno::last_raw();
-    // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO.
+    // SAFETY: the kernel passes a pointer to a valid siginfo to a handler with SA_SIGINFO.
     let code = unsafe { (*info).si_code };
     if is_fault(signal, code) {
-        give_back(signal);
-        // The instruction is executed again and faults again. These two come after theirs and have to be sent again;
-        // it arrives when this handler, which blocks everything, has returned.
+        restore(signal);
+        // The thread executes the instruction again, and it faults again. These two signals come after their
+        // instruction, so send them again; the signal arrives when this handler, which blocks all of them, returns.
         if matches!(signal, libc::SIGTRAP | libc::SIGSYS) {
-            // SAFETY: raise(3) is async-signal-safe.
+            // SAFETY: raise(3) takes an integer and is async-signal-safe.
             unsafe { libc::raise(signal) };
         }
     } else {
         let sink = SINK.load(Ordering::Acquire);
         if sink >= 0 {
             let number = signal as u8;
-            // SAFETY: one byte that is ours, to a descriptor that is never closed. A full pipe drops the signal.
+            // If the pipe is full, the signal is lost.
+            // SAFETY: `number` is one byte on this stack, and the descriptor in SINK is never closed.
             unsafe { libc::write(sink, (&raw const number).cast(), 1) };
         }
     }
     nix::errno::Errno::set_raw(errno);
 }
 
-/// Whether the kernel sent it because of what the thread did (sigaction(2), "The si_code field").
+/// Whether the kernel sent the signal because of what the thread did (sigaction(2), "The si_code field").
 fn is_fault(signal: i32, code: i32) -> bool {
     let about_a_thread = matches!(
         signal,

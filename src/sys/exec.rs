@@ -1,0 +1,179 @@
+//! What a process does to itself on the way to execve(2) or while it waits, and how its parent collects it.
+
+use super::errno::{check, last_errno};
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::ffi::{CStr, CString};
+
+/// Gives this process the default disposition for every signal and an empty mask. Ignored signals and the mask survive
+/// execve(2), so without this the caller's choices would reach the workload.
+pub(crate) fn reset_signals() {
+    // The kernel's struct sigaction, which is at most this long; all zeroes is SIG_DFL without flags.
+    let default = [0_u64; 4];
+    const MASK_BYTES: usize = 8;
+    for signal in 1..=64 {
+        // The kernel refuses SIGKILL and SIGSTOP, whose disposition is always the default. Not through libc: it refuses
+        // the two signals that it uses itself, and a caller may have ignored those all the same.
+        // SAFETY: SIG_DFL installs no code, and the struct, which the call only reads, outlives it.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                MASK_BYTES,
+            )
+        };
+    }
+    unblock_signals();
+}
+
+/// Gives this process an empty signal mask.
+pub(crate) fn unblock_signals() {
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: `none` is a valid place for a set, which sigemptyset initialises.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: `none` is initialised.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+}
+
+/// Whether this process is in the initial user namespace, whose root is the root of the machine.
+pub(crate) fn is_in_initial_user_namespace() -> bool {
+    // PROC_USER_INIT_INO, which is part of the kernel's interface (linux/nsfs.h).
+    const INITIAL: &str = "user:[4026531837]";
+    std::fs::read_link("/proc/self/ns/user").is_ok_and(|name| name.as_os_str() == INITIAL)
+}
+
+/// A new, anonymous session keyring: keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`.
+pub(crate) fn join_new_session_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: a null name asks for an anonymous keyring, and the kernel reads no memory.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) })
+}
+
+/// setrlimit(2) by number: OCI may name limits that the enums of other crates do not have.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is valid for the call, which only reads it; the null pointer asks for no old limits.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
+    })
+}
+
+/// getrlimit(2) by number: the soft and the hard limit.
+pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for the call, which fills it in; the null pointer sets no limit.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
+    })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// execve(2). Returns only if it failed.
+pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
+    let pointers = |strings: &[CString]| {
+        strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: both arrays end with a null pointer, and their C strings live across the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    last_errno()
+}
+
+/// pidfd_send_signal(2) by number, because the enums of other crates have no real-time signals.
+pub(crate) fn pidfd_send_raw(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let pidfd = pidfd.as_raw_fd();
+    // SAFETY: with a null siginfo the kernel reads no memory.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, std::ptr::null::<u8>(), 0) })
+}
+
+/// Unmaps the pages of the program's code and constants that this process has used. They stay in the page cache, and
+/// are mapped again on the next access. For a process that is about to wait for long.
+pub(crate) fn forget_code() {
+    extern "C" fn forget(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> i32 {
+        // SAFETY: dl_iterate_phdr(3) passes a pointer to a struct that is valid for the call.
+        let info = unsafe { &*info };
+        // SAFETY: dlpi_phdr points to dlpi_phnum headers, which stay mapped as long as the program does.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        let page = rustix::param::page_size() as u64;
+        // Never a writable segment: it holds relocations and variables, and the kernel cannot read those from the
+        // image.
+        let constant =
+            |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
+        for header in headers.iter().filter(constant) {
+            let from = (info.dlpi_addr + header.p_vaddr).next_multiple_of(page);
+            let to = (info.dlpi_addr + header.p_vaddr + header.p_memsz) / page * page;
+            if from < to {
+                // SAFETY: these are whole pages of a segment without PF_W, so their content is that of the image, and
+                // the next access reads it from there again.
+                unsafe { libc::madvise(from as *mut _, (to - from) as usize, libc::MADV_DONTNEED) };
+            }
+        }
+        // Stop after the first object, the program: the libraries are shared with the whole system anyway.
+        1
+    }
+    // SAFETY: the callback has the signature that dl_iterate_phdr(3) asks for and keeps no pointer beyond the call.
+    unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
+}
+
+/// Gives the free pages of the heap back to the kernel: malloc_trim(3). Helpers call it when the container is made:
+/// they need the most memory for that, and then wait.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator takes its own locks and gives back only memory that is free.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
+/// _exit(2): runs no destructor and no atexit handler, and flushes no buffer copied from the parent.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: the call takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// How a child ended and what it used: wait4(2).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// The exit code, if it exited.
+    pub(crate) code: Option<i32>,
+    /// The signal that killed it, if one did, and whether it left a core dump.
+    pub(crate) signal: Option<(i32, bool)>,
+    /// CPU time in user mode, in microseconds, including descendants that it waited for.
+    pub(crate) user_us: u64,
+    /// CPU time in kernel mode, likewise.
+    pub(crate) system_us: u64,
+    /// The largest resident set of any one of these processes, in KiB.
+    pub(crate) max_rss_kib: u64,
+}
+
+/// Waits for the child `pid` to end and collects it: wait4(2) with `__WALL`.
+pub(crate) fn wait4(pid: Pid) -> Result<Usage, Errno> {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: both pointers are valid for the call, which writes through them.
+    match unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, usage.as_mut_ptr()) } {
+        ..0 => Err(last_errno()),
+        _ => {
+            // SAFETY: rusage consists of integers and was zeroed, so it is initialised.
+            let usage = unsafe { usage.assume_init() };
+            let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+            Ok(Usage {
+                code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+                signal: libc::WIFSIGNALED(status).then(|| (libc::WTERMSIG(status), libc::WCOREDUMP(status))),
+                user_us: micros(usage.ru_utime),
+                system_us: micros(usage.ru_stime),
+                max_rss_kib: usage.ru_maxrss as u64,
+            })
+        }
+    }
+}
