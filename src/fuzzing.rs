@@ -1,7 +1,7 @@
-//! What the fuzz targets in `fuzz/` call, one function for each: bytes in, laws asserted, nothing returned.
+//! One function for each fuzz target in `fuzz/`: it takes bytes and asserts laws about what the crate makes of them.
 //!
-//! The laws live here and not in the targets because they are about what callers never see. The same functions run over
-//! the committed seeds in the test below, so that a seed once added for a bug is checked wherever the tests run.
+//! The laws live here and not in the targets, because they are about private types. The test below runs the same
+//! functions over the committed seeds, so every run of the tests checks the seeds that were added for a bug.
 
 use crate::error::{Error, ErrorKind};
 use crate::host::cgroups::{CgroupLayout, CgroupType, DelegationPoint};
@@ -22,7 +22,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use std::fmt::Debug;
 use std::path::{Component, Path};
 
-/// A `config.json` is refused by naming a field, or it is valid; a valid one is read the same way again from the text
+/// A `config.json` is refused by naming a field, or it is valid. A valid one is also valid when read back from the text
 /// that the state record keeps.
 pub fn config(bytes: &[u8]) {
     let Some((spec, _)) = valid_spec(bytes) else { return };
@@ -59,8 +59,7 @@ fn assert_names_a_field(error: &Error) {
 
 /// A valid configuration is planned by the laws of `plan::mounts`, on any host, or refused by naming a field.
 ///
-/// The first byte states the machine and what the builder asks for beside the configuration; the rest is the
-/// `config.json`.
+/// The first byte chooses the machine and the settings of the builder; the rest is the `config.json`.
 pub fn plan(bytes: &[u8]) {
     let Some((facts, config)) = bytes.split_first() else { return };
     let Some((_, spec)) = valid_spec(config) else { return };
@@ -137,8 +136,8 @@ fn made_up(facts: u8) -> (Host, Extras) {
     (host, extras)
 }
 
-/// Every mount the gofer makes is what one step, device or the root refers to, and only one: a descriptor is moved to
-/// its place, and one that is left over would stay open in init.
+/// Every mount that the gofer makes is used by exactly one step, device or root: init attaches each descriptor once,
+/// and one that is left over would stay open in init.
 fn handed_mounts_are_used_once(gofer: &GoferPlan, root: &RootPlan, tree: &[TreeStep]) {
     let node = |node: &DeviceNode| node.handed;
     let mut used: Vec<usize> = match root {
@@ -158,8 +157,9 @@ fn handed_mounts_are_used_once(gofer: &GoferPlan, root: &RootPlan, tree: &[TreeS
     assert_eq!(used, made, "the mounts that steps use, against those the gofer makes");
 }
 
-/// "the runtime MUST mount entries in the listed order" - OCI config.md. Before them the root's own directories and,
-/// unless the configuration brings one, `/dev`; after them devices, then what covers the result.
+/// "the runtime MUST mount entries in the listed order" - OCI config.md. Before them come the root's own directories
+/// and, unless the configuration has one, `/dev`; after them devices, and then the covers of masked and read-only
+/// paths.
 fn steps_are_in_order(spec: &ValidSpec, tree: &[TreeStep]) {
     let ranks: Vec<(u8, usize)> =
         tree.iter().map(|step| (rank(step), mount_index(step).unwrap_or(0))).collect();
@@ -168,7 +168,7 @@ fn steps_are_in_order(spec: &ValidSpec, tree: &[TreeStep]) {
     let own_dev = tree.iter().filter(|step| rank(step) == OWN_DEV).count();
     assert_eq!(own_dev, usize::from(!brings_dev), "device directories besides the configuration's");
     for (index, mount) in spec.mounts.iter().enumerate() {
-        // A host may have no cgroup hierarchy to show.
+        // A host may have no cgroup hierarchy.
         let planned = tree.iter().any(|step| mount_index(step) == Some(index));
         assert!(planned || mount.kind == MountKind::Cgroup, "mounts[{index}] is dropped");
     }
@@ -201,7 +201,7 @@ fn mount_index(step: &TreeStep) -> Option<usize> {
     step.field.strip_prefix("mounts[")?.split_once(']')?.0.parse().ok()
 }
 
-/// The resolver takes relative paths of plain names, and the root itself is nobody's mount point.
+/// Targets are relative paths of plain names, as the resolver requires, and no step mounts on the root itself.
 fn targets_stay_below_the_root(tree: &[TreeStep]) {
     for step in tree {
         assert_ne!(step.at, Path::new(""), "{} covers the root", step.field);
@@ -221,7 +221,7 @@ fn cgroups_stay_below_their_hierarchy(plan: &Plan) {
     }
 }
 
-/// The kernel would take what decides about devices.
+/// The kernel's verifier would accept the device programs.
 fn device_programs_load(plan: &Plan) {
     let dirs = plan.cgroup.branches.iter().flat_map(|branch| &branch.dirs);
     for write in dirs.flat_map(|dir| &dir.writes) {
@@ -231,7 +231,7 @@ fn device_programs_load(plan: &Plan) {
     }
 }
 
-/// Plans travel to other processes as JSON.
+/// A plan is the same after the trip to another process, as JSON.
 fn survives_the_trip<T>(sent: &T)
 where
     T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + Debug,
@@ -241,7 +241,7 @@ where
     assert_eq!(&received, sent);
 }
 
-/// Every message type refuses the frame of a hostile peer as such, or understands it and can say the same again.
+/// For every message type, a frame from a hostile peer is refused as such, or decodes to a message that encodes again.
 pub fn control_frame(bytes: &[u8]) {
     struct Frame<'a>(&'a [u8]);
     impl Visitor for Frame<'_> {
@@ -264,9 +264,9 @@ pub fn control_frame(bytes: &[u8]) {
     kinds::visit_all(&mut Frame(bytes));
 }
 
-/// A record from a damaged disk is stale, never a panic; one that is whole is the same after a save and a load.
+/// A damaged record is stale, and never makes the decoder panic. A whole one is the same after a save and a load.
 ///
-/// The bytes are tried as they are and, because no fuzzer guesses a checksum, as the text of a whole record.
+/// This decodes the bytes as they are, and also with the right checksum added, because no fuzzer guesses one.
 pub fn state_record(bytes: &[u8]) {
     for bytes in [bytes.to_vec(), sealed(bytes.to_vec())] {
         match Record::decode(&bytes) {
@@ -282,8 +282,8 @@ pub fn state_record(bytes: &[u8]) {
     }
 }
 
-/// A profile is refused by naming a field, or compiles to a program the kernel would load and that says what reading
-/// the profile rule by rule says.
+/// A profile is refused by naming a field, or compiles to a program that the kernel would load, and that decides as a
+/// reading of the profile rule by rule does.
 pub fn seccomp(bytes: &[u8]) {
     let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) else { return };
     let filter = match crate::seccomp::compile(&profile) {
@@ -323,6 +323,14 @@ mod tests {
                 count += 1;
             }
             assert!(count > 0, "no seed for {target}");
+        }
+    }
+
+    #[test]
+    fn a_seed_is_a_record_of_this_version() {
+        let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/state_record/running");
+        if seed.exists() {
+            Record::decode(&sealed(std::fs::read(seed).unwrap())).unwrap();
         }
     }
 }

@@ -31,16 +31,15 @@ pub struct OciState {
 
 impl OciState {
     pub(super) fn new(status: Status, record: &Record) -> Result<Self> {
-        let head = record.spec.head()?;
         let alive = !matches!(status, Status::Stopped | Status::Creating);
         let pid = if record.sandbox_id == record.id { &record.sandbox } else { &record.init };
         Ok(Self {
-            oci_version: head.oci_version,
+            oci_version: record.oci_version.clone(),
             id: record.id.to_string(),
             status,
             pid: pid.as_ref().filter(|_| alive).map_or(0, |process| process.pid),
             bundle: record.bundle.clone(),
-            annotations: head.annotations.unwrap_or_default(),
+            annotations: record.spec.annotations()?,
         })
     }
 }
@@ -66,7 +65,7 @@ pub(super) fn time_limit(hooks: &[Hook]) -> Option<Duration> {
 
 /// How long the hooks before the program may take; `None` if one of them may take forever.
 pub(super) fn before_program(record: &Record) -> Result<Option<Duration>> {
-    Ok(time_limit(&of(record)?.start_container))
+    Ok(time_limit(&record.hooks.start_container))
 }
 
 /// Prestart, then createRuntime hooks.
@@ -79,11 +78,11 @@ pub(super) fn at_create(record: &Record, hooks: &Hooks) -> Result<()> {
 
 /// Poststart hooks.
 pub(super) fn poststart(record: &Record) -> Result<()> {
-    let hooks = of(record)?;
+    let hooks = &record.hooks;
     if hooks.poststart.is_empty() {
         return Ok(());
     }
-    let fatal = stops_after_failed_poststart(&record.spec.head()?.oci_version);
+    let fatal = stops_after_failed_poststart(&record.oci_version);
     let on_failure = if fatal { OnFailure::Stop } else { OnFailure::GoOn };
     let round = Round::new(state(Status::Running, record)?, record.bundle.clone(), on_failure)
         .with(HookKind::Poststart, &hooks.poststart);
@@ -105,16 +104,12 @@ pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
     if record.poststop_ran || record.sandbox.is_none() {
         return;
     }
-    let round = of(record).and_then(|hooks| match hooks.poststop.as_slice() {
-        [] => Ok(None),
-        hooks => {
-            let round = Round::new(state(Status::Stopped, record)?, record.bundle.clone(), OnFailure::GoOn);
-            Ok(Some(round.with(HookKind::Poststop, hooks)))
-        }
-    });
-    let round = match round {
-        Ok(Some(round)) => round,
-        Ok(None) => return,
+    if record.hooks.poststop.is_empty() {
+        return;
+    }
+    let round = match state(Status::Stopped, record) {
+        Ok(state) => Round::new(state, record.bundle.clone(), OnFailure::GoOn)
+            .with(HookKind::Poststop, &record.hooks.poststop),
         Err(error) => return warn(record, Err(error)),
     };
     record.poststop_ran = true;
@@ -123,10 +118,6 @@ pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
         tracing::warn!(container = %record.id, %error, "cannot write down that the poststop hooks run");
     }
     warn(record, round.run());
-}
-
-fn of(record: &Record) -> Result<Hooks> {
-    Hooks::from_record(record.spec.head()?.hooks.as_ref())
 }
 
 fn first(failures: Vec<Error>) -> Result<()> {

@@ -1,19 +1,20 @@
 //! Taking an id for a container that does not exist yet.
 //!
-//! The id is claimed first and cleanup is armed after: a creation that finds the id taken has nothing to undo, and so
-//! cannot undo somebody else's container.
+//! A creation claims the id first and prepares its undoing after that: if it finds the id taken, it has nothing to
+//! undo, and so cannot undo the container that has the id.
 
 use super::directory::DIRECTORY;
 use super::lock::{Acquired, Flock, StateLock};
 use super::name::{Role, StateName};
 use super::record::Record;
+use super::root::StateRoot;
 use super::run_dir::RunDir;
-use super::store::StateRoot;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
 use rustix::fs::{FlockOperation, Mode};
 
-/// An id that is taken, with its lock held and an empty run directory, but no record yet. Dropped, it is free again.
+/// An id that this value has taken: it holds the lock, and has made an empty run directory, but no record yet. Dropping
+/// it frees the id.
 #[derive(Debug)]
 #[must_use = "dropping a claim frees the id"]
 pub struct Claim {
@@ -28,7 +29,7 @@ impl Claim {
         &self.run_dir
     }
 
-    /// Saves the container's first record: from here on it exists, and outlives this process.
+    /// Saves the container's first record. From now on the container exists, and outlives this process.
     ///
     /// # Errors
     /// As [`StateLock::save`]; the id is then free again.
@@ -43,10 +44,10 @@ impl Claim {
             let problem = format!("container \"{container}\" already exists{why}");
             Err(Error::new(ErrorKind::AlreadyExists, "claim", problem))
         };
-        let busy = || exists(": somebody is creating or deleting it");
+        let busy = || exists(": it is being created or deleted");
 
-        // One claim at a time: claims of one id for two sandboxes lock two files. Opened anew, because the lock
-        // belongs to the open file, which the threads of this program share.
+        // One claim at a time, because claims of one id for two sandboxes lock two files. Open the directory again,
+        // because a lock belongs to an open file, and the threads of this program share the one that `root` has.
         let directory = rustix::fs::openat(root.fd(), ".", DIRECTORY, Mode::empty())
             .os(|| format!("openat({:?}, O_DIRECTORY)", root.path()))?;
         let _one_at_a_time = Flock::take(directory, FlockOperation::LockExclusive)
@@ -64,9 +65,9 @@ impl Claim {
         for stem in others {
             match StateLock::acquire(root, &stem, FlockOperation::NonBlockingLockExclusive)? {
                 Acquired::Busy => return busy(),
-                // Saved between the two looks.
+                // The other creation saved its record after the directory was read.
                 Acquired::Held(_) if root.has(&stem, Role::State)? => return exists(""),
-                // The remains of a creation in another sandbox, that nobody else would ever come across.
+                // A creation in another sandbox crashed. No later claim finds what it left, so remove that here.
                 Acquired::Held(remains) => remains.remove()?,
                 Acquired::Missing => {}
             }
@@ -96,7 +97,7 @@ impl Drop for Claim {
     }
 }
 
-/// Frees an id without a record. What cannot be removed is harmless: the next claim takes it over.
+/// Frees an id that has no record. If something cannot be removed, the next claim takes it over.
 fn give_back(lock: StateLock) {
     if let Err(error) = lock.remove() {
         tracing::debug!(%error, "remains of a claim");

@@ -1,4 +1,4 @@
-//! The few ways in which this module touches a directory: one component below a held fd, links not followed.
+//! Operations on a directory, each on one component below an open descriptor, and without following links.
 
 use crate::error::{OsContext, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -7,19 +7,19 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-/// How a directory of ours is opened.
+/// The flags to open a directory of the state.
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// How a file of ours is opened for reading. Whatever was put in its place, opening does not wait for it.
+/// The flags to open a file of the state for reading. Opening does not block, even if the file was replaced by a FIFO.
 pub(super) const REGULAR: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOCTTY);
 
-/// Makes the directory `path`, absolute and without a slash at its end, and its missing parents. Symbolic links on
-/// the way are the host's own business, the last component may not be one.
+/// Makes the directory `path`, which is absolute and has no slash at its end, and its missing parents. The host may
+/// have symbolic links on the way, but the last component must not be one.
 pub(super) fn make_path(path: &Path) -> Result<OwnedFd> {
     const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
     let mut so_far = PathBuf::from("/");
@@ -36,7 +36,8 @@ pub(super) fn make_path(path: &Path) -> Result<OwnedFd> {
     Ok(dir)
 }
 
-/// Opens the directory `name` of `parent`, made if missing, and says whether it was. `path` is for the message.
+/// Opens the directory `name` of `parent`, and makes it if it is missing. Returns whether it made it. `path` is for
+/// errors.
 pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(OwnedFd, bool)> {
     let created = match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) => true,
@@ -46,13 +47,13 @@ pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) 
     let fd = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())
         .os(|| format!("openat({path:?}, O_DIRECTORY|O_NOFOLLOW)"))?;
     if created {
-        // A umask of 0177 is good for a caller's files and would lock us out of our directory.
+        // Whatever the umask: with 0177, for example, the caller could not use the directory.
         rustix::fs::fchmod(&fd, Mode::RWXU).os(|| format!("fchmod({path:?}, 0700)"))?;
     }
     Ok((fd, created))
 }
 
-/// Removes `name` from `dir`, also if somebody put an empty directory in its place; already gone is fine.
+/// Removes `name` from `dir`, also if it is an empty directory by now. It is no error if it is gone.
 pub(super) fn remove_name(dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
     let removed = match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR),

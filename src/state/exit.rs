@@ -1,11 +1,11 @@
-//! How a container ended: the exit record, and what was asked of the container before.
+//! How a container ended: the exit record, and the last request that may have ended the container.
 //!
-//! Pure types and their text form. The sandbox writes the record, through an fd it was given, before it tells anyone;
-//! everybody else reads it.
+//! Pure types and their text form. The sandbox writes the record through a descriptor that the caller donated, before
+//! it reports the end to any process. Every other process only reads it.
 
 use serde::{Deserialize, Serialize};
 
-/// The longest exit record, in bytes: ten numbers and their names need a tenth of it.
+/// The longest exit record, in bytes. Its ten numbers and their names need a tenth of that.
 pub const MAX_EXIT_RECORD_BYTES: usize = 4 << 10;
 
 /// How a container's init ended and what it used.
@@ -14,7 +14,7 @@ pub const MAX_EXIT_RECORD_BYTES: usize = 4 << 10;
 pub struct ExitRecord {
     /// The wait status of init.
     pub status: WaitStatus,
-    /// Who or what ended it.
+    /// What ended it.
     pub cause: Cause,
     /// When the workload was started, in milliseconds since the epoch; `None` if it never was.
     pub started_at_ms: Option<u64>,
@@ -26,14 +26,14 @@ pub struct ExitRecord {
     pub system_us: u64,
     /// The largest resident set, in KiB: `ru_maxrss`.
     pub max_rss_kib: u64,
-    /// How many processes of the container the OOM killer took.
+    /// How many processes of the container the OOM killer killed.
     pub oom_kills: u64,
     /// The peak of the memory cgroup, in bytes; `None` without that controller.
     pub memory_peak: Option<u64>,
 }
 
 impl ExitRecord {
-    /// A record of `status` and `cause` at `finished_at_ms`, with nothing used.
+    /// A record of `status` and `cause` at `finished_at_ms`, with no resources used.
     #[must_use]
     pub fn new(status: WaitStatus, cause: Cause, finished_at_ms: u64) -> Self {
         Self {
@@ -57,8 +57,8 @@ impl ExitRecord {
         line
     }
 
-    /// Reads a record back; `None` if it was not written, not completely, or is longer than
-    /// [`MAX_EXIT_RECORD_BYTES`]. The newline at the end says that it is whole.
+    /// Reads a record back; `None` if it was not written, or not completely, or is longer than
+    /// [`MAX_EXIT_RECORD_BYTES`]. A complete record ends with a newline.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > MAX_EXIT_RECORD_BYTES {
@@ -74,9 +74,9 @@ impl ExitRecord {
     }
 }
 
-/// What wait(2) said of init.
+/// The status of init from wait(2).
 ///
-/// Closed on purpose: these are all the ways a process can end, or fail to.
+/// Closed on purpose: a process cannot end in any other way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitStatus {
@@ -89,20 +89,20 @@ pub enum WaitStatus {
         /// Whether it left a core dump.
         core_dumped: bool,
     },
-    /// It ended before `start`: the workload never ran.
+    /// Init ended before `start`: the workload never ran.
     NotStarted,
-    /// Nobody was left to see it end.
+    /// No process was left to wait for it.
     Unknown,
 }
 
-/// Who or what ended a container.
+/// What ended a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Cause {
-    /// The workload, of its own accord.
+    /// The workload ended by itself.
     Itself,
-    /// This API was asked to send it a signal, and it ended of that.
+    /// A signal that was sent through this API ended it.
     Requested {
         /// The signal asked for; the one that killed it may be SIGKILL in its place.
         signal: i32,
@@ -112,9 +112,9 @@ pub enum Cause {
         /// The limit, in milliseconds.
         after_ms: u64,
     },
-    /// The kernel's OOM killer took it.
+    /// The kernel's OOM killer killed it.
     OutOfMemory,
-    /// It was attached to its creator, and that ended.
+    /// It was attached to its creator, and the creator ended.
     LifelineCut,
     /// Its gofer died.
     GoferLost,
@@ -124,14 +124,15 @@ pub enum Cause {
     PodEnded,
 }
 
-/// What this API asked of a container that may end it, kept in the record so that a later [`Cause`] can be told.
+/// A request through this API that may end a container. The record keeps it, so that the [`Cause`] of the end can be
+/// told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EndRequest {
     /// A signal by number.
     Signal(i32),
-    /// Destruction.
+    /// To destroy the container.
     Killed,
     /// The end of its time limit.
     TimedOut {

@@ -1,14 +1,14 @@
 //! The lock of one container, and what only its holder may do: save and remove the record.
 //!
-//! A lock file can be removed and made again while somebody waits on the old one, so a lock counts only if its inode
-//! is still the named one. That check and the order of removal (the lock file last, while it is held) make a held
-//! [`StateLock`] mean what it says.
+//! A lock file can be removed and made again while another process waits for the old one, so a lock counts only if its
+//! file is still the one that the name leads to. With that check, and because removal removes the lock file last and
+//! while it is locked, there is one holder at a time.
 
 use super::directory::remove_name;
 use super::name::{Role, StateName};
 use super::record::Record;
+use super::root::{Found, StateRoot, not_found};
 use super::run_dir::RunDir;
-use super::store::{Found, StateRoot, not_found};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -26,7 +26,7 @@ pub struct StateLock {
     _flock: Flock,
 }
 
-/// What became of an attempt to lock.
+/// The result of an attempt to lock.
 #[derive(Debug)]
 pub(super) enum Acquired {
     Held(StateLock),
@@ -35,9 +35,9 @@ pub(super) enum Acquired {
 }
 
 impl StateLock {
-    /// The locked container, to be found again by.
+    /// The locked container, for finding it again.
     pub(crate) fn found(&self, id: &ContainerId) -> Found {
-        Found::new(self.stem.clone(), id)
+        Found::new(self.stem.clone(), id.as_str())
     }
 
     /// The record as it is now.
@@ -75,13 +75,13 @@ impl StateLock {
             .ok_or_else(|| not_found(self.stem.container()))
     }
 
-    /// Removes all that is on disk about the container, the lock file last. What is already gone is no error.
+    /// Removes all files of the container, the lock file last. It is no error if some are gone.
     ///
-    /// The record goes first: from then on the container does not exist, and a crash leaves what a later claim of
-    /// the id takes over.
+    /// The record goes first: after that the container does not exist, and if this process crashes, the next claim of
+    /// the id takes over the rest.
     ///
     /// # Errors
-    /// [`ErrorKind::Incomplete`] with every failure, if something is left; the lock file then is, too.
+    /// [`ErrorKind::Incomplete`] with every failure, if something is left. The lock file is then left as well.
     pub fn remove(self) -> Result<()> {
         let mut failures = Vec::new();
         let mut tried = |outcome: Result<()>| failures.extend(outcome.err().map(|error| error.to_string()));
@@ -89,7 +89,8 @@ impl StateLock {
         tried(self.unlink(Role::Temporary));
         tried(self.remove_run_dir());
         if failures.is_empty() {
-            // Held until it is gone: who waits for it then sees that its inode is no longer the named one.
+            // Remove it while it is locked: a process that waits for the lock then sees that the name no longer leads
+            // to this file.
             failures.extend(self.unlink(Role::Lock).err().map(|error| error.to_string()));
         }
         if failures.is_empty() {
@@ -103,7 +104,7 @@ impl StateLock {
         loop {
             let file = match open_lock(root, stem, OFlags::empty()) {
                 Err(Errno::NOENT) if !root.has(stem, Role::State)? => return Ok(Acquired::Missing),
-                // A record without its lock file: somebody tidied up. It must still be possible to delete it.
+                // A record without its lock file, which may have been tidied up. The container must still be deletable.
                 Err(Errno::NOENT) => open_lock(root, stem, OFlags::CREATE),
                 opened => opened,
             };
@@ -123,7 +124,7 @@ impl StateLock {
         }
     }
 
-    /// Locks the opened file; `None` if its name has come to mean another one.
+    /// Locks the opened file; `None` if the name leads to another file by now.
     fn hold(
         root: &StateRoot,
         stem: &StateName,
@@ -146,7 +147,7 @@ impl StateLock {
         }
     }
 
-    /// Writes the new record beside the old one and renames it over.
+    /// Writes the new record to another file and renames that over the old one.
     fn replace(&self, bytes: &[u8]) -> Result<()> {
         let written = self.write_temporary(bytes).and_then(|()| {
             let (from, to) = (self.stem.file(Role::Temporary), self.stem.file(Role::State));
@@ -154,7 +155,7 @@ impl StateLock {
                 .os(|| format!("renameat({:?}, {:?})", self.path(Role::Temporary), self.path(Role::State)))
         });
         if let Err(error) = written {
-            // A full disk should not stay full on our account.
+            // The disk may be full: do not keep the space.
             let left = self.unlink(Role::Temporary).err();
             tracing::debug!(stem = %self.stem, ?left, "save failed");
             return Err(error);
@@ -178,7 +179,7 @@ impl StateLock {
         };
         let mut created = create();
         if matches!(created, Err(Errno::EXIST)) {
-            // Whoever made it crashed: only the holder of the lock does.
+            // Only the holder of the lock makes this file, so the process that made it has crashed.
             self.unlink(Role::Temporary)?;
             created = create();
         }
@@ -194,9 +195,10 @@ impl StateLock {
         match RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(Role::RunDir)) {
             Ok(Some(run_dir)) => run_dir.clear()?,
             Ok(None) => return Ok(()),
-            // A link or a file in its place: that goes, what a link points to stays.
+            // A link or a file is in its place. Remove that, but not what a link points to.
             Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {}
-            // No descriptor left to look into it, as where that kept it from being filled: it goes if it is empty.
+            // This process has no descriptor left to open the directory, which may be why the directory is empty. Try
+            // to remove it unopened.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {}
             Err(error) => return Err(error),
         }
@@ -227,13 +229,13 @@ impl Flock {
 
 impl Drop for Flock {
     fn drop(&mut self) {
-        // Closing is not enough: a child that the caller's program forked meanwhile shares the lock. Unlocking fails
-        // on a bad fd only, and this one is ours.
+        // Closing is not enough: a child that the caller's program has forked meanwhile shares the lock. Unlocking
+        // fails only on a bad descriptor, and this value owns the descriptor.
         let _ = rustix::fs::flock(self.file.as_fd(), FlockOperation::Unlock);
     }
 }
 
-/// Opens a lock file. It is never read or written, so whatever was put in its place can be locked as well.
+/// Opens a lock file. This crate never reads or writes it, so even a file of another type in its place can be locked.
 fn open_lock(root: &StateRoot, stem: &StateName, create: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags =
         OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | create;

@@ -5,28 +5,27 @@
 //! FIRST40~fnv1a128(id)_sandbox:FIRST40~fnv1a128(id).state      the long ones as a head and a digest
 //! ```
 //!
-//! `:` and `~` are no id characters, so a name splits in one way and a shortened id is never taken for a whole one.
-//! That two ids share a shortened form is all but impossible and still harmless: the record holds the whole ids, and
-//! a record in another container's file is refused.
+//! `:` and `~` are no characters of an id, so a name splits in one way only, and a shortened id is never taken for a
+//! whole one. Two ids can hardly share a shortened form, and if they do it is harmless: the record holds the whole ids,
+//! and a record in another container's file is refused.
 
-use super::digest::fnv1a_128;
 use crate::id::ContainerId;
 use std::fmt;
 
-/// `NAME_MAX` of every Linux file system that can hold the directory.
+/// `NAME_MAX`: the longest file name, in bytes, on every Linux file system that can hold the directory.
 const NAME_MAX: usize = 255;
 const SEPARATOR: &str = "_sandbox:";
-/// How much of an id its shortened form keeps, so that a person still recognizes it.
+/// How many bytes of an id its shortened form keeps, so that a person still recognises it.
 const HEAD_LEN: usize = 40;
 const SHORT_LEN: usize = HEAD_LEN + 1 + 32;
 
-/// What a file is to its container.
+/// What a file holds of its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     State,
     Lock,
     RunDir,
-    /// The next `.state` before it is renamed. One name is enough: who saves holds the lock.
+    /// The next `.state`, before it is renamed. One name is enough, because only the holder of the lock saves.
     Temporary,
 }
 
@@ -58,7 +57,7 @@ impl StateName {
         Self(format!("{}{SEPARATOR}{}", shortened(container), shortened(sandbox)))
     }
 
-    /// Splits a file name; `None` if this crate never made it.
+    /// Splits a file name; `None` if this crate makes no such name.
     pub(super) fn parse(file_name: &str) -> Option<(Self, Role)> {
         let (stem, role) =
             Role::ALL.into_iter().find_map(|role| Some((file_name.strip_suffix(role.suffix())?, role)))?;
@@ -80,7 +79,7 @@ impl StateName {
         ContainerId::new(self.container()).ok()
     }
 
-    /// Whether this may be a name of `container`, in whichever sandbox.
+    /// Whether this may be a name of `container`, in any sandbox.
     pub(super) fn is_of(&self, container: &ContainerId) -> bool {
         self.container() == container.as_str() || self.container() == shortened(container)
     }
@@ -100,12 +99,20 @@ impl fmt::Display for StateName {
     }
 }
 
-/// The form of an id in a name that would be too long; an id no longer than that form stays as it is.
+/// The form of an id in a name that would be too long otherwise. An id that is not longer than this form stays as it
+/// is.
 fn shortened(id: &ContainerId) -> String {
     match id.as_str() {
         id if id.len() <= SHORT_LEN => id.to_owned(),
         id => format!("{}~{:032x}", &id[..HEAD_LEN], fnv1a_128(id.as_bytes())),
     }
+}
+
+/// FNV-1a, 128 bit. It need not resist an attacker: the directory belongs to the user alone.
+fn fnv1a_128(bytes: &[u8]) -> u128 {
+    const OFFSET_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = (1 << 88) + 0x13b;
+    bytes.iter().fold(OFFSET_BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
 }
 
 fn is_part(part: &str) -> bool {
@@ -145,6 +152,13 @@ mod tests {
     }
 
     #[test]
+    fn fnv_agrees_with_its_published_vectors() {
+        assert_eq!(fnv1a_128(b""), 0x6c62272e07bb014262b821756295c58d);
+        assert_eq!(fnv1a_128(b"a"), 0xd228cb696f1a8caf78912b704e4a8964);
+        assert_eq!(fnv1a_128(b"foobar"), 0x343e1662793c64bf6f0d3597ba446f18);
+    }
+
+    #[test]
     fn ids_that_look_like_names_do_not_confuse_the_split() {
         let id = |id: &str| ContainerId::new(id).unwrap();
         let stem = StateName::new(&id("a_sandbox"), &id("b.state"));
@@ -153,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_files_are_not_ours() {
+    fn other_files_are_no_names() {
         for name in [
             "",
             ".state",

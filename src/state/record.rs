@@ -1,30 +1,30 @@
 //! The record of one container: its fields, its text form and the table of transitions it obeys.
 //!
-//! What lives here: types and pure functions. What may not: files, clocks, processes; bytes come in and go out.
+//! What lives here: types and pure functions on bytes. What may not: files, clocks, processes.
 
-use super::digest::checksum;
 use super::exit::{EndRequest, ExitRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::facts::ScopeUnit;
 use crate::id::ContainerId;
 use crate::process::ProcessIdentity;
-use oci_spec::runtime::{Hooks, Spec};
+use crate::spec::Hooks;
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// The version of the record's fields this program reads and writes. A release with other fields than the last one's raises it.
+/// The version of the record's fields that this program reads and writes. A release that changes the fields raises it.
 pub const RECORD_VERSION: u32 = 1;
 
-/// The largest record, in bytes: twice the largest `config.json`, so that one never makes a container unmanageable.
+/// The largest record, in bytes: twice the largest `config.json`, so that the record of a valid one always fits.
 pub const MAX_RECORD_BYTES: usize = 32 << 20;
 
 /// What is on disk about one container.
 ///
-/// Status, generation and version have no setters: [`Record::advance`] moves the first through the table, saving
-/// counts the second. The other fields are facts that the code which established them writes down.
+/// Status, generation and version have no setters: [`Record::advance`] moves the status through the table, and each
+/// save raises the generation. The code that establishes one of the other facts sets its field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -42,34 +42,40 @@ pub struct Record {
     pub bundle: PathBuf,
     /// `config.json` as it was read: later edits of the file have no effect.
     pub spec: RawSpec,
-    /// What the builder asked for that the OCI configuration has no field for.
+    /// `ociVersion` of the configuration. This and the hooks are kept apart from the text, so that the operations which
+    /// need them do not parse it.
+    pub(crate) oci_version: String,
+    /// The hooks of the configuration.
+    pub(crate) hooks: Hooks,
+    /// The settings of the builder for which the OCI configuration has no field.
     pub extras: serde_json::Value,
     /// The boot in which the process identities below mean something.
     pub boot_id: String,
-    /// The sandbox process, once the environment is complete: before hooks of its creation run, if it has any.
+    /// The sandbox process, once the environment is complete: before the hooks of the creation run, if there are any.
     pub sandbox: Option<ProcessIdentity>,
     /// The gofer process, once it was spawned.
     pub gofer: Option<ProcessIdentity>,
     /// The container's init, once it was forked.
     pub init: Option<ProcessIdentity>,
-    /// The cgroup directories of the container, absolute. Written down before the first is made, so that a crash
-    /// leaves nothing that nobody knows of.
+    /// The cgroup directories of the container, absolute. Saved before the first is made, so that after a crash they
+    /// can be found and removed.
     pub cgroups: Vec<PathBuf>,
-    /// The scope of systemd's that the cgroup belongs to, if it does. Written down before it is started.
+    /// The systemd scope that the cgroup belongs to, if there is one. Saved before it is started.
     pub scope: Option<ScopeUnit>,
-    /// Directories that led to those cgroups and were made for them, the deepest first; removed if nobody else uses them.
+    /// Parent directories that were made for those cgroups, the deepest first. They are removed with them, if they are
+    /// empty.
     pub cgroup_ancestors: Vec<PathBuf>,
-    /// The fields of limits that were asked for and are done without, because best effort was enough.
+    /// The fields of limits that this host cannot apply, and that the caller allowed to be left out (best effort).
     pub unapplied_limits: Vec<String>,
     /// The sandbox's control socket, absolute.
     pub control_socket: PathBuf,
-    /// The PID file the caller asked for, absolute.
+    /// The PID file that the caller asked for, absolute.
     pub pid_file: Option<PathBuf>,
     /// Whether the container ends with the program that created it.
     pub attached: bool,
-    /// Whether the poststop hooks ran: they do so once.
+    /// Whether the poststop hooks were run. They run once.
     pub poststop_ran: bool,
-    /// What this API last asked of the container that may end it.
+    /// The last request through this API that may end the container.
     pub ended_by: Option<EndRequest>,
     /// How it ended.
     pub exit: Option<ExitRecord>,
@@ -88,6 +94,8 @@ impl Record {
             generation: 0,
             bundle,
             spec,
+            oci_version: String::new(),
+            hooks: Hooks::default(),
             extras: serde_json::Value::Null,
             boot_id: String::new(),
             sandbox: None,
@@ -106,7 +114,7 @@ impl Record {
         }
     }
 
-    /// The status last written down. The kernel may have moved on.
+    /// The status at the last save. The processes may be in another by now.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
@@ -121,7 +129,7 @@ impl Record {
     /// Moves the status to `next`.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongState`] if the table does not allow it; the record is unchanged.
+    /// [`ErrorKind::WrongState`] if the table does not allow it. The record then stays unchanged.
     pub fn advance(&mut self, next: Status) -> Result<()> {
         if !self.status.may_become(next) {
             let problem = format!("container \"{}\" is {}, it cannot become {next}", self.id, self.status);
@@ -155,7 +163,7 @@ impl Record {
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(stale(format!("is {} bytes long, the limit is {MAX_RECORD_BYTES}", bytes.len())));
         }
-        // The version is only looked for when the rest does not fit: a record of this version is parsed once.
+        // Look for the version only if the rest does not fit, so that a record of this version is parsed once.
         let damaged = |problem: String| match version_of(bytes) {
             Some(version) if version != RECORD_VERSION => stale(other_version(version)),
             _ => stale(format!("is damaged: {problem}")),
@@ -175,7 +183,7 @@ impl Record {
     }
 }
 
-/// What a record needs beside the spec, in bytes, when nothing in it is unusual: spares the encoder its reallocations.
+/// How many bytes a usual record needs in addition to the spec. Saves the encoder reallocations.
 const TYPICAL_BYTES_BESIDE_SPEC: usize = 2 << 10;
 
 /// The text form of a record whose fields are `json`.
@@ -192,7 +200,26 @@ fn trailer(json: &[u8]) -> String {
 
 const TRAILER_LEN: usize = 1 + 18 + 1;
 
-/// The version a record claims, whatever else is in it.
+/// Tells a damaged record from a whole one. It need not resist an attacker: the directory belongs to the user alone.
+///
+/// Every step (xor, multiplication by an odd number, xor-shift) is a bijection of the hash, so damage confined to one
+/// aligned 8-byte word is always found, and any other with a probability of 1 - 2^-64. It works on words, not bytes,
+/// because every load and save computes it.
+fn checksum(bytes: &[u8]) -> u64 {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let step = |hash: u64, word: [u8; 8]| {
+        let hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(PRIME);
+        hash ^ (hash >> 32)
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let hash = words.iter().fold(OFFSET_BASIS ^ bytes.len() as u64, |hash, word| step(hash, *word));
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    step(hash, last)
+}
+
+/// The version that a record states, whatever else it contains.
 fn version_of(bytes: &[u8]) -> Option<u32> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -210,10 +237,10 @@ fn other_version(version: u32) -> String {
     format!("was written by {age} version {version}, this program reads version {RECORD_VERSION}")
 }
 
-/// `config.json` as text, known to be JSON.
+/// The text of `config.json`, which is known to be JSON.
 ///
-/// Kept as text because a record is saved several times in a container's life and the spec, which is most of it,
-/// never changes: it is copied, not serialized again. Two are equal if their text is.
+/// The record keeps the text, because it is saved several times in a container's life and the spec, which is most of
+/// it, never changes: a save copies it and does not serialise it again. Two are equal if their texts are.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RawSpec(Box<RawValue>);
@@ -253,21 +280,16 @@ impl RawSpec {
     }
 }
 
-/// The few fields of a configuration that every operation of the lifecycle needs, without the work of reading the rest.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct SpecHead {
-    #[serde(rename = "ociVersion")]
-    pub(crate) oci_version: String,
-    pub(crate) annotations: Option<BTreeMap<String, String>>,
-    pub(crate) hooks: Option<Hooks>,
-}
-
 impl RawSpec {
-    /// The head of the configuration.
-    pub(crate) fn head(&self) -> Result<SpecHead> {
+    /// `annotations` of the configuration, without the work of reading the rest.
+    pub(crate) fn annotations(&self) -> Result<BTreeMap<String, String>> {
+        #[derive(Deserialize)]
+        struct Annotated {
+            annotations: Option<BTreeMap<String, String>>,
+        }
         let no_spec = |error: serde_json::Error| Error::spec("config.json", "", &error).because(error);
-        serde_json::from_str(self.text()).map_err(no_spec)
+        let annotated: Annotated = serde_json::from_str(self.text()).map_err(no_spec)?;
+        Ok(annotated.annotations.unwrap_or_default())
     }
 }
 
@@ -277,14 +299,14 @@ impl PartialEq for RawSpec {
     }
 }
 
-/// The text may hold environment values, which no log should.
+/// The text may hold values of environment variables, which must not get into a log.
 impl fmt::Debug for RawSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RawSpec({} bytes)", self.text().len())
     }
 }
 
-/// Where a container is in its life. `Display` gives the words of the OCI runtime specification (runtime.md, "State").
+/// The phase of a container. `Display` gives the words of the OCI runtime specification (runtime.md, "State").
 ///
 /// ```text
 /// creating --> created --> running <--> paused
@@ -292,7 +314,7 @@ impl fmt::Debug for RawSpec {
 ///     +-----------+-----------+------------+--> stopped
 /// ```
 ///
-/// Closed on purpose: the specification's four and `paused`; a sixth would be a new typestate.
+/// Closed on purpose: these are the specification's four and `paused`, and another would be a new typestate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {

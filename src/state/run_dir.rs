@@ -1,6 +1,6 @@
 //! The run directory of a container: where its control socket and its exit record are.
 //!
-//! Everything in it has a fixed name, so that it can be cleared without reading it.
+//! All its files have fixed names, so clearing it does not need to read it.
 
 use super::directory::{DIRECTORY, REGULAR, make_directory, remove_name};
 use super::exit::{ExitRecord, MAX_EXIT_RECORD_BYTES};
@@ -36,7 +36,7 @@ impl RunDir {
         }
     }
 
-    /// Makes the run directory, or empties the one that a crashed creation left.
+    /// Makes the run directory, or clears the one that a crashed creation left.
     pub(super) fn make(root: BorrowedFd<'_>, root_path: &Path, name: &str) -> Result<Self> {
         let (fd, created) = make_directory(root, OsStr::new(name), &root_path.join(name))?;
         let run_dir = Self { fd, path: root_path.join(name) };
@@ -46,7 +46,7 @@ impl RunDir {
         Ok(run_dir)
     }
 
-    /// The directory's path. It may be longer than a socket address holds: then go through the fd.
+    /// The directory's path. It may be too long for a socket address.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -58,10 +58,10 @@ impl RunDir {
         self.path.join(CONTROL_SOCKET)
     }
 
-    /// Makes the empty exit record and gives the fd to write it through: one [`ExitRecord::encode`], one write(2).
+    /// Makes the empty exit record and returns the descriptor for writing it: one [`ExitRecord::encode`], one write(2).
     ///
     /// # Errors
-    /// [`ErrorKind::Os`](crate::error::ErrorKind::Os); EEXIST if it was made before.
+    /// [`ErrorKind::Os`](crate::error::ErrorKind::Os); EEXIST if it exists.
     pub fn create_exit_record(&self) -> Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.fd, EXIT_RECORD, flags, Mode::RUSR | Mode::WUSR)
@@ -84,7 +84,7 @@ impl RunDir {
         Ok(ExitRecord::decode(&bytes))
     }
 
-    /// Removes all that this crate ever makes in the directory.
+    /// Removes every file that this crate makes in the directory.
     pub(super) fn clear(&self) -> Result<()> {
         for name in [CONTROL_SOCKET, EXIT_RECORD] {
             remove_name(self.as_fd(), name).os(|| format!("unlinkat({:?})", self.path.join(name)))?;

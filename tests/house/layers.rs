@@ -36,10 +36,9 @@ const TABLE: &[Row] = &[
     Row { at: "spec", kind: Kind::Pure, uses: &["error", "id"] },
     Row { at: "seccomp", kind: Kind::Pure, uses: &["error", "spec"] },
     Row { at: "wire", kind: Kind::Pure, uses: &["error", "id"] },
-    Row { at: "state/record", kind: Kind::Pure, uses: &["error", "host/facts", "id"] },
+    Row { at: "state/record", kind: Kind::Pure, uses: &["error", "host/facts", "id", "spec"] },
     Row { at: "state/exit", kind: Kind::Pure, uses: &["error"] },
     Row { at: "state/name", kind: Kind::Pure, uses: &["error", "id"] },
-    Row { at: "state/digest", kind: Kind::Pure, uses: &[] },
     // Pure: what this machine is, as values.
     Row { at: "host/cgroups", kind: Kind::Pure, uses: &[] },
     Row { at: "host/facts", kind: Kind::Pure, uses: &["error", "host/cgroups", "spec"] },

@@ -11,6 +11,7 @@ use crate::host::{self, Caller, Needs};
 use crate::id::ContainerId;
 use crate::link::find_pod_sandbox;
 use crate::process::Stdio;
+use crate::spec::Hooks;
 use crate::state::{RawSpec, Record, StateRoot};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ impl ContainerBuilder {
         let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
         let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin, caller)?;
         let mut record = Record::new(id, sandbox_id, bundle, RawSpec::from_spec(&self.spec)?);
+        record.oci_version.clone_from(self.spec.version());
+        record.hooks = Hooks::from_record(self.spec.hooks().as_ref())?;
         record.extras = serde_json::to_value(&blueprint.extras)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
         record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);

@@ -9,13 +9,11 @@
 //! container only appends. Nothing of the workload's is in it. The descriptor never blocks (the caller saw to that), a
 //! line that does not fit is dropped, and so is one that nobody reads: the sandbox has more important work.
 
-use crate::process::Signal;
-use crate::state::{Cause, ExitRecord, WaitStatus};
+use crate::state::{ExitRecord, Outcome};
 use nix::sys::signal::{SigSet, Signal as Named};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use std::time::Duration;
 
 /// Where the lines go, and about whom they are.
 pub(in crate::sandbox) struct UserLog {
@@ -38,7 +36,7 @@ impl UserLog {
 
     /// The container has ended.
     pub(in crate::sandbox) fn ended(&self, record: &ExitRecord) {
-        self.line(record.finished_at_ms, &describe(record));
+        self.line(record.finished_at_ms, &Outcome::of(record).to_string());
     }
 
     fn line(&self, at_ms: u64, what: &str) {
@@ -51,28 +49,6 @@ impl UserLog {
         if let Err(error) = sent {
             tracing::debug!(%error, "a line of the user log was dropped");
         }
-    }
-}
-
-fn describe(record: &ExitRecord) -> String {
-    let name =
-        |number: i32| Signal::new(number).map_or_else(|_| number.to_string(), |signal| signal.to_string());
-    match (record.status, record.cause) {
-        (WaitStatus::NotStarted, _) => "ended before it was started".into(),
-        (_, Cause::OutOfMemory) => "out of memory".into(),
-        (_, Cause::TimedOut { after_ms }) => format!("timed out after {:?}", Duration::from_millis(after_ms)),
-        (_, Cause::LifelineCut) => "killed because its creator ended".into(),
-        (_, Cause::GoferLost | Cause::SandboxLost) => "lost with its sandbox or gofer".into(),
-        (_, Cause::Requested { signal }) => format!("killed by {}", name(signal)),
-        (WaitStatus::Signalled { signal: libc::SIGSYS, .. }, Cause::Itself) => {
-            "died of SIGSYS: a system call that its seccomp filter forbids".into()
-        }
-        (WaitStatus::Signalled { signal, core_dumped }, Cause::Itself) => {
-            format!("died of {}{}", name(signal), if core_dumped { ", core dumped" } else { "" })
-        }
-        (WaitStatus::Exited(code), Cause::Itself) => format!("exited with code {code}"),
-        (_, Cause::PodEnded) => "killed because its pod ended".into(),
-        (WaitStatus::Unknown, Cause::Itself) => "ended unseen".into(),
     }
 }
 
@@ -115,22 +91,6 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(rfc3339(ms), text);
-        }
-    }
-
-    #[test]
-    fn every_end_has_its_words() {
-        let killed = |signal| WaitStatus::Signalled { signal, core_dumped: false };
-        for (status, cause, words) in [
-            (WaitStatus::Exited(3), Cause::Itself, "exited with code 3"),
-            (killed(31), Cause::Itself, "died of SIGSYS: a system call that its seccomp filter forbids"),
-            (killed(11), Cause::Itself, "died of SIGSEGV"),
-            (killed(9), Cause::OutOfMemory, "out of memory"),
-            (killed(9), Cause::TimedOut { after_ms: 1500 }, "timed out after 1.5s"),
-            (killed(9), Cause::Requested { signal: 15 }, "killed by SIGTERM"),
-            (WaitStatus::NotStarted, Cause::Requested { signal: 9 }, "ended before it was started"),
-        ] {
-            assert_eq!(describe(&ExitRecord::new(status, cause, 0)), words);
         }
     }
 }

@@ -209,3 +209,16 @@ fn a_path_that_is_no_text_is_refused_before_anything_is_written() {
     record.bundle = std::ffi::OsString::from_vec(b"/srv/\xff".to_vec()).into();
     assert_eq!(record.encode().unwrap_err().kind(), &ErrorKind::InvalidInput);
 }
+
+#[test]
+fn a_checksum_sees_every_single_bit_and_every_cut() {
+    let whole = (0..37).collect::<Vec<u8>>();
+    for bit in 0..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_ne!(checksum(&damaged), checksum(&whole), "bit {bit}");
+    }
+    for end in 0..whole.len() {
+        assert_ne!(checksum(&whole[..end]), checksum(&whole), "cut at {end}");
+    }
+}

@@ -1,10 +1,12 @@
 //! The store on a real directory: races, remains, damage and intruders.
 
+use super::super::MAX_RECORD_BYTES;
 use super::super::{Cause, EXIT_RECORD, ExitRecord, RawSpec, Status, WaitStatus};
 use super::*;
-use crate::skip::note_skip;
-use std::fs;
+use rustix::fs::{FileType, Mode};
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use tempfile::TempDir;
 
@@ -54,85 +56,6 @@ fn overwrite(path: &Path, bytes: &[u8]) {
 
 fn make_fifo(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-}
-
-#[test]
-fn the_directory_is_made_private_with_all_that_is_missing_above_it() {
-    let parent = tempfile::tempdir().unwrap();
-    let path = parent.path().join("a/b/state/");
-    let root = StateRoot::open(&path).unwrap();
-    assert_eq!(root.path(), parent.path().join("a/b/state"));
-    for made in ["a", "a/b", "a/b/state"] {
-        assert_eq!(fs::metadata(parent.path().join(made)).unwrap().permissions().mode() & 0o7777, 0o700);
-    }
-    StateRoot::open(&path).unwrap();
-}
-
-#[test]
-fn a_directory_others_could_have_prepared_is_refused() {
-    let parent = tempfile::tempdir().unwrap();
-    let at = |name: &str| parent.path().join(name);
-    let problem = |path: &Path| {
-        let error = StateRoot::open(path).unwrap_err();
-        assert_eq!(error.kind(), &ErrorKind::InvalidInput);
-        error.to_string()
-    };
-
-    StateRoot::open(at("real")).unwrap();
-    symlink(at("real"), at("link")).unwrap();
-    assert!(problem(&at("link")).ends_with("is not a directory"));
-    assert!(problem(&at("link/")).ends_with("is not a directory"));
-
-    symlink(at("nowhere"), at("dangling")).unwrap();
-    assert!(problem(&at("dangling")).ends_with("is not a directory"));
-    assert!(!at("nowhere").exists());
-
-    overwrite(&at("file"), b"");
-    assert!(problem(&at("file")).ends_with("is not a directory"));
-
-    for mode in [0o720, 0o702, 0o1777] {
-        fs::set_permissions(at("real"), fs::Permissions::from_mode(mode)).unwrap();
-        assert!(problem(&at("real")).contains("is writable by others"));
-    }
-    fs::set_permissions(at("real"), fs::Permissions::from_mode(0o755)).unwrap();
-    StateRoot::open(at("real")).unwrap();
-}
-
-#[test]
-fn a_directory_of_somebody_else_is_refused() {
-    let (_parent, root) = root();
-    if let Err(error) = std::os::unix::fs::chown(root.path(), Some(12345), None) {
-        return note_skip(&format!("only root can give a directory away: {error}"));
-    }
-    let error = StateRoot::open(root.path()).unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("belongs to uid 12345"), "{error}");
-}
-
-#[test]
-fn a_symlink_above_the_directory_is_followed() {
-    let parent = tempfile::tempdir().unwrap();
-    let at = |name: &str| parent.path().join(name);
-    StateRoot::open(at("run")).unwrap();
-    symlink("run", at("var_run")).unwrap();
-    StateRoot::open(at("var_run/state")).unwrap();
-    assert!(at("run/state").is_dir());
-}
-
-#[test]
-fn every_user_has_a_default_directory() {
-    let path = |euid, runtime_dir: Option<&str>| default_path(euid, || true, runtime_dir.map(PathBuf::from));
-    assert_eq!(path(0, Some("/run/user/0")), Path::new("/run/cofferdam"));
-    assert_eq!(path(7, Some("/run/user/7")), Path::new("/run/user/7/cofferdam"));
-    assert_eq!(path(7, Some("relative")), Path::new("/tmp/cofferdam-7"));
-    assert_eq!(path(7, Some("")), Path::new("/tmp/cofferdam-7"));
-    assert_eq!(path(7, None), Path::new("/tmp/cofferdam-7"));
-}
-
-#[test]
-fn root_of_a_user_namespace_has_its_users_default_directory() {
-    assert_eq!(default_path(0, || false, Some("/run/user/7".into())), Path::new("/run/user/7/cofferdam"));
-    assert_eq!(default_path(0, || false, None), Path::new("/run/cofferdam"));
 }
 
 #[test]
