@@ -2,6 +2,7 @@
 //! the caller runs, each with that document on standard input. The rules of hooks are quoted in [`crate::hooks`].
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::entry::reexec;
 use crate::hooks::{OnFailure, Round, State};
 use crate::spec::{Hook, HookKind, Hooks};
 use crate::state::{Record, StateLock, Status};
@@ -73,7 +74,7 @@ pub(super) fn at_create(record: &Record, hooks: &Hooks) -> Result<()> {
     let round = Round::new(state(Status::Creating, record)?, record.bundle.clone(), OnFailure::Stop)
         .with(HookKind::Prestart, &hooks.prestart)
         .with(HookKind::CreateRuntime, &hooks.create_runtime);
-    first(round.run()?)
+    first(round.run(reexec()?)?)
 }
 
 /// Poststart hooks.
@@ -86,7 +87,7 @@ pub(super) fn poststart(record: &Record) -> Result<()> {
     let on_failure = if fatal { OnFailure::Stop } else { OnFailure::GoOn };
     let round = Round::new(state(Status::Running, record)?, record.bundle.clone(), on_failure)
         .with(HookKind::Poststart, &hooks.poststart);
-    let failures = round.run();
+    let failures = reexec().and_then(|reexec| round.run(reexec));
     if fatal {
         return first(failures?);
     }
@@ -117,7 +118,7 @@ pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
         // A full disk must not keep the network from being cleaned up.
         tracing::warn!(container = %record.id, %error, "cannot write down that the poststop hooks run");
     }
-    warn(record, round.run());
+    warn(record, reexec().and_then(|reexec| round.run(reexec)));
 }
 
 fn first(failures: Vec<Error>) -> Result<()> {

@@ -1,13 +1,14 @@
-//! The constructor in `.init_array`: where a re-executed image becomes a gofer, a sandbox, a runner of hooks, a
-//! stand-in or a zygote and never reaches the program's `main`.
+//! The constructor in `.init_array`: where a process that executes this program again becomes a helper, and never
+//! reaches the program's `main`.
 //!
-//! A helper is recognised by an exact `argv[0]` and a donation list as `argv[1]`; every other program returns from here
-//! after one string comparison.
+//! It recognises a helper by an exact `argv[0]` and a donation list as `argv[1]`; in every other program it returns
+//! after a few string comparisons. It is the top of all helpers: it names the function that each of them runs, so a
+//! helper cannot import it. What starts a helper therefore takes a [`Reexec`], and the caller's side gets one here.
 
-use super::Received;
-use super::exec_proxy::EXEC_PROXY;
-use super::zygote;
-use super::zygote::ZYGOTE;
+use super::spawn::Reexec;
+use super::{Received, exec_proxy, zygote};
+use crate::error::{Error, Result};
+use crate::{gofer, hooks, sandbox};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,23 +17,30 @@ pub(crate) const GOFER: &str = "cofferdam-gofer";
 /// `argv[0]` of the sandbox, as `ps` shows it.
 pub(crate) const SANDBOX: &str = "cofferdam-sandbox";
 
-static LINKED: AtomicBool = AtomicBool::new(false);
+/// The exit code of a helper that panicked: `EX_SOFTWARE` of sysexits.h.
+const PANICKED: i32 = 70;
 
-/// Whether the constructor ran in this program. Asking also keeps the linker from dropping it: whatever can spawn a
-/// helper can be one.
-pub(crate) fn constructor_is_linked() -> bool {
-    LINKED.load(Ordering::Relaxed)
+static CONSTRUCTOR_RAN: AtomicBool = AtomicBool::new(false);
+
+/// Proof that this program can be executed as a helper. The call also refers to the constructor, so that the linker
+/// keeps it in every program that can start a helper.
+pub(crate) fn reexec() -> Result<Reexec> {
+    if CONSTRUCTOR_RAN.load(Ordering::Relaxed) {
+        return Ok(Reexec::constructor_ran());
+    }
+    let why = "the constructor of this crate did not run in this program";
+    Err(Error::unsupported("re-execution", why).hint("link the crate into the main executable"))
 }
 
 #[ctor::ctor(unsafe)]
 fn before_main() {
-    LINKED.store(true, Ordering::Relaxed);
+    CONSTRUCTOR_RAN.store(true, Ordering::Relaxed);
     let mut arguments = std::env::args_os();
     let Some(name) = arguments.next() else { return };
     let serve: fn(Received) = match name.to_str() {
-        Some(crate::hooks::RUNNER) => crate::hooks::serve,
-        Some(EXEC_PROXY) => crate::helper::exec_proxy::serve,
-        Some(ZYGOTE) => |donated| zygote::serve(donated, helper_of_a_container),
+        Some(hooks::RUNNER) => hooks::serve,
+        Some(exec_proxy::EXEC_PROXY) => exec_proxy::serve,
+        Some(zygote::ZYGOTE) => |donated| zygote::serve(donated, helper_of_a_container),
         Some(name) => match helper_of_a_container(name) {
             Some(serve) => serve,
             None => return,
@@ -42,17 +50,17 @@ fn before_main() {
     let Some(donated) = arguments.next().and_then(|list| Received::from_argument(list.to_str()?)) else {
         return;
     };
-    // Unwinding must not cross the C frame that runs constructors. The helpers report their own failures; a panic is a
-    // bug that shows as their death.
+    // A panic must not unwind across the C frame that runs constructors. Helpers report their failures themselves; a
+    // panic is a bug, and the caller sees the helper die.
     let ended = catch_unwind(AssertUnwindSafe(|| serve(donated)));
-    crate::sys::exit_now(if ended.is_ok() { 0 } else { 70 });
+    crate::sys::exit_now(if ended.is_ok() { 0 } else { PANICKED });
 }
 
-/// What a process does all its life that is called `name`, if each container has one.
+/// What a helper called `name` runs, for the two helpers that each container has.
 fn helper_of_a_container(name: &str) -> Option<fn(Received)> {
     match name {
-        GOFER => Some(crate::gofer::serve),
-        SANDBOX => Some(crate::sandbox::serve),
+        GOFER => Some(gofer::serve),
+        SANDBOX => Some(sandbox::serve),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! It has nothing open but that pidfd and that connection, so that it keeps none of the process's streams open.
 
-use super::spawn::{Start, spawn};
+use super::spawn::{Reexec, Start, spawn};
 use super::{Child, Donations, Received};
 use crate::error::Result;
 use crate::process::Channel;
@@ -24,19 +24,19 @@ use rustix::process::{DumpableBehavior, Signal};
 pub(crate) const EXEC_PROXY: &str = "cofferdam-exec-proxy";
 
 /// Starts the exec proxy of the process behind `pidfd`; the sandbox reports its end on `channel`.
-pub(crate) fn start(pidfd: BorrowedFd<'_>, channel: &Channel) -> Result<Child> {
+pub(crate) fn start(reexec: Reexec, pidfd: BorrowedFd<'_>, channel: &Channel) -> Result<Child> {
     let mut donations = Donations::default();
     donations.give("process", &pidfd);
     donations.give("end", channel);
-    spawn(&Start { name: EXEC_PROXY, namespaces: 0, cgroup: None }, &donations)
+    spawn(reexec, &Start { name: EXEC_PROXY, namespaces: 0, cgroup: None }, &donations)
 }
 
-/// The whole life of an exec proxy, entered from the constructor.
+/// The whole life of an exec proxy. The constructor calls this.
 pub(crate) fn serve(mut donated: Received) {
     let (Ok(process), Ok(channel)) = (donated.take("process"), donated.take("end").map(Channel::from)) else {
         return;
     };
-    // Leave the caller's session: the keys pressed at its terminal are not for us.
+    // Leave the caller's session, so that a key pressed at its terminal sends this process no signal.
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"cofferdam-exec");
     match forward_until_end(&process, &channel) {
@@ -47,7 +47,7 @@ pub(crate) fn serve(mut donated: Received) {
     }
 }
 
-/// Passes signals on until the process has ended. Returns how it ended, if the sandbox reported that.
+/// Forwards signals until the process has ended. Returns how it ended, if the sandbox reported that.
 fn forward_until_end(process: &OwnedFd, channel: &Channel) -> Option<ProcessEnd> {
     let all = SigSet::all();
     all.thread_block().ok()?;
@@ -64,7 +64,7 @@ fn forward_until_end(process: &OwnedFd, channel: &Channel) -> Option<ProcessEnd>
         while let Ok(Some(info)) = signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             if number != libc::SIGCHLD {
-                // If it has ended already, its status comes next.
+                // If the process has ended already, its status comes next.
                 let _ = sys::pidfd_send_raw(process.as_fd(), number);
             }
         }
@@ -74,13 +74,13 @@ fn forward_until_end(process: &OwnedFd, channel: &Channel) -> Option<ProcessEnd>
     }
 }
 
-/// Ends as the process did, but for its core dump.
+/// Ends this process by the same signal, without a core dump.
 fn die_of(number: i32) -> ! {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     sys::reset_signals();
     if let Some(signal) = Signal::from_named_raw(number) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
     }
-    // A real-time signal has no name there.
+    // `rustix` has no real-time signals; end with a shell's code for them.
     sys::exit_now(128 + number)
 }

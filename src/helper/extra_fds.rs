@@ -1,11 +1,11 @@
-//! Descriptors that a process of the workload gets besides its standard streams, and their numbers in it.
+//! Descriptors that a process of the workload gets in addition to its standard streams, and their numbers there.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The highest number one may get: the kernel's default limit of open files.
+/// The highest number that one may have: below the usual limit of open files, 1024.
 const MAX_NUMBER: i32 = 1023;
-/// The most there may be: they cross to the sandbox in one message, with others.
+/// The most of one process: they go to the sandbox in one message, with other descriptors.
 const MAX_COUNT: usize = 32;
 
 /// The name under which the descriptor with this number is donated.
@@ -13,11 +13,11 @@ pub(crate) fn extra_fd_name(number: i32) -> String {
     format!("extra-{number}")
 }
 
-/// What was asked for.
+/// The descriptors that the caller asked for.
 #[derive(Debug, Default)]
 pub(crate) struct ExtraFds {
     given: Vec<(i32, OwnedFd)>,
-    /// How many of the caller's own, from number 3 on.
+    /// How many of the caller's own descriptors, from number 3 on, go along under the same number.
     inherited: u32,
 }
 
@@ -30,7 +30,7 @@ impl ExtraFds {
         self.inherited = count;
     }
 
-    /// The descriptors, checked, with those of the caller's that are to be inherited among them.
+    /// Checks the numbers, and opens copies of the caller's own descriptors.
     pub(crate) fn open(&self) -> Result<OpenFds<'_>> {
         let refuse = |problem: String| Error::new(ErrorKind::InvalidInput, "fd", problem);
         let inherited = i32::try_from(self.inherited).unwrap_or(i32::MAX);
@@ -55,7 +55,7 @@ impl ExtraFds {
     }
 }
 
-/// Descriptors on their way.
+/// Descriptors that are ready to be sent.
 #[derive(Debug)]
 pub(crate) struct OpenFds<'a> {
     /// Their numbers in the process, in the order of [`fds`](Self::fds).
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_given_once_and_none_of_the_standard_streams() {
+    fn a_number_is_used_once_and_is_no_standard_streams() {
         let mut fds = ExtraFds::default();
         fds.give(5, null());
         fds.give(3, null());
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_one_message_takes_are_refused() {
+    fn more_than_fit_into_one_message_are_refused() {
         let mut fds = ExtraFds::default();
         fds.inherit(u32::MAX);
         assert_eq!(*fds.open().unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -1,10 +1,10 @@
-//! What a helper executes: this very program, by way of something that nobody can write, so that a container that gets
-//! hold of `/proc/PID/exe` of a helper holds nothing worth having (CVE-2019-5736).
+//! The file that a helper executes: this program, through a descriptor that no process can write to, so that a
+//! container which opens `/proc/PID/exe` of a helper cannot change the program (CVE-2019-5736).
 //!
-//! Who may mount makes a detached mount of the executable, read-only: that costs next to nothing, and what is in memory
-//! of the program is there once. Everybody else makes a copy in a sealed memfd; only what the kernel loads is copied, and
-//! debug information, often nine tenths of the file, stays behind as a hole. Either is made once per process and shared
-//! by every helper of every container.
+//! A caller that may mount makes a detached, read-only mount of the executable: that is cheap, and the program is in
+//! memory once. Any other caller makes a copy in a sealed memfd. It copies only what the kernel loads, and leaves a
+//! hole in place of debug information, which often is nine tenths of the file. A process makes the image once, for all
+//! helpers of all containers.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sys::{self, MountAttr};
@@ -16,28 +16,29 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// `MFD_EXEC`: since Linux 6.3 a memfd says whether it may be executed.
+/// `MFD_EXEC`: since Linux 6.3, whether a memfd may be executed is decided when it is made.
 const MFD_EXEC: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
-/// ELF program headers beyond this many are not an executable of ours.
+/// An ELF file with more program headers than this is no executable of a Rust program.
 const MAX_SEGMENTS: u16 = 256;
 const COPY_CHUNK: usize = 1 << 20;
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 
-/// The image, made on first use.
+/// The image. The first call makes it.
 pub(crate) fn image() -> Result<BorrowedFd<'static>> {
     static IMAGE: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(image) = IMAGE.get() {
         return Ok(image.as_fd());
     }
     let made = read_only_mount().or_else(|_| sealed_copy())?;
-    // A race makes two; one wins, the other is closed here.
+    // Two threads may make one each; one is kept, and the other is closed here.
     Ok(IMAGE.get_or_init(|| made).as_fd())
 }
 
 const EXECUTABLE: &str = "/proc/self/exe";
 
-/// Fails for a caller without `CAP_SYS_ADMIN`, and for an executable that is in no mount of its namespace, as in a memfd.
+/// Fails for a caller without `CAP_SYS_ADMIN`, and for an executable that is in no mount of its namespace, as in a
+/// memfd.
 fn read_only_mount() -> Result<OwnedFd, Errno> {
     let mount = sys::clone_tree_at(Path::new(EXECUTABLE), false)?;
     // Private, so that mount events of the host's mount, where that is shared, do not reach this one.
@@ -59,32 +60,32 @@ fn sealed_copy() -> Result<OwnedFd> {
     Ok(image.into())
 }
 
-/// How often sealing is tried. The kernel itself waits about 150 ms each time.
+/// How often to try to seal. The kernel itself waits about 150 ms in each try.
 const SEAL_ATTEMPTS: usize = 20;
 
 const SEALS: SealFlags =
     SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
-/// Makes the memory behind `memfd` unchangeable, by anybody and for good (memfd_create(2), "File sealing").
+/// Seals the memory behind `memfd`, so that no process can ever change it (memfd_create(2), "File sealing").
 pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
     let mut attempts = SEAL_ATTEMPTS;
     loop {
         attempts -= 1;
         match rustix::fs::fcntl_add_seals(memfd, SEALS) {
-            // Kernel threads that look at pages (reclaim, compaction, DAMON) hold them for a moment, and a held page
-            // counts as one that may still be written.
+            // Kernel threads (reclaim, compaction, DAMON) hold pages for a moment, and the kernel takes a held page for
+            // one that may still be written.
             Err(Errno::BUSY) if attempts > 0 => {}
             result => return result.os(|| "fcntl(F_ADD_SEALS)"),
         }
     }
 }
 
-/// Whether nobody can change the memory, nor wait for more of it: only a memfd has these seals.
+/// Whether this is a memfd that no process can change, so that a read of it neither blocks nor sees a change.
 pub(crate) fn is_sealed(memfd: BorrowedFd<'_>) -> bool {
     rustix::fs::fcntl_get_seals(memfd).is_ok_and(|seals| seals.contains(SEALS))
 }
 
-/// Copies the ELF header, the program headers and every loaded segment to the same offsets; the rest reads as zeroes.
+/// Copies the ELF header, the program headers and every loaded segment to the same offsets. The rest reads as zeroes.
 fn copy_loaded_parts(program: &File, image: &File) -> Result<()> {
     let size = program.metadata().os(|| "fstat(\"/proc/self/exe\")")?.len();
     image.set_len(size).os(|| "ftruncate(memfd)")?;
@@ -105,7 +106,7 @@ fn copy_loaded_parts(program: &File, image: &File) -> Result<()> {
     }
     let mut entries = vec![0_u8; usize::from(entry_size) * usize::from(count)];
     program.read_exact_at(&mut entries, table).os(|| "read(\"/proc/self/exe\")")?;
-    // No section table: it describes what was not copied (e_shoff, e_shnum, e_shstrndx).
+    // Remove the section table (e_shoff, e_shnum, e_shstrndx): it describes parts that are not copied.
     header[40..48].fill(0);
     header[60..64].fill(0);
 
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_cannot_be_written_by_anybody() {
+    fn no_process_can_write_to_a_copy() {
         let copy = sealed_copy().unwrap();
         assert!(is_sealed(copy.as_fd()));
         let copy = File::from(copy);

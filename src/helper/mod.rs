@@ -1,8 +1,9 @@
 //! How the caller's executable becomes a helper: gofer, sandbox, hook runner, proxy of an executed process, or zygote.
 //!
-//! [`spawn`] starts one from any caller without touching the caller; [`image`] is what it executes; [`entry`] recognises
-//! it before `main`; [`extra_fds`] are the descriptors that go on to the workload;
-//! [`exec_proxy`] lives in place of a process in a container; [`zygote`] forks helpers for callers that need many.
+//! [`spawn`] starts a helper from any caller and changes nothing in the caller; [`image`] is the file that the helper
+//! executes; [`entry`] recognises a helper before `main` and calls its function. [`extra_fds`] are the descriptors that
+//! the workload gets. [`exec_proxy`] is a process on the host that lives as long as one in a container; [`zygote`] forks
+//! helpers for callers that make many containers.
 
 pub(crate) mod entry;
 pub(crate) mod exec_proxy;

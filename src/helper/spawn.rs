@@ -1,6 +1,5 @@
 //! Starting a helper.
 
-use super::entry::constructor_is_linked;
 use super::{Donations, image};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::reap;
@@ -16,10 +15,22 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 
-/// The largest plan a helper reads: a configuration of the largest size, planned.
+/// The most bytes of a plan that a helper reads. The plan of a configuration of the largest size is shorter.
 const MAX_PLAN: u64 = 64 << 20;
 
-/// A child process, by pidfd. Dropping it leaves the process alone; whoever started it decides.
+/// Proof that this program runs this crate's constructor, so that a new process which executes it becomes a helper and
+/// does not run `main`. [`entry::reexec`](super::entry::reexec) gives it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reexec(());
+
+impl Reexec {
+    /// For [`entry`](super::entry) alone, which has the constructor.
+    pub(super) fn constructor_ran() -> Self {
+        Self(())
+    }
+}
+
+/// A child process, by pidfd. Dropping it neither kills nor collects the process.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
@@ -43,32 +54,25 @@ impl Child {
         self.pidfd
     }
 
-    /// Kills and collects it. Used where something went wrong half-way.
+    /// Kills and collects it: for a step that fails after it started the process.
     pub(crate) fn destroy(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         reap(self.pidfd());
     }
 }
 
-/// How a helper is started, besides what it is given.
+/// What a helper is started as.
 pub(crate) struct Start<'a> {
     /// `argv[0]`.
     pub(crate) name: &'a str,
     /// `CLONE_NEW*`.
     pub(crate) namespaces: u32,
-    /// A cgroup v2 directory to be born in.
+    /// The cgroup v2 directory to start in; `None` for the caller's cgroup.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// Executes the image as the helper `start.name`, with `donations` as its only descriptors.
-pub(crate) fn spawn(start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
-    if !constructor_is_linked() {
-        return Err(Error::unsupported(
-            "re-execution",
-            "the constructor of this crate did not run in this program",
-        )
-        .hint("link the crate into the main executable"));
-    }
+/// Executes this program as the helper `start.name`, with `donations` as its only descriptors.
+pub(crate) fn spawn(_: Reexec, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
     let name = CString::new(start.name).expect("helper names are literals without NUL");
     let list = donations.argument();
     let library_path = library_path();
@@ -88,14 +92,13 @@ pub(crate) fn spawn(start: &Start<'_>, donations: &Donations<'_>) -> Result<Chil
     Ok(Child { pid, pidfd })
 }
 
-/// The one variable a helper inherits: without it, a program started by a loader with extra directories could not be
-/// executed again.
+/// The one variable that a helper inherits. If this program needs it to find its libraries, so does the helper.
 fn library_path() -> Option<CString> {
     let value = std::env::var_os("LD_LIBRARY_PATH")?;
     CString::new([b"LD_LIBRARY_PATH=".as_slice(), &value.into_vec()].concat()).ok()
 }
 
-/// Puts `plan` into sealed memory, to be donated: as large as it needs to be, and unchangeable once given.
+/// Writes `plan` into sealed memory, for donation: no process can change it afterwards.
 pub(crate) fn seal_plan<P: Serialize>(plan: &P) -> Result<OwnedFd> {
     let bytes = serde_json::to_vec(plan)
         .map_err(|error| Error::new(ErrorKind::InvalidInput, "serialize plan", error.to_string()))?;
@@ -106,7 +109,7 @@ pub(crate) fn seal_plan<P: Serialize>(plan: &P) -> Result<OwnedFd> {
     Ok(memory.into())
 }
 
-/// Reads a plan out of donated memory. Anything else a read could wait for, or find changed: only sealed memory is read.
+/// Reads a plan out of donated memory. Reads only sealed memory: a read of another file could block, or see a change.
 pub(crate) fn read_plan<P: DeserializeOwned>(memory: OwnedFd) -> Result<P> {
     if !image::is_sealed(memory.as_fd()) {
         return Err(Error::new(ErrorKind::PeerMisbehaved, "read plan", "it is not in sealed memory"));

@@ -41,7 +41,7 @@ mod one;
 pub(crate) use one::{HookIo, run_one};
 
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
-use crate::helper::spawn::{Start, read_plan, seal_plan, spawn};
+use crate::helper::spawn::{Reexec, Start, read_plan, seal_plan, spawn};
 use crate::helper::{Donations, Received};
 use crate::process::{Channel, reap};
 use crate::spec::{Hook, HookKind};
@@ -101,7 +101,7 @@ impl Round {
     }
 
     /// Runs them, in a helper. Returns what failed; with [`OnFailure::Stop`], at most one thing.
-    pub(crate) fn run(&self) -> Result<Vec<Error>> {
+    pub(crate) fn run(&self, reexec: Reexec) -> Result<Vec<Error>> {
         if self.hooks.is_empty() {
             return Ok(Vec::new());
         }
@@ -110,7 +110,7 @@ impl Round {
         let mut donations = Donations::default();
         donations.give("boot", &theirs);
         donations.give("plan", &plan);
-        let runner = spawn(&Start { name: RUNNER, namespaces: 0, cgroup: None }, &donations)?;
+        let runner = spawn(reexec, &Start { name: RUNNER, namespaces: 0, cgroup: None }, &donations)?;
         drop((plan, theirs));
         let failures = collect(&ours, self.limit());
         if failures.is_err() {

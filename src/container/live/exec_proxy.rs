@@ -2,6 +2,7 @@
 
 use crate::container::{Exec, Process};
 use crate::error::Result;
+use crate::helper::entry::reexec;
 use crate::helper::exec_proxy;
 use crate::process::Channel;
 use crate::wire::control::ProcessEnded;
@@ -30,11 +31,11 @@ impl Process {
     /// be executed again.
     pub fn into_exec_proxy(self) -> Result<i32> {
         let Some(end) = self.end.get() else {
-            return Ok(exec_proxy::start(self.pidfd.as_fd(), &self.channel)?.pid());
+            return Ok(exec_proxy::start(reexec()?, self.pidfd.as_fd(), &self.channel)?.pid());
         };
         // We have received its end already: report it to the proxy in place of the sandbox.
         let (ours, theirs) = Channel::pair()?;
         ours.send(&ProcessEnded(*end), &[])?;
-        Ok(exec_proxy::start(self.pidfd.as_fd(), &theirs)?.pid())
+        Ok(exec_proxy::start(reexec()?, self.pidfd.as_fd(), &theirs)?.pid())
     }
 }

@@ -7,7 +7,7 @@ use crate::container::builder::default_spec::{bind_mount, tmpfs_mount};
 use crate::container::handle::Handle;
 use crate::container::{Alive, AnyContainer, Container, Phase};
 use crate::error::{Error, ErrorKind, Result};
-use crate::helper::entry::GOFER;
+use crate::helper::entry::{GOFER, reexec};
 use crate::helper::spawn::{Start, seal_plan, spawn};
 use crate::helper::{Child, Donations};
 use crate::host;
@@ -195,7 +195,7 @@ impl Gofer {
         donations.give("boot", &its_boot);
         donations.give("plan", &plan);
         donations.give("init", &its_mounts);
-        let process = spawn(&Start { name: GOFER, namespaces: 0, cgroup: None }, &donations)?;
+        let process = spawn(reexec()?, &Start { name: GOFER, namespaces: 0, cgroup: None }, &donations)?;
         let gofer = Self { process, mounts };
         drop((its_boot, its_mounts));
         let namespace: Vec<_> =

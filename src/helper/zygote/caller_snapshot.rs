@@ -1,9 +1,9 @@
-//! What a process inherits and cannot simply be told: of a caller then and now.
+//! What a helper inherits and a request cannot carry: of the caller when the zygote was made, and now.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sys::{self, StatusText};
 
-/// Lines of proc_pid_status(5), with what they are in words.
+/// Lines of proc_pid_status(5), and words for them in errors.
 const STATUS: [(&str, &str); 11] = [
     ("Uid", "uids"),
     ("Gid", "gids"),
@@ -25,7 +25,7 @@ const NAMESPACES: [&str; 8] =
 /// The resource limits of setrlimit(2), by number.
 const LIMITS: std::ops::Range<u32> = 0..16;
 
-/// Whatever of a thread decides what its helpers may do, or shows in a container.
+/// Everything about a thread that decides what its helpers may do, or that a container can see.
 #[derive(Debug)]
 pub(super) struct CallerSnapshot {
     facts: Vec<(&'static str, String)>,
@@ -42,7 +42,7 @@ impl CallerSnapshot {
         for name in NAMESPACES {
             let path = format!("/proc/thread-self/ns/{name}");
             let namespace = match std::fs::read_link(&path) {
-                // A kernel without this kind.
+                // The kernel does not have this kind.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 link => link.os(|| format!("readlink({path:?})"))?,
             };
@@ -50,7 +50,7 @@ impl CallerSnapshot {
         }
         let root = rustix::fs::stat("/").os(|| "stat(\"/\")")?;
         facts.push(("root directory", format!("{}:{}", root.st_dev, root.st_ino)));
-        // Without a security module there is none to read.
+        // Without a security module the file cannot be read.
         let label = std::fs::read_to_string("/proc/thread-self/attr/current").unwrap_or_default();
         facts.push(("security label", label));
         for limit in LIMITS {
@@ -63,12 +63,12 @@ impl CallerSnapshot {
         Ok(Self { facts, umask })
     }
 
-    /// The file mode creation mask, which is no difference: a helper can be told.
+    /// The file mode creation mask. A request carries it, so it need not be the same.
     pub(super) fn umask(&self) -> u32 {
         self.umask
     }
 
-    /// Fails if these are not what they were `then`, when a zygote was made.
+    /// Fails if something differs from `then`, when the zygote was made.
     pub(super) fn check(&self, then: &Self) -> Result<()> {
         let mut pairs = then.facts.iter().zip(&self.facts);
         match pairs.find(|(then, now)| then != now) {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_thread_is_the_same_and_a_difference_is_named() {
+    fn the_same_thread_has_no_difference_and_an_error_names_one() {
         let then = CallerSnapshot::of_this_thread().unwrap();
         let mut now = CallerSnapshot::of_this_thread().unwrap();
         now.check(&then).unwrap();

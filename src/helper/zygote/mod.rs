@@ -1,21 +1,21 @@
-//! The zygote: one helper that was executed beforehand and becomes the others by fork, for callers who make many
-//! containers.
+//! The zygote: one helper that is executed beforehand and forks the others, for callers that make many containers.
 //!
 //! ```text
 //!   caller --fork: helper, descriptors--> zygote --clone3(CLONE_PARENT)--> gofer or sandbox, a child of the caller
 //!          <---- forked: pid, pidfd ------
 //! ```
 //!
-//! [`mod@serve`] is the zygote's own side. [`caller_snapshot`] is what a forked helper inherits from the zygote and would
-//! otherwise have from the caller: compared before each container. [`Spawner`] is what the rest of the crate starts
-//! gofers and sandboxes with, whether there is a zygote or not.
+//! [`mod@serve`] is the zygote's own side. [`caller_snapshot`] holds what a forked helper inherits from the zygote, and
+//! an executed one from the caller; the two are compared before each container. The rest of the crate starts gofers and
+//! sandboxes with [`Spawner`], whether there is a zygote or not.
 
 mod caller_snapshot;
 mod serve;
 
-pub(crate) use serve::serve;
+pub(crate) use serve::{ZYGOTE, serve};
 
-use super::spawn::{Start, spawn};
+use super::entry::reexec;
+use super::spawn::{Reexec, Start, spawn};
 use super::{Child, Donations};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
@@ -33,17 +33,15 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// `argv[0]` of a zygote, as `ps` shows it.
-pub(crate) const ZYGOTE: &str = "cofferdam-zygote";
-/// How long a zygote may take to answer: a fork of a small process, on a host however busy.
+/// How long a zygote may take to answer. It forks a small process, but the host may be very busy.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// A process that stands ready to become the helpers of containers, so that none of them has to be executed first.
+/// A process that forks the helpers of containers, so that none of them has to be executed.
 ///
-/// The term is Android's and Chrome's: a process that has started up once, from which others are forked. Without one,
-/// the gofer and the sandbox of every container are this program executed again, and most of what a short container
-/// costs is the dynamic linker. With one they are forked from a process that has that behind it. For programs that make
-/// containers all the time: judges, build services, agents. One is enough for all threads.
+/// The term is Android's and Chrome's: a process that starts up once, and from which others are forked. Without a
+/// zygote, this program is executed again for the gofer and the sandbox of every container, and most of the time that a
+/// short container takes goes into the dynamic linker. A fork of a zygote saves that. It is for programs that make
+/// containers all the time: judges, build services, agents. One zygote is enough for all threads.
 ///
 /// ```no_run
 /// use cofferdam::{ContainerBuilder, Zygote};
@@ -57,52 +55,53 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// # }
 /// ```
 ///
-/// This is a handle; its clones are handles on the same process. When the last one and the last builder or container
-/// to be created with it are dropped, the process is ended and collected. It also ends with this program, however that
-/// ends. Containers that exist do not depend on it.
+/// This is a handle; its clones are handles on the same process. The process is killed and collected when the last
+/// handle is dropped, and the last builder or container that will be created with it. It also ends with this program,
+/// however that ends. Containers that exist do not depend on it.
 ///
 /// # What it costs
 ///
-/// One more process, which waits, with about a megabyte of its own. Gofers and sandboxes need less memory in return,
-/// because they share with it what they have not changed. They also share the layout of their memory (ASLR is drawn
-/// at execve(2)): [`manual::promises`](crate::manual::promises) says what that means.
+/// One more process, which waits, with about a megabyte of memory of its own. In return gofers and sandboxes need less
+/// memory, because they share with it what they do not change. They also share the layout of their memory, because the
+/// kernel chooses it at execve(2) (ASLR): [`manual::promises`](crate::manual::promises) says what that means.
 ///
 /// # What is as it was when it was made
 ///
-/// A forked helper inherits from the zygote. What decides about privilege, and what a container could notice, is
-/// compared for each container, and a difference is [`ErrorKind::OutdatedZygote`]: ids, groups, capabilities,
-/// no_new_privs, seccomp filters, security label, namespaces, root directory, resource limits. So make it after all of
-/// these are as they are to be. The umask is the caller's at the time, and the working directory is nobody's concern:
-/// every path of a plan is absolute.
+/// A forked helper inherits from the zygote. For each container, the crate compares everything that decides about
+/// privilege or that a container could notice, and a difference is [`ErrorKind::OutdatedZygote`]: ids, groups,
+/// capabilities, no_new_privs, seccomp filters, security label, namespaces, root directory, resource limits. So make
+/// the zygote after the program has set all of these. A helper has the umask of the thread that creates the container.
+/// The working directory does not matter, because every path of a plan is absolute.
 ///
-/// What is left is as it was for the thread that made the zygote: its cgroup, OOM score, scheduling, processor affinity,
-/// and Landlock rules, which nobody can look up. Whoever takes over this program has what the zygote may do, as with any
-/// descriptor or child that it kept.
+/// Everything else is as it was for the thread that made the zygote: its cgroup, OOM score, scheduling, processor
+/// affinity, and Landlock rules, which a process cannot look up. An attacker who takes over this program can do what
+/// the zygote may do, as with any descriptor or child process that the program keeps.
 ///
 /// # Errors
 ///
-/// A zygote that was killed is [`ErrorKind::HelperDied`] for the next container created with it, and for all after
-/// that; nothing is left of them. So is one whose answer could not be received, as where this program has no number for
-/// another descriptor: that error is the first's, and the zygote is ended. Make another.
+/// If the zygote was killed, every further container created with it fails with [`ErrorKind::HelperDied`] and leaves
+/// nothing behind. If this program cannot receive an answer of the zygote, for example because it has too many files
+/// open, that container fails with that error, the zygote is killed, and later containers fail with
+/// [`ErrorKind::HelperDied`]. Make another zygote.
 #[derive(Clone, Debug)]
-pub struct Zygote(Arc<Inner>);
+pub struct Zygote(Arc<ZygoteProcess>);
 
 #[derive(Debug)]
-struct Inner {
+struct ZygoteProcess {
     process: Child,
-    /// `None` when it did not answer as it should: what it says later would be taken for the answer to something else.
-    line: Mutex<Option<ZygoteConnection>>,
+    /// `None` after an answer that was wrong or did not come: a late answer would be taken for that to another request.
+    connection: Mutex<Option<ZygoteConnection>>,
     caller_snapshot: CallerSnapshot,
 }
 
-/// Where it is asked.
+/// The connection to the zygote.
 #[derive(Debug)]
 struct ZygoteConnection {
     channel: Channel,
-    /// Memory in which the kernel itself writes the pid of what is forked, so that it is known also if the zygote is
-    /// killed before it can say so.
+    /// Memory into which the kernel writes the pid of each fork, so that the caller knows it even if the zygote is
+    /// killed before it answers.
     newest: File,
-    /// The last one that it did say.
+    /// The pid in the last answer.
     known: i32,
 }
 
@@ -122,13 +121,13 @@ impl Zygote {
         let mut donations = Donations::default();
         donations.give("requests", &theirs);
         donations.give("newest", &newest);
-        let process = spawn(&Start { name: ZYGOTE, namespaces: 0, cgroup: None }, &donations)?;
+        let process = spawn(reexec()?, &Start { name: ZYGOTE, namespaces: 0, cgroup: None }, &donations)?;
         let pid = process.pid();
-        let line = ZygoteConnection { channel, newest: newest.into(), known: 0 };
-        let zygote = Self(Arc::new(Inner { process, line: Mutex::new(None), caller_snapshot }));
+        let connection = ZygoteConnection { channel, newest: newest.into(), known: 0 };
+        let zygote = Self(Arc::new(ZygoteProcess { process, connection: Mutex::new(None), caller_snapshot }));
         drop(theirs);
         let deadline = Some(Instant::now() + ANSWER_LIMIT);
-        match line.channel.receive::<ZygoteReport>(deadline).map_err(|error| error.during(ZYGOTE))?.message {
+        match connection.channel.receive::<ZygoteReport>(deadline).map_err(|error| error.during(ZYGOTE))?.message {
             ZygoteReport::Ready { pid: own } if own == pid => {}
             ZygoteReport::Failed(failure) => return Err(failure.into()),
             ZygoteReport::Ready { .. } => {
@@ -136,7 +135,7 @@ impl Zygote {
                 return Err(Error::unsupported("zygote", problem));
             }
         }
-        *zygote.0.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        *zygote.0.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         Ok(zygote)
     }
 
@@ -146,19 +145,21 @@ impl Zygote {
         self.0.process.pid()
     }
 
-    /// One request and its answer; other threads wait for their turn.
+    /// Sends one request and receives its answer. Meanwhile other threads wait.
     fn fork(&self, request: &ForkRequest, fds: &[NamedFd<'_>]) -> Result<Child> {
-        let mut guard = self.0.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(line) = guard.as_mut() else { return Err(gone("it did not survive an earlier request")) };
-        let error = match line.channel.send(request, fds).map(|()| line.answer()) {
+        let mut guard = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(connection) = guard.as_mut() else {
+            return Err(gone("it did not survive an earlier request"));
+        };
+        let error = match connection.channel.send(request, fds).map(|()| connection.answer()) {
             Ok(Ok(forked)) => return forked.os(|| format!("spawn {}: clone3", request.helper)),
             Ok(Err(error)) => error,
             Err(error) if *error.kind() == ErrorKind::HelperDied => error,
-            // Nothing was said, and it is as it was.
+            // Nothing was sent, so the connection is still good.
             Err(error) => return Err(error.during(ZYGOTE)),
         };
         self.0.process.destroy();
-        guard.take().expect("it was there above").collect_the_unknown();
+        guard.take().expect("it was there above").collect_unreported();
         match error.kind() {
             ErrorKind::HelperDied => Err(gone("it was killed")),
             _ => Err(error.during(ZYGOTE)),
@@ -171,7 +172,7 @@ fn gone(problem: &str) -> Error {
 }
 
 impl ZygoteConnection {
-    /// The child, or why the zygote could not make it.
+    /// The child, or the errno with which the zygote failed to make it.
     fn answer(&mut self) -> Result<Result<Child, Errno>> {
         let delivery = self.channel.receive::<ForkReply>(Some(Instant::now() + ANSWER_LIMIT))?;
         match delivery.message {
@@ -188,19 +189,20 @@ impl ZygoteConnection {
         }
     }
 
-    /// Ends and collects what the zygote, which is gone, forked and did not tell of.
-    fn collect_the_unknown(self) {
+    /// Kills and collects a fork that the zygote, which is gone, made and did not report.
+    fn collect_unreported(self) {
         let Self { channel, newest, known } = self;
         let mut pid = [0; size_of::<i32>()];
         let read = newest.read_exact_at(&mut pid, 0);
-        // What could not be received may have found no number: now there are two.
+        // Perhaps the answer could not be received for want of a descriptor. Closing these two makes room for a pidfd.
         drop((channel, newest));
         let Some(pid) = Pid::from_raw(i32::from_ne_bytes(pid)).filter(|_| read.is_ok()) else { return };
         if pid.as_raw_nonzero().get() == known {
             return;
         }
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        // Where somebody collects every child, the number may be another's by now, who is no child of ours.
+        // If the program collects every child itself, the number may now be that of another process, which is not a
+        // child.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         if waitid(WaitId::PidFd(pidfd.as_fd()), look).is_ok() {
             Child::new(pid, pidfd).destroy();
@@ -208,7 +210,7 @@ impl ZygoteConnection {
     }
 }
 
-impl Drop for Inner {
+impl Drop for ZygoteProcess {
     fn drop(&mut self) {
         self.process.destroy();
     }
@@ -216,28 +218,28 @@ impl Drop for Inner {
 
 /// How the gofer and the sandbox of one container are started.
 #[derive(Debug)]
-pub(crate) enum Spawner {
-    /// Each executes this program.
-    Exec,
-    /// They are forked from the zygote, to work under this umask.
-    Zygote { zygote: Zygote, umask: u32 },
+pub(crate) struct Spawner {
+    reexec: Reexec,
+    /// The zygote that forks them, and the umask they get. Without one, each executes this program.
+    zygote: Option<(Zygote, u32)>,
 }
 
 impl Spawner {
-    /// Fails if a helper of `zygote` would not be what one of this thread's would be.
+    /// Fails if a helper that `zygote` forks would differ from one that this thread executes.
     pub(crate) fn of(zygote: Option<&Zygote>) -> Result<Self> {
-        let Some(zygote) = zygote else { return Ok(Self::Exec) };
+        let reexec = reexec()?;
+        let Some(zygote) = zygote else { return Ok(Self { reexec, zygote: None }) };
         let now = CallerSnapshot::of_this_thread()?;
         now.check(&zygote.0.caller_snapshot)?;
-        Ok(Self::Zygote { zygote: zygote.clone(), umask: now.umask() })
+        Ok(Self { reexec, zygote: Some((zygote.clone(), now.umask())) })
     }
 
     pub(crate) fn spawn(&self, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
-        let Self::Zygote { zygote, umask } = self else { return spawn(start, donations) };
+        let Some((zygote, umask)) = &self.zygote else { return spawn(self.reexec, start, donations) };
         let mut fds = donations.named();
         fds.extend(start.cgroup.map(|cgroup| (BIRTH_CGROUP, cgroup)));
-        if fds.len() > MAX_FDS || !can_be_looked_into(start.namespaces)? {
-            return spawn(start, donations);
+        if fds.len() > MAX_FDS || !caller_may_inspect(start.namespaces)? {
+            return spawn(self.reexec, start, donations);
         }
         let request =
             ForkRequest { helper: start.name.to_owned(), namespaces: start.namespaces, umask: *umask };
@@ -245,10 +247,11 @@ impl Spawner {
     }
 }
 
-/// Whether the caller could look into a forked helper with these new namespaces. Memory belongs to the user namespace
-/// that it was executed in: a sandbox that was forked into a new one remains the host's, and who may look into it is
-/// decided there (ptrace(2), "Ptrace access mode checking"). One that was executed inside is its creator's.
-fn can_be_looked_into(namespaces: u32) -> Result<bool> {
+/// Whether the caller may inspect (ptrace) a forked helper with these new namespaces. The kernel checks that in the
+/// user namespace in which the process was executed (ptrace(2), "Ptrace access mode checking"). For a sandbox that was
+/// forked into a new user namespace that is the host's; for one that was executed inside it is the new one, where its
+/// creator has every capability.
+fn caller_may_inspect(namespaces: u32) -> Result<bool> {
     if namespaces & libc::CLONE_NEWUSER.cast_unsigned() == 0 {
         return Ok(true);
     }

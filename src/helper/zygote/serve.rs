@@ -1,7 +1,7 @@
-//! The zygote itself: asked, it forks; the fork becomes what was asked for.
+//! The zygote's own side: for each request it forks, and the fork becomes the helper that the request names.
 //!
-//! It has nothing open but its connection, one page of memory to share with the caller, and `/dev/null`, and its forks
-//! have neither of the first two. It starts no thread, and looks at no more of a request than it has to.
+//! It has only its connection, one page of memory that it shares with the caller, and `/dev/null` open; its forks have
+//! only the last. It starts no thread, and reads no more of a request than it needs.
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::helper::Received;
@@ -12,36 +12,40 @@ use rustix::fd::AsFd;
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 
-/// What a helper does all its life.
+/// `argv[0]` of a zygote, as `ps` shows it.
+pub(crate) const ZYGOTE: &str = "cofferdam-zygote";
+
+/// The function that a helper runs until it ends.
 type Serve = fn(Received);
 
-/// The zygote's whole life, entered from the constructor; in its forks, theirs. `helper` knows them by name.
+/// The zygote's whole life, and in its forks theirs. The constructor calls this. `helper` finds a fork's function by
+/// name.
 pub(crate) fn serve(mut donated: Received, helper: impl Fn(&str) -> Option<Serve>) {
     let Ok(channel) = donated.take("requests").map(Channel::from) else { return };
-    let zygote = match Zygote::prepare(&mut donated) {
-        Ok(zygote) => zygote,
+    let forker = match Forker::prepare(&mut donated) {
+        Ok(forker) => forker,
         Err(error) => {
             let failure = RemoteFailure::pack(Actor::Zygote, &error);
             return drop(channel.send(&ZygoteReport::Failed(failure), &[]));
         }
     };
     let ready = ZygoteReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
-    // The end of the connection is the end of the caller, or of its last handle.
+    // The connection ends with the caller, or with its last handle.
     if channel.send(&ready, &[]).is_ok()
-        && let Some((serve, donated)) = zygote.answer_requests(channel, helper)
+        && let Some((serve, donated)) = forker.answer_requests(channel, helper)
     {
         serve(donated);
     }
 }
 
-struct Zygote {
-    /// Where the kernel writes the pid of each fork.
+struct Forker {
+    /// The kernel writes the pid of each fork here.
     newest: SharedPid,
-    /// Where `ps` finds the name.
+    /// `ps` reads the name of the process from here.
     arguments: ArgumentArea,
 }
 
-impl Zygote {
+impl Forker {
     fn prepare(donated: &mut Received) -> Result<Self> {
         sys::reset_signals();
         rustix::process::setsid().os(|| "setsid()")?;
@@ -50,12 +54,13 @@ impl Zygote {
         let newest = donated.take("newest")?;
         let newest = SharedPid::map(newest.as_fd()).os(|| "mmap(newest)")?;
         let arguments = ArgumentArea::of_this_process().os(|| "read(\"/proc/self/stat\")")?;
-        let zygote = Self { newest, arguments };
+        let forker = Self { newest, arguments };
         set_dumpable(false)?;
-        Ok(zygote)
+        Ok(forker)
     }
 
-    /// Returns in a fork, with what it is to be and what it is given; in the zygote when nobody is left to ask.
+    /// Returns in each fork, with its function and its descriptors; and `None` in the zygote, when the connection has
+    /// ended.
     fn answer_requests(
         mut self,
         channel: Channel,
@@ -65,7 +70,8 @@ impl Zygote {
             let Delivery { message: request, mut fds } = channel.receive::<ForkRequest>(None).ok()?;
             let serve = helper(&request.helper)?;
             let cgroup = fds.take_optional(BIRTH_CGROUP);
-            // The files under /proc/PID of a sandbox, its id maps among them, belong to the caller from the start.
+            // Dumpable across the fork, so that the files under /proc/PID of a sandbox, such as its id maps, belong to
+            // the caller from the start.
             set_dumpable(true).ok()?;
             let forked =
                 sys::fork_sibling(request.namespaces, cgroup.as_ref().map(AsFd::as_fd), &mut self.newest);
@@ -86,11 +92,11 @@ impl Zygote {
         }
     }
 
-    /// In the fork: what an execution would have done.
+    /// In the fork: does what execve(2) and the constructor do for a helper that is executed.
     fn become_helper(mut self, request: &ForkRequest, fds: Received) -> Option<Received> {
         self.arguments.overwrite(&request.helper);
         rustix::process::umask(Mode::from_bits_truncate(request.umask));
-        // Nothing else is open that anybody knows of; this makes it a fact.
+        // No other descriptor should be open. This makes sure.
         let keep: Vec<_> = fds.fds().collect();
         sys::close_all_but(&keep).ok()?;
         drop(keep);
