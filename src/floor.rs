@@ -1,9 +1,9 @@
-//! The least that Linux takes for a container: the measure `examples/bench.rs` holds this crate against.
+//! The least that Linux needs for a container: the yardstick of `examples/bench.rs` for this crate.
 //!
 //! One `clone3` into the namespaces of the builder's default, id maps, the mounts of the builder's default made with
-//! mount(2), `pivot_root`, `execve`, wait. Straight-line code for trusted input only: it resolves nothing, checks
-//! nothing, sheds no privilege, keeps no record and is no sandbox. None of the crate's own machinery takes part, so that
-//! the ratio between the two is what that machinery costs.
+//! mount(2), `pivot_root`, `execve`, wait. Straight-line code for trusted input only: it resolves no path, checks
+//! nothing, drops no privilege, keeps no record and is no sandbox. It uses none of the crate's own machinery, so the
+//! difference between the two is what that machinery costs.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sys::{self, Forked, MountAttr};
@@ -26,7 +26,7 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// The host's device, and its place in the new root.
+/// A device of the host, and its path in the new root.
 const DEVICES: [(&CStr, &CStr); 6] = [
     (c"/dev/null", c"dev/null"),
     (c"/dev/zero", c"dev/zero"),
@@ -48,10 +48,10 @@ const READ_ONLY: [&CStr; 5] = [c"proc/bus", c"proc/fs", c"proc/irq", c"proc/sys"
 
 /// Runs `program`, a path inside `rootfs`, without arguments, and returns its exit code.
 ///
-/// For a program that has no other thread at the moment: the copy made by `clone3` goes on in Rust.
+/// Only for a program that has no other thread at the moment, because the copy made by `clone3` goes on in Rust.
 ///
 /// # Errors
-/// The system call of this process that failed. One of the new process's shows as an exit code: its errno.
+/// The system call of this process that failed. If one of the new process fails, its errno is the exit code.
 pub fn run(rootfs: &Path, program: &Path) -> Result<i32> {
     let text = |path: &Path| {
         CString::new(path.as_os_str().as_bytes()).map_err(|_| {
@@ -80,7 +80,7 @@ pub fn run(rootfs: &Path, program: &Path) -> Result<i32> {
     }
 }
 
-/// The maps [`ContainerBuilder`](crate::ContainerBuilder) chooses for a caller without subordinate ids.
+/// Writes the maps that [`ContainerBuilder`](crate::ContainerBuilder) chooses for a caller without subordinate ids.
 fn map_ids(pid: i32) -> Result<()> {
     let maps = crate::host::probe(crate::host::Needs::default())?.default_id_maps();
     let write = |name: &str, text: String| {
@@ -99,7 +99,7 @@ fn map_ids(pid: i32) -> Result<()> {
 
 /// In the new process: everything between the id maps and `execve`.
 fn enter(mapped: OwnedFd, rootfs: &CStr) -> Result<(), Errno> {
-    // Ends when the parent has written the maps.
+    // The read ends when the parent has written the maps and closed its end.
     rustix::io::read(&mapped, &mut [0_u8; 1])?;
     rustix::thread::set_thread_res_gid(rustix::fs::Gid::ROOT, rustix::fs::Gid::ROOT, rustix::fs::Gid::ROOT)?;
     rustix::thread::set_thread_res_uid(rustix::fs::Uid::ROOT, rustix::fs::Uid::ROOT, rustix::fs::Uid::ROOT)?;
@@ -151,7 +151,7 @@ fn mount(kind: &CStr, at: &CStr, flags: MountFlags, options: Option<&CStr>) -> R
     rustix::mount::mount(kind, at, kind, flags, options)
 }
 
-/// Which of the masked paths there are differs between kernels.
+/// Not every kernel has every masked path.
 fn if_exists(result: Result<(), Errno>) -> Result<(), Errno> {
     match result {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),

@@ -1,17 +1,17 @@
-//! Container ids: parsed once, trusted afterwards.
+//! Container ids: checked once, when they are parsed.
 
 use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest id, in bytes. A state file name holds two ids and a suffix, and file names end at 255 bytes, so a long
-/// id is stored under a digest of itself; the id proper keeps the limit runsc and runc users know.
+/// The longest id, in bytes: the limit of runsc and runc. The name of a state file holds two ids and a suffix, and may
+/// have at most 255 bytes, so a long id is stored under a digest of itself.
 const MAX_ID_LEN: usize = 255;
 
 /// A container id: 1 to 255 characters of `[A-Za-z0-9_+.-]`, not starting with `-` or `.`.
 ///
-/// It names files, sockets and cgroups, so nothing that could leave a directory or look like an option is an id.
+/// Ids name files, sockets and cgroups, so an id can neither lead out of a directory nor look like an option.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(String);

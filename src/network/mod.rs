@@ -1,16 +1,16 @@
-//! Network devices, moved from one network namespace to another with what makes them of use: their addresses and that
+//! Moving network devices from one network namespace to another, with what makes them usable: their addresses, and that
 //! they are up.
 //!
 //! ```text
 //!   caller                                     sandbox
 //!     |<------- Network (a routing socket) ------|  opened in the container's network namespace
-//!     |-- the host's socket:      RTM_SETLINK    |  move, rename, up: one step of the kernel's
+//!     |-- the host's socket:      RTM_SETLINK    |  move, rename, set up: one request
 //!     |-- the container's socket: RTM_NEWADDR    |
 //! ```
 //!
-//! Only the caller has rights in the namespace where the devices are, and it stays there: a socket belongs to the
-//! namespace it was opened in, whoever has it. What may not live here: devices that are made, and any setting of a
-//! device that it did not have before.
+//! Only the caller has rights in the namespace where the devices are. It need not leave that namespace, because a
+//! socket belongs to the namespace in which it was opened, whichever process uses it. What may not live here: making
+//! devices, and giving a device a setting that it did not have before.
 
 mod route;
 
@@ -21,17 +21,17 @@ use route::{Address, Link, Route};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
-/// A network namespace, by a routing socket that was opened in it.
+/// A network namespace, through a routing socket that was opened in it.
 #[derive(Debug)]
 pub(crate) struct Network(Route);
 
 impl Network {
-    /// The one this thread is in.
+    /// The network namespace of this thread.
     pub(crate) fn of_this_thread() -> Result<Self> {
         Route::open().map(Self)
     }
 
-    /// The namespace itself, which is for those who rule in it (`CAP_NET_ADMIN`).
+    /// A descriptor of the namespace itself. It takes `CAP_NET_ADMIN` there.
     fn namespace(&self) -> Result<OwnedFd> {
         sys::network_namespace_of(self.as_fd()).os(|| "ioctl(SIOCGSKNS)").map_err(hint_at_privilege)
     }
@@ -48,38 +48,39 @@ impl AsFd for Network {
     }
 }
 
-/// A socket that was opened elsewhere.
+/// From a routing socket that another process opened in the namespace.
 impl From<OwnedFd> for Network {
     fn from(socket: OwnedFd) -> Self {
         Self(socket.into())
     }
 }
 
-/// Devices of the host that are in a container, which may still come to nothing.
+/// Devices of the host that were moved to a container, whose creation may still fail.
 #[derive(Debug)]
 pub(crate) struct Moved {
     host: Network,
     container: Network,
-    /// The host's namespace. It is open before there is something to come back: nothing may be short then.
+    /// The host's namespace. Opened before the first device moves, because moving back must not fail for want of a
+    /// descriptor.
     home: OwnedFd,
-    devices: Vec<Device>,
+    devices: Vec<MovedDevice>,
 }
 
-/// A device that was to be moved, as it was.
+/// What a device was like before it moved.
 #[derive(Debug)]
-struct Device {
+struct MovedDevice {
     names: NetDevice,
-    /// Its number where it was.
+    /// Its number in the host's namespace.
     index: i32,
     was_up: bool,
     addresses: Vec<Address>,
-    /// Whether it may also have its old name in the container: the kernel renames after it has moved, unless the name
-    /// is another's there.
+    /// Whether it may have its old name in the container, after a request that failed half-way: the kernel moves a
+    /// device first and renames it then. Not so if another device in the container has that name.
     may_keep_name: bool,
 }
 
 impl Moved {
-    /// Moves `devices` from where this thread is to `container`. On failure none has moved.
+    /// Moves `devices` from this thread's namespace to `container`. If one fails, moves all of them back.
     pub(crate) fn to(container: Network, devices: &[NetDevice]) -> Result<Self> {
         let host = Network::of_this_thread()?;
         let there = container.namespace()?;
@@ -98,38 +99,38 @@ impl Moved {
     }
 
     /// "The runtime MUST set the network device state to `up`" and keep its permanent addresses of global scope - OCI
-    /// config-linux.md. Without them it would be there and of no use.
+    /// config-linux.md.
     fn add(&mut self, names: &NetDevice, container: BorrowedFd<'_>) -> Result<()> {
         let Link { index, up: was_up } = self.host.0.link(&names.host)?;
         let addresses = self.host.0.addresses(index)?;
-        // The kernel moves first and renames then: a name that is taken would be found out too late.
+        // Check first: the kernel moves a device and then finds out that its new name is taken.
         if !self.container.is_free(&names.container)? {
             return Err(Errno::EXIST).os(|| format!("RTM_SETLINK({index}, {:?})", names.container));
         }
         let may_keep_name = self.container.is_free(&names.host)?;
-        // Before it moves: a request that failed may have been followed half-way.
-        self.devices.push(Device { names: names.clone(), index, was_up, addresses, may_keep_name });
+        // Remember it before it moves, because a request that fails may have moved it already.
+        self.devices.push(MovedDevice { names: names.clone(), index, was_up, addresses, may_keep_name });
         self.host.0.move_link(index, container, &names.container, true).map_err(hint_at_privilege)?;
         let added = self.devices.last().map_or(&[][..], |device| &device.addresses);
-        // Its number may be another's there.
+        // It may have another number there.
         let Link { index, .. } = self.container.0.link(&names.container)?;
         added.iter().try_for_each(|address| self.container.0.add_address(index, address))
     }
 
-    /// Moves them back, as they were. Every one is tried, and every failure reported.
+    /// Moves all devices back and restores them. Tries every one, and reports every failure.
     pub(crate) fn undo(self) -> Result<()> {
         let failed = |device| self.bring_back(device).err().map(|error| error.during(field(&device.names)));
         let left: Vec<_> =
             self.devices.iter().rev().filter_map(failed).map(|error| error.to_string()).collect();
-        match left.is_empty() {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Incomplete, "move network devices back", left.join("; "))),
+        if left.is_empty() {
+            return Ok(());
         }
+        Err(Error::new(ErrorKind::Incomplete, "move network devices back", left.join("; ")))
     }
 
-    fn bring_back(&self, device: &Device) -> Result<()> {
-        let Device { names, index, was_up, addresses, may_keep_name } = device;
-        // Where it is decides, and not what was answered.
+    fn bring_back(&self, device: &MovedDevice) -> Result<()> {
+        let MovedDevice { names, index, was_up, addresses, may_keep_name } = device;
+        // Look where it is: the answer to the request does not say for sure.
         if self.host.0.link(&names.host).is_ok_and(|link| link.index == *index) {
             return Ok(());
         }
@@ -138,7 +139,7 @@ impl Moved {
             there => there?,
         };
         let moved = self.container.0.move_link(there.index, self.home.as_fd(), &names.host, *was_up);
-        // It is back also where only the last part failed, that it is up.
+        // Even if the request failed, it may have moved the device and only failed to set it up.
         let restored = self.host.0.link(&names.host).and_then(|Link { index, .. }| {
             addresses.iter().try_for_each(|address| self.host.0.add_address(index, address))
         });

@@ -1,6 +1,6 @@
-//! The kernel's routing socket (rtnetlink(7)), for as many of its requests as it takes to move a device.
+//! The kernel's routing socket (rtnetlink(7)): the few requests that moving a device takes.
 //!
-//! What lives here: messages as bytes, and the conversation. What may not: what they are good for.
+//! What lives here: requests and answers as bytes. What may not: any decision about devices.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,12 +12,12 @@ use std::cell::Cell;
 #[derive(Debug)]
 pub(super) struct Route {
     socket: OwnedFd,
-    /// How many requests were made. It is the number of the last one, which its answers bear: those of a request that
-    /// was given up half-way must not pass for them.
-    asked: Cell<u32>,
+    /// The number of the last request. Its answers carry it, so that those to an earlier request, which was abandoned,
+    /// are not taken for them.
+    last_request: Cell<u32>,
 }
 
-/// What a device is to be recognized by.
+/// A device, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     /// Its number, in its namespace.
@@ -26,25 +26,25 @@ pub(super) struct Link {
     pub(super) up: bool,
 }
 
-/// An address of a device, without the device.
+/// An address that a device has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     family: u8,
     prefix: u8,
     flags: u8,
-    /// Of those in [`KEPT`], with their numbers.
+    /// Those in [`KEPT`]: kinds and values.
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
-/// The attributes that make an address; what is left out the kernel counts, or derives.
+/// The attributes that define an address. The kernel derives or counts the others.
 const KEPT: [u16; 4] = [libc::IFA_ADDRESS, libc::IFA_LOCAL, libc::IFA_BROADCAST, libc::IFA_FLAGS];
 
-/// The most bytes of one answer. The kernel's own limit for lists is half of it.
+/// The most bytes of one answer: twice the kernel's own limit for a part of a list.
 const MAX_ANSWER: usize = 64 << 10;
 
 impl From<OwnedFd> for Route {
     fn from(socket: OwnedFd) -> Self {
-        Self { socket, asked: Cell::new(0) }
+        Self { socket, last_request: Cell::new(0) }
     }
 }
 
@@ -58,7 +58,7 @@ impl Route {
     /// Opens one in this thread's network namespace.
     pub(super) fn open() -> Result<Self> {
         let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
-        // Without a protocol: that of number 0, which is NETLINK_ROUTE.
+        // No protocol means protocol 0, which is NETLINK_ROUTE.
         socket_with(family, SocketType::RAW, flags, None)
             .map(Self::from)
             .os(|| "socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)")
@@ -74,7 +74,8 @@ impl Route {
 
     /// The device `name`.
     pub(super) fn link(&self, name: &str) -> Result<Link> {
-        let request = Request::about_link(libc::RTM_GETLINK, 0, 0).attribute(IFLA_IFNAME, &terminated(name));
+        let request =
+            NetlinkRequest::about_link(libc::RTM_GETLINK, 0, 0).attribute(IFLA_IFNAME, &terminated(name));
         let answers = self.ask(request).os(|| format!("RTM_GETLINK({name:?})"))?;
         let link = answers.iter().find(|(kind, _)| *kind == libc::RTM_NEWLINK);
         let link = link.and_then(|(_, body)| {
@@ -83,7 +84,7 @@ impl Route {
         link.ok_or_else(|| Error::new(ErrorKind::PeerMisbehaved, "RTM_GETLINK", "an answer without a device"))
     }
 
-    /// Moves the device with this number to `namespace`, where it has this name, and is `up` or not.
+    /// Moves the device `index` to `namespace`, names it `name` there, and sets it up if `up`.
     pub(super) fn move_link(
         &self,
         index: i32,
@@ -93,35 +94,35 @@ impl Route {
     ) -> Result<()> {
         let namespace = namespace.as_raw_fd().to_ne_bytes();
         let flags = if up { libc::IFF_UP } else { 0 };
-        let request = Request::about_link(libc::RTM_SETLINK, index, flags)
+        let request = NetlinkRequest::about_link(libc::RTM_SETLINK, index, flags)
             .attribute(IFLA_NET_NS_FD, &namespace)
             .attribute(IFLA_IFNAME, &terminated(name));
         self.ask(request).map(drop).os(|| format!("RTM_SETLINK({index}, IFLA_NET_NS_FD, {name:?})"))
     }
 
-    /// The addresses of the device with this number that mean the same elsewhere: permanent, and of global scope.
+    /// The addresses of the device `index` that are valid in another namespace: permanent, and of global scope.
     pub(super) fn addresses(&self, index: i32) -> Result<Vec<Address>> {
-        let request = Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; ADDRESS_HEADER]);
+        let request = NetlinkRequest::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; ADDRESS_HEADER]);
         let answers = self.ask(request).os(|| "RTM_GETADDR")?;
         let addresses = answers.iter().filter(|(kind, _)| *kind == libc::RTM_NEWADDR);
         Ok(addresses.filter_map(|(_, body)| Address::read(body, index)).collect())
     }
 
-    /// Gives the device with this number an address.
+    /// Adds an address to the device `index`.
     pub(super) fn add_address(&self, index: i32, address: &Address) -> Result<()> {
         let Address { family, prefix, flags, attributes } = address;
         let header = [[*family, *prefix, *flags, libc::RT_SCOPE_UNIVERSE], index.to_ne_bytes()].concat();
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        let request = Request::new(libc::RTM_NEWADDR, flags, &header);
+        let request = NetlinkRequest::new(libc::RTM_NEWADDR, flags, &header);
         let request =
             attributes.iter().fold(request, |request, (kind, value)| request.attribute(*kind, value));
         self.ask(request).map(drop).os(|| format!("RTM_NEWADDR({index})"))
     }
 
-    /// Asks, and takes answers up to the one that says that it is the last: kinds and bodies.
-    fn ask(&self, request: Request) -> Result<Vec<(u16, Vec<u8>)>, Errno> {
-        let sequence = self.asked.get().wrapping_add(1);
-        self.asked.set(sequence);
+    /// Sends a request and receives its answers, up to the last: kinds and bodies.
+    fn ask(&self, request: NetlinkRequest) -> Result<Vec<(u16, Vec<u8>)>, Errno> {
+        let sequence = self.last_request.get().wrapping_add(1);
+        self.last_request.set(sequence);
         let request = request.finish(sequence);
         retry_on_intr(|| send(&self.socket, &request, SendFlags::empty()))?;
         let mut answers = Vec::new();
@@ -129,7 +130,7 @@ impl Route {
         loop {
             let (_, count) = retry_on_intr(|| recv(&self.socket, bytes.as_mut_slice(), RecvFlags::TRUNC))?;
             let mut rest = bytes.get(..count).ok_or(Errno::MSGSIZE)?;
-            while let Some((Message { kind, sequence: of, body }, after)) = split_message(rest) {
+            while let Some((Answer { kind, sequence: of, body }, after)) = split_message(rest) {
                 rest = after;
                 match i32::from(kind) {
                     _ if of != sequence => {}
@@ -147,7 +148,7 @@ impl Route {
 }
 
 impl Address {
-    /// Reads an `ifaddrmsg` and its attributes, if it is one of this device's that would be kept.
+    /// Reads an `ifaddrmsg` and its attributes. `None` unless it is an address of device `of` to be kept.
     fn read(body: &[u8], of: i32) -> Option<Self> {
         let ([family, prefix, flags, scope], index) = (*body.first_chunk()?, number(body, 4)?);
         let mut attributes = Vec::new();
@@ -158,7 +159,7 @@ impl Address {
                 attributes.push((kind, value.to_vec()));
             }
         }
-        // The wider flags, where the kernel has them, hold the others.
+        // IFA_FLAGS, if the kernel sends it, includes the flags of the header.
         let wider = attributes.iter().find(|(kind, _)| *kind == libc::IFA_FLAGS);
         let wider = wider.and_then(|(_, value)| number(value, 0)).map_or(flags.into(), i32::cast_unsigned);
         let kept = index == of && scope == libc::RT_SCOPE_UNIVERSE && wider & libc::IFA_F_PERMANENT != 0;
@@ -166,7 +167,7 @@ impl Address {
     }
 }
 
-/// Of `ifinfomsg`, which says what is to be changed, too.
+/// Attributes that follow an `ifinfomsg` (linux/if_link.h).
 const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
 
@@ -175,11 +176,11 @@ const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 const ADDRESS_HEADER: usize = 8;
 
-/// A message in the making.
-struct Request(Vec<u8>);
+/// A request under construction.
+struct NetlinkRequest(Vec<u8>);
 
-impl Request {
-    /// A request of this kind. Every one is answered.
+impl NetlinkRequest {
+    /// A request of this kind, which the kernel acknowledges.
     fn new(kind: u16, flags: i32, body: &[u8]) -> Self {
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
         let mut bytes = vec![0; HEADER];
@@ -189,7 +190,7 @@ impl Request {
         Self(bytes)
     }
 
-    /// With an `ifinfomsg`: of all flags `IFF_UP` is to be as in `flags`.
+    /// A request with an `ifinfomsg`. Of the device's flags it sets only `IFF_UP`, as in `flags`.
     fn about_link(kind: u16, index: i32, flags: i32) -> Self {
         let numbers = [0, index, flags, libc::IFF_UP];
         Self::new(kind, 0, &numbers.map(i32::to_ne_bytes).concat())
@@ -225,24 +226,24 @@ fn number(bytes: &[u8], at: usize) -> Option<i32> {
     bytes.get(at..)?.first_chunk().copied().map(i32::from_ne_bytes)
 }
 
-/// A message that came.
-struct Message<'a> {
+/// A message from the kernel.
+struct Answer<'a> {
     kind: u16,
-    /// The number of the request that it answers.
+    /// The number of the request to which this is an answer.
     sequence: u32,
     body: &'a [u8],
 }
 
-/// The first message, and what comes after it.
-fn split_message(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
+/// Splits off the first message.
+fn split_message(bytes: &[u8]) -> Option<(Answer<'_>, &[u8])> {
     let length = number(bytes, 0).map(i32::cast_unsigned)? as usize;
     let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
     let sequence = number(bytes, 8).map(i32::cast_unsigned)?;
-    let message = Message { kind, sequence, body: bytes.get(HEADER..length)? };
+    let message = Answer { kind, sequence, body: bytes.get(HEADER..length)? };
     Some((message, bytes.get(aligned(length)..).unwrap_or_default()))
 }
 
-/// The kind and the value of the first attribute, and what comes after it.
+/// Splits off the first attribute: its kind, its value, and the rest.
 fn split_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
     let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
@@ -262,20 +263,21 @@ mod tests {
     }
 
     #[test]
-    fn the_answers_to_a_request_that_was_given_up_are_not_the_next_ones() {
+    fn answers_to_an_abandoned_request_are_not_taken_for_the_next_ones() {
         let route = Route::open().unwrap();
-        let given_up = Request::about_link(libc::RTM_GETLINK, 0, 0).attribute(IFLA_IFNAME, b"nosuchdevice\0");
-        send(&route.socket, &given_up.finish(0), SendFlags::empty()).unwrap();
+        let abandoned =
+            NetlinkRequest::about_link(libc::RTM_GETLINK, 0, 0).attribute(IFLA_IFNAME, b"nosuchdevice\0");
+        send(&route.socket, &abandoned.finish(0), SendFlags::empty()).unwrap();
         assert_eq!(route.link("lo").unwrap().index, 1);
     }
 
     #[test]
-    fn addresses_are_kept_that_mean_the_same_elsewhere() {
+    fn addresses_that_are_valid_elsewhere_are_kept() {
         let (family, permanent) = (libc::AF_INET as u8, libc::IFA_F_PERMANENT as u8);
         let body = |flags: u8, scope: u8| {
             let header = [[family, 24, flags, scope], 7_i32.to_ne_bytes()].concat();
-            // A label (3), which the kernel makes again, is left out.
-            let request = Request::new(libc::RTM_NEWADDR, 0, &header)
+            // The label (3) is not kept, because the kernel makes it again.
+            let request = NetlinkRequest::new(libc::RTM_NEWADDR, 0, &header)
                 .attribute(libc::IFA_LOCAL, &[10, 0, 0, 1])
                 .attribute(3, b"eth0\0");
             request.finish(1)[HEADER..].to_vec()
@@ -289,9 +291,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_nothing() {
-        let whole = Request::about_link(libc::RTM_SETLINK, 1, 0).attribute(IFLA_IFNAME, b"x\0").finish(7);
-        let (Message { kind, sequence, body }, rest) = split_message(&whole).unwrap();
+    fn a_message_that_is_cut_short_is_none() {
+        let whole =
+            NetlinkRequest::about_link(libc::RTM_SETLINK, 1, 0).attribute(IFLA_IFNAME, b"x\0").finish(7);
+        let (Answer { kind, sequence, body }, rest) = split_message(&whole).unwrap();
         assert_eq!((kind, sequence, body.len(), rest.len()), (libc::RTM_SETLINK, 7, 24, 0));
         assert!((0..whole.len()).all(|length| split_message(&whole[..length]).is_none()));
     }

@@ -1,4 +1,4 @@
-//! Frames and descriptors over `SOCK_SEQPACKET` Unix sockets: the only place that touches control messages.
+//! Frames and descriptors over `SOCK_SEQPACKET` Unix sockets. No other file builds or reads control messages.
 
 use super::donation::{NamedFd, Received};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -149,14 +149,14 @@ impl From<Channel> for OwnedFd {
     }
 }
 
-/// Sends `fd` with some `words` over a connected stream socket with a protocol of its own.
-pub(crate) fn send_descriptor(stream: BorrowedFd<'_>, words: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+/// Sends `text` and `fd` over a connected stream socket, in the protocol of another program.
+pub(crate) fn send_descriptor(stream: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
     loop {
-        match sendmsg(stream, &[IoSlice::new(words)], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(stream, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
             sent => return sent.map(drop).os(|| "sendmsg(SCM_RIGHTS)"),
         }

@@ -1,13 +1,13 @@
 //! The caller's end of a terminal: the master of the pseudoterminal that the workload has as its own.
 //!
 //! ```text
-//!   init: opens a pty of the container's devpts, keeps the slave, sends the master up with its word that it is ready
-//!   sandbox -> caller: passed on, no copy kept
-//!   caller: a Pty, or sent on once to a console socket
+//!   init: opens a pty of the container's devpts, keeps the slave, sends the master with the report that it is ready
+//!   sandbox: passes it on to the caller, and keeps no copy
+//!   caller: has a Pty, or sends it on once to a console socket
 //! ```
 //!
-//! The other end is made in `sandbox::console`. Nobody but whoever has the [`Pty`] holds the master, so that closing
-//! it hangs up.
+//! `sandbox/init/console.rs` makes the other end. Only the holder of the [`Pty`] has the master open, so closing it
+//! hangs up.
 
 use crate::error::{Error, OsContext, Result};
 use crate::process::channel::send_descriptor;
@@ -22,13 +22,13 @@ use std::time::Duration;
 
 /// The master of the workload's terminal (pty(7)).
 ///
-/// What is written to it is what a person would type: a byte 0x03 is Ctrl-C, and interrupts the foreground job. What
-/// is read from it is what the workload wrote and what the terminal echoed; the end of the file comes when nobody in
-/// the container has the terminal open any more.
+/// Bytes written to it are what a person types: a byte 0x03 is Ctrl-C, and interrupts the foreground job. A read gives
+/// what the workload wrote and what the terminal echoed; the end of the file comes when no process in the container has
+/// the terminal open any more.
 ///
-/// Dropping the last copy hangs up: the kernel sends SIGHUP to the session's leader and its foreground job, and reads
-/// of theirs end. A leader that is PID 1 of its container and has no handler for SIGHUP is not ended by it, as with any
-/// signal of the kernel's.
+/// Dropping the last copy hangs up: the kernel sends SIGHUP to the leader of the session and to its foreground job, and
+/// their reads end. As with any signal from the kernel, SIGHUP does not end a leader that is PID 1 of its container and
+/// has no handler for it.
 #[derive(Debug)]
 pub struct Pty(File);
 
@@ -47,7 +47,7 @@ impl Pty {
         Self(File::from(master))
     }
 
-    /// Changes the size. If it is another one, the foreground job gets SIGWINCH.
+    /// Changes the size. If it differs from the size before, the foreground job gets SIGWINCH.
     ///
     /// # Errors
     /// The errno of ioctl(2) `TIOCSWINSZ`.
@@ -76,7 +76,8 @@ impl Pty {
 }
 
 impl Read for &Pty {
-    /// As read(2), but that the kernel's word for "nobody has the other end open", EIO, is the end of the file.
+    /// As read(2), except that EIO, by which the kernel says that no process has the other end open, is the end of the
+    /// file.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match (&self.0).read(buffer) {
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(0),
@@ -118,7 +119,7 @@ impl AsFd for Pty {
 }
 
 impl From<Pty> for File {
-    /// The master as a plain file, on which the end shows as EIO.
+    /// The master as a plain file, whose reads fail with EIO at the end.
     fn from(pty: Pty) -> Self {
         pty.0
     }
@@ -130,35 +131,35 @@ impl From<Pty> for OwnedFd {
     }
 }
 
-/// Who gets the master.
+/// What gets the master.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum ConsoleTarget {
-    /// Nobody said: an error, if there is a terminal.
+    /// Not given: an error if the process has a terminal.
     #[default]
-    Nobody,
+    Unset,
     /// The caller, as a [`Pty`].
     Caller,
-    /// Whoever listens on this socket.
+    /// The program that listens on this socket.
     Socket(PathBuf),
 }
 
-/// A taker that was found, before there is anything to take.
+/// A target that is ready, before there is a terminal to hand over.
 #[derive(Debug)]
 pub(crate) enum ConsoleSocket {
     Caller,
     Socket(OwnedFd),
 }
 
-/// How long whoever listens on a console socket may take.
+/// How long the program that listens on a console socket may take to accept and to read.
 const SOCKET_LIMIT: Duration = Duration::from_secs(10);
-/// The words that come with the descriptor: its name as runc sends it. Receivers only print it.
+/// The text that goes with the descriptor: its name, as runc sends it. Receivers only print it.
 const MASTER_NAME: &[u8] = b"/dev/ptmx";
 
 impl ConsoleTarget {
-    /// Finds the taker. `origin` is where the configuration came from.
+    /// Makes the target ready. `origin` is where the configuration came from.
     pub(crate) fn find(&self, origin: &str) -> Result<ConsoleSocket> {
         match self {
-            Self::Nobody => Err(Error::spec(origin, "process.terminal", "nobody takes the terminal")
+            Self::Unset => Err(Error::spec(origin, "process.terminal", "nothing takes the terminal")
                 .hint("ask the builder for `terminal()` or a `console_socket(path)`, or set it to false")),
             Self::Caller => Ok(ConsoleSocket::Caller),
             Self::Socket(path) => {
@@ -169,7 +170,7 @@ impl ConsoleTarget {
 }
 
 impl ConsoleSocket {
-    /// Hands over the master, once. What the caller keeps of it.
+    /// Hands over the master. Returns what the caller keeps of it.
     pub(crate) fn take(self, master: OwnedFd) -> Result<Option<Pty>> {
         match self {
             Self::Caller => Ok(Some(Pty::new(master))),

@@ -1,11 +1,11 @@
-//! Who a process is, in a way that survives the reuse of its number.
+//! The identity of a process, which stays right when the kernel gives its pid to another.
 //!
-//! What lives here: the identity a record keeps, and the two questions asked of it later (does it live, give me a
-//! pidfd). What may not: signals and waiting, which work on the pidfd.
+//! What lives here: the identity that a record keeps, and its two uses later: to find out whether the process is alive,
+//! and to get a pidfd. What may not: signals and waiting, which need only the pidfd.
 //!
-//! A pid alone names whatever runs under that number today. Pid and start time name one process of one boot, and the
-//! boot id names the boot. All three are as seen from the caller's pid and time namespaces: a record is only
-//! meaningful to callers that share them.
+//! A pid alone names the process that has this number at the moment. Pid and start time name one process of one boot,
+//! and the boot id names the boot. All three are as seen from the caller's pid and time namespaces, so a record has
+//! meaning only for callers that share them.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sys::ProcStat;
@@ -27,9 +27,9 @@ pub struct ProcessIdentity {
 }
 
 impl ProcessIdentity {
-    /// The identity of the process that has `pid` now; `None` where there is none, or only its zombie.
+    /// The identity of the process that has `pid` now; `None` if there is none, or if it is a zombie.
     ///
-    /// Only the parent of a process, before it reaps it, can be sure that this is the process it means.
+    /// Only the parent of a process, as long as it has not collected it, can be sure that `pid` still names it.
     ///
     /// # Errors
     /// [`ErrorKind::Os`] when `/proc` cannot be read.
@@ -38,8 +38,9 @@ impl ProcessIdentity {
         Ok(alive.map(|stat| Self { pid, start_time: stat.starttime }))
     }
 
-    /// Whether this very process still runs. `boot_id` is the boot it was recorded in; neither a zombie runs nor one
-    /// that the kernel keeps from ending, such as the first process of a pid namespace with something frozen in it.
+    /// Whether this very process still runs. `boot_id` is the boot in which it was recorded. A zombie does not run, and
+    /// neither does a process that is exiting but cannot end yet, such as the first process of a pid namespace in which
+    /// another is frozen.
     ///
     /// # Errors
     /// [`ErrorKind::Os`] when `/proc` cannot be read.
@@ -71,7 +72,7 @@ impl ProcessIdentity {
             Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(errno).os(|| format!("pidfd_open({})", self.pid)),
         };
-        // Checked after the open: from here on the fd can no longer come to mean another process.
+        // Compare after the open: the pidfd names one process for good, whatever happens to the number.
         Ok((Self::of(self.pid)? == Some(*self)).then_some(pidfd))
     }
 }
@@ -91,7 +92,7 @@ pub(crate) fn boot_id() -> Result<&'static str> {
     Ok(BOOT_ID.get_or_init(|| id))
 }
 
-/// One open and one read: these files are far below a page and the kernel formats them whole.
+/// One open and one read: these files are much shorter than a page, and the kernel formats them as a whole.
 fn read_small(path: &str) -> rustix::io::Result<Vec<u8>> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
     let mut buffer = vec![0; 2048];
@@ -100,7 +101,7 @@ fn read_small(path: &str) -> rustix::io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// What the kernel says of the process that has `pid` now; `None` where there is none.
+/// The `stat` of the process that has `pid` now; `None` if there is none.
 fn read_stat(pid: i32) -> Result<Option<ProcStat>> {
     if pid <= 0 {
         return Ok(None);
@@ -108,7 +109,7 @@ fn read_stat(pid: i32) -> Result<Option<ProcStat>> {
     let path = format!("/proc/{pid}/stat");
     let stat = match read_small(&path) {
         Ok(stat) => stat,
-        // ESRCH: it was reaped between open and read.
+        // ESRCH: its parent collected it between open and read.
         Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
         Err(errno) => return Err(errno).os(|| format!("read({path:?})")),
     };
@@ -150,11 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_no_pid_are_nobody() {
+    fn numbers_that_are_no_pid_name_no_process() {
         for pid in [0, -1, i32::MIN, i32::MAX] {
             assert_eq!(ProcessIdentity::of(pid).unwrap(), None);
-            let nobody = ProcessIdentity { pid, start_time: 1 };
-            assert!(nobody.pidfd(boot_id().unwrap()).unwrap().is_none());
+            let none = ProcessIdentity { pid, start_time: 1 };
+            assert!(none.pidfd(boot_id().unwrap()).unwrap().is_none());
         }
     }
 

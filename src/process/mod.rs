@@ -1,8 +1,9 @@
-//! Talking to processes, naming them, and what they read and write.
+//! Connections to processes, their identity, and their standard streams.
 //!
-//! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one process from the next that gets its number; [`stdio`] is what the
-//! workload reads and writes, [`console`] its terminal; [`forward`] passes the caller's signals on; [`reaper`] collects
-//! children that have ended; [`user_log`] is where lines about the workload go.
+//! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one process
+//! from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its terminal;
+//! [`forward`] forwards the caller's signals; [`reaper`] collects children that have ended; [`user_log`] is where lines
+//! about the workload go.
 
 pub(crate) mod channel;
 pub(crate) mod console;

@@ -36,7 +36,7 @@ impl Signal {
     /// Sends it to the process behind `pidfd`: pidfd_send_signal(2).
     ///
     /// # Errors
-    /// [`ErrorKind::Ended`] if the process has ended, else the errno of the call.
+    /// [`ErrorKind::Ended`] if the process has ended; otherwise the errno of the call.
     pub(crate) fn send(self, pidfd: BorrowedFd<'_>) -> Result<()> {
         match crate::sys::pidfd_send_raw(pidfd, self.0) {
             Err(rustix::io::Errno::SRCH) => {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_signal_is_refused() {
+    fn other_names_and_numbers_are_refused() {
         assert_eq!("FOO".parse::<Signal>().unwrap_err().to_string(), "signal: \"FOO\" is not a signal name");
         assert_eq!(Signal::new(0).unwrap_err().to_string(), "signal: 0 is not a signal, use 1 to 64");
         assert!(Signal::new(65).is_err());

@@ -7,15 +7,15 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
 use std::sync::OnceLock;
 
-/// One standard stream of the workload, as [`std::process::Stdio`] does it for commands.
+/// One standard stream of the workload, like [`std::process::Stdio`] for commands.
 ///
-/// Whatever is given here is handed to the workload and to nobody else: no process of ours keeps a copy open, so the
-/// other end of a pipe sees the end of file when the workload ends.
+/// Only the workload gets it: no process of this crate keeps a copy open, so the other end of a pipe sees the end of
+/// the file when the workload ends.
 #[derive(Debug, Default)]
-pub struct Stdio(Source);
+pub struct Stdio(StdioSource);
 
 #[derive(Debug, Default)]
-enum Source {
+enum StdioSource {
     #[default]
     Null,
     Inherit,
@@ -27,32 +27,32 @@ impl Stdio {
     /// `/dev/null`, the default.
     #[must_use]
     pub fn null() -> Self {
-        Self(Source::Null)
+        Self(StdioSource::Null)
     }
 
     /// The caller's own stream.
     #[must_use]
     pub fn inherit() -> Self {
-        Self(Source::Inherit)
+        Self(StdioSource::Inherit)
     }
 
     /// A new pipe; the caller's end is taken from the created container (`take_stdin`, `take_stdout`, `take_stderr`).
     #[must_use]
     pub fn piped() -> Self {
-        Self(Source::Piped)
+        Self(StdioSource::Piped)
     }
 
     /// This descriptor: a file, a socket, a pipe, a terminal.
     #[must_use]
     pub fn fd(fd: impl Into<OwnedFd>) -> Self {
-        Self(Source::Fd(fd.into()))
+        Self(StdioSource::Fd(fd.into()))
     }
 }
 
 impl Stdio {
-    /// Whether nothing was asked for.
+    /// Whether this is `/dev/null`.
     pub(crate) fn is_null(&self) -> bool {
-        matches!(self.0, Source::Null)
+        matches!(self.0, StdioSource::Null)
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Streams {
     pub(crate) caller: [Option<File>; 3],
 }
 
-/// A workload's end, owned where it was made or given, borrowed where it is the process's own.
+/// The workload's end of a stream: owned if it was made here or given, borrowed if it is one of this process's own.
 #[derive(Debug)]
 pub(crate) enum StreamEnd {
     Owned(OwnedFd),
@@ -92,28 +92,29 @@ impl AsFd for StreamEnd {
 }
 
 impl Streams {
-    /// Opens stdin, stdout and stderr. A pipe of ours belongs to `owner` (host ids), so that a workload with other ids
-    /// than the caller's can reopen it as `/dev/stdout`; what was given or inherited is never changed.
+    /// Opens stdin, stdout and stderr. A pipe made here belongs to `owner` (host ids), so that a workload with other
+    /// ids than the caller's can reopen it as `/dev/stdout`. The owner of a stream that was given or inherited stays.
     pub(crate) fn open(wanted: [&Stdio; 3], owner: (u32, u32)) -> Result<Self> {
         let mut caller = [None, None, None];
         let mut open = |index: usize| -> Result<StreamEnd> {
             Ok(match &wanted[index].0 {
-                Source::Null => StreamEnd::Borrowed(dev_null()?),
-                Source::Inherit => StreamEnd::Borrowed(match index {
+                StdioSource::Null => StreamEnd::Borrowed(dev_null()?),
+                StdioSource::Inherit => StreamEnd::Borrowed(match index {
                     0 => rustix::stdio::stdin(),
                     1 => rustix::stdio::stdout(),
                     _ => rustix::stdio::stderr(),
                 }),
-                Source::Fd(fd) => {
+                StdioSource::Fd(fd) => {
                     StreamEnd::Owned(rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD)")?)
                 }
-                Source::Piped => {
+                StdioSource::Piped => {
                     let (read, write) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
                     let (theirs, ours) = if index == 0 { (read, write) } else { (write, read) };
                     let (uid, gid) = owner;
                     let uid = rustix::fs::Uid::from_raw(uid);
                     let gid = rustix::fs::Gid::from_raw(gid);
-                    // Refused without privilege, where the ids are the caller's own anyway or cannot be given away.
+                    // An unprivileged caller may not do that. Then the ids are its own anyway, or it cannot give a file
+                    // away.
                     let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
                     caller[index] = Some(File::from(ours));
                     StreamEnd::Owned(theirs)

@@ -1,4 +1,4 @@
-//! Where the user log goes, opened so that whoever writes to it never waits.
+//! Where the user log goes, opened so that a write to it never waits.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -6,10 +6,10 @@ use rustix::fs::{FileType, Mode, OFlags};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Where the lines about a container for the person who runs it go: a file by its path, or an open descriptor.
+/// Where the sandbox writes the lines for the person who runs a container: a file by its path, or an open descriptor.
 ///
-/// A file is appended to, and made if it is missing. Of a pipe, FIFO or terminal, an open file description of its own
-/// is used, which does not block; the flags of the one that was given stay as they are.
+/// A file is appended to, and created if it is missing. A pipe, FIFO or terminal is opened again, so that writes to it
+/// do not block while the flags of the given descriptor stay as they are.
 #[derive(Debug)]
 pub struct UserLog(To);
 
@@ -52,7 +52,7 @@ impl UserLog {
             To::Fd(fd) => {
                 let kind = FileType::from_raw_mode(rustix::fs::fstat(fd).os(|| "fstat(user log)")?.st_mode);
                 match kind {
-                    // Sent to without waiting.
+                    // Neither blocks: the sandbox sends to a socket with MSG_DONTWAIT.
                     FileType::Socket | FileType::RegularFile => {
                         rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD)")
                     }

@@ -262,7 +262,7 @@ fn a_terminal_that_nobody_takes_is_creates_error() {
     let directory = bundle(&stage, "tty", |process| process["terminal"] = json!(true));
     let load = || stage.bundled("bundle", &directory).unwrap();
     let error = cofferdam::Error::from(load().build().unwrap().create().unwrap_err());
-    let expected = "config.json: process.terminal: nobody takes the terminal (ask the builder for `terminal()` or a \
+    let expected = "config.json: process.terminal: nothing takes the terminal (ask the builder for `terminal()` or a \
                     `console_socket(path)`, or set it to false)";
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error.kind(), ErrorKind::InvalidSpec { path } if path == "process.terminal"));

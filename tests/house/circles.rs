@@ -13,18 +13,12 @@ const TANGLED: &[&str] = &[
     "container",
     "error",
     "gofer",
-    "helper",
     "hooks",
     "host",
-    "id",
-    "network",
     "plan",
-    "process",
     "sandbox",
     "seccomp",
     "spec",
-    "state",
-    "sys",
     "wire",
 ];
 

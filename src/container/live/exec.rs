@@ -227,7 +227,7 @@ impl Exec {
     }
 
     fn has_terminal(&self) -> bool {
-        !matches!(self.console, ConsoleTarget::Nobody)
+        !matches!(self.console, ConsoleTarget::Unset)
     }
 
     /// Somebody takes the terminal that is `asked` for, and nothing else was given in its place.
@@ -235,7 +235,7 @@ impl Exec {
         let refuse = |problem| Err(Error::spec("exec", "process.terminal", problem));
         match (self.has_terminal(), self.stdio.iter().all(Stdio::is_null)) {
             (false, _) if asked => refuse(
-                "nobody takes the terminal: ask for `terminal()` or a `console_socket(path)`, or set it to false",
+                "nothing takes the terminal: ask for `terminal()` or a `console_socket(path)`, or set it to false",
             ),
             (true, false) => {
                 refuse("the standard streams are the terminal's, and something else was given for them")
