@@ -6,7 +6,8 @@
 //! helper cannot import it. What starts a helper therefore takes a [`Reexec`], and the caller's side gets one here.
 
 use super::spawn::Reexec;
-use super::{Received, exec_proxy, zygote};
+use super::zygote::{ZYGOTE, serve as serve_zygote};
+use super::{Received, exec_proxy};
 use crate::error::{Error, Result};
 use crate::{gofer, hooks, sandbox};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,7 +41,7 @@ fn before_main() {
     let serve: fn(Received) = match name.to_str() {
         Some(hooks::RUNNER) => hooks::serve,
         Some(exec_proxy::EXEC_PROXY) => exec_proxy::serve,
-        Some(zygote::ZYGOTE) => |donated| zygote::serve(donated, helper_of_a_container),
+        Some(ZYGOTE) => |donated| serve_zygote(donated, helper_of_a_container),
         Some(name) => match helper_of_a_container(name) {
             Some(serve) => serve,
             None => return,

@@ -14,9 +14,9 @@
 //!       +--> AlreadyExists
 //! ```
 //!
-//! `record`, `exit`, `outcome` and `name` are pure: types, their text form and the table of transitions. The other
-//! files touch the disk, always relative to an open descriptor: `root` opens the directory and reads records, `lock`
-//! saves and removes them, `claim` takes an id for a new container, and `store` has the operations on the whole
+//! `record`, `status`, `exit`, `outcome` and `name` are pure: types, their text form and the table of transitions. The
+//! other files touch the disk, always relative to an open descriptor: `root` opens the directory and reads records,
+//! `lock` saves and removes them, `claim` takes an id for a new container, and `store` has the operations on the whole
 //! directory.
 //!
 //! A record is a hint and kernel objects are the truth: nothing here decides whether a container is alive.
@@ -31,6 +31,7 @@ mod outcome;
 mod record;
 mod root;
 mod run_dir;
+mod status;
 mod store;
 
 pub use crate::host::facts::{Manager, ScopeUnit};
@@ -40,7 +41,8 @@ pub use lock::StateLock;
 pub use outcome::Outcome;
 #[cfg(any(test, fuzzing))]
 pub(crate) use record::sealed;
-pub use record::{MAX_RECORD_BYTES, RECORD_VERSION, RawSpec, Record, Status};
+pub use record::{MAX_RECORD_BYTES, RECORD_VERSION, RawSpec, Record};
 pub use root::{Found, StateRoot};
 pub use run_dir::{CONTROL_SOCKET, EXIT_RECORD, RunDir};
+pub use status::Status;
 pub use store::Damaged;

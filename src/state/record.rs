@@ -1,8 +1,9 @@
-//! The record of one container: its fields, its text form and the table of transitions it obeys.
+//! The record of one container: its fields and its text form.
 //!
 //! What lives here: types and pure functions on bytes. What may not: files, clocks, processes.
 
 use super::exit::{EndRequest, ExitRecord};
+use super::status::Status;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::facts::ScopeUnit;
 use crate::id::ContainerId;
@@ -303,56 +304,6 @@ impl PartialEq for RawSpec {
 impl fmt::Debug for RawSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RawSpec({} bytes)", self.text().len())
-    }
-}
-
-/// The phase of a container. `Display` gives the words of the OCI runtime specification (runtime.md, "State").
-///
-/// ```text
-/// creating --> created --> running <--> paused
-///     |           |           |            |
-///     +-----------+-----------+------------+--> stopped
-/// ```
-///
-/// Closed on purpose: these are the specification's four and `paused`, and another would be a new typestate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// "The container is being created."
-    Creating,
-    /// "The runtime has finished the create operation", the workload's program has not been started.
-    Created,
-    /// "The container process has executed the user-specified program but has not exited."
-    Running,
-    /// Running, but frozen.
-    Paused,
-    /// "The container process has exited."
-    Stopped,
-}
-
-impl Status {
-    /// The transition table: whether a container in this status may enter `next`.
-    #[must_use]
-    pub fn may_become(self, next: Self) -> bool {
-        match self {
-            Self::Creating => matches!(next, Self::Created | Self::Stopped),
-            Self::Created => matches!(next, Self::Running | Self::Stopped),
-            Self::Running => matches!(next, Self::Paused | Self::Stopped),
-            Self::Paused => matches!(next, Self::Running | Self::Stopped),
-            Self::Stopped => false,
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Creating => "creating",
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-        })
     }
 }
 

@@ -37,6 +37,7 @@ const TABLE: &[Row] = &[
     Row { at: "seccomp", kind: Kind::Pure, uses: &["error", "spec"] },
     Row { at: "wire", kind: Kind::Pure, uses: &["error", "id"] },
     Row { at: "state/record", kind: Kind::Pure, uses: &["error", "host/facts", "id", "spec"] },
+    Row { at: "state/status", kind: Kind::Pure, uses: &[] },
     Row { at: "state/exit", kind: Kind::Pure, uses: &["error"] },
     Row { at: "state/name", kind: Kind::Pure, uses: &["error", "id"] },
     // Pure: what this machine is, as values.

@@ -127,7 +127,12 @@ impl Zygote {
         let zygote = Self(Arc::new(ZygoteProcess { process, connection: Mutex::new(None), caller_snapshot }));
         drop(theirs);
         let deadline = Some(Instant::now() + ANSWER_LIMIT);
-        match connection.channel.receive::<ZygoteReport>(deadline).map_err(|error| error.during(ZYGOTE))?.message {
+        match connection
+            .channel
+            .receive::<ZygoteReport>(deadline)
+            .map_err(|error| error.during(ZYGOTE))?
+            .message
+        {
             ZygoteReport::Ready { pid: own } if own == pid => {}
             ZygoteReport::Failed(failure) => return Err(failure.into()),
             ZygoteReport::Ready { .. } => {
