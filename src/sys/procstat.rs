@@ -25,12 +25,11 @@ impl ProcStat {
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(text);
         let text = text.trim();
-        // `procfs` takes the brackets around the name for granted. The name may itself hold any: its own end is the
-        // last.
-        let (begin, end) = (text.find(" (")?, text.rfind(')')?);
-        if end < begin || !text[end..].starts_with(") ") {
-            return None;
-        }
+        // `procfs` takes "PID (" and the ") " after the name for granted, and slices there. The name may hold any bytes,
+        // brackets too, so the last bracket ends it.
+        let (pid, rest) = text.split_once('(')?;
+        pid.strip_suffix(' ')?.parse::<i32>().ok()?;
+        rest[rest.rfind(')')?..].strip_prefix(") ")?;
         procfs::process::Stat::from_read(text.as_bytes()).ok().map(Self)
     }
 
