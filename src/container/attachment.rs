@@ -6,19 +6,19 @@ use crate::process::{collect_later, reap};
 use crate::state::{Found, StateRoot};
 use rustix::fd::{AsFd, OwnedFd};
 
-/// What ties a container to the value that made it: dropping the value destroys the container.
+/// Attaches a container to the value that made it: dropping the value destroys the container.
 #[derive(Debug)]
 pub(super) struct DropGuard {
-    /// Our end of the lifeline: the sandbox watches the other one.
+    /// Our end of the lifeline. The sandbox watches the other end, and kills the container when ours closes.
     _lifeline: OwnedFd,
-    /// Where the record to undo is.
+    /// The directory of the record by which the container is destroyed.
     root: StateRoot,
     found: Found,
-    /// Which container of that name it is.
+    /// Tells the container from a later one with the same id.
     created_at: u64,
-    /// The children to collect; `None` once that is done.
+    /// The helpers that are our children. `None` once they are collected.
     children: Option<Vec<OwnedFd>>,
-    /// Whether the container is this value's to destroy, and not destroyed yet.
+    /// Whether this value still has to destroy the container.
     holds: bool,
 }
 
@@ -33,7 +33,8 @@ impl DropGuard {
         Self { _lifeline: lifeline, root, found, created_at, children: Some(children), holds: true }
     }
 
-    /// Lets the container go. The children are collected when they end, at the next call into this crate after that.
+    /// Lets the container go. After the helpers have ended, the next call that makes, loads or deletes a container
+    /// collects them.
     pub(super) fn cut(mut self) {
         self.holds = false;
         if let Some(children) = self.children.take() {
@@ -41,12 +42,12 @@ impl DropGuard {
         }
     }
 
-    /// Destroys the container and collects its processes. What fails can be tried again.
+    /// Destroys the container and collects its helpers. Can be repeated if it fails.
     pub(super) fn destroy(&mut self) -> Result<()> {
         if !self.holds {
             return Ok(());
         }
-        // By what this value holds first: a record that cannot be read must keep nothing alive.
+        // Kill through our own pidfds first, so that an unreadable record cannot keep processes alive.
         for child in self.children.iter().flatten() {
             let _ = rustix::process::pidfd_send_signal(child, rustix::process::Signal::KILL);
         }
@@ -67,7 +68,7 @@ impl DropGuard {
 
 impl Drop for DropGuard {
     fn drop(&mut self) {
-        // A destructor has nobody to tell; what is left keeps its record and can be deleted by id.
+        // A destructor cannot return an error. What is left keeps its record, and can be deleted by its id.
         if let Err(error) = self.destroy() {
             tracing::debug!(container = self.found.id(), %error, "destroy on drop");
         }

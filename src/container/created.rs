@@ -1,4 +1,7 @@
-//! [`Created`]: everything is in place, and the program has not run yet.
+//! [`Created`]: everything is in place, and the program has not run yet. Here are starting it, detaching, and what a
+//! failed transition gives back. Here are starting it, detaching, and what a
+//! failed transition gives back. Here are starting it, detaching, and what a
+//! failed transition gives back.
 
 use super::any::AnyContainer;
 use super::failed::Failed;
@@ -13,18 +16,18 @@ use crate::wire::control::Operation;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-/// How long a sandbox may take to end when its init has.
+/// How long a sandbox may take to end after its init.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 impl<P: Phase> Container<P> {
     /// Executes the program.
     ///
     /// # Errors
-    /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`] or the errno of `execve` if the program
-    /// cannot be executed after all (its interpreter is missing, for example): the container has then ended.
-    /// [`ErrorKind::HookFailed`] if a startContainer hook failed; for a configuration of OCI 1.3 or later also if a
-    /// poststart hook did, which before that is a warning to `tracing`. The container has then ended, too.
-    /// [`ErrorKind::WrongState`] if another process started or ended it first.
+    /// * [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`] or the errno of `execve`, if the program
+    ///   cannot be executed after all: its interpreter is missing, for example. The container has then ended.
+    /// * [`ErrorKind::HookFailed`] if a startContainer hook failed. For a configuration of OCI 1.3 or later also if a
+    ///   poststart hook failed; before 1.3 that is a warning to `tracing`. The container has then ended.
+    /// * [`ErrorKind::WrongState`] if another process started or ended the container first.
     pub fn start(self) -> Result<Container<Running>, Failed<Created>>
     where
         P: Startable,
@@ -44,15 +47,15 @@ impl<P: Phase> Container<P> {
 }
 
 impl Container<Created> {
-    /// Whatever init failed at, it ended with it, and the sandbox ends when it has written that down: only then does
-    /// looking at the container show what became of it.
+    /// Waits for the sandbox to end. Init ended with its failure, and the sandbox writes the exit record before it ends:
+    /// until then, loading the container would not show that it has ended.
     fn await_end_of_failed_start(&self, error: &Error) {
         let refused = matches!(
             error.kind(),
             ErrorKind::WrongState { .. } | ErrorKind::NotFound | ErrorKind::InvalidInput
         );
         if !refused && self.core.record.status() == Status::Running {
-            // Unless what failed was ours, a full disk or a time limit: then it runs, and nobody would know.
+            // The failure may be on our side, such as a full disk or a time limit. Then the program runs: kill it.
             let _ = self.phase.live.ask(Operation::Kill);
             let _ = self.phase.live.wait_until(Some(Instant::now() + END_LIMIT));
         }
@@ -62,26 +65,26 @@ impl Container<Created> {
         let mut lock = self.core.lock_unchanged()?;
         let asked = self.phase.live.begin(Operation::Start)?;
         let asked = asked.allow(oci::before_program(&self.core.record)?);
-        // Saved while the sandbox works. Should it fail, the container has ended, and no record says otherwise: a
-        // status counts only as long as the sandbox lives.
+        // Save while the sandbox works. If the start fails, the container ends, and the saved status does not matter:
+        // a status counts only while the sandbox lives.
         self.core.record.advance(Status::Running)?;
         let saved = lock.save(&mut self.core.record);
-        // Init's failure comes first: it says more.
+        // Report init's failure before a failed save, because it says more.
         let record = &self.core.record;
         let pid = self.phase.live.init_pid();
         asked.started(|handed| seccomp_agent::hand_over(record, Status::Created, pid, handed))?;
         saved
     }
 
-    /// Poststart hooks, with no lock held: one may look at the container.
+    /// Runs the poststart hooks, without the lock: a hook may load the container.
     fn after_start(&self) -> Result<()> {
         oci::poststart(&self.core.record)
     }
 }
 
 impl<P: Phase> Container<P> {
-    /// The pid of the sandbox on the host: what the OCI state and the PID file call the container's pid, unless it is a
-    /// further container in a pod.
+    /// The sandbox's pid on the host. The OCI state and the PID file have it as the container's pid, except for a further
+    /// container of a pod, where they have [`init_pid`](Self::init_pid).
     #[must_use]
     pub fn sandbox_pid(&self) -> i32
     where
@@ -90,7 +93,7 @@ impl<P: Phase> Container<P> {
         self.phase.live().sandbox_pid()
     }
 
-    /// The pid of the workload on the host; before start, of the process that will become it.
+    /// The pid on the host of the workload's first process; before `start`, of the process that will execute it.
     #[must_use]
     pub fn init_pid(&self) -> i32
     where
@@ -102,7 +105,7 @@ impl<P: Phase> Container<P> {
     /// Kills every process of the container and waits until they are gone.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if the kernel does not get rid of them.
+    /// [`ErrorKind::TimedOut`] if a process has not ended after ten seconds, because the kernel cannot interrupt it.
     pub fn kill(self) -> Result<Container<Stopped>, Failed<P>>
     where
         P: Alive,
@@ -110,10 +113,10 @@ impl<P: Phase> Container<P> {
         super::running::kill(self)
     }
 
-    /// Lets the container outlive this program and this value: from here on it belongs to whoever loads it by its id.
+    /// Lets the container outlive this program and this value. Programs that load it by its id go on with it.
     ///
     /// # Errors
-    /// The container comes back attached if its sandbox does not answer.
+    /// The errno or [`ErrorKind::TimedOut`] if the sandbox does not answer: the container then comes back attached.
     pub fn detach(mut self) -> Result<Self, Failed<P>>
     where
         P: Alive,
@@ -124,7 +127,7 @@ impl<P: Phase> Container<P> {
         let cut = self.core.lock_unchanged().and_then(|mut lock| {
             match self.phase.live().ask(Operation::Detach) {
                 Ok(_) => {}
-                // It has ended, and nothing watches the lifeline any more: its record is what is left to whoever asks.
+                // The container has ended, so nothing watches the lifeline. Its record stays, and says how it ended.
                 Err(error) if *error.kind() == ErrorKind::Ended => {}
                 Err(error) => return Err(error),
             }
@@ -142,7 +145,8 @@ impl<P: Phase> Container<P> {
         }
     }
 
-    /// What a failed transition leaves: the same container if its sandbox still stands, else what became of it.
+    /// What a failed transition gives back: the same container if its sandbox is still alive, else the container as it
+    /// is now.
     pub(super) fn recover(self, error: Error) -> Failed<P>
     where
         P: Alive,
@@ -155,7 +159,7 @@ impl<P: Phase> Container<P> {
         }
         let Some(found) = self.core.found.clone() else { return Failed::unchanged(error, self) };
         let root = self.core.root.clone();
-        // Our own hold on it moves along, so that an attached container is still undone with the value.
+        // Pass the drop guard on, so that dropping the new value still destroys an attached container.
         let tether = self.core.tether;
         match AnyContainer::load_found(&root, &found) {
             Ok(container) => Failed::moved(error, container.with_tether(tether)),
@@ -163,7 +167,7 @@ impl<P: Phase> Container<P> {
         }
     }
 
-    /// The writing end of the workload's standard input, if it is a pipe and was not taken yet.
+    /// Takes the writing end of the workload's standard input. `None` if it is no pipe, or was taken before.
     pub fn take_stdin(&mut self) -> Option<File>
     where
         P: HasStreams,
@@ -171,7 +175,7 @@ impl<P: Phase> Container<P> {
         self.phase.streams_mut().pipes[0].take()
     }
 
-    /// The reading end of the workload's standard output, if it is a pipe and was not taken yet.
+    /// Takes the reading end of the workload's standard output. `None` if it is no pipe, or was taken before.
     pub fn take_stdout(&mut self) -> Option<File>
     where
         P: HasStreams,
@@ -179,7 +183,7 @@ impl<P: Phase> Container<P> {
         self.phase.streams_mut().pipes[1].take()
     }
 
-    /// The reading end of the workload's standard error, if it is a pipe and was not taken yet.
+    /// Takes the reading end of the workload's standard error. `None` if it is no pipe, or was taken before.
     pub fn take_stderr(&mut self) -> Option<File>
     where
         P: HasStreams,
@@ -187,8 +191,9 @@ impl<P: Phase> Container<P> {
         self.phase.streams_mut().pipes[2].take()
     }
 
-    /// The workload's terminal, if it was asked for with [`terminal`](super::ContainerBuilder::terminal) and not taken
-    /// yet. One that is not taken stays with the container and hangs up with it.
+    /// Takes the caller's end of the workload's terminal. `None` without
+    /// [`terminal`](super::ContainerBuilder::terminal), or if it was taken before. Dropping the container closes an end
+    /// that was not taken, which hangs up the terminal.
     pub fn take_pty(&mut self) -> Option<Pty>
     where
         P: HasStreams,

@@ -11,14 +11,21 @@ use crate::process::collect_ended;
 use crate::state::Status;
 
 impl<P: Phase> Container<P> {
-    /// Claims the id and makes the container: cgroup, gofer and sandbox, the assembled root, the program found.
+    /// Claims the id and makes the container: its cgroup, its gofer and its sandbox. Init assembles the root, finds the
+    /// program, and waits.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if the id is taken, [`ErrorKind::ProgramNotFound`] and
-    /// [`ErrorKind::ProgramNotExecutable`] if the program is missing in the container's root or cannot be executed,
-    /// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`] naming the field, [`ErrorKind::OutdatedZygote`] and
-    /// [`ErrorKind::HelperDied`] with a [`Zygote`](crate::Zygote), or the system call that failed.
-    /// Whatever was made is undone and nothing that existed before is touched; the container comes back as it was.
+    /// * [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the id is taken.
+    /// * [`ErrorKind::ProgramNotFound`](crate::ErrorKind::ProgramNotFound) and
+    ///   [`ErrorKind::ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable) if the program is missing in the
+    ///   container's root or cannot be executed.
+    /// * [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec) and
+    ///   [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), which name the field.
+    /// * [`ErrorKind::OutdatedZygote`](crate::ErrorKind::OutdatedZygote) and
+    ///   [`ErrorKind::HelperDied`](crate::ErrorKind::HelperDied) with a [`Zygote`](crate::Zygote).
+    /// * Otherwise the errno of the system call that failed.
+    ///
+    /// `create` then undoes what it made, leaves alone what existed before, and gives the container back unchanged.
     pub fn create(self) -> Result<Container<Created>, Failed<Creating>>
     where
         P: Creatable,
@@ -49,7 +56,7 @@ impl Container<Creating> {
         }
     }
 
-    /// The record of a creation that its creator did not live to finish.
+    /// Removes what a creator that died left of this container, with its record.
     fn undo_crashed_creation(&mut self) -> Result<(), Error> {
         let lock = self.core.root.lock(self.core.found()?)?;
         let record = lock.load()?;

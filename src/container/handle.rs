@@ -9,14 +9,14 @@ use crate::state::{Found, Record, StateLock, StateRoot};
 use std::fs::File;
 use std::path::PathBuf;
 
-/// Where the container is on disk, and its record as last seen.
+/// Where the container is on disk, and its record as this value last saw it.
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) root: StateRoot,
     pub(super) record: Box<Record>,
-    /// `None` until the id is claimed.
+    /// The record's files. `None` until the id is claimed.
     pub(super) found: Option<Found>,
-    /// What ties the container to this value; `None` if it is loaded or detached.
+    /// Destroys the container when the value is dropped. `None` if it was loaded or detached.
     pub(super) tether: Option<DropGuard>,
 }
 
@@ -31,7 +31,7 @@ impl Handle {
         })
     }
 
-    /// Takes the lock and makes sure that nobody changed the container since this value last saw it.
+    /// Takes the lock, and fails if another process has changed the container since this value last saw its record.
     pub(super) fn lock_unchanged(&mut self) -> Result<StateLock> {
         let lock = self.root.lock(self.found()?)?;
         let now = lock.load()?;
@@ -50,8 +50,8 @@ impl Handle {
     }
 }
 
-/// How a container ended: by its record, which the sandbox writes, else by what its cgroups counted. Of one that was
-/// deleted meanwhile by somebody else neither is left.
+/// How a container ended: by the exit record, which the sandbox writes, else by the counters of its cgroups. If another
+/// process has deleted the container, both are gone and the exit is unknown.
 pub(super) fn read_exit(root: &StateRoot, found: &Found, cgroups: &[PathBuf]) -> Result<Exit> {
     match root.run_dir(found).and_then(|run_dir| run_dir.exit_record()) {
         Ok(Some(record)) => Ok(Exit::recorded(&record)),
@@ -63,8 +63,8 @@ pub(super) fn read_exit(root: &StateRoot, found: &Found, cgroups: &[PathBuf]) ->
 /// The caller's ends of what the workload reads and writes.
 #[derive(Debug, Default)]
 pub struct Streams {
-    /// Of streams that are pipes: stdin, stdout, stderr.
+    /// The ends of stdin, stdout and stderr, where these are pipes.
     pub(super) pipes: [Option<File>; 3],
-    /// Of its terminal.
+    /// The end of the terminal, if there is one.
     pub(super) pty: Option<Pty>,
 }

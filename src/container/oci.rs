@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What an OCI runtime answers to `state`.
+/// The state of a container as `runc state` prints it (OCI runtime.md, "State").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -22,7 +22,7 @@ pub struct OciState {
     pub id: String,
     /// `creating`, `created`, `running`, `paused` or `stopped`.
     pub status: Status,
-    /// The sandbox's pid on the host, in a pod that of the container's init; 0 when it has ended.
+    /// The sandbox's pid on the host; for a further container of a pod, its init's. 0 after the end.
     pub pid: i32,
     /// The bundle directory.
     pub bundle: PathBuf,
@@ -45,7 +45,7 @@ impl OciState {
     }
 }
 
-/// What a hook of the runtime namespace reads. `pid` is the sandbox's, also while the container is created.
+/// What a hook of the runtime namespace reads on standard input. Its `pid` is the sandbox's, also during `create`.
 pub(super) fn state(status: Status, record: &Record) -> Result<State> {
     let mut state = OciState::new(status, record)?;
     if status == Status::Creating {
@@ -59,17 +59,17 @@ pub(super) fn state(status: Status, record: &Record) -> Result<State> {
     }
 }
 
-/// How long these hooks may take; `None` if one of them may take forever.
+/// The sum of the timeouts of `hooks`; `None` if one of them has none.
 pub(super) fn time_limit(hooks: &[Hook]) -> Option<Duration> {
     crate::hooks::time_limit(hooks.iter())
 }
 
-/// How long the hooks before the program may take; `None` if one of them may take forever.
+/// The sum of the timeouts of the startContainer hooks; `None` if one of them has none.
 pub(super) fn before_program(record: &Record) -> Result<Option<Duration>> {
     Ok(time_limit(&record.hooks.start_container))
 }
 
-/// Prestart, then createRuntime hooks.
+/// Runs the prestart hooks, then the createRuntime hooks. The first failure ends it.
 pub(super) fn at_create(record: &Record, hooks: &Hooks) -> Result<()> {
     let round = Round::new(state(Status::Creating, record)?, record.bundle.clone(), OnFailure::Stop)
         .with(HookKind::Prestart, &hooks.prestart)
@@ -77,7 +77,7 @@ pub(super) fn at_create(record: &Record, hooks: &Hooks) -> Result<()> {
     first(round.run(reexec()?)?)
 }
 
-/// Poststart hooks.
+/// Runs the poststart hooks. A failure is an error or a warning, depending on the version of the configuration.
 pub(super) fn poststart(record: &Record) -> Result<()> {
     let hooks = &record.hooks;
     if hooks.poststart.is_empty() {
@@ -95,13 +95,13 @@ pub(super) fn poststart(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Poststop hooks, of a container that no longer is: once, whoever deletes it, and however often.
+/// Runs the poststop hooks of a container whose processes and cgroups are gone: once, however often it is deleted.
 ///
-/// They run under the lock, so that nobody who deletes the container returns before they ended, and the id is not
-/// another container's before what they clean up is. That they ran is on disk before they do: should this process be
-/// killed meanwhile, they are not run again.
+/// They run under the lock. So no call that deletes the container returns before they have ended, and the id is not free
+/// before they have cleaned up. The record says that they ran before they do: if this process is killed meanwhile, they
+/// do not run again.
 pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
-    // Its sandbox is in the record once its environment was complete; before that there is nothing to clean up.
+    // The sandbox is recorded when the environment is complete. Before that, hooks have nothing to clean up.
     if record.poststop_ran || record.sandbox.is_none() {
         return;
     }
@@ -115,8 +115,8 @@ pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
     };
     record.poststop_ran = true;
     if let Err(error) = lock.save(record) {
-        // A full disk must not keep the network from being cleaned up.
-        tracing::warn!(container = %record.id, %error, "cannot write down that the poststop hooks run");
+        // Go on: a full disk must not keep a hook from cleaning up the network.
+        tracing::warn!(container = %record.id, %error, "cannot record that the poststop hooks run");
     }
     warn(record, reexec().and_then(|reexec| round.run(reexec)));
 }
@@ -132,8 +132,7 @@ fn warn(record: &Record, failures: Result<Vec<Error>>) {
     }
 }
 
-/// Whether the version of the specification that the configuration names has a failed poststart hook stop the
-/// container: since 1.3.
+/// Whether a failed poststart hook stops the container, under this version of the specification: since 1.3 it does.
 fn stops_after_failed_poststart(version: &str) -> bool {
     let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u64>().ok());
     minor.is_some_and(|minor| minor >= 3)

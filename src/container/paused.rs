@@ -7,16 +7,16 @@ use crate::state::Status;
 use crate::wire::control::Operation;
 
 impl<P: Phase> Container<P> {
-    /// Stops every process of the container where it is: from the return of this call on, nothing in it makes
-    /// progress. Its timeout goes on.
+    /// Freezes every process of the container: when this call returns, nothing in it makes progress. Its timeout goes on.
     ///
-    /// By the container's freezer (cgroups(7)), which nothing inside can notice. Without one, because the caller may
-    /// make no cgroup or the builder said [`without_cgroup`](super::ContainerBuilder::without_cgroup), by SIGSTOP to
-    /// each process, which is weaker: a parent inside is told that its child stopped, system calls that were asleep may
-    /// return early, and a privileged process on the host can send SIGCONT.
+    /// The freezer of the container's cgroup does it (cgroups(7)), and nothing inside can notice. A container without a
+    /// cgroup, because the caller may not make one or chose
+    /// [`without_cgroup`](super::ContainerBuilder::without_cgroup), gets SIGSTOP for each process instead. That is weaker:
+    /// the kernel tells a parent inside that its child stopped, sleeping system calls may return early, and a privileged
+    /// process on the host can send SIGCONT.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if a process cannot be stopped: then none is.
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if a process cannot be stopped. All of them then run again.
     /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) if another process changed the container first.
     pub fn pause(self) -> Result<Container<Paused>, Failed<Running>>
     where
@@ -46,7 +46,7 @@ impl<P: Phase> Container<P> {
 }
 
 impl<P: Alive> Container<P> {
-    /// Asks the sandbox for `operation` and records the new status; undoes it where that cannot be recorded.
+    /// Has the sandbox do `operation` and records `status`. If the record cannot be saved, has the sandbox do `undo`.
     pub(super) fn move_to(&mut self, status: Status, operation: Operation, undo: Operation) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
         self.phase.live().ask(operation)?;

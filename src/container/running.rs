@@ -1,4 +1,4 @@
-//! [`Running`]: the program was executed. Waiting for it, and ending it.
+//! [`Running`]: the program was executed. Here are waiting for the end, and ending it.
 
 use super::failed::Failed;
 use super::outcome::Exit;
@@ -12,9 +12,10 @@ use rustix::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 impl<P: Phase> Container<P> {
-    /// Waits until the container has ended. Holds no lock and can be called again, from any number of processes.
+    /// Waits until the container has ended, without its lock. Any number of threads and processes can wait, again and
+    /// again.
     ///
-    /// A container that is never started never ends by itself: there, something else has to end it.
+    /// A container that was not started does not end by itself.
     ///
     /// # Errors
     /// The system call that failed.
@@ -51,7 +52,7 @@ impl<P: Phase> Container<P> {
 
     /// Waits until the container has ended.
     ///
-    /// One that is paused does not end by itself: there, something else has to end it.
+    /// A paused container does not end by itself.
     ///
     /// # Errors
     /// The system call that failed; the container comes back.
@@ -65,15 +66,15 @@ impl<P: Phase> Container<P> {
         }
     }
 
-    /// Asks the workload to end with SIGTERM, and kills it if it has not within `grace`. A paused one is resumed for it.
+    /// Sends SIGTERM to the workload, and kills it if it has not ended after `grace`. Resumes a paused container for that.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
+    /// [`ErrorKind::TimedOut`] if a killed process has not ended after ten seconds, because the kernel cannot interrupt it.
     pub fn stop(mut self, grace: Duration) -> Result<Container<Stopped>, Failed<P>>
     where
         P: Executed,
     {
-        // The signal first: it is there when the processes go on.
+        // Send the signal before resuming, so that it is pending when the processes go on.
         let mut asked = self.signal(Signal::TERM);
         if P::STATUS == Status::Paused {
             let resumed = self.move_to(Status::Running, Operation::Resume, Operation::Pause);
@@ -99,7 +100,7 @@ impl AsFd for Container<Running> {
     }
 }
 
-/// Kills through the sandbox, which writes down why; through the kernel if the sandbox does not answer.
+/// Kills through the sandbox, whose exit record then has the reason, or by pidfd if the sandbox does not answer.
 pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stopped>, Failed<P>> {
     let live = container.phase.live();
     let asked = live.ask(Operation::Kill);
@@ -130,7 +131,7 @@ impl<P: Phase> Container<P> {
     {
         let Self { core, phase } = self;
         let (live, streams) = phase.into_parts();
-        // Collected now if it is a child of ours, so that it is no zombie while the container is looked at.
+        // Collect the sandbox if it is our child, so that it is no zombie for as long as this value lives.
         reap(live.pidfd());
         Container { core, phase: Stopped { exit, streams } }
     }

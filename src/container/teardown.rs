@@ -1,8 +1,9 @@
-//! Undoing a container, from its record alone: safe on a half-created one, and again on one that is half undone.
+//! Undoes a container by its record alone. It works on a container that is half created or half removed, and can be
+//! repeated.
 //!
-//! The order is processes, helpers, mounts, cgroup, poststop hooks, state. The mounts need no step of their own: they
-//! live in mount namespaces that end with the processes. Every step is tried; what fails is reported together, and the
-//! record stays until nothing is left.
+//! The order is processes, helpers, mounts, cgroup, poststop hooks, record. Mounts need no step: they are in mount
+//! namespaces, which end with the processes. Every step is tried and all failures are reported together. The record
+//! stays until nothing else is left.
 
 use super::oci;
 use crate::cgroup;
@@ -13,11 +14,11 @@ use crate::link::{kill_process, leave_pod};
 use crate::process::{boot_id, collect_ended};
 use crate::state::StateLock;
 
-/// Kills and removes everything the record names, then the record. With `created_at`, only if it is the container of
-/// that moment: the one that a handle means may be gone, and its name another's by now.
+/// Kills and removes everything that the record names, then the record itself. With `created_at`, only if the container
+/// was created at that moment: another one may have the id by now.
 pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()> {
     let mut record = match lock.load() {
-        // The record goes first: a removal that failed after that has this much left to do.
+        // An earlier removal failed after it had removed the record: remove the rest.
         Err(error) if *error.kind() == ErrorKind::NotFound => return lock.remove(),
         loaded => loaded?,
     };
@@ -28,11 +29,11 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
     let mut left = Vec::new();
     if record.boot_id == boot_id()? {
         let in_pod = record.sandbox_id != record.id;
-        // Once more, because it takes descriptors and memory, which may have been short for a moment.
+        // Try twice: leaving a pod needs descriptors and memory, which may be short for a moment.
         if in_pod && let Err(error) = leave_pod(&record).or_else(|_| leave_pod(&record)) {
             left.push(error.during("pod").to_string());
         }
-        // The sandbox first: as PID 1 of its namespace it takes everything inside along. A pod's is not ours to end.
+        // The sandbox first: it is PID 1 of its namespace, so everything inside ends with it. A pod's sandbox stays.
         let sandbox = if in_pod { &None } else { &record.sandbox };
         let processes = [("sandbox", sandbox), ("init", &record.init), ("gofer", &record.gofer)];
         for (name, identity) in processes {
@@ -59,8 +60,8 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
     Err(Error::new(ErrorKind::Incomplete, step, left.join("; ")).hint("the record is kept: delete it again"))
 }
 
-/// Removes the cgroups of a container whose record cannot be read and whose processes were killed, as far as they are
-/// where a container of this name has them.
+/// Removes the cgroups at the default paths of the container `id`. For a container whose record cannot be read, after
+/// its processes were killed.
 pub(super) fn remove_default_cgroups(id: &str) {
     let places = ContainerId::new(id).and_then(|id| {
         let layout = host::cgroup_layout()?;

@@ -13,11 +13,11 @@ use std::path::Path;
 
 /// A container in phase `P`: [`Creating`], [`Created`], [`Running`], [`Paused`] or [`Stopped`].
 ///
-/// What can be called depends on the phase, so what makes no sense does not compile. A container whose phase is only
-/// known at run time, loaded from disk for example, is an [`AnyContainer`].
+/// Each method needs certain phases, so a call that makes no sense does not compile. A container whose phase is known
+/// only at run time, because it was loaded from disk for example, is an [`AnyContainer`].
 ///
-/// A container made by this program is *attached*: it is destroyed when the value is dropped, and when this program
-/// ends in any way. [`detach`](Container::detach) lets it go.
+/// A container that this program made is *attached*: it is destroyed when the value is dropped, and when this program
+/// ends in any way. [`detach`](Container::detach) ends that.
 #[must_use = "an attached container is destroyed when it is dropped"]
 #[derive(Debug)]
 pub struct Container<P: Phase> {
@@ -91,7 +91,7 @@ pub trait Alive: Phase {
 )]
 pub trait Executed: Alive {}
 
-/// A phase in which the processes stand still. Only [`Paused`] is one.
+/// A phase in which the processes are frozen. Only [`Paused`] is one.
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` is not paused",
     label = "`resume` needs a `Container<Paused>`",
@@ -115,7 +115,7 @@ pub trait Ended: Phase {
     fn into_stopped(self) -> Stopped;
 }
 
-/// A phase that may hold the caller's ends of the workload's streams.
+/// A phase that may hold the caller's ends of the workload's streams: every phase but [`Creating`].
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` has no streams",
     label = "its pipes and its terminal are made by `create()`"
@@ -139,7 +139,7 @@ pub struct Creating {
     pub(super) blueprint: Box<Blueprint>,
 }
 
-/// The root is assembled, the program is found, and init waits to execute it.
+/// The root is assembled, the program is found, and init waits for the start.
 #[derive(Debug)]
 pub struct Created {
     pub(super) live: SandboxLink,
@@ -160,7 +160,7 @@ pub struct Paused {
     pub(super) streams: Streams,
 }
 
-/// Everything has ended. What is left is the exit record.
+/// Everything has ended. The exit record is left.
 #[derive(Debug)]
 pub struct Stopped {
     pub(super) exit: Exit,
@@ -250,13 +250,13 @@ impl<P: Phase> Container<P> {
         &self.core.record.id
     }
 
-    /// The directory of the bundle it was made from; of its rootfs, if it was made without one.
+    /// The directory of the bundle that it was made from; without a bundle, of its rootfs.
     #[must_use]
     pub fn bundle(&self) -> &Path {
         &self.core.record.bundle
     }
 
-    /// The phase as a value, as this program left it.
+    /// The phase as a value: the one that this program brought it to.
     #[must_use]
     pub fn status(&self) -> Status {
         P::STATUS
@@ -268,9 +268,8 @@ impl<P: Phase> Container<P> {
         &self.core.record
     }
 
-    /// The limits that were asked for and are not in force, by their fields in the configuration
-    /// (`linux.resources.memory.limit`). Empty unless
-    /// [`best_effort_limits`](super::ContainerBuilder::best_effort_limits) allowed it.
+    /// The fields of the configuration (`linux.resources.memory.limit`) whose limits are not in force. Empty unless
+    /// [`best_effort_limits`](super::ContainerBuilder::best_effort_limits) allowed that.
     #[must_use]
     pub fn unapplied_limits(&self) -> &[String] {
         &self.core.record.unapplied_limits

@@ -1,4 +1,4 @@
-//! Talking to a sandbox over its control socket.
+//! The control client: requests to a sandbox over its control socket, and their replies.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::donation::Received;
@@ -12,18 +12,18 @@ use rustix::net::listen;
 use std::borrow::Borrow;
 use std::time::{Duration, Instant};
 
-/// How long a sandbox may take to answer. It does nothing slow: only a frozen or swapped-out one comes near.
+/// How long a sandbox may take to reply. It does nothing slow: only a frozen or swapped-out sandbox takes that long.
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
-/// How long `start` may take: `execve` reads the program, perhaps over a network file system.
+/// How long a start may take: `execve` reads the program, perhaps from a network file system.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
-/// Clients that may wait to be accepted.
+/// How many clients may wait for the sandbox to accept them.
 const BACKLOG: i32 = 64;
 
-/// A request that was sent and not answered yet.
+/// A request that the sandbox has not answered yet.
 #[must_use = "the next request on the same connection would get this one's reply"]
 pub(crate) struct PendingReply<C> {
     channel: C,
-    /// `None` where the configuration gave no limit to what is waited for.
+    /// `None` if the configuration sets no limit.
     deadline: Option<Instant>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result
 }
 
 impl<C: Borrow<Channel>> PendingReply<C> {
-    /// Allows this much more; any amount if `None`.
+    /// Extends the time limit by `more`, or removes it if that is `None`.
     pub(crate) fn allow(self, more: Option<Duration>) -> Self {
         let deadline = self.deadline.zip(more).and_then(|(deadline, more)| deadline.checked_add(more));
         Self { deadline, ..self }
@@ -46,8 +46,8 @@ impl<C: Borrow<Channel>> PendingReply<C> {
         self.delivery().map(|delivery| delivery.message)
     }
 
-    /// Waits for the reply to a start. Should the program's filter have a listener, `take` is given it, and the
-    /// connection over which the program waits, before.
+    /// Waits for the reply to a start. If the program's seccomp filter has a listener, passes the listener and the
+    /// connection on which the program waits to `take` before.
     pub(crate) fn started(self, take: impl FnOnce(Received) -> Result<()>) -> Result<Reply> {
         let first = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::from_sandbox)?;
         let taken = match first.message {
@@ -55,7 +55,7 @@ impl<C: Borrow<Channel>> PendingReply<C> {
             Reply::Listener => take(first.fds),
             reply => return Ok(reply),
         };
-        // In any case: the next request on this connection is not to get this one's reply.
+        // Receive the reply in any case, or the next request on this connection would get it.
         let reply = self.reply();
         taken.and(reply)
     }

@@ -15,22 +15,22 @@ use std::time::Duration;
 
 /// The file in a bundle.
 const CONFIG: &str = "config.json";
-/// The writable layer in memory: its size in bytes, or 0 for the kernel's default.
+/// The annotation with the size of the writable layer in memory, in bytes; 0 is the kernel's default.
 const SCRATCH: &str = "dev.cofferdam.scratch";
-/// Whether the rootfs's ids are mapped into the user namespace.
+/// The annotation that says whether the rootfs's ids are mapped into the user namespace.
 const IDMAP: &str = "dev.cofferdam.rootfs.idmap";
-/// The time limit in milliseconds.
+/// The annotation with the time limit in milliseconds.
 const TIMEOUT: &str = "dev.cofferdam.timeout-ms";
-/// Whether to do without the cgroup that nothing asks for.
+/// The annotation of a container that has no cgroup unless it needs one.
 const WITHOUT_CGROUP: &str = "dev.cofferdam.without-cgroup";
-/// Directories of a rootfs that mounts of the default configuration go to.
+/// The mount points of the default configuration.
 const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 
-/// Reads `directory/config.json`. Returns the absolute bundle directory with it.
+/// Reads `directory/config.json`. Returns it with the absolute path of the bundle directory.
 pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
     let bundle = std::path::absolute(directory).os(|| format!("open bundle {directory:?}"))?;
     let path = bundle.join(CONFIG);
-    // Without waiting: a FIFO in its place has no writer.
+    // Do not block: in place of the file there may be a FIFO without a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(&path, flags, Mode::empty()).os(|| format!("open({path:?})"))?);
     let metadata = file.metadata().os(|| format!("fstat({path:?})"))?;
@@ -38,12 +38,12 @@ pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
         return Err(Error::spec(CONFIG, "", "is not a regular file"));
     }
     let mut bytes = Vec::new();
-    // One byte more than allowed is enough to know that it is too large.
+    // Read one byte more than is allowed, to see that the file is too large.
     file.take(MAX_CONFIG_BYTES as u64 + 1).read_to_end(&mut bytes).os(|| format!("read({path:?})"))?;
     Ok((bundle, spec::parse(&bytes)?))
 }
 
-/// What the annotations of a bundle that this crate wrote say. They only ever narrow what the workload can reach.
+/// Reads the annotations that [`write`] makes. They can only narrow what the workload can reach.
 pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
     let annotations = spec.annotations().clone().unwrap_or_default();
     let number = |key: &str| -> Result<Option<u64>> {
@@ -59,7 +59,7 @@ pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
         timeout: number(TIMEOUT)?.map(Duration::from_millis),
         pod: None,
         volumes: Vec::new(),
-        // It would widen: whoever runs the bundle says so, or the limits hold.
+        // Not from a bundle, which must not be able to drop its own limits: the caller may choose it.
         best_effort_limits: false,
         without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
     })
@@ -73,7 +73,7 @@ pub(in crate::container) fn write(
     system_dirs: &[SystemDir],
 ) -> Result<()> {
     if !extras.volumes.is_empty() {
-        return Err(Error::unsupported("pod_volume", "a bundle has no place for what containers share"));
+        return Err(Error::unsupported("pod_volume", "a bundle cannot describe what containers share"));
     }
     make_empty_directory(directory)?;
     if extras.host_rootfs {
@@ -116,7 +116,7 @@ fn make_empty_directory(directory: &Path) -> Result<()> {
     }
 }
 
-/// The host's system directories in the terms of a bundle: a skeleton to mount on, and read-only binds.
+/// Writes the host's system directories as a bundle can have them: empty directories to mount on, and read-only binds.
 fn write_host_rootfs(directory: &Path, spec: &mut Spec, system_dirs: &[SystemDir]) -> Result<()> {
     let rootfs = directory.join("rootfs");
     let make = |name: &str| -> Result<()> {

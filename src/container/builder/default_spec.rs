@@ -1,8 +1,8 @@
 //! The configuration a builder starts from: everything isolated, nothing granted.
 //!
 //! New user, mount, pid, network, ipc, uts and cgroup namespaces; no capability; no_new_privs; the seccomp allow-list;
-//! a read-only root with `/tmp` in memory; 1024 processes at most. Each relaxation is a method of the builder with a
-//! name of its own.
+//! a read-only root with `/tmp` in memory; 1024 processes at most. Each relaxation is a method of the builder, named after
+//! what it gives away.
 
 use crate::seccomp;
 use crate::spec::CapSet;
@@ -13,14 +13,14 @@ use oci_spec::runtime::{
 };
 use std::path::Path;
 
-/// The OCI runtime specification version that configurations of the builder are written to.
+/// The version of the OCI runtime specification that the builder's configurations follow.
 const OCI_VERSION: &str = "1.2.0";
 
-/// Processes at most. `RLIMIT_NPROC` is counted per user *and* user namespace (Linux 5.14), so it holds a fork bomb in
+/// The most processes. `RLIMIT_NPROC` is counted per user *and* user namespace (Linux 5.14), so it holds a fork bomb in
 /// its own container without needing a cgroup.
 const DEFAULT_NPROC: u64 = 1024;
 
-/// What every container sees hidden or read-only of `/proc` and `/sys`: the lists that runc and docker use.
+/// The files of `/proc` and `/sys` that every container sees masked, or read-only: the lists of runc and docker.
 const MASKED: [&str; 10] = [
     "/proc/acpi",
     "/proc/asound",
@@ -35,7 +35,7 @@ const MASKED: [&str; 10] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The configuration before anything was asked for.
+/// The configuration of a new builder.
 pub(in crate::container) fn default_spec() -> Spec {
     build(|| {
         let nothing = LinuxCapabilitiesBuilder::default()
@@ -107,7 +107,7 @@ fn mounts() -> Result<Vec<Mount>, oci_spec::OciSpecError> {
     .collect()
 }
 
-/// One mount, its options separated by commas.
+/// A mount with `options` separated by commas.
 pub(in crate::container) fn mount(
     destination: &str,
     kind: &str,
@@ -122,7 +122,7 @@ pub(in crate::container) fn mount(
         .build()
 }
 
-/// A bind of the host's `source`, with all below it.
+/// A bind mount of the host's `source`, with all mounts below it.
 pub(in crate::container) fn bind_mount(source: &Path, destination: &Path, writable: bool) -> Mount {
     let options = ["rbind", "nosuid", "nodev", if writable { "rw" } else { "rro" }].map(str::to_owned);
     build(|| {

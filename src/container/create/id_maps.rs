@@ -1,13 +1,32 @@
-//! Writing the id maps of a new user namespace (user_namespaces(7)).
+//! Writes the id maps of a new user namespace (user_namespaces(7)).
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::spec::{IdMap, IdMaps};
+use crate::plan::Plan;
+use crate::spec::{IdMap, IdMaps, NamespaceKind};
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use std::fmt::Write as _;
+use std::path::Path;
+
+/// Maps the ids of the sandbox's new user namespace, if it has one. Returns that namespace, or the one that the sandbox
+/// joins: the gofer needs it for its mounts.
+pub(super) fn apply(plan: &Plan, sandbox: i32) -> Result<Option<OwnedFd>> {
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .os(|| format!("open({path:?})"))
+            .map(Some)
+    };
+    if plan.id_maps.uids.is_empty() {
+        let mut joined = plan.sandbox.namespaces.join.iter().filter(|(kind, _)| *kind == NamespaceKind::User);
+        return joined.next().map_or(Ok(None), |(_, path)| open(path));
+    }
+    write(sandbox, &plan.id_maps)?;
+    open(Path::new(&format!("/proc/{sandbox}/ns/user")))
+}
 
 /// Maps the ids of `pid`'s user namespace: directly where the kernel allows it, else through newuidmap(1) and
 /// newgidmap(1).
-pub(in crate::container) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
+fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let single = |maps: &[IdMap], id: u32| matches!(maps, [map] if map.size == 1 && map.host == id);
     let alone = single(&maps.uids, own.0) && single(&maps.gids, own.1);
@@ -19,7 +38,7 @@ pub(in crate::container) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     }
     if alone && !privileged {
         // "Writing 'deny' to the /proc/[pid]/setgroups file before writing to /proc/[pid]/gid_map" is what makes the
-        // second write legal without privilege.
+        // the write to gid_map legal without privilege.
         write_file(pid, "setgroups", "deny")?;
     }
     write_file(pid, "uid_map", &lines(&maps.uids))?;
@@ -30,7 +49,7 @@ fn write_file(pid: i32, name: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{name}");
     let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .os(|| format!("open({path:?})"))?;
-    // One write: the kernel takes a map whole or not at all.
+    // Use one write(2): the kernel takes a map as a whole or not at all.
     rustix::io::write(file, text.as_bytes()).os(|| format!("write({path:?}, {text:?})")).map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! Making a container: from the [`Blueprint`] to its processes, all or nothing.
+//! Making a container, all or nothing: [`blueprint`] is what is decided beforehand, [`transaction`] what is done.
 
 mod blueprint;
 mod id_maps;

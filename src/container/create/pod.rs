@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::state::{Record, StateRoot};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-/// The sandbox that a container of the pod `pod` goes to, if it can.
+/// The sandbox of the pod, if the container that `record` and `plan` describe can be made in it.
 pub(super) fn join(root: &StateRoot, record: &Record, plan: &Plan, pod: &ContainerId) -> Result<PodSandbox> {
     let sandbox = find_pod_sandbox(root, pod)?;
     check_ids(&sandbox, &record.spec.parse()?)?;
@@ -19,7 +19,7 @@ pub(super) fn join(root: &StateRoot, record: &Record, plan: &Plan, pod: &Contain
     Ok(sandbox)
 }
 
-/// Refuses a configuration whose ids mean something else than the pod's: there is one user namespace.
+/// Refuses a configuration with other id mappings than the pod's, because a pod has one user namespace.
 fn check_ids(pod: &PodSandbox, spec: &Spec) -> Result<()> {
     let ids = |spec: &Spec| {
         let linux = spec.linux().clone().unwrap_or_default();
@@ -35,8 +35,8 @@ fn check_ids(pod: &PodSandbox, spec: &Spec) -> Result<()> {
         .hint("the containers of a pod have one user namespace, with the same mappings"))
 }
 
-/// Refuses the sandbox of a root container that has no mount namespace of its own: a further container would begin
-/// with a copy of what others have mounted.
+/// Refuses the sandbox of a root container without a mount namespace of its own: a further container would start with a
+/// copy of the mounts of others.
 fn check_mounts(pod: &PodSandbox) -> Result<()> {
     let linux = pod.record().spec.parse()?.linux().clone().unwrap_or_default();
     let namespaces = linux.namespaces().clone().unwrap_or_default();

@@ -11,19 +11,20 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::time::{Duration, Instant};
 
-/// How long creation may take. Image file systems over a network are slow; nothing else comes near.
+/// How long creation may take. Only an image on a slow network file system takes that long.
 pub(super) const CREATE_LIMIT: Duration = Duration::from_secs(120);
 
-/// The connections between the four processes, each end where it belongs.
+/// The connections between caller, gofer, sandbox and init, both ends of each. Of a pair for a helper, the first end is
+/// the caller's.
 pub(super) struct Sockets {
     pub(super) boot_gofer: (Channel, Channel),
     pub(super) boot_sandbox: (Channel, Channel),
     pub(super) mounts: (Channel, Channel),
     pub(super) lifeline: (OwnedFd, OwnedFd),
-    /// Of a sandbox of its own: the creator's connection, and the socket for others.
+    /// The creator's connection, and the listening socket for other clients. `None` in a pod, whose sandbox has both.
     pub(super) control: Option<((Channel, Channel), OwnedFd)>,
     pub(super) exit_record: OwnedFd,
-    /// Init's and the caller's, where hooks run between the last mount and the pivot.
+    /// The caller's end and init's, if the caller runs hooks between the last mount and the pivot.
     pub(super) hooks: Option<(Channel, Channel)>,
 }
 
@@ -43,7 +44,7 @@ impl Sockets {
     }
 }
 
-/// Waits until init stops for the hooks (true), or is gone (false).
+/// Waits until init has assembled the root and waits for the hooks. Returns false if init died.
 pub(super) fn await_assembled(init: &Channel) -> Result<bool> {
     match init.receive::<RootAssembled>(Some(Instant::now() + CREATE_LIMIT)) {
         Ok(_) => Ok(true),
@@ -70,7 +71,7 @@ pub(super) fn await_ready(gofer: &Channel, sandbox: &Channel, deadline: Option<I
     });
     match (init, mounts) {
         (Ok(fds), Ok(())) => Ok(fds),
-        // If the gofer knows why, that is why the sandbox failed too.
+        // If the gofer failed, that made the sandbox fail, too.
         (Err(error), Err(cause)) if *cause.kind() == ErrorKind::HelperDied => Err(error),
         (_, Err(cause)) | (Err(cause), _) => Err(cause),
     }

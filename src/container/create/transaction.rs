@@ -16,28 +16,27 @@ use crate::network::Moved;
 use crate::plan::{GoferFacts, SandboxFacts, SealedGofer};
 use crate::process::console::ConsoleSocket;
 use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
-use crate::spec::{NamespaceKind, NetDevice};
+use crate::spec::NetDevice;
 use crate::state::{StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
 use crate::wire::init::HooksDone;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Claims the id, makes everything, and saves `created`. On failure nothing is left.
+/// Claims the id, makes the container, and saves its record as created. If a step fails, undoes the steps before it.
 pub(in crate::container) fn launch(
     core: &mut Handle,
     blueprint: &Blueprint,
 ) -> Result<(SandboxLink, Streams)> {
-    // Before the id is taken: a pod that is not there leaves no trace.
+    // Look for the pod before taking the id, so that a missing pod leaves no trace.
     let pod = match &blueprint.extras.pod {
         Some(id) => Some(pod::join(&core.root, &core.record, &blueprint.plan, id)?),
         None => None,
     };
     let spawner = Spawner::of(blueprint.zygote.as_ref())?;
-    // Whoever is to have the terminal is there before there is one.
-    let terminal = find_terminals_taker(blueprint)?;
+    // Connect to the receiver of the terminal before there is one, so that a missing receiver leaves no trace.
+    let terminal = find_console(blueprint)?;
     let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
     let untouched = core.record.clone();
     let record = &mut core.record;
@@ -51,38 +50,38 @@ pub(in crate::container) fn launch(
     };
     record.sandbox = pod.as_ref().map(PodSandbox::process);
     record.attached = true;
-    // What is going to exist is on disk before it exists.
+    // Record what will exist before it exists: after a crash, the record is all there is to undo it by.
     let lock = claim.commit(record)?;
     let found = lock.found(&record.id);
 
-    let mut making = CreateTransaction { lock, pod, spawner, children: Vec::new(), devices: None };
-    match making.make(core, blueprint, terminal) {
+    let mut transaction = CreateTransaction { lock, pod, spawner, children: Vec::new(), devices: None };
+    match transaction.make(core, blueprint, terminal) {
         Ok((live, streams, lifeline)) => {
             core.tether = Some(DropGuard::new(
                 lifeline,
                 core.root.clone(),
                 found.clone(),
                 core.record.created_at,
-                making.release(),
+                transaction.release(),
             ));
             core.found = Some(found);
             Ok((live, streams))
         }
         Err(error) => {
             core.record = untouched;
-            Err(making.undo(error))
+            Err(transaction.undo(error))
         }
     }
 }
 
-/// What exists so far, to be undone if the rest fails.
+/// What exists so far of a container, and how to undo it.
 struct CreateTransaction {
     lock: StateLock,
-    /// The sandbox it goes to, if it gets none of its own.
+    /// The sandbox of the pod that the container joins; without it, the container gets a sandbox of its own.
     pod: Option<PodSandbox>,
     spawner: Spawner,
     children: Vec<Child>,
-    /// Devices of the host that are with the container.
+    /// The host's network devices that were moved to the container.
     devices: Option<Moved>,
 }
 
@@ -94,7 +93,7 @@ impl CreateTransaction {
         terminal: Option<ConsoleSocket>,
     ) -> Result<(SandboxLink, Streams, OwnedFd)> {
         let cgroup = match &blueprint.plan.cgroup.scope {
-            // It begins with a process in it.
+            // systemd makes a scope only around a process: see `enter_scope`.
             Some(_) => Cgroup::default(),
             None => self.make_cgroup(core, blueprint)?,
         };
@@ -118,7 +117,7 @@ impl CreateTransaction {
         let sandbox_facts = SandboxFacts { extra_fd_numbers: extra_fds.numbers.clone(), hook_state };
         let sandbox_plan = seal_plan(&blueprint.plan.sandbox.resolve(sandbox_facts))?;
 
-        // The sandbox first: starting up and making namespaces takes it longer than the gofer needs for its mounts.
+        // Start the sandbox first: its namespaces take longer than the gofer's mounts, and the two work at once.
         let namespace =
             match self.start_sandbox(blueprint, &sandbox_plan, &sockets, &cgroup, &streams, &extra_fds)? {
                 Some(sandbox) => self.begin(core, blueprint, sandbox, &sockets.boot_sandbox.0)?,
@@ -130,10 +129,10 @@ impl CreateTransaction {
         sockets.boot_gofer.0.send(&GoferStart {}, &namespace)?;
         core.record.gofer = ProcessIdentity::of(gofer)?;
         let Sockets { boot_gofer, boot_sandbox, mounts, lifeline, control, exit_record, hooks } = sockets;
-        // Our copies of the children's ends: as long as they are open, nobody sees anybody's end.
+        // Close our copies of the children's ends: as long as they are open, no process sees that another one died.
         drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record, extra_fds));
         let creator = control.map(|((ours, _), _)| ours);
-        // Before the hooks, which may set up what was moved.
+        // Move the devices before the hooks, which may configure them.
         self.move_devices(&boot_sandbox.0, &blueprint.plan.net_devices)?;
         let stdio::Streams { workload, caller } = streams;
         drop(workload);
@@ -156,7 +155,8 @@ impl CreateTransaction {
         Ok((live, Streams { pipes: caller, pty }, lifeline.1))
     }
 
-    /// Gives the sandbox what it could not start with, and lets it begin. Returns the user namespace that the gofer needs.
+    /// Maps the ids of the sandbox, gives it the cgroups of its scope, and lets it begin. Returns the user namespace that
+    /// the gofer needs.
     fn begin(
         &mut self,
         core: &mut Handle,
@@ -166,14 +166,14 @@ impl CreateTransaction {
     ) -> Result<Option<OwnedFd>> {
         let fds = self.enter_scope(core, blueprint, sandbox)?;
         let fds: Vec<_> = fds.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
-        let namespace = self.map_ids(blueprint, sandbox)?;
+        let namespace = id_maps::apply(&blueprint.plan, sandbox)?;
         boot.send(&SandboxStart {}, &fds)?;
         core.record.sandbox = ProcessIdentity::of(sandbox)?;
         Ok(namespace)
     }
 
-    /// Runs the host's hooks while init waits with the root assembled. Returns how long the rest may take, if anything
-    /// limits that.
+    /// Runs the caller's hooks while init waits with the root assembled. Returns how long the rest of creation may take;
+    /// `None` if a hook in it has no timeout.
     fn run_hooks(
         &mut self,
         core: &mut Handle,
@@ -182,7 +182,7 @@ impl CreateTransaction {
     ) -> Result<Option<Duration>> {
         // If init died, skip the hooks; `await_ready` reports why.
         if await_assembled(init)? {
-            // From here on there is something that poststop hooks undo.
+            // Record the sandbox before the hooks: from here on, poststop hooks have something to undo.
             self.lock.save(&mut core.record)?;
             oci::at_create(&core.record, &blueprint.plan.hooks)?;
             init.send(&HooksDone {}, &[])?;
@@ -190,7 +190,7 @@ impl CreateTransaction {
         Ok(oci::time_limit(&blueprint.plan.hooks.create_container).map(|hooks| hooks + CREATE_LIMIT))
     }
 
-    /// Everything is there: records it, and writes the PID file. Returns what the handle holds of it.
+    /// Records the container as created and writes the PID file. Returns the link to its sandbox.
     fn record_created(
         &mut self,
         core: &mut Handle,
@@ -229,7 +229,8 @@ impl CreateTransaction {
     fn make_cgroup(&mut self, core: &mut Handle, blueprint: &Blueprint) -> Result<Cgroup> {
         match Cgroup::create(&blueprint.plan.cgroup) {
             Ok(cgroup) => {
-                // Not what was given up, or is another container's: what is recorded is destroyed in the end.
+                // Record only the cgroups that were made: teardown destroys what the record names, and a planned one may
+                // have been given up, or belong to another container.
                 core.record.cgroups = cgroup.leaves();
                 core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
                 Ok(cgroup)
@@ -242,8 +243,8 @@ impl CreateTransaction {
         }
     }
 
-    /// Has systemd make the scope around the sandbox, where there is to be one, and makes the rest below it. Returns what
-    /// the sandbox could not be given before.
+    /// If the plan has a scope, has systemd make it around the sandbox, and makes the cgroups below it. Returns their
+    /// descriptors, by name, for the sandbox.
     fn enter_scope(
         &mut self,
         core: &mut Handle,
@@ -253,7 +254,7 @@ impl CreateTransaction {
         let Some(scope) = &blueprint.plan.cgroup.scope else { return Ok(Vec::new()) };
         if let Err(error) = systemd::start(scope, sandbox) {
             if *error.kind() == ErrorKind::AlreadyExists {
-                // It is another's: what is recorded is destroyed in the end.
+                // The scope is another container's: take it out of the record, or teardown would destroy it.
                 core.record.cgroups.clear();
                 core.record.scope = None;
                 self.lock.save(&mut core.record)?;
@@ -274,7 +275,7 @@ impl CreateTransaction {
         self.add(gofer)
     }
 
-    /// Starts a sandbox and returns its pid, or hands the container to the pod's.
+    /// Starts a sandbox and returns its pid, or hands the container to the pod's sandbox and returns `None`.
     fn start_sandbox(
         &mut self,
         blueprint: &Blueprint,
@@ -328,24 +329,7 @@ impl CreateTransaction {
         Ok(pid)
     }
 
-    /// Maps the ids of a new user namespace. Returns it, or the one that is joined: the gofer needs it for mounts.
-    fn map_ids(&self, blueprint: &Blueprint, sandbox: i32) -> Result<Option<OwnedFd>> {
-        let maps = &blueprint.plan.id_maps;
-        let open = |path: &Path| {
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .os(|| format!("open({path:?})"))
-                .map(Some)
-        };
-        if maps.uids.is_empty() {
-            let joined = blueprint.plan.sandbox.namespaces.join.iter();
-            let mut joined = joined.filter(|(kind, _)| *kind == NamespaceKind::User);
-            return joined.next().map_or(Ok(None), |(_, path)| open(path));
-        }
-        id_maps::write(sandbox, maps)?;
-        open(Path::new(&format!("/proc/{sandbox}/ns/user")))
-    }
-
-    /// Moves `devices` to the network namespace of the sandbox.
+    /// Moves `devices` to the network namespace of the sandbox. [`undo`](Self::undo) moves them back. [`undo`](Self::undo) moves them back. [`undo`](Self::undo) moves them back.
     fn move_devices(&mut self, sandbox: &Channel, devices: &[NetDevice]) -> Result<()> {
         if devices.is_empty() {
             return Ok(());
@@ -364,9 +348,9 @@ impl CreateTransaction {
         self.children.into_iter().map(Child::into_pidfd).collect()
     }
 
-    /// Undoes everything, in the one way that also works after a crash: from the record.
+    /// Undoes everything by the record, as after a crash, and returns `error` with what could not be undone.
     fn undo(self, error: Error) -> Error {
-        // First, while there is a network they are in.
+        // Move the devices back while the network namespace that they are in exists.
         let devices = self.devices.map_or(Ok(()), Moved::undo);
         for child in &self.children {
             child.destroy();
@@ -382,8 +366,8 @@ impl CreateTransaction {
     }
 }
 
-/// Who waits for the terminal, if there is to be one.
-fn find_terminals_taker(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> {
+/// Connects to the receiver of the terminal, if the workload gets one.
+fn find_console(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> {
     if blueprint.plan.sandbox.init.process.terminal.is_none() {
         return Ok(None);
     }
@@ -394,7 +378,7 @@ fn find_terminals_taker(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> 
     blueprint.console.find(blueprint.origin).map(Some)
 }
 
-/// The PID file: the sandbox's pid in decimal without a newline, as engines parse it; whole or not at all.
+/// Writes the PID file, whole or not at all: the pid in decimal, without a newline, as engines parse it.
 fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     use std::io::Write;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
