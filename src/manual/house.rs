@@ -55,7 +55,8 @@
 //!    transaction `undo` all steps before it.
 //! 4. `cgroup/group.rs` `create` makes the cgroup and writes its limits. A systemd scope follows after step 6 instead.
 //! 5. `container/create/sockets.rs` `open` makes the connections between the four processes, the control socket, the
-//!    lifeline and the exit record.
+//!    lifeline and the exit record. `plan/sealed.rs` `resolve` adds to each plan what is known only now, and no later
+//!    step changes a plan.
 //! 6. `helper/spawn.rs` `spawn` executes the sandbox, or `helper/zygote/mod.rs` asks the zygote for a fork. In the new
 //!    process `helper/entry.rs` `before_main` calls `sandbox/mod.rs` `serve`. `container/create/id_maps.rs` `write`
 //!    meanwhile writes its id maps, and the transaction tells it to begin. In a pod, `link/pod.rs` sends the container
@@ -74,8 +75,9 @@
 //!
 //! 1. `container/live/exec.rs` `exec` is there for phases whose program runs. It applies the changes of
 //!    [`Exec`](crate::Exec) to the process in the record.
-//! 2. `spec/process.rs` `for_exec` validates the result, and `plan/exec.rs` `new` plans it.
-//! 3. `process/stdio.rs` `open` opens the streams, and `helper/spawn.rs` `seal_plan` puts the plan into sealed memory.
+//! 2. `spec/process.rs` `for_exec` validates the result, and `plan/process.rs` `new` plans it.
+//! 3. `process/stdio.rs` `open` opens the streams, `plan/sealed.rs` `resolve` adds the numbers of extra descriptors to
+//!    the plan, and `helper/spawn.rs` `seal_plan` puts it into sealed memory.
 //! 4. `link/sandbox.rs` `connect` sends the request with the plan, the streams and one end of a new connection. It uses
 //!    the connection that create made, or a new one of `link/client.rs` `connect_in`.
 //! 5. `sandbox/monitor/serve.rs` `answer` takes the request, and `execute` hands it on.
