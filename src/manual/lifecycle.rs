@@ -14,7 +14,7 @@
 //!                                                   gone
 //! ```
 //!
-//! | Phase | On the host | Methods besides `id`, `bundle`, `status`, `record` |
+//! | Phase | On the host | Methods besides `id`, `status`, `info`, `config` |
 //! |---|---|---|
 //! | [`Creating`](crate::Creating) | nothing | `create` |
 //! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its variants, `kill`, `detach`, `take_stdin` and its variants, `files`, `stats`, `update`, `pod`, the pids |
@@ -23,9 +23,9 @@
 //! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its variants |
 //!
 //! A phase's type holds what exists in that phase, and no `Option` for what may exist. A method is bound by a trait
-//! that only the phases with that method implement ([`Startable`](crate::Startable), [`Alive`](crate::Alive),
-//! [`Ended`](crate::Ended)). The compiler's message comes from that trait: it names the phase that the call needs and
-//! the call that leads there. The traits are sealed.
+//! that only the phases with that method implement ([`Startable`](crate::typestate::Startable),
+//! [`Alive`](crate::typestate::Alive), [`Ended`](crate::typestate::Ended)). The compiler's message comes from that
+//! trait: it names the phase that the call needs and the call that leads there. The traits are sealed.
 //!
 //! # What each transition does
 //!
@@ -61,25 +61,28 @@
 //! container's lock and read the record again. If its generation is not the one that this value last saw, another
 //! process changed it: the error is [`WrongState`](crate::ErrorKind::WrongState), or [`Ended`](crate::ErrorKind::Ended)
 //! if the container has ended, and the failure holds the container in its actual phase
-//! ([`Recovered::Moved`](crate::Recovered::Moved)). The status in a record is a hint. If a record says `running` and
-//! the sandbox is dead, the container loads as stopped; pid, start time and boot id together decide whether the sandbox
-//! is dead.
+//! ([`Recovered::Moved`](crate::typestate::Recovered::Moved)). The status in a record is a hint. If a record says
+//! `running` and the sandbox is dead, the container loads as stopped; pid, start time and boot id together decide
+//! whether the sandbox is dead.
 //!
 //! # When the phase is not known
 //!
-//! [`AnyContainer`](crate::AnyContainer) has every operation. If a call would not compile on a `Container` of the
-//! present phase, it fails with `WrongState` before it does anything, as `exec: "web" is created`; if the container has
-//! ended, with `Ended`. A transition returns the container in its next phase. If it fails, the error is a
-//! [`FailedAny`](crate::FailedAny) with the container in its present phase.
+//! [`AnyContainer`](crate::AnyContainer) is an enum of the five phases. For a method, borrow the container:
+//! [`as_running`](crate::AnyContainer::as_running), [`as_alive`](crate::AnyContainer::as_alive) and similar return it,
+//! or fail with [`WrongState`](crate::ErrorKind::WrongState), or with [`Ended`](crate::ErrorKind::Ended) if it has
+//! ended. For a transition, take it: [`into_phase`](crate::AnyContainer::into_phase) returns it in that phase, or gives
+//! it back in [`WrongPhase`](crate::typestate::WrongPhase). A `match` makes the compiler check that you handle every
+//! phase. Methods that make sense in any phase are on `AnyContainer` itself: `kill`, `stop`, `detach`, `delete`,
+//! `wait`. If one of its transitions fails, the error is a [`FailedAny`](crate::typestate::FailedAny) with the
+//! container in its present phase.
 //!
 //! ```no_run
-//! use cofferdam::{AnyContainer, StateRoot, Status};
+//! use cofferdam::{AnyContainer, StateRoot};
 //!
 //! fn make_it_run(root: &StateRoot, name: &str) -> cofferdam::Result<AnyContainer> {
-//!     let container = AnyContainer::load(root, name)?;
-//!     match container.status() {
-//!         Status::Created => Ok(container.start()?),
-//!         _ => Ok(container),
+//!     match AnyContainer::load(root, name)? {
+//!         AnyContainer::Created(created) => Ok(created.start()?.into()),
+//!         other => Ok(other),
 //!     }
 //! }
 //! ```

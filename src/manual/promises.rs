@@ -14,7 +14,7 @@
 //!   except supplementary groups [if there is a single id](super::privileges#ids).
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
 //!   error; with [best effort](crate::ContainerBuilder::best_effort_limits), a limit whose controller is missing is
-//!   [named](crate::Container::unapplied_limits) instead.
+//!   [named](crate::info::Info::unapplied_limits) instead.
 //! * If a configuration asks for something that the crate does not do, the crate refuses it by field name. It drops
 //!   nothing silently.
 //! * A failed create leaves nothing, and harms no container that existed.
@@ -56,7 +56,7 @@
 //! | Ipc, uts, cgroup namespaces | own shared memory and queues, name, cgroup view | |
 //! | Capabilities | all five sets as planned, by default empty, read back before the exec | |
 //! | no_new_privs | set-user-ID files raise nothing | off with `allow_new_privileges` |
-//! | seccomp | an allow-list per ABI; see [`seccomp`](crate::seccomp) | sees numbers and arguments, never memory |
+//! | seccomp | an allow-list per ABI; see [`default_seccomp`](crate::oci::default_seccomp) | sees numbers and arguments, never memory |
 //! | Masked and read-only paths | parts of `/proc` and `/sys` hidden or read-only | a list; the kernel adds files |
 //! | Session keyring | a new, empty one | the other keyrings are not namespaced; the filter refuses their calls |
 //! | `RLIMIT_NPROC` | stops a fork bomb | [not for the host's root](super::privileges#processes) |
