@@ -81,8 +81,8 @@
 //! 4. `link/sandbox.rs` `connect` sends the request with the plan, the streams and one end of a new connection. It uses
 //!    the connection that create made, or a new one of `link/client.rs` `connect_in`.
 //! 5. `sandbox/monitor/serve.rs` `answer` takes the request, and `execute` hands it on.
-//! 6. `sandbox/exec.rs` `new` reads the plan and has `sys/clone.rs` `fork_inside` fork the process, in the container's
-//!    pid namespace and with nothing open that is the sandbox's.
+//! 6. `sandbox/exec.rs` `new` reads the plan and has `sys/fork_inside.rs` `fork_inside` fork the process, in the
+//!    container's pid namespace and with nothing open that is the sandbox's.
 //! 7. `sandbox/exec.rs` `run`, in the new process, joins the cgroups (`sandbox/monitor/membership.rs` `join`) and
 //!    init's other namespaces, and finds user (`sandbox/init/accounts.rs`) and program (`sandbox/init/program.rs`)
 //!    inside.
