@@ -63,7 +63,7 @@ struct Options {
     timeout: Option<Duration>,
     /// Collect its output, and kill it if it writes more than this
     #[arg(long, value_name = "SIZE", value_parser = size::<usize>)]
-    output_limit: Option<usize>,
+    output_limit: Option<u64>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true)]
     program: Vec<String>,
@@ -151,7 +151,7 @@ fn process(options: &Options) -> Exec {
 }
 
 fn introduced(process: Process) -> Process {
-    match process.pid() {
+    match process.id() {
         0 => eprintln!("exec: it has ended already"),
         pid => eprintln!("exec: pid {} in the container, {pid} on the host", process.pid_inside()),
     }
@@ -164,7 +164,8 @@ fn end(process: &Process, limit: Option<Duration>) -> Result<ProcessExit, Error>
     match process.wait_timeout(limit)? {
         Some(exit) => Ok(exit),
         None => {
-            let mut exit = process.kill()?;
+            process.kill()?;
+            let mut exit = process.wait()?;
             exit.outcome = Outcome::TimedOut { after: limit };
             Ok(exit)
         }

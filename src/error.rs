@@ -149,7 +149,7 @@ impl Error {
 
     /// `self`, from a conversation with a sandbox: a sandbox that is gone means that its container has ended.
     #[must_use]
-    pub(crate) fn from_sandbox(mut self) -> Self {
+    pub(crate) fn gone_means_ended(mut self) -> Self {
         if self.0.kind == ErrorKind::HelperDied {
             self.0.kind = ErrorKind::Ended;
         }
@@ -439,7 +439,7 @@ mod tests {
         let of = |actual| Error::wrong_state(actual, "step", "cause").kind().clone();
         assert_eq!(of(Status::Stopped), ErrorKind::Ended);
         assert_eq!(of(Status::Paused), ErrorKind::WrongState { actual: Status::Paused });
-        let of = |kind| Error::new(kind, "step", "cause").from_sandbox().kind().clone();
+        let of = |kind| Error::new(kind, "step", "cause").gone_means_ended().kind().clone();
         assert_eq!(of(ErrorKind::HelperDied), ErrorKind::Ended);
         assert_eq!(of(ErrorKind::TimedOut), ErrorKind::TimedOut);
     }

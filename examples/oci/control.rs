@@ -32,8 +32,8 @@ impl Kill {
             // With `--all`, a container without processes is no error.
             AnyContainer::Stopped(_) if self.all => return Ok(ExitCode::SUCCESS),
             AnyContainer::Stopped(_) | AnyContainer::Creating(_) => return Err(not_running()),
-            container if self.all => container.signal_all(signal),
-            container => container.signal(signal),
+            container if self.all => container.as_alive().and_then(|alive| alive.signal_all(signal)),
+            container => container.as_alive().and_then(|alive| alive.signal(signal)),
         };
         match sent {
             Ok(()) => Ok(ExitCode::SUCCESS),

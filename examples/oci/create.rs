@@ -159,7 +159,10 @@ fn pid_namespace_meant(root: &StateRoot, builder: &ContainerBuilder) -> Option<P
     let sandbox: i32 = path.strip_prefix("/proc/")?.strip_suffix("/ns/pid")?.parse().ok()?;
     let containers = AnyContainer::list(root).ok()?;
     let init = containers.iter().find_map(|listed| match listed {
-        Listed::Container(container) if container.sandbox_pid().ok()? == sandbox => container.init_pid().ok(),
+        Listed::Container(container) => {
+            let alive = container.as_alive().ok()?;
+            (alive.sandbox_pid() == sandbox).then(|| alive.init_pid())
+        }
         _ => None,
     })?;
     Some(format!("/proc/{init}/ns/pid").into())

@@ -189,7 +189,7 @@ impl Exec {
         // Block signals before anything starts, so that none is lost.
         let attention = Attention::new()?;
         let mut process = container.exec(exec)?;
-        self.write_pid(process.pid())?;
+        self.write_pid(process.id())?;
         let pty = process.take_pty();
         attention.until_the_end(process.as_fd(), pty, &|signal| process.signal(signal))?;
         Ok(exit_code(process.wait()?.outcome.shell_code()))

@@ -133,7 +133,7 @@ impl Ps {
             // The only process is the one that will execute the program.
             AnyContainer::Created(created) => vec![created.init_pid()],
             AnyContainer::Running(_) | AnyContainer::Paused(_) => {
-                container.processes()?.iter().filter_map(|process| process.host_pid).collect()
+                container.as_executed()?.processes()?.iter().filter_map(|process| process.host_pid).collect()
             }
             AnyContainer::Stopped(_) | AnyContainer::Creating(_) => {
                 return Err("container not running".into());

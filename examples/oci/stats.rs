@@ -30,7 +30,8 @@ impl Events {
             ErrorKind::WrongState { .. } | ErrorKind::Ended => not_running(&container),
             _ => error.into(),
         };
-        for event in container.events().map_err(not_running)?.stats_every(self.interval) {
+        let events = container.as_alive().and_then(|alive| alive.events()).map_err(not_running)?;
+        for event in events.stats_every(self.interval) {
             match event? {
                 Event::Stats(stats) => print(&container, &stats),
                 Event::OutOfMemory => println!("{}", json!({ "type": "oom", "id": container.id().as_str() })),
@@ -51,7 +52,7 @@ fn print(container: &AnyContainer, stats: &Stats) {
 }
 
 pub(crate) fn once(container: &AnyContainer) -> Done {
-    match container.stats() {
+    match container.as_alive().and_then(|alive| alive.stats()) {
         Ok(stats) => {
             print(container, &stats);
             Ok(ExitCode::SUCCESS)

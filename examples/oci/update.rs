@@ -79,7 +79,7 @@ impl Update {
         };
         let resources: LinuxResources =
             serde_json::from_value(document).map_err(|error| format!("resources: {error}"))?;
-        container.update(&resources)?;
+        container.as_alive_mut()?.update(&resources)?;
         Ok(ExitCode::SUCCESS)
     }
 

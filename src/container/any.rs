@@ -1,30 +1,54 @@
-//! [`AnyContainer`]: a container whose phase is known only at run time. What can be done with one is in `dispatch`.
+//! [`AnyContainer`]: a container whose phase is known only at run time.
 
 use super::attachment::DropGuard;
 use super::create::{Blueprint, blueprint_of};
+use super::failed::{FailedAny, WrongPhase};
 use super::handle::{Handle, Streams};
-use super::{
-    Container, Created, Creating, Exit, FailedAny, OciState, Paused, Phase, Running, Stopped, WrongPhase,
-    teardown,
-};
+use super::oci::OciState;
+use super::outcome::Exit;
+use super::teardown;
+use super::typestate::{Alive, Container, Created, Creating, Executed, Paused, Phase, Running, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::link::{find_live, kill_by_socket};
 use crate::process::collect_ended;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
+use std::time::Duration;
 
-/// A container in any phase: what is loaded from disk, listed, kept in a `Vec`.
+/// A container whose phase is known only at run time: loaded from disk, listed, kept in a `Vec`.
 ///
-/// Closed on purpose: a `match` over the five phases needs no wildcard, and a sixth would be a change everybody has to
-/// think about. Serializing one gives the record on disk; [`AnyContainer::try_from`] takes a record and looks at what
-/// the kernel made of it since.
+/// Closed on purpose: a `match` over the five phases needs no wildcard, and a sixth would be a change that every program
+/// has to think about.
 ///
-/// A loaded container is not attached: dropping it changes nothing.
+/// Three ways lead to the operations of a phase:
 ///
-/// It has every operation that a [`Container`] has. In a phase in which that would not compile, it is an error of the
-/// kind [`ErrorKind::WrongState`], and nothing happened. Transitions consume it, and if one fails, [`FailedAny`] gives it
-/// back.
+/// * [`as_running`](Self::as_running), [`as_alive`](Self::as_alive) and their like borrow the container for what several
+///   phases have in common, or fail with [`ErrorKind::WrongState`] or [`ErrorKind::Ended`].
+/// * [`into_phase`](Self::into_phase) and `TryFrom` take it for a transition; in another phase it comes back in
+///   [`WrongPhase`].
+/// * `match` has the compiler see that no phase is forgotten.
+///
+/// What makes sense in any phase is a method here.
+///
+/// ```no_run
+/// use cofferdam::{AnyContainer, Created, Exec, Signal, StateRoot};
+///
+/// fn by_name(root: &StateRoot, name: &str) -> cofferdam::Result<()> {
+///     let any = AnyContainer::load(root, name)?;
+///     any.as_alive()?.signal(Signal::HUP)?; // created, running or paused
+///     any.as_running()?.exec(Exec::new(["date"]))?;
+///     any.kill()?.delete()?;
+///     Ok(())
+/// }
+///
+/// fn start(root: &StateRoot, name: &str) -> cofferdam::Result<()> {
+///     AnyContainer::load(root, name)?.into_phase::<Created>()?.start()?.detach()?;
+///     Ok(())
+/// }
+/// ```
+///
+/// A loaded container is not attached: dropping it changes nothing. Serializing one gives its record.
 #[derive(Debug)]
 pub enum AnyContainer {
     /// Its creation was begun and not finished, by a program that may be gone.
@@ -108,7 +132,7 @@ impl AnyContainer {
     fn from_record(root: &StateRoot, found: Option<Found>, record: Record) -> Result<Self> {
         let recorded = record.status();
         let live = find_live(root, &record)?;
-        let core = Handle { root: root.clone(), record: Box::new(record), found, tether: None };
+        let core = Handle::new(root.clone(), record, found);
         let streams = Streams::default();
         Ok(match (recorded, live) {
             (Status::Creating, _) => {
@@ -154,12 +178,6 @@ impl AnyContainer {
         for_any!(self, container => container.record())
     }
 
-    /// As [`Container::unapplied_limits`].
-    #[must_use]
-    pub fn unapplied_limits(&self) -> &[String] {
-        &self.record().unapplied_limits
-    }
-
     /// The OCI state: version, id, status, pid, bundle, annotations (OCI runtime.md, "State").
     ///
     /// # Errors
@@ -175,7 +193,7 @@ impl AnyContainer {
     /// what could not be removed. That somebody else deleted it meanwhile is no error.
     pub fn delete(mut self, force: bool) -> Result<(), FailedAny> {
         if !force && !matches!(self, Self::Stopped(_) | Self::Creating(_)) {
-            return Err(FailedAny::new(self.wrong_state("delete"), Some(self)));
+            return Err(self.refused("stopped"));
         }
         let core = for_any!(&self, container => &container.core);
         // Built and never created: there is nothing.
@@ -223,10 +241,156 @@ impl AnyContainer {
         }
     }
 
-    pub(super) fn wrong_state(&self, operation: &'static str) -> Error {
+    /// The container as one with processes: created, running or paused. What it offers is what
+    /// [`Container`] has for [`Alive`] phases: signals, files, statistics, events, mounts, the pod.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before create, [`ErrorKind::Ended`] after the end.
+    pub fn as_alive(&self) -> Result<&Container<dyn Alive>> {
+        match self {
+            Self::Created(container) => Ok(container),
+            Self::Running(container) => Ok(container),
+            Self::Paused(container) => Ok(container),
+            Self::Creating(_) | Self::Stopped(_) => Err(self.is_not("alive")),
+        }
+    }
+
+    /// As [`as_alive`](Self::as_alive), to [`update`](Container::update) its limits.
+    ///
+    /// # Errors
+    /// As [`as_alive`](Self::as_alive).
+    pub fn as_alive_mut(&mut self) -> Result<&mut Container<dyn Alive>> {
+        match self {
+            Self::Created(container) => Ok(container),
+            Self::Running(container) => Ok(container),
+            Self::Paused(container) => Ok(container),
+            Self::Creating(_) | Self::Stopped(_) => Err(self.is_not("alive")),
+        }
+    }
+
+    /// The container as one whose program was executed: running or paused. Adds the process table and the wait for one
+    /// process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before start, [`ErrorKind::Ended`] after the end.
+    pub fn as_executed(&self) -> Result<&Container<dyn Executed>> {
+        match self {
+            Self::Running(container) => Ok(container),
+            Self::Paused(container) => Ok(container),
+            Self::Creating(_) | Self::Created(_) | Self::Stopped(_) => Err(self.is_not("running or paused")),
+        }
+    }
+
+    /// The running container.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before start and while it is paused, [`ErrorKind::Ended`] after the end.
+    pub fn as_running(&self) -> Result<&Container<Running>> {
+        match self {
+            Self::Running(container) => Ok(container),
+            _ => Err(self.is_not("running")),
+        }
+    }
+
+    /// The stopped container, for its [`exit`](Container::exit).
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] if it had not ended when this value last saw it: see [`wait`](Self::wait).
+    pub fn as_stopped(&self) -> Result<&Container<Stopped>> {
+        match self {
+            Self::Stopped(container) => Ok(container),
+            _ => Err(self.is_not("stopped")),
+        }
+    }
+
+    /// The container in phase `P`, for a transition: `any.into_phase::<Created>()?.start()?`.
+    ///
+    /// # Errors
+    /// [`WrongPhase`], with the container unchanged, if it is in another phase.
+    pub fn into_phase<P: Phase>(self) -> Result<Container<P>, WrongPhase>
+    where
+        Container<P>: TryFrom<Self, Error = WrongPhase>,
+    {
+        Container::try_from(self)
+    }
+
+    /// Ends it and waits until it has, as [`Container::kill`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before create; [`ErrorKind::Ended`] if it is stopped, as the container that comes back
+    /// shows; [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
+    pub fn kill(self) -> Result<Container<Stopped>, FailedAny> {
+        match self {
+            Self::Created(container) => Ok(container.kill()?),
+            Self::Running(container) => Ok(container.kill()?),
+            Self::Paused(container) => Ok(container.kill()?),
+            other => Err(other.refused("alive")),
+        }
+    }
+
+    /// Asks it to end, and kills it after `grace`, as [`Container::stop`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] unless it is running or paused, and else as [`kill`](Self::kill).
+    pub fn stop(self, grace: Duration) -> Result<Container<Stopped>, FailedAny> {
+        match self {
+            Self::Running(container) => Ok(container.stop(grace)?),
+            Self::Paused(container) => Ok(container.stop(grace)?),
+            other => Err(other.refused("running or paused")),
+        }
+    }
+
+    /// Lets it outlive this program and this value, as [`Container::detach`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before create, [`ErrorKind::Ended`] after the end.
+    pub fn detach(self) -> Result<Self, FailedAny> {
+        match self {
+            Self::Created(container) => Ok(container.detach()?.into()),
+            Self::Running(container) => Ok(container.detach()?.into()),
+            Self::Paused(container) => Ok(container.detach()?.into()),
+            other => Err(other.refused("alive")),
+        }
+    }
+
+    /// Waits until the container has ended; repeatable, from any process, also long after the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] for a container that was never completely created.
+    pub fn wait(&self) -> Result<Exit> {
+        match self {
+            Self::Stopped(container) => Ok(container.exit().clone()),
+            _ => self.as_alive()?.wait(),
+        }
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&self) -> Result<Option<Exit>> {
+        self.wait_timeout(Duration::ZERO)
+    }
+
+    /// Waits until it has ended, at most for `limit`; `None` if it has not.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&self, limit: Duration) -> Result<Option<Exit>> {
+        match self {
+            Self::Stopped(container) => Ok(Some(container.exit().clone())),
+            _ => self.as_alive()?.wait_timeout(limit),
+        }
+    }
+
+    pub(super) fn is_not(&self, wanted: &str) -> Error {
         let actual = self.status();
-        let problem = format!("{:?} is {actual}", self.id().as_str());
-        Error::wrong_state(actual, operation, problem)
+        let step = format!("container {:?}", self.id().as_str());
+        Error::wrong_state(actual, step, format!("is {actual}, not {wanted}"))
+    }
+
+    fn refused(self, wanted: &str) -> FailedAny {
+        FailedAny::new(self.is_not(wanted), Some(self))
     }
 }
 
@@ -271,7 +435,7 @@ macro_rules! conversions {
             fn try_from(container: AnyContainer) -> Result<Self, WrongPhase> {
                 match container {
                     AnyContainer::$phase(container) => Ok(container),
-                    other => Err(WrongPhase::new(other, <$phase as Phase>::STATUS)),
+                    other => Err(WrongPhase::new(other, Status::$phase)),
                 }
             }
         }

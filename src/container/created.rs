@@ -82,7 +82,7 @@ impl Container<Created> {
     }
 }
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// The sandbox's pid on the host. The OCI state and the PID file have it as the container's pid, except for a further
     /// container of a pod, where they have [`init_pid`](Self::init_pid).
     #[must_use]
@@ -101,7 +101,9 @@ impl<P: Phase> Container<P> {
     {
         self.phase.live().init_pid()
     }
+}
 
+impl<P: Phase> Container<P> {
     /// Kills every process of the container and waits until they are gone.
     ///
     /// # Errors
@@ -166,7 +168,9 @@ impl<P: Phase> Container<P> {
             Err(_) => Failed::gone(error),
         }
     }
+}
 
+impl<P: Phase + ?Sized> Container<P> {
     /// Takes the writing end of the workload's standard input. `None` if it is no pipe, or was taken before.
     pub fn take_stdin(&mut self) -> Option<File>
     where

@@ -163,9 +163,7 @@ impl WrongPhase {
     }
 
     fn error(&self) -> Error {
-        let actual = self.container.status();
-        let step = format!("container {:?}", self.container.id().as_str());
-        Error::wrong_state(actual, step, format!("is {actual}, not {}", self.wanted))
+        self.container.is_not(&self.wanted.to_string())
     }
 }
 

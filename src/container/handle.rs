@@ -1,6 +1,7 @@
 //! [`Handle`]: what every container value holds besides its phase, and the caller's ends of the streams.
 
 use super::attachment::DropGuard;
+use super::configured::{Cache, Configured};
 use super::outcome::Exit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::observe;
@@ -8,6 +9,7 @@ use crate::process::console::Pty;
 use crate::state::{Found, Record, StateLock, StateRoot};
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where the container is on disk, and its record as this value last saw it.
 #[derive(Debug)]
@@ -18,9 +20,21 @@ pub(super) struct Handle {
     pub(super) found: Option<Found>,
     /// Destroys the container when the value is dropped. `None` if it was loaded or detached.
     pub(super) tether: Option<DropGuard>,
+    /// The configuration of the record, parsed.
+    pub(super) configured: Cache,
 }
 
 impl Handle {
+    /// Of a container that is not tied to this value.
+    pub(super) fn new(root: StateRoot, record: Record, found: Option<Found>) -> Self {
+        Self { root, record: Box::new(record), found, tether: None, configured: Cache::default() }
+    }
+
+    /// The configuration that the record has now, parsed and validated.
+    pub(super) fn configured(&self) -> Result<Arc<Configured>> {
+        self.configured.of(&self.record)
+    }
+
     pub(super) fn found(&self) -> Result<&Found> {
         self.found.as_ref().ok_or_else(|| {
             Error::new(

@@ -16,10 +16,10 @@
 mod any;
 mod attachment;
 mod builder;
+mod configured;
 mod create;
 mod created;
 mod creating;
-mod dispatch;
 mod failed;
 mod handle;
 mod live;
@@ -31,19 +31,20 @@ mod stopped;
 mod teardown;
 mod typestate;
 
+pub use crate::cgroup::stats::{
+    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
+};
 pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
 pub use any::{AnyContainer, Listed};
 pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use failed::{Failed, FailedAny, Recovered, WrongPhase};
 pub use live::copy::{Copied, Skipped, Transfer};
 pub use live::events::{Event, Events};
-pub use live::exec::{Exec, Process, ProcessOutput};
+pub use live::exec::Exec;
 pub use live::files::Files;
 pub use live::pod::Pod;
+pub use live::process::{Process, ProcessOutput};
 pub use live::processes::ProcessInfo;
-pub use live::stats::{
-    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
-};
 pub use oci::OciState;
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use typestate::{

@@ -11,7 +11,7 @@ use crate::wire::control::Operation;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// Waits until the container has ended, without its lock. Any number of threads and processes can wait, again and
     /// again.
     ///
@@ -50,6 +50,18 @@ impl<P: Phase> Container<P> {
         if self.phase.live().wait_until(deadline)? { self.core.exit().map(Some) } else { Ok(None) }
     }
 
+    /// A descriptor that becomes readable when the container has ended, for poll(2) and every event loop built on it: a
+    /// pidfd, or in a pod a connection to the sandbox.
+    #[must_use]
+    pub fn end_fd(&self) -> BorrowedFd<'_>
+    where
+        P: Alive,
+    {
+        self.phase.live().ended()
+    }
+}
+
+impl<P: Phase> Container<P> {
     /// Waits until the container has ended.
     ///
     /// A paused container does not end by itself.
@@ -76,7 +88,7 @@ impl<P: Phase> Container<P> {
     {
         // Send the signal before resuming, so that it is pending when the processes go on.
         let mut asked = self.signal(Signal::TERM);
-        if P::STATUS == Status::Paused {
+        if self.status() == Status::Paused {
             let resumed = self.move_to(Status::Running, Operation::Resume, Operation::Pause);
             asked = asked.and(resumed);
         }
@@ -94,9 +106,9 @@ impl<P: Phase> Container<P> {
 }
 
 impl AsFd for Container<Running> {
-    /// A pidfd of the sandbox: readable when the container has ended, for poll(2) and every event loop built on it.
+    /// As [`Container::end_fd`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.phase.live.ended()
+        self.end_fd()
     }
 }
 

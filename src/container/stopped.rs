@@ -7,7 +7,7 @@ use super::teardown;
 use super::typestate::{Container, Ended, Phase, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// How it ended.
     #[must_use]
     pub fn exit(&self) -> &Exit
@@ -16,7 +16,9 @@ impl<P: Phase> Container<P> {
     {
         &self.phase.stopped().exit
     }
+}
 
+impl<P: Phase> Container<P> {
     /// Removes what is left of the container: helpers, cgroup, record. Runs its poststop hooks.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::outcome::Exit;
 use crate::id::ContainerId;
 use crate::link::SandboxLink;
 use crate::state::{Record, Status};
+use std::fmt::Debug;
 use std::path::Path;
 
 /// A container in phase `P`: [`Creating`], [`Created`], [`Running`], [`Paused`] or [`Stopped`].
@@ -20,7 +21,7 @@ use std::path::Path;
 /// ends in any way. [`detach`](Container::detach) ends that.
 #[must_use = "an attached container is destroyed when it is dropped"]
 #[derive(Debug)]
-pub struct Container<P: Phase> {
+pub struct Container<P: Phase + ?Sized> {
     pub(super) core: Handle,
     pub(super) phase: P,
 }
@@ -30,9 +31,10 @@ pub struct Container<P: Phase> {
     message = "`{Self}` is not a phase of a container",
     note = "the phases are Creating, Created, Running, Paused and Stopped"
 )]
-pub trait Phase: sealed::Sealed + std::fmt::Debug {
+pub trait Phase: sealed::Sealed + Debug + Send + Sync {
     /// The phase as a value.
-    const STATUS: Status;
+    #[doc(hidden)]
+    fn status(&self) -> Status;
 }
 
 /// A phase in which nothing exists yet. Only [`Creating`] is one.
@@ -171,7 +173,9 @@ macro_rules! phases {
     ($($phase:ident),*) => { $(
         impl sealed::Sealed for $phase {}
         impl Phase for $phase {
-            const STATUS: Status = Status::$phase;
+            fn status(&self) -> Status {
+                Status::$phase
+            }
         }
     )* };
 }
@@ -243,7 +247,9 @@ impl<P: Phase> Container<P> {
     pub(super) fn map<Q: Phase>(self, phase: impl FnOnce(P) -> Q) -> Container<Q> {
         Container { core: self.core, phase: phase(self.phase) }
     }
+}
 
+impl<P: Phase + ?Sized> Container<P> {
     /// The container's id.
     #[must_use]
     pub fn id(&self) -> &ContainerId {
@@ -259,7 +265,7 @@ impl<P: Phase> Container<P> {
     /// The phase as a value: the one that this program brought it to.
     #[must_use]
     pub fn status(&self) -> Status {
-        P::STATUS
+        self.phase.status()
     }
 
     /// The record as this program last saved or loaded it.

@@ -30,7 +30,7 @@ pub(crate) struct PendingReply<C> {
 /// Sends `request` over `channel`.
 pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<PendingReply<C>> {
     let limit = if matches!(request.operation, Operation::Start) { START_LIMIT } else { REPLY_LIMIT };
-    channel.borrow().send(request, &[]).map_err(Error::from_sandbox)?;
+    channel.borrow().send(request, &[]).map_err(Error::gone_means_ended)?;
     Ok(PendingReply { channel, deadline: Some(Instant::now() + limit) })
 }
 
@@ -49,7 +49,7 @@ impl<C: Borrow<Channel>> PendingReply<C> {
     /// Waits for the reply to a start. If the program's seccomp filter has a listener, passes the listener and the
     /// connection on which the program waits to `take` before.
     pub(crate) fn started(self, take: impl FnOnce(Received) -> Result<()>) -> Result<Reply> {
-        let first = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::from_sandbox)?;
+        let first = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::gone_means_ended)?;
         let taken = match first.message {
             Reply::Failed(failure) => return Err(failure.into()),
             Reply::Listener => take(first.fds),
@@ -62,7 +62,8 @@ impl<C: Borrow<Channel>> PendingReply<C> {
 
     /// Waits for the reply and the descriptors that come with it.
     pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
-        let delivery = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::from_sandbox)?;
+        let delivery =
+            self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::gone_means_ended)?;
         match delivery.message {
             Reply::Failed(failure) => Err(failure.into()),
             _ => Ok(delivery),

@@ -47,7 +47,7 @@ pub(crate) fn leave_pod(record: &Record) -> Result<()> {
         let (ended, theirs) = Channel::pair()?;
         channel
             .send(&request(Operation::Watch), &[(CONNECTION, theirs.as_fd())])
-            .map_err(Error::from_sandbox)?;
+            .map_err(Error::gone_means_ended)?;
         drop(theirs);
         client::begin(&channel, &request(Operation::Kill))?.reply()?;
         wait_readable(ended.as_fd(), deadline)?;

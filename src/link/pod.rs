@@ -55,14 +55,14 @@ impl PodSandbox {
     pub(crate) fn launch(&self, boot: &Channel, donations: &Donations<'_>) -> Result<()> {
         let request = Request { container: None, operation: Operation::Launch };
         let fds: Vec<_> = [(CONNECTION, boot.as_fd())].into_iter().chain(donations.named()).collect();
-        self.connect()?.send(&request, &fds).map_err(Error::from_sandbox)
+        self.connect()?.send(&request, &fds).map_err(Error::gone_means_ended)
     }
 
     /// A connection that the sandbox closes when the container `id` has ended.
     pub(crate) fn watch(&self, id: &ContainerId) -> Result<OwnedFd> {
         let (ours, theirs) = Channel::pair()?;
         let request = Request { container: Some(id.clone()), operation: Operation::Watch };
-        self.connect()?.send(&request, &[(CONNECTION, theirs.as_fd())]).map_err(Error::from_sandbox)?;
+        self.connect()?.send(&request, &[(CONNECTION, theirs.as_fd())]).map_err(Error::gone_means_ended)?;
         Ok(ours.into())
     }
 

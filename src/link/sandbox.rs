@@ -123,7 +123,7 @@ impl SandboxLink {
         let fds: Vec<_> = [(CONNECTION, theirs.as_fd())].into_iter().chain(fds.iter().copied()).collect();
         let connection = self.connection()?;
         let channel: &Channel = connection.borrow();
-        channel.send(&self.address.request(operation), &fds).map_err(Error::from_sandbox)?;
+        channel.send(&self.address.request(operation), &fds).map_err(Error::gone_means_ended)?;
         Ok(ours)
     }
 

@@ -52,15 +52,15 @@ impl<'a> Field<'a> {
     }
 
     /// A string that can be handed to the kernel.
-    pub(super) fn c_string(&self, text: &str) -> Result<CString> {
-        CString::new(text).map_err(|_| self.error("contains a NUL byte"))
+    pub(super) fn c_string(&self, text: impl AsRef<[u8]>) -> Result<CString> {
+        CString::new(text.as_ref()).map_err(|_| self.error("contains a NUL byte"))
     }
 
     /// `NAME=value`. The value never appears in an error: it may be a secret.
-    pub(super) fn variable(&self, text: &str) -> Result<CString> {
-        match text.split_once('=') {
+    pub(super) fn variable(&self, text: &[u8]) -> Result<CString> {
+        match text.iter().position(|byte| *byte == b'=') {
             None => Err(self.error("has no \"=\"").hint("write NAME=value")),
-            Some(("", _)) => Err(self.error("has an empty name").hint("write NAME=value")),
+            Some(0) => Err(self.error("has an empty name").hint("write NAME=value")),
             Some(_) => self.c_string(text),
         }
     }

@@ -125,7 +125,7 @@ impl Hook {
         }
         let env = hook.env().clone().unwrap_or_default();
         for (index, variable) in env.iter().enumerate() {
-            env_field.index(index).variable(variable)?;
+            env_field.index(index).variable(variable.as_bytes())?;
         }
         // "If set, `timeout` MUST be greater than zero." - OCI config.md
         let timeout = match hook.timeout() {

@@ -9,7 +9,8 @@ use oci_spec::runtime::PosixRlimitType;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// `process`, validated.
@@ -92,12 +93,25 @@ impl Process {
         let Some(process) = process else {
             return Err(field.error("is missing"));
         };
+        let (args, env) = (process.args().as_deref(), process.env().as_deref());
+        Self::with_words(document, process, args.unwrap_or_default(), env.unwrap_or_default(), maps)
+    }
+
+    /// As [`new`](Self::new), with arguments and environment given apart from the rest.
+    fn with_words(
+        document: &Field<'_>,
+        process: &runtime::Process,
+        args: &[impl AsRef<OsStr>],
+        env: &[impl AsRef<OsStr>],
+        maps: &IdMaps,
+    ) -> Result<Self> {
+        let field = document.key("process");
         let terminal = process.terminal().unwrap_or(false);
         Ok(Self {
             terminal,
             console_size: console_size(&field, process.console_size().filter(|_| terminal))?,
-            args: args(&field.key("args"), process.args().as_deref().unwrap_or_default())?,
-            env: env(&field.key("env"), process.env().as_deref().unwrap_or_default())?,
+            args: checked_args(&field.key("args"), args)?,
+            env: checked_env(&field.key("env"), env)?,
             cwd: field.key("cwd").absolute(process.cwd())?,
             user: User::new(&field.key("user"), process.user(), maps)?,
             capabilities: Capabilities::new(&field, process.capabilities().as_ref())?,
@@ -132,12 +146,23 @@ impl Process {
         self.apparmor_profile.is_some() || self.selinux_label.is_some()
     }
 
-    /// Checks a process that is to be executed in a running container with these id mappings.
+    /// Checks a process to execute in a running container with these id mappings: `process` with other `args`, where
+    /// they are given, and with `env` after its own. Neither has to be UTF-8, which a configuration has to be.
     ///
     /// # Errors
     /// As for the `process` of a configuration.
-    pub fn for_exec(process: &runtime::Process, maps: &IdMaps) -> Result<Self> {
-        Self::new(&Field::document(Origin::Exec), Some(process), maps)
+    pub fn for_exec(
+        process: &runtime::Process,
+        args: Option<&[OsString]>,
+        env: &[OsString],
+        maps: &IdMaps,
+    ) -> Result<Self> {
+        let document = Field::document(Origin::Exec);
+        let words = |words: &Option<Vec<String>>| words.iter().flatten().map(OsString::from).collect();
+        let own_args: Vec<OsString> = words(process.args());
+        let mut whole_env: Vec<OsString> = words(process.env());
+        whole_env.extend_from_slice(env);
+        Self::with_words(&document, process, args.unwrap_or(&own_args), &whole_env, maps)
     }
 }
 
@@ -157,24 +182,25 @@ fn console_size(process: &Field<'_>, size: Option<runtime::Box>) -> Result<Optio
     }
 }
 
-fn args(field: &Field<'_>, args: &[String]) -> Result<Vec<CString>> {
+fn checked_args(field: &Field<'_>, args: &[impl AsRef<OsStr>]) -> Result<Vec<CString>> {
     match args {
         [] => return Err(field.error("is empty").hint("name the program to run")),
-        [program, ..] if program.is_empty() => {
+        [program, ..] if program.as_ref().is_empty() => {
             return Err(field.index(0).error("is empty").hint("name the program to run"));
         }
         _ => {}
     }
-    args.iter().enumerate().map(|(index, arg)| field.index(index).c_string(arg)).collect()
+    args.iter().enumerate().map(|(index, arg)| field.index(index).c_string(arg.as_ref().as_bytes())).collect()
 }
 
 /// "Last duplicate wins", at the place of the first, so that a program which prints its environment is predictable.
-fn env(field: &Field<'_>, env: &[String]) -> Result<Vec<CString>> {
+fn checked_env(field: &Field<'_>, env: &[impl AsRef<OsStr>]) -> Result<Vec<CString>> {
     let mut variables: Vec<CString> = Vec::with_capacity(env.len());
     let mut places = HashMap::with_capacity(env.len());
     for (index, text) in env.iter().enumerate() {
+        let text = text.as_ref().as_bytes();
         let variable = field.index(index).variable(text)?;
-        let name = text.split_once('=').map_or(text.as_str(), |(name, _)| name);
+        let name = text.split(|byte| *byte == b'=').next().unwrap_or(text);
         match places.entry(name) {
             Entry::Occupied(place) => variables[*place.get()] = variable,
             Entry::Vacant(place) => {

@@ -2,8 +2,8 @@
 
 use crate::kit::{Stage, in_own_process, is_readable_within};
 use cofferdam::{
-    AnyContainer, ContainerBuilder, Error, ErrorKind, Exec, FailedAny, Outcome, Signal, StateRoot, Status,
-    Stdio,
+    AnyContainer, ContainerBuilder, Created, Creating, Error, ErrorKind, Exec, FailedAny, Outcome, Paused,
+    Running, Signal, StateRoot, Status, Stdio,
 };
 use std::io::Read;
 use std::time::Duration;
@@ -32,75 +32,72 @@ fn stage() -> Option<Stage> {
     })
 }
 
-/// An operation that borrows the container: what it is called in errors, where it works, and a call of it.
-type Operation = (&'static str, &'static [Status], fn(&AnyContainer) -> Result<(), Error>);
+/// What an accessor or a transition calls the phases it is for, those phases, and a use of it.
+type Borrowed = (&'static str, &'static [Status], fn(&AnyContainer) -> Result<(), Error>);
 
-const OPERATIONS: &[Operation] = &[
-    ("exec", &RUNNING, |any| any.exec(Exec::new(["true"])).map(drop)),
-    ("exec", &RUNNING, |any| any.exec_output(Exec::new(["true"])).map(drop)),
-    ("events", &ALIVE, |any| any.events().map(drop)),
-    ("exit", &[Status::Stopped], |any| any.exit().map(drop)),
-    ("files", &ALIVE, |any| any.files().map(drop)),
-    ("forward signals", &RUNNING, |any| any.forward_signals().map(drop)),
-    ("init pid", &ALIVE, |any| any.init_pid().map(drop)),
-    ("pod", &ALIVE, |any| any.pod().map(drop)),
-    ("processes", &EXECUTED, |any| any.processes().map(drop)),
-    ("sandbox pid", &ALIVE, |any| any.sandbox_pid().map(drop)),
-    ("signal a process group", &RUNNING, |any| any.signal_process_group(1, Signal::CONT)),
-    ("signal a process", &RUNNING, |any| any.signal_process(1, Signal::CONT)),
-    ("signal the foreground", &RUNNING, |any| any.signal_foreground(1, Signal::CONT)),
-    ("signal", &ALIVE, |any| any.signal(Signal::CONT)),
-    ("signal", &ALIVE, |any| any.signal_all(Signal::CONT)),
-    ("stats", &ALIVE, |any| any.stats().map(drop)),
-    ("wait for a process", &EXECUTED, |any| any.wait_pid(4000).map(drop)),
-    ("wait", &ALIVE, |any| any.end_fd().map(drop)),
+const BORROWED: &[Borrowed] = &[
+    ("running", &RUNNING, |any| any.as_running()?.exec(Exec::new(["true"])).map(drop)),
+    ("running", &RUNNING, |any| any.as_running()?.exec_output(Exec::new(["true"])).map(drop)),
+    ("running", &RUNNING, |any| any.as_running()?.forward_signals().map(drop)),
+    ("running", &RUNNING, |any| any.as_running()?.signal_process_group(1, Signal::CONT)),
+    ("running", &RUNNING, |any| any.as_running()?.signal_process(1, Signal::CONT)),
+    ("running", &RUNNING, |any| any.as_running()?.signal_foreground(1, Signal::CONT)),
+    ("running or paused", &EXECUTED, |any| any.as_executed()?.processes().map(drop)),
+    ("running or paused", &EXECUTED, |any| any.as_executed()?.wait_pid(4000).map(drop)),
+    ("alive", &ALIVE, |any| any.as_alive()?.events().map(drop)),
+    ("alive", &ALIVE, |any| any.as_alive()?.files().map(drop)),
+    ("alive", &ALIVE, |any| any.as_alive().map(|alive| assert_ne!(alive.init_pid(), alive.sandbox_pid()))),
+    ("alive", &ALIVE, |any| any.as_alive().map(|alive| drop((alive.pod(), alive.end_fd())))),
+    ("alive", &ALIVE, |any| any.as_alive()?.signal(Signal::CONT)),
+    ("alive", &ALIVE, |any| any.as_alive()?.signal_all(Signal::CONT)),
+    ("alive", &ALIVE, |any| any.as_alive()?.stats().map(drop)),
+    ("stopped", &[Status::Stopped], |any| any.as_stopped().map(|stopped| drop(stopped.exit().clone()))),
 ];
 
 /// A transition, likewise.
 type Transition = (&'static str, &'static [Status], fn(AnyContainer) -> Result<(), FailedAny>);
 
 const TRANSITIONS: &[Transition] = &[
-    ("create", &[Status::Creating], |any| any.create().map(drop)),
-    ("start", &CREATED, |any| any.start().map(drop)),
-    ("stop", &EXECUTED, |any| any.stop(GRACE).map(drop)),
-    ("pause", &RUNNING, |any| any.pause().map(drop)),
-    ("resume", &[Status::Paused], |any| any.resume().map(drop)),
-    ("kill", &ALIVE, |any| any.kill().map(drop)),
-    ("wait until stopped", &EXECUTED, |any| any.wait_stopped().map(drop)),
-    ("detach", &ALIVE, |any| any.detach().map(drop)),
+    ("creating", &[Status::Creating], |any| Ok(any.into_phase::<Creating>()?.create().map(drop)?)),
+    ("created", &CREATED, |any| Ok(any.into_phase::<Created>()?.start().map(drop)?)),
+    ("running", &RUNNING, |any| Ok(any.into_phase::<Running>()?.pause().map(drop)?)),
+    ("paused", &[Status::Paused], |any| Ok(any.into_phase::<Paused>()?.resume().map(drop)?)),
+    ("running or paused", &EXECUTED, |any| any.stop(GRACE).map(drop)),
+    ("alive", &ALIVE, |any| any.kill().map(drop)),
+    ("alive", &ALIVE, |any| any.detach().map(drop)),
 ];
 
-/// Calls everything that this phase has not. The container comes back as it was.
+/// Asks for everything that this phase has not. The container comes back as it was.
 fn refuses_what_is_of_other_phases(mut any: AnyContainer) -> AnyContainer {
     let actual = any.status();
     let wrong_state = match actual {
         Status::Stopped => ErrorKind::Ended,
         actual => ErrorKind::WrongState { actual },
     };
-    let said = |operation: &str| format!("{operation}: {:?} is {actual}", any.id().as_str());
-    for (operation, phases, call) in OPERATIONS {
+    let id = any.id().to_string();
+    let said = |wanted: &str| format!("container {id:?}: is {actual}, not {wanted}");
+    for (wanted, phases, call) in BORROWED {
         let done = call(&any);
         if phases.contains(&actual) {
             // It may be refused for other reasons: there is no process 4000, and no terminal.
             let state = done
                 .is_err_and(|error| matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::Ended));
-            assert!(!state, "{operation} works in {actual}");
+            assert!(!state, "what is {wanted} works in {actual}");
         } else {
-            let error = done.expect_err(operation);
+            let error = done.expect_err(wanted);
             assert_eq!(*error.kind(), wrong_state, "{error}");
-            assert_eq!(error.to_string(), said(operation));
+            assert_eq!(error.to_string(), said(wanted));
         }
     }
     let record = any.record().clone();
-    for (operation, phases, call) in TRANSITIONS {
+    for (wanted, phases, call) in TRANSITIONS {
         if phases.contains(&actual) {
             continue;
         }
-        let expected = format!("{operation}: {:?} is {actual}", any.id().as_str());
-        let failed = call(any).expect_err(operation);
-        assert_eq!((failed.to_string(), failed.error().kind()), (expected, &wrong_state));
+        let failed = call(any).expect_err(wanted);
+        assert_eq!((failed.to_string(), failed.kind()), (said(wanted), &wrong_state));
         any = failed.into_parts().1.expect("it comes back");
-        assert_eq!((any.status(), any.record()), (actual, &record), "{operation} changed nothing");
+        assert_eq!((any.status(), any.record()), (actual, &record), "nothing changed");
     }
     any
 }
@@ -114,46 +111,48 @@ fn what_would_not_compile_is_refused_by_name_and_changes_nothing() {
     for waited in [any.wait().map(Some), any.try_wait(), any.wait_timeout(Duration::ZERO)] {
         assert!(matches!(waited.unwrap_err().kind(), ErrorKind::WrongState { .. }));
     }
-    let any = refuses_what_is_of_other_phases(any.create().unwrap());
+    let created = any.into_phase::<Creating>().unwrap().create().unwrap();
+    let any = refuses_what_is_of_other_phases(created.into());
     assert_eq!(any.status(), Status::Created);
-    let any = refuses_what_is_of_other_phases(any.start().unwrap());
+    let running = any.into_phase::<Created>().unwrap().start().unwrap();
+    let any = refuses_what_is_of_other_phases(running.into());
     assert_eq!(any.status(), Status::Running);
-    let any = refuses_what_is_of_other_phases(any.pause().unwrap());
+    let any = refuses_what_is_of_other_phases(any.into_phase::<Running>().unwrap().pause().unwrap().into());
     assert_eq!(any.status(), Status::Paused);
-    let any = any.resume().unwrap();
+    let any = AnyContainer::from(any.into_phase::<Paused>().unwrap().resume().unwrap());
     assert_eq!(any.status(), Status::Running);
     assert_eq!(any.try_wait().unwrap(), None);
     // Attached still: a refusal destroys nothing.
     let refused = any.delete(false).unwrap_err();
     let any = refused.into_parts().1.unwrap();
     assert_eq!(any.try_wait().unwrap(), None);
-    let any = refuses_what_is_of_other_phases(any.kill().unwrap());
+    let any = refuses_what_is_of_other_phases(any.kill().unwrap().into());
     assert_eq!(any.status(), Status::Stopped);
-    assert_eq!(any.exit().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });
+    assert_eq!(any.as_stopped().unwrap().exit().outcome, Outcome::Killed { signal: Signal::KILL });
     assert_eq!(any.try_wait().unwrap().as_ref(), any.wait_timeout(GRACE).unwrap().as_ref());
     any.delete(false).unwrap();
 }
 
 #[test]
-fn a_whole_life_can_be_led_without_naming_a_phase() {
+fn a_whole_life_can_be_led_from_phase_to_phase() {
     let Some(stage) = stage() else { return };
     let builder = stage.shell("life", "read line; echo got $line; exit 3");
     let builder = builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut any = AnyContainer::from(builder.build().unwrap());
-    assert!(any.take_stdin().is_none() && any.take_stdout().is_none() && any.take_pty().is_none());
-    any = any.create().unwrap();
-    let (stdin, stdout) = (any.take_stdin().unwrap(), any.take_stdout().unwrap());
-    assert!(any.take_stderr().is_some() && any.take_stderr().is_none());
-    any = any.start().unwrap();
-    assert!(!is_readable_within(&any.end_fd().unwrap(), Duration::ZERO));
+    let any = AnyContainer::from(builder.build().unwrap());
+    let mut created = any.into_phase::<Creating>().unwrap().create().unwrap();
+    let (stdin, stdout) = (created.take_stdin().unwrap(), created.take_stdout().unwrap());
+    assert!(created.take_stderr().is_some() && created.take_stderr().is_none());
+    assert!(created.take_pty().is_none());
+    let any = AnyContainer::from(created.start().unwrap());
+    assert!(!is_readable_within(&any.as_alive().unwrap().end_fd(), Duration::ZERO));
     std::io::Write::write_all(&mut { stdin }, b"this\n").unwrap();
     let mut said = String::new();
     { stdout }.read_to_string(&mut said).unwrap();
     assert_eq!(said, "got this\n");
-    assert!(is_readable_within(&any.end_fd().unwrap(), GRACE));
-    any = any.wait_stopped().unwrap();
-    assert_eq!(any.exit().unwrap().outcome, Outcome::Exited { code: 3 });
-    any.delete(false).unwrap();
+    assert!(is_readable_within(&any.as_alive().unwrap().end_fd(), GRACE));
+    let stopped = any.into_phase::<Running>().unwrap().wait_stopped().unwrap();
+    assert_eq!(stopped.exit().outcome, Outcome::Exited { code: 3 });
+    stopped.delete().unwrap();
 }
 
 #[test]
@@ -161,23 +160,24 @@ fn a_loaded_container_is_executed_in_signalled_detached_and_stopped() {
     let Some(stage) = stage() else { return };
     let made = stage.container("loaded").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     drop(made.detach().unwrap());
-    let any = load(&stage, "loaded").start().unwrap();
-    let output = any.exec_output(Exec::new(["sh", "-c", "echo $PPID"])).unwrap();
+    let any = AnyContainer::from(load(&stage, "loaded").into_phase::<Created>().unwrap().start().unwrap());
+    let running = any.as_running().unwrap();
+    let output = running.exec_output(Exec::new(["sh", "-c", "echo $PPID"])).unwrap();
     assert_eq!(output.stdout, b"0\n");
-    let process = any.exec(Exec::new(["sleep", "1000"])).unwrap();
+    let process = running.exec(Exec::new(["sleep", "1000"])).unwrap();
     let pid = process.pid_inside();
     drop(process);
-    any.signal_process_group(pid, Signal::USR1).unwrap();
+    running.signal_process_group(pid, Signal::USR1).unwrap();
     let ended = Outcome::Signalled { signal: Signal::USR1, core_dumped: false };
-    assert_eq!(any.wait_pid(pid).unwrap().outcome, ended);
-    let other = any.exec(Exec::new(["sleep", "1000"])).unwrap();
-    any.signal_process(other.pid_inside(), Signal::USR2).unwrap();
+    assert_eq!(running.wait_pid(pid).unwrap().outcome, ended);
+    let other = running.exec(Exec::new(["sleep", "1000"])).unwrap();
+    running.signal_process(other.pid_inside(), Signal::USR2).unwrap();
     let ended = Outcome::Signalled { signal: Signal::USR2, core_dumped: false };
     assert_eq!(other.wait().unwrap().outcome, ended);
-    assert_eq!(any.pod().unwrap().id(), any.id());
-    let any = any.detach().unwrap().stop(GRACE).unwrap();
-    assert_eq!(any.exit().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
-    any.delete(false).unwrap();
+    assert_eq!(running.pod().id(), any.id());
+    let stopped = any.detach().unwrap().stop(GRACE).unwrap();
+    assert_eq!(stopped.exit().outcome, Outcome::Killed { signal: Signal::TERM });
+    stopped.delete().unwrap();
 }
 
 #[test]
@@ -185,19 +185,23 @@ fn a_transition_that_fails_gives_back_what_became_of_the_container() {
     let Some(stage) = stage() else { return };
     let made = stage.container("moved").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let (first, second) = (load(&stage, "moved"), load(&stage, "moved"));
+    let (first, second) = (first.into_phase::<Created>().unwrap(), second.into_phase::<Created>().unwrap());
     let running = first.start().unwrap();
-    let failed = second.start().unwrap_err();
+    let failed = FailedAny::from(second.start().unwrap_err());
     assert_eq!(*failed.error().kind(), ErrorKind::WrongState { actual: Status::Running }, "{failed}");
     let (_, Some(second)) = failed.into_parts() else { panic!("it is there") };
-    assert_eq!((second.status(), second.init_pid().unwrap()), (Status::Running, running.init_pid().unwrap()));
+    assert_eq!(
+        (second.status(), second.as_alive().unwrap().init_pid()),
+        (Status::Running, running.init_pid())
+    );
     let late = load(&stage, "moved");
-    running.kill().unwrap().delete(false).unwrap();
+    running.kill().unwrap().delete().unwrap();
     let failed = late.detach().err();
     assert!(failed.is_none(), "what is not attached need not be let go of: {failed:?}");
     drop((made, second));
 
     let missing = AnyContainer::from(stage.container("missing").args(["no-such-program"]).build().unwrap());
-    let failed = missing.create().unwrap_err();
+    let failed = FailedAny::from(missing.into_phase::<Creating>().unwrap().create().unwrap_err());
     assert_eq!(*failed.error().kind(), ErrorKind::ProgramNotFound);
     let Some(creating) = failed.into_parts().1 else { panic!("it comes back") };
     assert_eq!(creating.status(), Status::Creating);

@@ -90,7 +90,7 @@ fn a_detached_container_outlives_its_value() {
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();
     assert_eq!(loaded.status(), Status::Running);
     assert!(!loaded.record().attached);
-    loaded.signal(Signal::TERM).unwrap();
+    loaded.as_alive().unwrap().signal(Signal::TERM).unwrap();
     assert_eq!(loaded.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
     AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap();
     // The children of a container that was let go are collected at the next look at any container.

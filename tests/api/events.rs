@@ -11,8 +11,9 @@ fn paused_resumed_and_the_end_are_told_in_order_to_all_who_listen() {
     let running = start(stage.container("order").args(["sleep", "1000"]));
     let here = running.events().unwrap();
     // Each over a connection of its own, which nothing asked for later overtakes.
-    let there =
-        (0..16).map(|_| AnyContainer::load(stage.root(), running.id().as_str()).unwrap().events().unwrap());
+    let there = (0..16).map(|_| {
+        AnyContainer::load(stage.root(), running.id().as_str()).unwrap().as_alive().unwrap().events().unwrap()
+    });
     let all: Vec<_> = std::iter::once(here).chain(there).collect();
     let running = running.pause().unwrap().resume().unwrap();
     running.signal(Signal::TERM).unwrap();
@@ -82,5 +83,5 @@ fn there_are_no_events_before_create_and_after_the_end() {
     let running = start(stage.container("over").args(["true"]));
     running.wait().unwrap();
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    assert_eq!(*loaded.events().unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*loaded.as_alive().unwrap_err().kind(), ErrorKind::Ended);
 }

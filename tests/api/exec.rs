@@ -33,11 +33,13 @@ fn the_first_process_is_pid_2_and_its_parent_is_not_inside() {
     let container = running(&stage, "pids");
     let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
     assert_eq!(process.pid_inside(), 2);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     assert!(status.contains("Name:\tsleep"), "{status}");
     assert!(status.contains(&format!("PPid:\t{}\n", container.sandbox_pid())), "{status}");
     assert_eq!(output(&container, "grep PPid /proc/2/status"), "PPid:\t0\n");
-    assert_eq!(process.kill().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });
+    process.kill().unwrap();
+    assert_eq!(process.wait().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });
+    process.kill().unwrap();
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn an_attached_process_ends_with_its_handle() {
     let stage = stage!();
     let container = running(&stage, "attached");
     let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
-    let pid = process.pid();
+    let pid = process.id();
     drop(process);
     crate::kit::await_end(pid);
 }
@@ -154,7 +156,7 @@ fn killing_a_stand_in_kills_the_process() {
     let stage = stage!();
     let container = running(&stage, "kill-stand-in");
     let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
-    let pid = process.pid();
+    let pid = process.id();
     let stand_in = process.into_exec_proxy().unwrap();
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(stand_in).unwrap(),
@@ -287,7 +289,7 @@ fn processes_end_with_their_container() {
     let stopped = container.kill().unwrap();
     let end = process.wait();
     assert!(end.is_err() || !end.unwrap().outcome.success());
-    assert!(!std::path::Path::new(&format!("/proc/{}", process.pid())).exists());
+    assert!(!std::path::Path::new(&format!("/proc/{}", process.id())).exists());
     assert!(process.as_fd().try_clone_to_owned().is_ok());
     stopped.delete().unwrap();
 }

@@ -100,7 +100,7 @@ fn every_call_works_while_created_and_running_and_from_any_handle() {
     let running = created.start().unwrap();
     every_call(&running.files().unwrap());
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    let files = loaded.files().unwrap();
+    let files = loaded.as_alive().unwrap().files().unwrap();
     every_call(&files);
     assert!(
         stage.changes().iter().any(|change| change.contains("cofferdam-files")),
@@ -110,7 +110,7 @@ fn every_call_works_while_created_and_running_and_from_any_handle() {
     let stopped = running.kill().unwrap();
     assert_eq!(*files.stat("/").unwrap_err().kind(), ErrorKind::Ended, "it ends with the container");
     let ended = AnyContainer::load(stage.root(), stopped.id().as_str()).unwrap();
-    assert_eq!(*ended.files().unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*ended.as_alive().unwrap_err().kind(), ErrorKind::Ended);
     drop(files);
     stopped.delete().unwrap();
 }

@@ -68,7 +68,7 @@ fn each_signal_of_this_process_reaches_the_workload_and_the_dispositions_come_ba
     assert_eq!(dispositions(), before);
     // Again, from the erased form.
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    let guard = loaded.forward_signals().unwrap();
+    let guard = loaded.as_running().unwrap().forward_signals().unwrap();
     kill(Pid::this(), nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(next(&mut lines), "15");
     drop(guard);
@@ -89,7 +89,7 @@ fn only_one_forwards_at_a_time() {
     let id = running.id().to_string();
     let stopped = running.kill().unwrap();
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();
-    assert_eq!(*loaded.forward_signals().unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*loaded.as_running().unwrap_err().kind(), ErrorKind::Ended);
     drop(stopped);
 }
 

@@ -89,14 +89,15 @@ fn it_works_while_created_and_running_and_through_any_handle() {
     let running = created.start().unwrap();
     output(&running, "touch /one/x");
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    loaded.mount_tmpfs("/two", 1 << 20).unwrap();
+    loaded.as_alive().unwrap().mount_tmpfs("/two", 1 << 20).unwrap();
     output(&running, "touch /two/x");
-    loaded.unmount("/one").unwrap();
+    loaded.as_alive().unwrap().unmount("/one").unwrap();
     running.unmount("/two").unwrap();
     let stopped = running.kill().unwrap();
     let ended = AnyContainer::load(stage.root(), stopped.id().as_str()).unwrap();
-    assert_eq!(*ended.mount_tmpfs("/x", 1).unwrap_err().kind(), ErrorKind::Ended);
-    assert_eq!(*ended.unmount("/x").unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*ended.as_alive().unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*loaded.as_alive().unwrap().mount_tmpfs("/x", 1).unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*loaded.as_alive().unwrap().unmount("/x").unwrap_err().kind(), ErrorKind::Ended);
     stopped.delete().unwrap();
 }
 

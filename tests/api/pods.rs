@@ -142,7 +142,7 @@ fn a_loaded_member_is_watched_signalled_and_deleted() {
     assert_eq!(loaded.status(), Status::Running);
     let state = loaded.oci_state().unwrap();
     assert_eq!(state.pid, loaded.record().init.unwrap().pid);
-    loaded.signal(Signal::TERM).unwrap();
+    loaded.as_alive().unwrap().signal(Signal::TERM).unwrap();
     assert_eq!(loaded.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
     assert_eq!(AnyContainer::load(stage.root(), &id).unwrap().status(), Status::Stopped);
     loaded.delete(true).unwrap();

@@ -194,17 +194,17 @@ fn any_container_has_a_table_while_it_runs_and_an_error_otherwise() {
         stage.shell("any", "read line").stdin(Stdio::piped()).build().unwrap().create().unwrap();
     let mut stdin = created.take_stdin().unwrap();
     let load = || AnyContainer::load(stage.root(), &stage.id("any")).unwrap();
-    let error = load().processes().unwrap_err();
+    let error = load().as_executed().unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::WrongState { .. }), "{error}");
 
     let running = created.start().unwrap();
-    assert_eq!(pids(&load().processes().unwrap()), [1]);
+    assert_eq!(pids(&load().as_executed().unwrap().processes().unwrap()), [1]);
     let loaded = load();
     stdin.write_all(b"\n").unwrap();
     let stopped = running.wait_stopped().unwrap();
-    let error = loaded.processes().unwrap_err();
+    let error = loaded.as_executed().unwrap().processes().unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Ended, "{error}");
-    assert_eq!(*load().processes().unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*load().as_executed().unwrap_err().kind(), ErrorKind::Ended);
     stopped.delete().unwrap();
 }
 

@@ -4,7 +4,7 @@
 
 use crate::kit::{Stage, stage};
 use cofferdam::state::Record;
-use cofferdam::{AnyContainer, Container, ErrorKind, Listed, Outcome, Running, Signal, Status, Stopped};
+use cofferdam::{AnyContainer, Container, ErrorKind, Listed, Outcome, Running, Status, Stopped};
 
 fn start(stage: &Stage, name: &str) -> Container<Running> {
     stage.container(name).args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap()
@@ -188,9 +188,9 @@ fn what_has_ended_refuses_signals_by_its_phase() {
     let stage = stage!();
     let stopped = start(&stage, "ended").kill().unwrap();
     let loaded = AnyContainer::load(stage.root(), stopped.id().as_str()).unwrap();
-    let refused = loaded.signal(Signal::TERM).unwrap_err();
+    let refused = loaded.as_alive().unwrap_err();
     assert_eq!(*refused.kind(), ErrorKind::Ended);
-    assert_eq!(refused.to_string(), format!("signal: {:?} is stopped", stopped.id().as_str()));
+    assert_eq!(refused.to_string(), format!("container {:?}: is stopped, not alive", stopped.id().as_str()));
     let state = loaded.oci_state().unwrap();
     assert_eq!((state.pid, state.status, state.id.as_str()), (0, Status::Stopped, stopped.id().as_str()));
 }

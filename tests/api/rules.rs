@@ -4,7 +4,7 @@
 
 use crate::kit::{Stage, is_root, skip, stage, stdout_of, write_script};
 use cofferdam::state::Record;
-use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Rootfs, Status};
+use cofferdam::{AnyContainer, ContainerBuilder, Created, Creating, ErrorKind, Outcome, Rootfs, Status};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,7 +93,7 @@ fn what_is_dead_is_stopped_also_if_it_was_paused() {
     let stopped = running.kill().unwrap();
     assert_eq!(load().status(), Status::Stopped);
     stopped.delete().unwrap();
-    assert_eq!(load().exit().unwrap().outcome, Outcome::Lost, "nobody is left to tell");
+    assert_eq!(load().as_stopped().unwrap().exit().outcome, Outcome::Lost, "nobody is left to tell");
 }
 
 #[test]
@@ -107,16 +107,16 @@ fn the_state_has_all_that_oci_asks_for() {
             "ociVersion": state["ociVersion"],
             "id": stage.id("state"),
             "status": status,
-            "pid": any.sandbox_pid().unwrap_or(0),
-            "bundle": any.bundle(),
+            "pid": any.as_alive().map_or(0, |alive| alive.sandbox_pid()),
+            "bundle": any.record().bundle,
             "annotations": { "org.example.key": "value" },
         });
         assert_eq!(state, expected);
         assert!(state["ociVersion"].as_str().unwrap().starts_with("1."), "{state}");
         any = match any.status() {
-            Status::Creating => any.create().unwrap(),
-            Status::Created => any.start().unwrap(),
-            Status::Running => any.kill().unwrap(),
+            Status::Creating => any.into_phase::<Creating>().unwrap().create().unwrap().into(),
+            Status::Created => any.into_phase::<Created>().unwrap().start().unwrap().into(),
+            Status::Running => any.kill().unwrap().into(),
             _ => break,
         };
     }

@@ -96,10 +96,10 @@ fn a_loaded_container_is_signalled_too_and_a_stopped_one_is_an_error() {
     let stage = stage!();
     let container = running(&stage, "loaded", "sleep 1000; true");
     let loaded = AnyContainer::load(stage.root(), container.id().as_str()).unwrap();
-    loaded.signal_all(Signal::KILL).unwrap();
+    loaded.as_alive().unwrap().signal_all(Signal::KILL).unwrap();
     container.wait().unwrap();
     let loaded = AnyContainer::load(stage.root(), container.id().as_str()).unwrap();
-    assert_eq!(*loaded.signal(Signal::TERM).unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*loaded.as_alive().unwrap_err().kind(), ErrorKind::Ended);
 }
 
 #[test]

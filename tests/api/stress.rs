@@ -376,7 +376,7 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
             ("stop", AnyContainer::Running(running)) => {
                 running.stop(GRACE).map(drop).map_err(Into::into).and_then(|()| won())
             }
-            ("signal", container) => container.signal(Signal::TERM).and_then(|()| won()),
+            ("signal", container) => container.as_alive()?.signal(Signal::TERM).and_then(|()| won()),
             ("wait", container) => container.wait().and_then(|_| won()),
             ("outcome", container) => Ok(format!("{:?}", container.wait()?.outcome)),
             ("exec", AnyContainer::Running(running)) => {

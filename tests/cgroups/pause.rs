@@ -2,8 +2,8 @@
 
 use crate::kit::{Stage, may_limit, skip, stage, start};
 use cofferdam::{
-    AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Running, Signal, StateRoot, Status,
-    Stdio,
+    AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Paused, Running, Signal, StateRoot,
+    Status, Stdio, WrongPhase,
 };
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -166,11 +166,11 @@ fn a_paused_container_makes_no_progress_and_a_resumed_one_does() {
         grows(&count);
         // More than once, and from a loaded container too.
         let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-        let loaded = loaded.pause().unwrap();
+        let loaded = loaded.into_phase::<Running>().unwrap().pause().unwrap();
         stands_still(&stage, &count);
         let loaded = loaded.resume().unwrap();
         grows(&count);
-        loaded.kill().unwrap().delete(false).unwrap();
+        loaded.kill().unwrap().delete().unwrap();
     }
 }
 
@@ -180,19 +180,21 @@ fn pausing_twice_and_resuming_twice_are_errors_that_change_nothing() {
     let running = start(stage.container("twice").args(["sleep", "1000"]));
     let id = running.id().to_string();
     let load = || AnyContainer::load(stage.root(), &id).unwrap();
-    let refused = load().resume().unwrap_err();
-    assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Running });
+    let wrong_state = |wrong: WrongPhase| cofferdam::Error::from(wrong).kind().clone();
+    let refused = load().into_phase::<Paused>().unwrap_err();
+    assert_eq!(wrong_state(refused), ErrorKind::WrongState { actual: Status::Running });
     let paused = running.pause().unwrap();
-    let refused = load().pause().unwrap_err();
-    assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Paused });
+    let refused = load().into_phase::<Running>().unwrap_err();
+    assert_eq!(wrong_state(refused), ErrorKind::WrongState { actual: Status::Paused });
     assert_eq!(load().status(), Status::Paused);
     // Another program was faster.
-    load().resume().unwrap();
+    drop(load().into_phase::<Paused>().unwrap().resume().unwrap());
     let moved = paused.resume().unwrap_err();
     assert_eq!(*moved.error().kind(), ErrorKind::WrongState { actual: Status::Running });
     let waiting = stage.container("created").args(["true"]).build().unwrap().create().unwrap();
-    let refused = AnyContainer::load(stage.root(), waiting.id().as_str()).unwrap().pause().unwrap_err();
-    assert_eq!(*refused.error().kind(), ErrorKind::WrongState { actual: Status::Created });
+    let loaded = AnyContainer::load(stage.root(), waiting.id().as_str()).unwrap();
+    let refused = loaded.into_phase::<Running>().unwrap_err();
+    assert_eq!(wrong_state(refused), ErrorKind::WrongState { actual: Status::Created });
 }
 
 #[test]
@@ -242,7 +244,7 @@ fn a_paused_container_still_has_its_files_and_processes_and_takes_no_new_one() {
     assert!(!paused.processes().unwrap().is_empty());
     paused.stats().unwrap();
     let loaded = AnyContainer::load(stage.root(), paused.id().as_str()).unwrap();
-    let refused = loaded.exec(Exec::new(["true"])).unwrap_err();
+    let refused = loaded.as_running().unwrap_err();
     assert_eq!(*refused.kind(), ErrorKind::WrongState { actual: Status::Paused });
 }
 

@@ -161,7 +161,7 @@ fn no_limit_is_none() {
 fn statistics_are_there_from_create_to_the_end_and_in_no_other_phase() {
     let stage = stage!();
     let refused = |container: &AnyContainer| {
-        let error = container.stats().unwrap_err();
+        let error = container.as_alive().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::Ended), "{error}");
     };
     let creating = AnyContainer::from(stage.container("phases").args(["sleep", "1000"]).build().unwrap());
@@ -171,13 +171,13 @@ fn statistics_are_there_from_create_to_the_end_and_in_no_other_phase() {
     created.stats().unwrap();
     let running = created.start().unwrap().detach().unwrap();
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    assert_eq!(loaded.stats().unwrap().pids, running.stats().unwrap().pids);
+    assert_eq!(loaded.as_alive().unwrap().stats().unwrap().pids, running.stats().unwrap().pids);
     let stopped = AnyContainer::from(running.kill().unwrap());
     refused(&stopped);
     // A handle that has not heard of the end yet finds what is left, or nothing.
-    loaded.stats().unwrap();
+    loaded.as_alive().unwrap().stats().unwrap();
     stopped.delete(false).unwrap();
-    assert_eq!(loaded.stats().unwrap(), Stats::default());
+    assert_eq!(loaded.as_alive().unwrap().stats().unwrap(), Stats::default());
 }
 
 #[test]

@@ -384,7 +384,7 @@ fn an_update_is_possible_from_create_to_the_end_by_every_handle() {
     let stage = stage!();
     let nothing = LinuxResources::default();
     let refused = |container: &mut AnyContainer| {
-        let error = container.update(&nothing).unwrap_err();
+        let error = container.as_alive_mut().and_then(|alive| alive.update(&nothing)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::Ended), "{error}");
     };
     let builder = stage.container("phases").args(["sleep", "1000"]);
@@ -395,7 +395,7 @@ fn an_update_is_possible_from_create_to_the_end_by_every_handle() {
     created.update(&nothing).unwrap();
     let mut running = created.start().unwrap();
     let mut loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    loaded.update(&nothing).unwrap();
+    loaded.as_alive_mut().unwrap().update(&nothing).unwrap();
     // What another handle changed is no obstacle as long as the phase is the same.
     running.update(&nothing).unwrap();
     let mut stopped = AnyContainer::from(running.kill().unwrap());

@@ -1,8 +1,8 @@
-use cofferdam::{AnyContainer, Exec};
+use cofferdam::{AnyContainer, Created};
 
-fn after_start(container: AnyContainer) {
-    let _running = container.start();
-    let _ = container.exec(Exec::new(["true"]));
+fn after_a_transition(container: AnyContainer) {
+    let _created = container.into_phase::<Created>();
+    let _ = container.as_running();
 }
 
 fn after_delete(container: AnyContainer) {

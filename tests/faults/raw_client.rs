@@ -28,7 +28,7 @@ fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served
         let served = |what: &str| {
             let other =
                 AnyContainer::load(&place.state(), &id).unwrap_or_else(|error| panic!("{what}: {error}"));
-            other.signal(Signal::CONT).unwrap_or_else(|error| panic!("{what}: {error}"));
+            other.as_alive().unwrap().signal(Signal::CONT).unwrap_or_else(|error| panic!("{what}: {error}"));
         };
         let fds_before = fds_of(running.sandbox_pid());
 
@@ -131,6 +131,8 @@ fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_a
                         // The sandbox serves this client's next request, and other clients too.
                         let other = AnyContainer::load(&place.state(), &id).expect("a record");
                         other
+                            .as_alive()
+                            .unwrap()
                             .signal(Signal::CONT)
                             .unwrap_or_else(|error| panic!("{request}, {what}: {error}"));
                     }

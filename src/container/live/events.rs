@@ -1,7 +1,9 @@
-//! What happens to a container, as it happens.
+//! What a container uses, and what happens to it, as it happens.
 
+use crate::cgroup;
+use crate::cgroup::stats::Stats;
 use crate::container::handle::read_exit;
-use crate::container::{Alive, AnyContainer, Container, Exit, Phase, Stats};
+use crate::container::{Alive, Container, Exit, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
 use crate::process::channel::{Delivery, wait_readable_until};
@@ -45,7 +47,21 @@ pub struct Events {
     ended: bool,
 }
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
+    /// What the container uses now and has used so far, from its own cgroups.
+    ///
+    /// What the kernel does not count for this container is `None`. Cgroups that are gone, because somebody deleted the
+    /// container, count nothing.
+    ///
+    /// # Errors
+    /// The system call that failed.
+    pub fn stats(&self) -> Result<Stats>
+    where
+        P: Alive,
+    {
+        cgroup::stats::read(&self.core.record.cgroups)
+    }
+
     /// What happens to the container from now on: paused, resumed, out of memory, exit, and statistics if asked for.
     ///
     /// Any number of programs can listen, and none of them keeps the container alive.
@@ -60,7 +76,7 @@ impl<P: Phase> Container<P> {
         // Only now it is listened for: a request over another connection could else overtake this one.
         match channel
             .receive::<SandboxEvent>(Some(Instant::now() + LISTEN_LIMIT))
-            .map_err(Error::from_sandbox)
+            .map_err(Error::gone_means_ended)
         {
             Ok(Delivery { message: SandboxEvent::Listening, .. }) => {}
             Ok(_) => {
@@ -83,21 +99,6 @@ impl<P: Phase> Container<P> {
             next_stats: None,
             ended: false,
         })
-    }
-}
-
-impl AnyContainer {
-    /// As [`Container::events`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`] before create and after the end.
-    pub fn events(&self) -> Result<Events> {
-        match self {
-            Self::Created(container) => container.events(),
-            Self::Running(container) => container.events(),
-            Self::Paused(container) => container.events(),
-            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("events")),
-        }
     }
 }
 
@@ -129,14 +130,14 @@ impl Events {
         match (self.next_stats, self.every) {
             (Some(due), Some(every)) if due <= Instant::now() => {
                 self.next_stats = Instant::now().checked_add(every);
-                Ok(Some(Event::Stats(Box::new(crate::cgroup::stats::read(&self.cgroups)?))))
+                Ok(Some(Event::Stats(Box::new(cgroup::stats::read(&self.cgroups)?))))
             }
             _ => Ok(None),
         }
     }
 
     fn receive(&mut self) -> Result<Event> {
-        let news = match self.channel.receive_now::<SandboxEvent>().map_err(Error::from_sandbox) {
+        let news = match self.channel.receive_now::<SandboxEvent>().map_err(Error::gone_means_ended) {
             Ok(news) => news.message,
             // The sandbox is gone, or was before it was asked: there is nobody to tell but the record.
             Err(error) if *error.kind() == ErrorKind::Ended => SandboxEvent::Ended,

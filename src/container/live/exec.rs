@@ -1,36 +1,28 @@
-//! Further processes in a running container: what is to be executed, and the process that came of it.
+//! [`Exec`]: what to execute in a running container, and its way into a plan. What comes of it is in `process`.
 
-use super::seccomp_agent;
+use super::process::{Process, ProcessOutput};
 use crate::cgroup;
+use crate::container::configured::Configured;
 use crate::container::handle::Handle;
-use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::container::{Container, Executed, Phase, ProcessExit, Started};
+use crate::error::{Error, Result};
 use crate::helper::ExtraFds;
-use crate::helper::extra_fd_name;
-use crate::helper::spawn::seal_plan;
 use crate::host;
-use crate::link::client::START_LIMIT;
-use crate::link::{SandboxLink, client};
 use crate::plan::{DeviceLimits, ExecOptions, ExecPlan};
-use crate::process::Delivery;
-use crate::process::channel::wait_readable_until;
-use crate::process::console::{ConsoleTarget, Pty, WindowSize};
-use crate::process::{Channel, Signal, Stdio, stdio};
-use crate::spec::{self, IdMaps, Origin, ValidSpec};
-use crate::state::Status;
-use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded, WaitReply};
+use crate::process::Stdio;
+use crate::process::console::{ConsoleTarget, WindowSize};
+use crate::spec;
+use crate::spec::{IdMaps, ValidSpec};
+use crate::wire::control::{Operation, WaitReply};
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::fs::File;
-use std::io::Read;
+use rustix::fd::OwnedFd;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How much of each stream [`Container::exec_output`] keeps, unless told otherwise.
-const DEFAULT_OUTPUT_LIMIT: usize = 16 << 20;
+/// How many bytes of each stream [`Container::exec_output`] keeps, unless [`Exec::output_limit`] says otherwise.
+const DEFAULT_OUTPUT_LIMIT: u64 = 16 << 20;
 
 /// A further process: what to execute in a running container, and how.
 ///
@@ -39,26 +31,27 @@ const DEFAULT_OUTPUT_LIMIT: usize = 16 << 20;
 #[derive(Debug)]
 #[must_use = "nothing is executed until `Container::exec`"]
 pub struct Exec {
-    /// The whole process, where it is given as one; else what is changed of the container's.
+    /// The whole process, where it is given as one; else `changes` are made to the container's.
     whole: Option<OciProcess>,
+    args: Option<Vec<OsString>>,
+    /// Each `NAME=value`.
+    env: Vec<OsString>,
+    clear_env: bool,
     changes: Vec<Change>,
     user_name: Option<String>,
-    stdio: [Stdio; 3],
-    extra_fds: ExtraFds,
-    timeout: Option<Duration>,
-    output_limit: usize,
+    pub(super) stdio: [Stdio; 3],
+    pub(super) extra_fds: ExtraFds,
+    pub(super) timeout: Option<Duration>,
+    pub(super) output_limit: u64,
     /// Who gets the terminal, if it has one.
-    console: ConsoleTarget,
+    pub(super) console: ConsoleTarget,
     terminal_size: Option<WindowSize>,
-    pub(in crate::container) attached: bool,
+    attached: bool,
 }
 
 /// One difference to the container's own process.
 #[derive(Debug)]
 enum Change {
-    Args(Vec<String>),
-    Env(String),
-    ClearEnv,
     Cwd(PathBuf),
     User(u32, u32),
     Groups(Vec<u32>),
@@ -71,10 +64,9 @@ enum Change {
 impl Exec {
     /// The program and its arguments. A name without a slash is looked up in the `PATH` of the process's environment,
     /// inside the container.
-    pub fn new<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Self {
-        let mut exec = Self::unchanged(None);
-        exec.changes.push(Change::Args(args.into_iter().map(Into::into).collect()));
-        exec
+    pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        Self { args: Some(args), ..Self::unchanged(None) }
     }
 
     /// Exactly the process of an OCI configuration (OCI config.md, "Process"), as `runc exec --process` takes it:
@@ -86,6 +78,9 @@ impl Exec {
     fn unchanged(whole: Option<OciProcess>) -> Self {
         Self {
             whole,
+            args: None,
+            env: Vec::new(),
+            clear_env: false,
             changes: Vec::new(),
             user_name: None,
             stdio: Default::default(),
@@ -104,13 +99,19 @@ impl Exec {
     }
 
     /// Sets one environment variable, besides the container's own.
-    pub fn env(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        self.with(Change::Env(format!("{}={}", name.as_ref(), value.as_ref())))
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        let mut entry = name.as_ref().to_owned();
+        entry.push("=");
+        entry.push(value);
+        self.env.push(entry);
+        self
     }
 
     /// Starts from an empty environment instead of the container's.
-    pub fn env_clear(self) -> Self {
-        self.with(Change::ClearEnv)
+    pub fn env_clear(mut self) -> Self {
+        self.env.clear();
+        self.clear_env = true;
+        self
     }
 
     /// The working directory, absolute. It has to exist.
@@ -186,7 +187,7 @@ impl Exec {
     }
 
     /// Gives the process a terminal of its own in place of the three standard streams, and sends the caller's end to
-    /// whoever listens on the Unix stream socket `path`, as
+    /// the listener on the Unix stream socket `path`, as
     /// [`ContainerBuilder::console_socket`](crate::container::ContainerBuilder::console_socket) does.
     pub fn console_socket(mut self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -213,24 +214,31 @@ impl Exec {
         self
     }
 
-    /// For [`Container::exec_output`]: kills the process if it runs longer than this.
+    /// For [`Container::exec_output`] and [`Process::wait_with_output`]: kills the process if it runs longer than this.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// For [`Container::exec_output`]: kills the process if it writes more than this many bytes to either stream. 16
-    /// MiB by default.
-    pub fn output_limit(mut self, bytes: usize) -> Self {
+    /// For [`Container::exec_output`] and [`Process::wait_with_output`]: kills the process if it writes more than this
+    /// many bytes to either stream. 16 MiB by default.
+    pub fn output_limit(mut self, bytes: u64) -> Self {
         self.output_limit = bytes;
         self
     }
 
-    fn has_terminal(&self) -> bool {
+    /// Ties the process to its [`Process`]: it is killed when the value is dropped, and when the program that holds it
+    /// ends in any way.
+    pub fn attached(mut self) -> Self {
+        self.attached = true;
+        self
+    }
+
+    pub(super) fn has_terminal(&self) -> bool {
         !matches!(self.console, ConsoleTarget::Unset)
     }
 
-    /// Somebody takes the terminal that is `asked` for, and nothing else was given in its place.
+    /// A terminal that is `asked` for has a taker, and nothing else was given in place of its streams.
     fn check_terminal(&self, asked: bool) -> Result<()> {
         let refuse = |problem| Err(Error::spec("exec", "process.terminal", problem));
         match (self.has_terminal(), self.stdio.iter().all(Stdio::is_null)) {
@@ -244,11 +252,11 @@ impl Exec {
         }
     }
 
-    /// The validated process, against the container's configuration.
-    fn plan(&self, core: &Handle) -> Result<(ExecPlan, IdMaps)> {
-        let spec = core.record.spec.parse()?;
-        let container = spec.process().clone().unwrap_or_default();
-        let mut process = self.whole.clone().unwrap_or(container);
+    /// The validated process, against the container's configuration, and the container's id mappings.
+    pub(in crate::container) fn plan(&self, core: &Handle) -> Result<(ExecPlan, IdMaps)> {
+        let configured = core.configured()?;
+        let Configured { process: container, valid, .. } = &*configured;
+        let mut process = self.whole.as_ref().unwrap_or(container).clone();
         let asked = self.whole.as_ref().and_then(|whole| whole.terminal()).unwrap_or(false);
         self.check_terminal(asked)?;
         process.set_terminal(Some(self.has_terminal()));
@@ -260,20 +268,20 @@ impl Exec {
             let size = BoxBuilder::default().height(rows).width(columns).build();
             process.set_console_size(Some(size.expect("two sides are all there is")));
         }
+        if self.clear_env {
+            process.set_env(None);
+        }
         self.changes.iter().for_each(|change| change.apply(&mut process));
-        let bundle = Some(core.record.bundle.as_path());
-        let valid = ValidSpec::new(&spec, bundle, Origin::ConfigJson)?;
-        let process = spec::Process::for_exec(&process, &valid.id_maps)?;
-        check_devices(core, &process, &valid)?;
+        let process = spec::Process::for_exec(&process, self.args.as_deref(), &self.env, &valid.id_maps)?;
+        check_devices(core, &process, valid)?;
         let lsms = host::security_modules(process.asks_for_labels());
         let options = ExecOptions { user_name: self.user_name.clone(), attached: self.attached };
-        let plan = ExecPlan::new(&process, &valid, lsms, options)?;
-        Ok((plan, valid.id_maps))
+        let plan = ExecPlan::new(&process, valid, lsms, options)?;
+        Ok((plan, valid.id_maps.clone()))
     }
 }
 
-/// What the container's own processes could not do, and its device rules were therefore not enforced for, no later one
-/// may do either.
+/// Refuses `CAP_MKNOD` in a container whose device rules nothing enforces, because its own processes do without.
 fn check_devices(core: &Handle, process: &spec::Process, spec: &ValidSpec) -> Result<()> {
     if DeviceLimits::of_exec(process, spec, host::in_user_namespace()).is_none()
         || cgroup::enforces_devices(&core.record.cgroups)
@@ -293,17 +301,6 @@ impl Change {
             process.set_user(user);
         };
         match self {
-            Self::Args(args) => {
-                process.set_args(Some(args.clone()));
-            }
-            Self::Env(entry) => {
-                let mut env = process.env().clone().unwrap_or_default();
-                env.push(entry.clone());
-                process.set_env(Some(env));
-            }
-            Self::ClearEnv => {
-                process.set_env(None);
-            }
             Self::Cwd(cwd) => {
                 process.set_cwd(cwd.clone());
             }
@@ -340,7 +337,7 @@ impl Change {
     }
 }
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// Executes a further process in the container: in its namespaces and cgroups, behind its seccomp filter.
     ///
     /// Returns when the program was executed. Its parent, seen from inside, is pid 0; it ends with the container.
@@ -370,10 +367,7 @@ impl<P: Phase> Container<P> {
     {
         exec.stdio[1] = Stdio::piped();
         exec.stdio[2] = Stdio::piped();
-        let (timeout, limit) = (exec.timeout, exec.output_limit);
-        let began = Instant::now();
-        let process = self.exec(exec)?;
-        process.output(timeout.map(|timeout| (timeout, began)), limit)
+        self.exec(exec)?.wait_with_output()
     }
 
     /// Waits for the end of a process that was executed in the container, by its pid inside, from any process that
@@ -387,277 +381,9 @@ impl<P: Phase> Container<P> {
         P: Executed,
     {
         let channel = self.phase.live().connect(Operation::WaitProcess { pid }, &[])?;
-        match channel.receive::<WaitReply>(None).map_err(Error::from_sandbox)?.message {
+        match channel.receive::<WaitReply>(None).map_err(Error::gone_means_ended)?.message {
             WaitReply::Ended(end) => Ok(ProcessExit::new(end, None)),
             WaitReply::Failed(failure) => Err(failure.into()),
         }
     }
-}
-
-/// A process executed in a running container.
-///
-/// Dropping it changes nothing, unless it is [`attached`](Exec::attached): the process goes on, its end can be waited
-/// for by [`Container::wait_pid`], and it ends with the container. As a descriptor ([`AsFd`]) it is readable when the process has ended.
-#[derive(Debug)]
-pub struct Process {
-    pid: i32,
-    pid_inside: i32,
-    pub(in crate::container) pidfd: OwnedFd,
-    pub(in crate::container) channel: Channel,
-    streams: [Option<File>; 3],
-    pty: Option<Pty>,
-    pub(in crate::container) end: OnceLock<ProcessEnd>,
-    /// Held while the end is received; the last signal sent.
-    receiving: Arc<Mutex<Option<Signal>>>,
-}
-
-impl Process {
-    fn start(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
-        let (plan, maps) = exec.plan(core)?;
-        let extra_fds = exec.extra_fds.open()?;
-        let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
-        // Whoever is to have the terminal is there before there is one.
-        let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
-        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let [stdin, stdout, stderr] = &exec.stdio;
-        let streams = stdio::Streams::open([stdin, stdout, stderr], crate::plan::root_ids(&maps, own))?;
-        let names: Vec<_> = extra_fds.numbers.iter().map(|number| extra_fd_name(*number)).collect();
-        let mut fds = vec![("plan", plan.as_fd())];
-        fds.extend(["stdin", "stdout", "stderr"].into_iter().zip(streams.workload.iter().map(AsFd::as_fd)));
-        fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
-        let channel = live.connect(Operation::Exec, &fds)?;
-        drop(fds);
-        let stdio::Streams { workload, caller } = streams;
-        drop(workload);
-        let deadline = Some(Instant::now() + START_LIMIT);
-        let mut fds = loop {
-            let Delivery { message, mut fds } =
-                channel.receive::<ExecReply>(deadline).map_err(Error::from_sandbox)?;
-            match message {
-                ExecReply::Listener => {
-                    let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
-                    seccomp_agent::hand_over(&core.record, Status::Running, pid, fds)?;
-                }
-                ExecReply::Started => break fds,
-                ExecReply::Failed(failure) => return Err(failure.into()),
-            }
-        };
-        let pidfd = fds.take("pidfd")?;
-        let taken = match taker {
-            Some(taker) => fds.take_only("terminal").and_then(|master| taker.take(master)),
-            None => fds.finish().map(|()| None),
-        };
-        let pty = taken.inspect_err(|_| {
-            // It runs, but its terminal would never reach anybody.
-            let _ = Signal::KILL.send(pidfd.as_fd());
-        })?;
-        // If it has ended already, only its end is of interest.
-        let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
-        Ok(Self {
-            pid,
-            pid_inside,
-            pidfd,
-            channel,
-            streams: caller,
-            pty,
-            end: OnceLock::new(),
-            receiving: Arc::default(),
-        })
-    }
-
-    /// Its pid on the host; 0 if it had ended before it could be asked.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Its pid as the container counts; 0 if it had ended before it could be asked.
-    #[must_use]
-    pub fn pid_inside(&self) -> i32 {
-        self.pid_inside
-    }
-
-    /// Waits for its end. Can be called again.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Ended`] if the sandbox was killed before it could report how the process ended.
-    pub fn wait(&self) -> Result<ProcessExit> {
-        self.wait_until(None).map(|exit| exit.expect("a wait without a deadline ends with an end"))
-    }
-
-    /// Whether it has ended, and how.
-    ///
-    /// # Errors
-    /// As [`wait`](Self::wait).
-    pub fn try_wait(&self) -> Result<Option<ProcessExit>> {
-        self.wait_until(Some(Instant::now()))
-    }
-
-    /// Waits for its end, at most for `limit`.
-    ///
-    /// # Errors
-    /// As [`wait`](Self::wait).
-    pub fn wait_timeout(&self, limit: Duration) -> Result<Option<ProcessExit>> {
-        self.wait_until(Instant::now().checked_add(limit))
-    }
-
-    fn wait_until(&self, deadline: Option<Instant>) -> Result<Option<ProcessExit>> {
-        if self.end.get().is_none() {
-            if !wait_readable_until(self.channel.as_fd(), deadline)? {
-                return Ok(None);
-            }
-            let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-            // Another thread may have been faster.
-            if self.end.get().is_none() {
-                let ProcessEnded(end) = self.channel.receive_now().map_err(Error::from_sandbox)?.message;
-                self.end.set(end).unwrap_or_default();
-            }
-        }
-        let sent = *self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.end.get().map(|end| ProcessExit::new(*end, sent)))
-    }
-
-    /// Sends it a signal.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Ended`] if it has ended.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        send(&self.pidfd, &self.receiving, signal)
-    }
-
-    /// What sends it signals without this value.
-    pub(in crate::container) fn sender(&self) -> Result<impl Fn(Signal) -> Result<()> + Send + use<>> {
-        let pidfd = self.pidfd.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
-        let last = Arc::clone(&self.receiving);
-        Ok(move |signal| send(&pidfd, &last, signal))
-    }
-
-    /// Kills it and waits for its end. Descendants go on; they end with the container.
-    ///
-    /// # Errors
-    /// As [`wait`](Self::wait).
-    pub fn kill(&self) -> Result<ProcessExit> {
-        match self.signal(Signal::KILL) {
-            Err(error) if *error.kind() != ErrorKind::Ended => Err(error),
-            _ => self.wait(),
-        }
-    }
-
-    /// The writing end of its standard input, if it is a pipe and was not taken yet.
-    pub fn take_stdin(&mut self) -> Option<File> {
-        self.streams[0].take()
-    }
-
-    /// The reading end of its standard output, if it is a pipe and was not taken yet.
-    pub fn take_stdout(&mut self) -> Option<File> {
-        self.streams[1].take()
-    }
-
-    /// The reading end of its standard error, if it is a pipe and was not taken yet.
-    pub fn take_stderr(&mut self) -> Option<File> {
-        self.streams[2].take()
-    }
-
-    /// Its terminal, if one was asked for and was not taken yet. Dropping it, or the process with it, hangs up.
-    pub fn take_pty(&mut self) -> Option<Pty> {
-        self.pty.take()
-    }
-
-    fn output(mut self, timeout: Option<(Duration, Instant)>, limit: usize) -> Result<ProcessOutput> {
-        drop(self.take_stdin());
-        let mut pipes = [self.take_stdout(), self.take_stderr()];
-        let mut read = [Vec::new(), Vec::new()];
-        let deadline = timeout.and_then(|(timeout, began)| began.checked_add(timeout));
-        let (mut ended, mut truncated, mut timed_out) = (false, false, false);
-        loop {
-            // Once the process has ended only what is there already is read.
-            let until = if ended { Some(Instant::now()) } else { deadline };
-            let ready = self.wait_for_any(&pipes, ended, until)?;
-            if ready == [false; 3] {
-                if ended {
-                    break;
-                }
-                timed_out = true;
-                self.kill()?;
-                ended = true;
-                continue;
-            }
-            for ((pipe, bytes), _) in pipes.iter_mut().zip(&mut read).zip(ready).filter(|(_, ready)| *ready) {
-                let Some(file) = pipe else { continue };
-                let mut chunk = [0; 16 << 10];
-                let room = chunk.len().min((limit - bytes.len()).saturating_add(1));
-                match file.read(&mut chunk[..room]).os(|| "read(output)")? {
-                    0 => *pipe = None,
-                    count => bytes.extend_from_slice(&chunk[..count]),
-                }
-                if bytes.len() > limit {
-                    bytes.truncate(limit);
-                    truncated = true;
-                }
-            }
-            if truncated {
-                self.kill()?;
-                break;
-            }
-            ended = ended || ready[2];
-        }
-        let mut exit = self.wait()?;
-        if let (true, Some((after, _))) = (timed_out, timeout) {
-            exit.outcome = Outcome::TimedOut { after };
-        }
-        let [stdout, stderr] = read;
-        Ok(ProcessOutput { exit, stdout, stderr, truncated })
-    }
-
-    /// Which of stdout, stderr and the process's end is there, waiting until `until`.
-    fn wait_for_any(
-        &self,
-        pipes: &[Option<File>; 2],
-        ended: bool,
-        until: Option<Instant>,
-    ) -> Result<[bool; 3]> {
-        let sources = pipes.iter().map(|pipe| pipe.as_ref().map(AsFd::as_fd));
-        let sources: Vec<_> = sources.chain([(!ended).then(|| self.channel.as_fd())]).collect();
-        let mut fds: Vec<_> =
-            sources.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let left = left.map(|left| left.try_into()).transpose().unwrap_or(None);
-        match poll(&mut fds, left.as_ref()) {
-            Err(rustix::io::Errno::INTR) => return self.wait_for_any(pipes, ended, until),
-            result => result.os(|| "poll(output)")?,
-        };
-        let mut revents = fds.iter().map(|fd| !fd.revents().is_empty());
-        let mut ready = [false; 3];
-        for (ready, source) in ready.iter_mut().zip(&sources) {
-            *ready = source.is_some() && revents.next().unwrap_or(false);
-        }
-        Ok(ready)
-    }
-}
-
-fn send(pidfd: &OwnedFd, last: &Mutex<Option<Signal>>, signal: Signal) -> Result<()> {
-    signal.send(pidfd.as_fd())?;
-    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
-    Ok(())
-}
-
-impl AsFd for Process {
-    /// Readable when the process has ended, for poll(2) and every event loop built on it.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
-    }
-}
-
-/// What [`Container::exec_output`] collects.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ProcessOutput {
-    /// The end of the process; [`Outcome::TimedOut`] if it ran into its time limit.
-    pub exit: ProcessExit,
-    /// What it wrote to standard output.
-    pub stdout: Vec<u8>,
-    /// What it wrote to standard error.
-    pub stderr: Vec<u8>,
-    /// Whether it was killed because it wrote more than the limit to one of them. Neither is longer than the limit.
-    pub truncated: bool,
 }

@@ -24,7 +24,7 @@ pub(in crate::container) const SET_ID_BITS: u32 = 0o6000;
 /// The most names a listing returns.
 const MAX_ENTRIES: u64 = 1 << 20;
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// Access to the container's files while it is created, running or paused, with nothing needed of the image.
     ///
     /// # Errors

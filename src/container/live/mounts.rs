@@ -5,7 +5,7 @@
 
 use crate::container::builder::default_spec::{bind_mount, tmpfs_mount};
 use crate::container::handle::Handle;
-use crate::container::{Alive, AnyContainer, Container, Phase};
+use crate::container::{Alive, Container, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::entry::{GOFER, reexec};
 use crate::helper::spawn::{Start, seal_plan, spawn};
@@ -16,7 +16,7 @@ use crate::link::{SandboxLink, user_namespace_of};
 use crate::plan::{Extras, GoferFacts, GoferPlan, HotMountPlan};
 use crate::process::Channel;
 use crate::process::donation::NamedFd;
-use crate::spec::{self, Origin, ValidSpec};
+use crate::spec::{self, Origin};
 use crate::wire::boot::{GoferReport, GoferStart};
 use crate::wire::control::{MountReply, Operation};
 use oci_spec::runtime::Mount;
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 /// How long one mount may take. A source on a network file system is slow; nothing else comes near.
 const MOUNT_LIMIT: Duration = Duration::from_secs(60);
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// Mounts a bind or a tmpfs into the container while it exists, with every option that `mounts` of a configuration
     /// knows for them (OCI config.md, "Mounts").
     ///
@@ -92,65 +92,12 @@ impl<P: Phase> Container<P> {
     }
 }
 
-impl AnyContainer {
-    /// As [`Container::mount`].
-    ///
-    /// # Errors
-    /// As there; [`ErrorKind::WrongState`] before create and after the end.
-    pub fn mount(&self, mount: Mount) -> Result<()> {
-        let (core, live) = self.alive("mount")?;
-        add(core, live, &mount)
-    }
-
-    /// As [`Container::mount_bind_ro`].
-    ///
-    /// # Errors
-    /// As [`mount`](Self::mount).
-    pub fn mount_bind_ro(&self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Result<()> {
-        self.mount(bind_mount(source.as_ref(), destination.as_ref(), false))
-    }
-
-    /// As [`Container::mount_bind_rw`].
-    ///
-    /// # Errors
-    /// As [`mount`](Self::mount).
-    pub fn mount_bind_rw(&self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Result<()> {
-        self.mount(bind_mount(source.as_ref(), destination.as_ref(), true))
-    }
-
-    /// As [`Container::mount_tmpfs`].
-    ///
-    /// # Errors
-    /// As [`mount`](Self::mount).
-    pub fn mount_tmpfs(&self, destination: impl AsRef<Path>, size: u64) -> Result<()> {
-        self.mount(tmpfs_mount(destination.as_ref(), size))
-    }
-
-    /// As [`Container::unmount`].
-    ///
-    /// # Errors
-    /// As there; [`ErrorKind::WrongState`] before create and after the end.
-    pub fn unmount(&self, destination: impl AsRef<Path>) -> Result<()> {
-        let (_, live) = self.alive("unmount")?;
-        remove(live, destination.as_ref())
-    }
-
-    fn alive(&self, operation: &'static str) -> Result<(&Handle, &SandboxLink)> {
-        match self {
-            Self::Created(container) => Ok((&container.core, container.phase.live())),
-            Self::Running(container) => Ok((&container.core, container.phase.live())),
-            Self::Paused(container) => Ok((&container.core, container.phase.live())),
-            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state(operation)),
-        }
-    }
-}
-
 fn add(core: &Handle, live: &SandboxLink, mount: &Mount) -> Result<()> {
     let mount = spec::Mount::further(mount)?;
-    let spec = ValidSpec::new(&core.record.spec.parse()?, Some(&core.record.bundle), Origin::ConfigJson)?;
+    let configured = core.configured()?;
     let extras: Extras = serde_json::from_value(core.record.extras.clone())
         .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
-    let plan = HotMountPlan::new(&mount, &spec, &extras, &host::probe(Needs::default())?)?;
+    let plan = HotMountPlan::new(&mount, &configured.valid, &extras, &host::probe(Needs::default())?)?;
     let deadline = Instant::now() + MOUNT_LIMIT;
     let gofer = plan.gofer.as_ref().map(|plan| Gofer::start(core, plan, deadline)).transpose()?;
     let step = seal_plan(&plan.step)?;
@@ -167,7 +114,7 @@ fn remove(live: &SandboxLink, destination: &Path) -> Result<()> {
 
 fn ask(live: &SandboxLink, operation: Operation, fds: &[NamedFd<'_>], deadline: Instant) -> Result<()> {
     let channel = live.connect(operation, fds)?;
-    match channel.receive::<MountReply>(Some(deadline)).map_err(Error::from_sandbox)?.message {
+    match channel.receive::<MountReply>(Some(deadline)).map_err(Error::gone_means_ended)?.message {
         MountReply::Done => Ok(()),
         MountReply::Failed(failure) => Err(failure.into()),
     }

@@ -81,7 +81,7 @@ impl Pod {
     }
 }
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// The pod it is in: its own, or the one it joined.
     #[must_use]
     pub fn pod(&self) -> Pod

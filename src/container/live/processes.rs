@@ -5,7 +5,7 @@
 //! process it belongs to, and whoever made that memory slow (a mapping of a file on a FUSE of its own) would hold up
 //! the sandbox, which has others to serve. Here it holds up the one who asked.
 
-use crate::container::{AnyContainer, Container, Executed, Phase};
+use crate::container::{Container, Executed, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::link::SandboxLink;
 use crate::sys::{ProcStat, StatusText, open_below, read_below};
@@ -71,7 +71,7 @@ impl ProcessInfo {
     }
 }
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// The container's processes, sorted by pid. No zombies: what has ended and waits to be collected is not listed.
     ///
     /// They are looked at one after the other, so the table need not be true of any one moment, unless the container
@@ -90,20 +90,6 @@ impl<P: Phase> Container<P> {
                 Table::open(&answer.fds.take_only("proc")?, live, helpers)?.read()
             }
             _ => Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")),
-        }
-    }
-}
-
-impl AnyContainer {
-    /// The container's processes, sorted by pid, without zombies.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`] unless it is running or paused.
-    pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
-        match self {
-            Self::Running(container) => container.processes(),
-            Self::Paused(container) => container.processes(),
-            Self::Creating(_) | Self::Created(_) | Self::Stopped(_) => Err(self.wrong_state("processes")),
         }
     }
 }

@@ -1,13 +1,16 @@
-//! Signals to the processes of a container.
+//! Signals to the processes of a container: sent once, or passed on as this program gets them.
 
-use crate::container::{Alive, AnyContainer, Container, Phase, Started};
+use crate::container::handle::Handle;
+use crate::container::{Alive, Container, Phase, Started};
 use crate::error::Result;
-use crate::link::{KILL_LIMIT, SandboxLink, kill_all};
-use crate::process::Signal;
-use crate::wire::control::{Operation, SignalTarget};
+use crate::link::{Address, KILL_LIMIT, SandboxLink, client, kill_all};
+use crate::process::{ForwardSignals, Signal};
+use crate::state::CONTROL_SOCKET;
+use crate::wire::control::{Operation, Request, SignalTarget};
+use rustix::fd::AsFd;
 use std::time::Instant;
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// Sends `signal` to init, the workload's first process.
     ///
     /// A PID 1 without a handler for a signal does not get it from the kernel; here it gets what the signal does by
@@ -27,7 +30,7 @@ impl<P: Phase> Container<P> {
     /// With SIGKILL it returns when all of them are gone.
     ///
     /// # Errors
-    /// [`ErrorKind::Ended`](crate::ErrorKind::Ended) if the container has ended, [`ErrorKind::TimedOut`] if killed processes stay.
+    /// [`ErrorKind::Ended`](crate::ErrorKind::Ended) if the container has ended, [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if killed processes stay.
     pub fn signal_all(&self, signal: Signal) -> Result<()>
     where
         P: Alive,
@@ -62,41 +65,43 @@ impl<P: Phase> Container<P> {
     /// would do.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the process has no terminal, [`ErrorKind::NotFound`] if there is no such process.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the process has no terminal, [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such process.
     pub fn signal_foreground(&self, pid: i32, signal: Signal) -> Result<()>
     where
         P: Started,
     {
         send(self.phase.live(), signal, SignalTarget::Foreground(pid))
     }
+
+    /// Passes the signals that this program gets on to init, as [`signal`](Container::signal) does, until the returned
+    /// value is dropped: what a program does that stands in for its workload, under a supervisor or a terminal.
+    ///
+    /// **This changes this program** as [`ForwardSignals`] says, as long as that value lives. Signals that come when
+    /// the container has ended are lost, so drop it when [`wait`](Container::wait) returns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals>
+    where
+        P: Started,
+    {
+        forward(&self.core)
+    }
 }
 
-impl AnyContainer {
-    /// Sends `signal` to init.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) if there is none.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        match self {
-            Self::Created(container) => container.signal(signal),
-            Self::Running(container) => container.signal(signal),
-            Self::Paused(container) => container.signal(signal),
-            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("signal")),
+/// Passes them on to init, over a connection for each: between two signals there may be hours.
+fn forward(core: &Handle) -> Result<ForwardSignals> {
+    let run_dir = Address::of(&core.root, &core.record).run_dir()?;
+    let id = core.record.id.clone();
+    ForwardSignals::to(move |signal| {
+        let operation = Operation::Signal { number: signal.number(), to: SignalTarget::Init };
+        let request = Request { container: Some(id.clone()), operation };
+        let sent = client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)
+            .and_then(|sandbox| client::begin(sandbox, &request)?.reply());
+        if let Err(error) = sent {
+            tracing::debug!(container = %id, %signal, %error, "a signal was not passed on");
         }
-    }
-
-    /// Sends `signal` to every process of the container, see [`Container::signal_all`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) if there is none.
-    pub fn signal_all(&self, signal: Signal) -> Result<()> {
-        match self {
-            Self::Created(container) => container.signal_all(signal),
-            Self::Running(container) => container.signal_all(signal),
-            Self::Paused(container) => container.signal_all(signal),
-            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("signal")),
-        }
-    }
+    })
 }
 
 fn send(live: &SandboxLink, signal: Signal, to: SignalTarget) -> Result<()> {
@@ -107,6 +112,5 @@ fn send_to_all(live: &SandboxLink, signal: Signal) -> Result<()> {
     if signal == Signal::KILL {
         return kill_all(Instant::now() + KILL_LIMIT, live.ended(), |operation| live.ask(operation));
     }
-    let operation = Operation::Signal { number: signal.number(), to: SignalTarget::All };
-    live.ask(operation).map(drop)
+    send(live, signal, SignalTarget::All)
 }

@@ -2,7 +2,7 @@
 
 use crate::cgroup::update::{LimitDirs, PropertyUpdate};
 use crate::container::handle::Handle;
-use crate::container::{Alive, AnyContainer, Container, Phase};
+use crate::container::{Alive, Container, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::observe;
 use crate::plan::cgroup::{ControllerUpdate, Lifted};
@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice, Spec};
 use serde_json::Value;
 use std::path::Path;
 
-impl<P: Phase> Container<P> {
+impl<P: Phase + ?Sized> Container<P> {
     /// Changes limits, at once and for good: what `resources` names is set, what it leaves out, or gives as 0, stays. -1
     /// lifts a limit. The record's configuration has the new limits afterwards.
     ///
@@ -29,7 +29,7 @@ impl<P: Phase> Container<P> {
     where
         P: Alive,
     {
-        let mut lock = lock_in_phase(&mut self.core, P::STATUS)?;
+        let mut lock = lock_in_phase(&mut self.core, self.phase.status())?;
         let mut record = self.core.record.clone();
         let change = Change::new(&record, resources)?;
         let limited = LimitDirs::open(&record.cgroups)?;
@@ -47,21 +47,6 @@ impl<P: Phase> Container<P> {
         told.into_iter().for_each(PropertyUpdate::keep);
         self.core.record = record;
         Ok(())
-    }
-}
-
-impl AnyContainer {
-    /// As [`Container::update`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongState`] before create and after the end.
-    pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
-        match self {
-            Self::Created(container) => container.update(resources),
-            Self::Running(container) => container.update(resources),
-            Self::Paused(container) => container.update(resources),
-            Self::Creating(_) | Self::Stopped(_) => Err(self.wrong_state("update")),
-        }
     }
 }
 

@@ -1,0 +1,105 @@
+//! The configuration of a container, parsed and validated once for each value of the container.
+
+use crate::error::Result;
+use crate::spec::{Origin, ValidSpec};
+use crate::state::{RawSpec, Record};
+use oci_spec::runtime::Process;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What later operations need of the configuration: the defaults of an executed process, and the rules it is checked
+/// against.
+#[derive(Debug)]
+pub(super) struct Configured {
+    /// What was parsed: an update writes another configuration into the record.
+    raw: RawSpec,
+    /// `process`, as it was written.
+    pub(super) process: Process,
+    pub(super) valid: ValidSpec,
+}
+
+/// The last one, shared by all threads that use the container.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Mutex<Option<Arc<Configured>>>);
+
+impl Cache {
+    /// The configuration in `record`.
+    pub(super) fn of(&self, record: &Record) -> Result<Arc<Configured>> {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Comparing the text costs nothing beside parsing it.
+        if let Some(known) = cached.as_ref().filter(|known| known.raw == record.spec) {
+            return Ok(Arc::clone(known));
+        }
+        #[cfg(test)]
+        tests::PARSES.with(|parses| parses.set(parses.get() + 1));
+        let spec = record.spec.parse()?;
+        let valid = ValidSpec::new(&spec, Some(&record.bundle), Origin::ConfigJson)?;
+        let process = spec.process().clone().unwrap_or_default();
+        let raw = record.spec.clone();
+        Ok(Arc::clone(cached.insert(Arc::new(Configured { raw, process, valid }))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::Exec;
+    use crate::container::handle::Handle;
+    use crate::id::ContainerId;
+    use crate::state::StateRoot;
+    use std::cell::Cell;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    thread_local! {
+        /// How often this thread parsed a configuration.
+        pub(super) static PARSES: Cell<u32> = const { Cell::new(0) };
+    }
+
+    fn spec(resources: &str) -> RawSpec {
+        let text = format!(
+            r#"{{"ociVersion": "1.0.2", "root": {{"path": "rootfs"}},
+                "process": {{"args": ["sh"], "cwd": "/srv", "env": ["A=1"], "user": {{"uid": 0, "gid": 0}}}},
+                "linux": {{"namespaces": [{{"type": "mount"}}, {{"type": "pid"}}], "resources": {resources}}}}}"#
+        );
+        RawSpec::new(text).unwrap()
+    }
+
+    fn handle(root: StateRoot) -> Handle {
+        let id = ContainerId::new("parsed").unwrap();
+        let record = Record::new(id.clone(), id, "/bundle".into(), spec("{}"));
+        Handle::new(root, record, None)
+    }
+
+    #[test]
+    fn a_configuration_is_parsed_once_however_often_it_is_executed_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut handle = handle(StateRoot::open(directory.path().join("state")).unwrap());
+        let parses = || PARSES.with(Cell::get);
+        for _ in 0..3 {
+            let (plan, _) = Exec::new(["true"]).env("B", "2").plan(&handle).unwrap();
+            assert_eq!((plan.process.argv, plan.process.cwd), (vec![c"true".into()], "/srv".into()));
+            assert_eq!(plan.process.envp, [c"A=1".to_owned(), c"B=2".to_owned()]);
+        }
+        assert_eq!(parses(), 1);
+        handle.record.spec = spec(r#"{"pids": {"limit": 5}}"#);
+        for _ in 0..3 {
+            assert_eq!(handle.configured().unwrap().valid.resources.pids_limit, Some(5));
+        }
+        assert_eq!(parses(), 2, "an update is seen");
+    }
+
+    #[test]
+    fn arguments_and_variables_need_not_be_utf_8() {
+        let directory = tempfile::tempdir().unwrap();
+        let handle = handle(StateRoot::open(directory.path().join("state")).unwrap());
+        let odd = OsStr::from_bytes(b"\xff");
+        let (plan, _) = Exec::new([odd]).env("C", odd).env_clear().env("B", odd).plan(&handle).unwrap();
+        let words = |words: Vec<std::ffi::CString>| words.into_iter().map(Vec::from).collect::<Vec<_>>();
+        assert_eq!(words(plan.process.argv), [b"\xff"]);
+        assert_eq!(words(plan.process.envp), [b"B=\xff"]);
+        let error = Exec::new(["a\0"]).plan(&handle).unwrap_err();
+        assert_eq!(error.to_string(), "exec: process.args[0]: contains a NUL byte");
+        let error = Exec::new(["a"]).env("", "b").plan(&handle).unwrap_err();
+        assert_eq!(error.to_string(), "exec: process.env[1]: has an empty name (write NAME=value)");
+    }
+}

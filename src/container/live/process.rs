@@ -1,0 +1,342 @@
+//! [`Process`]: a process that [`Exec`] started in a running container.
+
+use super::exec::Exec;
+use super::seccomp_agent;
+use crate::container::handle::Handle;
+use crate::container::{Outcome, ProcessExit};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::helper::exec_proxy;
+use crate::helper::extra_fd_name;
+use crate::helper::spawn::seal_plan;
+use crate::link::client::START_LIMIT;
+use crate::link::{SandboxLink, client};
+use crate::process::Delivery;
+use crate::process::channel::wait_readable_until;
+use crate::process::console::Pty;
+use crate::process::{Channel, ForwardSignals, Signal, stdio};
+use crate::state::Status;
+use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A process executed in a running container, in the shape of [`std::process::Child`].
+///
+/// Dropping it changes nothing, unless it is [`attached`](Exec::attached): the process goes on,
+/// [`Container::wait_pid`](crate::Container::wait_pid) can wait for its end, and it ends with the container. As a descriptor ([`AsFd`]) it is
+/// readable when the process has ended.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    pid_inside: i32,
+    pidfd: OwnedFd,
+    channel: Channel,
+    streams: [Option<File>; 3],
+    pty: Option<Pty>,
+    end: OnceLock<ProcessEnd>,
+    /// Held while the end is received; the last signal sent.
+    receiving: Arc<Mutex<Option<Signal>>>,
+    /// For [`wait_with_output`](Self::wait_with_output): when the process was asked for, and its limits.
+    began: Instant,
+    timeout: Option<Duration>,
+    output_limit: u64,
+}
+
+impl Process {
+    pub(super) fn start(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
+        let began = Instant::now();
+        let (plan, maps) = exec.plan(core)?;
+        let extra_fds = exec.extra_fds.open()?;
+        let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
+        // Find who takes the terminal before there is one.
+        let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let [stdin, stdout, stderr] = &exec.stdio;
+        let streams = stdio::Streams::open([stdin, stdout, stderr], crate::plan::root_ids(&maps, own))?;
+        let names: Vec<_> = extra_fds.numbers.iter().map(|number| extra_fd_name(*number)).collect();
+        let mut fds = vec![("plan", plan.as_fd())];
+        fds.extend(["stdin", "stdout", "stderr"].into_iter().zip(streams.workload.iter().map(AsFd::as_fd)));
+        fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
+        let channel = live.connect(Operation::Exec, &fds)?;
+        drop(fds);
+        let stdio::Streams { workload, caller } = streams;
+        drop(workload);
+        let deadline = Some(Instant::now() + START_LIMIT);
+        let mut fds = loop {
+            let Delivery { message, mut fds } =
+                channel.receive::<ExecReply>(deadline).map_err(Error::gone_means_ended)?;
+            match message {
+                ExecReply::Listener => {
+                    let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
+                    seccomp_agent::hand_over(&core.record, Status::Running, pid, fds)?;
+                }
+                ExecReply::Started => break fds,
+                ExecReply::Failed(failure) => return Err(failure.into()),
+            }
+        };
+        let pidfd = fds.take("pidfd")?;
+        let taken = match taker {
+            Some(taker) => fds.take_only("terminal").and_then(|master| taker.take(master)),
+            None => fds.finish().map(|()| None),
+        };
+        let pty = taken.inspect_err(|_| {
+            // It runs, and nothing would ever read its terminal.
+            let _ = Signal::KILL.send(pidfd.as_fd());
+        })?;
+        // One that has ended already has no pids: only its end is of interest.
+        let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
+        Ok(Self {
+            pid,
+            pid_inside,
+            pidfd,
+            channel,
+            streams: caller,
+            pty,
+            end: OnceLock::new(),
+            receiving: Arc::default(),
+            began,
+            timeout: exec.timeout,
+            output_limit: exec.output_limit,
+        })
+    }
+
+    /// Its pid on the host, in the caller's pid namespace; 0 if it had ended before the kernel could be asked.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its pid as the container counts, for [`Container::signal_process`](crate::Container::signal_process) and [`Container::wait_pid`](crate::Container::wait_pid); 0 if it had ended
+    /// before the kernel could be asked.
+    #[must_use]
+    pub fn pid_inside(&self) -> i32 {
+        self.pid_inside
+    }
+
+    /// Waits for its end. Can be called again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Ended`] if the sandbox was killed before it could report how the process ended.
+    pub fn wait(&self) -> Result<ProcessExit> {
+        self.wait_until(None).map(|exit| exit.expect("a wait without a deadline ends with an end"))
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&self) -> Result<Option<ProcessExit>> {
+        self.wait_until(Some(Instant::now()))
+    }
+
+    /// Waits for its end, at most for `limit`.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&self, limit: Duration) -> Result<Option<ProcessExit>> {
+        self.wait_until(Instant::now().checked_add(limit))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<Option<ProcessExit>> {
+        if self.end.get().is_none() {
+            if !wait_readable_until(self.channel.as_fd(), deadline)? {
+                return Ok(None);
+            }
+            let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have been faster.
+            if self.end.get().is_none() {
+                let ProcessEnded(end) = self.channel.receive_now().map_err(Error::gone_means_ended)?.message;
+                self.end.set(end).unwrap_or_default();
+            }
+        }
+        let sent = *self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.end.get().map(|end| ProcessExit::new(*end, sent)))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Ended`] if it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        send(&self.pidfd, &self.receiving, signal)
+    }
+
+    /// Kills it, if it has not ended; then [`wait`](Self::wait) for its end. Descendants go on; they end with the
+    /// container.
+    ///
+    /// # Errors
+    /// The errno of pidfd_send_signal(2).
+    pub fn kill(&self) -> Result<()> {
+        match self.signal(Signal::KILL) {
+            Err(error) if *error.kind() == ErrorKind::Ended => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// Passes the signals that this program gets on to this process, as [`signal`](Self::signal) does, until the
+    /// returned value is dropped; see [`Container::forward_signals`](crate::Container::forward_signals).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals> {
+        let pid = self.pid;
+        let pidfd = self.pidfd.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
+        let last = Arc::clone(&self.receiving);
+        ForwardSignals::to(move |signal| {
+            if let Err(error) = send(&pidfd, &last, signal) {
+                tracing::debug!(pid, %signal, %error, "a signal was not passed on");
+            }
+        })
+    }
+
+    /// Leaves a small process of this host in place of this value, as a child of the calling program, and returns its
+    /// pid: it passes on the signals it gets, ends when the process in the container has ended, and with the same exit
+    /// code or of the same signal. If this program ends first, the kernel gives it the parent that other orphans of this
+    /// program get, such as a subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+    ///
+    /// This is what engines expect of `runc exec --detach`. It holds none of the process's streams. An
+    /// [`attached`](Exec::attached) process is killed when its proxy is, so that even SIGKILL reaches it.
+    ///
+    /// # Errors
+    /// The system call that failed; [`ErrorKind::Unsupported`] where this program cannot be executed again.
+    pub fn into_exec_proxy(self) -> Result<i32> {
+        let Some(end) = self.end.get() else {
+            return Ok(exec_proxy::start(self.pidfd.as_fd(), &self.channel)?.pid());
+        };
+        // This value has received the end already: send it once more, to the proxy.
+        let (ours, theirs) = Channel::pair()?;
+        ours.send(&ProcessEnded(*end), &[])?;
+        Ok(exec_proxy::start(self.pidfd.as_fd(), &theirs)?.pid())
+    }
+
+    /// The writing end of its standard input, if it is a pipe and was not taken yet.
+    pub fn take_stdin(&mut self) -> Option<File> {
+        self.streams[0].take()
+    }
+
+    /// The reading end of its standard output, if it is a pipe and was not taken yet.
+    pub fn take_stdout(&mut self) -> Option<File> {
+        self.streams[1].take()
+    }
+
+    /// The reading end of its standard error, if it is a pipe and was not taken yet.
+    pub fn take_stderr(&mut self) -> Option<File> {
+        self.streams[2].take()
+    }
+
+    /// Its terminal, if one was asked for and was not taken yet. Dropping it, or the process with it, hangs up.
+    pub fn take_pty(&mut self) -> Option<Pty> {
+        self.pty.take()
+    }
+
+    /// Closes its standard input, collects what it writes to pipes, and waits for its end. Descendants that keep the
+    /// streams open do not keep this from returning.
+    ///
+    /// A process that runs into [`Exec::timeout`] or [`Exec::output_limit`] is killed, which is no error: see
+    /// [`ProcessOutput`].
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait), or the errno of reading a pipe.
+    pub fn wait_with_output(mut self) -> Result<ProcessOutput> {
+        let limit = usize::try_from(self.output_limit).unwrap_or(usize::MAX);
+        drop(self.take_stdin());
+        let mut pipes = [self.take_stdout(), self.take_stderr()];
+        let mut read = [Vec::new(), Vec::new()];
+        let deadline = self.timeout.and_then(|timeout| self.began.checked_add(timeout));
+        let (mut ended, mut truncated, mut timed_out) = (false, false, false);
+        loop {
+            // Once the process has ended, read only what is there already.
+            let until = if ended { Some(Instant::now()) } else { deadline };
+            let ready = self.wait_for_any(&pipes, ended, until)?;
+            if ready == [false; 3] {
+                if ended {
+                    break;
+                }
+                timed_out = true;
+                self.kill()?;
+                self.wait()?;
+                ended = true;
+                continue;
+            }
+            for ((pipe, bytes), _) in pipes.iter_mut().zip(&mut read).zip(ready).filter(|(_, ready)| *ready) {
+                let Some(file) = pipe else { continue };
+                let mut chunk = [0; 16 << 10];
+                let room = chunk.len().min((limit - bytes.len()).saturating_add(1));
+                match file.read(&mut chunk[..room]).os(|| "read(output)")? {
+                    0 => *pipe = None,
+                    count => bytes.extend_from_slice(&chunk[..count]),
+                }
+                if bytes.len() > limit {
+                    bytes.truncate(limit);
+                    truncated = true;
+                }
+            }
+            if truncated {
+                self.kill()?;
+                break;
+            }
+            ended = ended || ready[2];
+        }
+        let mut exit = self.wait()?;
+        if let (true, Some(after)) = (timed_out, self.timeout) {
+            exit.outcome = Outcome::TimedOut { after };
+        }
+        let [stdout, stderr] = read;
+        Ok(ProcessOutput { exit, stdout, stderr, truncated })
+    }
+
+    /// Which of stdout, stderr and the process's end is there, waiting until `until`.
+    fn wait_for_any(
+        &self,
+        pipes: &[Option<File>; 2],
+        ended: bool,
+        until: Option<Instant>,
+    ) -> Result<[bool; 3]> {
+        let sources = pipes.iter().map(|pipe| pipe.as_ref().map(AsFd::as_fd));
+        let sources: Vec<_> = sources.chain([(!ended).then(|| self.channel.as_fd())]).collect();
+        let mut fds: Vec<_> =
+            sources.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| left.try_into()).transpose().unwrap_or(None);
+        match poll(&mut fds, left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return self.wait_for_any(pipes, ended, until),
+            result => result.os(|| "poll(output)")?,
+        };
+        let mut revents = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut ready = [false; 3];
+        for (ready, source) in ready.iter_mut().zip(&sources) {
+            *ready = source.is_some() && revents.next().unwrap_or(false);
+        }
+        Ok(ready)
+    }
+}
+
+fn send(pidfd: &OwnedFd, last: &Mutex<Option<Signal>>, signal: Signal) -> Result<()> {
+    signal.send(pidfd.as_fd())?;
+    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+    Ok(())
+}
+
+impl AsFd for Process {
+    /// Readable when the process has ended, for poll(2) and every event loop built on it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+/// What [`Container::exec_output`](crate::Container::exec_output) and [`Process::wait_with_output`] collect.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProcessOutput {
+    /// The end of the process; [`Outcome::TimedOut`] if it ran into its time limit.
+    pub exit: ProcessExit,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+    /// Whether it was killed because it wrote more than the limit to one of them. Neither is longer than the limit.
+    pub truncated: bool,
+}
