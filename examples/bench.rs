@@ -315,7 +315,7 @@ fn helpers_pss_kib(ground: &Ground) -> Result<u64> {
 
 /// The pids of gofer and sandbox.
 fn helpers(container: &Container<Running>) -> Result<[i32; 2]> {
-    let gofer = container.record().gofer.as_ref().ok_or("the record names no gofer")?.pid;
+    let gofer = container.info().gofer.as_ref().ok_or("the record names no gofer")?.pid;
     Ok([gofer, container.sandbox_pid()])
 }
 

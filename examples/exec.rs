@@ -25,9 +25,9 @@ mod terminal;
 
 use arguments::{duration, size, variable};
 use clap::Parser;
+use cofferdam::processes::ProcessExit;
 use cofferdam::{
-    AnyContainer, Container, ContainerBuilder, Error, Exec, Outcome, Process, ProcessExit, Pty, Running,
-    StateRoot,
+    AnyContainer, Container, ContainerBuilder, Error, Exec, Outcome, Process, Pty, Running, StateRoot,
 };
 use rustix::termios::isatty;
 use std::io::{Write, stderr, stdin, stdout};

@@ -11,9 +11,11 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+use cofferdam::info::Listed;
+use cofferdam::typestate::Phase;
 use cofferdam::{
-    AnyContainer, Container, ContainerBuilder, Created, Creating, Error, ErrorKind, Listed, Phase, Running,
-    Signal, StateRoot, Stdio, Stopped,
+    AnyContainer, Container, ContainerBuilder, Created, Creating, Error, ErrorKind, Running, Signal,
+    StateRoot, Stdio, Stopped,
 };
 use std::io::{BufRead, BufReader, Lines};
 use std::process::ExitCode;

@@ -54,7 +54,7 @@ mod words;
 
 use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
 use clap::{Parser, Subcommand, ValueEnum};
-use cofferdam::spec::OCI_VERSIONS;
+use cofferdam::oci::OCI_VERSIONS;
 use cofferdam::{AnyContainer, StateRoot};
 use failure::{Done, Failure, OUR_FAULT};
 use std::path::PathBuf;

@@ -13,7 +13,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 use clap::Parser;
-use cofferdam::{AnyContainer, ContainerBuilder, Error, Pod, ProcessIdentity, StateRoot, Stdio};
+use cofferdam::info::ProcessIdentity;
+use cofferdam::{AnyContainer, ContainerBuilder, Error, Pod, StateRoot, Stdio};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,7 +74,7 @@ fn pod(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 
     println!("{:<20} {:<10} {:>10} {:>10}", "container", "status", "init", "sandbox");
     for container in Pod::load(&root, first.id().as_str())?.containers()? {
-        let record = container.record();
+        let record = container.info();
         let pid = |process: &Option<ProcessIdentity>| process.as_ref().map_or(0, |it| it.pid);
         let (init, sandbox) = (pid(&record.init), pid(&record.sandbox));
         println!("{:<20} {:<10} {init:>10} {sandbox:>10}", container.id().as_str(), container.status());

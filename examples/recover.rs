@@ -13,9 +13,10 @@
 #![expect(clippy::disallowed_methods, reason = "starts a copy of this program, which is no container")]
 
 use clap::{Parser, Subcommand};
+use cofferdam::builder::HookKind;
+use cofferdam::info::Listed;
 use cofferdam::oci_spec::runtime::{Hook, HookBuilder};
-use cofferdam::spec::HookKind;
-use cofferdam::{AnyContainer, ContainerBuilder, Error, Listed, StateRoot};
+use cofferdam::{AnyContainer, ContainerBuilder, Error, StateRoot};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 

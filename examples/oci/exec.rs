@@ -4,7 +4,7 @@ use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
 use super::foreground::Attention;
 use super::terminal::our_size;
-use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
 use cofferdam::{AnyContainer, Container, Running, StateRoot};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -98,7 +98,7 @@ impl Exec {
         };
         let mut process = match &self.process {
             Some(path) => read_process(path)?,
-            None => self.changed(container.record().spec.parse()?.process().clone().unwrap_or_default())?,
+            None => self.changed(container_process(&container)?)?,
         };
         let terminal = self.tty || process.terminal().unwrap_or(false);
         process.set_terminal(Some(terminal));
@@ -204,6 +204,12 @@ impl Exec {
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
+}
+
+/// The process of the container's configuration.
+fn container_process(container: &Container<Running>) -> Result<Process, Failure> {
+    let spec: Spec = serde_json::from_str(container.config()).map_err(|error| error.to_string())?;
+    Ok(spec.process().clone().unwrap_or_default())
 }
 
 fn read_process(path: &Path) -> Result<Process, Failure> {

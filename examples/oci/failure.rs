@@ -1,6 +1,7 @@
 //! The result of a verb: an exit code, or an error with an exit code.
 
-use cofferdam::{Error, ErrorKind, Failed, Phase};
+use cofferdam::typestate::Phase;
+use cofferdam::{Error, ErrorKind, Failed};
 use std::process::ExitCode;
 
 /// The code with which runc reports its own failures.

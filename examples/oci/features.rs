@@ -3,12 +3,11 @@
 
 use super::failure::{Done, Failure};
 use super::words::words;
+use cofferdam::oci::{OCI_VERSIONS, check_config, mount_options};
 use cofferdam::oci_spec::runtime::{
-    Arch, Hooks, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag,
-    LinuxSeccompOperator, MemoryPolicyFlagType, MemoryPolicyModeType, Spec,
+    Arch, Hooks, LinuxNamespaceType, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator,
+    MemoryPolicyFlagType, MemoryPolicyModeType,
 };
-use cofferdam::seccomp;
-use cofferdam::spec::{OCI_VERSIONS, Origin, ValidSpec, mount_options, parse, parse_capability_set};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -87,14 +86,14 @@ fn supports(change: impl FnOnce(&mut Value)) -> bool {
         "linux": { "namespaces": [{ "type": "mount" }] },
     });
     change(&mut config);
-    let parsed: Result<Spec, _> = parse(config.to_string().as_bytes());
-    parsed.is_ok_and(|spec| ValidSpec::new(&spec, Some(Path::new("/x")), Origin::ConfigJson).is_ok())
+    check_config(config.to_string().as_bytes(), Path::new("/x")).is_ok()
 }
 
 /// The names that a configuration may use.
 fn capabilities() -> Vec<String> {
     let names = caps::all().into_iter().map(|capability| capability.to_string());
-    let known = |name: &String| parse_capability_set(Origin::ConfigJson, "", &[name]).is_ok();
+    let known =
+        |name: &String| supports(|config| config["process"]["capabilities"] = json!({ "bounding": [name] }));
     let mut names: Vec<_> = names.filter(known).collect();
     names.sort_unstable();
     names
@@ -113,10 +112,7 @@ fn memory_policy_features() -> Value {
 }
 
 fn seccomp_features() -> Value {
-    let compiles = |profile: Value| {
-        let parsed: Result<LinuxSeccomp, _> = serde_json::from_value(profile);
-        parsed.is_ok_and(|profile| seccomp::compile(&profile).is_ok())
-    };
+    let compiles = |profile: Value| supports(|config| config["linux"]["seccomp"] = profile);
     let rule = |action: &str, args: Value| {
         let call = json!([{ "names": ["mkdirat"], "action": action, "args": args }]);
         json!({ "defaultAction": "SCMP_ACT_LOG", "listenerPath": "/x", "syscalls": call })

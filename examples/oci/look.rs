@@ -2,9 +2,11 @@
 
 use super::failure::{Done, Failure};
 use super::find;
-use super::log::{at_ms, rfc3339};
+use super::log::rfc3339;
 use clap::ValueEnum;
-use cofferdam::{AnyContainer, Listed, StateRoot, Status};
+use cofferdam::info::Listed;
+use cofferdam::oci_spec::runtime::Spec;
+use cofferdam::{AnyContainer, StateRoot, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -36,8 +38,7 @@ struct State {
 impl State {
     fn of(container: &AnyContainer, root: &StateRoot) -> Result<Self, Failure> {
         let state = container.oci_state()?;
-        let record = container.record();
-        let spec = record.spec.parse()?;
+        let spec: Spec = serde_json::from_str(container.config()).map_err(|error| error.to_string())?;
         let rootfs = spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default();
         Ok(Self {
             oci_version: state.oci_version,
@@ -46,7 +47,7 @@ impl State {
             status: state.status,
             rootfs: state.bundle.join(rootfs),
             bundle: state.bundle,
-            created: rfc3339(at_ms(record.created_at)),
+            created: rfc3339(container.info().created_at),
             annotations: state.annotations,
             owner: owner(root),
         })

@@ -3,7 +3,9 @@
 use super::arguments::duration;
 use super::failure::{Done, Failure};
 use super::find;
-use cofferdam::{AnyContainer, Error, ErrorKind, Event, Stall, StateRoot, Stats};
+use cofferdam::events::Event;
+use cofferdam::stats::Stall;
+use cofferdam::{AnyContainer, Error, ErrorKind, StateRoot, Stats};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -93,7 +95,7 @@ fn data(stats: &Stats) -> Value {
         data["pids"] = json!({ "current": pids.current, "limit": pids.limit });
     }
     if let Some(io) = &stats.io {
-        let entries = |pick: fn(&cofferdam::IoStats) -> [u64; 2]| -> Vec<Value> {
+        let entries = |pick: fn(&cofferdam::stats::IoStats) -> [u64; 2]| -> Vec<Value> {
             io.iter()
                 .flat_map(|device| {
                     let [read, write] = pick(device);

@@ -1,6 +1,6 @@
 //! The terminal of this program, for the examples that give a container another one.
 
-use cofferdam::WindowSize;
+use cofferdam::terminal::WindowSize;
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::stdin;

@@ -4,6 +4,7 @@ use super::attachment::DropGuard;
 use super::create::{Blueprint, blueprint_of};
 use super::failed::{FailedAny, WrongPhase};
 use super::handle::{Handle, Streams};
+use super::info::{Info, Listed};
 use super::oci::OciState;
 use super::outcome::Exit;
 use super::teardown;
@@ -48,7 +49,7 @@ use std::time::Duration;
 /// }
 /// ```
 ///
-/// A loaded container is not attached: dropping it changes nothing. Serializing one gives its record.
+/// A loaded container is not attached: dropping it changes nothing. Serializing one gives its [`Info`].
 #[derive(Debug)]
 pub enum AnyContainer {
     /// Its creation was begun and not finished, by a program that may be gone.
@@ -61,20 +62,6 @@ pub enum AnyContainer {
     Paused(Container<Paused>),
     /// It has ended.
     Stopped(Container<Stopped>),
-}
-
-/// One entry of [`AnyContainer::list`].
-#[derive(Debug)]
-pub enum Listed {
-    /// A container.
-    Container(Box<AnyContainer>),
-    /// A record that cannot be read. Its neighbours are not affected.
-    Damaged {
-        /// The id, as far as the file's name tells.
-        id: String,
-        /// What is wrong with it.
-        error: Error,
-    },
 }
 
 macro_rules! for_any {
@@ -172,10 +159,20 @@ impl AnyContainer {
         for_any!(self, container => container.status())
     }
 
-    /// The record on disk, as it was when this value last saw it.
-    #[must_use]
-    pub fn record(&self) -> &Record {
+    pub(super) fn record(&self) -> &Record {
         for_any!(self, container => container.record())
+    }
+
+    /// What is recorded of it, as this value last saw it.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        Info::from(self.record())
+    }
+
+    /// Its configuration as JSON, as [`Container::config`].
+    #[must_use]
+    pub fn config(&self) -> &str {
+        self.record().spec.text()
     }
 
     /// The OCI state: version, id, status, pid, bundle, annotations (OCI runtime.md, "State").
@@ -395,29 +392,9 @@ impl AnyContainer {
 }
 
 impl Serialize for AnyContainer {
+    /// As its [`Info`].
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.record().serialize(serializer)
-    }
-}
-
-impl TryFrom<(&StateRoot, Record)> for AnyContainer {
-    type Error = Error;
-
-    /// The container a record describes, in the phase the kernel has it in now.
-    fn try_from((root, record): (&StateRoot, Record)) -> Result<Self> {
-        let found = match root.find(record.id.as_str()) {
-            Ok(found) if found.id() == record.id.as_str() => Some(found),
-            Ok(_) => None,
-            Err(error) if *error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        Self::from_record(root, found, record)
-    }
-}
-
-impl From<AnyContainer> for Record {
-    fn from(container: AnyContainer) -> Self {
-        for_any!(container, container => *container.core.record)
+        self.info().serialize(serializer)
     }
 }
 

@@ -22,6 +22,7 @@ mod created;
 mod creating;
 mod failed;
 mod handle;
+mod info;
 mod live;
 mod oci;
 mod outcome;
@@ -35,9 +36,10 @@ pub use crate::cgroup::stats::{
     CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
 pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
-pub use any::{AnyContainer, Listed};
+pub use any::AnyContainer;
 pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use failed::{Failed, FailedAny, Recovered, WrongPhase};
+pub use info::{Info, Listed};
 pub use live::copy::{Copied, Skipped, Transfer};
 pub use live::events::{Event, Events};
 pub use live::exec::Exec;
@@ -45,7 +47,7 @@ pub use live::files::Files;
 pub use live::pod::Pod;
 pub use live::process::{Process, ProcessOutput};
 pub use live::processes::ProcessInfo;
-pub use oci::OciState;
+pub use oci::{OciState, check_config, default_seccomp};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use typestate::{
     Alive, Container, Creatable, Created, Creating, Ended, Executed, HasStreams, Paused, Phase, Resumable,

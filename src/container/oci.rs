@@ -4,11 +4,14 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::entry::reexec;
 use crate::hooks::{OnFailure, Round, State};
-use crate::spec::{Hook, HookKind, Hooks};
+use crate::seccomp;
+use crate::spec;
+use crate::spec::{CapSet, Hook, HookKind, Hooks, Origin, ValidSpec};
 use crate::state::{Record, StateLock, Status};
+use oci_spec::runtime::{Capabilities, LinuxSeccomp, Spec};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The state of a container as `runc state` prints it (OCI runtime.md, "State").
@@ -43,6 +46,29 @@ impl OciState {
             annotations: record.spec.annotations()?,
         })
     }
+}
+
+/// Checks the text of a `config.json` as far as that needs no look at the host: every field, and whether its seccomp
+/// profile can be compiled. `bundle` is the absolute directory that relative paths in it mean.
+///
+/// # Errors
+/// [`ErrorKind::InvalidSpec`] and [`ErrorKind::Unsupported`], naming the field.
+pub fn check_config(text: &[u8], bundle: &Path) -> Result<Spec> {
+    let spec = spec::parse(text)?;
+    let valid = ValidSpec::new(&spec, Some(bundle), Origin::ConfigJson)?;
+    valid.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    Ok(spec)
+}
+
+/// The seccomp profile of a container that is built without one: an allow-list, which has a few calls more for each
+/// capability that is `granted`.
+#[must_use]
+pub fn default_seccomp(granted: &Capabilities) -> LinuxSeccomp {
+    let names: Vec<String> = granted.iter().map(ToString::to_string).collect();
+    // Capabilities that are not known here add no call.
+    let known =
+        |name: &String| spec::parse_capability_set(Origin::Builder, "", &[name]).unwrap_or(CapSet::empty());
+    seccomp::default_profile(names.iter().map(known).fold(CapSet::empty(), CapSet::union))
 }
 
 /// What a hook of the runtime namespace reads on standard input. Its `pid` is the sandbox's, also during `create`.

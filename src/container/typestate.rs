@@ -10,7 +10,6 @@ use crate::id::ContainerId;
 use crate::link::SandboxLink;
 use crate::state::{Record, Status};
 use std::fmt::Debug;
-use std::path::Path;
 
 /// A container in phase `P`: [`Creating`], [`Created`], [`Running`], [`Paused`] or [`Stopped`].
 ///
@@ -256,28 +255,13 @@ impl<P: Phase + ?Sized> Container<P> {
         &self.core.record.id
     }
 
-    /// The directory of the bundle that it was made from; without a bundle, of its rootfs.
-    #[must_use]
-    pub fn bundle(&self) -> &Path {
-        &self.core.record.bundle
-    }
-
     /// The phase as a value: the one that this program brought it to.
     #[must_use]
     pub fn status(&self) -> Status {
         self.phase.status()
     }
 
-    /// The record as this program last saved or loaded it.
-    #[must_use]
-    pub fn record(&self) -> &Record {
+    pub(super) fn record(&self) -> &Record {
         &self.core.record
-    }
-
-    /// The fields of the configuration (`linux.resources.memory.limit`) whose limits are not in force. Empty unless
-    /// [`best_effort_limits`](super::ContainerBuilder::best_effort_limits) allowed that.
-    #[must_use]
-    pub fn unapplied_limits(&self) -> &[String] {
-        &self.core.record.unapplied_limits
     }
 }

@@ -20,7 +20,7 @@ pub struct IoPriority(pub u16);
 
 /// `process.scheduler`, as `struct sched_attr` (sched_setattr(2)) wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields of sched_setattr(2)")]
+// The fields of sched_setattr(2).
 pub struct Scheduler {
     pub policy: u32,
     pub flags: u64,

@@ -44,7 +44,7 @@ impl HookKind {
 
 /// The six lists of `hooks`, in the order of the lifecycle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "one field per OCI hook kind")]
+// One field per OCI hook kind.
 pub struct Hooks {
     pub prestart: Vec<Hook>,
     pub create_runtime: Vec<Hook>,
@@ -74,19 +74,6 @@ impl Hooks {
     /// As [`ValidSpec::new`](super::ValidSpec::new).
     pub fn from_record(hooks: Option<&runtime::Hooks>) -> Result<Self> {
         Self::new(&Field::document(Origin::ConfigJson), hooks)
-    }
-
-    /// The hooks of one kind.
-    #[must_use]
-    pub fn of(&self, kind: HookKind) -> &[Hook] {
-        match kind {
-            HookKind::Prestart => &self.prestart,
-            HookKind::CreateRuntime => &self.create_runtime,
-            HookKind::CreateContainer => &self.create_container,
-            HookKind::StartContainer => &self.start_container,
-            HookKind::Poststart => &self.poststart,
-            HookKind::Poststop => &self.poststop,
-        }
     }
 
     /// Checks `hooks`.

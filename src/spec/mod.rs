@@ -35,14 +35,15 @@ pub use document::{MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, Origin, parse};
 pub use hooks::{Hook, HookKind, Hooks};
 pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mount_options::mount_options;
-pub use mounts::{Mount, MountAttrs, MountIdMapping, MountKind, Propagation};
-pub use namespaces::{Clock, NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
+pub use mounts::{Mount, MountAttrs, MountKind, Propagation};
+pub use namespaces::{NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
 pub use net_devices::NetDevice;
 pub use process::{ConsoleSize, Process, Rlimit, User};
 pub use resources::{
-    BlockIo, CpuLimits, DeviceNumber, DeviceWeight, HugepageLimit, InterfacePriority, MemoryLimits,
-    NetworkClass, RdmaLimit, Resources, Throttle, UnifiedValue,
+    BlockIo, CpuLimits, DeviceNumber, InterfacePriority, MemoryLimits, Resources, Throttle, UnifiedValue,
 };
+#[cfg(test)]
+pub use resources::{DeviceWeight, HugepageLimit, NetworkClass, RdmaLimit};
 
 use crate::error::Result;
 use field::Field;
@@ -58,8 +59,6 @@ use std::path::{Path, PathBuf};
 pub struct ValidSpec {
     /// Where it comes from: the first word of every error about it.
     pub origin: Origin,
-    /// `ociVersion`, at least 1.0.0 and below 2.0.0.
-    pub oci_version: String,
     /// `root.path`, absolute: a relative one was joined to the bundle directory.
     pub root_path: PathBuf,
     /// `root.readonly`.
@@ -121,7 +120,7 @@ impl ValidSpec {
     pub fn new(spec: &runtime::Spec, bundle: Option<&Path>, origin: Origin) -> Result<Self> {
         let document = Field::document(origin);
         // The version first: it says what every other field means.
-        let oci_version = version(&document.key("ociVersion"), spec.version())?;
+        version(&document.key("ociVersion"), spec.version())?;
         let root_path = root_path(&document.key("root"), spec.root().as_ref(), bundle)?;
         let linux = match spec.linux() {
             Some(linux) => LinuxSection::new(&document.key("linux"), linux)?,
@@ -130,7 +129,6 @@ impl ValidSpec {
         let uts = linux.namespaces.uts.is_listed();
         Ok(Self {
             origin,
-            oci_version,
             root_path,
             root_readonly: spec.root().as_ref().and_then(runtime::Root::readonly).unwrap_or(false),
             process: Process::new(&document, spec.process().as_ref(), &linux.id_maps)?,
@@ -175,7 +173,7 @@ impl ValidSpec {
 pub const OCI_VERSIONS: (&str, &str) = ("1.0.0", "1.3.0");
 
 /// "MUST be in SemVer v2.0.0 format and specifies the version of the [...] Specification" - OCI config.md
-fn version(field: &Field<'_>, version: &str) -> Result<String> {
+fn version(field: &Field<'_>, version: &str) -> Result<()> {
     if version.is_empty() {
         return Err(field.error("is missing").hint("set it to a version such as \"1.0.2\""));
     }
@@ -187,7 +185,7 @@ fn version(field: &Field<'_>, version: &str) -> Result<String> {
         let error = field.error(format_args!("{:?} is not supported", field::shorten(version)));
         return Err(error.hint("supported is 1.0.0 up to, but not including, 2.0.0"));
     }
-    Ok(version.to_owned())
+    Ok(())
 }
 
 /// The major number of a semantic version; suffixes such as `-rc5` and `-dev` do not matter.

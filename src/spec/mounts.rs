@@ -116,7 +116,7 @@ bitflags! {
 /// How mount events cross a mount (mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the eight words of mount(8)")]
+// The eight words of mount(8).
 pub enum Propagation {
     Private,
     RPrivate,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the OCI words for the namespaces of namespaces(7)")]
+// The OCI words for the namespaces of namespaces(7).
 pub enum NamespaceKind {
     User,
     Mount,
@@ -39,7 +39,7 @@ pub enum NamespaceSource {
 
 /// All eight types, each with its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "one field per NamespaceKind")]
+// One field per NamespaceKind.
 pub struct Namespaces {
     pub user: NamespaceSource,
     pub mount: NamespaceSource,

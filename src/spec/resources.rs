@@ -8,7 +8,9 @@ mod network;
 mod rdma;
 mod unified;
 
-pub use block_io::{BlockIo, DeviceNumber, DeviceWeight, Throttle};
+#[cfg(test)]
+pub use block_io::DeviceWeight;
+pub use block_io::{BlockIo, DeviceNumber, Throttle};
 pub use cpu::CpuLimits;
 pub use hugepages::HugepageLimit;
 pub use memory::MemoryLimits;

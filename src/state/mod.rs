@@ -34,15 +34,14 @@ mod run_dir;
 mod status;
 mod store;
 
-pub use crate::host::facts::{Manager, ScopeUnit};
-pub use claim::Claim;
-pub use exit::{Cause, EndRequest, ExitRecord, MAX_EXIT_RECORD_BYTES, WaitStatus};
+pub use exit::{Cause, ExitRecord, WaitStatus};
 pub use lock::StateLock;
 pub use outcome::Outcome;
 #[cfg(any(test, fuzzing))]
 pub(crate) use record::sealed;
-pub use record::{MAX_RECORD_BYTES, RECORD_VERSION, RawSpec, Record};
+pub use record::{RawSpec, Record};
 pub use root::{Found, StateRoot};
-pub use run_dir::{CONTROL_SOCKET, EXIT_RECORD, RunDir};
+#[cfg(test)]
+use run_dir::EXIT_RECORD;
+pub use run_dir::{CONTROL_SOCKET, RunDir};
 pub use status::Status;
-pub use store::Damaged;

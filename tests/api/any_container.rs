@@ -1,9 +1,10 @@
 //! Every operation through [`AnyContainer`]: the same as typed, and by name and phase refused where it would not compile.
 
 use crate::kit::{Stage, in_own_process, is_readable_within};
+use cofferdam::typestate::FailedAny;
 use cofferdam::{
-    AnyContainer, ContainerBuilder, Created, Creating, Error, ErrorKind, Exec, FailedAny, Outcome, Paused,
-    Running, Signal, StateRoot, Status, Stdio,
+    AnyContainer, ContainerBuilder, Created, Creating, Error, ErrorKind, Exec, Outcome, Paused, Running,
+    Signal, StateRoot, Status, Stdio,
 };
 use std::io::Read;
 use std::time::Duration;
@@ -89,7 +90,7 @@ fn refuses_what_is_of_other_phases(mut any: AnyContainer) -> AnyContainer {
             assert_eq!(error.to_string(), said(wanted));
         }
     }
-    let record = any.record().clone();
+    let info = any.info();
     for (wanted, phases, call) in TRANSITIONS {
         if phases.contains(&actual) {
             continue;
@@ -97,7 +98,7 @@ fn refuses_what_is_of_other_phases(mut any: AnyContainer) -> AnyContainer {
         let failed = call(any).expect_err(wanted);
         assert_eq!((failed.to_string(), failed.kind()), (said(wanted), &wrong_state));
         any = failed.into_parts().1.expect("it comes back");
-        assert_eq!((any.status(), any.record()), (actual, &record), "nothing changed");
+        assert_eq!((any.status(), any.info()), (actual, info.clone()), "nothing changed");
     }
     any
 }

@@ -4,8 +4,9 @@
 
 use crate::kit::caller::{self, Caller};
 use crate::kit::{Stage, await_end, descendants_of_this_process, may_limit, skip, stage, start};
-use cofferdam::state::Record;
-use cofferdam::{AnyContainer, ContainerBuilder, Outcome, ProcessIdentity, Signal, StateRoot, Status, Stdio};
+use cofferdam::info::Info;
+use cofferdam::info::ProcessIdentity;
+use cofferdam::{AnyContainer, ContainerBuilder, Outcome, Signal, StateRoot, Status, Stdio};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -89,7 +90,7 @@ fn a_detached_container_outlives_its_value() {
     drop(running.detach().unwrap());
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();
     assert_eq!(loaded.status(), Status::Running);
-    assert!(!loaded.record().attached);
+    assert!(!loaded.info().attached);
     loaded.as_alive().unwrap().signal(Signal::TERM).unwrap();
     assert_eq!(loaded.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
     AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap();
@@ -148,7 +149,7 @@ fn a_killed_caller_takes_its_attached_container_along() {
 }
 
 /// What the caller tells of a container: its helpers and its first process, and its cgroups.
-fn tell_of(record: &Record, init: i32) -> String {
+fn tell_of(record: &Info, init: i32) -> String {
     let pid = |identity: Option<ProcessIdentity>| identity.expect("it is created").pid;
     let cgroups: Vec<_> = record.cgroups.iter().map(|cgroup| cgroup.to_str().unwrap()).collect();
     format!("{} {} {init} {}", pid(record.gofer), pid(record.sandbox), cgroups.join(" "))
@@ -188,7 +189,7 @@ fn a_killed_caller_leaves_no_cgroup() {
         let (builder, _) = callers_builder(&directory);
         let builder = builder.memory_limit(64 << 20).pids_limit(20).cpu_limit(0.5);
         let running = builder.build().unwrap().create().unwrap().start().unwrap();
-        caller::say(tell_of(running.record(), running.init_pid()));
+        caller::say(tell_of(&running.info(), running.init_pid()));
         return caller::stay();
     }
     let stage = stage!();
@@ -219,7 +220,7 @@ fn a_delete_while_the_cgroups_of_a_killed_caller_are_removed_finds_nothing_amiss
     if let Some(directory) = caller::role() {
         let (builder, _) = callers_builder(&directory);
         let running = builder.pids_limit(20).build().unwrap().create().unwrap().start().unwrap();
-        caller::say(tell_of(running.record(), running.init_pid()));
+        caller::say(tell_of(&running.info(), running.init_pid()));
         return caller::stay();
     }
     let stage = stage!();
@@ -253,8 +254,8 @@ fn a_killed_caller_leaves_no_cgroup_of_a_created_or_paused_container_and_none_th
         };
         let created = build("created");
         let paused = build("paused").start().unwrap().pause().unwrap();
-        caller::say(tell_of(created.record(), created.init_pid()));
-        caller::say(tell_of(paused.record(), paused.init_pid()));
+        caller::say(tell_of(&created.info(), created.init_pid()));
+        caller::say(tell_of(&paused.info(), paused.init_pid()));
         return caller::stay();
     }
     let stage = stage!();
@@ -283,11 +284,11 @@ fn a_killed_caller_leaves_no_cgroup_of_a_pod() {
     if let Some(directory) = caller::role() {
         let (builder, _) = callers_builder(&directory);
         let pod = builder.build().unwrap().create().unwrap().start().unwrap();
-        caller::say(tell_of(pod.record(), pod.init_pid()));
+        caller::say(tell_of(&pod.info(), pod.init_pid()));
         let id = pod.id().as_str();
         let member = pod.pod().container(format!("{id}m")).args(["sleep", "1000"]).pids_limit(20);
         let member = member.build().unwrap().create().unwrap().start().unwrap();
-        caller::say(tell_of(member.record(), member.init_pid()));
+        caller::say(tell_of(&member.info(), member.init_pid()));
         return caller::stay();
     }
     let stage = stage!();
@@ -320,7 +321,7 @@ fn a_killed_caller_leaves_nothing_of_a_member_that_shares_its_processes() {
         let mut member = member.build().unwrap().create().unwrap().start().unwrap();
         let mut stdout = BufReader::new(member.take_stdout().unwrap());
         stdout.read_line(&mut String::new()).unwrap();
-        caller::say(tell_of(member.record(), member.init_pid()));
+        caller::say(tell_of(&member.info(), member.init_pid()));
         return caller::stay();
     }
     let stage = stage!();

@@ -2,9 +2,8 @@
 
 use crate::kit::witness::descriptors;
 use crate::kit::{Stage, is_readable_within, is_root, skip, stage};
-use cofferdam::{
-    Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pty, Running, Signal, Stdio, WindowSize,
-};
+use cofferdam::terminal::WindowSize;
+use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Outcome, Pty, Running, Signal, Stdio};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 use std::io::{IoSliceMut, Read, Write};

@@ -1,7 +1,8 @@
 //! The stream of what happens to a container.
 
 use crate::kit::{may_limit, skip, stage, start};
-use cofferdam::{AnyContainer, ErrorKind, Event, Outcome, Signal};
+use cofferdam::events::Event;
+use cofferdam::{AnyContainer, ErrorKind, Outcome, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::{Stage, is_root, skip, stage};
-use cofferdam::{ChangeKind, Container, Created, ErrorKind, FileKind, Files, Rootfs};
+use cofferdam::files::{ChangeKind, FileKind};
+use cofferdam::{Container, Created, ErrorKind, Files, Rootfs};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -4,7 +4,8 @@
 
 use crate::kit::witness::{descendants, descriptors};
 use crate::kit::{Stage, is_readable_within, is_root, skip, stage, status_line};
-use cofferdam::{AnyContainer, Container, ErrorKind, FileKind, Files, Rootfs, Running, Transfer};
+use cofferdam::files::{FileKind, Transfer};
+use cofferdam::{AnyContainer, Container, ErrorKind, Files, Rootfs, Running};
 use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

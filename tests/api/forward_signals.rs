@@ -146,7 +146,7 @@ fn a_member_of_a_pod_gets_them_over_its_pods_connection() {
 }
 
 /// A caller with a guard in place.
-fn guarded(stage_directory: &std::path::Path) -> (Container<Running>, cofferdam::ForwardSignals) {
+fn guarded(stage_directory: &std::path::Path) -> (Container<Running>, cofferdam::processes::ForwardSignals) {
     let builder = cofferdam::ContainerBuilder::new(format!("it-{}-fault", std::process::id()));
     let builder = builder.state_root(caller::root(stage_directory)).args(["sleep", "1000"]);
     let running = builder.build().unwrap().create().unwrap().start().unwrap();
@@ -157,7 +157,7 @@ fn guarded(stage_directory: &std::path::Path) -> (Container<Running>, cofferdam:
 /// Deletes what a caller left that ended without warning.
 fn delete_what_is_left(stage: &Stage) {
     for left in AnyContainer::list(stage.root()).unwrap() {
-        let cofferdam::Listed::Container(left) = left else { panic!("{left:?}") };
+        let cofferdam::info::Listed::Container(left) = left else { panic!("{left:?}") };
         left.delete(true).unwrap();
     }
 }

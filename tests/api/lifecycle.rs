@@ -1,7 +1,8 @@
 //! The phases of a container, on real processes: create, start, wait, signal, stop, kill, delete.
 
 use crate::kit::{is_readable_within, skip, stage, status_line, stdout_of, write_script};
-use cofferdam::{AnyContainer, ErrorKind, Outcome, Recovered, Rootfs, Signal, Status, Stdio};
+use cofferdam::typestate::Recovered;
+use cofferdam::{AnyContainer, ErrorKind, Outcome, Rootfs, Signal, Status, Stdio};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
@@ -271,7 +272,7 @@ fn the_pids_are_those_of_sandbox_and_workload() {
 fn the_gofer_stays_as_long_as_the_container_and_no_longer() {
     let stage = stage!();
     let running = stage.container("gofer").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
-    let gofer = running.record().gofer.expect("the record names the gofer");
+    let gofer = running.info().gofer.expect("the record names the gofer");
     let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
     assert!(
@@ -287,7 +288,7 @@ fn the_gofer_stays_as_long_as_the_container_and_no_longer() {
 fn a_killed_gofer_ends_its_container() {
     let stage = stage!();
     let running = stage.container("orphan").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
-    let gofer = running.record().gofer.expect("the record names the gofer");
+    let gofer = running.info().gofer.expect("the record names the gofer");
     let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
     if rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_err() {
         skip!("this user may not kill the gofer");

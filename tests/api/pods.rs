@@ -141,7 +141,7 @@ fn a_loaded_member_is_watched_signalled_and_deleted() {
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();
     assert_eq!(loaded.status(), Status::Running);
     let state = loaded.oci_state().unwrap();
-    assert_eq!(state.pid, loaded.record().init.unwrap().pid);
+    assert_eq!(state.pid, loaded.info().init.unwrap().pid);
     loaded.as_alive().unwrap().signal(Signal::TERM).unwrap();
     assert_eq!(loaded.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
     assert_eq!(AnyContainer::load(stage.root(), &id).unwrap().status(), Status::Stopped);
@@ -229,7 +229,7 @@ fn a_member_loses_its_gofer_and_ends_and_the_others_do_not() {
     let stage = stage!();
     let pod = root(&stage);
     let member = start(member(&stage, &pod, "member"));
-    let gofer = member.record().gofer.unwrap().pid;
+    let gofer = member.info().gofer.unwrap().pid;
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(gofer).unwrap(),
         rustix::process::Signal::KILL,

@@ -2,7 +2,8 @@
 
 use crate::kit::{is_installed, is_root, skip, stage, status_line};
 use cofferdam::oci_spec::runtime::Capability;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, ProcessInfo, Running, Stdio};
+use cofferdam::processes::ProcessInfo;
+use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running, Stdio};
 use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant, SystemTime};
 

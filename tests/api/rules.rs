@@ -3,7 +3,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::{Stage, is_root, skip, stage, stdout_of, write_script};
-use cofferdam::state::Record;
 use cofferdam::{AnyContainer, ContainerBuilder, Created, Creating, ErrorKind, Outcome, Rootfs, Status};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -85,15 +84,16 @@ fn what_is_dead_is_stopped_also_if_it_was_paused() {
     let stage = stage!();
     let running = stage.container("dead").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let running = running.start().unwrap();
-    let mut record = serde_json::to_value(running.record()).unwrap();
-    record["status"] = json!("paused");
-    let paused = || -> Record { serde_json::from_value(record.clone()).unwrap() };
-    let load = || AnyContainer::try_from((stage.root(), paused())).unwrap();
-    assert_eq!(load().status(), Status::Paused);
-    let stopped = running.kill().unwrap();
+    let id = running.id().to_string();
+    let load = || AnyContainer::load(stage.root(), &id).unwrap();
+    let paused = running.pause().unwrap();
+    let loaded = load();
+    assert_eq!(loaded.status(), Status::Paused);
+    let stopped = paused.kill().unwrap();
+    assert_eq!(load().info().status, Status::Paused);
     assert_eq!(load().status(), Status::Stopped);
     stopped.delete().unwrap();
-    assert_eq!(load().as_stopped().unwrap().exit().outcome, Outcome::Lost, "nobody is left to tell");
+    assert_eq!(loaded.wait().unwrap().outcome, Outcome::Lost, "nobody is left to tell");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_state_has_all_that_oci_asks_for() {
             "id": stage.id("state"),
             "status": status,
             "pid": any.as_alive().map_or(0, |alive| alive.sandbox_pid()),
-            "bundle": any.record().bundle,
+            "bundle": any.info().bundle,
             "annotations": { "org.example.key": "value" },
         });
         assert_eq!(state, expected);

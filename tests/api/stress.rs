@@ -3,9 +3,10 @@
 
 use crate::kit::caller::{self, Caller};
 use crate::kit::{Stage, start};
+use cofferdam::info::Listed;
 use cofferdam::{
-    AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Listed, Pod, Rootfs, Running, Signal,
-    StateRoot, Stdio,
+    AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Pod, Rootfs, Running, Signal, StateRoot,
+    Stdio,
 };
 use std::time::Duration;
 

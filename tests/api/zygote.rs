@@ -22,7 +22,7 @@ fn kill(pid: i32) {
 }
 
 fn helpers(container: &Container<Running>) -> [i32; 2] {
-    [container.record().gofer.as_ref().expect("recorded").pid, container.sandbox_pid()]
+    [container.info().gofer.as_ref().expect("recorded").pid, container.sandbox_pid()]
 }
 
 fn first_argument(pid: i32) -> String {

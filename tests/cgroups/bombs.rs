@@ -4,7 +4,9 @@
 
 use crate::kit::limits::directory_on_a_disk;
 use crate::kit::{may_limit, skip, stage, start};
-use cofferdam::{AnyContainer, Container, Event, IoLimit, Outcome, Running, Stats};
+use cofferdam::builder::IoLimit;
+use cofferdam::events::Event;
+use cofferdam::{AnyContainer, Container, Outcome, Running, Stats};
 use std::time::{Duration, Instant};
 
 /// The first statistics of which `enough` is true; none if it ends before.

@@ -2,8 +2,9 @@
 
 use crate::kit::limits::disk;
 use crate::kit::{Stage, is_root, may_limit, note_skip, skip, stage};
-use cofferdam::spec::DeviceNumber;
-use cofferdam::{AnyContainer, Container, Error, ErrorKind, IoLimit, Outcome, Running};
+use cofferdam::builder::DeviceNumber;
+use cofferdam::builder::IoLimit;
+use cofferdam::{AnyContainer, Container, Error, ErrorKind, Outcome, Running};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -85,7 +86,7 @@ fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
     let builder = stage.container("files").args(["sleep", "1000"]);
     let builder = builder.cpu_limit(0.5).memory_limit(64 << 20).pids_limit(20);
     let running = builder.build().unwrap().create().unwrap().start().unwrap();
-    let cgroups: Vec<PathBuf> = running.record().cgroups.clone();
+    let cgroups: Vec<PathBuf> = running.info().cgroups;
     let value = |name: &str| {
         let in_or_above = cgroups.iter().flat_map(|leaf| leaf.ancestors().take(2)).map(|dir| dir.join(name));
         let found = in_or_above
@@ -134,7 +135,7 @@ fn limits_that_cannot_be_set_are_done_without_and_named_where_best_effort_is_eno
     let stage = stage!();
     let builder = stage.container("best").args(["true"]).memory_limit(64 << 20).pids_limit(20).cpu_limit(0.5);
     let stopped = builder.best_effort_limits().build().unwrap().create().unwrap().start().unwrap();
-    let unapplied = stopped.unapplied_limits().to_vec();
+    let unapplied = stopped.info().unapplied_limits;
     let stopped = stopped.wait_stopped().unwrap();
     let fields = [
         ("memory", vec!["linux.resources.memory.limit"]),
@@ -186,7 +187,7 @@ fn on_v2_the_containers_processes_are_born_in_its_cgroup_for_their_parent_may_wr
     }
     let builder = stage.container("born").args(["sleep", "1000"]).pids_limit(20);
     let running = builder.build().unwrap().create().unwrap().start().unwrap();
-    let leaves: Vec<PathBuf> = running.record().cgroups.clone();
+    let leaves: Vec<PathBuf> = running.info().cgroups;
     let Some(leaf) = leaves.iter().find(|leaf| leaf.join("cgroup.events").exists()) else {
         skip!("pids are limited by a v1 hierarchy");
     };
@@ -336,7 +337,7 @@ fn every_limit_is_in_the_file_of_the_version_there_is_or_refused_by_name() {
         match (made, expected) {
             (Ok(running), Some((file, text))) => {
                 let found: Vec<String> = running
-                    .record()
+                    .info()
                     .cgroups
                     .iter()
                     .filter_map(|dir| std::fs::read_to_string(dir.join(file)).ok())
@@ -368,7 +369,7 @@ fn a_limit_the_kernel_has_no_file_for_names_field_and_file_and_leaves_nothing() 
         Ok(running) => {
             let file = ["io.bfq.weight", "io.weight", "blkio.bfq.weight", "blkio.weight"];
             let texts: Vec<String> = running
-                .record()
+                .info()
                 .cgroups
                 .iter()
                 .flat_map(|dir| file.map(|file| dir.join(file)))

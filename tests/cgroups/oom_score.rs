@@ -36,7 +36,7 @@ fn member(stage: &Stage, pod: &Container<Running>, name: &str, score: Option<i32
 
 /// Gofer, init and an executed process.
 fn scores(container: &Container<Running>) -> [i32; 3] {
-    let gofer = container.record().gofer.unwrap().pid;
+    let gofer = container.info().gofer.unwrap().pid;
     let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
     let scores = [score(gofer), score(container.init_pid()), score(process.id())];
     process.kill().unwrap();

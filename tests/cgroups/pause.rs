@@ -1,9 +1,10 @@
 //! Freezing: the place for it that every container has, and what is done to a container that is frozen.
 
 use crate::kit::{Stage, may_limit, skip, stage, start};
+use cofferdam::typestate::WrongPhase;
 use cofferdam::{
     AnyContainer, Container, ContainerBuilder, ErrorKind, Exec, Outcome, Paused, Running, Signal, StateRoot,
-    Status, Stdio, WrongPhase,
+    Status, Stdio,
 };
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The directory whose processes can be frozen; `None` if the container has none.
 fn place_to_freeze(container: &Container<Running>) -> Option<PathBuf> {
-    let leaves = container.record().cgroups.iter();
-    let places = leaves.flat_map(|leaf| [leaf.join("container"), leaf.clone()]);
+    let leaves = container.info().cgroups.into_iter();
+    let places = leaves.flat_map(|leaf| [leaf.join("container"), leaf]);
     places.into_iter().find(|dir| {
         dir.join("freezer.state").exists()
             || (dir.ends_with("container") && dir.join("cgroup.freeze").exists())
@@ -50,7 +51,7 @@ fn a_container_without_limits_has_a_place_to_freeze_and_its_sandbox_is_not_in_it
     }
     let running = start(stage.shell("place", "sleep 1000 & sleep 1000"));
     let place = place_to_freeze(&running).expect("a place to freeze");
-    assert_eq!(running.record().cgroups.len(), 1, "{:?}", running.record().cgroups);
+    assert_eq!(running.info().cgroups.len(), 1, "{:?}", running.info().cgroups);
     let members = processes_in(&place);
     assert!(members.contains(&running.init_pid()), "{members:?}");
     assert!(!members.contains(&running.sandbox_pid()), "{members:?}");
@@ -62,7 +63,7 @@ fn a_container_without_limits_has_a_place_to_freeze_and_its_sandbox_is_not_in_it
 fn a_container_can_do_without_a_cgroup() {
     let stage = stage!();
     let running = start(stage.container("none").args(["sleep", "1000"]).without_cgroup());
-    assert_eq!(running.record().cgroups, Vec::<PathBuf>::new());
+    assert_eq!(running.info().cgroups, Vec::<PathBuf>::new());
     running.kill().unwrap().delete().unwrap();
 }
 
@@ -103,11 +104,11 @@ fn the_cgroup_of_another_container_is_neither_used_nor_destroyed() {
             if limited { builder.pids_limit(100) } else { builder }
         };
         let first = start(builder());
-        let place = first.record().cgroups.clone();
+        let place = first.info().cgroups;
         let second = builder().state_root(elsewhere.clone()).build().unwrap().create();
         match second {
             Ok(second) if !limited => {
-                assert_eq!(second.record().cgroups, Vec::<PathBuf>::new());
+                assert_eq!(second.info().cgroups, Vec::<PathBuf>::new());
                 second.kill().unwrap().delete().unwrap();
             }
             Ok(_) => panic!("two containers share {place:?}"),

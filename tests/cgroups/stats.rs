@@ -2,7 +2,8 @@
 
 use crate::kit::limits::{directory_on_a_disk, kernel};
 use crate::kit::{Stage, may_limit, skip, stage, start};
-use cofferdam::{AnyContainer, Container, ErrorKind, IoLimit, Running, Stats};
+use cofferdam::builder::IoLimit;
+use cofferdam::{AnyContainer, Container, ErrorKind, Running, Stats};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ fn number(container: &Container<Running>, files: &[&str]) -> Option<u64> {
 
 /// The number after `key` in the first of these files that has it.
 fn keyed(container: &Container<Running>, file: &str, key: &str) -> Option<u64> {
-    let texts =
-        container.record().cgroups.iter().filter_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
+    let cgroups = container.info().cgroups.into_iter();
+    let texts = cgroups.filter_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
     texts.into_iter().find_map(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
         line.trim().parse().ok()
@@ -91,7 +92,7 @@ fn transfers_are_counted_by_device_as_the_kernels_file_says() {
     let device = io.iter().find(|device| (device.major, device.minor) == (disk.major, disk.minor)).unwrap();
     assert!(device.write_bytes >= 2 << 20 && device.writes >= 1, "{device:?}");
     let files = ["io.stat", "blkio.throttle.io_service_bytes_recursive"];
-    let dirs = running.record().cgroups.iter();
+    let dirs = running.info().cgroups.into_iter();
     let text: String = dirs
         .flat_map(|dir| files.map(|file| dir.join(file)))
         .filter_map(|file| std::fs::read_to_string(file).ok())
@@ -114,7 +115,7 @@ fn huge_pages_and_pressure_are_what_the_kernels_files_say() {
     assert_eq!((Some(huge.usage), huge.limit), (current, Some(4 << 20)));
     let failures = keyed(&running, "hugetlb.2MB.events", "max");
     assert_eq!(huge.failures, failures.or(number(&running, &["hugetlb.2MB.failcnt"])));
-    let has = |file: &str| running.record().cgroups.iter().any(|dir| std::fs::read(dir.join(file)).is_ok());
+    let has = |file: &str| running.info().cgroups.iter().any(|dir| std::fs::read(dir.join(file)).is_ok());
     assert_eq!(stats.pressure.is_some(), has("memory.pressure"));
     if let Some(pressure) = stats.pressure {
         let some = pressure.memory.unwrap().some.unwrap();
@@ -136,7 +137,7 @@ fn a_controller_the_container_is_not_in_is_absent_and_not_zero() {
     let running = start(stage.container("pids").args(["sleep", "1000"]).pids_limit(50));
     let stats = running.stats().unwrap();
     assert_eq!(stats.pids.unwrap().limit, Some(50));
-    let has = |file: &str| running.record().cgroups.iter().any(|dir| dir.join(file).exists());
+    let has = |file: &str| running.info().cgroups.iter().any(|dir| dir.join(file).exists());
     assert_eq!(stats.memory.is_some(), has("memory.current"));
     assert_eq!(stats.cpu.is_some(), has("cpu.stat"));
     assert_eq!(stats.io.is_some(), has("io.stat"));

@@ -2,11 +2,12 @@
 
 use crate::kit::limits::{disk, kernel};
 use crate::kit::{Stage, may_limit, skip, stage, start};
+use cofferdam::builder::DeviceNumber;
+use cofferdam::info::Info;
 use cofferdam::oci_spec::runtime::{
     LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemory,
     LinuxMemoryBuilder, LinuxPids, LinuxPidsBuilder, LinuxResources,
 };
-use cofferdam::spec::DeviceNumber;
 use cofferdam::{AnyContainer, Container, ErrorKind, Running};
 
 const PIDS: &[&str] = &["pids.max"];
@@ -31,9 +32,14 @@ fn resources(memory: Option<LinuxMemory>, cpu: Option<LinuxCpu>, pids: Option<Li
     resources
 }
 
+/// All that is on the record.
+fn recorded_whole(container: &Container<Running>) -> (Info, String) {
+    (container.info(), container.config().to_owned())
+}
+
 /// The limits on the record, as JSON.
 fn recorded(container: &Container<Running>) -> serde_json::Value {
-    let spec: serde_json::Value = serde_json::from_str(container.record().spec.text()).unwrap();
+    let spec: serde_json::Value = serde_json::from_str(container.config()).unwrap();
     spec["linux"]["resources"].clone()
 }
 
@@ -65,7 +71,7 @@ fn new_limits_are_in_the_kernel_and_on_the_record_and_the_others_stay() {
     );
     assert_eq!(running.stats().unwrap().pids.unwrap().limit, Some(60));
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
-    assert_eq!(loaded.record(), running.record());
+    assert_eq!((loaded.info(), loaded.config()), (running.info(), running.config()));
     running.kill().unwrap().delete().unwrap();
 }
 
@@ -135,11 +141,11 @@ fn what_the_kernel_refuses_sets_everything_back() {
     // A CPU that is not there, after a limit that was set.
     let spec_cpu = |cpus: &str| LinuxCpuBuilder::default().cpus(cpus).build().unwrap();
     let mut limited = limited_with_cpuset(&stage, spec_cpu("0"));
-    let before = (limited.record().clone(), kernel(&limited, MEMORY), kernel(&limited, PIDS));
+    let before = (recorded_whole(&limited), kernel(&limited, MEMORY), kernel(&limited, PIDS));
     let wrong = resources(Some(memory(96 << 20)), Some(spec_cpu("4000")), Some(pids(60)));
     let error = limited.update(&wrong).unwrap_err();
     assert!(error.to_string().starts_with("linux.resources.cpu.cpus: write("), "{error}");
-    assert_eq!((limited.record().clone(), kernel(&limited, MEMORY), kernel(&limited, PIDS)), before);
+    assert_eq!((recorded_whole(&limited), kernel(&limited, MEMORY), kernel(&limited, PIDS)), before);
     limited.update(&resources(Some(memory(96 << 20)), Some(spec_cpu("0")), Some(pids(60)))).unwrap();
     limited.kill().unwrap().delete().unwrap();
 }
@@ -204,14 +210,14 @@ fn a_device_that_is_not_named_keeps_its_throttle_and_a_rate_of_zero_lifts_one() 
     // No such device: the throttle that was set before it is set back.
     let mut two = read(3 << 20);
     two["blockIO"]["throttleWriteBpsDevice"] = serde_json::json!([{"major": 4095, "minor": 1, "rate": 5}]);
-    let before = running.record().clone();
+    let before = recorded_whole(&running);
     let error = running.update(&asked(two)).unwrap_err();
     assert!(
         error.to_string().starts_with("linux.resources.blockIO.throttleWriteBpsDevice: write("),
         "{error}"
     );
     assert!(kernel(&running, READ_BPS).unwrap().contains("2097152"));
-    assert_eq!(*running.record(), before);
+    assert_eq!(recorded_whole(&running), before);
     running.update(&asked(read(0))).unwrap();
     assert!(!kernel(&running, READ_BPS).unwrap().contains("2097152"));
     // What was never set is set back to nothing.
@@ -243,13 +249,13 @@ fn a_later_write_that_fails_sets_back_every_controller_before_it() {
     let values = |running: &Container<Running>| {
         [MEMORY, QUOTA, BURST, PIDS, READ_BPS].map(|files| kernel(running, files).unwrap())
     };
-    let before = (values(&running), running.record().clone());
+    let before = (values(&running), recorded_whole(&running));
     let error = running.update(&asked(limits(96 << 20, 90_000, 60, throttle(4095, 1)))).unwrap_err();
     assert!(
         error.to_string().starts_with("linux.resources.blockIO.throttleReadBpsDevice: write("),
         "{error}"
     );
-    assert_eq!((values(&running), running.record().clone()), before);
+    assert_eq!((values(&running), recorded_whole(&running)), before);
     running.update(&asked(limits(96 << 20, 90_000, 60, throttle(major, minor)))).unwrap();
     assert_ne!(values(&running), before.0);
     running.kill().unwrap().delete().unwrap();
@@ -316,11 +322,11 @@ fn a_controller_the_container_was_not_created_with_is_refused_by_name() {
             running.kill().unwrap().delete().unwrap();
             continue;
         }
-        let before = running.record().clone();
+        let before = recorded_whole(&running);
         let error = running.update(&resources(Some(memory(96 << 20)), None, None)).unwrap_err();
         let expected = ErrorKind::Unsupported { feature: "linux.resources.memory.limit".into() };
         assert_eq!(*error.kind(), expected, "{name}: {error}");
-        assert_eq!(*running.record(), before);
+        assert_eq!(recorded_whole(&running), before);
         running.update(&LinuxResources::default()).unwrap();
         running.kill().unwrap().delete().unwrap();
     }

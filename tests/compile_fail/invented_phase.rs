@@ -1,4 +1,5 @@
-use cofferdam::{Container, Created, Phase, Running, Status};
+use cofferdam::typestate::Phase;
+use cofferdam::{Container, Created, Running, Status};
 
 #[derive(Debug)]
 struct Resting;

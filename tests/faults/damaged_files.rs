@@ -3,7 +3,8 @@
 use crate::kit::note_skip;
 use crate::kit::place::Place;
 use crate::orphans::{SETTLE, alone, settle};
-use cofferdam::{AnyContainer, Listed};
+use cofferdam::AnyContainer;
+use cofferdam::info::Listed;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -24,7 +24,7 @@ fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served
         let place = Place::new();
         let id = place.id("raw");
         let running = place.created(&id).start().expect("started");
-        let socket = running.record().control_socket.clone();
+        let socket = running.info().control_socket.clone();
         let served = |what: &str| {
             let other =
                 AnyContainer::load(&place.state(), &id).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -95,7 +95,7 @@ fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_a
         let place = Place::new();
         let id = place.id("fds");
         let running = place.created(&id).start().expect("started");
-        let socket = running.record().control_socket.clone();
+        let socket = running.info().control_socket.clone();
         let fds_before = fds_of(running.sandbox_pid());
         let null = open_null();
         let plans = plans_that_are_none();
@@ -157,7 +157,7 @@ fn a_client_that_never_reads_its_replies_keeps_nobody_waiting() {
         let place = Place::new();
         let id = place.id("deaf");
         let running = place.created(&id).start().expect("started");
-        let deaf = client(&running.record().control_socket);
+        let deaf = client(&running.info().control_socket);
         let request = frame(&[], r#"{"container":null,"operation":"query"}"#);
         // More than its buffer holds replies; it is hung up on when that is full.
         let mut sent = 0;

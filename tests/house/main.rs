@@ -7,5 +7,6 @@ mod circles;
 mod house_manual;
 mod layers;
 mod oci_manual;
+mod public;
 mod semantics;
 mod typestate;

@@ -52,8 +52,8 @@ fn container_with(
 
 /// The container's directory in the `devices` hierarchy of v1.
 fn v1_directory(container: &Container<Running>) -> Option<PathBuf> {
-    let mut places = container.record().cgroups.iter();
-    places.find(|place| place.join("devices.list").exists()).cloned()
+    let mut places = container.info().cgroups.into_iter();
+    places.find(|place| place.join("devices.list").exists())
 }
 
 fn has_v1_devices() -> bool {

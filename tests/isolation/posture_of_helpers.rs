@@ -4,17 +4,17 @@
 
 use crate::kit::witness::descriptors;
 use crate::kit::{Stage, is_root, skip, stage, status_line, write_script};
-use cofferdam::state::Record;
+use cofferdam::info::Info;
 use cofferdam::{Container, Rootfs, Running};
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn start(stage: &Stage, name: &str) -> Container<Running> {
     stage.container(name).args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap()
 }
 
 fn gofer_pid(container: &Container<Running>) -> i32 {
-    container.record().gofer.as_ref().expect("recorded").pid
+    container.info().gofer.as_ref().expect("recorded").pid
 }
 
 fn first_argument(pid: i32) -> String {
@@ -45,8 +45,8 @@ fn the_gofer_can_do_nothing_but_wait_and_remove_its_containers_cgroups() {
     for running in [with_cgroups, crate::kit::start(builder)] {
         let gofer = gofer_pid(&running).to_string();
         // Where not even the owner of a directory may remove what is in it: at the top of a hierarchy.
-        let parents = running.record().cgroups.iter().map(|cgroup| cgroup.parent().unwrap());
-        let closed = |parent: &Path| std::fs::metadata(parent).unwrap().mode() & libc::S_IWUSR == 0;
+        let parents = running.info().cgroups.into_iter().map(|cgroup| cgroup.parent().unwrap().to_owned());
+        let closed = |parent: PathBuf| std::fs::metadata(parent).unwrap().mode() & libc::S_IWUSR == 0;
         let takes_override = is_root() && parents.into_iter().any(closed);
         let dac_override = if takes_override { "0000000000000002" } else { NONE };
         for (set, expected) in
@@ -83,19 +83,19 @@ fn helpers_hold_only_descriptors_of_their_own() {
                 || to == "/dev/null"
                 || to.ends_with(".run/exit.json")
                 || to.ends_with("/exit")
-                || (name == "gofer" && is_the_gofers(&to, running.record()))
+                || (name == "gofer" && is_the_gofers(&to, &running.info()))
                 || (name == "sandbox" && ["mnt", "pid"].contains(&class))
                 || (name == "sandbox" && is_the_sandboxes(&to, running.id().as_str()));
             assert!(ours, "{name} holds {fd} -> {to}");
         }
     }
     let mut held = descriptors(&gofer_pid(&running).to_string());
-    held.retain(|_, to| !is_the_gofers(to, running.record()));
+    held.retain(|_, to| !is_the_gofers(to, &running.info()));
     assert!(held.len() <= 5, "the gofer holds its streams and its connection besides: {held:?}");
 }
 
 /// Its container's cgroups, and where they are.
-fn is_the_gofers(path: &str, record: &Record) -> bool {
+fn is_the_gofers(path: &str, record: &Info) -> bool {
     record
         .cgroups
         .iter()

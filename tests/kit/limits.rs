@@ -1,7 +1,7 @@
 //! What tests of limits share: containers with any `linux.resources`, and block devices to limit.
 
 use super::Stage;
-use cofferdam::spec::DeviceNumber;
+use cofferdam::builder::DeviceNumber;
 use cofferdam::{Container, ContainerBuilder, Error, Rootfs, Running};
 use serde_json::Value;
 use std::fs::{self, Permissions};
@@ -22,8 +22,8 @@ impl Stage {
 
 /// The text of the first of these files that one of the container's cgroups has.
 pub fn kernel(container: &Container<Running>, files: &[&str]) -> Option<String> {
-    let mut texts =
-        container.record().cgroups.iter().flat_map(|dir| files.iter().map(move |file| dir.join(file)));
+    let cgroups = container.info().cgroups;
+    let mut texts = cgroups.iter().flat_map(|dir| files.iter().map(move |file| dir.join(file)));
     texts.find_map(|file| fs::read_to_string(file).ok()).map(|text| text.trim().to_owned())
 }
 

@@ -150,7 +150,7 @@ fn a_later_edit_of_the_configuration_has_no_effect() {
     let bundle = plain_bundle(&stage, |_| ());
     let created = from_bundle(&stage, &bundle).build().unwrap().create().unwrap();
     std::fs::write(bundle.join("config.json"), "{}").unwrap();
-    assert_eq!(created.bundle(), bundle);
+    assert_eq!(created.info().bundle, bundle);
     assert_eq!(created.start().unwrap().wait().unwrap().outcome, Outcome::Exited { code: 0 });
 }
 

@@ -4,9 +4,10 @@
 
 use crate::kit::caller::{self, Caller};
 use crate::kit::{Stage, stage, write_script};
+use cofferdam::builder::HookKind;
 use cofferdam::oci_spec::runtime::{Hook, HookBuilder};
-use cofferdam::spec::HookKind;
-use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Recovered, Status};
+use cofferdam::typestate::Recovered;
+use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Status};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -91,7 +92,7 @@ fn every_kind_runs_once_at_its_time_in_its_namespaces_with_its_state() {
     let (sandbox, init) = (running.sandbox_pid(), running.init_pid());
     let (outside, inside) = (namespaces_of(std::process::id().cast_signed()), namespaces_of(init));
     assert_ne!(outside, inside);
-    let bundle = running.bundle().to_owned();
+    let bundle = running.info().bundle;
     let state = AnyContainer::load(stage.root(), id.as_str()).unwrap().oci_state().unwrap();
     running.kill().unwrap().delete().unwrap();
     assert_eq!(read(out.join("order")), format!("{order}poststop\n"));
@@ -423,7 +424,7 @@ fn hooks_of_creation_end_with_the_caller() {
     crate::kit::await_end(pid);
     // Its record is left, as of every creation that was not finished.
     for left in AnyContainer::list(stage.root()).unwrap() {
-        let cofferdam::Listed::Container(left) = left else { panic!("{left:?}") };
+        let cofferdam::info::Listed::Container(left) = left else { panic!("{left:?}") };
         left.delete(true).unwrap();
     }
 }

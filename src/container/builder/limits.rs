@@ -154,7 +154,7 @@ impl ContainerBuilder {
 
     /// Leaves out the limits whose controller this host lacks or this caller may not use, instead of refusing them. It is
     /// for users without a delegated cgroup, who prefer a container without limits to none. All limits of such a
-    /// controller are left out together; [`Container::unapplied_limits`](crate::Container::unapplied_limits) lists their
+    /// controller are left out together; [`Info::unapplied_limits`](crate::info::Info::unapplied_limits) lists their
     /// fields, and a `tracing` warning gives the reason. A value that makes no sense is still an error, and so is a
     /// control file that the kernel lacks or refuses when the container is made. [`to_bundle`](Self::to_bundle) does not
     /// write this choice.

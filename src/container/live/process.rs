@@ -5,6 +5,7 @@ use super::seccomp_agent;
 use crate::container::handle::Handle;
 use crate::container::{Outcome, ProcessExit};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::helper::entry::reexec;
 use crate::helper::exec_proxy;
 use crate::helper::extra_fd_name;
 use crate::helper::spawn::seal_plan;
@@ -204,12 +205,12 @@ impl Process {
     /// The system call that failed; [`ErrorKind::Unsupported`] where this program cannot be executed again.
     pub fn into_exec_proxy(self) -> Result<i32> {
         let Some(end) = self.end.get() else {
-            return Ok(exec_proxy::start(self.pidfd.as_fd(), &self.channel)?.pid());
+            return Ok(exec_proxy::start(reexec()?, self.pidfd.as_fd(), &self.channel)?.pid());
         };
         // This value has received the end already: send it once more, to the proxy.
         let (ours, theirs) = Channel::pair()?;
         ours.send(&ProcessEnded(*end), &[])?;
-        Ok(exec_proxy::start(self.pidfd.as_fd(), &theirs)?.pid())
+        Ok(exec_proxy::start(reexec()?, self.pidfd.as_fd(), &theirs)?.pid())
     }
 
     /// The writing end of its standard input, if it is a pipe and was not taken yet.

@@ -1,6 +1,6 @@
 //! The store on a real directory: races, remains, damage and intruders.
 
-use super::super::MAX_RECORD_BYTES;
+use super::super::record::MAX_RECORD_BYTES;
 use super::super::{Cause, EXIT_RECORD, ExitRecord, RawSpec, Status, WaitStatus};
 use super::*;
 use rustix::fs::{FileType, Mode};

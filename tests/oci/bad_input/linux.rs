@@ -207,7 +207,7 @@ pub(crate) fn rows_of_the_caller() -> Vec<Row> {
         ),
         unsupported(
             Builder(|builder, _| {
-                let others = [cofferdam::spec::IdMap { container: 0, host: 5, size: 9 }];
+                let others = [cofferdam::builder::IdMap { container: 0, host: 5, size: 9 }];
                 builder.id_mappings(&others, &others)
             }),
             "linux.uidMappings",

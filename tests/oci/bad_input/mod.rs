@@ -12,8 +12,9 @@ mod programs;
 
 use crate::kit::place::{Place, names_in};
 use crate::kit::{in_own_process, note_skip};
-use cofferdam::spec::DeviceNumber;
-use cofferdam::{ContainerBuilder, Error, ErrorKind, IoLimit};
+use cofferdam::builder::DeviceNumber;
+use cofferdam::builder::IoLimit;
+use cofferdam::{ContainerBuilder, Error, ErrorKind};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
