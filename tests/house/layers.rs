@@ -54,7 +54,7 @@ const TABLE: &[Row] = &[
     // System calls, and nothing that knows what they are for.
     Row { at: "sys", kind: Kind::Effects, uses: &["error"] },
     // What looks at the host.
-    Row { at: "host", kind: Kind::Effects, uses: &["error", "sys"] },
+    Row { at: "host", kind: Kind::Effects, uses: &["error", "spec", "sys"] },
     // Actors: each knows plans, what is said over a connection, and how to run; none knows another.
     Row { at: "process", kind: Kind::Effects, uses: &["error", "sys", "wire"] },
     Row {
