@@ -14,8 +14,9 @@ use std::time::Duration;
 const ROUNDS: usize = 6;
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What becomes of an act that came too late for its container.
-const TOO_LATE: [&str; 3] = ["NotFound", "Ended", "WrongState"];
+/// What becomes of an act that came too late for its container. `HelperDied`: the kernel ended the new process together
+/// with the container, and the sandbox answered before it had collected the container's end.
+const TOO_LATE: [&str; 4] = ["NotFound", "Ended", "WrongState", "HelperDied"];
 
 #[test]
 fn of_several_creators_one_wins() {
@@ -311,6 +312,7 @@ fn kind(error: &cofferdam::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "NotFound".into(),
         ErrorKind::Ended => "Ended".into(),
+        ErrorKind::HelperDied => "HelperDied".into(),
         ErrorKind::AlreadyExists => "AlreadyExists".into(),
         ErrorKind::WrongState { .. } => "WrongState".into(),
         other => format!("{other:?}: {error}"),
