@@ -18,6 +18,29 @@ pub(super) enum Version {
     V2,
 }
 
+/// The control files of v1 that more than one file here uses.
+pub(super) mod v1 {
+    /// A single-threaded process writes `0` here to join. `cgroup.procs` would do the same after an RCU grace period;
+    /// `tasks` needs none, since the process cannot create another thread meanwhile.
+    pub(in super::super) const JOIN: &str = "tasks";
+    /// OOM kills of the memory controller.
+    pub(in super::super) const OOM: &str = "memory.oom_control";
+    /// The most memory used, in bytes.
+    pub(in super::super) const PEAK: &str = "memory.max_usage_in_bytes";
+}
+
+/// The control files of v2 that more than one file here uses.
+pub(super) mod v2 {
+    /// A process writes `0` here to join, if it could not be created inside by `CLONE_INTO_CGROUP`.
+    pub(in super::super) const JOIN: &str = "cgroup.procs";
+    /// OOM kills of this cgroup and those below it.
+    pub(in super::super) const OOM: &str = "memory.events";
+    /// The most memory used, in bytes; since Linux 5.19.
+    pub(in super::super) const PEAK: &str = "memory.peak";
+    /// Whether it has processes, and whether they are frozen.
+    pub(in super::super) const EVENTS: &str = "cgroup.events";
+}
+
 /// An open directory, known to be a cgroup, with the path it was opened by for messages.
 #[derive(Debug)]
 pub(super) struct CgroupDir {
@@ -83,8 +106,8 @@ impl CgroupDir {
         Ok(Self { fd, path, version: self.version })
     }
 
-    /// Removes the child cgroups in which there is nobody and nothing, in one pass, however many they are: somebody may be
-    /// making more, so only until `deadline`. The name of one that is left, if any is.
+    /// Removes the child cgroups that are empty, in one pass. Stops at `deadline`, because another process may be making
+    /// more. Returns the name of one that is left, if any is.
     pub(super) fn remove_empty_children(&self, deadline: Instant) -> Result<Option<OsString>> {
         let mut left = None;
         for entry in self.entries()? {
@@ -185,7 +208,7 @@ impl CgroupDir {
         &self.path
     }
 
-    /// Its entries, through a description of their own: the position in the directory belongs to whoever reads it.
+    /// Its entries, through a new open file description: two readers of one would share its position.
     fn entries(&self) -> Result<Dir> {
         let opened = self.openat(OsStr::new("."), DIRECTORY);
         opened.and_then(Dir::new).os(|| format!("openat2({:?}, \".\")", self.path))

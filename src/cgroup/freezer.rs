@@ -8,8 +8,7 @@
 //!                                                                       deadline: thaw()
 //! ```
 
-use super::dir::{CgroupDir, Version, read_text};
-use super::v2;
+use super::dir::{CgroupDir, Version, read_text, v2};
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -112,7 +111,7 @@ impl Freezer {
     }
 
     /// The container's own processes, as pids of the caller's pid namespace: also those whose parents have ended, and in
-    /// a pid namespace that others share. One from outside that somebody moved in has no pid here and is left out.
+    /// a pid namespace that others share. A process of another pid namespace that was moved in has no pid here and is left out.
     ///
     /// # Errors
     /// The errno of openat2(2) or read(2).
@@ -124,7 +123,7 @@ impl Freezer {
             Ok(text) => {
                 Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
             }
-            // The cgroup was removed while it was held: nobody is in it.
+            // The cgroup was removed while we held it, so no process is in it.
             Err(Errno::NOENT | Errno::NODEV) => Ok(BTreeSet::new()),
             Err(errno) => Err(errno).os(|| "read(cgroup.procs)"),
         }
@@ -137,7 +136,7 @@ impl Freezer {
     /// The system call that failed.
     pub(crate) fn kill(&self) -> Result<()> {
         match self.kill_all() {
-            // The cgroup was removed while it was held: nobody is in it.
+            // The cgroup was removed while we held it, so no process is in it.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             killed => killed,
         }
@@ -169,7 +168,7 @@ impl Freezer {
         }
     }
 
-    /// A pid is only a number until it is held: what is listed after the pidfd was opened is that process.
+    /// A pid can be reused until a pidfd holds it: if it is still listed after the pidfd was opened, it is that process.
     fn kill_one(&self, pid: i32) -> Result<()> {
         let Some(number) = Pid::from_raw(pid) else { return Ok(()) };
         let pidfd = match rustix::process::pidfd_open(number, PidfdFlags::empty()) {

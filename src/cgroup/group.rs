@@ -3,8 +3,8 @@
 //! What lives here: no decision the plan could have made. Limits are written before anything can join, so they bind
 //! before the first instruction. Nothing here moves a process: the sandbox joins by itself, through what it is given.
 
-use super::dir::{CgroupDir, Version};
-use super::{devices, freezer, oom, teardown, v1, v2};
+use super::dir::{CgroupDir, Version, v1, v2};
+use super::{devices, freezer, oom, teardown};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::{Branch, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Role, Value};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -21,23 +21,20 @@
 
 mod devices;
 mod dir;
-mod evidence;
 mod freezer;
 mod group;
+mod kill;
 mod oom;
 mod remover;
 pub(crate) mod stats;
 pub(crate) mod systemd;
 mod teardown;
 pub(crate) mod update;
-mod v1;
-mod v2;
 
 pub(crate) use devices::enforces as enforces_devices;
-pub(crate) use evidence::OomEvidence;
 pub(crate) use freezer::{Freezer, RECHECK};
 pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};
-pub(crate) use oom::OomWatch;
+pub(crate) use oom::{OomEvidence, OomWatch};
 pub(crate) use remover::Remover;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
 

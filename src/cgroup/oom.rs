@@ -1,16 +1,17 @@
-//! Hearing of an OOM kill when it happens: one fd to poll, whatever the version.
+//! OOM kills: a descriptor to poll for them as they happen ([`OomWatch`]), and the counters in the end
+//! ([`OomEvidence`]).
 //!
-//! What lives here: its registration by the caller, and its reading by the sandbox. How many were killed is the
-//! [evidence](super::OomEvidence)'s answer.
+//! The caller opens and registers; the sandbox, which has no path to any cgroup, reads what it was given.
 
-use super::dir::{CgroupDir, Version, read_text};
-use super::{v1, v2};
+use super::dir::{CgroupDir, Version, read_text, v1, v2};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use serde::{Deserialize, Serialize};
 
 /// Donation name of an eventfd that counts the times the memory limit was hit (v1).
 const EVENT_V1: &str = "cgroup-oom-event-v1";
-/// Donation name of a `memory.events` of its own, so that nobody else's reading takes the event away (v2).
+/// Donation name of a separately opened `memory.events`: a reader of the same open file would take the event away (v2).
 const EVENT_V2: &str = "cgroup-oom-event-v2";
 
 /// Tells when the kernel kills in a container for memory.
@@ -18,7 +19,7 @@ const EVENT_V2: &str = "cgroup-oom-event-v2";
 pub(crate) struct OomWatch {
     event: OwnedFd,
     version: Version,
-    /// Kills that were told of already (v2).
+    /// Kills reported so far (v2).
     seen: u64,
 }
 
@@ -35,7 +36,7 @@ pub(super) fn open(dir: &CgroupDir) -> Option<(String, OwnedFd)> {
             match dir.write("cgroup.event_control", &line) {
                 Ok(()) => Some((EVENT_V1.into(), event)),
                 Err(error) => {
-                    tracing::debug!(%error, "OOM kills are told of at the end only");
+                    tracing::debug!(%error, "OOM kills will be reported only when the container ends");
                     None
                 }
             }
@@ -50,12 +51,12 @@ impl OomWatch {
             return Some(Self { event, version: Version::V1, seen: 0 });
         }
         let mut watch = Self { event: take(EVENT_V2)?, version: Version::V2, seen: 0 };
-        // Reading is what makes later changes events. A place that was used before may have counted already.
+        // Only changes after a read raise events. A cgroup that was used before may have counted already.
         watch.seen = watch.count().unwrap_or(0);
         Some(watch)
     }
 
-    /// What to poll for.
+    /// The events to poll for.
     pub(crate) fn interest(&self) -> PollFlags {
         match self.version {
             Version::V1 => PollFlags::IN,
@@ -63,7 +64,7 @@ impl OomWatch {
         }
     }
 
-    /// Whether the kernel has killed, or is about to, since this was asked last. Makes the fd quiet again.
+    /// Whether the kernel has killed, or is about to, since the last call. Resets the descriptor.
     pub(crate) fn happened(&mut self) -> bool {
         match self.version {
             Version::V1 => matches!(rustix::io::read(&self.event, &mut [0_u8; 8]), Ok(8)),
@@ -83,5 +84,57 @@ impl OomWatch {
 impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
+    }
+}
+
+/// What the memory controller counted for a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OomEvidence {
+    /// Processes the OOM killer took, since the cgroup was made.
+    pub(crate) oom_kills: u64,
+    /// The most memory used at once, in bytes; `None` where the kernel does not say (v2 before Linux 5.19).
+    pub(crate) peak: Option<u64>,
+}
+
+impl OomEvidence {
+    /// Reads the counters through the fds that [`Cgroup::evidence_fds`](super::Cgroup::evidence_fds) opened: `oom` is
+    /// `memory.oom_control` (v1) or `memory.events` (v2), `peak` is `memory.max_usage_in_bytes` or `memory.peak`. They
+    /// still answer when every process of the cgroup is gone.
+    ///
+    /// # Errors
+    /// An errno (`ENODEV` once the cgroup is removed), or text without the counter.
+    pub(crate) fn read(oom: BorrowedFd<'_>, peak: Option<BorrowedFd<'_>>) -> Result<Self> {
+        let oom = read_text(oom).os(|| "read(oom counters)")?;
+        let peak = peak.map(read_text).transpose().os(|| "read(memory peak)")?;
+        Self::parse(&oom, peak.as_deref())
+            .ok_or_else(|| Error::new(ErrorKind::Os(libc::EIO), "read(oom counters)", "no oom_kill line"))
+    }
+
+    /// Parses the two files. Both versions say `oom_kill N` on a line of its own.
+    fn parse(oom: &str, peak: Option<&str>) -> Option<Self> {
+        let oom_kills = oom.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()?;
+        Some(Self { oom_kills, peak: peak.and_then(|text| text.trim().parse().ok()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_name_their_counter_oom_kill() {
+        let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        assert_eq!(
+            OomEvidence::parse(v1, Some("1048576\n")),
+            Some(OomEvidence { oom_kills: 3, peak: Some(1 << 20) })
+        );
+        let v2 = "low 0\nhigh 0\nmax 12\noom 4\noom_kill 2\noom_group_kill 0\n";
+        assert_eq!(OomEvidence::parse(v2, None), Some(OomEvidence { oom_kills: 2, peak: None }));
+    }
+
+    #[test]
+    fn a_file_without_the_counter_is_not_a_zero() {
+        assert_eq!(OomEvidence::parse("oom_kill_disable 0\nunder_oom 0\n", None), None);
+        assert_eq!(OomEvidence::parse("oom_kill many\n", None), None);
     }
 }

@@ -1,11 +1,11 @@
-//! Removal of a container's cgroups by who has given up everything else: it needs no path any more, and no right over
-//! any process.
+//! Removes cgroups through directory descriptors it holds, after dropping every other privilege.
 //!
-//! What lives here: the directories held, and their removal once whoever is inside has ended. What may not: ending
-//! anybody.
+//! What lives here: the held directories, and their removal once the processes inside have ended. What may not: ending a
+//! process.
 
 use super::dir::CgroupDir;
-use super::teardown::{End, TEARDOWN_LIMIT, gone_is_none, open_parent, remove};
+use super::kill::{End, gone_is_none};
+use super::teardown::{TEARDOWN_LIMIT, open_parent, remove};
 use crate::error::{OsContext, Result};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -45,22 +45,22 @@ impl Remover {
         leaves.chain(&self.ancestors).map(|place| place.parent.as_fd())
     }
 
-    /// The directories below which it reads who is there.
+    /// The directories below which it reads the lists of processes.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.leaves.iter().map(|(_, dir)| dir.as_fd())
     }
 
-    /// Whether it takes a capability to remove something in one of the [`parents`](Self::parents), also for its owner: the
-    /// kernel makes the top of a hierarchy with the mode 0555.
+    /// Whether removing from one of the [`parents`](Self::parents) takes a capability even for its owner: the kernel makes
+    /// the top of a hierarchy with the mode 0555.
     pub(crate) fn takes_capability(&self) -> Result<bool> {
         let modes = self.parents().map(|parent| rustix::fs::fstat(parent).map(|stat| stat.st_mode));
         let closed = modes.map(|mode| mode.map(|mode| mode & libc::S_IWUSR == 0));
         closed.collect::<rustix::io::Result<Vec<_>>>().os(|| "fstat(cgroup)").map(|all| all.contains(&true))
     }
 
-    /// Waits within [`TEARDOWN_LIMIT`] until whoever is inside has ended, and removes the cgroups, with those that were
-    /// made inside. Then the directories that led there, if nobody else uses them. What cannot be removed stays for
-    /// [`destroy`](super::destroy).
+    /// Waits within [`TEARDOWN_LIMIT`] until the processes inside have ended, and removes the cgroups with all cgroups
+    /// below them. Then removes the directories that led there, unless other cgroups use them. What cannot be removed
+    /// stays for [`destroy`](super::destroy).
     pub(crate) fn remove_when_empty(&self) {
         let deadline = Instant::now() + TEARDOWN_LIMIT;
         for (RemovalTarget { parent, name }, _) in &self.leaves {

@@ -1,8 +1,7 @@
 //! Scopes of systemd's: started around a sandbox, changed and stopped, over D-Bus.
 //!
-//! What lives here: the four requests, and what becomes of them in a program that is built without the feature
-//! `systemd`. What may not: any choice of unit, slice or property, which is the
-//! [plan's](crate::plan::cgroup::ScopePlan).
+//! What lives here: the four requests, and their answers in a program that is built without the feature `systemd`. What
+//! may not: any choice of unit, slice or property, which is the [plan's](crate::plan::cgroup::ScopePlan).
 //!
 //! ```text
 //!   caller                         systemd                              sandbox
@@ -26,10 +25,40 @@
 mod bus;
 #[cfg(feature = "systemd")]
 mod manager;
-#[cfg(not(feature = "systemd"))]
-mod without;
 
 #[cfg(feature = "systemd")]
 pub(crate) use manager::{find, remove, set_properties, start};
 #[cfg(not(feature = "systemd"))]
 pub(crate) use without::{find, remove, set_properties, start};
+
+#[cfg(not(feature = "systemd"))]
+mod without {
+    //! The requests in a program that is built without a D-Bus client.
+
+    use crate::error::{Error, Result};
+    use crate::host::facts::{ScopeUnit, ServiceManager};
+    use crate::plan::cgroup::{Property, ScopePlan};
+
+    pub(crate) fn find() -> ServiceManager {
+        ServiceManager::NotBuilt
+    }
+
+    pub(crate) fn start(_: &ScopePlan, _: i32) -> Result<()> {
+        Err(not_built())
+    }
+
+    /// Of a container that a program with the client made.
+    pub(crate) fn set_properties(_: &ScopeUnit, _: &[Property]) -> Result<()> {
+        Err(not_built())
+    }
+
+    /// Of a container that a program with the client made. The unit goes by itself when its cgroup is empty.
+    pub(crate) fn remove(unit: &ScopeUnit) -> Result<()> {
+        tracing::debug!(unit = unit.name, "left to systemd, which removes a scope when its cgroup is empty");
+        Ok(())
+    }
+
+    fn not_built() -> Error {
+        Error::unsupported("linux.cgroupsPath", "this program is built without the feature \"systemd\"")
+    }
+}

@@ -1,19 +1,14 @@
-//! Removal of recorded cgroups, whoever made them and whatever became of that process: it needs only the paths.
+//! Removal of recorded cgroups. It needs only the paths, so it also works after the process that made them has died.
 //!
-//! What lives here: ending what is left inside, removing nested cgroups depth first, removing the recorded one. It
-//! waits for the kernel's own events (pidfds, `cgroup.events`) within a time limit, and never by sleeping. What may
-//! not: removing anything that is not on a cgroup filesystem, or that is a mount point.
+//! What lives here: removing nested cgroups depth first, then the recorded one; [`super::kill`] ends the processes inside.
+//! Every wait has a time limit and uses the kernel's own events, never sleep. What may not: removing a directory that is
+//! not on a cgroup filesystem, or that is a mount point.
 
 use super::dir::{CgroupDir, Removal, Version};
-use super::{v1, v2};
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use super::kill::{End, check, empty, gone_is_none};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::CONTAINER;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -45,8 +40,8 @@ pub(crate) fn destroy_within(paths: &[PathBuf], limit: Duration) -> Result<()> {
     }))
 }
 
-/// Lets everything run that is frozen in these v1 cgroups. On v1 alone, a frozen task does not act on SIGKILL: without
-/// this, nobody who waits for its end sees it. What is gone already, or is not v1, is passed over.
+/// Thaws these cgroups, where they are of v1: only there, a frozen task does not act on SIGKILL, and a wait for its end
+/// would never return. Skips cgroups that are gone.
 pub(crate) fn thaw(paths: &[PathBuf]) {
     for path in paths {
         let Ok(dir) = CgroupDir::open(path) else { continue };
@@ -96,13 +91,6 @@ fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Incomplete, "remove cgroups", failures.join("; "))),
     }
-}
-
-/// How the processes end that are in the way.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum End {
-    Killed,
-    ByItself,
 }
 
 /// Removes the cgroup `name` in `parent` and those below it. Others may be doing the same.
@@ -183,108 +171,10 @@ fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) ->
     Ok(())
 }
 
-/// Waits until no process is in `dir`, on v2 nor below it.
-fn empty(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
-    let emptied = match (end, dir.version()) {
-        (End::Killed, Version::V1) => v1::empty(dir, deadline),
-        (End::Killed, Version::V2) => v2::empty(dir, deadline),
-        (End::ByItself, Version::V1) => end_listed(dir, deadline, End::ByItself),
-        (End::ByItself, Version::V2) => v2::await_empty(dir, deadline),
-    };
-    gone_is_none(emptied).map(drop)
-}
-
-/// Kills the processes listed in `cgroup.procs` of `dir` and waits until none is listed.
-pub(super) fn kill_listed(dir: &CgroupDir, deadline: Instant) -> Result<()> {
-    end_listed(dir, deadline, End::Killed)
-}
-
-/// Waits until no process is listed in `cgroup.procs` of `dir`.
-///
-/// A pid is only a number until it is held: each is opened first and then looked up *again*. Whoever is listed after
-/// the pidfd was opened either is the process it refers to, or that process has ended and the signal goes nowhere.
-fn end_listed(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
-    loop {
-        let mut held: Vec<(i32, OwnedFd)> = Vec::new();
-        for pid in listed(dir)? {
-            let refuse =
-                |why: &str| Err(Error::new(ErrorKind::Incomplete, "kill", format!("{:?} {why}", dir.path())));
-            if pid == std::process::id().cast_signed() {
-                return refuse("holds the calling process itself");
-            }
-            // "0" stands for a process of a pid namespace that is not ours to see.
-            let Some(handle) = Pid::from_raw(pid) else {
-                return refuse("holds a process of an outer pid namespace");
-            };
-            match rustix::process::pidfd_open(handle, PidfdFlags::empty()) {
-                Ok(pidfd) => held.push((pid, pidfd)),
-                Err(Errno::SRCH) => {}
-                // A thousand fds are a caller's usual limit: kill what is held, then come back for the rest.
-                Err(Errno::MFILE | Errno::NFILE) if !held.is_empty() => break,
-                Err(errno) => return Err(errno).os(|| format!("pidfd_open({pid})")),
-            }
-        }
-        if held.is_empty() && listed(dir)?.is_empty() {
-            return Ok(());
-        }
-        let members = listed(dir)?;
-        held.retain(|(pid, _)| members.contains(pid));
-        for (pid, pidfd) in held.iter().filter(|_| end == End::Killed) {
-            match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => return Err(errno).os(|| format!("pidfd_send_signal({pid}, SIGKILL)")),
-            }
-        }
-        for (_, pidfd) in &held {
-            poll_until(&mut [PollFd::new(pidfd, PollFlags::IN)], deadline)?;
-        }
-        check(deadline, dir.path())?;
-    }
-}
-
-fn listed(dir: &CgroupDir) -> Result<BTreeSet<i32>> {
-    // ENODEV: the cgroup was removed while it was held. Nothing can be in it.
-    match gone_is_none(dir.read("cgroup.procs"))? {
-        Some(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-        None => Ok(BTreeSet::new()),
-    }
-}
-
-/// Waits for an event on `fds` until `deadline`.
-pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> Result<()> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        match rustix::event::poll(fds, Some(&timeout)) {
-            Ok(0) => {
-                return Err(Error::new(ErrorKind::TimedOut, "poll", "killed processes are still there"));
-            }
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).os(|| "poll(cgroup)"),
-        }
-    }
-}
-
-fn check(deadline: Instant, path: &Path) -> Result<()> {
-    if Instant::now() < deadline {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::TimedOut, "remove cgroup", format!("{path:?} is still in use")))
-}
-
 fn settled(removal: Removal) -> Result<bool> {
     match removal {
         Removal::Gone => Ok(true),
         Removal::Busy => Ok(false),
         Removal::Failed(error) => Err(error),
-    }
-}
-
-pub(super) fn gone_is_none<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
-        Err(error) => Err(error),
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! Classic BPF only jumps forward, so writing backwards means every target is known when a jump to it is written.
 
-use super::Instruction;
 use super::arch::Abi;
-use super::compile::{NumberMap, NumberRange, Verdict};
+use super::ir::{Instruction, NumberMap, NumberRange, Verdict};
 use super::rules::{Condition, Test};
 
 /// A program in the making, its last instruction first.

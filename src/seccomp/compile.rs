@@ -8,8 +8,8 @@
 
 use super::arch::{Abi, Machine, Name, X32_BIT};
 use super::assemble::Assembler;
+use super::ir::{Clause, Filter, MAX_INSTRUCTIONS, NumberMap, NumberRange, Verdict};
 use super::rules::{Condition, RET_KILL_PROCESS, Rule, Rules, Test};
-use super::{Filter, MAX_INSTRUCTIONS};
 use crate::error::{Error, Result};
 use oci_spec::runtime::LinuxSeccomp;
 
@@ -36,39 +36,6 @@ pub(super) fn compile_for(machine: Machine, profile: &LinuxSeccomp) -> Result<Fi
         return Err(Error::spec("config.json", "linux.seccomp", problem).hint("use fewer rules with args"));
     }
     Ok(Filter { instructions, flags: rules.flags, notify: rules.notify })
-}
-
-/// What happens to each of the 2^32 numbers that arrive under one audit value.
-#[derive(Default)]
-pub(super) struct NumberMap<'a> {
-    /// Sorted by `first`; each range ends where the next begins.
-    pub(super) ranges: Vec<NumberRange<'a>>,
-}
-
-pub(super) struct NumberRange<'a> {
-    pub(super) first: u32,
-    pub(super) verdict: Verdict<'a>,
-}
-
-#[derive(Clone, PartialEq)]
-pub(super) enum Verdict<'a> {
-    Return(u32),
-    /// The first clause that holds decides, or else `otherwise`.
-    Clauses {
-        clauses: Vec<Clause<'a>>,
-        otherwise: u32,
-        narrow: bool,
-    },
-}
-
-/// Part of one rule, for one number.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) struct Clause<'a> {
-    number: u32,
-    /// The call behind a multiplexer, if the number is one's.
-    pub(super) selector: Option<Condition>,
-    pub(super) conditions: &'a [Condition],
-    pub(super) action: u32,
 }
 
 impl Clause<'_> {

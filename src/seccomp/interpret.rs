@@ -2,7 +2,7 @@
 //! refuses programs the kernel would refuse.
 
 use super::assemble::{AND, JUMP, JUMP_IF_ABOVE, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN};
-use super::{Instruction, MAX_INSTRUCTIONS};
+use super::ir::{Instruction, MAX_INSTRUCTIONS};
 
 /// The kernel's `struct seccomp_data`: what a filter sees of a call.
 #[derive(Clone, Copy, Debug, Default)]

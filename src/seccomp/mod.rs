@@ -39,6 +39,7 @@ mod compile;
 mod default;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod interpret;
+mod ir;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod linear;
 mod pass;
@@ -48,61 +49,13 @@ mod tests;
 
 pub use default::default_profile;
 pub(crate) use default::helper_profile;
+pub use ir::{Filter, Instruction, MAX_INSTRUCTIONS};
 
 use crate::error::{Error, Result};
 use crate::spec::CapSet;
 use arch::Machine;
 use oci_spec::runtime::LinuxSeccomp;
-use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
-
-/// The most instructions the kernel takes in one program (`BPF_MAXINSNS`, seccomp(2)).
-pub const MAX_INSTRUCTIONS: usize = 4096;
-
-/// A compiled filter plus the `SECCOMP_FILTER_FLAG_*` bits to load it with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
-    /// The program, at most [`MAX_INSTRUCTIONS`] long; every path ends in a return.
-    pub instructions: Vec<Instruction>,
-    /// `SECCOMP_FILTER_FLAG_*` (seccomp(2)), complete: `NEW_LISTENER` is set where `notify` is.
-    pub flags: u32,
-    /// Whether loading returns a listener fd that must reach the agent at `listenerPath`.
-    pub notify: bool,
-}
-
-/// One instruction, laid out as the kernel's `struct sock_filter`. On the wire it is one `u64`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "u64", into = "u64")]
-#[repr(C)]
-pub struct Instruction {
-    /// Operation, operand size and addressing mode.
-    pub code: u16,
-    /// Instructions to skip where the condition holds.
-    pub jt: u8,
-    /// Instructions to skip where it does not.
-    pub jf: u8,
-    /// The operand.
-    pub k: u32,
-}
-
-impl From<u64> for Instruction {
-    fn from(packed: u64) -> Self {
-        let [a, b, jt, jf, k @ ..] = packed.to_be_bytes();
-        Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) }
-    }
-}
-
-impl From<&Instruction> for libc::sock_filter {
-    fn from(&Instruction { code, jt, jf, k }: &Instruction) -> Self {
-        Self { code, jt, jf, k }
-    }
-}
-
-impl From<Instruction> for u64 {
-    fn from(Instruction { code, jt, jf, k }: Instruction) -> Self {
-        Self::from(code) << 48 | Self::from(jt) << 40 | Self::from(jf) << 32 | Self::from(k)
-    }
-}
 
 /// Compiles `profile` for this machine. The module's documentation says what the result does.
 ///

@@ -7,8 +7,8 @@
 
 use super::arch::{Machine, Name};
 use super::assemble::{JUMP_IF_EQUAL, LOAD, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER, RETURN};
+use super::ir::{Filter, Instruction, MAX_INSTRUCTIONS};
 use super::rules::RET_ALLOW;
-use super::{Filter, Instruction, MAX_INSTRUCTIONS};
 use crate::error::{Error, Result};
 
 /// The calls, by name.

@@ -1,7 +1,6 @@
 //! `process.capabilities`: names to bit masks, and the order the kernel keeps between the five sets.
 
-use super::Origin;
-use super::field::{Field, shorten};
+use super::field::{Field, Origin, shorten};
 use crate::error::{Error, Result};
 use bitflags::bitflags;
 use oci_spec::runtime;

@@ -3,52 +3,14 @@
 //! What may not live here: whether the values make sense together, which is [`super::ValidSpec::new`]'s question.
 
 use super::attributes::SCHEDULER_FLAGS_OF_OCI_SPEC;
-use super::field::Field;
+use super::field::{Field, Origin};
 use super::{capabilities, json, typed};
 use crate::error::Result;
 use oci_spec::runtime::Spec;
 use serde_json::Value;
-use std::fmt;
 
 /// The largest `config.json`, in bytes. Docker's, with a full seccomp profile, stay below 64 KiB.
 pub const MAX_CONFIG_BYTES: usize = 16 << 20;
-/// The deepest nesting of a `config.json`. The specification itself needs 7 levels.
-pub const MAX_CONFIG_DEPTH: usize = 64;
-
-/// Where a configuration came from; the first word of its errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A `config.json`, from a bundle or from memory.
-    ConfigJson,
-    /// A builder in this program.
-    Builder,
-    /// A process for a running container.
-    Exec,
-    /// New limits for a container that exists.
-    Update,
-    /// A further mount for a container that exists.
-    HotMount,
-}
-
-impl Origin {
-    /// `config.json`, `builder`, `exec`, `update` or `hot mount`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ConfigJson => "config.json",
-            Self::Builder => "builder",
-            Self::Exec => "exec",
-            Self::Update => "update",
-            Self::HotMount => "hot mount",
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Reads a `config.json` (OCI runtime specification, config.md).
 ///
@@ -57,7 +19,7 @@ impl fmt::Display for Origin {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec), naming the field by its full path: the document is
-/// empty, longer than [`MAX_CONFIG_BYTES`], nested deeper than [`MAX_CONFIG_DEPTH`], not UTF-8, not JSON, has a key
+/// empty, longer than [`MAX_CONFIG_BYTES`], nested deeper than [`MAX_CONFIG_DEPTH`](super::MAX_CONFIG_DEPTH), not UTF-8, not JSON, has a key
 /// twice, lacks a required property, or holds a value of the wrong type.
 pub fn parse(bytes: &[u8]) -> Result<Spec> {
     let document = Field::document(Origin::ConfigJson);

@@ -3,12 +3,46 @@
 //! A [`Field`] is a path built on the stack while a document is walked; it becomes text only when something is wrong.
 //! What may not live here: rules of one section.
 
-use super::Origin;
 use crate::error::{Error, Result};
 use std::ffi::CString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+
+/// Where a configuration came from; the first word of its errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A `config.json`, from a bundle or from memory.
+    ConfigJson,
+    /// A builder in this program.
+    Builder,
+    /// A process for a running container.
+    Exec,
+    /// New limits for a container that exists.
+    Update,
+    /// A further mount for a container that exists.
+    HotMount,
+}
+
+impl Origin {
+    /// `config.json`, `builder`, `exec`, `update` or `hot mount`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfigJson => "config.json",
+            Self::Builder => "builder",
+            Self::Exec => "exec",
+            Self::Update => "update",
+            Self::HotMount => "hot mount",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// A position in the document, such as `process.args[1]`.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,6 @@
 //! `hooks`: programs the runtime runs at fixed points of the lifecycle.
 
-use super::Origin;
-use super::field::Field;
+use super::field::{Field, Origin};
 use crate::error::Result;
 use core::time::Duration;
 use oci_spec::runtime;

@@ -2,13 +2,15 @@
 //!
 //! What lives here: the reader from text to [`Value`]. What may not: any knowledge of the specification.
 
-use super::MAX_CONFIG_DEPTH;
 use super::field::Field;
 use crate::error::{Error, Result};
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::{Map, Number, Value};
 use std::fmt;
+
+/// The deepest nesting of a `config.json`. The specification itself needs 7 levels.
+pub const MAX_CONFIG_DEPTH: usize = 64;
 
 /// Reads `text` into a tree.
 pub(super) fn read(document: &Field<'_>, text: &str) -> Result<Value> {

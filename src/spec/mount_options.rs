@@ -4,8 +4,48 @@
 //! and types, which are in [`super::mounts`].
 
 use super::field::{Field, shorten};
-use super::{MountAttrs, Propagation};
 use crate::error::{Error, Result};
+use bitflags::bitflags;
+use serde::{Deserialize, Serialize};
+
+bitflags! {
+    /// Mount attributes, with the values of `MOUNT_ATTR_*` (mount_setattr(2)).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(transparent)]
+    pub struct MountAttrs: u64 {
+        /// `ro`.
+        const RDONLY = 0x1;
+        /// `nosuid`.
+        const NOSUID = 0x2;
+        /// `nodev`.
+        const NODEV = 0x4;
+        /// `noexec`.
+        const NOEXEC = 0x8;
+        /// `noatime`.
+        const NOATIME = 0x10;
+        /// `strictatime`.
+        const STRICTATIME = 0x20;
+        /// `nodiratime`.
+        const NODIRATIME = 0x80;
+        /// `nosymfollow`.
+        const NOSYMFOLLOW = 0x0020_0000;
+    }
+}
+
+/// How mount events cross a mount (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+// The eight words of mount(8).
+pub enum Propagation {
+    Private,
+    RPrivate,
+    Slave,
+    RSlave,
+    Shared,
+    RShared,
+    Unbindable,
+    RUnbindable,
+}
 
 /// What the options of one mount ask for. Of words that contradict each other the last one wins, as for mount(8).
 #[derive(Default)]

@@ -1,15 +1,12 @@
 //! `mounts`: destinations, types and the options of mount(8), split into what the kernel calls attributes,
 //! propagation and file system parameters.
 
-use super::Origin;
-use super::field::Field;
+use super::field::{Field, Origin};
 use super::linux::id_maps;
-use super::mount_options::{self, Options};
+use super::mount_options::{self, MountAttrs, Options, Propagation};
 use super::{IdMaps, NamespaceSource};
 use crate::error::Result;
-use bitflags::bitflags;
 use oci_spec::runtime;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// One entry of `mounts`, its options taken apart.
@@ -87,45 +84,6 @@ pub enum MountKind {
         /// Parameters for the file system.
         options: Vec<String>,
     },
-}
-
-bitflags! {
-    /// Mount attributes, with the values of `MOUNT_ATTR_*` (mount_setattr(2)).
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(transparent)]
-    pub struct MountAttrs: u64 {
-        /// `ro`.
-        const RDONLY = 0x1;
-        /// `nosuid`.
-        const NOSUID = 0x2;
-        /// `nodev`.
-        const NODEV = 0x4;
-        /// `noexec`.
-        const NOEXEC = 0x8;
-        /// `noatime`.
-        const NOATIME = 0x10;
-        /// `strictatime`.
-        const STRICTATIME = 0x20;
-        /// `nodiratime`.
-        const NODIRATIME = 0x80;
-        /// `nosymfollow`.
-        const NOSYMFOLLOW = 0x0020_0000;
-    }
-}
-
-/// How mount events cross a mount (mount_namespaces(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-// The eight words of mount(8).
-pub enum Propagation {
-    Private,
-    RPrivate,
-    Slave,
-    RSlave,
-    Shared,
-    RShared,
-    Unbindable,
-    RUnbindable,
 }
 
 /// Checks `mounts`.

@@ -1,6 +1,7 @@
 //! How v1 writes its counters down (kernel: admin-guide/cgroup-v1).
 
-use super::{CpuStats, Files, HugetlbStats, IoStats, MemoryStats, Stats, keyed, limit};
+use super::files::{Files, keyed, limit};
+use super::values::{CpuStats, HugetlbStats, IoStats, MemoryStats, Stats};
 use crate::error::Result;
 use std::time::Duration;
 

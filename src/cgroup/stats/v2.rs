@@ -1,8 +1,7 @@
 //! How v2 writes its counters down (kernel: admin-guide/cgroup-v2).
 
-use super::{
-    CpuStats, Files, HugetlbStats, IoStats, MemoryStats, Pressure, Stall, Stalls, Stats, keyed, limit,
-};
+use super::files::{Files, keyed, limit};
+use super::values::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, Stall, Stalls, Stats};
 use crate::error::Result;
 use std::time::Duration;
 
