@@ -46,8 +46,8 @@
 //!
 //! A type says what *this program* did, and the world moves on: the workload ends, another process deletes the
 //! container. So every transition takes the container's lock, reads its record again, compares, acts, saves and
-//! unlocks. One that fails returns [`Failed`]: the error, and the container as it was, or as it is now if somebody
-//! else moved it.
+//! unlocks. One that fails returns [`Failed`]: the error, and the container as it was, or as it is now if another
+//! process moved it.
 //!
 //! ```no_run
 //! use cofferdam::{ContainerBuilder, Outcome, Signal, Stdio};
@@ -66,9 +66,9 @@
 //! }
 //! ```
 //!
-//! Where the phase is known only at run time there is [`AnyContainer`]: what [`AnyContainer::load`] and
-//! [`AnyContainer::list`] return, an enum of the five phases that is closed on purpose. It has the same operations;
-//! one that its phase has not is an error that names both. `TryFrom` and `From` lead both ways. More in
+//! A container whose phase is known only at run time, loaded or listed, is an [`AnyContainer`], an enum of the five
+//! phases. [`as_alive`](AnyContainer::as_alive), [`as_running`](AnyContainer::as_running) and
+//! [`into_phase`](AnyContainer::into_phase) lead to the operations of a phase, and a `match` to all. More in
 //! [`manual::lifecycle`].
 //!
 //! # While it lives
@@ -87,7 +87,7 @@
 //!     let files = web.files()?;
 //!     files.write("/tmp/started", &date.stdout, 0o644)?;
 //!     files.copy_out("/tmp", "collected", &Transfer::up_to(1 << 30))?;
-//!     // What it uses and who runs in it, by the kernel's own word.
+//!     // What it uses and who runs in it, as the kernel counts.
 //!     println!("{:?} {:?}", web.stats()?.memory, web.processes()?);
 //!     web.signal_process_group(shell.pid_inside(), Signal::HUP)?;
 //!     // A further container in the same sandbox: the same network, other files.
@@ -129,11 +129,10 @@
 //! memory. A constructor in `.init_array` recognises them by an exact `argv[0]` before `main`, so nothing of the
 //! caller's `main` runs in them, and there is no `init()` to call. This works in tests and examples too. It does not
 //! work where this crate is not part of the main executable, as in a Python extension: there `create` returns
-//! [`ErrorKind::Unsupported`]. More in
-//! [`manual::processes`].
+//! [`ErrorKind::Unsupported`]. More in [`manual::processes`].
 //!
-//! Most of what a short container costs is that start of two programs. Whoever makes many has a [`Zygote`] execute once
-//! and stand ready: gofers and sandboxes of builders that were given it are its forks.
+//! Most of what a short container costs is the start of these two programs. A program that makes many containers starts
+//! a [`Zygote`] once, and gofers and sandboxes are forks of it.
 //!
 //! ```no_run
 //! use cofferdam::{ContainerBuilder, Zygote};
@@ -149,21 +148,16 @@
 //!
 //! | Term | Meaning here |
 //! |---|---|
-//! | *caller* | the program that uses this crate |
-//! | *workload* | the program in the container, and the processes it makes |
+//! | *caller*, *workload* | the program that uses this crate; the program in the container, and the processes it makes |
 //! | *init* | the workload's first process, PID 1 inside; [`init_pid`](Container::init_pid) on the host |
-//! | *sandbox* | init's parent and reaper; [`sandbox_pid`](Container::sandbox_pid) is what the OCI state and the PID file call the container's pid (of a further container in a pod: init's) |
-//! | *gofer* | the process that turns host paths into mounts |
-//! | *file worker* | the process that does a client's file work inside a container: [`Files`] |
-//! | *stand-in* | a process of the caller's that lives and ends as one in a container does: [`into_exec_proxy`](Process::into_exec_proxy) |
-//! | *zygote* | the process that becomes gofers and sandboxes by fork, where there is one: [`Zygote`] |
-//! | *record* | the file that says what exists of a container: [`info::Info`] |
+//! | *sandbox* | init's parent and reaper: [`sandbox_pid`](Container::sandbox_pid) |
+//! | *record* | the file that says what exists of a container; [`Container::info`] shows it |
 //! | *state root* | the directory with the records of one user: [`StateRoot`] |
 //! | *attached* | ends with its value and with its caller; [`detach`](Container::detach) ends that |
 //! | *lifeline* | the pipe by which a sandbox notices that its caller is gone |
 //! | *bundle* | a directory with a `config.json` and a root directory, as OCI defines it |
 //! | *rootfs*, *scratch* | what the container sees as `/`; a writable layer over it, in memory |
-//! | *claim*, *plan*, *donation* | an id that is taken; what will be done, as data; a descriptor that crosses a process under a name |
+//! | *exec proxy* | a process of the host that lives and ends as one in a container does: [`into_exec_proxy`](Process::into_exec_proxy) |
 //!
 //! # What is not promised
 //!
@@ -181,35 +175,36 @@
 //!
 //! # Errors
 //!
-//! Everything that fails returns an [`Error`], or a [`Failed`] that holds one and becomes one under `?`. `Display`
-//! prints one line: the step, the cause and, where a person can act, a hint. A step that was a system call prints
-//! like strace. A mistake in the configuration names its field. [`ErrorKind`] is for programs:
+//! Everything that fails returns an [`Error`], or a [`Failed`] that holds one, has it as its source, and becomes one
+//! under `?`. `Display` prints one line: the step, the cause and, where a person can act, a hint. A step that was a
+//! system call prints like strace. A mistake in the configuration names its field. [`ErrorKind`] is for programs:
 //!
 //! | Kind | What to do |
 //! |---|---|
 //! | [`InvalidId`](ErrorKind::InvalidId), [`InvalidSpec`](ErrorKind::InvalidSpec), [`InvalidInput`](ErrorKind::InvalidInput) | correct what was given; the field is named by its path in `config.json` |
-//! | [`TooLarge`](ErrorKind::TooLarge), [`NotARegularFile`](ErrorKind::NotARegularFile) | a container's file is not what was expected; what is named was left alone |
-//! | [`ProgramNotFound`](ErrorKind::ProgramNotFound), [`ProgramNotExecutable`](ErrorKind::ProgramNotExecutable) | a shell's 127 and 126; from `create` unless an interpreter is missing, which `start` finds |
+//! | [`TooLarge`](ErrorKind::TooLarge), [`NotARegularFile`](ErrorKind::NotARegularFile) | a container's file is not what was expected, and was left alone |
+//! | [`ProgramNotFound`](ErrorKind::ProgramNotFound), [`ProgramNotExecutable`](ErrorKind::ProgramNotExecutable) | a shell's 127 and 126; from `create`, or from `start` if an interpreter is missing |
 //! | [`Unsupported`](ErrorKind::Unsupported) | this host or this user cannot; nothing was dropped silently |
 //! | [`HookFailed`](ErrorKind::HookFailed) | the hook is named by its field, with its exit code and the end of its standard error |
 //! | [`NotFound`](ErrorKind::NotFound), [`AlreadyExists`](ErrorKind::AlreadyExists) | another id |
-//! | [`WrongState`](ErrorKind::WrongState) | somebody else moved the container, or an [`AnyContainer`] is in a phase without that operation; it says in which |
+//! | [`Ended`](ErrorKind::Ended) | the container or process has ended: `wait` says how |
+//! | [`WrongState`](ErrorKind::WrongState) | the container lives in another phase, which is named: load it again |
 //! | [`Stale`](ErrorKind::Stale) | the record is damaged or another version's; delete by name |
 //! | [`Incomplete`](ErrorKind::Incomplete) | something could not be removed; the record is kept, so delete again |
-//! | [`HelperDied`](ErrorKind::HelperDied), [`PeerMisbehaved`](ErrorKind::PeerMisbehaved), [`TimedOut`](ErrorKind::TimedOut) | somebody killed a helper, or the host is overloaded |
+//! | [`HelperDied`](ErrorKind::HelperDied), [`PeerMisbehaved`](ErrorKind::PeerMisbehaved), [`TimedOut`](ErrorKind::TimedOut) | a helper was killed, or the host is overloaded |
 //! | [`OutdatedZygote`](ErrorKind::OutdatedZygote) | the caller has changed since it made its [`Zygote`]; make another |
 //! | [`Os`](ErrorKind::Os) | the errno of the call that is named |
 //!
-//! How the *workload* ended is no error: it is an [`Outcome`], told from the wait status, the cgroup's own counters
-//! and what this API was asked to do.
+//! How the *workload* ended is no error: it is an [`Outcome`], from the wait status, the cgroup's own counters and what
+//! this API was asked to do.
 //!
 //! # Threads, async and drop
 //!
 //! * Containers are [`Send`] and [`Sync`]. Any thread may create, wait for and drop one; the end of a thread ends no
 //!   container.
-//! * Calls block: `create` and `start` for milliseconds, `wait` until the end. [`Container<Running>`](Running) is
-//!   [`AsFd`](std::os::fd::AsFd): a descriptor that becomes readable when the container has ended, for any event loop;
-//!   so is a [`Process`], and [`Container::end_fd`] returns one. The pipes are plain [`File`](std::fs::File)s. In async code, run the blocking calls where your runtime wants them.
+//! * Calls block: `create` and `start` for milliseconds, `wait` until the end. For event loops,
+//!   [`Container::end_fd`] and [`Process`] are descriptors that become readable at the end
+//!   ([`AsFd`](std::os::fd::AsFd)), and the pipes are plain [`File`](std::fs::File)s.
 //! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
 //!   cgroup, no `waitpid(-1)`, and no thread that outlives a call. Helpers are collected by pidfd. A caller that
 //!   reaps all children itself takes nothing away, because the exit status is on disk. The one exception is asked for
@@ -236,15 +231,9 @@
 //!
 //! # Where to read on
 //!
-//! | | |
-//! |---|---|
-//! | [`manual::lifecycle`] | phases, transitions, outcomes, attached and detached |
-//! | [`manual::processes`] | who starts whom, with what, in which namespace |
-//! | [`manual::crash_safety`] | the record, the lock, and what a kill leaves at each step |
-//! | [`manual::privileges`] | root and other users, ids, kernels |
-//! | [`manual::oci`] | every property of the OCI runtime specification, and what becomes of it |
-//! | [`manual::promises`] | what is promised, what is not, and where the design differs from the usual one |
-//! | [`manual::house`] | for readers of the code: which folder holds what, and create, exec and delete file by file |
+//! In the [`manual`]: [phases, transitions and outcomes](manual::lifecycle), [who starts whom](manual::processes),
+//! [what a kill leaves at each step](manual::crash_safety), [ids and kernels](manual::privileges), [every property of
+//! the OCI runtime specification](manual::oci), and [what is promised](manual::promises).
 
 // Lints are in Cargo.toml. The modules, from what everything uses to what callers see; tests/house/layers.rs holds every
 // file against this order, and tests/house/public.rs every public item against a list.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// The point of the lifecycle a hook runs at (OCI config.md, "POSIX-platform Hooks").
 ///
-/// Closed: the specification's six, in the order of the lifecycle.
+/// Closed on purpose: the specification's six, in the order of the lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookKind {
     /// When the root is assembled, on the host, before the others; deprecated in favour of the next three.

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// One line of `uid_map` or `gid_map` (user_namespaces(7)).
+///
+/// Closed on purpose: callers write it as a literal, and the kernel has these three numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
     /// First id inside the container.

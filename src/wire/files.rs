@@ -329,6 +329,8 @@ pub struct Metadata {
 }
 
 /// How a path of the scratch differs from the image.
+///
+/// Closed on purpose: a path was added, changed or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {

@@ -16,7 +16,7 @@ const CPU_PERIOD: u64 = 100_000;
 
 /// The most a container may use a block device, per second. `None` sets no limit.
 ///
-/// Exhaustive on purpose, so that callers can write it as a literal: the kernel has these four limits.
+/// Closed on purpose, so that callers can write it as a literal: the kernel has these four limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoLimit {
     /// Bytes read.

@@ -46,6 +46,8 @@ pub struct Throttle {
 }
 
 /// The number of a block device; as text, `8:0`.
+///
+/// Closed on purpose: callers write it as a literal, and a device has these two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceNumber {
     /// Which driver.
