@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::entry::reexec;
-use crate::hooks::{OnFailure, Round, State};
+use crate::hooks::{HookState, OnFailure, Round};
 use crate::seccomp;
 use crate::spec;
 use crate::spec::{CapSet, Hook, HookKind, Hooks, Origin, ValidSpec};
@@ -72,7 +72,7 @@ pub fn default_seccomp(granted: &Capabilities) -> LinuxSeccomp {
 }
 
 /// What a hook of the runtime namespace reads on standard input. Its `pid` is the sandbox's, also during `create`.
-pub(super) fn state(status: Status, record: &Record) -> Result<State> {
+pub(super) fn state(status: Status, record: &Record) -> Result<HookState> {
     let mut state = OciState::new(status, record)?;
     if status == Status::Creating {
         state.pid = record.sandbox.as_ref().map_or(0, |sandbox| sandbox.pid);

@@ -17,7 +17,6 @@
 //! A container that was detached, or whose caller lives, keeps them until it is deleted.
 
 mod confine;
-mod id_maps;
 mod mounts;
 
 use crate::cgroup::Remover;

@@ -1,15 +1,17 @@
 //! From a host path to a detached mount.
 
-use super::id_maps;
 use crate::error::{Error, OsContext, Result};
 use crate::plan::{GoferItem, GoferSource, IdMapping, SealedGofer};
-use crate::spec::MountAttrs;
-use crate::sys::{self, MountAttr, NewMount};
+use crate::process::Channel;
+use crate::spec::{IdMap, IdMaps, MountAttrs};
+use crate::sys::{self, Forked, MountAttr, NewMount};
 use crate::wire::init::MountBatchItem;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// Where mounts are made: the plan's scratch memory, attached inside the gofer's own mount namespace.
@@ -17,7 +19,7 @@ pub(super) struct MountFactory<'a> {
     plan: &'a SealedGofer<'a>,
     user_namespace: Option<OwnedFd>,
     /// The root of the scratch file system; made with the first overlay.
-    scratch: Option<Scratch>,
+    scratch: Option<ScratchMount>,
     overlays: usize,
     /// The next binds of the plan, if they were taken ahead.
     taken: VecDeque<Option<OwnedFd>>,
@@ -32,7 +34,7 @@ pub(super) struct Layers {
 }
 
 /// Memory for writable layers.
-struct Scratch {
+struct ScratchMount {
     root: OwnedFd,
     /// Whether files in it can have `user.*` attributes, which tmpfs learned with Linux 6.6.
     user_attributes: bool,
@@ -117,8 +119,7 @@ impl<'a> MountFactory<'a> {
                 }
             }
             IdMapping::Through { maps, recursive } => {
-                let namespace =
-                    id_maps::user_namespace(maps).map_err(|error| error.during(item.field.clone()))?;
+                let namespace = user_namespace(maps).map_err(|error| error.during(item.field.clone()))?;
                 map_ids(mount.as_fd(), namespace.as_fd(), *recursive, path, item)?;
             }
         }
@@ -157,7 +158,7 @@ impl<'a> MountFactory<'a> {
         if self.scratch.is_none() {
             self.scratch = Some(self.make_scratch()?);
         }
-        let Scratch { root: scratch, user_attributes } = self.scratch.as_ref().expect("made just above");
+        let ScratchMount { root: scratch, user_attributes } = self.scratch.as_ref().expect("made just above");
         let number = self.overlays;
         self.overlays += 1;
         let directory = |kind: &str| -> Result<OwnedFd> {
@@ -183,7 +184,7 @@ impl<'a> MountFactory<'a> {
         Ok(([directory("upper")?, directory("work")?, directory("lower")?], *user_attributes))
     }
 
-    fn make_scratch(&self) -> Result<Scratch> {
+    fn make_scratch(&self) -> Result<ScratchMount> {
         let scratch = NewMount::open("tmpfs")?;
         if let Some(size) = self.plan.scratch_size {
             scratch.set("size", &size.to_string())?;
@@ -194,7 +195,7 @@ impl<'a> MountFactory<'a> {
         sys::attach(scratch.as_fd(), place.as_fd())
             .os(|| format!("move_mount(scratch, {:?})", self.plan.facts.staging))?;
         let user_attributes = takes_user_attributes(scratch.as_fd())?;
-        Ok(Scratch { root: scratch, user_attributes })
+        Ok(ScratchMount { root: scratch, user_attributes })
     }
 }
 
@@ -213,7 +214,47 @@ fn map_ids(
     })
 }
 
-/// A new instance of a file system that only the kernel knows.
+/// A new user namespace with these maps, for mount_setattr(2), which takes the mapping of ids from one. The one process in
+/// it is gone when this returns.
+fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let (ours, theirs) = Channel::pair()?;
+    match sys::fork(libc::CLONE_NEWUSER.cast_unsigned(), None).os(|| "clone3(CLONE_NEWUSER)")? {
+        Forked::Child => {
+            drop(ours);
+            theirs.wait_for_hangup();
+            sys::exit_now(0)
+        }
+        Forked::Parent { pid, pidfd } => {
+            let namespace = map_and_open(pid.as_raw_nonzero().get(), maps);
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            sys::wait4(pid).os(|| "wait4()")?;
+            namespace
+        }
+    }
+}
+
+fn map_and_open(pid: i32, maps: &IdMaps) -> Result<OwnedFd> {
+    let open = |path: &str, flags| {
+        rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))
+    };
+    for (name, maps) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
+        let path = format!("/proc/{pid}/{name}");
+        let text = lines(maps);
+        // One write: the kernel takes a map whole or not at all.
+        rustix::io::write(open(&path, OFlags::WRONLY)?, text.as_bytes())
+            .os(|| format!("write({path:?}, {text:?})"))?;
+    }
+    open(&format!("/proc/{pid}/ns/user"), OFlags::RDONLY)
+}
+
+fn lines(maps: &[IdMap]) -> String {
+    maps.iter().fold(String::new(), |mut text, map| {
+        let _ = writeln!(text, "{} {} {}", map.container, map.host, map.size);
+        text
+    })
+}
+
+/// A new instance of a file system without a source in the host's tree.
 fn new_file_system(
     file_system: &str,
     source: Option<&str>,

@@ -38,7 +38,7 @@
 
 mod one;
 
-pub(crate) use one::{HookIo, run_one};
+pub(crate) use one::{HookIo, HookState, NamedHook, run_one};
 
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::{Reexec, Start, read_plan, seal_plan, spawn};
@@ -59,25 +59,14 @@ const RUNNER_MARGIN: Duration = Duration::from_secs(30);
 /// `argv[0]` of the runner, as `ps` shows it.
 pub(crate) const RUNNER: &str = "cofferdam-hooks";
 
-/// The state a hook reads: the fields of OCI runtime.md, "State".
-pub(crate) type State = serde_json::Map<String, serde_json::Value>;
-
 /// Hooks to run one after the other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
-    hooks: Vec<Named>,
-    state: State,
+    hooks: Vec<NamedHook>,
+    state: HookState,
     /// Their working directory; `/` if it is gone.
     cwd: PathBuf,
     on_failure: OnFailure,
-}
-
-/// A hook and what the configuration calls it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Named {
-    /// `hooks.prestart[0]`.
-    pub(crate) field: String,
-    pub(crate) hook: Hook,
 }
 
 /// What a failure means for the rest of the round.
@@ -90,7 +79,7 @@ pub(crate) enum OnFailure {
 }
 
 impl Round {
-    pub(crate) fn new(state: State, cwd: PathBuf, on_failure: OnFailure) -> Self {
+    pub(crate) fn new(state: HookState, cwd: PathBuf, on_failure: OnFailure) -> Self {
         Self { hooks: Vec::new(), state, cwd, on_failure }
     }
 
@@ -128,9 +117,9 @@ impl Round {
 }
 
 /// The hooks of one kind with their names.
-pub(crate) fn named(kind: HookKind, hooks: &[Hook]) -> impl Iterator<Item = Named> {
+pub(crate) fn named(kind: HookKind, hooks: &[Hook]) -> impl Iterator<Item = NamedHook> {
     let name = move |index| format!("hooks.{}[{index}]", kind.key());
-    hooks.iter().enumerate().map(move |(index, hook)| Named { field: name(index), hook: hook.clone() })
+    hooks.iter().enumerate().map(move |(index, hook)| NamedHook { field: name(index), hook: hook.clone() })
 }
 
 /// How long these hooks may take together; `None` if one of them may take forever.

@@ -1,6 +1,5 @@
 //! One hook, run by a single-threaded process: the runner, or init.
 
-use super::{Named, State};
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::seal_plan;
 use crate::process::{Channel, Signal};
@@ -13,6 +12,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal as Raw, WaitId, WaitIdOptions, WaitIdStatus};
+use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
@@ -23,6 +23,17 @@ const MAX_STDERR: usize = 2 << 10;
 const CHUNK: usize = 16 << 10;
 /// The umask of hooks, as of whatever else is started here.
 const UMASK: u32 = 0o022;
+
+/// The state a hook reads: the fields of OCI runtime.md, "State".
+pub(crate) type HookState = serde_json::Map<String, serde_json::Value>;
+
+/// A hook and what the configuration calls it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NamedHook {
+    /// `hooks.prestart[0]`.
+    pub(crate) field: String,
+    pub(crate) hook: Hook,
+}
 
 /// What a hook is given besides its own fields.
 #[derive(Clone, Copy)]
@@ -36,7 +47,7 @@ pub(crate) struct HookIo<'a> {
 }
 
 /// How the wait for a hook ended.
-enum End {
+enum HookEnd {
     /// It was not executed.
     Refused(RemoteFailure),
     Ended,
@@ -48,35 +59,35 @@ enum End {
 /// failed or took too long, its whole process group is killed.
 ///
 /// Only for single-threaded processes: it forks.
-pub(crate) fn run_one(named: &Named, state: &State, around: &HookIo<'_>) -> Result<()> {
-    let Named { field, hook } = named;
+pub(crate) fn run_one(named: &NamedHook, state: &HookState, around: &HookIo<'_>) -> Result<()> {
+    let NamedHook { field, hook } = named;
     let failed = |how: String| {
         let problem = format!("{:?} {how}", hook.path);
         Err(Error::new(ErrorKind::HookFailed { path: field.clone() }, field.clone(), problem))
     };
     match supervise(hook, state, around) {
-        Ok((End::Ended, Some(status), stderr)) => match describe(&status) {
+        Ok((HookEnd::Ended, Some(status), stderr)) => match describe(&status) {
             None => Ok(()),
             Some(how) => failed(how + &said(&stderr)),
         },
-        Ok((End::Refused(RemoteFailure { step, message, .. }), ..)) => {
+        Ok((HookEnd::Refused(RemoteFailure { step, message, .. }), ..)) => {
             failed(format!("could not be run: {step}: {message}"))
         }
-        Ok((End::Ended, None, stderr)) => failed("ended unseen".to_owned() + &said(&stderr)),
-        Ok((End::TimedOut, _, stderr)) => {
+        Ok((HookEnd::Ended, None, stderr)) => failed("ended unseen".to_owned() + &said(&stderr)),
+        Ok((HookEnd::TimedOut, _, stderr)) => {
             let limit = hook.timeout.unwrap_or_default();
             failed(format!("did not end within {limit:?} and was killed") + &said(&stderr))
         }
-        Ok((End::Unwanted, ..)) => failed("was killed because the caller ended".to_owned()),
+        Ok((HookEnd::Unwanted, ..)) => failed("was killed because the caller ended".to_owned()),
         Err(error) => failed(format!("could not be run: {error}")),
     }
 }
 
 fn supervise(
     hook: &Hook,
-    state: &State,
+    state: &HookState,
     around: &HookIo<'_>,
-) -> Result<(End, Option<WaitIdStatus>, Vec<u8>)> {
+) -> Result<(HookEnd, Option<WaitIdStatus>, Vec<u8>)> {
     // In memory, not a pipe: a hook that does not read it is no reason to wait, however long it is.
     let stdin = seal_plan(state)?;
     let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
@@ -93,11 +104,11 @@ fn supervise(
             let mut tail = Tail::new(stderr)?;
             // A message says why it could not be executed; execve closes the connection.
             let end = match channel.receive::<HookRefused>(deadline) {
-                Ok(refused) => End::Refused(refused.message.0),
-                Err(error) if *error.kind() == ErrorKind::TimedOut => End::TimedOut,
+                Ok(refused) => HookEnd::Refused(refused.message.0),
+                Err(error) if *error.kind() == ErrorKind::TimedOut => HookEnd::TimedOut,
                 Err(_) => wait(&pidfd, &mut tail, deadline, around.watched),
             };
-            if !matches!(end, End::Ended) {
+            if !matches!(end, HookEnd::Ended) {
                 kill_group(pid, &pidfd);
             }
             let ended = rustix::process::waitid(
@@ -146,7 +157,12 @@ fn c_string(text: &OsStr) -> CString {
 
 /// Waits for the hook's end, the deadline, or the end of the connection it depends on, and keeps reading meanwhile.
 /// That a child of the hook's holds its standard error open is no reason to wait.
-fn wait(pidfd: &OwnedFd, tail: &mut Tail, deadline: Option<Instant>, watched: Option<BorrowedFd<'_>>) -> End {
+fn wait(
+    pidfd: &OwnedFd,
+    tail: &mut Tail,
+    deadline: Option<Instant>,
+    watched: Option<BorrowedFd<'_>>,
+) -> HookEnd {
     loop {
         let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
         if let Some(watched) = &watched {
@@ -156,21 +172,21 @@ fn wait(pidfd: &OwnedFd, tail: &mut Tail, deadline: Option<Instant>, watched: Op
         fds.extend(pipe.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
         match poll(&mut fds, left.as_ref()) {
-            Ok(0) => return End::TimedOut,
+            Ok(0) => return HookEnd::TimedOut,
             Err(_) => continue,
             Ok(_) => {}
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
-            return End::Ended;
+            return HookEnd::Ended;
         }
         if watched.is_some() && ready[1] {
-            return End::Unwanted;
+            return HookEnd::Unwanted;
         }
         tail.read_once();
         // A flood keeps poll(2) from ever coming to the limit by itself.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return End::TimedOut;
+            return HookEnd::TimedOut;
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Further processes in a running container.
+//! Other processes in a running container.
 //!
 //! ```text
 //!   sandbox                    between                       the process
 //!      |-- clone(VM, VFORK) -->|  enter pid and mount namespaces, close all it must not have
 //!      |                       |------ clone(PARENT) -------->|  parent: the sandbox
-//!      |<--------------------- Hello (its pid) ---------------|
+//!      |<------------------- ExecHello (its pid) -------------|
 //!      |                                                      |  join cgroups and their namespace, find the program,
-//!      |<-------- Ready (terminal), if it has one -------------|  shed privileges, execve
+//!      |<--------- ExecReport::Terminal, if it has one --------|  shed privileges, execve
 //!      |<--------------------- end of file -------------------|  executed; or Failed
 //! ```
 
@@ -16,15 +16,14 @@ use super::init::become_workload;
 use super::init::become_workload::ExecRequest;
 use super::init::console::Console;
 use super::init::{accounts, program};
-use super::monitor::ContainerState;
-use super::monitor::oom_score::OomScore;
-use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
+use super::oom_score::OomScore;
+use super::target::ExecTarget;
+use crate::error::{Actor, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::read_plan;
 use crate::helper::{Received, extra_fd_name};
 use crate::plan::{ExecPlan, SealedExec};
 use crate::process::Channel;
 use crate::sys::{self, Inside};
-use crate::wire::control::InitPhase;
 use crate::wire::frame;
 use crate::wire::init::{ExecHello, ExecReport};
 use nix::sched::{CloneFlags, setns};
@@ -32,25 +31,18 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
 
 /// A process on its way to `execve`.
-pub(super) struct Forked {
+pub(super) struct ExecChild {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
     /// It sends [`ExecHello`], then [`ExecReport`]s; `execve` closes it.
     pub(super) channel: Channel,
-    /// Whether it is killed when who asked for it is gone.
+    /// Whether it is killed when the client that asked for it is gone.
     pub(super) attached: bool,
 }
 
-impl Forked {
-    /// Forks the process that `fds` describe: plan, stdin, stdout, stderr, then the plan's further descriptors.
-    pub(super) fn new(container: &ContainerState, score: &OomScore, mut fds: Received) -> Result<Self> {
-        if container.phase != InitPhase::Running {
-            return Err(container.not_in_phase("exec"));
-        }
-        // What is born in a frozen cgroup v2 does not run, and we wait until it has forked: we would never thaw it.
-        if container.is_pausing() {
-            return Err(Error::new(ErrorKind::InvalidInput, "exec", "the container is being paused"));
-        }
+impl ExecChild {
+    /// Forks the process that `fds` describe: `plan`, `stdin`, `stdout`, `stderr`, and the plan's extra descriptors.
+    pub(super) fn fork(target: &ExecTarget<'_>, score: &OomScore, mut fds: Received) -> Result<Self> {
         let plan: SealedExec<'_> = read_plan(fds.take("plan")?)?;
         let stdio = [fds.take("stdin")?, fds.take("stdout")?, fds.take("stderr")?];
         let numbers = plan.extra_fd_numbers.iter();
@@ -60,39 +52,38 @@ impl Forked {
         let (channel, theirs) = Channel::pair()?;
         let attached = plan.options.attached;
 
-        let init = container.init.pidfd.as_fd();
-        let mut keep = vec![theirs.as_fd(), init];
+        let mut keep = vec![theirs.as_fd(), target.init];
         keep.extend(stdio.iter().chain(&extra_fds).map(AsFd::as_fd));
-        keep.extend(container.init.cgroups.fds());
+        keep.extend(target.cgroups.fds());
         if Labels::asked_for(&plan.process) {
-            keep.extend(container.proc.as_ref().map(AsFd::as_fd));
+            keep.push(target.proc);
         }
         let how = Inside {
-            beside: Some(init),
-            joins: container.rules.namespaces & CloneFlags::CLONE_NEWNS.bits().cast_unsigned(),
+            beside: Some(target.init),
+            joins: target.exec_config.namespaces & CloneFlags::CLONE_NEWNS.bits().cast_unsigned(),
             namespaces: 0,
-            cgroup: container.init.cgroups.directory(),
+            cgroup: target.cgroups.directory(),
             keep: &keep,
         };
         let enter = |born_in_cgroup| {
-            // Out of the way of the numbers that the plan gives a meaning.
+            // Above the numbers that the plan gives a meaning.
             let above = plan.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
             let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(&theirs, above).map(Channel::from) else {
                 return;
             };
             let (plan, numbers) = plan.into_parts();
-            if let Err(error) = run(container, plan, &numbers, &parent, &stdio, &extra_fds, born_in_cgroup) {
+            if let Err(error) = run(target, plan, &numbers, &parent, &stdio, &extra_fds, born_in_cgroup) {
                 let _ = parent.send(&ExecReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
             }
         };
-        let forked =
-            score.lend(container.rules.oom_score_adj, || sys::fork_inside(&how, enter).os(|| "clone3(exec)"));
-        let pid = forked.map_err(|error| match container.is_ending() {
-            // Ended, or about to, and not collected yet: then its pid namespace takes no process any more.
-            true => container.has_ended("exec"),
+        let forked = score
+            .lend(target.exec_config.oom_score_adj, || sys::fork_inside(&how, enter).os(|| "clone3(exec)"));
+        let pid = forked.map_err(|error| match target.is_ending() {
+            // If init has ended and is not collected yet, no process can be born in its pid namespace.
+            true => target.has_ended("exec"),
             false => error,
         })?;
-        // Ours, and not collected: the number is its own.
+        // It is our child and not collected, so the number is still its own.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
         Ok(Self { pid, pidfd, channel, attached })
     }
@@ -100,7 +91,7 @@ impl Forked {
 
 /// The new process. Returns only what went wrong.
 fn run(
-    container: &ContainerState,
+    target: &ExecTarget<'_>,
     plan: ExecPlan,
     numbers: &[i32],
     parent: &Channel,
@@ -114,13 +105,13 @@ fn run(
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
     attributes::run_on(plan.affinity.initial.as_ref(), "process.execCPUAffinity.initial")?;
-    container.init.cgroups.join(born_in_cgroup)?;
+    target.cgroups.join(born_in_cgroup)?;
     attributes::run_on(plan.affinity.last.as_ref(), "process.execCPUAffinity.final")?;
-    let namespaces = CloneFlags::from_bits_retain(container.rules.namespaces.cast_signed());
+    let namespaces = CloneFlags::from_bits_retain(target.exec_config.namespaces.cast_signed());
     let namespaces = namespaces - CloneFlags::CLONE_NEWNS;
     if !namespaces.is_empty() {
-        match setns(&container.init.pidfd, namespaces) {
-            Err(nix::Error::ESRCH) => return Err(container.has_ended("exec")),
+        match setns(target.init, namespaces) {
+            Err(nix::Error::ESRCH) => return Err(target.has_ended("exec")),
             result => result.os(|| format!("setns(init, {namespaces:?})"))?,
         }
     }
@@ -142,11 +133,11 @@ fn run(
         let master = Console::of_this_process(terminal, process.user.uid, false)?;
         parent.send(&ExecReport::Terminal, &[("terminal", master.as_fd())])?;
     }
-    let labels = Labels::open(&process, container.proc.as_ref().map(AsFd::as_fd), numbers)?;
+    let labels = Labels::open(&process, target.proc, numbers)?;
     become_workload::place(extra_fds, numbers)?;
     Err(become_workload::execute(&ExecRequest {
         plan: &process,
-        filter: container.rules.filter.as_ref(),
+        filter: target.exec_config.filter.as_ref(),
         program: &program,
         labels: &labels,
         keep: numbers,

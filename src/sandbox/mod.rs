@@ -1,21 +1,30 @@
 //! The sandbox: parent and reaper of everything that runs in a container.
 //!
 //! ```text
-//!   caller --plan, begin--> sandbox --fork--> init --execve--> the workload
+//!   caller --plan, start--> sandbox --fork--> init --execve--> the workload
 //!                              ^  control socket: start, signal, kill, detach, query
-//!                              |  lifeline: the caller's end is gone -> kill
+//!                              |  lifeline: if the caller's end closes -> kill
 //!                              +- exit record, written before anyone is told
 //! ```
 //!
-//! PID 1 of a pid namespace of its own, so its end is the end of everything inside. Single-threaded: it may fork and go
-//! on in Rust. It holds no host path; what it needs of the host was opened by the caller and donated by descriptor.
+//! It is PID 1 of a pid namespace of its own, so its end is the end of everything inside. It is single-threaded, so it may
+//! fork and go on in Rust. It has no path to the host: the caller opens what the sandbox needs and donates descriptors.
+//!
+//! [`init`] assembles the root and becomes the workload. [`monitor`] is the event loop. [`exec`] adds processes, [`mounts`]
+//! changes mounts of a live container, [`files`] serves its files: these three see the container as an
+//! [`ExecTarget`](target::ExecTarget) or less, and never the monitor.
 
+mod cgroups;
 mod exec;
 mod files;
 mod init;
+mod members;
 mod monitor;
 mod mounts;
 mod namespaces;
+mod oom_score;
+mod resolve;
+mod target;
 mod volumes;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};
@@ -27,8 +36,8 @@ use crate::process::Channel;
 use crate::sys;
 use crate::wire::boot::{SandboxReport, SandboxStart};
 use init::Init;
-use monitor::oom_score::OomScore;
 use monitor::{ContainerState, Monitor};
+use oom_score::OomScore;
 use rustix::fd::AsFd;
 use volumes::Volumes;
 
@@ -36,38 +45,40 @@ use volumes::Volumes;
 pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
     let code = match prepare(&caller, &mut donated) {
-        Ok((plan, made, init)) => match monitor(plan, made, init, caller, donated) {
+        Ok(prepared) => match monitor(prepared, caller, donated) {
             Ok(monitor) => monitor.run(),
-            // Nothing of it was given; nothing can be told.
+            // The caller learns it from the end of its connection.
             Err(_) => 1,
         },
         Err(error) => {
-            let _ = caller.send(&SandboxReport::Failed(RemoteFailure::pack(Actor::Sandbox, &error)), &[]);
+            let failure = RemoteFailure::pack(Actor::Sandbox, &error);
+            let _ = caller.send(&SandboxReport::Failed(failure), &[]);
             1
         }
     };
-    // The exit status is the container's: whoever reaps this process sees the truth.
+    // With the container's exit status: engines that reap this process see how the container ended.
     sys::exit_now(code);
 }
 
-/// What the sandbox has for all of its containers.
-struct Common {
+/// What exists when init is forked.
+struct Prepared {
+    plan: SealedSandbox<'static>,
+    init: Init,
     score: OomScore,
     volumes: Volumes,
 }
 
-/// Everything up to a forked init.
-fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SealedSandbox<'static>, Common, Init)> {
+fn prepare(caller: &Channel, donated: &mut Received) -> Result<Prepared> {
     sys::reset_signals();
-    // The caller's working directory is a way to the host, which the pivot takes away only from who is at the root.
+    // The caller's working directory would be a way to the host: a pivot moves only processes that are at the root.
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-sandbox").os(|| "prctl(PR_SET_NAME)")?;
     let plan: SealedSandbox<'_> = read_plan(donated.take("plan")?)?;
-    join_cgroups(donated)?;
+    cgroups::join_as_sandbox(donated)?;
 
     let existing = namespaces::make(&plan)?;
-    // The ids are mapped meanwhile; nothing so far needed one.
+    // The caller maps the ids meanwhile; nothing so far needs one.
     donated.extend(caller.receive::<SandboxStart>(None)?.fds);
     let score = OomScore::open()?;
     namespaces::settle(&plan)?;
@@ -78,26 +89,12 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(SealedSandbox<'s
         let network = Network::of_this_thread()?;
         caller.send(&SandboxReport::Network, &[("network", network.as_fd())])?;
     }
-    Ok((plan, Common { score, volumes }, init))
+    Ok(Prepared { plan, init, score, volumes })
 }
 
-fn monitor(
-    plan: SealedSandbox<'_>,
-    common: Common,
-    init: Init,
-    boot: Channel,
-    mut donated: Received,
-) -> Result<Monitor> {
+fn monitor(prepared: Prepared, boot: Channel, mut donated: Received) -> Result<Monitor> {
+    let Prepared { plan, init, score, volumes } = prepared;
     let (listener, creator) = (donated.take("control")?, donated.take("creator")?);
-    let root = ContainerState::new(plan.into_plan(), init, boot, &mut donated)?;
-    Monitor::new(root, common, listener, creator.into())
-}
-
-/// Moves this process into the container's cgroups, by the one write that does not wait for the whole machine: a
-/// single-threaded process moving itself through `tasks`. The limits hold from here on, long before the workload.
-fn join_cgroups(donated: &mut Received) -> Result<()> {
-    for tasks in donated.take_all(crate::cgroup::SANDBOX_JOIN) {
-        rustix::io::write(&tasks, b"0").os(|| "write(tasks, \"0\")")?;
-    }
-    Ok(())
+    let root = ContainerState::new(plan.into_plan(), init, boot, donated)?;
+    Monitor::new(root, score, volumes, listener, creator.into())
 }

@@ -10,9 +10,10 @@
 //! waits for no path that a container decides on. What was mounted this way is known by the kernel's number for the
 //! mount, and nothing else can be unmounted: not what the configuration brought, not what covers its secrets.
 
-use super::init::{resolve, tree};
-use super::monitor::ContainerState;
+use super::init::tree;
 use super::namespaces::InitNamespaces;
+use super::resolve;
+use super::target::ExecTarget;
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::plan::{TreeStep, relative_to_root};
 use crate::process::Channel;
@@ -31,27 +32,26 @@ use std::path::{Path, PathBuf};
 const MAX_LINKS: usize = 40;
 
 /// What is to be done.
-pub(super) enum Work {
+pub(super) enum MountWork {
     Mount { step: TreeStep, gofer: Option<Channel> },
     Unmount { destination: PathBuf },
 }
 
 /// The child, as the sandbox holds it.
-pub(super) struct Forked {
+pub(super) struct MountChild {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
     pub(super) channel: Channel,
 }
 
-impl Forked {
-    /// Forks a child that does `work` in `container`.
-    pub(super) fn new(container: &ContainerState, work: &Work) -> Result<Self> {
-        let root = container.root("mount")?;
+impl MountChild {
+    /// Forks a child that does `work` in the container.
+    pub(super) fn fork(target: &ExecTarget<'_>, work: &MountWork) -> Result<Self> {
         let (channel, theirs) = Channel::pair()?;
         match sys::fork(0, None).os(|| "clone3(mount)")? {
             sys::Forked::Parent { pid, pidfd } => Ok(Self { pid, pidfd, channel }),
             sys::Forked::Child => {
-                let report = run(container, root, work, &theirs);
+                let report = run(target, work, &theirs);
                 let report = report
                     .unwrap_or_else(|error| MountReport::Failed(RemoteFailure::pack(Actor::Sandbox, &error)));
                 let _ = theirs.send(&report, &[]);
@@ -62,22 +62,14 @@ impl Forked {
 }
 
 /// The child.
-fn run(
-    container: &ContainerState,
-    root: BorrowedFd<'_>,
-    work: &Work,
-    parent: &Channel,
-) -> Result<MountReport> {
-    // The root container's is the sandbox's own.
-    let of_its_own = CloneFlags::from_bits_retain(container.rules.namespaces.cast_signed());
-    let entered = match &container.namespaces {
-        _ if !of_its_own.contains(CloneFlags::CLONE_NEWNS) => None,
-        Some(namespaces) => Some(namespaces),
-        None => return Err(container.not_in_phase("mount")),
-    };
+fn run(target: &ExecTarget<'_>, work: &MountWork, parent: &Channel) -> Result<MountReport> {
+    let root = target.root;
+    // The sandbox itself is in the mount namespace of the root container.
+    let of_its_own = CloneFlags::from_bits_retain(target.exec_config.namespaces.cast_signed());
+    let entered = of_its_own.contains(CloneFlags::CLONE_NEWNS).then_some(target.namespaces);
     let mut keep = vec![parent.as_fd(), root];
     keep.extend(entered.map(InitNamespaces::mount));
-    if let Work::Mount { gofer: Some(gofer), .. } = work {
+    if let MountWork::Mount { gofer: Some(gofer), .. } = work {
         keep.push(gofer.as_fd());
     }
     sys::close_all_but(&keep).os(|| "close_range()")?;
@@ -90,7 +82,7 @@ fn run(
         setns(namespaces.mount(), CloneFlags::CLONE_NEWNS).os(|| "setns(container, CLONE_NEWNS)")?;
     }
     match work {
-        Work::Mount { step, gofer } => {
+        MountWork::Mount { step, gofer } => {
             let mount = tree::attach_further(root, step, gofer.as_ref());
             let mount = mount.map_err(|error| match error.kind() {
                 ErrorKind::Os(_) => error.during(step.field.clone()),
@@ -98,8 +90,8 @@ fn run(
             })?;
             Ok(MountReport::Mounted { id: id_of(mount.as_fd())? })
         }
-        Work::Unmount { destination } => {
-            unmount(root, destination, &container.hot_mounts).map(|id| MountReport::Unmounted { id })
+        MountWork::Unmount { destination } => {
+            unmount(root, destination, target.hot_mounts).map(|id| MountReport::Unmounted { id })
         }
     }
 }

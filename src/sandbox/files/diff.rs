@@ -3,7 +3,7 @@
 use super::layers::{self, Layer, Layers};
 use super::walk::{self, MAX_DEPTH};
 use crate::error::{OsContext, Result};
-use crate::sandbox::init::resolve;
+use crate::sandbox::resolve;
 use crate::wire::files::{Change, ChangeKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};

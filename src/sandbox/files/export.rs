@@ -3,7 +3,7 @@
 use super::layers::{self, Layer, Layers, OWN_ATTRIBUTES};
 use super::walk::{self, MAX_DEPTH};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::sandbox::init::resolve;
+use crate::sandbox::resolve;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use std::collections::HashMap;

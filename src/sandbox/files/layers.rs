@@ -17,7 +17,6 @@ const OPAQUE: &str = "user.overlay.opaque";
 pub(super) const OWN_ATTRIBUTES: &[u8] = b"user.overlay.";
 
 /// The layers, of every overlay of the container.
-#[derive(Default)]
 pub(in crate::sandbox) struct Layers {
     /// Where the overlays are, relative to the container's root.
     overlays: Vec<PathBuf>,
@@ -36,17 +35,15 @@ pub(super) struct Layer<'a> {
 }
 
 impl Layers {
-    pub(in crate::sandbox) fn new(overlays: Vec<PathBuf>) -> Self {
-        Self { overlays, mounts: Vec::new() }
-    }
-
-    /// Takes the layers from init's handles. There are none where they cannot be read.
-    pub(in crate::sandbox) fn take(&mut self, handles: &mut Received) -> Result<()> {
-        while let Some(upper) = handles.take_optional(&upper_name(self.mounts.len())) {
-            let lower = handles.take(&lower_name(self.mounts.len()))?;
-            self.mounts.push([upper, lower]);
+    /// Takes the layers of these overlays, which are paths below the root, from init's handles. There are none where they
+    /// cannot be read.
+    pub(in crate::sandbox) fn take(overlays: Vec<PathBuf>, handles: &mut Received) -> Result<Self> {
+        let mut mounts = Vec::new();
+        while let Some(upper) = handles.take_optional(&upper_name(mounts.len())) {
+            let lower = handles.take(&lower_name(mounts.len()))?;
+            mounts.push([upper, lower]);
         }
-        Ok(())
+        Ok(Self { overlays, mounts })
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

@@ -23,7 +23,6 @@ mod confine;
 mod diff;
 mod export;
 mod layers;
-mod remove;
 mod walk;
 mod work;
 

@@ -1,10 +1,12 @@
-//! Reading directories that a hostile container fills.
+//! Walking and removing directories that a hostile container fills.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use rustix::fd::{AsFd, OwnedFd};
+use crate::sandbox::resolve::{self, ParentAndName};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
 
 /// The deepest tree that is walked: each level holds one descriptor, of the 1024 that a process commonly has.
 pub(super) const MAX_DEPTH: usize = 256;
@@ -57,4 +59,42 @@ pub(super) fn for_each(
 pub(super) fn too_deep(name: &CStr) -> Error {
     let problem = format!("{name:?} is more than {MAX_DEPTH} directories deep");
     Error::new(ErrorKind::Os(libc::ELOOP), "walk", problem)
+}
+
+/// Removes the file or tree at `place`, by descriptors, never across a mount and never through a symlink. It goes on after a
+/// failure and returns the first one.
+pub(super) fn remove_all(place: &ParentAndName) -> Result<()> {
+    let name = CString::new(place.name.as_bytes())
+        .map_err(|_| Error::new(ErrorKind::Os(libc::EINVAL), "remove", "a name with a NUL byte"))?;
+    let stat = rustix::fs::statat(&place.parent, &name, AtFlags::SYMLINK_NOFOLLOW)
+        .os(|| format!("fstatat({name:?})"))?;
+    remove(place.parent.as_fd(), &name, FileType::from_raw_mode(stat.st_mode), MAX_DEPTH)
+}
+
+fn remove(parent: BorrowedFd<'_>, name: &CStr, kind: FileType, depth: usize) -> Result<()> {
+    if kind != FileType::Directory {
+        return match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            // Another process was faster.
+            Err(Errno::NOENT) => Ok(()),
+            result => result.os(|| format!("unlinkat({name:?})")),
+        };
+    }
+    let below = match resolve::open_child(parent, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::XDEV) => {
+            let busy = format!("{name:?} is a mount point");
+            return Err(Error::new(ErrorKind::Os(libc::EBUSY), "remove", busy));
+        }
+        below => below.os(|| format!("openat2({name:?})"))?,
+    };
+    let Some(depth) = depth.checked_sub(1) else { return Err(too_deep(name)) };
+    let mut first = Ok(());
+    for (name, kind) in children(&below)? {
+        first = first.and(remove(below.as_fd(), &name, kind, depth));
+    }
+    first?;
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        result => result.os(|| format!("unlinkat({name:?}, AT_REMOVEDIR)")),
+    }
 }

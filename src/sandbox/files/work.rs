@@ -1,12 +1,12 @@
 //! The requests, one by one.
 
 use super::layers::Layers;
-use super::{diff, export, remove, walk};
+use super::{diff, export, walk};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
 use crate::process::channel::Delivery;
-use crate::sandbox::init::resolve;
-use crate::sandbox::init::resolve::ParentAndName;
+use crate::sandbox::resolve;
+use crate::sandbox::resolve::ParentAndName;
 use crate::sys;
 use crate::wire::files::{Bytes, ENTRY, Entry, FileKind, FileReply, FileRequest, MAX_VALUE, Metadata, PAGE};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
             FileRequest::Mkdir { path, mode, parents } => self.mkdir(path.path(), mode, parents),
             FileRequest::RemoveFile { path } => self.unlink(path.path(), AtFlags::empty()),
             FileRequest::RemoveDir { path } => self.unlink(path.path(), AtFlags::REMOVEDIR),
-            FileRequest::RemoveAll { path } => remove::remove_all(&self.place(path.path())?),
+            FileRequest::RemoveAll { path } => walk::remove_all(&self.place(path.path())?),
             FileRequest::Rename { from, to } => {
                 let (old, new) = (self.place(from.path())?, self.place(to.path())?);
                 rustix::fs::renameat(&old.parent, &old.name, &new.parent, &new.name)

@@ -1,8 +1,8 @@
 //! The image's users and groups: `/etc/passwd` and `/etc/group` (passwd(5), group(5)), read from inside the container's
 //! root. An image may have anything there, of any size.
 
-use super::resolve;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sandbox::resolve;
 use crate::spec::User;
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags};

@@ -1,9 +1,9 @@
 //! What the kernel keeps for a process besides its powers, set by the process itself: scheduling, memory policy,
 //! personality, and the labels of security modules, which take effect with `execve`.
 
-use super::resolve;
-use crate::error::{Error, OsContext, Result};
+use crate::error::{OsContext, Result};
 use crate::plan::ProcessPlan;
+use crate::sandbox::resolve;
 use crate::spec::{NumberSet, Scheduler};
 use crate::sys::{self, SchedAttr};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -23,7 +23,7 @@ impl Labels {
     /// namespace.
     pub(in crate::sandbox) fn open(
         plan: &ProcessPlan,
-        proc: Option<BorrowedFd<'_>>,
+        proc: BorrowedFd<'_>,
         numbers: &[i32],
     ) -> Result<Self> {
         let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
@@ -40,8 +40,6 @@ impl Labels {
             .iter()
             .map(|label| ("process.selinuxLabel", ["attr/exec"].as_slice(), label.clone()));
         let open = |(field, files, text): (&'static str, &[&str], String)| {
-            let missing = || Error::unsupported(field, "the container's processes cannot be seen");
-            let proc = proc.ok_or_else(missing)?;
             let mut files = files.iter().map(|file| format!("thread-self/{file}"));
             let first = files.next().unwrap_or_default();
             let file = match (resolve::open_setting(proc, &first), files.next()) {

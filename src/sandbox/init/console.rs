@@ -4,9 +4,9 @@
 //! kernel then names the terminal as the container sees it, and the host's own `/dev/pts` plays no part. The caller's
 //! end is in `crate::process::console`.
 
-use super::resolve::{self, Kind};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::TerminalPlan;
+use crate::sandbox::resolve::{self, TargetKind};
 use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Uid};
@@ -85,7 +85,7 @@ impl Console {
     /// "/dev/console is set up if terminal is enabled in the config by bind mounting the pseudoterminal pty to
     /// /dev/console" - OCI config-linux.md, "Default Devices".
     fn show_as_dev_console(&self, root: BorrowedFd<'_>) -> Result<()> {
-        let target = resolve::ensure(root, Path::new("dev/console"), Kind::File)?;
+        let target = resolve::ensure(root, Path::new("dev/console"), TargetKind::File)?;
         let mount = sys::clone_tree(self.slave.as_fd(), false).os(|| "open_tree(pty, OPEN_TREE_CLONE)")?;
         sys::attach(mount.as_fd(), target.as_fd()).os(|| "move_mount(\"/dev/console\")")
     }

@@ -1,7 +1,7 @@
 //! `tmpcopyup`: a new tmpfs starts with what the image has at its destination.
 
-use super::resolve;
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sandbox::resolve;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;

@@ -21,10 +21,9 @@ pub(super) mod console;
 mod copy_up;
 mod hooks;
 pub(super) mod program;
-pub(super) mod resolve;
 pub(super) mod tree;
 
-use super::monitor::membership::Membership;
+use super::cgroups::ContainerCgroups;
 use super::namespaces;
 use super::namespaces::Existing;
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
@@ -54,7 +53,7 @@ pub(super) struct Init {
     /// Our end of the gofer's connection: as long as it is open, the gofer stays; when its end closes, it is gone.
     pub(super) gofer: Channel,
     /// Where its processes belong.
-    pub(super) cgroups: Membership,
+    pub(super) cgroups: ContainerCgroups,
 }
 
 impl Init {
@@ -66,7 +65,7 @@ impl Init {
         volumes: &[OwnedFd],
         donated: &mut Received,
     ) -> Result<Self> {
-        let given = Given::take(plan, Membership::take_all(donated), donated)?;
+        let given = Given::take(plan, ContainerCgroups::take_in_pod(donated), donated)?;
         let (channel, theirs) = Channel::pair()?;
         let keep = given.keep(&theirs, volumes);
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
@@ -100,7 +99,7 @@ impl Init {
         volumes: &[OwnedFd],
         donated: &mut Received,
     ) -> Result<Self> {
-        let given = Given::take(plan, Membership::take(donated), donated)?;
+        let given = Given::take(plan, ContainerCgroups::take(donated), donated)?;
         let (channel, theirs) = Channel::pair()?;
         let run = |born| -> ! {
             let network = plan.namespaces.network.then_some(&theirs);
@@ -151,12 +150,12 @@ struct Given<'a> {
     gofer: Channel,
     stdio: [OwnedFd; 3],
     extra_fds: Vec<OwnedFd>,
-    cgroups: Membership,
+    cgroups: ContainerCgroups,
     hooks: HookPoints<'a>,
 }
 
 impl<'a> Given<'a> {
-    fn take(plan: &'a SealedSandbox<'a>, cgroups: Membership, donated: &mut Received) -> Result<Self> {
+    fn take(plan: &'a SealedSandbox<'a>, cgroups: ContainerCgroups, donated: &mut Received) -> Result<Self> {
         let numbers = plan.facts.extra_fd_numbers.iter();
         Ok(Self {
             gofer: Channel::from(donated.take("gofer")?),
@@ -287,7 +286,7 @@ impl First<'_> {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-        let labels = Labels::open(&plan.process, Some(proc.as_fd()), &self.plan.facts.extra_fd_numbers)?;
+        let labels = Labels::open(&plan.process, proc.as_fd(), &self.plan.facts.extra_fd_numbers)?;
         let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
         handles.extend([("proc".to_owned(), proc), ("root".to_owned(), root)]);
         handles.extend(terminal.map(|terminal| ("terminal".to_owned(), terminal)));

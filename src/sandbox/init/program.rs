@@ -1,9 +1,10 @@
 //! Finding the program: at create, inside the container's root, so that "not found" is create's error and start
 //! executes the very path that was found.
 
-use super::{accounts, resolve};
+use super::accounts;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{ProcessPlan, relative_to_root};
+use crate::sandbox::resolve;
 use crate::spec::User;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};

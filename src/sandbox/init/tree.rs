@@ -4,12 +4,12 @@
 //! resolved below the root. The steps and their order come from the plan; nothing is decided here.
 
 use super::copy_up;
-use super::resolve::{self, Kind};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
 use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
 use crate::sandbox::namespaces;
+use crate::sandbox::resolve::{self, TargetKind};
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr, NewMount, StatusText, attach, clone_tree};
 use crate::wire::init::{JoinNetwork, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
@@ -79,7 +79,7 @@ pub(in crate::sandbox) fn assemble(
     if plan.process.cwd != Path::new("/") {
         let cwd = crate::plan::relative_to_root(&plan.process.cwd);
         // A missing working directory is created; whether the workload may enter it shows when it does.
-        if let Err(error) = resolve::ensure(tree.root.as_fd(), &cwd, Kind::Directory)
+        if let Err(error) = resolve::ensure(tree.root.as_fd(), &cwd, TargetKind::Directory)
             && error.raw_os_error() != Some(libc::EACCES)
         {
             return Err(error.during("process.cwd"));
@@ -105,7 +105,7 @@ pub(in crate::sandbox) fn attach_further(
     let (mount, kind) = match (&step.source, gofer) {
         (StepSource::MountBatch(index), Some(gofer)) => receive(gofer)?.0.take(*index)?,
         (StepSource::Tmpfs { options, copy_up }, None) => {
-            (new_tmpfs(root, step, options, *copy_up)?, Kind::Directory)
+            (new_tmpfs(root, step, options, *copy_up)?, TargetKind::Directory)
         }
         _ => return Err(misbehaved("a step for a gofer without one, or the other way round")),
     };
@@ -176,7 +176,7 @@ fn write_setting(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
 struct HandedMounts(Vec<Handed>);
 
 enum Handed {
-    Mount(OwnedFd, Kind),
+    Mount(OwnedFd, TargetKind),
     Absent,
     Taken,
 }
@@ -186,7 +186,7 @@ impl HandedMounts {
         matches!(self.0.get(index), Some(Handed::Absent))
     }
 
-    fn take(&mut self, index: usize) -> Result<(OwnedFd, Kind)> {
+    fn take(&mut self, index: usize) -> Result<(OwnedFd, TargetKind)> {
         match self.0.get_mut(index).map(|handed| std::mem::replace(handed, Handed::Taken)) {
             Some(Handed::Mount(mount, kind)) => Ok((mount, kind)),
             _ => Err(misbehaved(&format!("{} of the plan is missing", mount_name(index)))),
@@ -204,8 +204,8 @@ fn receive(gofer: &Channel) -> Result<(HandedMounts, Vec<[OwnedFd; 2]>)> {
         for item in batch.message.items {
             let name = mount_name(mounts.len());
             mounts.push(match item {
-                MountBatchItem::Directory => Handed::Mount(fds.take(&name)?, Kind::Directory),
-                MountBatchItem::File => Handed::Mount(fds.take(&name)?, Kind::File),
+                MountBatchItem::Directory => Handed::Mount(fds.take(&name)?, TargetKind::Directory),
+                MountBatchItem::File => Handed::Mount(fds.take(&name)?, TargetKind::File),
                 MountBatchItem::Absent => Handed::Absent,
             });
         }
@@ -245,13 +245,13 @@ impl Tree<'_> {
             }
             StepSource::Volume(index) => {
                 let volume = self.volumes.get(*index).ok_or_else(|| misbehaved("a volume is missing"))?;
-                let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
+                let target = resolve::ensure(self.root.as_fd(), &step.at, TargetKind::Directory)?;
                 put(volume.as_fd(), target.as_fd(), step)
             }
             StepSource::Proc { options } => {
                 let proc = new_proc(options, step.set)?;
                 let shown = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
-                self.attach(proc, step, Kind::Directory)?;
+                self.attach(proc, step, TargetKind::Directory)?;
                 // Of the one that is shown, whoever is privileged inside can cover what it likes.
                 // KERNEL(6.15): a mount that is not attached can be cloned too.
                 // An instance that hides something is not the one to look at processes in.
@@ -267,19 +267,21 @@ impl Tree<'_> {
             }
             StepSource::Sysfs => {
                 self.join_network()?;
-                self.attach(new_fs("sysfs", &[], step.set)?, step, Kind::Directory)
+                self.attach(new_fs("sysfs", &[], step.set)?, step, TargetKind::Directory)
             }
-            StepSource::Mqueue => self.attach(new_fs("mqueue", &[], step.set)?, step, Kind::Directory),
+            StepSource::Mqueue => self.attach(new_fs("mqueue", &[], step.set)?, step, TargetKind::Directory),
             StepSource::Devpts { options } => {
-                self.attach(new_fs("devpts", options, step.set)?, step, Kind::Directory)
+                self.attach(new_fs("devpts", options, step.set)?, step, TargetKind::Directory)
             }
             StepSource::Tmpfs { options, copy_up } => {
                 let mount = new_tmpfs(self.root.as_fd(), step, options, *copy_up)?;
-                self.attach(mount, step, Kind::Directory)
+                self.attach(mount, step, TargetKind::Directory)
             }
             StepSource::Devices { options, nodes } => self.devices(step, options, nodes),
             StepSource::Node(node) => self.node(node),
-            StepSource::Directory => resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory).map(drop),
+            StepSource::Directory => {
+                resolve::ensure(self.root.as_fd(), &step.at, TargetKind::Directory).map(drop)
+            }
             StepSource::Symlink(to) => self.symlink(&step.at, to),
             StepSource::Mask => self.mask(step),
             StepSource::ReadOnly => self.make_read_only(step),
@@ -292,7 +294,7 @@ impl Tree<'_> {
         for (name, to) in DEVICE_LINKS {
             rustix::fs::symlinkat(to, &directory, name).os(|| format!("symlink({to:?}, dev/{name})"))?;
         }
-        let target = resolve::ensure(self.root.as_fd(), &step.at, Kind::Directory)?;
+        let target = resolve::ensure(self.root.as_fd(), &step.at, TargetKind::Directory)?;
         attach(directory.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", step.at))?;
         for node in nodes {
             let name = node.path.file_name().unwrap_or_default();
@@ -301,13 +303,13 @@ impl Tree<'_> {
                 continue;
             };
             let mount = self.take_device(index, node)?;
-            let place = resolve::create(directory.as_fd(), name, &node.path, Kind::File)?;
+            let place = resolve::create(directory.as_fd(), name, &node.path, TargetKind::File)?;
             attach(mount.as_fd(), place.as_fd()).os(|| format!("move_mount({:?})", node.path))?;
         }
         Ok(())
     }
 
-    fn attach(&self, mount: OwnedFd, step: &TreeStep, kind: Kind) -> Result<()> {
+    fn attach(&self, mount: OwnedFd, step: &TreeStep, kind: TargetKind) -> Result<()> {
         let target = match step.target {
             Target::Create => resolve::ensure(self.root.as_fd(), &step.at, kind)?,
             Target::IfExists => match self.existing(&step.at)? {
@@ -328,7 +330,7 @@ impl Tree<'_> {
 
     fn symlink(&self, at: &Path, to: &str) -> Result<()> {
         let parent = at.parent().unwrap_or(Path::new(""));
-        let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
+        let parent = resolve::ensure(self.root.as_fd(), parent, TargetKind::Directory)?;
         let name = at.file_name().unwrap_or_default();
         match rustix::fs::symlinkat(to, &parent, name) {
             Err(Errno::EXIST) => Ok(()),
@@ -339,11 +341,11 @@ impl Tree<'_> {
     fn node(&mut self, node: &DeviceNode) -> Result<()> {
         if let Some(index) = node.handed {
             let mount = self.take_device(index, node)?;
-            let target = resolve::ensure(self.root.as_fd(), &node.path, Kind::File)?;
+            let target = resolve::ensure(self.root.as_fd(), &node.path, TargetKind::File)?;
             return attach(mount.as_fd(), target.as_fd()).os(|| format!("move_mount({:?})", node.path));
         }
         let parent = node.path.parent().unwrap_or(Path::new(""));
-        let parent = resolve::ensure(self.root.as_fd(), parent, Kind::Directory)?;
+        let parent = resolve::ensure(self.root.as_fd(), parent, TargetKind::Directory)?;
         make_node(parent.as_fd(), node.path.file_name().unwrap_or_default(), node)
     }
 

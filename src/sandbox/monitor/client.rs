@@ -1,52 +1,59 @@
-//! The connections of the sandbox's clients.
+//! The connections of the sandbox's clients, and what the sandbox sends on them.
 
-use super::Key;
+use crate::error::{Actor, Error, RemoteFailure};
 use crate::process::Channel;
+use crate::process::donation::{NamedFd, Received};
 use crate::wire::control::Reply;
+use crate::wire::init::LISTENER_FDS;
+use rustix::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long a connected client may say nothing.
+/// How long a connected client may be silent.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Names a container, a process or a client. A key is never used again while the sandbox lives, so an event of one that is
+/// gone by then reaches no other.
+pub(super) type Key = u64;
+
 /// One connection.
-pub(in crate::sandbox) struct Client {
+pub(super) struct Client {
     pub(super) channel: Channel,
-    pub(super) role: Role,
-    /// When it is dropped if it says nothing. Neither the creator's own connection nor one that waits has one.
+    pub(super) role: ClientRole,
+    /// When a silent client is dropped. The creator's own connection and those that only wait have no limit.
     pub(super) deadline: Option<Instant>,
 }
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ClientRole {
     /// Requests and replies.
     Control,
     /// Closed by the end of this container.
     Watch(Key),
-    /// Told what happens to this container.
-    SandboxEvent(Key),
+    /// Receives the events of this container.
+    Events(Key),
 }
 
 impl Client {
-    /// The creator's own.
+    /// The creator's own connection.
     pub(super) fn creator(channel: Channel) -> Self {
-        Self { channel, role: Role::Control, deadline: None }
+        Self { channel, role: ClientRole::Control, deadline: None }
     }
 
-    /// One that came in over the control socket.
+    /// A connection that came in over the control socket.
     pub(super) fn accepted(channel: Channel) -> Self {
-        Self { channel, role: Role::Control, deadline: Some(Instant::now() + IDLE_LIMIT) }
+        Self { channel, role: ClientRole::Control, deadline: Some(Instant::now() + IDLE_LIMIT) }
     }
 
     pub(super) fn watching(channel: Channel, container: Key) -> Self {
-        Self { channel, role: Role::Watch(container), deadline: None }
+        Self { channel, role: ClientRole::Watch(container), deadline: None }
     }
 
     pub(super) fn listening(channel: Channel, container: Key) -> Self {
-        Self { channel, role: Role::SandboxEvent(container), deadline: None }
+        Self { channel, role: ClientRole::Events(container), deadline: None }
     }
 
-    /// It spoke: the time starts again.
+    /// It sent something: its time starts again.
     pub(super) fn touch(&mut self) {
         self.deadline = self.deadline.map(|_| Instant::now() + IDLE_LIMIT);
     }
@@ -54,5 +61,32 @@ impl Client {
     /// Answers. `None` if the client is gone.
     pub(super) fn reply(self, reply: &Reply) -> Option<Self> {
         self.channel.send_now(reply, &[]).ok().map(|()| self)
+    }
+}
+
+/// An error of the sandbox on its way to another process.
+pub(super) fn packed(error: &Error) -> RemoteFailure {
+    RemoteFailure::pack(Actor::Sandbox, error)
+}
+
+pub(super) fn failed(error: &Error) -> Reply {
+    Reply::Failed(packed(error))
+}
+
+/// The listener of a filter that notifies, and the connection over which its process waits, on their way from the process
+/// to the client that started it. Closing them ends the process.
+pub(super) struct Listener([OwnedFd; 2]);
+
+impl Listener {
+    /// `None` for a wrong set of descriptors, which this closes.
+    pub(super) fn of(mut fds: Received) -> Option<Self> {
+        let [listener, waiting] = LISTENER_FDS.map(|name| fds.take(name));
+        fds.finish().ok()?;
+        Some(Self([listener.ok()?, waiting.ok()?]))
+    }
+
+    /// The descriptors as the client gets them.
+    pub(super) fn named(&self) -> Vec<NamedFd<'_>> {
+        LISTENER_FDS.into_iter().zip(self.0.iter().map(AsFd::as_fd)).collect()
     }
 }

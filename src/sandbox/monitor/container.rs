@@ -1,25 +1,27 @@
-//! One container of the sandbox: its init, its gofer, and everything that is known about how it stands.
+//! One container of the sandbox: its init, its gofer, and the stage that it is in.
+//!
+//! ```text
+//!   Preparing --ready--> Created --execve--> Running <--pause, resume--> Paused
+//!       |                   |                   |                          |
+//!       +--failed--> Failed +----- init ends ---+--------------------------+--> Ended
+//! ```
 
-use super::client::Client;
+use super::client::{Client, Listener, packed};
 use super::exit;
-use super::exit::ExitEvidence;
-use super::listener::Listener;
-use super::members;
-use super::members::Member;
+use super::exit::ExitRecorder;
 use super::pause::Pausing;
-use super::user_log::UserLog;
-use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, Freezer, OomEvidence, OomWatch};
-use crate::error::{Actor, Error, ErrorKind, Result};
+use crate::cgroup::{Freezer, OomWatch};
+use crate::error::{Actor, Error, ErrorKind, RemoteFailure, Result};
 use crate::helper::Received;
 use crate::id::ContainerId;
 use crate::plan::{CloneFlags, NamespacePlan, SandboxPlan};
-use crate::process::Channel;
-use crate::process::channel::{Delivery, wait_readable_until};
+use crate::process::channel::wait_readable_until;
+use crate::process::{Channel, Delivery};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::namespaces;
 use crate::sandbox::namespaces::InitNamespaces;
-use crate::seccomp::Filter;
+use crate::sandbox::target::{ExecConfig, ExecTarget, has_ended};
 use crate::state::Cause;
 use crate::sys::{self, Usage};
 use crate::wire::boot::SandboxReport;
@@ -27,70 +29,105 @@ use crate::wire::control::{InitPhase, Reply, SandboxEvent};
 use crate::wire::init::{CallerGone, InitReport, StartReport};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A container, from the fork of its init until it is forgotten.
 pub(in crate::sandbox) struct ContainerState {
     pub(super) id: ContainerId,
-    pub(in crate::sandbox) init: Init,
-    pub(in crate::sandbox) phase: InitPhase,
-    /// The container's own proc, from init: an instance for its pid namespace that nothing inside can cover.
-    pub(in crate::sandbox) proc: Option<OwnedFd>,
-    /// The container's root as it was when init was ready, from init.
-    root: Option<OwnedFd>,
-    /// What was mounted into it later, by the kernel's numbers for mounts.
-    pub(in crate::sandbox) hot_mounts: Vec<u64>,
-    /// What its overlays are made of.
-    pub(super) layers: Layers,
-    /// Init's pid in its own pid namespace.
-    pub(super) init_pid_inside: i32,
-    /// Whether there are other containers in the sandbox.
-    pub(super) in_pod: bool,
-    /// Where all its processes can be stopped at once.
+    pub(super) init: Init,
+    pub(super) stage: Stage,
+    pub(super) exec_config: ExecConfig,
+    traits: Traits,
+    /// Whether another container of the pod has processes in its pid namespace.
+    lends_pids: bool,
+    /// Where all its processes can be stopped at once; `None` without such a cgroup.
     pub(super) freezer: Option<Freezer>,
-    /// A pause that is not complete.
-    pub(super) pausing: Option<Pausing>,
-    /// Who was stopped before a pause without a freezer.
-    pub(super) stopped_before: BTreeSet<i32>,
-    /// Tells of kills for memory.
+    /// Reports OOM kills; `None` without a memory cgroup.
     pub(super) oom: Option<OomWatch>,
-    /// What has happened and was not told yet.
-    pub(super) news: Vec<SandboxEvent>,
-    /// Its own, from init: by the mount namespace its processes are told from others in a shared pid namespace.
-    pub(in crate::sandbox) namespaces: Option<InitNamespaces>,
-    /// Who waits to hear that it is created.
-    pub(super) boot: Option<Channel>,
-    /// The client that waits for `Start` to be answered.
-    pub(super) starting: Option<Client>,
-    pub(super) lifeline: Option<OwnedFd>,
-    /// Whether the lifeline was cut.
-    caller_gone: bool,
-    pub(super) gofer_gone: bool,
-    pub(super) deadline: Option<Instant>,
-    pub(super) circumstances: ExitEvidence,
-    /// What every process executed in it gets.
-    pub(in crate::sandbox) rules: ExecConfig,
-    timeout: Option<Duration>,
-    exit_record: OwnedFd,
-    user_log: Option<UserLog>,
-    memory: Option<(OwnedFd, Option<OwnedFd>)>,
+    pub(super) lifeline: Lifeline,
+    /// The last thing that this process did to end init, and the signal that init got.
+    pub(super) ended_by: Option<(Cause, i32)>,
+    /// Events that were not reported yet.
+    pub(super) events: Vec<SandboxEvent>,
+    exit: ExitRecorder,
 }
 
-/// What the container's plan says about every process in it.
-#[derive(Clone, Debug)]
-pub(in crate::sandbox) struct ExecConfig {
-    pub(in crate::sandbox) filter: Option<Filter>,
-    /// Namespaces that init has and the sandbox has not: `CLONE_NEW*`.
-    pub(in crate::sandbox) namespaces: u32,
-    /// Namespaces of init's that the sandbox enters when init is ready.
+/// What the plan says about the container as a whole.
+struct Traits {
+    /// Namespaces of init that the sandbox enters when init is ready.
     followed: CloneFlags,
     /// Whether init is in a pid namespace below the sandbox's.
-    pub(in crate::sandbox) own_pids: bool,
+    own_pids: bool,
     /// Whether init has a terminal.
     terminal: bool,
-    pub(in crate::sandbox) oom_score_adj: Option<i32>,
-    /// Whether that says nothing of what the pod is worth.
+    /// Whether it is the pause container of a pod, whose OOM score says nothing about the pod.
     pause: bool,
+    timeout: Option<Duration>,
+}
+
+/// How far the container is, with the data that exists in that stage.
+pub(super) enum Stage {
+    /// Init assembles the root. `boot` is where the creator waits; `overlays` are paths below the root.
+    Preparing { boot: Channel, overlays: Vec<PathBuf> },
+    /// Creation failed, the creator knows why, and init is being killed.
+    Failed,
+    /// Init waits to execute the program. `starting` is the client whose start is under way.
+    Created { ready: Ready, starting: Option<Client> },
+    /// Init executed the program.
+    Running { run: Run, pausing: Option<Pausing> },
+    /// All processes are stopped; those in `stopped_before` were stopped before the pause.
+    Paused { run: Run, stopped_before: BTreeSet<i32> },
+    /// Init is gone; without [`Remains`], before it was ready.
+    Ended(Option<Remains>),
+}
+
+/// What init handed over when it was ready.
+pub(super) struct Ready {
+    /// The container's own proc: an instance for its pid namespace that nothing inside can cover.
+    proc: OwnedFd,
+    /// The container's root as it was when init was ready.
+    root: OwnedFd,
+    namespaces: InitNamespaces,
+    /// Init's pid in its own pid namespace.
+    init_pid: i32,
+    pub(super) layers: Layers,
+    /// What was mounted later, by the kernel's numbers of mounts.
+    pub(super) hot_mounts: Vec<u64>,
+    pub(super) gofer_gone: bool,
+}
+
+/// A program that was executed.
+pub(super) struct Run {
+    ready: Ready,
+    started_at_ms: u64,
+    /// When its time is up; `None` without a limit, and when it was killed for that.
+    deadline: Option<Instant>,
+}
+
+/// What is kept of a container that has ended, to find processes that outlive it in a shared pid namespace.
+pub(super) struct Remains {
+    proc: OwnedFd,
+    init_pid: i32,
+    /// `None` when no process can be left: then its mounts can go.
+    namespaces: Option<InitNamespaces>,
+}
+
+/// Where to see the container's processes, and how to tell them from others.
+#[derive(Clone, Copy)]
+pub(super) struct ProcessView<'a> {
+    pub(super) proc: BorrowedFd<'a>,
+    pub(super) init_pid: i32,
+    pub(super) namespaces: Option<&'a InitNamespaces>,
+}
+
+/// The creator's end of a pipe, by which an attached container notices the end of its creator.
+pub(super) enum Lifeline {
+    Watched(OwnedFd),
+    /// The container is detached, or has ended.
+    Released,
+    /// The creator is gone.
+    Cut,
 }
 
 impl ContainerState {
@@ -98,120 +135,238 @@ impl ContainerState {
         plan: SandboxPlan,
         init: Init,
         boot: Channel,
-        donated: &mut Received,
+        mut donated: Received,
     ) -> Result<Self> {
-        let memory =
-            donated.take_optional(EVIDENCE_OOM).map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK)));
         let NamespacePlan { with_init, followed, .. } = plan.namespaces;
-        let user_log = donated.take_optional("user-log").map(|to| UserLog::new(to, &plan.id));
-        Ok(Self {
-            id: plan.id,
+        let state = Self {
             init,
-            phase: InitPhase::Preparing,
-            proc: None,
-            root: None,
-            hot_mounts: Vec::new(),
-            layers: Layers::new(plan.init.layers),
-            init_pid_inside: 0,
-            in_pod: false,
-            freezer: Freezer::take(|name| donated.take_optional(name)),
-            pausing: None,
-            stopped_before: BTreeSet::new(),
-            oom: OomWatch::take(|name| donated.take_optional(name)),
-            news: Vec::new(),
-            namespaces: None,
-            boot: Some(boot),
-            starting: None,
-            lifeline: donated.take_optional("lifeline"),
-            caller_gone: false,
-            gofer_gone: false,
-            deadline: None,
-            circumstances: ExitEvidence::default(),
-            rules: ExecConfig {
+            stage: Stage::Preparing { boot, overlays: plan.init.layers },
+            exec_config: ExecConfig {
                 filter: plan.init.seccomp,
                 namespaces: (with_init - CloneFlags::NEWPID - followed).bits(),
+                oom_score_adj: plan.init.oom_score_adj,
+            },
+            traits: Traits {
                 followed,
                 own_pids: with_init.contains(CloneFlags::NEWPID),
                 terminal: plan.init.process.terminal.is_some(),
-                oom_score_adj: plan.init.oom_score_adj,
                 pause: plan.pause,
+                timeout: plan.timeout,
             },
-            timeout: plan.timeout,
-            exit_record: donated.take("exit")?,
-            user_log,
-            memory,
+            lends_pids: false,
+            freezer: Freezer::take(|name| donated.take_optional(name)),
+            oom: OomWatch::take(|name| donated.take_optional(name)),
+            lifeline: donated.take_optional("lifeline").map_or(Lifeline::Released, Lifeline::Watched),
+            ended_by: None,
+            events: Vec::new(),
+            exit: ExitRecorder::take(&plan.id, &mut donated)?,
+            id: plan.id,
+        };
+        donated.finish()?;
+        Ok(state)
+    }
+
+    /// The stage as clients see it.
+    pub(super) fn phase(&self) -> InitPhase {
+        match self.stage {
+            Stage::Preparing { .. } | Stage::Failed => InitPhase::Preparing,
+            Stage::Created { .. } => InitPhase::Created,
+            Stage::Running { .. } => InitPhase::Running,
+            Stage::Paused { .. } => InitPhase::Paused,
+            Stage::Ended(_) => InitPhase::Ended,
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.stage, Stage::Ended(_))
+    }
+
+    pub(super) fn ready(&self) -> Option<&Ready> {
+        match &self.stage {
+            Stage::Created { ready, .. } => Some(ready),
+            Stage::Running { run, .. } | Stage::Paused { run, .. } => Some(&run.ready),
+            Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => None,
+        }
+    }
+
+    pub(super) fn ready_mut(&mut self) -> Option<&mut Ready> {
+        match &mut self.stage {
+            Stage::Created { ready, .. } => Some(ready),
+            Stage::Running { run, .. } | Stage::Paused { run, .. } => Some(&mut run.ready),
+            Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => None,
+        }
+    }
+
+    /// Where its processes are seen; `None` before init is ready.
+    pub(super) fn view(&self) -> Option<ProcessView<'_>> {
+        if let Stage::Ended(remains) = &self.stage {
+            let Remains { proc, init_pid, namespaces } = remains.as_ref()?;
+            return Some(ProcessView {
+                proc: proc.as_fd(),
+                init_pid: *init_pid,
+                namespaces: namespaces.as_ref(),
+            });
+        }
+        let Ready { proc, init_pid, namespaces, .. } = self.ready()?;
+        Some(ProcessView { proc: proc.as_fd(), init_pid: *init_pid, namespaces: Some(namespaces) })
+    }
+
+    /// The container for work in it.
+    pub(super) fn target(&self, step: &'static str) -> Result<ExecTarget<'_>> {
+        let Ready { proc, root, namespaces, init_pid, hot_mounts, .. } =
+            self.ready().ok_or_else(|| self.not_in_phase(step))?;
+        Ok(ExecTarget {
+            id: &self.id,
+            init: self.init.pidfd.as_fd(),
+            init_pid: *init_pid,
+            proc: proc.as_fd(),
+            root: root.as_fd(),
+            namespaces,
+            cgroups: &self.init.cgroups,
+            exec_config: &self.exec_config,
+            hot_mounts,
+            killed: self.ended_by.is_some_and(|(_, signal)| signal == libc::SIGKILL),
         })
     }
 
-    fn find_init(&self) -> Option<Member> {
-        members::find(self.proc.as_ref()?.as_fd(), self.init_pid_inside).ok()?
+    /// The container for another process.
+    pub(super) fn exec_target(&self) -> Result<ExecTarget<'_>> {
+        match &self.stage {
+            Stage::Running { pausing: None, .. } => self.target("exec"),
+            // A process born in a frozen cgroup v2 does not run. The sandbox would wait for its fork, and never thaw it.
+            Stage::Running { pausing: Some(_), .. } => {
+                Err(Error::new(ErrorKind::InvalidInput, "exec", "the container is being paused"))
+            }
+            _ => Err(self.not_in_phase("exec")),
+        }
     }
 
-    /// Another container's processes are about to share its pid namespace.
-    pub(super) fn share_pids(&mut self) {
-        self.in_pod = true;
+    /// Whether another container's process can no longer join it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.target("").map_or(true, |target| target.is_ending())
     }
 
-    /// Whether init is on its way out: in the kernel, waiting for the rest of its pid namespace.
-    pub(in crate::sandbox) fn is_ending(&self) -> bool {
-        let alive = self.phase != InitPhase::Ended && !self.circumstances.killed_by_us();
-        !alive || self.find_init().is_none_or(|init| init.is_exiting())
+    /// Another container has processes in its pid namespace from now on.
+    pub(super) fn lend_pids(&mut self) {
+        self.lends_pids = true;
     }
 
-    /// Whether it got as far as waiting for its start, and has not ended since.
-    pub(super) fn is_created(&self) -> bool {
-        matches!(self.phase, InitPhase::Created | InitPhase::Running | InitPhase::Paused)
+    /// Whether others see the same pid namespace: another container's init, or the host.
+    pub(super) fn shares_pids(&self) -> bool {
+        !self.traits.own_pids || self.lends_pids
     }
 
     /// The OOM score that the sandbox has for its sake.
     pub(super) fn oom_score(&self) -> Option<i32> {
-        self.rules.oom_score_adj.filter(|_| self.is_alive() && !self.rules.pause)
+        self.exec_config.oom_score_adj.filter(|_| self.is_alive() && !self.traits.pause)
     }
 
-    /// Why `step` cannot be taken: it has ended, or it is too early or too late in its life for that.
-    pub(in crate::sandbox) fn not_in_phase(&self, step: &'static str) -> Error {
+    /// `step` is impossible: the container has ended, or it is too early or too late in its life for that.
+    pub(super) fn not_in_phase(&self, step: &'static str) -> Error {
         if !self.is_alive() {
-            return self.has_ended(step);
+            return has_ended(&self.id, step);
         }
-        let problem = format!("the container is {:?}", self.phase).to_lowercase();
+        let problem = format!("the container is {:?}", self.phase()).to_lowercase();
         Error::new(ErrorKind::InvalidInput, step, problem)
     }
 
-    pub(in crate::sandbox) fn has_ended(&self, step: &'static str) -> Error {
-        let problem = format!("container {:?} has ended", self.id.as_str());
-        Error::new(ErrorKind::Ended, step, problem)
+    /// Whether init may still send something: until it has executed the program.
+    pub(super) fn init_speaks(&self) -> bool {
+        matches!(self.stage, Stage::Preparing { .. } | Stage::Created { starting: Some(_), .. })
     }
 
-    pub(super) fn is_alive(&self) -> bool {
-        self.phase != InitPhase::Ended
+    /// Whether the gofer's end means the container's. Not before create is done: until then init receives from the gofer,
+    /// and notices its end.
+    pub(super) fn watches_gofer(&self) -> bool {
+        self.ready().is_some_and(|ready| !ready.gofer_gone)
     }
 
     /// Init is readable: it is ready, it failed, or `execve` closed the connection. The client to go on serving, if one
     /// was answered.
     pub(super) fn hear_init(&mut self) -> Option<Client> {
-        if let Some(boot) = self.boot.take() {
-            self.hear_of_creation(&boot);
-            return None;
+        match std::mem::replace(&mut self.stage, Stage::Failed) {
+            Stage::Preparing { boot, overlays } => {
+                self.hear_of_creation(&boot, overlays);
+                None
+            }
+            Stage::Created { ready, starting: Some(client) } => self.hear_of_start(ready, client),
+            other => {
+                self.stage = other;
+                None
+            }
         }
+    }
+
+    fn hear_of_creation(&mut self, boot: &Channel, overlays: Vec<PathBuf>) {
+        let failure = match self.init.channel.receive_now::<InitReport>() {
+            Ok(Delivery { message: InitReport::Ready { pid }, fds }) => {
+                match self.take_over(pid, overlays, fds) {
+                    Ok((ready, terminal)) => {
+                        self.stage = Stage::Created { ready, starting: None };
+                        let mut passed = vec![("init", self.init.pidfd.as_fd())];
+                        passed.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
+                        // If the creator is gone by now, the lifeline is cut too.
+                        let _ = boot.send_now(&SandboxReport::Ready, &passed);
+                        return;
+                    }
+                    Err(error) => packed(&error),
+                }
+            }
+            Ok(Delivery { message: InitReport::Failed(failure), .. }) => failure,
+            Err(_) => {
+                let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
+                RemoteFailure::pack(Actor::Init, &died)
+            }
+        };
+        let _ = boot.send_now(&SandboxReport::Failed(failure), &[]);
+        self.kill(Cause::Itself);
+    }
+
+    /// Takes what init hands over when it is ready, and enters the namespaces that the sandbox follows it into. Returns
+    /// also the master of init's terminal. The sandbox keeps no copy of that: it would keep the line from hanging up.
+    fn take_over(
+        &self,
+        init_pid: i32,
+        overlays: Vec<PathBuf>,
+        mut handles: Received,
+    ) -> Result<(Ready, Option<OwnedFd>)> {
+        let terminal = self.traits.terminal.then(|| handles.take("terminal")).transpose()?;
+        let root = handles.take("root")?;
+        namespaces::follow(self.traits.followed, &mut handles, root.as_fd())?;
+        let ready = Ready {
+            proc: handles.take("proc")?,
+            root,
+            namespaces: InitNamespaces::take(&mut handles)?,
+            init_pid,
+            layers: Layers::take(overlays, &mut handles)?,
+            hot_mounts: Vec::new(),
+            gofer_gone: false,
+        };
+        handles.finish()?;
+        Ok((ready, terminal))
+    }
+
+    fn hear_of_start(&mut self, ready: Ready, client: Client) -> Option<Client> {
         match self.init.channel.receive_now::<StartReport>() {
             Ok(Delivery { message: StartReport::Failed(failure), .. }) => {
-                self.answer_start(&Reply::Failed(failure))
+                self.stage = Stage::Created { ready, starting: None };
+                client.reply(&Reply::Failed(failure))
             }
             Ok(Delivery { message: StartReport::Listener, fds }) => {
                 // The client hands the listener to the agent, and init waits for that over a connection of its own. If
                 // the client is gone, that connection is closed here, and init ends.
-                if let Some(client) = &self.starting
-                    && let Some(listener) = Listener::of(fds)
-                {
+                if let Some(listener) = Listener::of(fds) {
                     let _ = client.channel.send(&Reply::Listener, &listener.named());
                 }
+                self.stage = Stage::Created { ready, starting: Some(client) };
                 None
             }
             Err(_) => {
-                self.phase = InitPhase::Running;
-                self.note_start();
-                self.deadline = self.timeout.and_then(|limit| Instant::now().checked_add(limit));
-                let client = self.answer_start(&Reply::Done);
+                let started_at_ms = exit::now_ms();
+                self.exit.started(started_at_ms);
+                let deadline = self.traits.timeout.and_then(|limit| Instant::now().checked_add(limit));
+                self.stage = Stage::Running { run: Run { ready, started_at_ms, deadline }, pausing: None };
+                let client = client.reply(&Reply::Done);
                 sys::trim_heap();
                 sys::forget_code();
                 client
@@ -219,160 +374,115 @@ impl ContainerState {
         }
     }
 
-    fn hear_of_creation(&mut self, boot: &Channel) {
-        let failure = match self.init.channel.receive_now::<InitReport>() {
-            Ok(Delivery { message: InitReport::Ready { pid }, fds }) => match self.take_over(pid, fds) {
-                Ok(terminal) => {
-                    self.phase = InitPhase::Created;
-                    let mut passed = vec![("init", self.init.pidfd.as_fd())];
-                    passed.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
-                    // A caller that is gone by now cut the lifeline too.
-                    let _ = boot.send_now(&SandboxReport::Ready, &passed);
-                    return;
-                }
-                Err(error) => super::packed(Actor::Sandbox, &error),
-            },
-            Ok(Delivery { message: InitReport::Failed(failure), .. }) => failure,
-            Err(_) => {
-                let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
-                super::packed(Actor::Init, &died)
-            }
-        };
-        let _ = boot.send_now(&SandboxReport::Failed(failure), &[]);
-        self.kill(Cause::Itself);
-    }
-
-    /// Takes what init hands over when it is ready, and goes where it is. Returns the master of its terminal, which is the
-    /// caller's alone from here on.
-    fn take_over(&mut self, pid: i32, mut handles: Received) -> Result<Option<OwnedFd>> {
-        let root = handles.take("root")?;
-        namespaces::follow(self.rules.followed, &mut handles, root.as_fd())?;
-        self.proc = Some(handles.take("proc")?);
-        self.namespaces = Some(InitNamespaces::take(&mut handles)?);
-        self.root = Some(root);
-        let terminal = self.rules.terminal.then(|| handles.take("terminal")).transpose()?;
-        self.layers.take(&mut handles)?;
-        self.init_pid_inside = pid;
-        handles.finish()?;
-        Ok(terminal)
-    }
-
-    /// Answers with the container's own proc, and which of the `helpers` are seen in it.
-    pub(super) fn hand_over_proc(&self, client: &Client, helpers: &[i32]) -> Result<()> {
-        let Some(proc) = &self.proc else {
-            return Err(Error::new(ErrorKind::InvalidInput, "processes", "there are none yet"));
-        };
-        let helpers = self.helpers_inside(helpers);
-        client.channel.send_now(&Reply::Processes { helpers }, &[("proc", proc.as_fd())])
-    }
-
-    /// The container's root, to work in.
-    pub(in crate::sandbox) fn root(&self, step: &'static str) -> Result<BorrowedFd<'_>> {
-        match &self.root {
-            Some(root) if self.is_alive() => Ok(root.as_fd()),
-            _ => Err(self.not_in_phase(step)),
-        }
-    }
-
-    /// Whether init still has something to say: until it has executed the program.
-    pub(super) fn init_speaks(&self) -> bool {
-        self.phase == InitPhase::Preparing || (self.phase == InitPhase::Created && self.starting.is_some())
-    }
-
-    /// Whether the gofer's end means the container's. Not before create is done: until then what comes from the gofer
-    /// is init's, and so is its end.
-    pub(super) fn watches_gofer(&self) -> bool {
-        !self.gofer_gone && matches!(self.phase, InitPhase::Created | InitPhase::Running | InitPhase::Paused)
-    }
-
-    fn answer_start(&mut self, reply: &Reply) -> Option<Client> {
-        self.starting.take()?.reply(reply)
-    }
-
     pub(super) fn kill(&mut self, cause: Cause) {
-        self.circumstances.ended_by = Some((cause, libc::SIGKILL));
+        self.ended_by = Some((cause, libc::SIGKILL));
         let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
         self.let_run();
     }
 
     /// The lifeline was cut.
     pub(super) fn lose_caller(&mut self) {
-        self.lifeline = None;
-        self.caller_gone = true;
+        self.lifeline = Lifeline::Cut;
         self.kill(Cause::LifelineCut);
     }
 
-    /// Whether its caller is gone, noticed or not: it may have been killed for another reason a moment before.
+    /// Whether the creator is gone, noticed or not: the container may have been killed for another reason just before.
     fn has_lost_caller(&self) -> bool {
-        let hung_up = |lifeline: &OwnedFd| wait_readable_until(lifeline.as_fd(), Some(Instant::now()));
-        self.caller_gone || self.lifeline.as_ref().is_some_and(|lifeline| hung_up(lifeline).unwrap_or(false))
+        match &self.lifeline {
+            Lifeline::Watched(lifeline) => {
+                wait_readable_until(lifeline.as_fd(), Some(Instant::now())).unwrap_or(false)
+            }
+            Lifeline::Released => false,
+            Lifeline::Cut => true,
+        }
+    }
+
+    /// When its time is up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Running { run, .. } | Stage::Paused { run, .. } => run.deadline,
+            _ => None,
+        }
     }
 
     pub(super) fn time_out(&mut self) {
-        self.deadline = None;
-        let after_ms = self.timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-        self.kill(Cause::TimedOut { after_ms });
-    }
-
-    fn note_start(&mut self) {
-        let now = exit::now_ms();
-        self.circumstances.started_at_ms = Some(now);
-        if let Some(log) = &self.user_log {
-            log.started(now);
+        if let Stage::Running { run, .. } | Stage::Paused { run, .. } = &mut self.stage {
+            run.deadline = None;
         }
+        let limit = self.traits.timeout.unwrap_or_default();
+        self.kill(Cause::TimedOut { after_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
     }
 
-    /// Init is gone. The record first: whoever is told can read it. Returns init's end and the client that is answered
-    /// by it.
+    /// Init is gone. Writes the exit record first, so that whoever is told can read it. Returns init's end and the client
+    /// that is answered by it.
     pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
         let usage: Option<Usage> = sys::wait4(self.init.pid).ok();
-        let mut answered = None;
-        // A program that ended before its connection's end was seen did run.
-        if self.starting.is_some() && self.phase == InitPhase::Created {
-            match self.init.channel.receive_now::<StartReport>() {
-                Ok(Delivery { message: StartReport::Failed(failure), .. }) => {
-                    answered = self.answer_start(&Reply::Failed(failure));
-                }
-                Ok(Delivery { message: StartReport::Listener, .. }) => {}
-                Err(_) => self.note_start(),
+        let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
+            Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => (None, None, None),
+            Stage::Created { ready, starting: None } => (Some(ready), None, None),
+            Stage::Created { ready, starting: Some(client) } => {
+                let (started_at_ms, reply) = self.last_report();
+                (Some(ready), started_at_ms, Some((client, reply)))
             }
-        }
-        if let Some((oom, peak)) = &self.memory {
-            self.circumstances.memory = OomEvidence::read(oom.as_fd(), peak.as_ref().map(AsFd::as_fd)).ok();
-        }
-        let record = exit::conclude(usage, &self.circumstances, exit::now_ms());
-        // Nobody to tell if it fails: the record then says nothing, and readers report that the sandbox was lost.
-        let recorded = rustix::io::pwrite(&self.exit_record, &record.encode(), 0).is_ok();
-        if let Some(log) = &self.user_log {
-            log.ended(&record);
-        }
-        self.phase = InitPhase::Ended;
-        // The counter is ahead of its notification: without a look of our own, a kill that ends init is told of too late.
+            Stage::Running { run, pausing } => {
+                let answer = pausing.map(Pausing::given_up);
+                (Some(run.ready), Some(run.started_at_ms), answer)
+            }
+            Stage::Paused { run, .. } => (Some(run.ready), Some(run.started_at_ms), None),
+        };
+        let remains = |Ready { proc, init_pid, namespaces, .. }| Remains {
+            proc,
+            init_pid,
+            namespaces: Some(namespaces),
+        };
+        self.stage = Stage::Ended(ready.map(remains));
+        let recorded = self.exit.ended(usage, started_at_ms, self.ended_by);
+        // The kernel counts before it notifies: without this look, an OOM kill that ends init would be reported too late.
         self.look_for_oom();
-        self.news.push(SandboxEvent::Ended);
-        // Without a record the cgroups are all there is to tell how it ended.
+        self.events.push(SandboxEvent::Ended);
+        // Without a record, the cgroups are the only evidence of how it ended.
         if recorded && self.has_lost_caller() {
             self.leave_nothing();
         }
-        // Where nobody is left to be told from others, its mounts can go.
-        if !self.shares_pids() || self.members(&[]).is_ok_and(|mut members| members.next().is_none()) {
-            self.namespaces = None;
+        let survivors =
+            self.shares_pids() && self.members(&[]).map_or(true, |mut left| left.next().is_some());
+        if let Stage::Ended(Some(remains)) = &mut self.stage
+            && !survivors
+        {
+            remains.namespaces = None;
         }
-        self.lifeline = None;
-        self.deadline = None;
-        self.root = None;
-        self.layers = Layers::default();
-        let answered = self.answer_start(&Reply::Done).or(answered).or_else(|| self.give_up_pausing());
-        (usage, answered)
+        self.lifeline = Lifeline::Released;
+        (usage, answer.and_then(|(client, reply)| client.reply(&reply)))
     }
 
-    /// Ends what outlives init, in a pid namespace that is not its own, and has the gofer remove the cgroups: nobody is
-    /// there to do either.
+    /// What init, which is gone, reported last of its start: the time if it executed the program, and the reply.
+    fn last_report(&self) -> (Option<u64>, Reply) {
+        match self.init.channel.receive_now::<StartReport>() {
+            Ok(Delivery { message: StartReport::Failed(failure), .. }) => (None, Reply::Failed(failure)),
+            Ok(Delivery { message: StartReport::Listener, .. }) => (None, Reply::Done),
+            // It executed the program, which ended before the end of the connection was seen.
+            Err(_) => {
+                let now = exit::now_ms();
+                self.exit.started(now);
+                (Some(now), Reply::Done)
+            }
+        }
+    }
+
+    /// Whether the kernel has killed for memory since the last look: then it is an event.
+    pub(super) fn look_for_oom(&mut self) {
+        if self.oom.as_mut().is_some_and(OomWatch::happened) {
+            self.events.push(SandboxEvent::OutOfMemory);
+        }
+    }
+
+    /// Does what the creator, who is gone, would do: ends processes that outlive init in a pid namespace that is not their
+    /// own, and has the gofer remove the cgroups.
     fn leave_nothing(&self) {
         if let Some(freezer) = &self.freezer {
             let _ = freezer.kill();
         }
-        // A gofer that is gone leaves them to whoever deletes the record.
+        // If the gofer is gone, the cgroups stay until the record is deleted.
         let _ = self.init.gofer.send_now(&CallerGone {}, &[]);
     }
 }

@@ -1,31 +1,72 @@
 //! How the container ended, from kernel evidence: the wait status, the cgroup's counters, and what was asked before.
 
-use crate::cgroup::OomEvidence;
+use super::user_log::UserLogWriter;
+use crate::cgroup::{EVIDENCE_OOM, EVIDENCE_PEAK, OomEvidence};
+use crate::error::Result;
+use crate::helper::Received;
+use crate::id::ContainerId;
 use crate::state::{Cause, ExitRecord, WaitStatus};
 use crate::sys::Usage;
+use rustix::fd::{AsFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the sandbox knows when init is gone.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::sandbox) struct ExitEvidence {
-    /// When the program was executed, in milliseconds since the epoch.
-    pub(in crate::sandbox) started_at_ms: Option<u64>,
-    /// The last thing done to init that was meant to end it, and the signal it got.
-    pub(in crate::sandbox) ended_by: Option<(Cause, i32)>,
-    /// The memory controller's counters, where the container has one.
-    pub(in crate::sandbox) memory: Option<OomEvidence>,
+/// Writes down how the container ended, with the descriptors that the caller opened for that.
+pub(super) struct ExitRecorder {
+    record: OwnedFd,
+    user_log: Option<UserLogWriter>,
+    /// The memory controller's counters, where the container has one: kills, and the most memory used.
+    memory: Option<(OwnedFd, Option<OwnedFd>)>,
 }
 
-impl ExitEvidence {
-    /// Whether init was sent a signal that was meant to end it.
-    pub(in crate::sandbox) fn killed_by_us(&self) -> bool {
-        self.ended_by.is_some_and(|(_, signal)| signal == libc::SIGKILL)
+impl ExitRecorder {
+    pub(super) fn take(id: &ContainerId, donated: &mut Received) -> Result<Self> {
+        let oom = donated.take_optional(EVIDENCE_OOM);
+        Ok(Self {
+            record: donated.take("exit")?,
+            user_log: donated.take_optional("user-log").map(|to| UserLogWriter::new(to, id)),
+            memory: oom.map(|oom| (oom, donated.take_optional(EVIDENCE_PEAK))),
+        })
+    }
+
+    /// Init executed the program.
+    pub(super) fn started(&self, at_ms: u64) {
+        if let Some(log) = &self.user_log {
+            log.started(at_ms);
+        }
+    }
+
+    /// Init is gone. Returns whether the record could be written; if not, readers report that the sandbox was lost.
+    pub(super) fn ended(
+        &self,
+        usage: Option<Usage>,
+        started_at_ms: Option<u64>,
+        ended_by: Option<(Cause, i32)>,
+    ) -> bool {
+        let memory = self.memory.as_ref();
+        let memory = memory
+            .and_then(|(oom, peak)| OomEvidence::read(oom.as_fd(), peak.as_ref().map(AsFd::as_fd)).ok());
+        let record = conclude(usage, &ExitEvidence { started_at_ms, ended_by, memory }, now_ms());
+        let written = rustix::io::pwrite(&self.record, &record.encode(), 0).is_ok();
+        if let Some(log) = &self.user_log {
+            log.ended(&record);
+        }
+        written
     }
 }
 
-/// The exit record. A cause is named only if the status bears it out: a workload that caught our SIGTERM and exited by
-/// itself did so by itself, and a SIGKILL nobody here sent is the OOM killer's only if the kernel counted one.
-pub(in crate::sandbox) fn conclude(usage: Option<Usage>, what: &ExitEvidence, now_ms: u64) -> ExitRecord {
+/// What the sandbox knows when init is gone.
+#[derive(Clone, Copy, Debug, Default)]
+struct ExitEvidence {
+    /// When the program was executed, in milliseconds since the epoch.
+    started_at_ms: Option<u64>,
+    /// The last thing that the sandbox did to end init, and the signal that init got.
+    ended_by: Option<(Cause, i32)>,
+    memory: Option<OomEvidence>,
+}
+
+/// The exit record. It names a cause only if the status confirms it: a workload that caught our SIGTERM and exited did so
+/// by itself, and a SIGKILL that the sandbox did not send is the OOM killer's only if the kernel counted one.
+fn conclude(usage: Option<Usage>, what: &ExitEvidence, now_ms: u64) -> ExitRecord {
     let status = match (what.started_at_ms, usage) {
         (None, _) => WaitStatus::NotStarted,
         (_, None) => WaitStatus::Unknown,
@@ -52,7 +93,7 @@ pub(in crate::sandbox) fn conclude(usage: Option<Usage>, what: &ExitEvidence, no
 }
 
 /// The exit status of the sandbox process itself: init's, or 128 + n for a signal.
-pub(in crate::sandbox) fn code_of(usage: Option<Usage>) -> i32 {
+pub(super) fn code_of(usage: Option<Usage>) -> i32 {
     match usage {
         Some(Usage { signal: Some((signal, _)), .. }) => 128 + signal,
         Some(Usage { code, .. }) => code.unwrap_or_default(),
@@ -60,7 +101,7 @@ pub(in crate::sandbox) fn code_of(usage: Option<Usage>) -> i32 {
     }
 }
 
-pub(in crate::sandbox) fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,13 @@
-//! Changes of a container's mounts that are under way, and what becomes of them.
+//! Changes of a container's mounts that are under way.
 
-use super::{Key, Monitor, packed};
-use crate::error::{Actor, Error, ErrorKind, Result};
+use super::client::{Key, packed};
+use super::event_loop::Monitor;
+use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
 use crate::plan::TreeStep;
 use crate::process::Channel;
-use crate::sandbox::mounts::{Forked, Work};
+use crate::sandbox::mounts::{MountChild, MountWork};
 use crate::sys;
 use crate::wire::control::MountReply;
 use crate::wire::init::MountReport;
@@ -16,10 +17,10 @@ const MAX_CHANGES: usize = 16;
 const MAX_MOUNTS: usize = 1024;
 
 /// One change.
-pub(super) struct Change {
+pub(super) struct MountChange {
     container: Key,
-    pub(super) forked: Forked,
-    /// Who asked for it.
+    pub(super) child: MountChild,
+    /// The connection of the client that asked for it.
     client: Channel,
 }
 
@@ -30,48 +31,49 @@ impl Monitor {
         self.change_mounts(container, client, work);
     }
 
-    pub(super) fn change_mounts(&mut self, container: Key, client: Channel, work: Result<Work>) {
+    pub(super) fn change_mounts(&mut self, container: Key, client: Channel, work: Result<MountWork>) {
         match work.and_then(|work| self.fork_change(container, &work)) {
-            Ok(forked) => {
+            Ok(child) => {
                 let key = self.next_key();
-                self.changes.push((key, Change { container, forked, client }));
+                self.changes.push((key, MountChange { container, child, client }));
             }
-            Err(error) => answer(&client, &MountReply::Failed(packed(Actor::Sandbox, &error))),
+            Err(error) => answer(&client, &MountReply::Failed(packed(&error))),
         }
     }
 
-    fn fork_change(&mut self, container: Key, work: &Work) -> Result<Forked> {
+    fn fork_change(&mut self, container: Key, work: &MountWork) -> Result<MountChild> {
         let changes = self.changes.iter().filter(|(_, change)| change.container == container).count();
-        let contained = self.contained(container);
-        let mounts = contained.hot_mounts.len();
-        if changes >= MAX_CHANGES || (mounts >= MAX_MOUNTS && matches!(work, Work::Mount { .. })) {
+        let target = self.contained(container).target("mount")?;
+        let mounts = target.hot_mounts.len();
+        if changes >= MAX_CHANGES || (mounts >= MAX_MOUNTS && matches!(work, MountWork::Mount { .. })) {
             let problem = format!("{changes} changes are under way and {mounts} mounts are there: too many");
             return Err(Error::new(ErrorKind::Os(libc::EUSERS), "mount", problem));
         }
-        self.score.lend(contained.rules.oom_score_adj, || Forked::new(contained, work))
+        self.score.lend(target.exec_config.oom_score_adj, || MountChild::fork(&target, work))
     }
 
-    /// A change has come to its end.
+    /// A change has ended: done or failed.
     pub(super) fn end_change(&mut self, key: Key) {
         let Some(place) = self.changes.iter().position(|(known, _)| *known == key) else { return };
-        let (_, Change { container, forked, client }) = self.changes.swap_remove(place);
-        let _ = sys::wait4(forked.pid);
-        let report = forked.channel.receive_now::<MountReport>();
-        // Forgotten meanwhile, its mounts with it.
-        let contained = self.containers.iter_mut().find(|(known, _)| *known == container);
-        let reply = match (report.map(|report| report.message), contained) {
-            (Ok(MountReport::Mounted { id }), Some((_, contained))) => {
-                contained.hot_mounts.push(id);
+        let (_, MountChange { container, child, client }) = self.changes.swap_remove(place);
+        let _ = sys::wait4(child.pid);
+        let report = child.channel.receive_now::<MountReport>();
+        // The container may have ended meanwhile, or be forgotten, and its mounts with it.
+        let found = self.containers.iter_mut().find(|(known, _)| *known == container);
+        let ready = found.and_then(|(_, container)| container.ready_mut());
+        let reply = match (report.map(|report| report.message), ready) {
+            (Ok(MountReport::Mounted { id }), Some(ready)) => {
+                ready.hot_mounts.push(id);
                 MountReply::Done
             }
-            (Ok(MountReport::Unmounted { id }), Some((_, contained))) => {
-                contained.hot_mounts.retain(|known| *known != id);
+            (Ok(MountReport::Unmounted { id }), Some(ready)) => {
+                ready.hot_mounts.retain(|known| *known != id);
                 MountReply::Done
             }
             (Ok(MountReport::Failed(failure)), _) => MountReply::Failed(failure),
             _ => {
                 let error = Error::new(ErrorKind::Ended, "mount", "the container has ended");
-                MountReply::Failed(packed(Actor::Sandbox, &error))
+                MountReply::Failed(packed(&error))
             }
         };
         answer(&client, &reply);
@@ -80,19 +82,19 @@ impl Monitor {
     /// Ends the changes of a container that has ended.
     pub(super) fn give_up_changes(&self, container: Key) {
         for (_, change) in self.changes.iter().filter(|(_, change)| change.container == container) {
-            let _ = rustix::process::pidfd_send_signal(&change.forked.pidfd, rustix::process::Signal::KILL);
+            let _ = rustix::process::pidfd_send_signal(&change.child.pidfd, rustix::process::Signal::KILL);
         }
     }
 }
 
-fn read_work(mut fds: Received) -> Result<Work> {
+fn read_work(mut fds: Received) -> Result<MountWork> {
     let step = read_plan::<TreeStep>(fds.take("step")?)?;
     let gofer = fds.take_optional("gofer").map(Channel::from);
     fds.finish()?;
-    Ok(Work::Mount { step, gofer })
+    Ok(MountWork::Mount { step, gofer })
 }
 
-/// A client that is gone by now knows no more than that.
+/// If the client is gone by now, there is nothing left to do.
 fn answer(client: &Channel, reply: &MountReply) {
     let _ = client.send_now(reply, &[]);
 }

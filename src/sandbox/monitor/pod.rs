@@ -1,14 +1,14 @@
-//! Further containers in the sandbox: made, forgotten, and ended with it.
+//! The other containers of a pod: the sandbox makes them, forgets them, and ends them with the root container.
 
+use super::client::{Key, packed};
 use super::container::ContainerState;
-use super::{Key, Monitor, packed};
-use crate::error::{Actor, Error, ErrorKind, Result};
+use super::event_loop::Monitor;
+use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
 use crate::plan::{CloneFlags, SandboxPlan, SealedSandbox};
 use crate::process::Channel;
 use crate::sandbox::init::Init;
-use crate::sandbox::namespaces::InitNamespaces;
 use crate::state::Cause;
 use crate::wire::boot::SandboxReport;
 use crate::wire::control::Reply;
@@ -17,22 +17,22 @@ use crate::wire::control::Reply;
 const MAX_CONTAINERS: usize = 512;
 
 impl Monitor {
-    /// Makes a container. `boot` is told what became of it, now or when its init is ready.
+    /// Makes a container. Reports on `boot`, at once if that fails, else when init is ready or has failed.
     pub(super) fn launch(&mut self, boot: Channel, donated: Received) {
         let launched = self.fork_init(donated);
         match launched {
-            Ok((plan, init, mut donated)) => {
+            Ok((plan, init, donated)) => {
                 let shares_pids = !plan.namespaces.with_init.contains(CloneFlags::NEWPID);
-                let Ok(contained) = ContainerState::new(plan, init, boot, &mut donated) else { return };
+                let Ok(container) = ContainerState::new(plan, init, boot, donated) else { return };
                 if shares_pids && let Some((_, root)) = self.containers.first_mut() {
-                    root.share_pids();
+                    root.lend_pids();
                 }
                 let key = self.next_key();
-                self.containers.push((key, contained));
+                self.containers.push((key, container));
                 self.settle_oom_score();
             }
             Err(error) => {
-                let _ = boot.send_now(&SandboxReport::Failed(packed(Actor::Sandbox, &error)), &[]);
+                let _ = boot.send_now(&SandboxReport::Failed(packed(&error)), &[]);
             }
         }
     }
@@ -48,15 +48,13 @@ impl Monitor {
             return Err(Error::new(ErrorKind::InvalidInput, "create", problem));
         }
         let ended = || Error::new(ErrorKind::Ended, "create", "the sandbox's root container has ended");
-        let root = self.containers.first().filter(|(_, root)| root.is_created());
-        let (_, root) = root.ok_or_else(ended)?;
-        let score = plan.init.oom_score_adj;
+        let root = self.containers.first().and_then(|(_, root)| root.target("create").ok());
+        let root = root.ok_or_else(ended)?;
         let volumes = self.volumes.copies(&plan.volumes)?;
-        let pids = root.namespaces.as_ref().map(InitNamespaces::pids).ok_or_else(ended)?;
-        let fork = || Init::fork_in_pod(&plan, pids, &volumes, &mut donated);
-        // Perhaps only not collected yet; there is no pid namespace to be born in any more.
+        let fork = || Init::fork_in_pod(&plan, root.namespaces.pids(), &volumes, &mut donated);
+        // If root's init has ended and is not collected yet, no process can be born in its pid namespace.
         let not_forked = |error| if root.is_ending() { ended() } else { error };
-        let init = self.score.lend(score, fork).map_err(not_forked)?;
+        let init = self.score.lend(plan.init.oom_score_adj, fork).map_err(not_forked)?;
         Ok((plan.into_plan(), init, donated))
     }
 
@@ -73,7 +71,7 @@ impl Monitor {
         Ok(Reply::Done)
     }
 
-    /// The root container has ended: the others end with it. Whether none is left.
+    /// The root container has ended, and the others end with it. Returns whether none is left.
     pub(super) fn end_pod(&mut self) -> bool {
         let mut left = false;
         for (_, container) in self.containers.iter_mut().filter(|(_, container)| container.is_alive()) {

@@ -1,11 +1,10 @@
-//! The processes executed in running containers: from their fork to whoever waits for their end.
+//! The processes executed in running containers, from their fork until a client has received their end.
 
-use super::listener::Listener;
-use super::{Key, packed};
+use super::client::{Key, Listener};
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure};
 use crate::process::Channel;
 use crate::process::Delivery;
-use crate::sandbox::exec::Forked;
+use crate::sandbox::exec::ExecChild;
 use crate::sys;
 use crate::wire::control::{ExecReply, ProcessEnd, ProcessEnded, WaitReply};
 use crate::wire::init::{ExecHello, ExecReport};
@@ -13,41 +12,40 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::Signal;
 use std::collections::VecDeque;
 
-/// How many ends are kept for a `WaitProcess` that may still come. A process whose client is there to hear of it takes
-/// no place here.
+/// How many ends are kept for a `WaitProcess` that may still come. The end of a process whose client still listens is not
+/// kept.
 const MAX_UNCLAIMED: usize = 1024;
 
-/// All of them.
 #[derive(Default)]
 pub(super) struct Processes {
-    pub(super) running: Vec<(Key, Process)>,
-    /// Ends that nobody was there to hear of, the oldest first.
+    pub(super) running: Vec<(Key, ExecedProcess)>,
+    /// Ends that no client has received, the oldest first.
     unclaimed: VecDeque<(Key, i32, ProcessEnd)>,
 }
 
-/// One that has not ended.
-pub(super) struct Process {
+/// A process that has not ended.
+pub(super) struct ExecedProcess {
     container: Key,
-    pub(super) forked: Forked,
-    /// Its pid as the container counts, from itself.
+    pub(super) child: ExecChild,
+    /// Its pid in the container, from its own report.
     pid_inside: Option<i32>,
-    /// Whether its channel has more to say: until it is executed.
+    /// Whether it may still send something: until the program is executed.
     pub(super) speaks: bool,
-    /// Who asked for it, as long as it listens.
+    /// The client that asked for it, as long as it listens.
     pub(super) client: Option<Channel>,
-    /// Who else waits for its end.
+    /// Other clients that wait for its end.
     waiting: Vec<Channel>,
-    /// The master of its terminal, until it is told that it was executed: the client's alone then.
+    /// The master of its terminal, until the client gets it with `Started`: then the client alone has it.
     terminal: Option<OwnedFd>,
-    /// Why it was not executed. Told when it is gone, so that nobody who knows finds it there.
+    /// Why it was not executed. Reported when it is gone, so that a client that knows no longer finds it.
     failure: Option<RemoteFailure>,
 }
 
 impl Processes {
-    pub(super) fn add(&mut self, key: Key, container: Key, forked: Forked, client: Channel) {
-        let process = Process {
+    pub(super) fn add(&mut self, key: Key, container: Key, child: ExecChild, client: Channel) {
+        let process = ExecedProcess {
             container,
-            forked,
+            child,
             pid_inside: None,
             speaks: true,
             client: Some(client),
@@ -58,7 +56,7 @@ impl Processes {
         self.running.push((key, process));
     }
 
-    /// Has `connection` told of the end of the process that the container calls `pid`; gives it back if there is none.
+    /// Reports the end of the process with this pid in the container on `connection`; gives that back if there is none.
     pub(super) fn wait(&mut self, container: Key, pid: i32, connection: Channel) -> Result<(), Channel> {
         let running = self.running.iter_mut().map(|(_, process)| process);
         if let Some(process) = running.into_iter().find(|process| process.is(container, pid)) {
@@ -79,30 +77,30 @@ impl Processes {
         }
     }
 
-    /// Its channel is readable: it said who it is, it failed, or it is gone from sight into `execve`.
+    /// Its channel is readable: a report, or end of file because `execve` closed the channel.
     pub(super) fn hear(&mut self, key: Key) {
         if let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) {
             process.hear();
         }
     }
 
-    /// Its client is gone: its end will be kept. One that is attached ends now.
+    /// Its client is gone: its end will be kept. An attached process is killed.
     pub(super) fn lose_client(&mut self, key: Key) {
         if let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) {
             process.lose_client();
         }
     }
 
-    /// It has ended: collects it and tells.
+    /// It has ended: collects it and reports that.
     pub(super) fn end(&mut self, key: Key) {
         let Some(place) = self.running.iter().position(|(known, _)| *known == key) else { return };
         let (_, mut process) = self.running.swap_remove(place);
-        // What it said last may not have been heard yet.
+        // Receive its last reports first.
         let mut executed = !process.speaks;
         while process.speaks {
             executed = process.hear();
         }
-        let Ok(usage) = sys::wait4(process.forked.pid) else { return };
+        let Ok(usage) = sys::wait4(process.child.pid) else { return };
         if let Some(failure) = process.failure {
             if let Some(client) = process.client {
                 let _ = client.send_now(&ExecReply::Failed(failure), &[]);
@@ -133,33 +131,33 @@ impl Processes {
     }
 }
 
-impl Process {
+impl ExecedProcess {
     fn is(&self, container: Key, pid: i32) -> bool {
         self.container == container && self.pid_inside == Some(pid)
     }
 
     fn lose_client(&mut self) {
         self.client = None;
-        if self.forked.attached {
-            // Ended already: then it is about to be collected.
-            let _ = rustix::process::pidfd_send_signal(&self.forked.pidfd, Signal::KILL);
+        if self.child.attached {
+            // If it has ended already, it is about to be collected.
+            let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
         }
     }
 
     /// Takes one message. Returns whether it means that the program was executed.
     fn hear(&mut self) -> bool {
         if self.pid_inside.is_none() {
-            match self.forked.channel.receive_now::<ExecHello>() {
+            match self.child.channel.receive_now::<ExecHello>() {
                 Ok(hello) => self.pid_inside = Some(hello.message.pid),
                 Err(_) => {
                     let died =
                         Error::new(ErrorKind::HelperDied, "exec", "the process ended before it was ready");
-                    self.fail(packed(Actor::Init, &died));
+                    self.fail(RemoteFailure::pack(Actor::Init, &died));
                 }
             }
             return false;
         }
-        match self.forked.channel.receive_now::<ExecReport>() {
+        match self.child.channel.receive_now::<ExecReport>() {
             Ok(Delivery { message: ExecReport::Failed(failure), .. }) => self.fail(failure),
             Ok(Delivery { message: ExecReport::Terminal, fds }) => {
                 self.terminal = fds.take_only("terminal").ok();
@@ -170,14 +168,14 @@ impl Process {
                     && let Some(listener) = Listener::of(fds)
                 {
                     let mut fds = listener.named();
-                    fds.push(("pidfd", self.forked.pidfd.as_fd()));
+                    fds.push(("pidfd", self.child.pidfd.as_fd()));
                     let _ = client.send(&ExecReply::Listener, &fds);
                 }
             }
             Err(_) => {
                 self.speaks = false;
                 let terminal = self.terminal.take();
-                let mut fds = vec![("pidfd", self.forked.pidfd.as_fd())];
+                let mut fds = vec![("pidfd", self.child.pidfd.as_fd())];
                 fds.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
                 if let Some(client) = &self.client
                     && client.send_now(&ExecReply::Started, &fds).is_err()

@@ -1,9 +1,10 @@
-//! Signals for the container's processes: to init as if it were no PID 1, to others by the numbers they have inside.
+//! Signals for the container's processes: to init as if it were not PID 1, to others by their pids inside.
 
-use super::container::ContainerState;
-use super::members;
-use super::members::Member;
+use super::container::{ContainerState, ProcessView};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::sandbox::members;
+use crate::sandbox::members::Member;
+use crate::sandbox::target::has_ended;
 use crate::state::Cause;
 use crate::sys::{self, StatusText};
 use crate::wire::control::SignalTarget;
@@ -11,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::AsFd;
 
 impl ContainerState {
-    /// Sends `number` to `target`, but to none of the `helpers`, which are this process's own children.
+    /// Sends `number` to `target`, but not to the `helpers`: children of the sandbox that the container may see.
     pub(super) fn signal_target(&mut self, number: i32, target: SignalTarget, helpers: &[i32]) -> Result<()> {
         if !(1..=64).contains(&number) {
             return Err(Error::new(ErrorKind::InvalidInput, "signal", format!("{number} is not a signal")));
@@ -29,19 +30,19 @@ impl ContainerState {
         }
     }
 
-    /// Sends `number` to init. The kernel drops what PID 1 has no handler for; here such a signal does what it would
-    /// do to any other process.
+    /// Sends `number` to init. The kernel drops signals for which PID 1 has no handler; here such a signal does what it
+    /// would do to any other process.
     pub(super) fn signal_init(&mut self, number: i32) -> Result<()> {
         if !self.is_alive() {
-            return Err(self.has_ended("signal"));
+            return Err(has_ended(&self.id, "signal"));
         }
         let deliver = match self.disposition(number) {
-            Disposition::Handled => number,
-            Disposition::Default if ends_by_default(number) => libc::SIGKILL,
-            Disposition::Default => number,
+            InitDisposition::Handled => number,
+            InitDisposition::Default if ends_by_default(number) => libc::SIGKILL,
+            InitDisposition::Default => number,
         };
         if ends_by_default(number) {
-            self.circumstances.ended_by = Some((Cause::Requested { signal: number }, deliver));
+            self.ended_by = Some((Cause::Requested { signal: number }, deliver));
         }
         sys::pidfd_send_raw(self.init.pidfd.as_fd(), deliver)
             .os(|| format!("pidfd_send_signal(init, {number})"))?;
@@ -51,13 +52,13 @@ impl ContainerState {
         Ok(())
     }
 
-    /// Init last: its end is the end of the others where the pid namespace is its own.
+    /// Signals init last: in its own pid namespace, its end is the end of the others.
     fn signal_all(&mut self, number: i32, helpers: &[i32]) -> Result<()> {
         for member in self.members(helpers)?.filter(|member| !self.is_init(member.pid())) {
             member.signal(number)?;
         }
         if let (libc::SIGKILL, Some(freezer)) = (number, &self.freezer) {
-            // Also those that left the container's mount namespace, or fork as fast as they are killed.
+            // This also reaches processes that left the container's mount namespace, or fork as fast as they are killed.
             freezer.kill()?;
         }
         if self.is_alive() { self.signal_init(number) } else { Ok(()) }
@@ -80,71 +81,70 @@ impl ContainerState {
         Err(Error::new(ErrorKind::NotFound, "signal", problem))
     }
 
-    /// The process that the container calls `pid`.
+    /// The process with this pid in the container.
     fn member(&self, pid: i32, helpers: &[i32]) -> Result<Member> {
-        let proc = self.proc.as_ref().ok_or_else(|| self.has_ended("signal"))?;
+        let view = self.view().ok_or_else(|| self.not_in_phase("signal"))?;
         let not_found = || {
             let problem = format!("container {:?} has no process {pid}", self.id.as_str());
             Error::new(ErrorKind::NotFound, "signal", problem)
         };
-        let member = members::find(proc.as_fd(), pid)?.ok_or_else(not_found)?;
+        let member = members::find(view.proc, pid)?.ok_or_else(not_found)?;
         let ours = self.helpers_inside(helpers).contains(&pid);
-        if self.shares_pids() && (ours || !self.is_mine(&member)) {
+        if self.shares_pids() && (ours || !view.is_mine(&member)) {
             let problem = format!("process {pid} belongs to a different container");
             return Err(Error::new(ErrorKind::NotFound, "signal", problem));
         }
         Ok(member)
     }
 
-    /// Every process of the container, and none of the `helpers`.
+    /// Every process of the container, without the `helpers`.
     pub(super) fn members(&self, helpers: &[i32]) -> Result<impl Iterator<Item = Member> + '_> {
-        let all = self.proc.as_ref().map(|proc| members::all(proc.as_fd())).transpose()?;
+        let view = self.view();
+        let all = view.map(|view| members::all(view.proc)).transpose()?;
         let (shared, ours) = (self.shares_pids(), self.helpers_inside(helpers));
-        let is_member =
-            move |member: &Member| !shared || (self.is_mine(member) && !ours.contains(&member.pid()));
+        let is_member = move |member: &Member| {
+            let mine = || view.is_some_and(|view| view.is_mine(member)) && !ours.contains(&member.pid());
+            !shared || mine()
+        };
         Ok(all.into_iter().flatten().filter(is_member))
     }
 
-    /// Whether others see the same pid namespace: another container's init, or the host.
-    pub(super) fn shares_pids(&self) -> bool {
-        !self.rules.own_pids || self.in_pod
-    }
-
-    /// Whether a process of a shared pid namespace has this container's mount namespace, as all its processes have; and,
-    /// if it is the root container, the sandbox and its helpers.
-    fn is_mine(&self, member: &Member) -> bool {
-        let own = self.namespaces.as_ref();
-        member.pid() == self.init_pid_inside || own.is_some_and(|own| member.is_in(own))
-    }
-
-    /// The sandbox and its `helpers`, if they are seen in the container's proc. Their numbers mean something only there:
-    /// in a pid namespace below, where we are not, they are somebody else's.
+    /// The sandbox and its `helpers`, if they are seen in the container's proc. In a pid namespace below, where the sandbox
+    /// is not, these numbers belong to other processes.
     pub(super) fn helpers_inside(&self, helpers: &[i32]) -> Vec<i32> {
         let own = rustix::process::getpid().as_raw_nonzero().get();
-        match self.proc.as_ref().and_then(|proc| members::own_pid(proc.as_fd())) {
+        match self.view().and_then(|view| members::own_pid(view.proc)) {
             Some(seen) if seen == own => helpers.iter().copied().chain([own]).collect(),
             _ => Vec::new(),
         }
     }
 
     fn is_init(&self, pid: i32) -> bool {
-        self.is_alive() && self.init_pid_inside == pid
+        self.ready().is_some() && self.view().is_some_and(|view| view.init_pid == pid)
     }
 
-    fn disposition(&self, number: i32) -> Disposition {
-        // Only a first process is special to the kernel.
-        if number == libc::SIGKILL || number == libc::SIGSTOP || self.init_pid_inside != 1 {
-            return Disposition::Handled;
-        }
-        let status = self.proc.as_ref().and_then(|proc| members::status(proc.as_fd(), 1));
-        let Some(status) = status else { return Disposition::Default };
+    fn disposition(&self, number: i32) -> InitDisposition {
+        let first = self.view().filter(|view| view.init_pid == 1);
+        // The kernel treats only a first process differently.
+        let (false, Some(view)) = (matches!(number, libc::SIGKILL | libc::SIGSTOP), first) else {
+            return InitDisposition::Handled;
+        };
+        let Some(status) = members::status(view.proc, 1) else { return InitDisposition::Default };
         let status = StatusText(&status);
         let bit = 1_u64 << (number - 1);
         if (status.signals(CAUGHT) | status.signals(IGNORED)) & bit != 0 {
-            Disposition::Handled
+            InitDisposition::Handled
         } else {
-            Disposition::Default
+            InitDisposition::Default
         }
+    }
+}
+
+impl ProcessView<'_> {
+    /// Whether a process of a shared pid namespace is init or has the container's mount namespace, as all processes of the
+    /// container have. In the root container, the sandbox and its helpers have it too.
+    fn is_mine(&self, member: &Member) -> bool {
+        member.pid() == self.init_pid || self.namespaces.is_some_and(|own| member.is_in(own))
     }
 }
 
@@ -154,7 +154,7 @@ const CAUGHT: &str = "SigCgt";
 const IGNORED: &str = "SigIgn";
 
 /// What init does about a signal.
-enum Disposition {
+enum InitDisposition {
     /// It has a handler or ignores it: the kernel delivers.
     Handled,
     /// Neither: to a PID 1 the kernel does nothing.
@@ -176,7 +176,7 @@ fn ends_by_default(number: i32) -> bool {
     )
 }
 
-/// What is passed on to init when it is sent to the sandbox: everything a person or a supervisor sends.
+/// The signals that the sandbox passes on to init: everything that a person or a supervisor sends.
 pub(super) fn forwarded() -> SigSet {
     [
         Signal::SIGHUP,

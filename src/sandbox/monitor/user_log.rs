@@ -1,13 +1,13 @@
-//! The log for whoever runs the workload: a line when it starts and one when it ends.
+//! The user log, for the person who runs the workload: a line when it starts and one when it ends.
 //!
 //! ```text
 //!   2026-01-31T12:00:00.123Z web started
 //!   2026-01-31T12:00:05.004Z web exited with code 3
 //! ```
 //!
-//! A line is the time (RFC 3339, UTC, milliseconds), the container's id, and what happened, separated by blanks; a new
-//! container only appends. Nothing of the workload's is in it. The descriptor never blocks (the caller saw to that), a
-//! line that does not fit is dropped, and so is one that nobody reads: the sandbox has more important work.
+//! A line is the time (RFC 3339, UTC, milliseconds), the container's id, and what happened, separated by blanks. A new
+//! container appends to the file. Nothing that the workload writes is in it. The caller made sure that the descriptor does
+//! not block; the sandbox drops a line that does not fit or has no reader, because it has more important work.
 
 use crate::state::{ExitRecord, Outcome};
 use nix::sys::signal::{SigSet, Signal as Named};
@@ -15,33 +15,33 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-/// Where the lines go, and about whom they are.
-pub(in crate::sandbox) struct UserLog {
+/// Where the lines go, and the container that they are about.
+pub(super) struct UserLogWriter {
     to: OwnedFd,
     container: String,
 }
 
-impl UserLog {
-    pub(in crate::sandbox) fn new(to: OwnedFd, container: impl ToString) -> Self {
-        // A reader that is gone and a file that grew too large are no reason to end.
+impl UserLogWriter {
+    pub(super) fn new(to: OwnedFd, container: impl ToString) -> Self {
+        // The sandbox must not end because a reader is gone or a file has grown too large.
         let quiet: SigSet = [Named::SIGPIPE, Named::SIGXFSZ].into_iter().collect();
         let _ = quiet.thread_block();
         Self { to, container: container.to_string() }
     }
 
     /// The program was executed.
-    pub(in crate::sandbox) fn started(&self, at_ms: u64) {
+    pub(super) fn started(&self, at_ms: u64) {
         self.line(at_ms, "started");
     }
 
     /// The container has ended.
-    pub(in crate::sandbox) fn ended(&self, record: &ExitRecord) {
+    pub(super) fn ended(&self, record: &ExitRecord) {
         self.line(record.finished_at_ms, &Outcome::of(record).to_string());
     }
 
     fn line(&self, at_ms: u64, what: &str) {
         let line = format!("{} {} {what}\n", rfc3339(at_ms), self.container);
-        // A socket first, because one is not made non-blocking by whoever gave it.
+        // As a socket first: the caller opens only other files in non-blocking mode.
         let sent = match send(&self.to, line.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Err(Errno::NOTSOCK) => rustix::io::write(&self.to, line.as_bytes()),
             sent => sent,

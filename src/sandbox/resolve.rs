@@ -10,22 +10,18 @@ use std::path::{Component, Path, PathBuf};
 
 /// What a mount point has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sandbox) enum Kind {
+pub(super) enum TargetKind {
     Directory,
     File,
 }
 
 /// Opens `path` below `root` as a location (`O_PATH`), following symlinks inside the root only.
-pub(in crate::sandbox) fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
     open_with(root, path, OFlags::PATH)
 }
 
 /// Opens `path` below `root` with `flags`.
-pub(in crate::sandbox) fn open_with(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    flags: OFlags,
-) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
@@ -38,14 +34,14 @@ pub(in crate::sandbox) fn open_with(
 }
 
 /// A place in a directory: what stands there is not followed, and need not exist.
-pub(in crate::sandbox) struct ParentAndName {
-    pub(in crate::sandbox) parent: OwnedFd,
-    pub(in crate::sandbox) name: OsString,
+pub(super) struct ParentAndName {
+    pub(super) parent: OwnedFd,
+    pub(super) name: OsString,
 }
 
 /// The place that `path` names below `root`: symlinks are followed, inside the root, up to the last component. A path
 /// that ends with `..` or is the root names no place.
-pub(in crate::sandbox) fn place(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<ParentAndName> {
+pub(super) fn place(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<ParentAndName> {
     let name = path.file_name().ok_or(Errno::INVAL)?;
     let parent = path.parent().unwrap_or(Path::new(""));
     let parent = open_with(root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
@@ -53,7 +49,7 @@ pub(in crate::sandbox) fn place(root: BorrowedFd<'_>, path: &Path) -> rustix::io
 }
 
 /// Opens what `seen`, found at `path` below `root`, is: the same file, or `ESTALE` if another one is there by now.
-pub(in crate::sandbox) fn open_seen(
+pub(super) fn open_seen(
     root: BorrowedFd<'_>,
     path: &Path,
     seen: &Stat,
@@ -66,20 +62,20 @@ pub(in crate::sandbox) fn open_seen(
 }
 
 /// Opens the directory `name` in `parent` for reading: not through a symlink, and not across a mount.
-pub(in crate::sandbox) fn open_child(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_child(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
 }
 
 /// Opens a file of a proc file system of ours for writing. A mount somebody put on top of it is not followed.
-pub(in crate::sandbox) fn open_setting(proc: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_setting(proc: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Opens `path` below `root`, creating it and its parents if it is not there.
-pub(in crate::sandbox) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<OwnedFd> {
+pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: TargetKind) -> Result<OwnedFd> {
     match open(root, path) {
         Ok(found) => return check_kind(found, path, kind),
         Err(Errno::NOENT) => {}
@@ -94,7 +90,7 @@ pub(in crate::sandbox) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) 
         parent = match open(root, &so_far) {
             Ok(found) => found,
             Err(Errno::NOENT) => {
-                create(parent.as_fd(), name, &so_far, if last { kind } else { Kind::Directory })?
+                create(parent.as_fd(), name, &so_far, if last { kind } else { TargetKind::Directory })?
             }
             Err(errno) => return Err(errno).os(|| format!("openat2(rootfs, {so_far:?})")),
         };
@@ -103,21 +99,16 @@ pub(in crate::sandbox) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) 
 }
 
 /// Creates one component: exclusively, so that a symlink placed there meanwhile is an error and not a way out.
-pub(in crate::sandbox) fn create(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    path: &Path,
-    kind: Kind,
-) -> Result<OwnedFd> {
+pub(super) fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: TargetKind) -> Result<OwnedFd> {
     let hint =
         |error: Error| error.hint("create the mount point in the rootfs, or give the container a scratch");
     match kind {
-        Kind::Directory => {
+        TargetKind::Directory => {
             rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
                 .os(|| format!("mkdir(rootfs/{})", path.display()))
                 .map_err(hint)?;
         }
-        Kind::File => {
+        TargetKind::File => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
             rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644))
                 .os(|| format!("creat(rootfs/{})", path.display()))
@@ -128,14 +119,14 @@ pub(in crate::sandbox) fn create(
     rustix::fs::openat(parent, name, flags, Mode::empty()).os(|| format!("openat(rootfs/{})", path.display()))
 }
 
-fn check_kind(found: OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
+fn check_kind(found: OwnedFd, path: &Path, kind: TargetKind) -> Result<OwnedFd> {
     let stat = rustix::fs::fstat(found.as_fd()).os(|| format!("fstat({path:?})"))?;
     let directory = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
     match (kind, directory) {
-        (Kind::Directory, false) => {
+        (TargetKind::Directory, false) => {
             Err(Error::new(ErrorKind::Os(libc::ENOTDIR), format!("{}", path.display()), "is not a directory"))
         }
-        (Kind::File, true) => {
+        (TargetKind::File, true) => {
             Err(Error::new(ErrorKind::Os(libc::EISDIR), format!("{}", path.display()), "is a directory"))
         }
         _ => Ok(found),
@@ -159,9 +150,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
         symlink("/", dir.path().join("abs")).unwrap();
-        ensure(root.as_fd(), Path::new("abs/a/b"), Kind::Directory).unwrap();
+        ensure(root.as_fd(), Path::new("abs/a/b"), TargetKind::Directory).unwrap();
         assert!(dir.path().join("a/b").is_dir(), "an absolute symlink is followed inside the root");
-        ensure(root.as_fd(), Path::new("a/b/c"), Kind::File).unwrap();
+        ensure(root.as_fd(), Path::new("a/b/c"), TargetKind::File).unwrap();
         assert!(dir.path().join("a/b/c").is_file());
     }
 
@@ -171,7 +162,7 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         symlink(outside.path().join("planted"), dir.path().join("proc")).unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let error = ensure(root.as_fd(), Path::new("proc"), Kind::Directory).unwrap_err();
+        let error = ensure(root.as_fd(), Path::new("proc"), TargetKind::Directory).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error}");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
@@ -181,7 +172,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::File::create(dir.path().join("sys")).unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let error = ensure(root.as_fd(), Path::new("sys"), Kind::Directory).unwrap_err();
+        let error = ensure(root.as_fd(), Path::new("sys"), TargetKind::Directory).unwrap_err();
         assert_eq!(error.to_string(), "sys: is not a directory");
     }
 }

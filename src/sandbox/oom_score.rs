@@ -12,14 +12,14 @@ use rustix::fs::{Mode, OFlags};
 const FILE: &str = "/proc/self/oom_score_adj";
 
 /// This process's score.
-pub(in crate::sandbox) struct OomScore {
+pub(super) struct OomScore {
     file: OwnedFd,
     /// The one it was started with: its caller's.
     inherited: i32,
 }
 
 impl OomScore {
-    pub(in crate::sandbox) fn open() -> Result<Self> {
+    pub(super) fn open() -> Result<Self> {
         let file = rustix::fs::open(FILE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .os(|| format!("open({FILE:?})"))?;
         Ok(Self { inherited: read(&file)?, file })
@@ -29,7 +29,7 @@ impl OomScore {
     ///
     /// Where that is lower than this process may go (without `CAP_SYS_RESOURCE`: lower than it was ever set to by
     /// somebody with it, proc_pid_oom_score_adj(5)), it stays at the inherited one.
-    pub(in crate::sandbox) fn settle(&self, scores: impl Iterator<Item = i32>) {
+    pub(super) fn settle(&self, scores: impl Iterator<Item = i32>) {
         let wanted = scores.min().unwrap_or(self.inherited);
         let unchanged = read(&self.file).is_ok_and(|own| own == wanted);
         if !unchanged && self.write(wanted).is_err() {
@@ -41,11 +41,7 @@ impl OomScore {
     /// Does `work`, a fork, with the `score` of a container.
     ///
     /// Going back needs no privilege: what was raised without one may be lowered again (proc_pid_oom_score_adj(5)).
-    pub(in crate::sandbox) fn lend<T>(
-        &self,
-        score: Option<i32>,
-        work: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn lend<T>(&self, score: Option<i32>, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let (own, score) = (read(&self.file)?, score.unwrap_or(self.inherited));
         if own == score {
             return work();

@@ -1,17 +1,18 @@
 //! Requests: each is answered once, on the connection it came by or on the one it brought.
 
-use super::client::{Client, Role};
-use super::members::Member;
-use super::{Key, Monitor, packed};
-use crate::error::{Actor, Error, ErrorKind, Result};
+use super::client::{Client, ClientRole, Key, failed, packed};
+use super::container::{Lifeline, Stage};
+use super::event_loop::Monitor;
+use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
 use crate::process::Channel;
 use crate::process::channel::Delivery;
-use crate::sandbox::exec::Forked;
-use crate::sandbox::mounts::Work;
+use crate::sandbox::exec::ExecChild;
+use crate::sandbox::members::Member;
+use crate::sandbox::mounts::MountWork;
 use crate::state::Cause;
 use crate::wire::control::{
-    CONNECTION, ExecReply, InitPhase, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
+    CONNECTION, ExecReply, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
 };
 use crate::wire::files::WorkerReport;
 use crate::wire::init::StartProgram;
@@ -26,20 +27,20 @@ impl Monitor {
     pub(super) fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC;
         let Ok(socket) = accept_with(&self.listener, flags) else { return };
-        // Everybody inside the container has a pid here; a peer from outside has none that we can see. Not through
-        // rustix: its type for a peer's pid has no place for that 0.
+        // Every process inside the container has a pid here; a peer from outside has none that we can see. Not through
+        // rustix: its type for a peer's pid cannot hold that 0.
         let peer = getsockopt(&socket, PeerCredentials);
         let outside = peer.is_ok_and(|peer| rustix::process::getpid() != Pid::INIT || peer.pid() == 0);
-        let clients = self.clients.iter().filter(|(_, client)| client.role == Role::Control).count();
+        let clients = self.clients.iter().filter(|(_, client)| client.role == ClientRole::Control).count();
         if outside && clients < MAX_CLIENTS {
             self.add_client(Client::accepted(socket.into()));
         }
     }
 
-    /// Something came from a client, if only its end.
+    /// A client has sent something, or is gone.
     pub(super) fn serve(&mut self, key: Key) {
         let Some(client) = self.take_client(key) else { return };
-        if client.role != Role::Control {
+        if client.role != ClientRole::Control {
             return;
         }
         let Ok(request) = client.channel.receive_now::<Request>() else { return };
@@ -95,7 +96,7 @@ impl Monitor {
             Operation::Unmount { destination } => {
                 if let Some(connection) = connection {
                     let destination = destination.path().to_owned();
-                    self.change_mounts(container, connection, Ok(Work::Unmount { destination }));
+                    self.change_mounts(container, connection, Ok(MountWork::Unmount { destination }));
                 }
                 Some(client)
             }
@@ -130,16 +131,16 @@ impl Monitor {
             }
             Operation::Start => self.start(container, client),
             Operation::Detach => {
-                self.container(container).lifeline = None;
+                self.container(container).lifeline = Lifeline::Released;
                 client.reply(&Reply::Done)
             }
             Operation::Query => {
-                let phase = self.container(container).phase;
+                let phase = self.contained(container).phase();
                 client.reply(&Reply::State { phase })
             }
             Operation::Processes => {
                 let helpers = self.helpers();
-                match self.container(container).hand_over_proc(&client, &helpers) {
+                match self.hand_over_proc(container, &client, &helpers) {
                     Ok(()) => Some(client),
                     Err(error) => client.reply(&failed(&error)),
                 }
@@ -155,14 +156,24 @@ impl Monitor {
         }
     }
 
+    /// Answers with the container's own proc, and which of the `helpers` are seen in it.
+    fn hand_over_proc(&self, container: Key, client: &Client, helpers: &[i32]) -> Result<()> {
+        let container = self.contained(container);
+        let Some(view) = container.view() else {
+            return Err(Error::new(ErrorKind::InvalidInput, "processes", "there are none yet"));
+        };
+        let helpers = container.helpers_inside(helpers);
+        client.channel.send_now(&Reply::Processes { helpers }, &[("proc", view.proc)])
+    }
+
     fn start(&mut self, container: Key, client: Client) -> Option<Client> {
         let container = self.container(container);
-        if container.phase != InitPhase::Created || container.starting.is_some() {
+        let Stage::Created { starting: starting @ None, .. } = &mut container.stage else {
             return client.reply(&failed(&container.not_in_phase("start")));
-        }
+        };
         match container.init.channel.send(&StartProgram {}, &[]) {
             Ok(()) => {
-                container.starting = Some(client);
+                *starting = Some(client);
                 None
             }
             Err(error) => client.reply(&failed(&error)),
@@ -181,35 +192,38 @@ impl Monitor {
     }
 
     fn watch(&mut self, container: Key, connection: Channel) {
-        // Closed at once if there is nothing left to wait for.
+        // If the container has ended, this closes the connection at once.
         if self.container(container).is_alive() {
             self.add_client(Client::watching(connection, container));
         }
     }
 
     fn execute(&mut self, container: Key, connection: Channel, fds: Received) {
-        let contained = self.contained(container);
-        match Forked::new(contained, &self.score, fds) {
-            Ok(forked) => {
+        let target = self.contained(container).exec_target();
+        match target.and_then(|target| ExecChild::fork(&target, &self.score, fds)) {
+            Ok(child) => {
                 let key = self.next_key();
-                self.processes.add(key, container, forked, connection);
+                self.processes.add(key, container, child, connection);
             }
             Err(error) => {
-                let _ = connection.send_now(&ExecReply::Failed(packed(Actor::Sandbox, &error)), &[]);
+                let _ = connection.send_now(&ExecReply::Failed(packed(&error)), &[]);
             }
         }
     }
 
     fn serve_files(&mut self, container: Key, connection: &Channel) {
+        // Not by `contained`, which borrows all of the monitor.
         let found = self.containers.iter().find(|(key, _)| *key == container);
-        let (_, contained) = found.expect("the key was just looked up");
-        // Born with the score of the container's processes: the sandbox is spared when memory runs out, not this.
-        let spawned = contained.root("files").and_then(|root| {
-            let score = contained.rules.oom_score_adj;
-            self.score.lend(score, || self.files.spawn(container, connection, root, &contained.layers))
+        let (_, state) = found.expect("the key was just looked up");
+        let (target, ready) = (state.target("files"), state.ready());
+        // With the OOM score of the container's processes: when memory runs out, the sandbox is spared, a worker is not.
+        let spawned = target.map(|target| (target, ready)).and_then(|(target, ready)| {
+            let layers = &ready.expect("there is a target").layers;
+            let spawn = || self.files.spawn(container, connection, target.root, layers);
+            self.score.lend(target.exec_config.oom_score_adj, spawn)
         });
         if let Err(error) = spawned {
-            let _ = connection.send_now(&WorkerReport::Failed(packed(Actor::Sandbox, &error)), &[]);
+            let _ = connection.send_now(&WorkerReport::Failed(packed(&error)), &[]);
         }
     }
 
@@ -217,11 +231,7 @@ impl Monitor {
         if let Err(connection) = self.processes.wait(container, pid, connection) {
             let problem = format!("{pid} is not a process that was executed and not waited for");
             let error = Error::new(ErrorKind::NotFound, "wait", problem);
-            let _ = connection.send_now(&WaitReply::Failed(packed(Actor::Sandbox, &error)), &[]);
+            let _ = connection.send_now(&WaitReply::Failed(packed(&error)), &[]);
         }
     }
-}
-
-pub(super) fn failed(error: &Error) -> Reply {
-    Reply::Failed(packed(Actor::Sandbox, error))
 }

@@ -15,14 +15,14 @@ use rustix::io::Errno;
 const MAX_FILE: u64 = 16 << 10;
 
 /// One process.
-pub(in crate::sandbox) struct Member {
+pub(super) struct Member {
     pid: i32,
     directory: OwnedFd,
 }
 
 /// Every process there is at the moment, one at a time: of each only the directory is held, and only while it is looked
 /// at.
-pub(in crate::sandbox) fn all(proc: BorrowedFd<'_>) -> Result<impl Iterator<Item = Member>> {
+pub(super) fn all(proc: BorrowedFd<'_>) -> Result<impl Iterator<Item = Member>> {
     let step = || "getdents64(proc)";
     let directory = open_below(proc, ".", OFlags::DIRECTORY).os(step)?;
     let mut pids = Vec::new();
@@ -34,7 +34,7 @@ pub(in crate::sandbox) fn all(proc: BorrowedFd<'_>) -> Result<impl Iterator<Item
 }
 
 /// The process with this number, if there is one.
-pub(in crate::sandbox) fn find(proc: BorrowedFd<'_>, pid: i32) -> Result<Option<Member>> {
+pub(super) fn find(proc: BorrowedFd<'_>, pid: i32) -> Result<Option<Member>> {
     if pid <= 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "process", format!("{pid} is not a pid")));
     }
@@ -46,18 +46,18 @@ pub(in crate::sandbox) fn find(proc: BorrowedFd<'_>, pid: i32) -> Result<Option<
 }
 
 /// This process's own number in `proc`; `None` where it is not seen.
-pub(in crate::sandbox) fn own_pid(proc: BorrowedFd<'_>) -> Option<i32> {
+pub(super) fn own_pid(proc: BorrowedFd<'_>) -> Option<i32> {
     rustix::fs::readlinkat(proc, "self", Vec::new()).ok()?.to_str().ok()?.parse().ok()
 }
 
 impl Member {
     /// Its number, as the container counts.
-    pub(in crate::sandbox) fn pid(&self) -> i32 {
+    pub(super) fn pid(&self) -> i32 {
         self.pid
     }
 
     /// Sends a signal. One that has ended meanwhile is past caring.
-    pub(in crate::sandbox) fn signal(&self, number: i32) -> Result<()> {
+    pub(super) fn signal(&self, number: i32) -> Result<()> {
         match sys::pidfd_send_raw(self.directory.as_fd(), number) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(errno).os(|| format!("pidfd_send_signal({}, {number})", self.pid)),
@@ -65,31 +65,31 @@ impl Member {
     }
 
     /// Whether it still runs: a zombie does not.
-    pub(in crate::sandbox) fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.stat().is_some_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'x'))
     }
 
     /// Whether a signal or a tracer has stopped it.
-    pub(in crate::sandbox) fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stat().is_some_and(|stat| matches!(stat.state, 'T' | 't'))
     }
 
     /// Whether it sleeps in the kernel, and no signal wakes it.
-    pub(in crate::sandbox) fn is_uninterruptible(&self) -> bool {
+    pub(super) fn is_uninterruptible(&self) -> bool {
         self.stat().is_some_and(|stat| stat.state == 'D')
     }
 
     /// Whether it is on its way out, though perhaps not gone yet.
-    pub(in crate::sandbox) fn is_exiting(&self) -> bool {
+    pub(super) fn is_exiting(&self) -> bool {
         self.stat().is_none_or(|stat| stat.is_exiting())
     }
 
-    pub(in crate::sandbox) fn process_group(&self) -> Option<i32> {
+    pub(super) fn process_group(&self) -> Option<i32> {
         self.stat().map(|stat| stat.pgrp)
     }
 
     /// The foreground process group of its controlling terminal.
-    pub(in crate::sandbox) fn foreground_group(&self) -> Result<i32> {
+    pub(super) fn foreground_group(&self) -> Result<i32> {
         match self.stat() {
             Some(stat) if stat.tty_nr != 0 && stat.tpgid > 0 => Ok(stat.tpgid),
             Some(_) => {
@@ -104,7 +104,7 @@ impl Member {
     }
 
     /// Whether it is in the same mount namespace.
-    pub(in crate::sandbox) fn is_in(&self, namespaces: &InitNamespaces) -> bool {
+    pub(super) fn is_in(&self, namespaces: &InitNamespaces) -> bool {
         self.mount_namespace() == Some(namespaces.mount_number())
     }
 
@@ -120,7 +120,7 @@ impl Member {
 }
 
 /// `/proc/PID/status` of a process.
-pub(in crate::sandbox) fn status(proc: BorrowedFd<'_>, pid: i32) -> Option<String> {
+pub(super) fn status(proc: BorrowedFd<'_>, pid: i32) -> Option<String> {
     let member = find(proc, pid).ok()??;
     let text = read_below(member.directory.as_fd(), "status", MAX_FILE).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())

@@ -1,0 +1,285 @@
+//! The loop: waits for everything at once, and hands what happened on.
+
+use super::client::{Client, ClientRole, Key};
+use super::container::{ContainerState, Lifeline};
+use super::processes::Processes;
+use super::{exit, mounts, signals};
+use crate::error::{OsContext, Result};
+use crate::process::Channel;
+use crate::sandbox::files::Workers;
+use crate::sandbox::oom_score::OomScore;
+use crate::sandbox::volumes::Volumes;
+use crate::state::Cause;
+use crate::sys::Usage;
+use crate::wire::control::SignalTarget;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Everything that the sandbox holds.
+pub(in crate::sandbox) struct Monitor {
+    /// The root container first.
+    pub(super) containers: Vec<(Key, ContainerState)>,
+    pub(super) processes: Processes,
+    pub(super) files: Workers,
+    pub(super) changes: Vec<(Key, mounts::MountChange)>,
+    pub(super) clients: Vec<(Key, Client)>,
+    pub(super) listener: OwnedFd,
+    signals: SignalFd,
+    pub(super) score: OomScore,
+    pub(super) volumes: Volumes,
+    /// How the root container's init ended, from then on until the others have ended too.
+    ending: Option<Option<Usage>>,
+    last_key: Key,
+}
+
+/// What poll(2) watches.
+#[derive(Clone, Copy, Debug)]
+enum Watched {
+    Signals,
+    Listener,
+    InitSpoke(Key),
+    InitEnded(Key),
+    Lifeline(Key),
+    Oom(Key),
+    Gofer(Key),
+    FileWorkerEnded,
+    ChangeEnded(Key),
+    ProcessSpoke(Key),
+    ProcessEnded(Key),
+    ProcessClient(Key),
+    Client(Key),
+}
+
+impl Monitor {
+    pub(in crate::sandbox) fn new(
+        root: ContainerState,
+        score: OomScore,
+        volumes: Volumes,
+        listener: OwnedFd,
+        creator: Channel,
+    ) -> Result<Self> {
+        let forwarded = signals::forwarded();
+        forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        score.settle(root.oom_score().into_iter());
+        Ok(Self {
+            containers: vec![(0, root)],
+            processes: Processes::default(),
+            files: Workers::default(),
+            changes: Vec::new(),
+            clients: vec![(1, Client::creator(creator))],
+            listener,
+            signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
+            score,
+            volumes,
+            ending: None,
+            last_key: 1,
+        })
+    }
+
+    /// Serves until the root container's init is gone. Returns the exit status of this process.
+    pub(in crate::sandbox) fn run(mut self) -> i32 {
+        loop {
+            for source in self.wait() {
+                self.handle(source);
+            }
+            self.look_at_the_clock();
+            self.report_events();
+            if let Some(usage) = self.ending
+                && self.end_pod()
+            {
+                return exit::code_of(usage);
+            }
+        }
+    }
+
+    /// Waits. Returns what happened, in the order to handle it: the reports of a process come before its end.
+    fn wait(&self) -> Vec<Watched> {
+        let mut watched = vec![
+            (Watched::Signals, PollFd::new(&self.signals, PollFlags::IN)),
+            (Watched::Listener, PollFd::new(&self.listener, PollFlags::IN)),
+        ];
+        for (key, process) in &self.processes.running {
+            if process.speaks {
+                watched
+                    .push((Watched::ProcessSpoke(*key), PollFd::new(&process.child.channel, PollFlags::IN)));
+            }
+            watched.push((Watched::ProcessEnded(*key), PollFd::new(&process.child.pidfd, PollFlags::IN)));
+            if let Some(client) = &process.client {
+                watched.push((Watched::ProcessClient(*key), PollFd::new(client, PollFlags::empty())));
+            }
+        }
+        for (key, container) in self.containers.iter().filter(|(_, container)| container.is_alive()) {
+            if container.init_speaks() {
+                watched.push((Watched::InitSpoke(*key), PollFd::new(&container.init.channel, PollFlags::IN)));
+            }
+            watched.push((Watched::InitEnded(*key), PollFd::new(&container.init.pidfd, PollFlags::IN)));
+            if let Some(oom) = &container.oom {
+                watched.push((Watched::Oom(*key), PollFd::new(oom, oom.interest())));
+            }
+            if let Lifeline::Watched(lifeline) = &container.lifeline {
+                watched.push((Watched::Lifeline(*key), PollFd::new(lifeline, PollFlags::IN)));
+            }
+            if container.watches_gofer() {
+                watched.push((Watched::Gofer(*key), PollFd::new(&container.init.gofer, PollFlags::empty())));
+            }
+        }
+        let workers = self.files.pidfds().map(|pidfd| PollFd::new(pidfd, PollFlags::IN));
+        watched.extend(workers.map(|pidfd| (Watched::FileWorkerEnded, pidfd)));
+        for (key, change) in &self.changes {
+            watched.push((Watched::ChangeEnded(*key), PollFd::new(&change.child.pidfd, PollFlags::IN)));
+        }
+        for (key, client) in &self.clients {
+            let events = if client.role == ClientRole::Control { PollFlags::IN } else { PollFlags::empty() };
+            watched.push((Watched::Client(*key), PollFd::new(&client.channel, events)));
+        }
+        let (sources, mut fds): (Vec<Watched>, Vec<PollFd<'_>>) = watched.into_iter().unzip();
+        if poll(&mut fds, self.time_left().as_ref()).is_err() {
+            return Vec::new();
+        }
+        let happened = sources.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        happened.map(|(source, _)| source).collect()
+    }
+
+    fn handle(&mut self, source: Watched) {
+        match source {
+            Watched::Signals => self.forward_signals(),
+            Watched::Listener => self.accept(),
+            Watched::InitSpoke(key) => {
+                let answered = self.container(key).hear_init();
+                answered.into_iter().for_each(|client| self.add_client(client));
+            }
+            Watched::InitEnded(key) => self.end(key),
+            Watched::Lifeline(key) => self.container(key).lose_caller(),
+            Watched::Oom(key) => self.container(key).look_for_oom(),
+            Watched::Gofer(key) => {
+                let container = self.container(key);
+                if let Some(ready) = container.ready_mut() {
+                    ready.gofer_gone = true;
+                }
+                container.kill(Cause::GoferLost);
+            }
+            Watched::FileWorkerEnded => self.files.reap(),
+            Watched::ChangeEnded(key) => self.end_change(key),
+            Watched::ProcessSpoke(key) => self.processes.hear(key),
+            Watched::ProcessEnded(key) => self.processes.end(key),
+            Watched::ProcessClient(key) => self.processes.lose_client(key),
+            Watched::Client(key) => self.serve(key),
+        }
+    }
+
+    /// Init is gone: the container has ended.
+    fn end(&mut self, key: Key) {
+        let root = self.root_key() == Some(key);
+        if !root && self.containers.first().is_some_and(|(_, root)| root.is_ending()) {
+            self.container(key).ended_by = Some((Cause::PodEnded, libc::SIGKILL));
+        }
+        let (usage, answered) = self.container(key).end();
+        self.files.end(key);
+        self.give_up_changes(key);
+        self.settle_oom_score();
+        answered.into_iter().for_each(|client| self.add_client(client));
+        self.report_events();
+        let ends_with_it = [ClientRole::Watch(key), ClientRole::Events(key)];
+        self.clients.retain(|(_, client)| !ends_with_it.contains(&client.role));
+        if root {
+            self.ending = Some(usage);
+        }
+    }
+
+    pub(super) fn kill(&mut self, key: Key, cause: Cause) {
+        self.container(key).kill(cause);
+    }
+
+    /// After a container came or went.
+    pub(super) fn settle_oom_score(&self) {
+        self.score.settle(self.containers.iter().filter_map(|(_, container)| container.oom_score()));
+    }
+
+    /// Sends events to the clients that listen. A client that does not read loses an event, and the connection with it.
+    fn report_events(&mut self) {
+        for (key, container) in &mut self.containers {
+            let events = std::mem::take(&mut container.events);
+            if events.is_empty() {
+                continue;
+            }
+            self.clients.retain(|(_, client)| {
+                client.role != ClientRole::Events(*key)
+                    || events.iter().all(|event| client.channel.send_now(event, &[]).is_ok())
+            });
+        }
+    }
+
+    fn forward_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+            // If init is gone, the sender learns it from the end of the sandbox, as with any process.
+            if let Some((_, root)) = self.containers.first_mut() {
+                let _ = root.signal_target(number, SignalTarget::Init, &[]);
+            }
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = Instant::now();
+        let mut answered = Vec::new();
+        for (_, container) in &mut self.containers {
+            if container.deadline().is_some_and(|deadline| deadline <= now) {
+                container.time_out();
+            }
+            answered.extend(container.look_whether_paused(now));
+        }
+        answered.into_iter().for_each(|client| self.add_client(client));
+        self.clients.retain(|(_, client)| client.deadline.is_none_or(|deadline| deadline > now));
+    }
+
+    fn time_left(&self) -> Option<Timespec> {
+        let clients = self.clients.iter().filter_map(|(_, client)| client.deadline);
+        let containers = self.containers.iter().filter_map(|(_, container)| container.deadline());
+        let pausing = self.containers.iter().filter_map(|(_, container)| container.pausing());
+        let next = clients.chain(containers).chain(pausing.map(|pausing| pausing.next_look)).min()?;
+        // Round up: waking just before the deadline would spin.
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(100);
+        let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        Some(Timespec { tv_sec: seconds, tv_nsec: left.subsec_nanos().into() })
+    }
+
+    /// The pids of children of the sandbox that belong to no workload.
+    pub(super) fn helpers(&self) -> Vec<i32> {
+        let changes = self.changes.iter().map(|(_, change)| change.child.pid.as_raw_nonzero().get());
+        self.files.pids().into_iter().chain(changes).collect()
+    }
+
+    /// The container with this key. A container is not forgotten while an event of it is being handled.
+    pub(super) fn container(&mut self, key: Key) -> &mut ContainerState {
+        let found = self.containers.iter_mut().find(|(known, _)| *known == key);
+        &mut found.expect("keys are looked up where they are taken from").1
+    }
+
+    /// As [`container`](Self::container), shared.
+    pub(super) fn contained(&self, key: Key) -> &ContainerState {
+        let found = self.containers.iter().find(|(known, _)| *known == key);
+        &found.expect("keys are looked up where they are taken from").1
+    }
+
+    pub(super) fn root_key(&self) -> Option<Key> {
+        self.containers.first().map(|(key, _)| *key)
+    }
+
+    pub(super) fn next_key(&mut self) -> Key {
+        self.last_key += 1;
+        self.last_key
+    }
+
+    pub(super) fn add_client(&mut self, client: Client) {
+        let key = self.next_key();
+        self.clients.push((key, client));
+    }
+
+    pub(super) fn take_client(&mut self, key: Key) -> Option<Client> {
+        let place = self.clients.iter().position(|(known, _)| *known == key)?;
+        Some(self.clients.swap_remove(place).1)
+    }
+}
