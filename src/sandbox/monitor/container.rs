@@ -1,15 +1,9 @@
 //! One container of the sandbox: its init, its gofer, and the stage that it is in.
-//!
-//! ```text
-//!   Preparing --ready--> Created --execve--> Running <--pause, resume--> Paused
-//!       |                   |                   |                          |
-//!       +--failed--> Failed +----- init ends ---+--------------------------+--> Ended
-//! ```
 
 use super::client::{Client, Listener, packed};
 use super::exit;
 use super::exit::ExitRecorder;
-use super::pause::Pausing;
+use super::stage::{Lifeline, Pausing, ProcessView, Ready, Remains, Run, Stage};
 use crate::cgroup::{Freezer, OomWatch};
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure, Result};
 use crate::helper::Received;
@@ -27,8 +21,7 @@ use crate::sys::{self, Usage};
 use crate::wire::boot::SandboxReport;
 use crate::wire::control::{InitPhase, Reply, SandboxEvent};
 use crate::wire::init::{CallerGone, InitReport, StartReport};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::collections::BTreeSet;
+use rustix::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -64,70 +57,6 @@ struct Traits {
     /// Whether it is the pause container of a pod, whose OOM score says nothing about the pod.
     pause: bool,
     timeout: Option<Duration>,
-}
-
-/// How far the container is, with the data that exists in that stage.
-pub(super) enum Stage {
-    /// Init assembles the root. `boot` is where the creator waits; `overlays` are paths below the root.
-    Preparing { boot: Channel, overlays: Vec<PathBuf> },
-    /// Creation failed, the creator knows why, and init is being killed.
-    Failed,
-    /// Init waits to execute the program. `starting` is the client whose start is under way.
-    Created { ready: Ready, starting: Option<Client> },
-    /// Init executed the program.
-    Running { run: Run, pausing: Option<Pausing> },
-    /// All processes are stopped; those in `stopped_before` were stopped before the pause.
-    Paused { run: Run, stopped_before: BTreeSet<i32> },
-    /// Init is gone; without [`Remains`], before it was ready.
-    Ended(Option<Remains>),
-}
-
-/// What init handed over when it was ready.
-pub(super) struct Ready {
-    /// The container's own proc: an instance for its pid namespace that nothing inside can cover.
-    proc: OwnedFd,
-    /// The container's root as it was when init was ready.
-    root: OwnedFd,
-    namespaces: InitNamespaces,
-    /// Init's pid in its own pid namespace.
-    init_pid: i32,
-    pub(super) layers: Layers,
-    /// What was mounted later, by the kernel's numbers of mounts.
-    pub(super) hot_mounts: Vec<u64>,
-    pub(super) gofer_gone: bool,
-}
-
-/// A program that was executed.
-pub(super) struct Run {
-    ready: Ready,
-    started_at_ms: u64,
-    /// When its time is up; `None` without a limit, and when it was killed for that.
-    deadline: Option<Instant>,
-}
-
-/// What is kept of a container that has ended, to find processes that outlive it in a shared pid namespace.
-pub(super) struct Remains {
-    proc: OwnedFd,
-    init_pid: i32,
-    /// `None` when no process can be left: then its mounts can go.
-    namespaces: Option<InitNamespaces>,
-}
-
-/// Where to see the container's processes, and how to tell them from others.
-#[derive(Clone, Copy)]
-pub(super) struct ProcessView<'a> {
-    pub(super) proc: BorrowedFd<'a>,
-    pub(super) init_pid: i32,
-    pub(super) namespaces: Option<&'a InitNamespaces>,
-}
-
-/// The creator's end of a pipe, by which an attached container notices the end of its creator.
-pub(super) enum Lifeline {
-    Watched(OwnedFd),
-    /// The container is detached, or has ended.
-    Released,
-    /// The creator is gone.
-    Cut,
 }
 
 impl ContainerState {

@@ -1,9 +1,11 @@
 //! The loop: waits for everything at once, and hands what happened on.
 
 use super::client::{Client, ClientRole, Key};
-use super::container::{ContainerState, Lifeline};
+use super::container::ContainerState;
+use super::exit;
+use super::mounts::MountChanges;
 use super::processes::Processes;
-use super::{exit, mounts, signals};
+use super::stage::Lifeline;
 use crate::error::{OsContext, Result};
 use crate::process::Channel;
 use crate::sandbox::files::Workers;
@@ -12,6 +14,7 @@ use crate::sandbox::volumes::Volumes;
 use crate::state::Cause;
 use crate::sys::Usage;
 use crate::wire::control::SignalTarget;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -23,7 +26,7 @@ pub(in crate::sandbox) struct Monitor {
     pub(super) containers: Vec<(Key, ContainerState)>,
     pub(super) processes: Processes,
     pub(super) files: Workers,
-    pub(super) changes: Vec<(Key, mounts::MountChange)>,
+    pub(super) changes: MountChanges,
     pub(super) clients: Vec<(Key, Client)>,
     pub(super) listener: OwnedFd,
     signals: SignalFd,
@@ -60,7 +63,7 @@ impl Monitor {
         listener: OwnedFd,
         creator: Channel,
     ) -> Result<Self> {
-        let forwarded = signals::forwarded();
+        let forwarded = forwarded();
         forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         score.settle(root.oom_score().into_iter());
@@ -68,7 +71,7 @@ impl Monitor {
             containers: vec![(0, root)],
             processes: Processes::default(),
             files: Workers::default(),
-            changes: Vec::new(),
+            changes: MountChanges::default(),
             clients: vec![(1, Client::creator(creator))],
             listener,
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
@@ -128,9 +131,10 @@ impl Monitor {
         }
         let workers = self.files.pidfds().map(|pidfd| PollFd::new(pidfd, PollFlags::IN));
         watched.extend(workers.map(|pidfd| (Watched::FileWorkerEnded, pidfd)));
-        for (key, change) in &self.changes {
-            watched.push((Watched::ChangeEnded(*key), PollFd::new(&change.child.pidfd, PollFlags::IN)));
-        }
+        let changes = self.changes.pidfds();
+        watched.extend(
+            changes.map(|(key, pidfd)| (Watched::ChangeEnded(key), PollFd::new(pidfd, PollFlags::IN))),
+        );
         for (key, client) in &self.clients {
             let events = if client.role == ClientRole::Control { PollFlags::IN } else { PollFlags::empty() };
             watched.push((Watched::Client(*key), PollFd::new(&client.channel, events)));
@@ -162,7 +166,7 @@ impl Monitor {
                 container.kill(Cause::GoferLost);
             }
             Watched::FileWorkerEnded => self.files.reap(),
-            Watched::ChangeEnded(key) => self.end_change(key),
+            Watched::ChangeEnded(key) => self.changes.end(key, &mut self.containers),
             Watched::ProcessSpoke(key) => self.processes.hear(key),
             Watched::ProcessEnded(key) => self.processes.end(key),
             Watched::ProcessClient(key) => self.processes.lose_client(key),
@@ -178,7 +182,7 @@ impl Monitor {
         }
         let (usage, answered) = self.container(key).end();
         self.files.end(key);
-        self.give_up_changes(key);
+        self.changes.give_up(key);
         self.settle_oom_score();
         answered.into_iter().for_each(|client| self.add_client(client));
         self.report_events();
@@ -248,8 +252,7 @@ impl Monitor {
 
     /// The pids of children of the sandbox that belong to no workload.
     pub(super) fn helpers(&self) -> Vec<i32> {
-        let changes = self.changes.iter().map(|(_, change)| change.child.pid.as_raw_nonzero().get());
-        self.files.pids().into_iter().chain(changes).collect()
+        self.files.pids().into_iter().chain(self.changes.pids()).collect()
     }
 
     /// The container with this key. A container is not forgotten while an event of it is being handled.
@@ -282,4 +285,21 @@ impl Monitor {
         let place = self.clients.iter().position(|(known, _)| *known == key)?;
         Some(self.clients.swap_remove(place).1)
     }
+}
+
+/// The signals that the sandbox passes on to init: everything that a person or a supervisor sends.
+fn forwarded() -> SigSet {
+    [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGCONT,
+        Signal::SIGWINCH,
+    ]
+    .into_iter()
+    .collect()
 }

@@ -10,8 +10,8 @@
 //!   each process      its channel, its pidfd, the client that asked for it
 //! ```
 //!
-//! [`event_loop`] waits, and hands what happened to the part that knows what it means: [`container`] is one container and
-//! its stages, [`processes`] what was executed later, [`mounts`] changes of mounts, [`pod`] containers that come and go,
+//! [`event_loop`] waits, and hands what happened to the part that knows what it means: [`container`] is one container,
+//! [`stage`] its stages, [`processes`] what was executed later, [`mounts`] changes of mounts, [`pod`] containers that come and go,
 //! [`requests`] the requests, [`client`] their connections, [`signals`] who gets which signal, [`pause`] the freezer.
 
 mod client;
@@ -24,6 +24,7 @@ mod pod;
 mod processes;
 mod requests;
 mod signals;
+mod stage;
 mod user_log;
 
 pub(super) use container::ContainerState;

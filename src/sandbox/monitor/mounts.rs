@@ -1,65 +1,63 @@
 //! Changes of a container's mounts that are under way.
 
 use super::client::{Key, packed};
-use super::event_loop::Monitor;
+use super::container::ContainerState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::helper::Received;
-use crate::helper::spawn::read_plan;
-use crate::plan::TreeStep;
 use crate::process::Channel;
 use crate::sandbox::mounts::{MountChild, MountWork};
+use crate::sandbox::oom_score::OomScore;
+use crate::sandbox::target::ExecTarget;
 use crate::sys;
 use crate::wire::control::MountReply;
 use crate::wire::init::MountReport;
+use rustix::fd::OwnedFd;
+use rustix::process::Signal;
 
-/// The most changes of one container at once, and the most mounts that it remembers.
+/// The most changes of one container at once, and the most mounts that the sandbox remembers of it.
 const MAX_CHANGES: usize = 16;
 const MAX_MOUNTS: usize = 1024;
 
-/// One change.
-pub(super) struct MountChange {
+/// The changes of all containers.
+#[derive(Default)]
+pub(super) struct MountChanges(Vec<(Key, MountChange)>);
+
+struct MountChange {
     container: Key,
-    pub(super) child: MountChild,
+    child: MountChild,
     /// The connection of the client that asked for it.
     client: Channel,
 }
 
-impl Monitor {
-    /// Mounts what `fds` describe: the step, and the connection of the gofer that hands the mount over.
-    pub(super) fn mount(&mut self, container: Key, client: Channel, fds: Received) {
-        let work = read_work(fds);
-        self.change_mounts(container, client, work);
-    }
-
-    pub(super) fn change_mounts(&mut self, container: Key, client: Channel, work: Result<MountWork>) {
-        match work.and_then(|work| self.fork_change(container, &work)) {
-            Ok(child) => {
-                let key = self.next_key();
-                self.changes.push((key, MountChange { container, child, client }));
-            }
-            Err(error) => answer(&client, &MountReply::Failed(packed(&error))),
-        }
-    }
-
-    fn fork_change(&mut self, container: Key, work: &MountWork) -> Result<MountChild> {
-        let changes = self.changes.iter().filter(|(_, change)| change.container == container).count();
-        let target = self.contained(container).target("mount")?;
+impl MountChanges {
+    /// Forks a process for `work` in the container behind `target`.
+    pub(super) fn fork(
+        &self,
+        container: Key,
+        target: &ExecTarget<'_>,
+        work: &MountWork,
+        score: &OomScore,
+    ) -> Result<MountChild> {
+        let changes = self.of(container).count();
         let mounts = target.hot_mounts.len();
         if changes >= MAX_CHANGES || (mounts >= MAX_MOUNTS && matches!(work, MountWork::Mount { .. })) {
             let problem = format!("{changes} changes are under way and {mounts} mounts are there: too many");
             return Err(Error::new(ErrorKind::Os(libc::EUSERS), "mount", problem));
         }
-        self.score.lend(target.exec_config.oom_score_adj, || MountChild::fork(&target, work))
+        score.lend(target.exec_config.oom_score_adj, || MountChild::fork(target, work))
+    }
+
+    pub(super) fn add(&mut self, key: Key, container: Key, child: MountChild, client: Channel) {
+        self.0.push((key, MountChange { container, child, client }));
     }
 
     /// A change has ended: done or failed.
-    pub(super) fn end_change(&mut self, key: Key) {
-        let Some(place) = self.changes.iter().position(|(known, _)| *known == key) else { return };
-        let (_, MountChange { container, child, client }) = self.changes.swap_remove(place);
+    pub(super) fn end(&mut self, key: Key, containers: &mut [(Key, ContainerState)]) {
+        let Some(place) = self.0.iter().position(|(known, _)| *known == key) else { return };
+        let (_, MountChange { container, child, client }) = self.0.swap_remove(place);
         let _ = sys::wait4(child.pid);
         let report = child.channel.receive_now::<MountReport>();
         // The container may have ended meanwhile, or be forgotten, and its mounts with it.
-        let found = self.containers.iter_mut().find(|(known, _)| *known == container);
+        let found = containers.iter_mut().find(|(known, _)| *known == container);
         let ready = found.and_then(|(_, container)| container.ready_mut());
         let reply = match (report.map(|report| report.message), ready) {
             (Ok(MountReport::Mounted { id }), Some(ready)) => {
@@ -76,25 +74,28 @@ impl Monitor {
                 MountReply::Failed(packed(&error))
             }
         };
-        answer(&client, &reply);
+        // If the client is gone by now, there is nothing left to do.
+        let _ = client.send_now(&reply, &[]);
     }
 
     /// Ends the changes of a container that has ended.
-    pub(super) fn give_up_changes(&self, container: Key) {
-        for (_, change) in self.changes.iter().filter(|(_, change)| change.container == container) {
-            let _ = rustix::process::pidfd_send_signal(&change.child.pidfd, rustix::process::Signal::KILL);
+    pub(super) fn give_up(&self, container: Key) {
+        for change in self.of(container) {
+            let _ = rustix::process::pidfd_send_signal(&change.child.pidfd, Signal::KILL);
         }
     }
-}
 
-fn read_work(mut fds: Received) -> Result<MountWork> {
-    let step = read_plan::<TreeStep>(fds.take("step")?)?;
-    let gofer = fds.take_optional("gofer").map(Channel::from);
-    fds.finish()?;
-    Ok(MountWork::Mount { step, gofer })
-}
+    /// Readable when a change has ended.
+    pub(super) fn pidfds(&self) -> impl Iterator<Item = (Key, &OwnedFd)> {
+        self.0.iter().map(|(key, change)| (*key, &change.child.pidfd))
+    }
 
-/// If the client is gone by now, there is nothing left to do.
-fn answer(client: &Channel, reply: &MountReply) {
-    let _ = client.send_now(reply, &[]);
+    /// The pids of the processes that change mounts, as the sandbox counts.
+    pub(super) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.0.iter().map(|(_, change)| change.child.pid.as_raw_nonzero().get())
+    }
+
+    fn of(&self, container: Key) -> impl Iterator<Item = &MountChange> {
+        self.0.iter().map(|(_, change)| change).filter(move |change| change.container == container)
+    }
 }

@@ -10,7 +10,8 @@
 //! resumed: the processes that could send SIGCONT are stopped too.
 
 use super::client::{Client, failed};
-use super::container::{ContainerState, Stage};
+use super::container::ContainerState;
+use super::stage::{Pausing, Stage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::control::{Reply, SandboxEvent};
 use std::collections::BTreeSet;
@@ -24,26 +25,6 @@ const LAST_LOOK: Duration = Duration::from_millis(10);
 
 /// After how many looks the sandbox starts freezing anew.
 const LOOKS_OF_ONE_TRY: u32 = 8;
-
-/// A pause that is not complete.
-pub(super) struct Pausing {
-    client: Client,
-    deadline: Instant,
-    pub(super) next_look: Instant,
-    interval: Duration,
-    looks: u32,
-    /// Processes of the sandbox that the container may see, and that are not the container's.
-    helpers: Vec<i32>,
-    /// Processes that were stopped before, and stay so when the others go on.
-    stopped_before: BTreeSet<i32>,
-}
-
-impl Pausing {
-    /// The container has ended meanwhile.
-    pub(super) fn given_up(self) -> (Client, Reply) {
-        (self.client, failed(&Error::new(ErrorKind::Ended, "pause", "the container has ended")))
-    }
-}
 
 impl ContainerState {
     /// Begins to pause. The client is answered when all processes have stopped, or cannot be stopped.

@@ -1,10 +1,12 @@
 //! Requests: each is answered once, on the connection it came by or on the one it brought.
 
 use super::client::{Client, ClientRole, Key, failed, packed};
-use super::container::{Lifeline, Stage};
 use super::event_loop::Monitor;
+use super::stage::{Lifeline, Stage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
+use crate::helper::spawn::read_plan;
+use crate::plan::TreeStep;
 use crate::process::Channel;
 use crate::process::channel::Delivery;
 use crate::sandbox::exec::ExecChild;
@@ -12,7 +14,7 @@ use crate::sandbox::members::Member;
 use crate::sandbox::mounts::MountWork;
 use crate::state::Cause;
 use crate::wire::control::{
-    CONNECTION, ExecReply, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
+    CONNECTION, ExecReply, MountReply, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
 };
 use crate::wire::files::WorkerReport;
 use crate::wire::init::StartProgram;
@@ -89,7 +91,7 @@ impl Monitor {
             }
             Operation::Mount => {
                 if let Some(connection) = connection {
-                    self.mount(container, connection, fds);
+                    self.change_mounts(container, connection, read_mount(fds));
                 }
                 Some(client)
             }
@@ -227,6 +229,22 @@ impl Monitor {
         }
     }
 
+    fn change_mounts(&mut self, container: Key, client: Channel, work: Result<MountWork>) {
+        let forked = work.and_then(|work| {
+            let target = self.contained(container).target("mount")?;
+            self.changes.fork(container, &target, &work, &self.score)
+        });
+        match forked {
+            Ok(child) => {
+                let key = self.next_key();
+                self.changes.add(key, container, child, client);
+            }
+            Err(error) => {
+                let _ = client.send_now(&MountReply::Failed(packed(&error)), &[]);
+            }
+        }
+    }
+
     fn wait_for_process(&mut self, container: Key, pid: i32, connection: Channel) {
         if let Err(connection) = self.processes.wait(container, pid, connection) {
             let problem = format!("{pid} is not a process that was executed and not waited for");
@@ -234,4 +252,12 @@ impl Monitor {
             let _ = connection.send_now(&WaitReply::Failed(packed(&error)), &[]);
         }
     }
+}
+
+/// What the descriptors of a mount describe: the step, and the connection of the gofer that hands the mount over.
+fn read_mount(mut fds: Received) -> Result<MountWork> {
+    let step = read_plan::<TreeStep>(fds.take("step")?)?;
+    let gofer = fds.take_optional("gofer").map(Channel::from);
+    fds.finish()?;
+    Ok(MountWork::Mount { step, gofer })
 }

@@ -1,6 +1,7 @@
 //! Signals for the container's processes: to init as if it were not PID 1, to others by their pids inside.
 
-use super::container::{ContainerState, ProcessView};
+use super::container::ContainerState;
+use super::stage::ProcessView;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sandbox::members;
 use crate::sandbox::members::Member;
@@ -8,7 +9,6 @@ use crate::sandbox::target::has_ended;
 use crate::state::Cause;
 use crate::sys::{self, StatusText};
 use crate::wire::control::SignalTarget;
-use nix::sys::signal::{SigSet, Signal};
 use rustix::fd::AsFd;
 
 impl ContainerState {
@@ -174,21 +174,4 @@ fn ends_by_default(number: i32) -> bool {
             | libc::SIGTTIN
             | libc::SIGTTOU
     )
-}
-
-/// The signals that the sandbox passes on to init: everything that a person or a supervisor sends.
-pub(super) fn forwarded() -> SigSet {
-    [
-        Signal::SIGHUP,
-        Signal::SIGINT,
-        Signal::SIGQUIT,
-        Signal::SIGTERM,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-        Signal::SIGALRM,
-        Signal::SIGCONT,
-        Signal::SIGWINCH,
-    ]
-    .into_iter()
-    .collect()
 }
