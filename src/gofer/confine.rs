@@ -1,5 +1,4 @@
-//! What is left of the gofer once its mounts are handed over: a process that can wait, and remove its container's cgroups,
-//! and nothing else.
+//! Confines the gofer once it has handed over its mounts: it can wait, remove its container's cgroups, and nothing else.
 
 use crate::cgroup::Remover;
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -11,8 +10,7 @@ use landlock::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-/// What waiting takes, memory management of the allocator and a clean exit included. No call here opens, connects,
-/// signals or creates anything.
+/// The system calls to wait, to manage memory, and to exit. None of them opens, connects, signals or creates anything.
 const ALLOWED: [&str; 18] = [
     "read",
     "write",
@@ -34,24 +32,24 @@ const ALLOWED: [&str; 18] = [
     "exit_group",
 ];
 
-/// What removing cgroups takes besides: looking who is in them, waiting for their end, which gives no right over them,
-/// and what counts the time. What is opened and removed is bounded by Landlock, and where there is none nothing is.
+/// The system calls to remove cgroups: to list the processes in them, to wait for their end (which gives no right over them),
+/// and to measure time. Landlock limits what can be opened and removed; a kernel without Landlock gets none of these calls.
 const ALLOWED_TO_REMOVE: [&str; 8] =
     ["openat2", "getdents64", "pread64", "unlinkat", "pidfd_open", "sched_yield", "getpid", "clock_gettime"];
 
-/// Gives up every capability, the right to gain any, the file system but for `cgroups`, and every system call but those
-/// of waiting, and of removing them. Returns what can still be removed.
+/// Gives up every capability, the right to gain any, the file system except `cgroups`, and every system call except those to
+/// wait and to remove them. Returns the cgroups that can still be removed.
 ///
-/// What Landlock leaves is to remove directories below the parents of these cgroups, which in theory takes along another
-/// empty cgroup there, and to read what is below the cgroups themselves. Where a parent is the top of a hierarchy, in
-/// which not even its owner may remove anything, a gofer of root's keeps `CAP_DAC_OVERRIDE`: within these bounds it says
-/// no more than that the other empty cgroup may be any user's.
+/// Landlock still allows removing directories below the parents of these cgroups, in theory also another empty cgroup there,
+/// and reading below the cgroups themselves. Where a parent is the top of a hierarchy, in which not even its owner may remove
+/// anything, root's gofer keeps `CAP_DAC_OVERRIDE`: within these bounds it only means that the other empty cgroup may belong
+/// to any user.
 pub(super) fn give_up_everything_but(cgroups: Option<Remover>) -> Result<Option<Remover>> {
     rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     let confined = give_up_the_file_system_but(cgroups.as_ref()).map_err(|error| {
         Error::new(ErrorKind::Os(libc::EINVAL), "landlock_restrict_self", error.to_string())
     })?;
-    // A kernel without Landlock has the filter alone, which cannot tell one directory from another.
+    // Without Landlock there is only the filter, which cannot tell directories apart.
     let cgroups = cgroups.filter(|_| confined);
     give_up_capabilities_but_for(cgroups.as_ref())?;
     let filter = seccomp::compile(&seccomp::helper_profile(&calls(cgroups.is_some())))?;
@@ -78,7 +76,7 @@ fn calls(to_remove: bool) -> Vec<&'static str> {
     ALLOWED.iter().chain(more).copied().collect()
 }
 
-/// Whether the kernel has Landlock. Best effort by design of the crate.
+/// Returns whether the kernel has Landlock: without it, the crate goes on without this layer.
 fn give_up_the_file_system_but(cgroups: Option<&Remover>) -> std::result::Result<bool, RulesetError> {
     let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(ABI::V5))?.create()?;
     if let Some(cgroups) = cgroups {
@@ -141,7 +139,7 @@ mod tests {
         let remover = Remover::open(std::slice::from_ref(&own), &[]).unwrap();
         let (results, seen) = std::sync::mpsc::channel();
         let (mine, others) = (own.clone(), other.clone());
-        // Landlock, capabilities and the filter are a thread's own; this one can do nothing any more that ending takes.
+        // Landlock, capabilities and the filter belong to the thread. This one cannot even end any more.
         std::thread::spawn(move || {
             let opened = give_up_everything_but(Some(remover)).unwrap().map(|left| {
                 let opened = [

@@ -1,20 +1,19 @@
 //! The gofer: the only process that opens host paths.
 //!
 //! ```text
-//!   caller --plan, order--> gofer --detached mounts + manifest--> init (in the sandbox)
-//!                             |  <--caller gone--  sandbox, when all in the container has ended
+//!   caller --plan, start--> gofer --detached mounts--> init (in the sandbox)
+//!                             |  <--CallerGone--  sandbox, when the container has ended
 //!                             +- removes the container's cgroups
 //! ```
 //!
-//! It resolves every source of the plan to a *detached* mount, its attributes already set, and hands it over by
-//! descriptor: the sandbox never sees a host path. Then it gives up every privilege and stays only as long as the
-//! sandbox does.
+//! It resolves every source of the plan to a *detached* mount, sets the mount's attributes, and hands it over by descriptor:
+//! the sandbox never sees a host path. Then the gofer gives up every privilege and stays only as long as the sandbox does.
 //!
-//! One thing is left to do where the caller was killed, and with it an attached container: nobody would remove the
-//! container's cgroups before somebody deletes its record, and the sandbox, which is in them, cannot. So the gofer holds
-//! their directories from before it gives everything up. It treats the sandbox as hostile: it hears one word from it,
-//! does not look into it, and all that can come of it is that cgroups which were given beforehand go once they are empty.
-//! A container that was detached, or whose caller lives, keeps them until it is deleted.
+//! It has one more task: if the caller was killed, and with it an attached container, the container's cgroups would stay until
+//! its record is deleted, and the sandbox cannot remove them, because it is in them. So the gofer opens their directories
+//! before it gives up its privileges. It treats the sandbox as hostile: it waits for one message, does not parse it, and then
+//! removes these cgroups once they are empty. A container that is detached, or whose caller lives, keeps its cgroups until
+//! it is deleted.
 
 mod confine;
 mod mounts;
@@ -55,11 +54,11 @@ pub(crate) fn serve(mut donated: Received) {
     }
 }
 
-/// Everything up to the point where only waiting is left. Returns the connection whose end means the sandbox is gone, and
-/// what may be removed before that.
+/// Hands over every mount and gives up every privilege. Returns the connection whose end means that the sandbox is gone, and
+/// the cgroups to remove if it asks for that.
 fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<Remover>)> {
     sys::reset_signals();
-    // Not in the caller's session: a Ctrl-C there is for the caller, whose end we notice anyway.
+    // Leave the caller's session: a Ctrl-C there is for the caller, and the gofer notices the caller's end.
     rustix::process::setsid().os(|| "setsid()")?;
     let plan: SealedGofer<'_> = read_plan(donated.take("plan")?)?;
     if let Some(score) = plan.oom_score_adj {
@@ -96,7 +95,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
         leaves => Some(Remover::open(leaves, &plan.facts.cgroup_ancestors)?),
     };
     drop(plan);
-    // The caller's working directory is no longer needed to find anything by, and not to be kept busy.
+    // Leave the caller's working directory, which is no longer needed: it would stay busy.
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     sys::trim_heap();
     sys::forget_code();
@@ -104,7 +103,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
     Ok((init, cgroups))
 }
 
-/// Before this process cannot be dumped: from then on the file is the host's root's.
+/// Call this while the process can be dumped: after that, the file belongs to the host's root.
 fn set_oom_score(score: i32) -> Result<()> {
     let path = "/proc/self/oom_score_adj";
     let step = || format!("write({path:?}, \"{score}\")");
@@ -113,19 +112,19 @@ fn set_oom_score(score: i32) -> Result<()> {
     written.map(drop).map_err(|error| error.during("process.oomScoreAdj"))
 }
 
-/// Leaves the caller's mount, ipc and uts namespaces; enters the sandbox's user namespace where only there mounting is
-/// allowed.
+/// Leaves the caller's mount, ipc and uts namespaces; enters the sandbox's user namespace where the kernel allows mounting
+/// only there.
 fn isolate(plan: &GoferPlan, user_namespace: Option<&OwnedFd>) -> Result<()> {
     if let (true, Some(namespace)) = (plan.join_user_namespace, user_namespace) {
         setns(namespace, CloneFlags::CLONE_NEWUSER).os(|| "setns(sandbox, CLONE_NEWUSER)")?;
     }
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
         .os(|| "unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)")?;
-    // What is done here must not reach the host; what the host does may reach us, if the plan passes it on.
+    // Mounts here must not reach the host. Mounts of the host may reach us, if the plan passes them on.
     let root = mounts::open_path(std::path::Path::new("/"))?;
     let propagation = match plan.propagation {
         RootfsPropagation::Slave => libc::MS_SLAVE,
-        // Later, when the binds are taken.
+        // Separated later, when the binds are taken.
         RootfsPropagation::Shared => return Ok(()),
         RootfsPropagation::Private | RootfsPropagation::Unbindable => libc::MS_PRIVATE,
     };

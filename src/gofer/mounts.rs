@@ -14,14 +14,14 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Where mounts are made: the plan's scratch memory, attached inside the gofer's own mount namespace.
+/// Makes the mounts, in the gofer's own mount namespace, where the scratch memory is attached.
 pub(super) struct MountFactory<'a> {
     plan: &'a SealedGofer<'a>,
     user_namespace: Option<OwnedFd>,
     /// The root of the scratch file system; made with the first overlay.
     scratch: Option<ScratchMount>,
     overlays: usize,
-    /// The next binds of the plan, if they were taken ahead.
+    /// The next binds of the plan, if they were taken in advance.
     taken: VecDeque<Option<OwnedFd>>,
     /// The layers of the overlays made so far.
     layers: Vec<Layers>,
@@ -36,7 +36,7 @@ pub(super) struct Layers {
 /// Memory for writable layers.
 struct ScratchMount {
     root: OwnedFd,
-    /// Whether files in it can have `user.*` attributes, which tmpfs learned with Linux 6.6.
+    /// Whether files in it can have `user.*` attributes, which tmpfs has since Linux 6.6.
     user_attributes: bool,
 }
 
@@ -74,14 +74,14 @@ impl<'a> MountFactory<'a> {
         Ok((handed, Some(mount)))
     }
 
-    /// Takes every bind of the plan while mount events still pass between this namespace and the host's, so that they
-    /// pass between the binds and the host; then cuts the namespace off.
+    /// Takes every bind of the plan while mount events still pass between this namespace and the host's, so that they pass
+    /// between the binds and the host; then separates the namespace.
     pub(super) fn take_binds_and_separate(&mut self) -> Result<()> {
         for item in &self.plan.items {
             let GoferSource::Bind { path, recursive } = &item.source else { continue };
             let mount = self.bind(path, *recursive, item)?;
             if let (true, Some(mount)) = (item.directory, &mount) {
-                // What is mounted on the root is the container's alone.
+                // Mounts on the root belong to the container alone.
                 sys::set_propagation(mount.as_fd(), libc::MS_PRIVATE, true)
                     .os(|| step(item, "mount_setattr(AT_RECURSIVE, MS_PRIVATE)"))?;
             }
@@ -96,7 +96,7 @@ impl<'a> MountFactory<'a> {
         self.taken.pop_front().map_or_else(|| self.bind(path, recursive, item), Ok)
     }
 
-    /// A detached copy of the mount at `path`; `None` if the plan allows the source to be absent and it is.
+    /// A detached copy of the mount at `path`; `None` if the source is absent and the plan allows that.
     fn bind(&self, path: &Path, recursive: bool, item: &GoferItem) -> Result<Option<OwnedFd>> {
         let clone = |recursive| sys::clone_tree_at(path, recursive);
         let mount = match if recursive { clone(true) } else { sys::alone_or_whole(clone) } {
@@ -138,11 +138,11 @@ impl<'a> MountFactory<'a> {
         for (key, layer) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
             overlay.set(key, &format!("/proc/self/fd/{}", layer.as_raw_fd()))?;
         }
-        // Nothing of the scratch survives the container, so nothing need be flushed for it.
+        // The scratch does not survive the container, so nothing needs to be flushed.
         overlay.flag("volatile")?;
         if self.plan.join_user_namespace || user_attributes {
-            // trusted.* attributes are out of reach in a user namespace: of a gofer that works in one, and of whoever
-            // reads the layer from inside the container's.
+            // A process in a user namespace cannot use trusted.* attributes: neither a gofer that works in one, nor a file
+            // worker that reads the layer in the container's.
             overlay.flag("userxattr")?;
         }
         let overlay = overlay.mount(0).map_err(|error| error.during(step(item, "overlay")))?;
@@ -172,7 +172,7 @@ impl<'a> MountFactory<'a> {
                 Mode::empty(),
             )
             .os(|| format!("open(scratch/{name})"))?;
-            // Inside the user namespace this process is the container's root, and what it makes is root's already.
+            // In the user namespace this process is the container's root, and owns what it makes.
             if !self.plan.join_user_namespace {
                 let (uid, gid) = self.plan.scratch_owner;
                 let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
@@ -268,7 +268,7 @@ fn new_file_system(
         }
         options.iter().try_for_each(|option| new.option(option))?;
         if item.set.contains(MountAttrs::RDONLY) {
-            // Of a disk that must not be written to, the superblock is read-only as well.
+            // Make the superblock read-only as well, so that the disk is never written to.
             new.flag("ro")?;
         }
         new.mount(0)
@@ -282,7 +282,7 @@ fn new_file_system(
     })
 }
 
-/// Whether files below `root` can have `user.*` attributes: asked of its own directory.
+/// Whether files below `root` can have `user.*` attributes: tries it with the root directory.
 fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(root, ".", flags, Mode::empty()).os(|| "open(scratch)")?;
@@ -294,8 +294,8 @@ fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// A mount of `layer` alone that nothing can be changed or executed through. Detached, so that `..` ends there: it
-/// goes to where no path of the host may be.
+/// A read-only mount of `layer` alone, without execution. Detached, so that `..` ends there: the sandbox gets it, and must
+/// not reach a host path through it.
 fn read_only_copy(layer: BorrowedFd<'_>) -> Result<OwnedFd> {
     let copy = sys::alone_or_whole(|recursive| sys::clone_tree(layer, recursive))
         .os(|| "open_tree(layer, OPEN_TREE_CLONE)")?;

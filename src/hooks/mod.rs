@@ -1,19 +1,19 @@
 //! Hooks: programs that the configuration wants run at fixed points of the lifecycle.
 //!
-//! What lives here: running them, and what that takes. What may not: when, which is the caller's business (prestart,
-//! createRuntime, poststart, poststop) and init's (createContainer, startContainer).
+//! This module runs them. When they run is decided by the caller (prestart, createRuntime, poststart, poststop) and by init
+//! (createContainer, startContainer).
 //!
 //! ```text
 //!   caller --round: hooks, state--> runner --fork, execve--> a hook, one after the other
-//!          <--- what failed, end --
+//!          <--- Failed, Done ------
 //! ```
 //!
-//! The hooks of the runtime namespace are run by a helper of ours, one for each round, which is the caller's child and
-//! the hooks' parent. So no hook ever is a child of the caller's: a caller that ignores SIGCHLD or collects every child
-//! itself takes no exit status away, one that holds 8 GiB does not copy its page tables, and none of its descriptors,
-//! signal dispositions or variables reaches a hook. Init is single-threaded and runs its hooks itself, by [`run_one`].
+//! A helper runs the hooks of the runtime namespace, one helper for each round, as a child of the caller and parent of the
+//! hooks. So no hook is a child of the caller: a caller that ignores SIGCHLD or collects every child takes no exit status
+//! away, a caller with 8 GiB of memory does not copy its page tables, and none of its descriptors, signal dispositions or
+//! variables reaches a hook. Init is single-threaded and runs its hooks itself, by [`run_one`].
 //!
-//! # The rules that are followed: OCI runtime specification 1.2
+//! # The rules: OCI runtime specification 1.2
 //!
 //! runtime.md, "Lifecycle":
 //!
@@ -53,7 +53,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How much longer than the hooks the runner may take: it starts them and stops them, and writes down what failed.
+/// How much longer than the hooks the runner may take, to start and stop them and to report failures.
 const RUNNER_MARGIN: Duration = Duration::from_secs(30);
 
 /// `argv[0]` of the runner, as `ps` shows it.
@@ -72,9 +72,9 @@ pub(crate) struct Round {
 /// What a failure means for the rest of the round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum OnFailure {
-    /// Nothing more is run. What is being made is also given up when the caller ends.
+    /// Skip the remaining hooks. A hook that is running is killed when the caller ends.
     Stop,
-    /// The remaining ones are run, whatever becomes of the caller: they clean up.
+    /// Run the remaining hooks, which clean up, even after the end of the caller.
     GoOn,
 }
 
@@ -110,7 +110,7 @@ impl Round {
         failures
     }
 
-    /// How long all of it may take; `None` if a hook may take forever.
+    /// The time limit for the round; `None` if a hook has none.
     fn limit(&self) -> Option<Duration> {
         time_limit(self.hooks.iter().map(|named| &named.hook)).map(|limit| limit + RUNNER_MARGIN)
     }
@@ -169,7 +169,7 @@ pub(crate) fn serve(mut donated: Received) {
 
 fn prepare(donated: &mut Received) -> Result<Round> {
     sys::reset_signals();
-    // A Ctrl-C in the caller's terminal is the caller's: what it means for the hooks, its end tells.
+    // Leave the caller's session: a Ctrl-C there is for the caller, and the runner notices the caller's end.
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-hooks").os(|| "prctl(PR_SET_NAME)")?;
     read_plan(donated.take("plan")?)

@@ -17,11 +17,11 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-/// How much of what a hook writes to standard error is kept for the error: the end of it.
+/// How much of a hook's standard error goes into the error: the last bytes.
 const MAX_STDERR: usize = 2 << 10;
-/// What is read at once.
+/// The size of one read.
 const CHUNK: usize = 16 << 10;
-/// The umask of hooks, as of whatever else is started here.
+/// The umask of hooks.
 const UMASK: u32 = 0o022;
 
 /// The state a hook reads: the fields of OCI runtime.md, "State".
@@ -42,7 +42,7 @@ pub(crate) struct HookIo<'a> {
     pub(crate) cwd: BorrowedFd<'a>,
     /// Where its standard output goes.
     pub(crate) null: BorrowedFd<'a>,
-    /// A connection with whose end the hook ends too.
+    /// A connection: the hook is killed when it closes.
     pub(crate) watched: Option<BorrowedFd<'a>>,
 }
 
@@ -55,8 +55,8 @@ enum HookEnd {
     Unwanted,
 }
 
-/// Runs the hook in a session of its own and waits for it. What it left running when it succeeded goes on; when it
-/// failed or took too long, its whole process group is killed.
+/// Runs the hook in its own session and waits for it. If it fails or takes too long, this kills its whole process group;
+/// processes that a successful hook leaves behind go on.
 ///
 /// Only for single-threaded processes: it forks.
 pub(crate) fn run_one(named: &NamedHook, state: &HookState, around: &HookIo<'_>) -> Result<()> {
@@ -88,7 +88,7 @@ fn supervise(
     state: &HookState,
     around: &HookIo<'_>,
 ) -> Result<(HookEnd, Option<WaitIdStatus>, Vec<u8>)> {
-    // In memory, not a pipe: a hook that does not read it is no reason to wait, however long it is.
+    // In memory, not a pipe, so that nothing waits for a hook that does not read it.
     let stdin = seal_plan(state)?;
     let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
     let (channel, child_channel) = Channel::pair()?;
@@ -117,7 +117,7 @@ fn supervise(
             );
             let status = ended.ok().flatten();
             if status.as_ref().is_none_or(|status| describe(status).is_some()) {
-                // Not collected yet, so the number still is its group's.
+                // Not collected yet, so the kernel has not reused the pid.
                 kill_group(pid, &pidfd);
             }
             collect(&pidfd);
@@ -131,7 +131,7 @@ fn supervise(
 fn execute(hook: &Hook, stdin: &OwnedFd, around: &HookIo<'_>, stderr: &OwnedFd) -> Error {
     let steps = || -> Result<()> {
         sys::unblock_signals();
-        // Its own session and process group: what ends it ends what it forked, and no terminal is its terminal.
+        // Its own session and process group: a signal to the group reaches its children, and it has no terminal.
         rustix::process::setsid().os(|| "setsid()")?;
         rustix::process::set_parent_process_death_signal(Some(Raw::KILL)).os(|| "prctl(PR_SET_PDEATHSIG)")?;
         rustix::process::umask(Mode::from_raw_mode(UMASK));
@@ -155,8 +155,8 @@ fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).expect("validation refused NUL")
 }
 
-/// Waits for the hook's end, the deadline, or the end of the connection it depends on, and keeps reading meanwhile.
-/// That a child of the hook's holds its standard error open is no reason to wait.
+/// Waits for the hook's end, the deadline, or the end of the watched connection, and keeps reading meanwhile. Does not wait
+/// for children of the hook that hold its standard error open.
 fn wait(
     pidfd: &OwnedFd,
     tail: &mut Tail,
@@ -184,7 +184,7 @@ fn wait(
             return HookEnd::Unwanted;
         }
         tail.read_once();
-        // A flood keeps poll(2) from ever coming to the limit by itself.
+        // During a flood of output poll(2) never times out.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return HookEnd::TimedOut;
         }
@@ -196,10 +196,10 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() }
 }
 
-/// Kills the hook and every process of its group. Only before it is collected: until then the number is its own.
+/// Kills the hook and every process of its group. Only before it is collected: until then the kernel does not reuse the pid.
 fn kill_group(pid: Pid, pidfd: &OwnedFd) {
     let _ = rustix::process::kill_process_group(pid, Raw::KILL);
-    // Also one that did not come to making a session.
+    // Also if it has no session yet.
     let _ = rustix::process::pidfd_send_signal(pidfd, Raw::KILL);
 }
 
@@ -207,7 +207,7 @@ fn collect(pidfd: &OwnedFd) {
     crate::process::reap(pidfd.as_fd());
 }
 
-/// What is wrong with an end; `None` if nothing is.
+/// How the hook failed; `None` if it succeeded.
 fn describe(status: &WaitIdStatus) -> Option<String> {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => None,
@@ -220,7 +220,7 @@ fn describe(status: &WaitIdStatus) -> Option<String> {
     }
 }
 
-/// What the hook wrote, as the end of a line: its own lines become one.
+/// The output of the hook as one line, to be appended to an error.
 fn said(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -231,7 +231,7 @@ fn said(stderr: &[u8]) -> String {
     format!(": {line}")
 }
 
-/// The end of what comes out of a pipe.
+/// The last bytes that came out of a pipe.
 struct Tail {
     pipe: Option<OwnedFd>,
     bytes: Vec<u8>,
@@ -243,7 +243,7 @@ impl Tail {
         Ok(Self { pipe: Some(pipe), bytes: Vec::new() })
     }
 
-    /// Reads what is there, a bounded amount. Whether there was something.
+    /// Reads once without waiting. Returns whether there was anything.
     fn read_once(&mut self) -> bool {
         let Some(pipe) = &self.pipe else { return false };
         let mut chunk = [0; CHUNK];
@@ -262,7 +262,7 @@ impl Tail {
         }
     }
 
-    /// Reads what a pipe may still hold, and no more: whoever has it open may go on writing.
+    /// Reads at most as much as a pipe holds: a process that has it open may go on writing.
     fn drain(&mut self) {
         const PIPE_BYTES: usize = 1 << 20;
         for _ in 0..PIPE_BYTES / CHUNK {

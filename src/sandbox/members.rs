@@ -1,8 +1,8 @@
 //! The processes of a container, seen through its own proc: an instance of procfs for its pid namespace, mounted by
 //! init before anything of the image ran, and reached by descriptor.
 //!
-//! A pid is only a number until it is held: each process is opened as its directory in proc first, and everything is
-//! asked of that, signals included (pidfd_send_signal(2) takes such a directory).
+//! The kernel may give a pid to another process at any time. So the sandbox opens the directory of each process in proc first,
+//! and does everything through that, signals included (pidfd_send_signal(2) takes such a directory).
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sandbox::namespaces::InitNamespaces;
@@ -20,8 +20,7 @@ pub(super) struct Member {
     directory: OwnedFd,
 }
 
-/// Every process there is at the moment, one at a time: of each only the directory is held, and only while it is looked
-/// at.
+/// Every process at the moment, one at a time, so that only one directory is open.
 pub(super) fn all(proc: BorrowedFd<'_>) -> Result<impl Iterator<Item = Member>> {
     let step = || "getdents64(proc)";
     let directory = open_below(proc, ".", OFlags::DIRECTORY).os(step)?;
@@ -45,18 +44,18 @@ pub(super) fn find(proc: BorrowedFd<'_>, pid: i32) -> Result<Option<Member>> {
     }
 }
 
-/// This process's own number in `proc`; `None` where it is not seen.
+/// This process's own pid in `proc`; `None` if it is not visible there.
 pub(super) fn own_pid(proc: BorrowedFd<'_>) -> Option<i32> {
     rustix::fs::readlinkat(proc, "self", Vec::new()).ok()?.to_str().ok()?.parse().ok()
 }
 
 impl Member {
-    /// Its number, as the container counts.
+    /// Its pid in the container.
     pub(super) fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Sends a signal. One that has ended meanwhile is past caring.
+    /// Sends a signal. Succeeds if the process has ended meanwhile.
     pub(super) fn signal(&self, number: i32) -> Result<()> {
         match sys::pidfd_send_raw(self.directory.as_fd(), number) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -64,7 +63,7 @@ impl Member {
         }
     }
 
-    /// Whether it still runs: a zombie does not.
+    /// Whether it still runs, and is no zombie.
     pub(super) fn is_running(&self) -> bool {
         self.stat().is_some_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'x'))
     }
@@ -79,7 +78,7 @@ impl Member {
         self.stat().is_some_and(|stat| stat.state == 'D')
     }
 
-    /// Whether it is on its way out, though perhaps not gone yet.
+    /// Whether it is exiting, though perhaps not gone yet.
     pub(super) fn is_exiting(&self) -> bool {
         self.stat().is_none_or(|stat| stat.is_exiting())
     }

@@ -4,7 +4,7 @@
 //!   caller --plan, start--> sandbox --fork--> init --execve--> the workload
 //!                              ^  control socket: start, signal, kill, detach, query
 //!                              |  lifeline: if the caller's end closes -> kill
-//!                              +- exit record, written before anyone is told
+//!                              +- exit record, written before any client learns of the end
 //! ```
 //!
 //! It is PID 1 of a pid namespace of its own, so its end is the end of everything inside. It is single-threaded, so it may

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The child is a copy of the sandbox in the sandbox's pid namespace: nothing inside sees it, and the sandbox's loop
-//! waits for no path that a container decides on. What was mounted this way is known by the kernel's number for the
-//! mount, and nothing else can be unmounted: not what the configuration brought, not what covers its secrets.
+//! never waits for a path that the container controls. The sandbox remembers such mounts by the kernel's numbers, and only
+//! these can be unmounted: not a mount of the configuration, and not one that covers secrets.
 
 use super::init::tree;
 use super::namespaces::InitNamespaces;
@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// What is to be done.
+/// A change of the mounts.
 pub(super) enum MountWork {
     Mount { step: TreeStep, gofer: Option<Channel> },
     Unmount { destination: PathBuf },
@@ -74,7 +74,7 @@ fn run(target: &ExecTarget<'_>, work: &MountWork, parent: &Channel) -> Result<Mo
     }
     sys::close_all_but(&keep).os(|| "close_range()")?;
     rustix::thread::set_name(c"cofferdam-mount").os(|| "prctl(PR_SET_NAME)")?;
-    // Without a pid namespace of its own, the sandbox's end is not the end of its children by itself.
+    // Where the sandbox has no pid namespace of its own, the kernel does not end its children with it.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .os(|| "prctl(PR_SET_PDEATHSIG)")?;
     rustix::process::umask(Mode::empty());
@@ -96,7 +96,7 @@ fn run(target: &ExecTarget<'_>, work: &MountWork, parent: &Channel) -> Result<Mo
     }
 }
 
-/// Unmounts what is at `destination` if it is one of `known`. Whoever has files in it open keeps them.
+/// Unmounts the mount at `destination` if it is one of `known`. Files that are open in it stay open.
 fn unmount(root: BorrowedFd<'_>, destination: &Path, known: &[u64]) -> Result<u64> {
     let step = || format!("unmount {destination:?}");
     let unknown = |problem: &str| Err(Error::new(ErrorKind::NotFound, step(), problem));
@@ -111,15 +111,15 @@ fn unmount(root: BorrowedFd<'_>, destination: &Path, known: &[u64]) -> Result<u6
     if !known.contains(&id) {
         return unknown("what is there was not mounted into the existing container");
     }
-    // By its name in the directory that was opened, not by a path through /proc, which here is the container's. A mount
-    // point cannot be renamed or removed, so the name is still this mount's unless somebody inside, who may mount,
-    // mounted over it: that mount is then theirs.
+    // By its name in the opened directory, not by a path through /proc, which here is the container's. A mount point
+    // cannot be renamed or removed, so the name still leads to this mount, unless a privileged process inside mounted over
+    // it: then this takes away that process's mount.
     rustix::process::fchdir(&place.parent).os(step)?;
     rustix::mount::unmount(&place.name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).os(step)?;
     Ok(id)
 }
 
-/// The place that `path` leads to below `root`, with links followed to the last.
+/// The directory and name that `path` leads to below `root`, after every symlink.
 fn follow(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<ParentAndName> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -138,10 +138,10 @@ fn follow(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<ParentAndName
     Err(Errno::LOOP)
 }
 
-/// The kernel's number for the mount that `at` is on: never given again since Linux 6.8 (statx(2),
-/// `STATX_MNT_ID_UNIQUE`), given to another once it is free before that.
+/// The kernel's number of the mount that `at` is on. Since Linux 6.8 it is unique (statx(2), `STATX_MNT_ID_UNIQUE`);
+/// before, the kernel reuses it for another mount.
 fn id_of(at: BorrowedFd<'_>) -> Result<u64> {
-    // KERNEL(6.8): before, the second of the two is all there is.
+    // KERNEL(6.8): before, the kernel fills in only the second of the two.
     let unique = StatxFlags::from_bits_retain(0x4000);
     let wanted = unique | StatxFlags::MNT_ID;
     rustix::fs::statx(at, "", AtFlags::EMPTY_PATH, wanted).os(|| "statx(mount)").map(|stat| stat.stx_mnt_id)

@@ -1,4 +1,4 @@
-//! The namespaces the sandbox makes or joins itself, and their first settings.
+//! The namespaces that the sandbox makes or joins, and their first settings.
 
 use crate::error::{Error, OsContext, Result};
 use crate::helper::Received;
@@ -10,17 +10,16 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 
-/// Namespaces that are there already, and that init is to be in.
+/// Existing namespaces that init enters, and the sandbox does not.
 pub(super) struct Existing {
-    /// Which the container goes to later, if that is not the one the sandbox made.
+    /// The container enters it when its root is complete; `None` if it stays in the one that the sandbox made.
     pub(super) mounts: Option<OwnedFd>,
-    /// Which init is born in, if that is another's. The sandbox does not join it, which is to say for every child of its:
-    /// none of the others has anything to do there, and the pids they tell of would be its.
+    /// Init is born in it. The sandbox does not join it, because then all its children would be born there: the others do not
+    /// belong there, and the pids that they report would be of that namespace.
     pub(super) pids: Option<OwnedFd>,
 }
 
-/// Joins and makes the namespaces, and returns those that are not the sandbox's to join. A new user namespace need not be
-/// mapped yet.
+/// Joins and makes the namespaces, and returns those that only init enters. A new user namespace need not be mapped yet.
 pub(super) fn make(plan: &SandboxPlan) -> Result<Existing> {
     let mut pids = None;
     for (kind, path) in &plan.namespaces.join {
@@ -36,12 +35,12 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<Existing> {
     sched::unshare(sched::CloneFlags::from_bits_retain(flags.bits() as i32))
         .os(|| format!("unshare({flags:?})"))?;
 
-    // Nothing mounted here may reach the host. Slave, so that the host's unmounts still reach us.
+    // No mount here may reach the host. Slave, so that the host's unmounts still reach us.
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/\", O_PATH)")?;
     sys::set_propagation(root.as_fd(), libc::MS_SLAVE, true)
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_SLAVE)")?;
-    // Of a namespace that was joined, too: whoever names the container there asks for that.
+    // Also in a joined namespace: a configuration that joins one and sets a name asks for that.
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name)
             .os(|| format!("sethostname({name:?})"))
@@ -56,7 +55,7 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<Existing> {
     Ok(Existing { mounts, pids })
 }
 
-/// Where a mount namespace that is not new is found, as long as this process has not left the caller's.
+/// The path of an existing mount namespace, while this process is still in the caller's.
 fn existing_mounts(source: &NamespaceSource) -> Option<&Path> {
     match source {
         NamespaceSource::New => None,
@@ -69,7 +68,7 @@ fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).os(|| format!("open({path:?})"))
 }
 
-/// What became of joining the namespace of this kind that the configuration gives the path of.
+/// The error of joining the namespace of this kind by its path in the configuration.
 pub(super) fn cannot_join(plan: &SandboxPlan, kind: NamespaceKind, errno: std::io::Error) -> Error {
     let joined = plan.namespaces.join.iter().find(|(joined, _)| *joined == kind);
     let path = joined.map(|(_, path)| path.display().to_string()).unwrap_or_default();
@@ -80,7 +79,7 @@ pub(super) fn cannot_join(plan: &SandboxPlan, kind: NamespaceKind, errno: std::i
     )
 }
 
-/// Sets the clocks of the new time namespace, which can be done as long as no process is in it: this one is not, its
+/// Sets the clocks of the new time namespace. The kernel allows that until a process is in it; this process is not in it, its
 /// children will be (time_namespaces(7)).
 fn set_clocks(offsets: &[TimeOffset]) -> Result<()> {
     if offsets.is_empty() {
@@ -98,7 +97,7 @@ fn set_clocks(offsets: &[TimeOffset]) -> Result<()> {
     })
 }
 
-/// Cuts the copy of the pod's mounts, which a further container is born with, off from the pod's own.
+/// Makes the copy of the pod's mounts private, with which the init of another container is born.
 pub(super) fn separate_mounts() -> Result<()> {
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/\", O_PATH)")?;
@@ -106,7 +105,7 @@ pub(super) fn separate_mounts() -> Result<()> {
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_PRIVATE)")
 }
 
-/// Makes the network namespace, its loopback interface up, and returns it for init to join.
+/// Makes the network namespace, brings its loopback interface up, and returns it for init to join.
 pub(super) fn make_network() -> Result<OwnedFd> {
     sched::unshare(sched::CloneFlags::CLONE_NEWNET).os(|| "unshare(CLONE_NEWNET)")?;
     sys::bring_loopback_up().os(|| "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)")?;
@@ -118,7 +117,7 @@ pub(super) fn join_network(namespace: OwnedFd) -> Result<()> {
     sched::setns(namespace, sched::CloneFlags::CLONE_NEWNET).os(|| "setns(CLONE_NEWNET)")
 }
 
-/// Enters a mount namespace that is not new, with a root that is not part of it.
+/// Enters an existing mount namespace, with a root that is not part of it.
 pub(super) fn enter_mounts(
     source: &NamespaceSource,
     namespace: BorrowedFd<'_>,
@@ -199,7 +198,7 @@ impl InitNamespaces {
         self.pids.as_fd()
     }
 
-    /// By which the processes of a container are told from others in a shared pid namespace.
+    /// Tells the processes of a container from others in a shared pid namespace.
     pub(super) fn mount_number(&self) -> u64 {
         self.mount_number
     }
@@ -215,7 +214,7 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
     match plan.become_root {
         BecomeRoot::Never => {}
         BecomeRoot::Always => become_root_of_user_namespace(plan.may_set_groups)?,
-        // Without them, or without the right to: as it came.
+        // Where 0 is not mapped, keep the ids.
         BecomeRoot::WhereMapped => {
             let may_set_groups = rustix::thread::set_thread_groups(&[]).is_ok();
             match become_root_of_user_namespace(may_set_groups) {
@@ -224,13 +223,13 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
             }
         }
     }
-    // Before anything of the workload's exists: nothing inside may trace or read this process. Not earlier: the files
-    // under /proc/PID, the id maps among them, belong to the caller only as long as a process can be dumped.
+    // Before any process of the workload exists, so that nothing inside can trace or read this process. Not earlier: the
+    // files under /proc/PID, such as the id maps, belong to the caller only while a process can be dumped.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .os(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
-/// Uid 0 and gid 0 of the new user namespace, with no group of the caller's where the kernel lets go of them.
+/// Takes uid 0 and gid 0 of the new user namespace, and drops the caller's groups where the kernel allows that.
 fn become_root_of_user_namespace(may_set_groups: bool) -> Result<()> {
     let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
     if may_set_groups {

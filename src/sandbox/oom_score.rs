@@ -1,9 +1,9 @@
 //! The OOM scores: the sandbox's own, and the one that each container's processes are born with.
 //!
-//! The sandbox's is the lowest that one of its containers asks for, so that it is not taken before any of them. That of
-//! a container, or the one this process started with where its configuration names none, it takes on to fork, and goes
-//! back to its own: the new process could not set it itself, because the file belongs to the host's root once a process
-//! cannot be dumped, which none of the container's may be. For the same reason the file is opened before that, and kept.
+//! The sandbox has the lowest score that one of its containers asks for, so that the OOM killer does not take it before any
+//! of them. To fork a process of a container, it takes on that container's score (or the one that it started with, if the
+//! configuration has none) and then goes back to its own. The new process could not set its score itself: it cannot be
+//! dumped, and then the file belongs to the host's root. For the same reason the sandbox opens its own file early.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::OwnedFd;
@@ -14,7 +14,7 @@ const FILE: &str = "/proc/self/oom_score_adj";
 /// This process's score.
 pub(super) struct OomScore {
     file: OwnedFd,
-    /// The one it was started with: its caller's.
+    /// The score that it started with: its caller's.
     inherited: i32,
 }
 
@@ -27,20 +27,20 @@ impl OomScore {
 
     /// Takes on the lowest of these scores of containers; the inherited one if there are none.
     ///
-    /// Where that is lower than this process may go (without `CAP_SYS_RESOURCE`: lower than it was ever set to by
-    /// somebody with it, proc_pid_oom_score_adj(5)), it stays at the inherited one.
+    /// A process without `CAP_SYS_RESOURCE` may not go below the lowest value that a process with it has set
+    /// (proc_pid_oom_score_adj(5)). Where the wanted score is lower than that, it stays at the inherited one.
     pub(super) fn settle(&self, scores: impl Iterator<Item = i32>) {
         let wanted = scores.min().unwrap_or(self.inherited);
         let unchanged = read(&self.file).is_ok_and(|own| own == wanted);
         if !unchanged && self.write(wanted).is_err() {
-            // A score is an advice: with another one everything else still works.
+            // The score is only advice to the kernel: everything else works with another one.
             let _ = self.write(self.inherited);
         }
     }
 
     /// Does `work`, a fork, with the `score` of a container.
     ///
-    /// Going back needs no privilege: what was raised without one may be lowered again (proc_pid_oom_score_adj(5)).
+    /// Going back needs no privilege: a process may lower again what it raised (proc_pid_oom_score_adj(5)).
     pub(super) fn lend<T>(&self, score: Option<i32>, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let (own, score) = (read(&self.file)?, score.unwrap_or(self.inherited));
         if own == score {

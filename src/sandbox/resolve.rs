@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use std::ffi::{CStr, OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
-/// What a mount point has to be.
+/// What a mount point must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TargetKind {
     Directory,
@@ -25,7 +25,7 @@ pub(super) fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rus
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
-        // EAGAIN: somebody renamed a directory on the way while `..` was being followed. Try again.
+        // EAGAIN: another process renamed a directory on the way while the kernel followed `..`. Try again.
         match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,
@@ -33,7 +33,7 @@ pub(super) fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rus
     }
 }
 
-/// A place in a directory: what stands there is not followed, and need not exist.
+/// A name in a directory. It need not exist, and a symlink of that name is not followed.
 pub(super) struct ParentAndName {
     pub(super) parent: OwnedFd,
     pub(super) name: OsString,
@@ -48,14 +48,14 @@ pub(super) fn place(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Par
     Ok(ParentAndName { parent, name: name.to_owned() })
 }
 
-/// Opens what `seen`, found at `path` below `root`, is: the same file, or `ESTALE` if another one is there by now.
+/// Opens the file that was `seen` at `path` below `root`; `ESTALE` if another one is there by now.
 pub(super) fn open_seen(
     root: BorrowedFd<'_>,
     path: &Path,
     seen: &Stat,
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    // Not blocking: should it have become a FIFO meanwhile, nobody waits for its other end.
+    // Non-blocking: if it has become a FIFO meanwhile, this must not wait for its other end.
     let file = open_with(root, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let stat = rustix::fs::fstat(&file)?;
     if (stat.st_dev, stat.st_ino) == (seen.st_dev, seen.st_ino) { Ok(file) } else { Err(Errno::STALE) }
@@ -68,7 +68,7 @@ pub(super) fn open_child(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Res
     rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
 }
 
-/// Opens a file of a proc file system of ours for writing. A mount somebody put on top of it is not followed.
+/// Opens a file of a proc file system of ours for writing. Fails if another mount covers it.
 pub(super) fn open_setting(proc: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
@@ -98,7 +98,7 @@ pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: TargetKind) -> Res
     check_kind(parent, path, kind)
 }
 
-/// Creates one component: exclusively, so that a symlink placed there meanwhile is an error and not a way out.
+/// Creates one component, exclusively: a symlink placed there meanwhile causes an error and does not lead outside.
 pub(super) fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: TargetKind) -> Result<OwnedFd> {
     let hint =
         |error: Error| error.hint("create the mount point in the rootfs, or give the container a scratch");

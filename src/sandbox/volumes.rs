@@ -8,22 +8,22 @@ use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
-/// The most of one pod.
+/// The most volumes of one pod.
 const MAX_VOLUMES: usize = 256;
 
-/// What there is so far.
+/// The volumes made so far.
 #[derive(Default)]
 pub(super) struct Volumes(Vec<Volume>);
 
 struct Volume {
     name: String,
-    /// Attached nowhere: what holds it is this descriptor, and every container that has a copy.
+    /// A detached mount. This descriptor keeps the file system, and so does every container with a copy.
     mount: OwnedFd,
 }
 
 impl Volumes {
-    /// One more mount of each volume that a container asks for, in that order. Those that are not there yet are made,
-    /// in the pod's user namespace, which is this process's.
+    /// Another mount of each volume that a container asks for, in that order. Makes the volumes that do not exist yet, in the
+    /// pod's user namespace, which is this process's.
     pub(super) fn copies(&mut self, asked: &[PodVolume]) -> Result<Vec<OwnedFd>> {
         let before = self.0.len();
         let copies: Result<Vec<_>> = asked.iter().map(|volume| self.copy(volume)).collect();
@@ -43,7 +43,7 @@ impl Volumes {
             }
         };
         match sys::clone_tree(self.0[index].mount.as_fd(), false) {
-            // KERNEL(6.15): before, only what is attached somewhere can be copied.
+            // KERNEL(6.15): before, only attached mounts can be copied.
             Err(Errno::INVAL) => {
                 let release = rustix::system::uname().release().to_string_lossy().into_owned();
                 let why = format!("Linux {release} cannot copy a mount that is attached nowhere");

@@ -15,7 +15,7 @@
 //! | sandbox, gofer (the same socket) | `CallerGone` | | [`init`] |
 //! | sandbox, init | `JoinNetwork`, `StartProgram` | `InitReport`, then `StartReport` | [`init`] |
 //! | caller, init | `HooksDone` | `RootAssembled` | [`init`] |
-//! | whoever starts a process, the process | `ListenerTaken` | | [`init`] |
+//! | client that starts a process, the process | `ListenerTaken` | | [`init`] |
 //! | sandbox, executed process | | `ExecHello`, then `ExecReport` | [`init`] |
 //! | sandbox, process that changes mounts | | `MountReport` | [`init`] |
 //! | any process of the owner, sandbox | `Request` | `Reply` | [`control`] |

@@ -1,4 +1,4 @@
-//! What a file worker keeps: the capabilities and the system calls of file work.
+//! Confines a file worker to the capabilities and the system calls of file work.
 
 use crate::error::{OsContext, Result};
 use crate::seccomp;
@@ -7,7 +7,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-/// What root of the container may do with files, where the sandbox may do it itself.
+/// What the container's root may do with files. A worker keeps those that the sandbox has itself.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
@@ -15,8 +15,8 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETFCAP);
 
-/// Opening, looking, changing; the connection; memory; the end. No call here makes a process, a socket or a mount,
-/// signals anybody, or executes anything.
+/// The system calls to open, read and change files, to use the connection, to manage memory, and to end. None of them makes
+/// a process, a socket or a mount, sends a signal, or executes a program.
 const ALLOWED: [&str; 61] = [
     // Names and files.
     "openat",

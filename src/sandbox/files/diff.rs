@@ -1,4 +1,4 @@
-//! What a container changed: its overlays' upper layers, held against what is under them.
+//! The changes of a container: compares the upper layers of its overlays with the lower ones.
 
 use super::layers::{self, Layer, Layers};
 use super::walk::{self, MAX_DEPTH};
@@ -22,7 +22,7 @@ pub(super) fn for_each(layers: &Layers, mut each: impl FnMut(Change) -> Result<(
     Ok(())
 }
 
-/// Compares a directory of the upper layer with the lower layer's in the same place, if that has one there.
+/// Compares a directory of the upper layer with the one at the same path of the lower layer, if there is one.
 fn compare(
     upper: &OwnedFd,
     lower: Option<&OwnedFd>,
@@ -42,7 +42,7 @@ fn compare(
         let path = at.join(OsStr::from_bytes(name.as_bytes()));
         let now = rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)
             .os(|| format!("fstatat(upper layer, {path:?})"))?;
-        // Whatever keeps it from being looked at: there is nothing to compare with.
+        // If it cannot be read, there is nothing to compare with.
         let before = lower.and_then(|lower| rustix::fs::statat(lower, name, AtFlags::SYMLINK_NOFOLLOW).ok());
         let change = match &before {
             Some(_) if layers::is_whiteout(&now) => Some(ChangeKind::Deleted),
@@ -70,9 +70,9 @@ fn compare(
     Ok(())
 }
 
-/// Whether something is another thing now, or the same with other content, mode or owner. The kernel copies a file to
-/// the upper layer when it is opened for writing, its times included, so one that is there need not have changed; and
-/// a directory is there, with times of its own, if anything below it is.
+/// Whether the type, content, mode or owner differs. An entry of the upper layer need not have changed: the kernel copies a
+/// file there, with its times, when it is opened for writing, and a directory, with new times, when anything below it is
+/// copied.
 fn differs(before: &Stat, now: &Stat) -> bool {
     let of_all = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
     let of_files = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);

@@ -1,4 +1,4 @@
-//! What a container changed, as a layer of an image: a tar archive (OCI image-spec, layer.md).
+//! The changes of a container as a layer of an image: a tar archive (OCI image-spec, layer.md).
 
 use super::layers::{self, Layer, Layers, OWN_ATTRIBUTES};
 use super::walk::{self, MAX_DEPTH};
@@ -16,10 +16,10 @@ use tar::{Builder, EntryType, Header};
 const WHITEOUT: &[u8] = b".wh.";
 /// "Opaque Whiteout": everything the lower layers have in this directory is hidden.
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// How PAX archives spell extended attributes, by the convention of star, GNU tar, Go and the rest.
+/// The prefix of extended attributes in PAX archives, by the convention of star, GNU tar, Go and others.
 const ATTRIBUTE: &str = "SCHILY.xattr.";
 const FILE_CAPABILITIES: &[u8] = b"security.capability";
-/// How much of a name the plain header holds.
+/// The longest name that fits into the plain header.
 const PLAIN_NAME: usize = 100;
 /// The kernel's limits: `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`.
 const MAX_ATTRIBUTE: usize = 64 << 10;
@@ -46,7 +46,7 @@ struct Archive {
 }
 
 impl Archive {
-    /// What is in a directory whose path is `at`.
+    /// The contents of a directory whose path is `at`.
     fn directory(&mut self, directory: &OwnedFd, at: &[u8], depth: usize) -> Result<()> {
         if layers::is_opaque(directory) {
             self.marker(join(at, OPAQUE))?;
@@ -99,7 +99,7 @@ impl Archive {
                     .os(|| format!("open({name:?})"))?;
                 let attributes = attributes_of(file.as_fd())?;
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
-                // As long as the header says, whatever the container does to it meanwhile.
+                // Exactly as many bytes as the header says, whatever the container does to the file meanwhile.
                 let mut content = File::from(file).chain(io::repeat(0)).take(size);
                 self.append(EntryType::Regular, stat, &path, None, &attributes, &mut content)
             }
@@ -114,12 +114,12 @@ impl Archive {
                 self.append(EntryType::Char, stat, &path, None, &[], &mut io::empty())
             }
             FileType::BlockDevice => self.append(EntryType::Block, stat, &path, None, &[], &mut io::empty()),
-            // A socket is nothing without the process that listens; archives have no type for it.
+            // A socket is useless without the process that listens, and archives have no type for it.
             _ => Ok(()),
         }
     }
 
-    /// An empty file whose name says something.
+    /// An empty file whose name is a whiteout.
     fn marker(&mut self, path: Vec<u8>) -> Result<()> {
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);
@@ -156,7 +156,7 @@ impl Archive {
         self.finish(header, path, target, attributes, content)
     }
 
-    /// Names the entry and writes it. What the plain header has no room for goes before it.
+    /// Writes the entry under its names. Values that do not fit into the plain header go before it.
     fn finish(
         &mut self,
         mut header: Header,

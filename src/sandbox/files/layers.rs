@@ -1,8 +1,8 @@
-//! The layers of a container's overlays: what it changed, and what it changed it from.
+//! The layers of a container's overlays: the changed files, and the image below them.
 //!
-//! An overlay keeps in its upper directory whatever differs from the lower one (kernel documentation, "Overlay
-//! Filesystem"): files whole, a character device 0:0 where something was removed, and an attribute on directories that
-//! hide what is below them.
+//! An overlay keeps in its upper directory everything that differs from the lower one (kernel documentation, "Overlay
+//! Filesystem"): whole files, a character device 0:0 for each removed name, and an attribute on directories that hide the
+//! lower directory.
 
 use crate::error::{Error, OsContext, Result};
 use crate::helper::Received;
@@ -11,9 +11,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use std::path::{Path, PathBuf};
 
-/// The attribute of a directory that hides the one below it, as an overlay with `userxattr` spells it.
+/// The attribute of a directory that hides the lower one, in an overlay with `userxattr`.
 const OPAQUE: &str = "user.overlay.opaque";
-/// What attributes of an overlay's own begin with: no business of anybody else's.
+/// The prefix of the overlay's own attributes, which are not part of a layer.
 pub(super) const OWN_ATTRIBUTES: &[u8] = b"user.overlay.";
 
 /// The layers, of every overlay of the container.
@@ -70,12 +70,12 @@ impl Layers {
     }
 }
 
-/// Whether it says that something was removed.
+/// Whether this entry says that a name was removed.
 pub(super) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Whether a directory hides what the lower layer has in its place.
+/// Whether a directory hides the directory of the lower layer.
 pub(super) fn is_opaque(directory: &OwnedFd) -> bool {
     let mut value = [0; 1];
     rustix::fs::fgetxattr(directory, OPAQUE, &mut value).is_ok_and(|size| size == 1 && value == *b"y")

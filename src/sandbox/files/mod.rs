@@ -6,18 +6,20 @@
 //!      +----------- requests; answers, descriptors ------------------+   until either end is gone
 //! ```
 //!
-//! The gofer could do this too: it opened the container's files in the first place. It does not, because it is the one
-//! process that can reach the host's paths, and after create it takes no request and can open nothing any more
-//! (`gofer::confine`); serving a hostile container's files would mean keeping what it gives up. A worker is the other
-//! way round. It stays in the sandbox's pid namespace, so nothing inside sees or signals it; in the container's user
-//! namespace, so what it creates has the container's ids and its powers end where the container's do; and where the
-//! sandbox is, in a mount namespace that holds nothing of the host unless the configuration has it share one, with the
-//! container's root as its own, so it sees the mounts that the workload sees, and no host path exists for it at all. It
-//! is not in the container's freezer, so it works while the container is paused.
+//! The gofer could do this too: it opened the container's files in the first place. It does not, because it is the only
+//! process that can reach host paths. After create it accepts no requests and cannot open anything (`gofer::confine`); to
+//! serve a hostile container's files it would have to keep what it gives up. A worker, in contrast, never has any of that:
 //!
-//! It keeps the capabilities of a file server and no other, cannot be dumped or traced, and makes no system call but
-//! those of file work (`confine`). Requests come from the container's owner; what they are about is hostile: every
-//! path goes through `resolve`, and nothing is opened before its type is known.
+//! * It stays in the sandbox's pid namespace, so nothing inside sees or signals it.
+//! * It is in the container's user namespace, so what it creates has the container's ids, and its privileges are at most
+//!   the container's.
+//! * It has the container's root, in the sandbox's mount namespace, which has no mount of the host unless the configuration
+//!   shares one. So it sees the mounts that the workload sees, and there is no path to the host.
+//! * It is not in the container's freezer, so it works while the container is paused.
+//!
+//! It keeps the capabilities of a file server and no other, cannot be dumped or traced, and makes only the system calls of
+//! file work (`confine`). Requests come from the container's owner, but the files are hostile: every path goes through
+//! `resolve`, and a worker learns the type of a file before it opens it.
 
 mod confine;
 mod diff;
@@ -35,17 +37,17 @@ pub(super) use layers::Layers;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Pid;
 use std::time::Instant;
-use work::Work;
+use work::FileService;
 
 /// The most workers of one container at once. A client needs one; the cap bounds what a broken one can hold.
 const MAX_WORKERS: usize = 16;
 
 /// The workers of all containers, as the sandbox holds them.
 #[derive(Default)]
-pub(super) struct Workers(Vec<Worker>);
+pub(super) struct Workers(Vec<WorkerProcess>);
 
-struct Worker {
-    /// Which container it is for.
+struct WorkerProcess {
+    /// The container that it serves.
     container: u64,
     pid: Pid,
     pidfd: OwnedFd,
@@ -66,14 +68,14 @@ impl Workers {
         }
         match sys::fork(0, None).os(|| "clone3(file worker)")? {
             Forked::Parent { pid, pidfd } => {
-                self.0.push(Worker { container, pid, pidfd });
+                self.0.push(WorkerProcess { container, pid, pidfd });
                 Ok(())
             }
             Forked::Child => serve(connection, root, layers),
         }
     }
 
-    /// Ends those of a container that has ended: its files are nobody's to look at any more.
+    /// Kills the workers of a container that has ended.
     pub(super) fn end(&self, container: u64) {
         for worker in self.0.iter().filter(|worker| worker.container == container) {
             let _ = rustix::process::pidfd_send_signal(&worker.pidfd, rustix::process::Signal::KILL);
@@ -85,12 +87,12 @@ impl Workers {
         self.0.iter().map(|worker| worker.pid.as_raw_nonzero().get()).collect()
     }
 
-    /// What becomes readable when one of them ends.
+    /// Readable when a worker has ended.
     pub(super) fn pidfds(&self) -> impl Iterator<Item = &OwnedFd> {
         self.0.iter().map(|worker| &worker.pidfd)
     }
 
-    /// Collects those that have ended.
+    /// Collects the workers that have ended.
     pub(super) fn reap(&mut self) {
         self.0.retain(|worker| {
             let alive = !wait_readable_until(worker.pidfd.as_fd(), Some(Instant::now())).unwrap_or(false);
@@ -104,8 +106,8 @@ impl Workers {
 
 /// The worker's whole life.
 fn serve(connection: &Channel, root: BorrowedFd<'_>, layers: &Layers) -> ! {
-    let work = match prepare(connection, root, layers) {
-        Ok(work) => work,
+    let service = match prepare(connection, root, layers) {
+        Ok(service) => service,
         Err(error) => {
             let failure = RemoteFailure::pack(Actor::Files, &error);
             let _ = connection.send(&WorkerReport::Failed(failure), &[]);
@@ -117,12 +119,12 @@ fn serve(connection: &Channel, root: BorrowedFd<'_>, layers: &Layers) -> ! {
     }
     loop {
         let answered = match connection.receive::<FileRequest>(None) {
-            Ok(request) => work.answer(connection, request),
+            Ok(request) => service.answer(connection, request),
             Err(error) if *error.kind() == ErrorKind::PeerMisbehaved => Err(error),
             Err(_) => sys::exit_now(0),
         };
-        let told = answered.or_else(|error| connection.send(&failed(&error), &[]));
-        if told.is_err() {
+        let answered = answered.or_else(|error| connection.send(&failed(&error), &[]));
+        if answered.is_err() {
             sys::exit_now(0);
         }
     }
@@ -132,17 +134,17 @@ fn failed(error: &Error) -> FileReply {
     FileReply::Failed(RemoteFailure::pack(Actor::Files, error))
 }
 
-/// From a copy of the sandbox to a worker: nothing of the sandbox's is left, and the container's root is the root.
-fn prepare<'a>(connection: &Channel, root: BorrowedFd<'a>, layers: &'a Layers) -> Result<Work<'a>> {
+/// Turns this copy of the sandbox into a worker: drops everything of the sandbox, and makes the container's root its root.
+fn prepare<'a>(connection: &Channel, root: BorrowedFd<'a>, layers: &'a Layers) -> Result<FileService<'a>> {
     let keep: Vec<_> = [connection.as_fd(), root].into_iter().chain(layers.fds()).collect();
     sys::close_all_but(&keep).os(|| "close_range()")?;
     rustix::thread::set_name(c"cofferdam-files").os(|| "prctl(PR_SET_NAME)")?;
-    // Without a pid namespace of its own, the sandbox's end is not the end of its children by itself.
+    // Where the sandbox has no pid namespace of its own, the kernel does not end its children with it.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .os(|| "prctl(PR_SET_PDEATHSIG)")?;
     rustix::process::umask(rustix::fs::Mode::empty());
     rustix::process::fchdir(root).os(|| "fchdir(rootfs)")?;
     rustix::process::chroot(".").os(|| "chroot(\".\")")?;
     confine::to_file_work()?;
-    Ok(Work::new(root, layers))
+    Ok(FileService::new(root, layers))
 }

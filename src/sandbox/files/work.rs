@@ -1,4 +1,4 @@
-//! The requests, one by one.
+//! The requests of a file worker's client, one by one.
 
 use super::layers::Layers;
 use super::{diff, export, walk};
@@ -18,21 +18,21 @@ use std::path::Path;
 
 /// Permission bits, set-id and sticky bits included.
 const MODE_BITS: u32 = 0o7777;
-/// The longest list of attribute names (`XATTR_LIST_MAX` is more; in a frame it would not fit).
+/// The longest list of attribute names. `XATTR_LIST_MAX` is more, but would not fit into a frame.
 const MAX_NAMES: usize = 16 << 10;
 
-/// What a worker works on.
-pub(super) struct Work<'a> {
+/// The container that a worker serves.
+pub(super) struct FileService<'a> {
     root: BorrowedFd<'a>,
     layers: &'a Layers,
 }
 
-impl<'a> Work<'a> {
+impl<'a> FileService<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, layers: &'a Layers) -> Self {
         Self { root, layers }
     }
 
-    /// Does what was asked and answers. An error is not answered yet.
+    /// Does what the client asked for and answers. The caller answers an error.
     pub(super) fn answer(&self, client: &Channel, request: Delivery<FileRequest>) -> Result<()> {
         let reply = match request.message {
             FileRequest::Open { path } => return send_file(client, &self.open(path.path())?),
@@ -58,7 +58,7 @@ impl<'a> Work<'a> {
         client.send(&reply, &[])
     }
 
-    /// Whatever is answered with "done".
+    /// The requests that are answered with "done".
     fn change(&self, request: FileRequest) -> Result<()> {
         match request {
             FileRequest::Mkdir { path, mode, parents } => self.mkdir(path.path(), mode, parents),
@@ -136,7 +136,7 @@ impl<'a> Work<'a> {
         }
         let file = resolve::open_seen(self.root, path, &seen, flags)
             .os(|| format!("openat2({path:?}, {flags:?})"))?;
-        // It was needed for the moment of opening only.
+        // O_NONBLOCK was only for the open.
         rustix::fs::fcntl_setfl(&file, OFlags::empty()).os(|| format!("fcntl({path:?}, F_SETFL, 0)"))?;
         Ok(file)
     }
@@ -158,7 +158,7 @@ impl<'a> Work<'a> {
                 rustix::fs::ftruncate(&file, 0).os(|| format!("ftruncate({path:?}, 0)"))?;
                 Ok(file)
             }
-            // Also behind a symlink that leads nowhere, which is then in the way: nothing is created through one.
+            // Also for a dangling symlink, on which `create` then fails: it creates nothing through a symlink.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.create(path, mode),
             Err(error) => Err(error),
         }
@@ -235,7 +235,7 @@ impl<'a> Work<'a> {
                 Ok(_) => return Err(Errno::NOTDIR).os(|| format!("mkdirat({so_far:?})")),
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                     match self.mkdir_one(&so_far, mode) {
-                        // Somebody else was faster. Should it be no directory, the next step says so.
+                        // Another process was faster. If it made something else, the next step fails.
                         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                             self.find(&so_far, true)?;
                         }
@@ -263,7 +263,7 @@ impl<'a> Work<'a> {
         let (file, seen) = self.find(path, true)?;
         let step = || format!("fchmodat2({path:?}, 0o{mode:o})");
         match sys::change_mode(file.as_fd(), mode & MODE_BITS) {
-            // KERNEL(6.6): the file itself has to be opened, which only these can be without being used.
+            // KERNEL(6.6): the file itself must be opened, which has side effects on anything but these two types.
             Err(Errno::NOSYS) if matches!(kind_of(&seen), FileKind::File | FileKind::Directory) => {
                 let file = resolve::open_seen(self.root, path, &seen, OFlags::RDONLY).os(step)?;
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS)).os(step)

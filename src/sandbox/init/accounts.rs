@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The most that is looked at of either file.
+/// The most that is read of either file.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The home directory of the first user with this id, if it is an absolute path.
@@ -18,7 +18,7 @@ pub(in crate::sandbox) fn home_of(uid: u32) -> Option<Vec<u8>> {
     home_in(&read("etc/passwd")?, uid)
 }
 
-/// `user` as the one called `name`, with its group and the groups that list it.
+/// `user` with the ids of the user called `name`: its uid, its group, and the groups that list it.
 pub(in crate::sandbox) fn look_up(name: &str, user: &User) -> Result<User> {
     let passwd = read("etc/passwd").unwrap_or_default();
     let Some((uid, gid)) = ids_in(&passwd, name.as_bytes()) else {
@@ -37,7 +37,7 @@ fn read(path: &str) -> Option<Vec<u8>> {
     let root =
         rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let path = Path::new(path);
-    // Devices and FIFOs do things when they are opened: look first.
+    // Opening a device or a FIFO has effects: look at its type first.
     let found = rustix::fs::fstat(resolve::open(root.as_fd(), path).ok()?).ok()?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return None;

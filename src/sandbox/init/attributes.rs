@@ -1,5 +1,5 @@
-//! What the kernel keeps for a process besides its powers, set by the process itself: scheduling, memory policy,
-//! personality, and the labels of security modules, which take effect with `execve`.
+//! What a process sets for itself besides its privileges: scheduling, memory policy, personality, and the labels of security
+//! modules, which take effect with `execve`.
 
 use crate::error::{OsContext, Result};
 use crate::plan::ProcessPlan;
@@ -9,25 +9,24 @@ use crate::sys::{self, SchedAttr};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
-/// Labels to be written, and where: opened while there still is a proc of ours to open it in.
+/// Labels, and the files to write them to, which are opened while this process still has a proc of ours.
 #[derive(Default)]
 pub(in crate::sandbox) struct Labels(Vec<(&'static str, OwnedFd, String)>);
 
 impl Labels {
-    /// Whether `plan` has any.
+    /// Whether `plan` has labels.
     pub(in crate::sandbox) fn asked_for(plan: &ProcessPlan) -> bool {
         plan.apparmor_profile.is_some() || plan.selinux_label.is_some()
     }
 
-    /// Opens what the labels of `plan` are written to, in `proc`, which has to be an instance for this process's pid
-    /// namespace.
+    /// Opens the files for the labels of `plan` in `proc`, which must be an instance for this process's pid namespace.
     pub(in crate::sandbox) fn open(
         plan: &ProcessPlan,
         proc: BorrowedFd<'_>,
         numbers: &[i32],
     ) -> Result<Self> {
         let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
-        // AppArmor has a directory of its own since Linux 5.8; what is above it belongs to the first module.
+        // AppArmor has its own directory since Linux 5.8; the files above it belong to the first module.
         let apparmor = plan.apparmor_profile.iter().map(|profile| {
             (
                 "process.apparmorProfile",
@@ -46,7 +45,7 @@ impl Labels {
                 (Err(Errno::NOENT), Some(second)) => resolve::open_setting(proc, &second),
                 (file, _) => file,
             };
-            // Above the numbers that are about to get a meaning.
+            // Above the numbers that the plan gives a meaning.
             let file = file.and_then(|file| rustix::io::fcntl_dupfd_cloexec(file, above));
             let file = file.os(|| format!("open(\"/proc/{first}\")")).map_err(|error| error.during(field))?;
             Ok((field, file, text))
@@ -54,7 +53,7 @@ impl Labels {
         apparmor.chain(selinux).map(open).collect::<Result<_>>().map(Self)
     }
 
-    /// Has the next `execve` change to them.
+    /// Makes the next `execve` change to these labels.
     pub(in crate::sandbox) fn write(&self) -> Result<()> {
         self.0.iter().try_for_each(|(field, file, text)| {
             rustix::io::write(file, text.as_bytes())
@@ -65,7 +64,7 @@ impl Labels {
     }
 }
 
-/// Sets all that `plan` says. Before the powers it takes are given up, and before a filter can be in the way.
+/// Sets everything that `plan` has, while this process still has the privileges and no filter.
 pub(in crate::sandbox) fn take(plan: &ProcessPlan) -> Result<()> {
     if let Some(priority) = plan.io_priority {
         sys::set_io_priority(priority.0)
@@ -89,8 +88,8 @@ pub(in crate::sandbox) fn take(plan: &ProcessPlan) -> Result<()> {
     Ok(())
 }
 
-/// Sets what [`take`] could not have left with a process that still has hooks to run. The kernel does not decide anew:
-/// the time that was promised is promised.
+/// Sets what [`take`] could not set because this process still had hooks to fork. The kernel does not check the bandwidth
+/// again: it was admitted then.
 pub(in crate::sandbox) fn settle(plan: &ProcessPlan) -> Result<()> {
     match plan.scheduler {
         Some(asked) if forks_nothing(asked) => set_scheduler(asked),
@@ -98,8 +97,8 @@ pub(in crate::sandbox) fn settle(plan: &ProcessPlan) -> Result<()> {
     }
 }
 
-/// Whether a process that is scheduled like this can make no other: under `SCHED_DEADLINE` fork(2) fails, unless the
-/// child is to be scheduled as everybody else (sched(7)).
+/// Whether a process that is scheduled like this cannot fork: under `SCHED_DEADLINE` fork(2) fails, unless the child gets the
+/// default scheduling (sched(7)).
 fn forks_nothing(asked: Scheduler) -> bool {
     asked.policy == sys::SCHED_DEADLINE && asked.flags & sys::RESET_ON_FORK == 0
 }
@@ -118,7 +117,7 @@ fn set_scheduler(asked: Scheduler) -> Result<()> {
     sys::set_scheduler(&attr).os(|| "sched_setattr()").map_err(|error| error.during("process.scheduler"))
 }
 
-/// Has this process run on `processors` only, if any are named.
+/// Restricts this process to `processors`, if there are any.
 pub(in crate::sandbox) fn run_on(processors: Option<&NumberSet>, field: &'static str) -> Result<()> {
     let Some(processors) = processors else { return Ok(()) };
     sys::set_affinity(&processors.0).os(|| "sched_setaffinity()").map_err(|error| error.during(field))

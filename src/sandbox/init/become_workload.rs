@@ -1,9 +1,9 @@
-//! The last steps before `execve`: everything that is not the workload's is let go of, in the one order that works.
+//! The last steps before `execve`: give up everything that is not the workload's, in the one order that works.
 //!
-//! What takes powers comes first, at create: [`prepare`] checks the capabilities, raises limits, sets the scheduling.
-//! Then, at start: keyring, limits, scheduling again, labels, working directory, bounding set, groups and ids, capabilities, no_new_privs,
-//! a look in the mirror, descriptors, filter, execve. Without no_new_privs the filter needs `CAP_SYS_ADMIN` to load, so
-//! there it goes before the capabilities.
+//! The steps that need privileges come first, at create: [`prepare`] checks the capabilities, raises limits, sets the
+//! scheduling. Then, at start: keyring, limits, scheduling again, labels, working directory, bounding set, groups and ids,
+//! capabilities, no_new_privs; read back and compare uid, gid, capabilities; descriptors, filter, execve. Without
+//! no_new_privs, loading the filter needs `CAP_SYS_ADMIN`, so there the filter comes before the capabilities.
 
 use super::attributes::{self, Labels};
 use super::program::Program;
@@ -34,11 +34,11 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
     pub(in crate::sandbox) listener_report: fn(&[&str]) -> Result<Vec<u8>>,
 }
 
-/// Takes what only this process's powers give, and what its own work does not notice. What is denied is known here, when
-/// the container is created: engines tell their users why a creation failed, but hardly why a start did.
+/// Does the steps that need this process's privileges and do not disturb its own work. A refusal by the kernel becomes an
+/// error of create: engines show their users why a creation failed, but hardly why a start did.
 pub(in crate::sandbox) fn prepare(plan: &ProcessPlan) -> Result<()> {
     let wanted = CapabilitySet::from_bits_retain(plan.capabilities.permitted.bits());
-    // Most want none, and everybody has that.
+    // Most containers want none; then there is nothing to check.
     if !wanted.is_empty() && !rustix::thread::capabilities(None).os(|| "capget()")?.permitted.contains(wanted)
     {
         return Err(Error::unsupported("process.capabilities", "the caller does not have all of them"));
@@ -76,7 +76,7 @@ pub(in crate::sandbox) fn execute(becoming: &ExecRequest<'_>) -> Error {
     }
 }
 
-/// Gives descriptors their numbers. First everything out of the way of all numbers in play, then into place.
+/// Gives descriptors their numbers: first copies all of them above every number in use, then puts each into place.
 pub(in crate::sandbox) fn place(fds: &[OwnedFd], numbers: &[i32]) -> Result<()> {
     let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
     let copies = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, above));
@@ -115,7 +115,8 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
     }
     attributes::settle(plan)?;
     labels.write()?;
-    // As who may enter any, so that a user's process can begin where only root gets; on some file systems root does not.
+    // Try with root's privileges first: a user's process may start in a directory that only root can enter. On some file
+    // systems only the user can, so try again after the change of ids.
     let entered = match enter_working_directory(plan) {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => false,
         result => result.map(|()| true)?,
@@ -154,8 +155,8 @@ fn load_filter(becoming: &ExecRequest<'_>) -> Result<()> {
 
 /// Loads a filter that notifies, and waits until its listener is where it belongs.
 ///
-/// Whatever this process does once the filter is there may stop it until somebody answers, who cannot before the
-/// listener arrived. So all is prepared before, and what is left passes the filter by a secret.
+/// With the filter loaded, any system call may block until the agent answers, and the agent cannot answer before it has the
+/// listener. So this process prepares everything before, and the calls after that carry a secret that the filter lets pass.
 fn load_and_hand_over(
     filter: &Filter,
     parent: &Channel,
@@ -163,7 +164,7 @@ fn load_and_hand_over(
 ) -> Result<()> {
     let secret = sys::draw_secret().os(|| "getrandom()")?;
     let program = filter.with_pass(secret)?;
-    let (order, theirs) = Channel::pair()?;
+    let (taken, theirs) = Channel::pair()?;
     let report = report(&LISTENER_FDS)?;
     let mut answer = [0; ANSWER];
 
@@ -171,14 +172,14 @@ fn load_and_hand_over(
         .os(|| "seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER)")?;
     let Some(listener) = listener else { return Ok(()) };
     let sent = sys::send_with_secret(parent.as_fd(), &report, [listener.as_fd(), theirs.as_fd()], secret);
-    // Ours would keep the connection open when the others' end is gone. The one call that may be stopped before the
-    // listener arrived is none: the message is on its way already.
+    // Our copy of the other end would keep the connection open. If the filter blocks this close, that does no harm: the
+    // message with the listener is on its way already.
     drop(theirs);
     sent.os(|| "sendmsg(listener)")?;
-    // The last copy here ends with execve.
+    // Closed by execve.
     std::mem::forget(listener);
-    match sys::read_with_secret(order.as_fd(), &mut answer, secret).os(|| "read(order)")? {
-        0 => Err(Error::new(ErrorKind::HelperDied, "read(order)", "nobody took the listener")),
+    match sys::read_with_secret(taken.as_fd(), &mut answer, secret).os(|| "read(listener)")? {
+        0 => Err(Error::new(ErrorKind::HelperDied, "read(listener)", "the client did not take the listener")),
         _ => Ok(()),
     }
 }
@@ -203,13 +204,13 @@ fn drop_bounding_set(keep: CapSet) -> Result<()> {
 
 fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
-    // Capabilities stay permitted across the change of ids; what is too much goes in the next step.
+    // Keep capabilities permitted across the change of ids; `take_capabilities` drops the excess.
     rustix::thread::set_keep_capabilities(true).os(|| "prctl(PR_SET_KEEPCAPS)")?;
     if may_set_groups {
         let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
         match rustix::thread::set_thread_groups(&groups) {
-            // A user namespace that is not of our making denies it to the privileged too, if its map was written without
-            // privilege (user_namespaces(7)).
+            // In a user namespace that we did not make, the kernel denies it to privileged processes too, if the map was
+            // written without privilege (user_namespaces(7)).
             Err(rustix::io::Errno::PERM) if groups.is_empty() && has_capability(CapabilitySet::SETGID) => {}
             result => result.os(|| format!("setgroups({:?})", user.additional_gids))?,
         }
@@ -262,7 +263,7 @@ fn enter_working_directory(plan: &ProcessPlan) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidSpec { path: "process.cwd".into() }, "process.cwd", problem))
 }
 
-/// Reads back what the kernel made of it. A workload never starts with other powers than the plan's.
+/// Reads back what the kernel has set. A workload never starts with privileges other than the plan's.
 fn check_posture(plan: &ProcessPlan) -> Result<()> {
     let mismatch =
         |what: &str| Err(Error::new(ErrorKind::Os(libc::EPERM), "check posture", format!("{what} differ")));

@@ -1,8 +1,8 @@
 //! The workload's end of a terminal: a pseudoterminal of the container's own devpts.
 //!
-//! Made by the process that will be the workload, init or an executed one, inside the container's mount namespace: the
-//! kernel then names the terminal as the container sees it, and the host's own `/dev/pts` plays no part. The caller's
-//! end is in `crate::process::console`.
+//! The process that will be the workload makes it, init or an executed one, inside the container's mount namespace. So the
+//! kernel names the terminal as the container sees it, and the host's `/dev/pts` is not involved. The caller's end is in
+//! `crate::process::console`.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::TerminalPlan;
@@ -14,7 +14,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::path::Path;
 
-/// Where the multiplexer is, below the root: of *this* devpts, whatever `/dev/ptmx` may be.
+/// The multiplexer below the root: that of *this* devpts, wherever `/dev/ptmx` may lead.
 const DEVPTS: &str = "dev/pts";
 const MULTIPLEXER: &str = "ptmx";
 /// `DEVPTS_SUPER_MAGIC` (statfs(2)).
@@ -22,15 +22,15 @@ const DEVPTS_MAGIC: u64 = 0x1cd1;
 /// The multiplexer's device number (Linux admin-guide/devices.txt).
 const MULTIPLEXER_DEVICE: (u32, u32) = (5, 2);
 
-/// Both ends, before anything uses them.
+/// Both ends of a new terminal.
 pub(in crate::sandbox) struct Console {
     master: OwnedFd,
     slave: OwnedFd,
 }
 
 impl Console {
-    /// Makes a terminal of the devpts in this process's root, which is the container's, and takes it for its own; shows
-    /// it as `/dev/console` where it is init's. Returns the master.
+    /// Makes a terminal of the devpts in this process's root, which is the container's, and makes it this process's own. For
+    /// `init`, also mounts it at `/dev/console`. Returns the master.
     pub(in crate::sandbox) fn of_this_process(
         plan: &TerminalPlan,
         owner: u32,
@@ -45,15 +45,15 @@ impl Console {
         console.become_ours()
     }
 
-    /// Makes a terminal of the devpts below `root`, which a running workload may have changed: what is not the
-    /// kernel's own multiplexer is never opened.
+    /// Makes a terminal of the devpts below `root`. A running workload may have changed that, so this opens nothing but the
+    /// kernel's own multiplexer.
     fn open(root: BorrowedFd<'_>, plan: &TerminalPlan, owner: u32) -> Result<Self> {
         let directory = resolve::open(root, Path::new(DEVPTS)).os(|| "openat2(rootfs, \"dev/pts\")")?;
         let kind = rustix::fs::fstatfs(&directory).os(|| "fstatfs(\"/dev/pts\")")?.f_type;
         if kind as u64 != DEVPTS_MAGIC {
             return Err(no_devpts("/dev/pts is not a devpts"));
         }
-        // Nobody can make a file in a devpts, and no mount is crossed: this is the kernel's own node.
+        // No process can make a file in a devpts, and this crosses no mount: it is the kernel's own node.
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master = rustix::fs::openat2(&directory, MULTIPLEXER, flags, Mode::empty(), resolve)
@@ -66,10 +66,10 @@ impl Console {
             return Err(no_devpts("/dev/pts/ptmx is not the multiplexer"));
         }
         unlockpt(&master).os(|| "ioctl(ptmx, TIOCSPTLCK, 0)")?;
-        // By the master, not by a name that could lead elsewhere (TIOCGPTPEER, ioctl_tty(2)).
+        // Through the master, not by a name that could lead elsewhere (TIOCGPTPEER, ioctl_tty(2)).
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = ioctl_tiocgptpeer(&master, flags).os(|| "ioctl(ptmx, TIOCGPTPEER)")?;
-        // The group stays what the mount says, by custom that of write(1) and its like.
+        // Keep the group that the mount sets: usually that of write(1).
         let stat = rustix::fs::fstat(&slave).os(|| "fstat(pty)")?;
         if stat.st_uid != owner {
             rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None)
@@ -91,7 +91,7 @@ impl Console {
     }
 
     /// Makes it the controlling terminal of this process, which leads a session without one, and its standard streams.
-    /// Returns the master, for the caller alone: a copy kept anywhere else would keep the line from hanging up.
+    /// Returns the master, for the caller alone: any other copy would keep the line from hanging up.
     fn become_ours(self) -> Result<OwnedFd> {
         let Self { master, slave } = self;
         rustix::process::ioctl_tiocsctty(&slave).os(|| "ioctl(pty, TIOCSCTTY)")?;

@@ -1,4 +1,4 @@
-//! `tmpcopyup`: a new tmpfs starts with what the image has at its destination.
+//! `tmpcopyup`: fills a new tmpfs with a copy of the image's directory at its destination.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sandbox::resolve;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use std::ffi::CStr;
 use std::path::Path;
 
-/// The deepest directory that is copied: an image cannot make us recurse without end.
+/// The deepest directory that is copied, so that an image cannot make us recurse without end.
 const MAX_DEPTH: u32 = 128;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
@@ -18,7 +18,7 @@ const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLO
 pub(in crate::sandbox) fn copy_up(root: BorrowedFd<'_>, at: &Path, to: BorrowedFd<'_>) -> Result<()> {
     match resolve::open_with(root, at, OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(from) => {
-            // What a mount comes as can be looked into, but not changed.
+            // A detached mount is an O_PATH descriptor: open it to be able to write.
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let to = rustix::fs::openat(to, ".", flags, Mode::empty()).os(|| "open(tmpcopyup)")?;
             copy_directory(&from, to.as_fd(), MAX_DEPTH)
@@ -41,7 +41,7 @@ fn copy_directory(from: &OwnedFd, to: BorrowedFd<'_>, depth: u32) -> Result<()> 
     Ok(())
 }
 
-/// Copies one name. Devices, sockets and FIFOs are left out: a tmpfs has no use for them.
+/// Copies one entry. Leaves out devices, sockets and FIFOs, which are of no use in a tmpfs.
 fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Result<()> {
     let step = || format!("tmpcopyup {name:?}");
     let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).os(step)?;

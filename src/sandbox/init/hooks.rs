@@ -1,16 +1,16 @@
-//! The two moments at which init deals with hooks: when the root is assembled and not entered, and before the program.
+//! Init's hooks, at two points: when the root is assembled and not entered, and before the program.
 //!
 //! ```text
 //!   caller                          init
-//!      |<------ Assembled -------------|  the last mount is in place
+//!      |<------ RootAssembled ---------|  the last mount is in place
 //!      |  prestart, createRuntime      |
-//!      |------- Order ---------------->|
+//!      |------- HooksDone ------------>|
 //!      |                               |  createContainer: a program of the host, in the container's namespaces
 //!      |                               |  pivot ... start
 //!      |                               |  startContainer: a program of the container, in the container
 //! ```
 //!
-//! The connection is init's and the caller's own: the sandbox serves meanwhile.
+//! Init and the caller have a connection of their own for this, so the sandbox goes on serving.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
@@ -22,12 +22,12 @@ use crate::wire::init::{HooksDone, RootAssembled};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
-/// What init needs for its turns; nothing where there are no hooks.
+/// What init needs for its hooks; nothing where there are none.
 pub(in crate::sandbox) struct HookPoints<'a> {
     plan: &'a InitHooks,
     state: &'a serde_json::Map<String, serde_json::Value>,
     caller: Option<Channel>,
-    /// The host's: the container's own may be anything by the time it is needed.
+    /// The host's `/dev/null`: the container's may be any file by the time it is needed.
     null: Option<OwnedFd>,
 }
 
@@ -45,7 +45,7 @@ impl<'a> HookPoints<'a> {
         Ok(Self { plan, state, caller: donated.take_optional("hooks").map(Channel::from), null })
     }
 
-    /// What it has open.
+    /// The descriptors that it has open.
     pub(in crate::sandbox) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.caller.iter().map(AsFd::as_fd).chain(self.null.iter().map(AsFd::as_fd))
     }
@@ -60,9 +60,9 @@ impl<'a> HookPoints<'a> {
             || Error::new(ErrorKind::PeerMisbehaved, "hooks", "no connection to the caller was given");
         let caller = self.caller.as_ref().ok_or_else(missing)?;
         caller.send(&RootAssembled {}, &[])?;
-        // A caller whose hooks failed closes the connection, and ends us.
+        // If its hooks failed, the caller closes the connection and kills us.
         caller.receive::<HooksDone>(None).map_err(|error| error.during("hooks"))?;
-        // The root is there to be reached: `/` still is the host's.
+        // As working directory, because `/` is still the host's root.
         self.run(HookKind::CreateContainer, &self.plan.create_container, "creating", root)
     }
 

@@ -3,15 +3,15 @@
 //! ```text
 //!   sandbox                         init
 //!      |---------- fork ------------->|  own pid and cgroup namespace
-//!      |------- network ------------>|  made meanwhile; joined when sysfs needs it, or last
+//!      |------- JoinNetwork -------->|  made meanwhile; joined when sysfs needs it, or last
 //!      |                              |  assemble the root
-//!      |                              |  (hooks: Assembled to the caller, Order back; createContainer hooks)
+//!      |                              |  (hooks: RootAssembled to the caller, HooksDone back; createContainer hooks)
 //!      |                              |  pivot, find the program
-//!      |                              |  (take the root along to a mount namespace that is not new)
+//!      |                              |  (take the root along to an existing mount namespace)
 //!      |<------ Ready (handles) ------|  or Failed
-//!      |------- Order (start) ------->|
+//!      |------- StartProgram -------->|
 //!      |                              |  (startContainer hooks) shed privileges, execve
-//!      |<------ end of file ----------|  executed; or Failed
+//!      |<------ end of file ----------|  execve closed it; or Failed
 //! ```
 
 pub(super) mod accounts;
@@ -50,15 +50,15 @@ pub(super) struct Init {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
     pub(super) channel: Channel,
-    /// Our end of the gofer's connection: as long as it is open, the gofer stays; when its end closes, it is gone.
+    /// Our end of the gofer's connection. The gofer stays as long as this is open; if the other end closes, it is gone.
     pub(super) gofer: Channel,
-    /// Where its processes belong.
+    /// The cgroups of the container's processes.
     pub(super) cgroups: ContainerCgroups,
 }
 
 impl Init {
-    /// Forks the init of a further container, which is born in `pids`, the root container's, or in a pid namespace of
-    /// its own, with nothing open that is not the container's.
+    /// Forks the init of another container of a pod. It is born in `pids`, the root container's pid namespace, or in a new
+    /// one, and has nothing open that is not the container's.
     pub(super) fn fork_in_pod(
         plan: &SealedSandbox<'_>,
         pids: BorrowedFd<'_>,
@@ -79,20 +79,20 @@ impl Init {
         let enter = |born| {
             let first =
                 First { plan, parent: &theirs, network: None, mounts: None, volumes, given: &given, born };
-            // The rest of the pod's mounts is still to be seen from here, and must not notice.
+            // The pod's mounts are still visible from here, and must not change.
             if let Err(error) = namespaces::separate_mounts() {
                 first.fail(&error);
             }
             first.run();
         };
         let pid = sys::fork_inside(&how, enter).os(|| "clone3(init)")?;
-        // Ours, and not collected: the number is its own.
+        // It is our child and not collected, so the number is still its own.
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
         let Given { gofer, cgroups, .. } = given;
         Ok(Self { pid, pidfd, channel, gofer, cgroups })
     }
 
-    /// Forks the init of the root container, which goes to the `existing` namespaces.
+    /// Forks the init of the root container, which enters the `existing` namespaces.
     pub(super) fn fork(
         plan: &SealedSandbox<'_>,
         existing: &Existing,
@@ -117,11 +117,11 @@ impl Init {
                 return Err(namespaces::cannot_join(plan, NamespaceKind::Pid, errno.into()));
             }
             let pid = forked.os(|| "clone3(init)")?;
-            // Ours, and not collected: the number is its own.
+            // It is our child and not collected, so the number is still its own.
             (pid, pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?)
         } else {
-            // Born in its cgroup, which saves the move; only who may write there can do that, and a user namespace may
-            // not.
+            // Birth in its cgroup saves the move. The kernel refuses it to a process that may not write there, as in a
+            // user namespace.
             let mut born = cgroup.is_some();
             let mut forked = sys::fork(namespaces, cgroup);
             if let (true, Err(Errno::ACCESS | Errno::PERM)) = (born, &forked) {
@@ -145,7 +145,7 @@ impl Init {
     }
 }
 
-/// What the sandbox was given for one container, and its init works with.
+/// What the sandbox received for one container, and init works with.
 struct Given<'a> {
     gofer: Channel,
     stdio: [OwnedFd; 3],
@@ -166,7 +166,7 @@ impl<'a> Given<'a> {
         })
     }
 
-    /// All that the new process has open.
+    /// Everything that the new process has open.
     fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
         let files = self.stdio.iter().chain(&self.extra_fds).chain(volumes).map(AsFd::as_fd);
         [parent.as_fd(), self.gofer.as_fd()]
@@ -185,9 +185,9 @@ type Handles = Vec<(String, OwnedFd)>;
 struct First<'a> {
     plan: &'a SealedSandbox<'a>,
     parent: &'a Channel,
-    /// Where the network namespace comes from, if it has to join one.
+    /// The connection from which it gets the network namespace, if it joins one.
     network: Option<&'a Channel>,
-    /// The mount namespace that it goes to when its root is complete, if it does not stay where it is.
+    /// The mount namespace that it enters when its root is complete, if it does not stay where it is.
     mounts: Option<&'a OwnedFd>,
     volumes: &'a [OwnedFd],
     given: &'a Given<'a>,
@@ -254,7 +254,7 @@ impl First<'_> {
     fn prepare(&self) -> Result<(program::Program, Labels, Handles)> {
         let (plan, given) = (&self.plan.init, self.given);
         let [stdin, stdout, stderr] = &given.stdio;
-        // Forked with the sandbox's dispositions, which are the defaults.
+        // The dispositions are the sandbox's, which are the defaults.
         sys::unblock_signals();
         rustix::process::setsid().os(|| "setsid()")?;
         rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
@@ -263,7 +263,7 @@ impl First<'_> {
         rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
         given.cgroups.join(self.born)?;
         if self.plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP) {
-            // Only now: its root is where this process is ("the cgroup namespace root", cgroup_namespaces(7)).
+            // After joining: the namespace's root is the cgroup of this process (cgroup_namespaces(7)).
             unshare(Unshare::CLONE_NEWCGROUP).os(|| "unshare(CLONE_NEWCGROUP)")?;
         }
         rustix::process::umask(Mode::empty());
@@ -275,12 +275,12 @@ impl First<'_> {
         tree::enter(root, plan.rootfs_propagation)?;
         let program = program::find(&plan.process)?;
         become_workload::prepare(&self.plan.init.process)?;
-        // Last of all, so that nothing that can fail has it open.
+        // Last, so that no step that can fail has it open.
         let owner = plan.process.user.uid;
         let terminal = plan.process.terminal.as_ref();
         let terminal =
             terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
-        // The last thing that is mounted is the terminal.
+        // After the terminal, which is the last mount.
         if let Some(mounts) = self.mounts {
             tree::take_along(&self.plan.namespaces.mount, mounts.as_fd())?;
         }

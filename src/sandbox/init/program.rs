@@ -13,10 +13,10 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Where programs are looked for if the environment has no `PATH`, as the shell and execvp(3) do.
+/// The search path if the environment has no `PATH`, as for the shell and execvp(3).
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What execve(2) gets besides the arguments.
+/// The path and environment for execve(2).
 #[derive(Debug)]
 pub(in crate::sandbox) struct Program {
     pub(in crate::sandbox) path: CString,
@@ -29,7 +29,7 @@ enum Refusal {
     NotExecutable,
 }
 
-/// Finds `argv[0]` as execvp(3) would, but from inside the container's root. The messages are the ones engines know.
+/// Finds `argv[0]` as execvp(3) would, but inside the container's root. Engines know these messages.
 pub(in crate::sandbox) fn find(plan: &ProcessPlan) -> Result<Program> {
     let name = plan.argv.first().map(CString::as_c_str).unwrap_or_default();
     let root =
@@ -73,8 +73,8 @@ fn search_path(env: &[CString]) -> &[u8] {
     env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH)
 }
 
-/// The workload's environment: the configuration's, and a `HOME` where it has none. That is the home directory the
-/// image's `/etc/passwd` gives the user, or `/`.
+/// The workload's environment: the configuration's, and a `HOME` if it has none: the home directory in the image's
+/// `/etc/passwd`, or `/`.
 fn environment(plan: &ProcessPlan) -> Vec<CString> {
     let mut environment = plan.envp.clone();
     if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
@@ -111,12 +111,12 @@ fn may_execute(mode: u32, (uid, gid): (u32, u32), user: &User, file: BorrowedFd<
     } else {
         0o001
     };
-    // The superuser needs any one of the bits (path_resolution(7)); whether it may use it shows at execve.
+    // The superuser needs any one of the bits (path_resolution(7)); whether the kernel agrees shows at execve.
     let wanted = if user.uid == 0 { 0o111 } else { bit };
     !no_exec && mode & wanted != 0
 }
 
-/// `..` stays in: only the kernel knows where it leads once symlinks are followed.
+/// Keeps `..`: only the kernel knows where it leads after symlinks.
 fn relative_to_root_keeping_parents(path: &Path) -> PathBuf {
     match path.strip_prefix("/") {
         Ok(relative) if relative.components().any(|c| c == std::path::Component::ParentDir) => {

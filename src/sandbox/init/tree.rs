@@ -1,7 +1,7 @@
 //! The container's file system: receive the gofer's mounts, put everything in its place, pivot.
 //!
-//! Every mount is made detached, gets its attributes while nobody can see it, and is moved onto a target that was
-//! resolved below the root. The steps and their order come from the plan; nothing is decided here.
+//! Init makes every mount detached, sets its attributes while no path leads to it, and moves it onto a target that it
+//! resolved below the root. The plan has the steps and their order; this file decides nothing.
 
 use super::copy_up;
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -35,20 +35,20 @@ const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
 /// The root under construction.
 struct Tree<'a> {
     root: OwnedFd,
-    /// Where the network namespace comes from, until it is joined.
+    /// The connection from which the network namespace comes, until init has joined it.
     network: Option<&'a Channel>,
     handed: HandedMounts,
-    /// From the sandbox.
+    /// Mounts of the pod's volumes, from the sandbox.
     volumes: &'a [OwnedFd],
-    /// The container's own proc, straight from the kernel: what is at `/proc`, now or later, plays no part.
+    /// The container's own proc, straight from the kernel: independent of any mount at `/proc`.
     proc: Option<OwnedFd>,
 }
 
-/// A tree that was built.
+/// A complete tree.
 pub(in crate::sandbox) struct Assembled {
     /// Attached but not yet entered.
     pub(in crate::sandbox) root: OwnedFd,
-    /// The container's proc, as a mount that is attached nowhere: nothing inside can cover any of it.
+    /// The container's proc, as a detached mount, which nothing inside can cover.
     pub(in crate::sandbox) proc: OwnedFd,
     /// The upper and the lower layer of each overlay of the tree.
     pub(in crate::sandbox) layers: Vec<[OwnedFd; 2]>,
@@ -66,7 +66,7 @@ pub(in crate::sandbox) fn assemble(
         RootPlan::MountBatch(index) => handed.take(index)?.0,
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
     };
-    // On top of the old root, which stays this process's root until the pivot: the one place that is always there.
+    // On top of the old root, which stays this process's root until the pivot: a place that always exists.
     sys::attach_at(root.as_fd(), Path::new("/")).os(|| "move_mount(rootfs, \"/\")")?;
     let mut tree = Tree { root, network, handed, volumes, proc: None };
     for step in &plan.tree {
@@ -78,7 +78,7 @@ pub(in crate::sandbox) fn assemble(
     tree.join_network()?;
     if plan.process.cwd != Path::new("/") {
         let cwd = crate::plan::relative_to_root(&plan.process.cwd);
-        // A missing working directory is created; whether the workload may enter it shows when it does.
+        // Create a missing working directory. Whether the workload may enter it shows at start.
         if let Err(error) = resolve::ensure(tree.root.as_fd(), &cwd, TargetKind::Directory)
             && error.raw_os_error() != Some(libc::EACCES)
         {
@@ -96,7 +96,7 @@ pub(in crate::sandbox) fn assemble(
     Ok(Assembled { root: tree.root, proc, layers })
 }
 
-/// Attaches one more mount to the tree below `root`, which is in use and may be hostile. Returns the mount.
+/// Attaches another mount to the tree below `root`, which is in use and may be hostile. Returns the mount.
 pub(in crate::sandbox) fn attach_further(
     root: BorrowedFd<'_>,
     step: &TreeStep,
@@ -111,7 +111,7 @@ pub(in crate::sandbox) fn attach_further(
     };
     let target = resolve::ensure(root, &step.at, kind)?;
     let on_proc = rustix::fs::fstatfs(&target).os(|| format!("fstatfs({:?})", step.at))?.f_type == PROC_MAGIC;
-    // Where a link of the image leads there: nobody who named another place meant to cover a part of it.
+    // A symlink of the image leads there. The caller named another place and did not mean to cover a part of /proc.
     if on_proc && !step.at.starts_with("proc") {
         let problem = format!("/{} leads into the container's /proc", step.at.display());
         return Err(Error::new(ErrorKind::Os(libc::ELOOP), "mount", problem));
@@ -120,7 +120,7 @@ pub(in crate::sandbox) fn attach_further(
     Ok(mount)
 }
 
-/// Makes the tree this process's root and the sandbox's, and lets go of the host's.
+/// Makes the tree the root of this process and of the sandbox, and detaches the host's.
 pub(in crate::sandbox) fn enter(root: OwnedFd, propagation: RootfsPropagation) -> Result<()> {
     rustix::process::fchdir(&root).os(|| "fchdir(rootfs)")?;
     // The new root and the place for the old one are the same directory: the old root ends up on top of the new one
@@ -133,17 +133,17 @@ pub(in crate::sandbox) fn enter(root: OwnedFd, propagation: RootfsPropagation) -
         RootfsPropagation::Shared => libc::MS_SHARED,
         RootfsPropagation::Unbindable => libc::MS_UNBINDABLE,
     };
-    // Only now: "EINVAL new_root [...] has the propagation type MS_SHARED" - pivot_root(2). Until here it is as the gofer
-    // made it, private or a slave.
+    // After the pivot: "EINVAL new_root [...] has the propagation type MS_SHARED" - pivot_root(2). Until here it is as the
+    // gofer made it, private or a slave.
     sys::set_propagation(root.as_fd(), propagation, false)
         .os(|| "mount_setattr(rootfs)")
         .map_err(|error| error.during("linux.rootfsPropagation"))?;
     rustix::process::chdir("/").os(|| "chdir(\"/\")")
 }
 
-/// Takes the tree, which is this process's root, along to a mount namespace that others are in, and where none of it
-/// may be seen: a copy that is attached nowhere. The kernel takes it apart when its descriptor is closed (open_tree(2)),
-/// but for whoever has it as a root it stays in one piece, and it is gone with the last of them.
+/// Takes the tree, which is this process's root, along to a mount namespace that other processes use, as a detached copy, so
+/// that they see none of it. When its descriptor is closed, the kernel unmounts the copy (open_tree(2)), but for processes
+/// that have it as their root it stays whole, and it is gone with the last of them.
 pub(in crate::sandbox) fn take_along(source: &NamespaceSource, namespace: BorrowedFd<'_>) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
@@ -252,9 +252,9 @@ impl Tree<'_> {
                 let proc = new_proc(options, step.set)?;
                 let shown = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
                 self.attach(proc, step, TargetKind::Directory)?;
-                // Of the one that is shown, whoever is privileged inside can cover what it likes.
+                // Not the mount that is shown: a privileged process inside could cover parts of it.
                 // KERNEL(6.15): a mount that is not attached can be cloned too.
-                // An instance that hides something is not the one to look at processes in.
+                // An instance that hides processes cannot be used to look at them.
                 let own = if options.is_empty() {
                     clone_tree(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?
                 } else {
@@ -288,7 +288,7 @@ impl Tree<'_> {
         }
     }
 
-    /// The device directory, filled while nobody can see it; bound nodes follow once it is attached.
+    /// The device directory, filled while it is detached; bound nodes follow once it is attached.
     fn devices(&mut self, step: &TreeStep, options: &[String], nodes: &[DeviceNode]) -> Result<()> {
         let directory = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
         for (name, to) in DEVICE_LINKS {
@@ -373,7 +373,7 @@ impl Tree<'_> {
         attach(cover.as_fd(), target.as_fd()).os(|| format!("move_mount(mask, {:?})", step.at))
     }
 
-    /// One more mount of the container's `/dev/null`, which came from us and is checked to be the null device.
+    /// Another mount of the container's `/dev/null`, which came from us, and which this checks to be the null device.
     fn another_null(&self) -> Result<OwnedFd> {
         let null =
             resolve::open(self.root.as_fd(), Path::new("dev/null")).os(|| "openat2(rootfs, \"dev/null\")")?;
@@ -413,7 +413,7 @@ fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<
         .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
 }
 
-/// Attaches the mount of `step`, and has mount events cross it as the step says.
+/// Attaches the mount of `step`, and sets the step's propagation.
 fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, step: &TreeStep) -> Result<()> {
     attach(mount, target).os(|| format!("move_mount({:?})", step.at))?;
     let Some(propagation) = step.propagation else { return Ok(()) };
@@ -429,7 +429,7 @@ fn new_proc(options: &[String], set: MountAttrs) -> Result<OwnedFd> {
     })
 }
 
-/// A proc to look at the container's processes in, where its configuration mounts none.
+/// A proc through which to look at the container's processes, where its configuration mounts none.
 fn unseen_proc() -> Result<OwnedFd> {
     let refused = match new_proc(&[], MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => error,
@@ -444,14 +444,14 @@ fn unseen_proc() -> Result<OwnedFd> {
     }
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/proc\", O_PATH)")?;
-    // With what is mounted in it, which its owner may not be made to uncover.
+    // With the mounts in it: the kernel refuses a copy that would uncover what they hide.
     let own = clone_tree(proc.as_fd(), true).os(|| "open_tree(\"/proc\", OPEN_TREE_CLONE|AT_RECURSIVE)")?;
     sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, true)
         .os(|| "mount_setattr(proc, AT_RECURSIVE, MS_PRIVATE)")?;
     Ok(own)
 }
 
-/// The tmpfs of `step`, with a copy of what is at its place below `root` if it is to `copy_up`.
+/// The tmpfs of `step`; with `copy_up`, filled with a copy of the directory at its place below `root`.
 fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up: bool) -> Result<OwnedFd> {
     let mount = new_fs("tmpfs", options, step.set - MountAttrs::RDONLY)?;
     if copy_up {

@@ -170,9 +170,9 @@ impl ContainerState {
         }
     }
 
-    /// Whether another container's process can no longer join it.
+    /// Whether no process can be born in its pid namespace: before init is ready, and when it is on its way out.
     pub(super) fn is_ending(&self) -> bool {
-        self.target("").map_or(true, |target| target.is_ending())
+        self.target("create").map_or(true, |target| target.is_ending())
     }
 
     /// Another container has processes in its pid namespace from now on.
@@ -342,8 +342,8 @@ impl ContainerState {
         self.kill(Cause::TimedOut { after_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
     }
 
-    /// Init is gone. Writes the exit record first, so that whoever is told can read it. Returns init's end and the client
-    /// that is answered by it.
+    /// Init is gone. Writes the exit record first, so that clients that learn of the end can read it. Returns init's end and
+    /// the client that is answered by it.
     pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
         let usage: Option<Usage> = sys::wait4(self.init.pid).ok();
         let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {

@@ -58,7 +58,7 @@ impl Monitor {
         Ok((plan.into_plan(), init, donated))
     }
 
-    /// Forgets a container that has ended, and what is known of the processes that were executed in it.
+    /// Forgets a container that has ended, and the ends of its executed processes.
     pub(super) fn forget(&mut self, key: Key) -> Result<Reply> {
         let container = self.container(key);
         if container.is_alive() {
