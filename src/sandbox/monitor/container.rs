@@ -210,12 +210,12 @@ impl ContainerState {
         self.ready().is_some_and(|ready| !ready.gofer_gone)
     }
 
-    /// Init is readable: it is ready, it failed, or `execve` closed the connection. The client to go on serving, if one
-    /// was answered.
-    pub(super) fn hear_init(&mut self) -> Option<Client> {
+    /// Init is readable: it is ready, it failed, or `execve` closed the connection. Returns the client to go on serving, if
+    /// one was answered. `pod_ends` is whether the root container, if it is another one, has ended or is about to.
+    pub(super) fn hear_init(&mut self, pod_ends: bool) -> Option<Client> {
         match std::mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Preparing { boot, overlays } => {
-                self.hear_of_creation(&boot, overlays);
+                self.hear_of_creation(&boot, overlays, pod_ends);
                 None
             }
             Stage::Created { ready, starting: Some(client) } => self.hear_of_start(ready, client),
@@ -226,7 +226,7 @@ impl ContainerState {
         }
     }
 
-    fn hear_of_creation(&mut self, boot: &Channel, overlays: Vec<PathBuf>) {
+    fn hear_of_creation(&mut self, boot: &Channel, overlays: Vec<PathBuf>, pod_ends: bool) {
         let failure = match self.init.channel.receive_now::<InitReport>() {
             Ok(Delivery { message: InitReport::Ready { pid }, fds }) => {
                 match self.take_over(pid, overlays, fds) {
@@ -242,6 +242,7 @@ impl ContainerState {
                 }
             }
             Ok(Delivery { message: InitReport::Failed(failure), .. }) => failure,
+            Err(_) if pod_ends => packed(&root_has_ended()),
             Err(_) => {
                 let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
                 RemoteFailure::pack(Actor::Init, &died)
@@ -414,4 +415,9 @@ impl ContainerState {
         // If the gofer is gone, the cgroups stay until the record is deleted.
         let _ = self.init.gofer.send_now(&CallerGone {}, &[]);
     }
+}
+
+/// A creation came too late for its pod.
+pub(super) fn root_has_ended() -> Error {
+    Error::new(ErrorKind::Ended, "create", "the sandbox's root container has ended")
 }

@@ -152,7 +152,8 @@ impl Monitor {
             Watched::Signals => self.forward_signals(),
             Watched::Listener => self.accept(),
             Watched::InitSpoke(key) => {
-                let answered = self.container(key).hear_init();
+                let pod_ends = self.pod_ends(key);
+                let answered = self.container(key).hear_init(pod_ends);
                 answered.into_iter().for_each(|client| self.add_client(client));
             }
             Watched::InitEnded(key) => self.end(key),
@@ -177,7 +178,7 @@ impl Monitor {
     /// Init is gone: the container has ended.
     fn end(&mut self, key: Key) {
         let root = self.root_key() == Some(key);
-        if !root && self.containers.first().is_some_and(|(_, root)| root.is_ending()) {
+        if self.pod_ends(key) {
             self.container(key).ended_by = Some((Cause::PodEnded, libc::SIGKILL));
         }
         let (usage, answered) = self.container(key).end();
@@ -191,6 +192,11 @@ impl Monitor {
         if root {
             self.ending = Some(usage);
         }
+    }
+
+    /// Whether the root container ends while this other one still exists.
+    fn pod_ends(&self, key: Key) -> bool {
+        self.containers.first().is_some_and(|(root_key, root)| *root_key != key && root.is_ending())
     }
 
     pub(super) fn kill(&mut self, key: Key, cause: Cause) {

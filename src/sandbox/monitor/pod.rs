@@ -1,7 +1,7 @@
 //! The other containers of a pod: the sandbox makes them, forgets them, and ends them with the root container.
 
 use super::client::{Key, packed};
-use super::container::ContainerState;
+use super::container::{ContainerState, root_has_ended};
 use super::event_loop::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
@@ -47,13 +47,12 @@ impl Monitor {
             let problem = format!("the sandbox has {MAX_CONTAINERS} containers, which is the most");
             return Err(Error::new(ErrorKind::InvalidInput, "create", problem));
         }
-        let ended = || Error::new(ErrorKind::Ended, "create", "the sandbox's root container has ended");
         let root = self.containers.first().and_then(|(_, root)| root.target("create").ok());
-        let root = root.ok_or_else(ended)?;
+        let root = root.ok_or_else(root_has_ended)?;
         let volumes = self.volumes.copies(&plan.volumes)?;
         let fork = || Init::fork_in_pod(&plan, root.namespaces.pids(), &volumes, &mut donated);
         // If root's init has ended and is not collected yet, no process can be born in its pid namespace.
-        let not_forked = |error| if root.is_ending() { ended() } else { error };
+        let not_forked = |error| if root.is_ending() { root_has_ended() } else { error };
         let init = self.score.lend(plan.init.oom_score_adj, fork).map_err(not_forked)?;
         Ok((plan.into_plan(), init, donated))
     }
