@@ -49,7 +49,9 @@ mod tests;
 
 pub use default::default_profile;
 pub(crate) use default::helper_profile;
-pub use ir::{Filter, Instruction, MAX_INSTRUCTIONS};
+pub use ir::Filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) use ir::{Instruction, MAX_INSTRUCTIONS};
 
 use crate::error::{Error, Result};
 use crate::spec::CapSet;
@@ -63,7 +65,7 @@ use std::sync::OnceLock;
 ///
 /// # Errors
 /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) naming the field under `linux.seccomp`, or
-/// `linux.seccomp` itself where the program would be longer than [`MAX_INSTRUCTIONS`];
+/// `linux.seccomp` itself where the program would be longer than [`ir::MAX_INSTRUCTIONS`];
 /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) on machines that are neither x86-64 nor AArch64.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
     let machine = Machine::HOST.ok_or_else(|| {

@@ -34,7 +34,8 @@ pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
 pub use document::{MAX_CONFIG_BYTES, parse};
 pub use field::Origin;
 pub use hooks::{Hook, HookKind, Hooks};
-pub use json::MAX_CONFIG_DEPTH;
+#[cfg(test)]
+pub(crate) use json::MAX_CONFIG_DEPTH;
 pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
 pub use mount_options::{MountAttrs, Propagation, mount_options};
 pub use mounts::{Mount, MountKind};
