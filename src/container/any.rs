@@ -8,7 +8,9 @@ use super::info::{Info, Listed};
 use super::oci::OciState;
 use super::outcome::Exit;
 use super::teardown;
-use super::typestate::{Alive, Container, Created, Creating, Executed, Paused, Phase, Running, Stopped};
+use super::typestate::{
+    Alive, AnyContainer, Container, Created, Creating, Executed, Paused, Phase, Running, Stopped,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::link::{find_live, kill_by_socket};
@@ -16,53 +18,6 @@ use crate::process::collect_ended;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
 use std::time::Duration;
-
-/// A container whose phase is known only at run time: loaded from disk, listed, kept in a `Vec`.
-///
-/// Closed on purpose: a `match` over the five phases needs no wildcard, and a sixth would be a change that every program
-/// has to think about.
-///
-/// Three ways lead to the operations of a phase:
-///
-/// * [`as_running`](Self::as_running), [`as_alive`](Self::as_alive) and their like borrow the container for what several
-///   phases have in common, or fail with [`ErrorKind::WrongState`] or [`ErrorKind::Ended`].
-/// * [`into_phase`](Self::into_phase) and `TryFrom` take it for a transition; in another phase it comes back in
-///   [`WrongPhase`].
-/// * `match` has the compiler see that no phase is forgotten.
-///
-/// What makes sense in any phase is a method here.
-///
-/// ```no_run
-/// use cofferdam::{AnyContainer, Created, Exec, Signal, StateRoot};
-///
-/// fn by_name(root: &StateRoot, name: &str) -> cofferdam::Result<()> {
-///     let any = AnyContainer::load(root, name)?;
-///     any.as_alive()?.signal(Signal::HUP)?; // created, running or paused
-///     any.as_running()?.exec(Exec::new(["date"]))?;
-///     any.kill()?.delete()?;
-///     Ok(())
-/// }
-///
-/// fn start(root: &StateRoot, name: &str) -> cofferdam::Result<()> {
-///     AnyContainer::load(root, name)?.into_phase::<Created>()?.start()?.detach()?;
-///     Ok(())
-/// }
-/// ```
-///
-/// A loaded container is not attached: dropping it changes nothing. Serializing one gives its [`Info`].
-#[derive(Debug)]
-pub enum AnyContainer {
-    /// Its creation was begun and not finished, by a program that may be gone.
-    Creating(Container<Creating>),
-    /// It waits to be started.
-    Created(Container<Created>),
-    /// Its program was executed.
-    Running(Container<Running>),
-    /// Its program is frozen.
-    Paused(Container<Paused>),
-    /// It has ended.
-    Stopped(Container<Stopped>),
-}
 
 macro_rules! for_any {
     ($any:expr, $container:ident => $body:expr) => {

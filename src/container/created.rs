@@ -3,11 +3,12 @@
 //! failed transition gives back. Here are starting it, detaching, and what a
 //! failed transition gives back.
 
-use super::any::AnyContainer;
 use super::failed::Failed;
 use super::live::seccomp_agent;
 use super::oci;
-use super::typestate::{Alive, Container, Created, HasStreams, Phase, Running, Startable, Stopped};
+use super::typestate::{
+    Alive, AnyContainer, Container, Created, HasStreams, Phase, Running, Startable, Stopped,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::console::Pty;
 use crate::process::has_ended;

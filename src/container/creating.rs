@@ -1,11 +1,10 @@
 //! [`Creating`]: configured and planned, with nothing on the host yet.
 
-use super::any::AnyContainer;
 use super::create::{self, Blueprint};
 use super::failed::Failed;
 use super::handle::Handle;
 use super::teardown;
-use super::typestate::{Container, Creatable, Created, Creating, Phase};
+use super::typestate::{AnyContainer, Container, Creatable, Created, Creating, Phase};
 use crate::error::Error;
 use crate::process::collect_ended;
 use crate::state::Status;

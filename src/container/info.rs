@@ -1,7 +1,6 @@
 //! [`Info`]: what is recorded of a container, for those who look at one.
 
-use super::any::AnyContainer;
-use super::typestate::{Container, Phase};
+use super::typestate::{AnyContainer, Container, Phase};
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::process::ProcessIdentity;

@@ -36,7 +36,6 @@ pub use crate::cgroup::stats::{
     CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
 pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
-pub use any::AnyContainer;
 pub use builder::{ContainerBuilder, IoLimit, Rootfs};
 pub use failed::{Failed, FailedAny, Recovered, WrongPhase};
 pub use info::{Info, Listed};
@@ -50,6 +49,6 @@ pub use live::processes::ProcessInfo;
 pub use oci::{OciState, check_config, default_seccomp};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use typestate::{
-    Alive, Container, Creatable, Created, Creating, Ended, Executed, HasStreams, Paused, Phase, Resumable,
-    Running, Startable, Started, Stopped,
+    Alive, AnyContainer, Container, Creatable, Created, Creating, Ended, Executed, HasStreams, Paused, Phase,
+    Resumable, Running, Startable, Started, Stopped,
 };

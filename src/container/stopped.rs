@@ -1,10 +1,9 @@
 //! [`Stopped`]: everything has ended.
 
-use super::any::AnyContainer;
 use super::failed::{Failed, Recovered};
 use super::outcome::Exit;
 use super::teardown;
-use super::typestate::{Container, Ended, Phase, Stopped};
+use super::typestate::{AnyContainer, Container, Ended, Phase, Stopped};
 use crate::error::{Error, ErrorKind, Result};
 
 impl<P: Phase + ?Sized> Container<P> {
