@@ -62,7 +62,8 @@
 //!    meanwhile writes its id maps, and the transaction tells it to begin. In a pod, `link/pod.rs` sends the container
 //!    to the pod's sandbox instead.
 //! 7. `sandbox/mod.rs` `prepare` joins the cgroups, `sandbox/namespaces.rs` `make` makes the namespaces, and
-//!    `sandbox/init/mod.rs` `fork` forks init. From then on `sandbox/monitor/mod.rs` `run` is the sandbox's life.
+//!    `sandbox/init/mod.rs` `fork` forks init. From then on `sandbox/monitor/event_loop.rs` `run` is the sandbox's
+//!    life.
 //! 8. `gofer/mod.rs` `prepare`, in the next helper, has `gofer/mounts.rs` open each source as a detached mount, sends
 //!    the mounts to init, and gives everything up in `gofer/confine.rs`.
 //! 9. `sandbox/init/tree.rs` `assemble` attaches the mounts below the root, and `enter` pivots.
@@ -80,12 +81,11 @@
 //!    the plan, and `helper/spawn.rs` `seal_plan` puts it into sealed memory.
 //! 4. `link/sandbox.rs` `connect` sends the request with the plan, the streams and one end of a new connection. It uses
 //!    the connection that create made, or a new one of `link/client.rs` `connect_in`.
-//! 5. `sandbox/monitor/serve.rs` `answer` takes the request, and `execute` hands it on.
-//! 6. `sandbox/exec.rs` `new` reads the plan and has `sys/fork_inside.rs` `fork_inside` fork the process, in the
+//! 5. `sandbox/monitor/requests.rs` `answer` takes the request, and `execute` hands it on.
+//! 6. `sandbox/exec.rs` `fork` reads the plan and has `sys/fork_inside.rs` `fork_inside` fork the process, in the
 //!    container's pid namespace and with nothing open that is the sandbox's.
-//! 7. `sandbox/exec.rs` `run`, in the new process, joins the cgroups (`sandbox/monitor/membership.rs` `join`) and
-//!    init's other namespaces, and finds user (`sandbox/init/accounts.rs`) and program (`sandbox/init/program.rs`)
-//!    inside.
+//! 7. `sandbox/exec.rs` `run`, in the new process, joins the cgroups (`sandbox/cgroups.rs` `join`) and init's other
+//!    namespaces, and finds user (`sandbox/init/accounts.rs`) and program (`sandbox/init/program.rs`) inside.
 //! 8. `sandbox/init/become_workload.rs` `execute` sheds privileges, loads the filter and calls execve(2), as for init.
 //! 9. `sandbox/monitor/processes.rs` `hear` sees the connection close: the program runs. It sends "started" and a pidfd
 //!    to the caller, which returns a [`Process`](crate::Process).
