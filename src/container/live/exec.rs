@@ -1,10 +1,8 @@
-//! [`Exec`]: what to execute in a running container, and its way into a plan. What comes of it is in `process`.
+//! [`Exec`]: describes a process to execute in a running container, and becomes a plan. `process` carries it out.
 
-use super::process::{Process, ProcessOutput};
 use crate::cgroup;
 use crate::container::configured::Configured;
 use crate::container::handle::Handle;
-use crate::container::{Container, Executed, Phase, ProcessExit, Started};
 use crate::error::{Error, Result};
 use crate::helper::ExtraFds;
 use crate::host;
@@ -13,7 +11,6 @@ use crate::process::Stdio;
 use crate::process::console::{ConsoleTarget, WindowSize};
 use crate::spec;
 use crate::spec::{IdMaps, ValidSpec};
-use crate::wire::control::{Operation, WaitReply};
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
 use rustix::fd::OwnedFd;
@@ -21,7 +18,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How many bytes of each stream [`Container::exec_output`] keeps, unless [`Exec::output_limit`] says otherwise.
+/// How many bytes of each stream `Container::exec_output` keeps, unless [`Exec::output_limit`] says otherwise.
 const DEFAULT_OUTPUT_LIMIT: u64 = 16 << 20;
 
 /// A further process: what to execute in a running container, and how.
@@ -180,7 +177,7 @@ impl Exec {
     }
 
     /// Gives the process a terminal of its own in place of the three standard streams. The caller's end is
-    /// [`Process::take_pty`]'s.
+    /// [`Process::take_pty`](crate::Process::take_pty)'s.
     pub fn terminal(mut self) -> Self {
         self.console = ConsoleTarget::Caller;
         self
@@ -214,20 +211,22 @@ impl Exec {
         self
     }
 
-    /// For [`Container::exec_output`] and [`Process::wait_with_output`]: kills the process if it runs longer than this.
+    /// For [`Container::exec_output`](crate::Container::exec_output) and
+    /// [`Process::wait_with_output`](crate::Process::wait_with_output): kills the process if it runs longer than this.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// For [`Container::exec_output`] and [`Process::wait_with_output`]: kills the process if it writes more than this
+    /// For [`Container::exec_output`](crate::Container::exec_output) and
+    /// [`Process::wait_with_output`](crate::Process::wait_with_output): kills the process if it writes more than this
     /// many bytes to either stream. 16 MiB by default.
     pub fn output_limit(mut self, bytes: u64) -> Self {
         self.output_limit = bytes;
         self
     }
 
-    /// Ties the process to its [`Process`]: it is killed when the value is dropped, and when the program that holds it
+    /// Ties the process to its [`Process`](crate::Process): it is killed when the value is dropped, and when the program that holds it
     /// ends in any way.
     pub fn attached(mut self) -> Self {
         self.attached = true;
@@ -333,57 +332,6 @@ impl Change {
                 rlimits.push(*rlimit);
                 process.set_rlimits(Some(rlimits));
             }
-        }
-    }
-}
-
-impl<P: Phase + ?Sized> Container<P> {
-    /// Executes a further process in the container: in its namespaces and cgroups, behind its seccomp filter.
-    ///
-    /// Returns when the program was executed. Its parent, seen from inside, is pid 0; it ends with the container.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`], [`ErrorKind::InvalidSpec`] naming the
-    /// field (an unknown user, a working directory that is missing), [`ErrorKind::Os`] with the errno of the call that
-    /// failed, [`ErrorKind::Ended`] if the container has ended.
-    pub fn exec(&self, exec: Exec) -> Result<Process>
-    where
-        P: Started,
-    {
-        Process::start(&self.core, self.phase.live(), exec)
-    }
-
-    /// Executes a process, collects what it writes, and waits for its end.
-    ///
-    /// Standard input is empty unless it was set. Descendants that keep the streams open do not keep this from
-    /// returning.
-    ///
-    /// # Errors
-    /// As [`exec`](Self::exec), or a pipe that cannot be read. A process that ran into its time or output limit is no
-    /// error: see [`ProcessOutput`].
-    pub fn exec_output(&self, mut exec: Exec) -> Result<ProcessOutput>
-    where
-        P: Started,
-    {
-        exec.stdio[1] = Stdio::piped();
-        exec.stdio[2] = Stdio::piped();
-        self.exec(exec)?.wait_with_output()
-    }
-
-    /// Waits for the end of a process that was executed in the container, by its pid inside, from any process that
-    /// loaded the container. The first wait gets the status; the entry is then gone.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] for a pid that is no such process's, or was waited for already;
-    /// [`ErrorKind::Ended`] if the container ended first.
-    pub fn wait_pid(&self, pid: i32) -> Result<ProcessExit>
-    where
-        P: Executed,
-    {
-        let channel = self.phase.live().connect(Operation::WaitProcess { pid }, &[])?;
-        match channel.receive::<WaitReply>(None).map_err(Error::gone_means_ended)?.message {
-            WaitReply::Ended(end) => Ok(ProcessExit::new(end, None)),
-            WaitReply::Failed(failure) => Err(failure.into()),
         }
     }
 }

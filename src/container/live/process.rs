@@ -3,7 +3,7 @@
 use super::exec::Exec;
 use super::seccomp_agent;
 use crate::container::handle::Handle;
-use crate::container::{Outcome, ProcessExit};
+use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::reexec;
 use crate::helper::exec_proxy;
@@ -14,9 +14,9 @@ use crate::link::{SandboxLink, client};
 use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::process::console::Pty;
-use crate::process::{Channel, ForwardSignals, Signal, stdio};
+use crate::process::{Channel, ForwardSignals, Signal, Stdio, stdio};
 use crate::state::Status;
-use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded};
+use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded, WaitReply};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::fs::File;
@@ -325,6 +325,57 @@ impl AsFd for Process {
     /// Readable when the process has ended, for poll(2) and every event loop built on it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+impl<P: Phase + ?Sized> Container<P> {
+    /// Executes a further process in the container: in its namespaces and cgroups, behind its seccomp filter.
+    ///
+    /// Returns when the program was executed. Its parent, seen from inside, is pid 0; it ends with the container.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`], [`ErrorKind::InvalidSpec`] naming the
+    /// field (an unknown user, a working directory that is missing), [`ErrorKind::Os`] with the errno of the call that
+    /// failed, [`ErrorKind::Ended`] if the container has ended.
+    pub fn exec(&self, exec: Exec) -> Result<Process>
+    where
+        P: Started,
+    {
+        Process::start(&self.core, self.phase.live(), exec)
+    }
+
+    /// Executes a process, collects what it writes, and waits for its end.
+    ///
+    /// Standard input is empty unless it was set. Descendants that keep the streams open do not keep this from
+    /// returning.
+    ///
+    /// # Errors
+    /// As [`exec`](Self::exec), or a pipe that cannot be read. A process that ran into its time or output limit is no
+    /// error: see [`ProcessOutput`].
+    pub fn exec_output(&self, mut exec: Exec) -> Result<ProcessOutput>
+    where
+        P: Started,
+    {
+        exec.stdio[1] = Stdio::piped();
+        exec.stdio[2] = Stdio::piped();
+        self.exec(exec)?.wait_with_output()
+    }
+
+    /// Waits for the end of a process that was executed in the container, by its pid inside, from any process that
+    /// loaded the container. The first wait gets the status; the entry is then gone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for a pid that is no such process's, or was waited for already;
+    /// [`ErrorKind::Ended`] if the container ended first.
+    pub fn wait_pid(&self, pid: i32) -> Result<ProcessExit>
+    where
+        P: Executed,
+    {
+        let channel = self.phase.live().connect(Operation::WaitProcess { pid }, &[])?;
+        match channel.receive::<WaitReply>(None).map_err(Error::gone_means_ended)?.message {
+            WaitReply::Ended(end) => Ok(ProcessExit::new(end, None)),
+            WaitReply::Failed(failure) => Err(failure.into()),
+        }
     }
 }
 
