@@ -130,7 +130,7 @@ impl StateRoot {
         RunDir::open(self.fd(), self.path(), &name)?.ok_or_else(|| not_found(id.as_str()))
     }
 
-    /// All containers, sorted by id. One whose record cannot be read is listed as [`Damaged`]; the others are listed
+    /// All containers, sorted by id. One whose record cannot be read is listed as damaged; the others are listed
     /// all the same.
     ///
     /// # Errors

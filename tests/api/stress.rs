@@ -14,9 +14,8 @@ use std::time::Duration;
 const ROUNDS: usize = 6;
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What becomes of an act that came too late for its container. `HelperDied`: the kernel ended the new process together
-/// with the container, and the sandbox answered before it had collected the container's end.
-const TOO_LATE: [&str; 4] = ["NotFound", "Ended", "WrongState", "HelperDied"];
+/// What becomes of an act that came too late for its container.
+const TOO_LATE: [&str; 3] = ["NotFound", "Ended", "WrongState"];
 
 #[test]
 fn of_several_creators_one_wins() {

@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxNamespaceBuilder, LinuxNamespaceType};
 use std::path::Path;
 
 impl ContainerBuilder {
-    /// Runs in the sandbox of the container `pod`, as a further container of its [`Pod`]: with its network,
+    /// Runs in the sandbox of the container `pod`, as a further container of its [`Pod`](crate::Pod): with its network,
     /// ipc, uts and user namespaces, and so with its host name and id mappings.
     ///
     /// These annotations of engines mean the same: `io.kubernetes.cri.container-type` = `container` with

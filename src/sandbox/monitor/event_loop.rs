@@ -169,7 +169,13 @@ impl Monitor {
             Watched::FileWorkerEnded => self.files.reap(),
             Watched::ChangeEnded(key) => self.changes.end(key, &mut self.containers),
             Watched::ProcessSpoke(key) => self.processes.hear(key),
-            Watched::ProcessEnded(key) => self.processes.end(key),
+            Watched::ProcessEnded(key) => {
+                let ends = |container: Key| {
+                    let known = self.containers.iter().find(|(known, _)| *known == container);
+                    known.is_none_or(|(_, container)| container.is_ending())
+                };
+                self.processes.end(key, ends);
+            }
             Watched::ProcessClient(key) => self.processes.lose_client(key),
             Watched::Client(key) => self.serve(key),
         }

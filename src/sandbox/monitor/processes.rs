@@ -38,7 +38,7 @@ pub(super) struct ExecedProcess {
     /// The master of its terminal, until the client gets it with `Started`: then the client alone has it.
     terminal: Option<OwnedFd>,
     /// Why it was not executed. Reported when it is gone, so that a client that knows no longer finds it.
-    failure: Option<RemoteFailure>,
+    failure: Option<ExecFailure>,
 }
 
 impl Processes {
@@ -91,8 +91,9 @@ impl Processes {
         }
     }
 
-    /// It has ended: collects it and reports that.
-    pub(super) fn end(&mut self, key: Key) {
+    /// It has ended: collects it and reports that. `container_ends` tells whether its container has ended or is about
+    /// to: if so, a process that died before it was ready died with it.
+    pub(super) fn end(&mut self, key: Key, container_ends: impl FnOnce(Key) -> bool) {
         let Some(place) = self.running.iter().position(|(known, _)| *known == key) else { return };
         let (_, mut process) = self.running.swap_remove(place);
         // Receive its last reports first.
@@ -102,6 +103,10 @@ impl Processes {
         }
         let Ok(usage) = sys::wait4(process.child.pid) else { return };
         if let Some(failure) = process.failure {
+            let failure = match failure {
+                ExecFailure::Reported(failure) => failure,
+                ExecFailure::Died => died(container_ends(process.container)),
+            };
             if let Some(client) = process.client {
                 let _ = client.send_now(&ExecReply::Failed(failure), &[]);
             }
@@ -131,6 +136,22 @@ impl Processes {
     }
 }
 
+/// Why a process did not execute its program.
+enum ExecFailure {
+    /// It reported the reason.
+    Reported(RemoteFailure),
+    /// It died before it could report one.
+    Died,
+}
+
+fn died(with_its_container: bool) -> RemoteFailure {
+    let error = match with_its_container {
+        true => Error::new(ErrorKind::Ended, "exec", "the container has ended"),
+        false => Error::new(ErrorKind::HelperDied, "exec", "the process ended before it was ready"),
+    };
+    RemoteFailure::pack(Actor::Init, &error)
+}
+
 impl ExecedProcess {
     fn is(&self, container: Key, pid: i32) -> bool {
         self.container == container && self.pid_inside == Some(pid)
@@ -149,16 +170,14 @@ impl ExecedProcess {
         if self.pid_inside.is_none() {
             match self.child.channel.receive_now::<ExecHello>() {
                 Ok(hello) => self.pid_inside = Some(hello.message.pid),
-                Err(_) => {
-                    let died =
-                        Error::new(ErrorKind::HelperDied, "exec", "the process ended before it was ready");
-                    self.fail(RemoteFailure::pack(Actor::Init, &died));
-                }
+                Err(_) => self.fail(ExecFailure::Died),
             }
             return false;
         }
         match self.child.channel.receive_now::<ExecReport>() {
-            Ok(Delivery { message: ExecReport::Failed(failure), .. }) => self.fail(failure),
+            Ok(Delivery { message: ExecReport::Failed(failure), .. }) => {
+                self.fail(ExecFailure::Reported(failure));
+            }
             Ok(Delivery { message: ExecReport::Terminal, fds }) => {
                 self.terminal = fds.take_only("terminal").ok();
             }
@@ -188,7 +207,7 @@ impl ExecedProcess {
         false
     }
 
-    fn fail(&mut self, failure: RemoteFailure) {
+    fn fail(&mut self, failure: ExecFailure) {
         self.speaks = false;
         self.failure = Some(failure);
     }
