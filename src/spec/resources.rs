@@ -2,27 +2,22 @@
 
 mod block_io;
 mod cpu;
-mod hugepages;
 mod memory;
 mod network;
-mod rdma;
-mod unified;
 
 #[cfg(test)]
 pub use block_io::DeviceWeight;
 pub use block_io::{BlockIo, DeviceNumber, Throttle};
 pub use cpu::CpuLimits;
-pub use hugepages::HugepageLimit;
-pub use memory::MemoryLimits;
-pub use network::{InterfacePriority, NetworkClass};
-pub use rdma::RdmaLimit;
-pub use unified::UnifiedValue;
+pub use memory::{HugepageLimit, MemoryLimits};
+pub use network::{InterfacePriority, NetworkClass, RdmaLimit};
 
 use super::device_rules::{DeviceRule, device_rules};
-use super::field::Field;
+use super::field::{Field, shorten};
 use crate::error::Result;
 use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 
 /// `linux.resources`, validated. A field that is `None` was not asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +70,13 @@ impl Resources {
             cpu: CpuLimits::new(&field.key("cpu"), resources.cpu().as_ref())?,
             pids_limit: pids_limit(&field.key("pids"), resources.pids().as_ref())?,
             block_io: BlockIo::new(&field.key("blockIO"), resources.block_io().as_ref())?,
-            hugepages: hugepages::limits(
+            hugepages: memory::hugepage_limits(
                 &field.key("hugepageLimits"),
                 resources.hugepage_limits().as_deref(),
             )?,
             network: NetworkClass::new(&field.key("network"), resources.network().as_ref())?,
-            rdma: rdma::limits(&field.key("rdma"), resources.rdma().as_ref())?,
-            unified: unified::values(&field.key("unified"), resources.unified().as_ref())?,
+            rdma: network::rdma_limits(&field.key("rdma"), resources.rdma().as_ref())?,
+            unified: unified_values(&field.key("unified"), resources.unified().as_ref())?,
             devices: device_rules(&field.key("devices"), resources.devices().as_deref().unwrap_or_default())?,
         })
     }
@@ -105,4 +100,53 @@ fn pids_limit(field: &Field<'_>, pids: Option<&runtime::LinuxPids>) -> Result<Op
             }
         },
     }
+}
+
+/// One entry of `linux.resources.unified`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnifiedValue {
+    /// The control file: `controller.something`, a single component of a path.
+    pub file: String,
+    /// What is written into it, as it is.
+    pub value: String,
+}
+
+/// The longest name of a file.
+const MAX_FILE_NAME: usize = 255;
+/// What the kernel takes in one write: less than a page (`kernfs_fop_write_iter`).
+const MAX_VALUE: usize = 4095;
+
+impl UnifiedValue {
+    /// The controller whose file it is.
+    #[must_use]
+    pub fn controller(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
+    }
+
+    fn new(field: &Field<'_>, file: &str, value: &str) -> Result<Self> {
+        let word = |word: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            !word.is_empty() && word.bytes().all(plain)
+        };
+        if file.len() > MAX_FILE_NAME || !file.contains('.') || !file.split('.').all(word) {
+            return Err(field.error("is no control file").hint("write it as in memory.high"));
+        }
+        if file.starts_with("cgroup.") {
+            // They move, freeze, kill and delegate, or count the directories, one of which is ours.
+            return Err(field.unsupported("is the file of no controller"));
+        }
+        if value.is_empty() {
+            return Err(field.error("is empty"));
+        }
+        if value.len() > MAX_VALUE || value.contains('\0') {
+            return Err(field.error(format_args!("{:?} is no value of a control file", shorten(value))));
+        }
+        Ok(Self { file: file.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Checks `linux.resources.unified`.
+fn unified_values(field: &Field<'_>, unified: Option<&HashMap<String, String>>) -> Result<Vec<UnifiedValue>> {
+    let sorted: BTreeMap<&String, &String> = unified.into_iter().flatten().collect();
+    sorted.into_iter().map(|(file, value)| UnifiedValue::new(&field.key(file), file, value)).collect()
 }
