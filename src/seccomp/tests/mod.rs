@@ -1,7 +1,6 @@
 //! What compiled programs do, asked of the interpreter: example by example, and against a second, linear reading of
 //! the profile for random profiles and calls.
 
-mod against_a_linear_reading;
 mod against_libseccomp;
 mod of_the_default_profile;
 mod random;
