@@ -1,6 +1,6 @@
 //! Handing a device program to the kernel: cgroup v2 has no control file for devices.
 
-use super::dir::{CgroupDir, Version};
+use super::dir::{CgroupDir, CgroupVersion};
 use crate::error::{Error, OsContext, Result};
 use crate::plan::DeviceProgram;
 use crate::sys;
@@ -31,8 +31,8 @@ pub(crate) fn enforces(leaves: &[PathBuf]) -> bool {
     leaves.iter().any(|leaf| {
         let Ok(dir) = CgroupDir::open(leaf) else { return false };
         match dir.version() {
-            Version::V1 => dir.read(V1_LIST).is_ok_and(|list| list.trim() != V1_EVERYTHING),
-            Version::V2 => sys::device_programs(dir.as_fd()).is_ok_and(|count| count > 0),
+            CgroupVersion::V1 => dir.read(V1_LIST).is_ok_and(|list| list.trim() != V1_EVERYTHING),
+            CgroupVersion::V2 => sys::device_programs(dir.as_fd()).is_ok_and(|count| count > 0),
         }
     })
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 /// Which interface a directory speaks, by its filesystem's magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum CgroupVersion {
     V1,
     V2,
 }
@@ -46,7 +46,7 @@ pub(super) mod v2 {
 pub(super) struct CgroupDir {
     fd: OwnedFd,
     path: PathBuf,
-    version: Version,
+    version: CgroupVersion,
 }
 
 impl CgroupDir {
@@ -60,8 +60,8 @@ impl CgroupDir {
             .os(|| format!("openat2({path:?}, RESOLVE_NO_SYMLINKS)"))?;
         let magic = rustix::fs::fstatfs(&fd).os(|| format!("fstatfs({path:?})"))?.f_type;
         let version = match magic {
-            libc::CGROUP_SUPER_MAGIC => Version::V1,
-            libc::CGROUP2_SUPER_MAGIC => Version::V2,
+            libc::CGROUP_SUPER_MAGIC => CgroupVersion::V1,
+            libc::CGROUP2_SUPER_MAGIC => CgroupVersion::V2,
             _ => {
                 let message = format!("{path:?} is not a directory of a cgroup filesystem");
                 return Err(Error::new(ErrorKind::InvalidInput, "open cgroup", message));
@@ -170,6 +170,30 @@ impl CgroupDir {
         }
     }
 
+    /// The text of a control file for statistics; `None` where the kernel does not count this for the cgroup.
+    pub(super) fn statistic(&self, file: &str) -> Result<Option<String>> {
+        match self.read(file) {
+            Err(error) if is_absent(&error) => Ok(None),
+            text => text.map(Some),
+        }
+    }
+
+    /// The number in a control file for statistics.
+    pub(super) fn number(&self, file: &str) -> Result<Option<u64>> {
+        Ok(self.statistic(file)?.and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// The sizes of huge pages that have a file `hugetlb.SIZE.SUFFIX`, sorted.
+    pub(super) fn huge_page_sizes(&self, suffix: &str) -> Result<Vec<String>> {
+        let files = self.files()?;
+        let size = |file: &String| Some(file.strip_prefix("hugetlb.")?.strip_suffix(suffix)?.to_owned());
+        // `hugetlb.2MB.rsvd.current` counts reservations of the same size.
+        let mut sizes: Vec<String> =
+            files.iter().filter_map(size).filter(|size| !size.contains('.')).collect();
+        sizes.sort();
+        Ok(sizes)
+    }
+
     /// Whether the kernel has this control file for this cgroup.
     pub(super) fn has(&self, file: &str) -> Result<bool> {
         match rustix::fs::statat(&self.fd, file, AtFlags::SYMLINK_NOFOLLOW) {
@@ -200,7 +224,7 @@ impl CgroupDir {
         self.fd.try_clone().os(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))
     }
 
-    pub(super) fn version(&self) -> Version {
+    pub(super) fn version(&self) -> CgroupVersion {
         self.version
     }
 
@@ -267,4 +291,19 @@ pub(super) fn read_text(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
         }
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whether this is missing: the file, the whole cgroup, or the accounting behind it (`EOPNOTSUPP` with `psi=0`).
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP))
+}
+
+/// The value of `key` in lines of `key value`.
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
+}
+
+/// A limit. `max`, and everything else that is not a number, means that there is none.
+pub(super) fn limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }

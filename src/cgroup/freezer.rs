@@ -8,7 +8,7 @@
 //!                                                                       deadline: thaw()
 //! ```
 
-use super::dir::{CgroupDir, Version, read_text, v2};
+use super::dir::{CgroupDir, CgroupVersion, read_text, v2};
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -47,8 +47,8 @@ pub(crate) struct Freezer {
 pub(super) fn open(dir: &CgroupDir) -> Result<Vec<(String, OwnedFd)>> {
     let mut fds = vec![(DIR.into(), dir.duplicate()?)];
     match dir.version() {
-        Version::V1 => fds.push((FREEZE.into(), dir.open_read_write(STATE_V1)?)),
-        Version::V2 => {
+        CgroupVersion::V1 => fds.push((FREEZE.into(), dir.open_read_write(STATE_V1)?)),
+        CgroupVersion::V2 => {
             fds.push((FREEZE.into(), dir.open_write("cgroup.freeze")?));
             fds.push((EVENTS.into(), dir.open_read(v2::EVENTS)?));
             // KERNEL(5.14): cgroup.kill

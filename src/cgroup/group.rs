@@ -3,7 +3,7 @@
 //! What lives here: no decision the plan could have made. Limits are written before anything can join, so they bind
 //! before the first instruction. Nothing here moves a process: the sandbox joins by itself, through what it is given.
 
-use super::dir::{CgroupDir, Version, v1, v2};
+use super::dir::{CgroupDir, CgroupVersion, v1, v2};
 use super::{devices, freezer, oom, teardown};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::{Branch, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Role, Value};
@@ -120,7 +120,7 @@ impl Cgroup {
                 fds.push((name, sandbox.open_write(v1::JOIN)?));
             }
             match &group.container {
-                Some(container) if container.version() == Version::V2 => {
+                Some(container) if container.version() == CgroupVersion::V2 => {
                     fds.push((CONTAINER_DIR.into(), container.duplicate()?));
                     fds.push((format!("{CONTAINER_JOIN}-v2"), container.open_write(v2::JOIN)?));
                 }
@@ -144,7 +144,7 @@ impl Cgroup {
     pub(crate) fn freezer_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
         let places = || self.groups.iter().filter_map(|group| group.container.as_ref());
         // Both only in a hybrid layout. There v2 is the better one: it can kill what is frozen.
-        match places().find(|dir| dir.version() == Version::V2).or(places().next()) {
+        match places().find(|dir| dir.version() == CgroupVersion::V2).or(places().next()) {
             Some(dir) => freezer::open(dir),
             None => Ok(Vec::new()),
         }

@@ -2,7 +2,7 @@
 //!
 //! Waits for the kernel's own events (pidfds, `cgroup.events`) until a deadline, and never sleeps.
 
-use super::dir::{CgroupDir, Version, read_text, v2};
+use super::dir::{CgroupDir, CgroupVersion, read_text, v2};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -24,10 +24,10 @@ pub(super) enum End {
 /// Waits until no process is in `dir`; on v2 also until none is below it.
 pub(super) fn empty(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
     let emptied = match (end, dir.version()) {
-        (End::Killed, Version::V1) => kill_v1(dir, deadline),
-        (End::Killed, Version::V2) => kill_v2(dir, deadline),
-        (End::ByItself, Version::V1) => end_listed(dir, deadline, End::ByItself),
-        (End::ByItself, Version::V2) => await_empty(dir, deadline),
+        (End::Killed, CgroupVersion::V1) => kill_v1(dir, deadline),
+        (End::Killed, CgroupVersion::V2) => kill_v2(dir, deadline),
+        (End::ByItself, CgroupVersion::V1) => end_listed(dir, deadline, End::ByItself),
+        (End::ByItself, CgroupVersion::V2) => await_empty(dir, deadline),
     };
     gone_is_none(emptied).map(drop)
 }

@@ -3,7 +3,7 @@
 //!
 //! The caller opens and registers; the sandbox, which has no path to any cgroup, reads what it was given.
 
-use super::dir::{CgroupDir, Version, read_text, v1, v2};
+use super::dir::{CgroupDir, CgroupVersion, keyed, read_text, v1, v2};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,7 +18,7 @@ const EVENT_V2: &str = "cgroup-oom-event-v2";
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     event: OwnedFd,
-    version: Version,
+    version: CgroupVersion,
     /// Kills reported so far (v2).
     seen: u64,
 }
@@ -26,8 +26,8 @@ pub(crate) struct OomWatch {
 /// Opens, or on v1 registers, what an [`OomWatch`] is made of. `None` where there is no memory controller.
 pub(super) fn open(dir: &CgroupDir) -> Option<(String, OwnedFd)> {
     match dir.version() {
-        Version::V2 => dir.open_read(v2::OOM).ok().map(|events| (EVENT_V2.into(), events)),
-        Version::V1 => {
+        CgroupVersion::V2 => dir.open_read(v2::OOM).ok().map(|events| (EVENT_V2.into(), events)),
+        CgroupVersion::V1 => {
             let control = dir.open_read(v1::OOM).ok()?;
             let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
             // "write string like \"<event_fd> <fd of memory.oom_control>\" to cgroup.event_control"
@@ -48,9 +48,9 @@ impl OomWatch {
     /// Takes the fd by its donation name from `take`; `None` for a container without a memory cgroup.
     pub(crate) fn take(mut take: impl FnMut(&str) -> Option<OwnedFd>) -> Option<Self> {
         if let Some(event) = take(EVENT_V1) {
-            return Some(Self { event, version: Version::V1, seen: 0 });
+            return Some(Self { event, version: CgroupVersion::V1, seen: 0 });
         }
-        let mut watch = Self { event: take(EVENT_V2)?, version: Version::V2, seen: 0 };
+        let mut watch = Self { event: take(EVENT_V2)?, version: CgroupVersion::V2, seen: 0 };
         // Only changes after a read raise events. A cgroup that was used before may have counted already.
         watch.seen = watch.count().unwrap_or(0);
         Some(watch)
@@ -59,16 +59,16 @@ impl OomWatch {
     /// The events to poll for.
     pub(crate) fn interest(&self) -> PollFlags {
         match self.version {
-            Version::V1 => PollFlags::IN,
-            Version::V2 => PollFlags::PRI,
+            CgroupVersion::V1 => PollFlags::IN,
+            CgroupVersion::V2 => PollFlags::PRI,
         }
     }
 
     /// Whether the kernel has killed, or is about to, since the last call. Resets the descriptor.
     pub(crate) fn happened(&mut self) -> bool {
         match self.version {
-            Version::V1 => matches!(rustix::io::read(&self.event, &mut [0_u8; 8]), Ok(8)),
-            Version::V2 => {
+            CgroupVersion::V1 => matches!(rustix::io::read(&self.event, &mut [0_u8; 8]), Ok(8)),
+            CgroupVersion::V2 => {
                 let count = self.count().unwrap_or(self.seen);
                 std::mem::replace(&mut self.seen, count) < count
             }
@@ -77,7 +77,7 @@ impl OomWatch {
 
     fn count(&self) -> Option<u64> {
         let text = read_text(self.event.as_fd()).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+        keyed(&text, "oom_kill")
     }
 }
 
@@ -112,7 +112,7 @@ impl OomEvidence {
 
     /// Parses the two files. Both versions say `oom_kill N` on a line of its own.
     fn parse(oom: &str, peak: Option<&str>) -> Option<Self> {
-        let oom_kills = oom.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()?;
+        let oom_kills = keyed(oom, "oom_kill")?;
         Some(Self { oom_kills, peak: peak.and_then(|text| text.trim().parse().ok()) })
     }
 }

@@ -3,7 +3,6 @@
 //! [`values`] has the types, [`v1`] and [`v2`] how each version writes them down. A value that the kernel does not count
 //! for this container is `None`, never 0.
 
-mod files;
 mod v1;
 mod v2;
 mod values;
@@ -12,9 +11,8 @@ pub use values::{
     CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
 
-use super::dir::{CgroupDir, Version};
+use super::dir::{CgroupDir, CgroupVersion, is_absent, keyed, limit};
 use crate::error::Result;
-use files::{Files, is_absent, keyed, limit};
 use std::path::PathBuf;
 
 /// Reads the counters of the cgroups at these recorded paths. One that is gone counts nothing any more.
@@ -28,19 +26,18 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Stats> {
             Err(error) if is_absent(&error) => continue,
             opened => opened?,
         };
-        let files = Files(&dir);
         match dir.version() {
-            Version::V1 => v1::add(&mut stats, &files)?,
-            Version::V2 => v2::add(&mut stats, &files)?,
+            CgroupVersion::V1 => v1::add(&mut stats, &dir)?,
+            CgroupVersion::V2 => v2::add(&mut stats, &dir)?,
         }
         // The few that are written alike.
-        if let Some(current) = files.number("pids.current")? {
-            let limit = files.text("pids.max")?.as_deref().and_then(limit);
-            let refused = files.text("pids.events")?.and_then(|events| keyed(&events, "max"));
-            stats.pids = Some(PidsStats { current, limit, peak: files.number("pids.peak")?, refused });
+        if let Some(current) = dir.number("pids.current")? {
+            let limit = dir.statistic("pids.max")?.as_deref().and_then(limit);
+            let refused = dir.statistic("pids.events")?.and_then(|events| keyed(&events, "max"));
+            stats.pids = Some(PidsStats { current, limit, peak: dir.number("pids.peak")?, refused });
         }
-        if let Some(current) = files.text("rdma.current")? {
-            stats.rdma = Some(rdma(&current, &files.text("rdma.max")?.unwrap_or_default()));
+        if let Some(current) = dir.statistic("rdma.current")? {
+            stats.rdma = Some(rdma(&current, &dir.statistic("rdma.max")?.unwrap_or_default()));
         }
     }
     Ok(stats)

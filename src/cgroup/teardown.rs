@@ -4,7 +4,7 @@
 //! Every wait has a time limit and uses the kernel's own events, never sleep. What may not: removing a directory that is
 //! not on a cgroup filesystem, or that is a mount point.
 
-use super::dir::{CgroupDir, Removal, Version};
+use super::dir::{CgroupDir, CgroupVersion, Removal};
 use super::kill::{End, check, empty, gone_is_none};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::CONTAINER;
@@ -46,7 +46,7 @@ pub(crate) fn thaw(paths: &[PathBuf]) {
     for path in paths {
         let Ok(dir) = CgroupDir::open(path) else { continue };
         let inner = dir.child(OsStr::new(CONTAINER));
-        for dir in [Ok(dir), inner].into_iter().flatten().filter(|dir| dir.version() == Version::V1) {
+        for dir in [Ok(dir), inner].into_iter().flatten().filter(|dir| dir.version() == CgroupVersion::V1) {
             // The file exists in the freezer's hierarchy only.
             let _ = dir.write("freezer.state", "THAWED");
         }

@@ -3,7 +3,7 @@
 //! What lives here: finding the directory, the writes, and their undoing. What may not: which values; that is
 //! [`plan::cgroup`](crate::plan::cgroup)'s.
 
-use super::dir::{CgroupDir, Version};
+use super::dir::{CgroupDir, CgroupVersion};
 use super::group::refused;
 use super::systemd;
 use crate::error::{Error, ErrorKind, Result};
@@ -83,8 +83,8 @@ impl LimitDirs {
     pub(crate) fn check_usage(&self, limit: u64) -> Result<()> {
         for dir in &self.0 {
             let file = match dir.version() {
-                Version::V1 => "memory.usage_in_bytes",
-                Version::V2 => "memory.current",
+                CgroupVersion::V1 => "memory.usage_in_bytes",
+                CgroupVersion::V2 => "memory.current",
             };
             let Some(usage) = dir.read_if_present(file)?.and_then(|text| text.trim().parse::<u64>().ok())
             else {
@@ -119,8 +119,8 @@ impl LimitDirs {
         for dir in &self.0 {
             if has_controller(dir, update)? {
                 let (writes, version): (&Spelling, _) = match dir.version() {
-                    Version::V1 => (&update.v1, cgroup::Version::V1),
-                    Version::V2 => (&update.v2, cgroup::Version::V2),
+                    CgroupVersion::V1 => (&update.v1, cgroup::Version::V1),
+                    CgroupVersion::V2 => (&update.v2, cgroup::Version::V2),
                 };
                 let writes = writes.as_deref().map_err(|other| other.on(version))?;
                 return Ok((dir, writes));
@@ -133,11 +133,11 @@ impl LimitDirs {
 fn has_controller(dir: &CgroupDir, update: &ControllerUpdate) -> Result<bool> {
     Ok(match dir.version() {
         // A hierarchy has files of its own controllers only.
-        Version::V1 => {
+        CgroupVersion::V1 => {
             let prefix = format!("{}.", update.v1_controller());
             dir.files()?.iter().any(|file| file.starts_with(&prefix))
         }
-        Version::V2 => {
+        CgroupVersion::V2 => {
             let controllers = dir.read("cgroup.controllers")?;
             controllers.split_ascii_whitespace().any(|controller| controller == update.controller)
         }

@@ -1,44 +1,44 @@
 //! How v1 writes its counters down (kernel: admin-guide/cgroup-v1).
 
-use super::files::{Files, keyed, limit};
+use super::super::dir::{CgroupDir, keyed, limit};
 use super::values::{CpuStats, HugetlbStats, IoStats, MemoryStats, Stats};
 use crate::error::Result;
 use std::time::Duration;
 
 /// Adds what the hierarchy of this directory counts. Each file exists in the hierarchy of its controller only.
-pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
-    if let Some(usage) = files.number("cpuacct.usage")? {
-        let split = files.text("cpuacct.stat")?.unwrap_or_default();
+pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
+    if let Some(usage) = dir.number("cpuacct.usage")? {
+        let split = dir.statistic("cpuacct.stat")?.unwrap_or_default();
         add_times(stats.cpu.get_or_insert_default(), usage, &split);
     }
-    if let Some(text) = files.text("cpu.stat")? {
+    if let Some(text) = dir.statistic("cpu.stat")? {
         add_throttling(stats.cpu.get_or_insert_default(), &text);
     }
-    if let Some(usage) = files.number("memory.usage_in_bytes")? {
+    if let Some(usage) = dir.number("memory.usage_in_bytes")? {
         stats.memory = Some(MemoryStats {
-            limit: files.text("memory.limit_in_bytes")?.as_deref().and_then(bytes_limit),
-            peak: files.number("memory.max_usage_in_bytes")?,
+            limit: dir.statistic("memory.limit_in_bytes")?.as_deref().and_then(bytes_limit),
+            peak: dir.number("memory.max_usage_in_bytes")?,
             // Memory and swap are one count there.
-            swap: files.number("memory.memsw.usage_in_bytes")?.map(|both| both.saturating_sub(usage)),
-            swap_limit: files.text("memory.memsw.limit_in_bytes")?.as_deref().and_then(bytes_limit),
+            swap: dir.number("memory.memsw.usage_in_bytes")?.map(|both| both.saturating_sub(usage)),
+            swap_limit: dir.statistic("memory.memsw.limit_in_bytes")?.as_deref().and_then(bytes_limit),
             ..memory(
                 usage,
-                &files.text("memory.stat")?.unwrap_or_default(),
-                &files.text("memory.oom_control")?.unwrap_or_default(),
+                &dir.statistic("memory.stat")?.unwrap_or_default(),
+                &dir.statistic("memory.oom_control")?.unwrap_or_default(),
             )
         });
     }
-    if let Some(bytes) = files.text("blkio.throttle.io_service_bytes_recursive")? {
-        let operations = files.text("blkio.throttle.io_serviced_recursive")?.unwrap_or_default();
+    if let Some(bytes) = dir.statistic("blkio.throttle.io_service_bytes_recursive")? {
+        let operations = dir.statistic("blkio.throttle.io_serviced_recursive")?.unwrap_or_default();
         stats.io = Some(io(&bytes, &operations));
     }
-    for page_size in files.huge_page_sizes(".usage_in_bytes")? {
+    for page_size in dir.huge_page_sizes(".usage_in_bytes")? {
         let file = |name: &str| format!("hugetlb.{page_size}.{name}");
         stats.hugetlb.get_or_insert_default().push(HugetlbStats {
-            usage: files.number(&file("usage_in_bytes"))?.unwrap_or(0),
-            limit: files.text(&file("limit_in_bytes"))?.as_deref().and_then(bytes_limit),
-            peak: files.number(&file("max_usage_in_bytes"))?,
-            failures: files.number(&file("failcnt"))?,
+            usage: dir.number(&file("usage_in_bytes"))?.unwrap_or(0),
+            limit: dir.statistic(&file("limit_in_bytes"))?.as_deref().and_then(bytes_limit),
+            peak: dir.number(&file("max_usage_in_bytes"))?,
+            failures: dir.number(&file("failcnt"))?,
             page_size,
         });
     }

@@ -1,14 +1,14 @@
 //! How v2 writes its counters down (kernel: admin-guide/cgroup-v2).
 
-use super::files::{Files, keyed, limit};
+use super::super::dir::{CgroupDir, keyed, limit};
 use super::values::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, Stall, Stalls, Stats};
 use crate::error::Result;
 use std::time::Duration;
 
 /// Adds what this directory counts. The files of a controller exist where it is enabled.
-pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
+pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
     // There without the controller, too, and then without the lines about throttling.
-    if let Some(text) = files.text("cpu.stat")? {
+    if let Some(text) = dir.statistic("cpu.stat")? {
         let (v1, v2) = (stats.cpu.unwrap_or_default(), cpu(&text));
         stats.cpu = Some(CpuStats {
             usage: v1.usage.or(v2.usage),
@@ -21,23 +21,23 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
             burst_time: v1.burst_time.or(v2.burst_time),
         });
     }
-    if let Some(usage) = files.number("memory.current")? {
+    if let Some(usage) = dir.number("memory.current")? {
         stats.memory = Some(MemoryStats {
-            limit: files.text("memory.max")?.as_deref().and_then(limit),
-            peak: files.number("memory.peak")?,
-            swap: files.number("memory.swap.current")?,
-            swap_limit: files.text("memory.swap.max")?.as_deref().and_then(limit),
+            limit: dir.statistic("memory.max")?.as_deref().and_then(limit),
+            peak: dir.number("memory.peak")?,
+            swap: dir.number("memory.swap.current")?,
+            swap_limit: dir.statistic("memory.swap.max")?.as_deref().and_then(limit),
             ..memory(
                 usage,
-                &files.text("memory.stat")?.unwrap_or_default(),
-                &files.text("memory.events")?.unwrap_or_default(),
+                &dir.statistic("memory.stat")?.unwrap_or_default(),
+                &dir.statistic("memory.events")?.unwrap_or_default(),
             )
         });
     }
-    if let Some(text) = files.text("io.stat")? {
+    if let Some(text) = dir.statistic("io.stat")? {
         stats.io = Some(text.lines().filter_map(device).collect());
     }
-    let stalls = |file: &str| -> Result<_> { Ok(files.text(file)?.map(|text| stalls(&text))) };
+    let stalls = |file: &str| -> Result<_> { Ok(dir.statistic(file)?.map(|text| stalls(&text))) };
     let pressure = Pressure {
         cpu: stalls("cpu.pressure")?,
         memory: stalls("memory.pressure")?,
@@ -46,13 +46,13 @@ pub(super) fn add(stats: &mut Stats, files: &Files<'_>) -> Result<()> {
     if pressure != Pressure::default() {
         stats.pressure = Some(pressure);
     }
-    for page_size in files.huge_page_sizes(".current")? {
+    for page_size in dir.huge_page_sizes(".current")? {
         stats.hugetlb.get_or_insert_default().push(HugetlbStats {
-            usage: files.number(&format!("hugetlb.{page_size}.current"))?.unwrap_or(0),
-            limit: files.text(&format!("hugetlb.{page_size}.max"))?.as_deref().and_then(limit),
+            usage: dir.number(&format!("hugetlb.{page_size}.current"))?.unwrap_or(0),
+            limit: dir.statistic(&format!("hugetlb.{page_size}.max"))?.as_deref().and_then(limit),
             peak: None,
-            failures: files
-                .text(&format!("hugetlb.{page_size}.events"))?
+            failures: dir
+                .statistic(&format!("hugetlb.{page_size}.events"))?
                 .and_then(|events| keyed(&events, "max")),
             page_size,
         });
