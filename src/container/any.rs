@@ -1,7 +1,7 @@
 //! [`AnyContainer`]: a container whose phase is known only at run time.
 
 use super::attachment::DropGuard;
-use super::create::{Blueprint, blueprint_of};
+use super::create::blueprint::{Blueprint, blueprint_of};
 use super::failed::{FailedAny, WrongPhase};
 use super::handle::{Handle, Streams};
 use super::info::{Info, Listed};
@@ -12,9 +12,9 @@ use super::typestate::{
     Alive, AnyContainer, Container, Created, Creating, Executed, Paused, Phase, Running, Stopped,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::collect_ended;
 use crate::id::ContainerId;
 use crate::link::{find_live, kill_by_socket};
-use crate::process::collect_ended;
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use super::teardown;
 use crate::error::{ErrorKind, Result};
-use crate::process::{collect_later, reap};
+use crate::helper::{collect_later, reap};
 use crate::state::{Found, StateRoot};
 use rustix::fd::{AsFd, OwnedFd};
 

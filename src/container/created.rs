@@ -4,14 +4,13 @@
 //! failed transition gives back.
 
 use super::failed::Failed;
-use super::live::seccomp_agent;
 use super::oci;
 use super::typestate::{
     Alive, AnyContainer, Container, Created, HasStreams, Phase, Running, Startable, Stopped,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::has_ended;
 use crate::process::console::Pty;
-use crate::process::has_ended;
 use crate::state::Status;
 use crate::wire::control::Operation;
 use std::fs::File;
@@ -73,7 +72,7 @@ impl Container<Created> {
         // Report init's failure before a failed save, because it says more.
         let record = &self.core.record;
         let pid = self.phase.live.init_pid();
-        asked.started(|handed| seccomp_agent::hand_over(record, Status::Created, pid, handed))?;
+        asked.started(|handed| oci::hand_over_listener(record, Status::Created, pid, handed))?;
         saved
     }
 

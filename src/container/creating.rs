@@ -1,12 +1,13 @@
 //! [`Creating`]: configured and planned, with nothing on the host yet.
 
-use super::create::{self, Blueprint};
+use super::create::blueprint::Blueprint;
+use super::create::transaction::launch;
 use super::failed::Failed;
 use super::handle::Handle;
 use super::teardown;
 use super::typestate::{AnyContainer, Container, Creatable, Created, Creating, Phase};
 use crate::error::Error;
-use crate::process::collect_ended;
+use crate::helper::collect_ended;
 use crate::state::Status;
 
 impl<P: Phase> Container<P> {
@@ -49,7 +50,7 @@ impl Container<Creating> {
                 _ => Err(Failed::unchanged(error, self)),
             };
         }
-        match create::launch(&mut self.core, &self.phase.blueprint) {
+        match launch(&mut self.core, &self.phase.blueprint) {
             Ok((live, streams)) => Ok(Container { core: self.core, phase: Created { live, streams } }),
             Err(error) => Err(Failed::unchanged(error, self)),
         }

@@ -15,15 +15,12 @@
 
 mod any;
 mod attachment;
-mod builder;
 mod configured;
-mod create;
 mod created;
 mod creating;
 mod failed;
 mod handle;
 mod info;
-mod live;
 mod oci;
 mod outcome;
 mod paused;
@@ -32,17 +29,61 @@ mod stopped;
 mod teardown;
 mod typestate;
 
+/// [`ContainerBuilder`]: a container described in Rust, or read from an OCI bundle.
+///
+/// Both become the same: an OCI configuration and a few extras that it has no field for, which go through one
+/// validation and one plan. Nothing here changes the host. Each file has the methods for one subject; `build` ends the
+/// description.
+mod builder {
+    mod build;
+    mod bundle;
+    pub(super) mod default_spec;
+    pub(super) mod description;
+    pub(super) mod limits;
+    mod pod;
+    mod privileges;
+    mod process;
+    pub(super) mod root;
+}
+
+/// Makes a container, all or nothing: a `blueprint` is decided beforehand, and a `transaction` carries it out.
+mod create {
+    pub(super) mod blueprint;
+    mod id_maps;
+    mod sockets;
+    pub(super) mod transaction;
+}
+
+/// What a program can do with a container while it lives: a file for each subject.
+mod live {
+    pub(super) mod copy;
+    pub(super) mod events;
+    pub(super) mod exec;
+    mod file_worker;
+    pub(super) mod files;
+    pub(super) mod forward;
+    mod mounts;
+    pub(super) mod pod;
+    pub(super) mod process;
+    pub(super) mod processes;
+    mod signals;
+    mod update;
+}
+
 pub use crate::cgroup::stats::{
     CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
 pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
-pub use builder::{ContainerBuilder, IoLimit, Rootfs};
+pub use builder::description::ContainerBuilder;
+pub use builder::limits::IoLimit;
+pub use builder::root::Rootfs;
 pub use failed::{Failed, FailedAny, Recovered, WrongPhase};
 pub use info::{Info, Listed};
 pub use live::copy::{Copied, Skipped, Transfer};
 pub use live::events::{Event, Events};
 pub use live::exec::Exec;
 pub use live::files::Files;
+pub use live::forward::ForwardSignals;
 pub use live::pod::Pod;
 pub use live::process::{Process, ProcessOutput};
 pub use live::processes::ProcessInfo;

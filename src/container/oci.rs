@@ -1,18 +1,29 @@
-//! What OCI defines around a container (OCI runtime.md, "State" and "Lifecycle"): the state document, and the hooks that
-//! the caller runs, each with that document on standard input. The rules of hooks are quoted in [`crate::hooks`].
+//! What OCI defines around a container (OCI runtime.md, "State" and "Lifecycle"): the state document; the hooks that the
+//! caller runs, each with that document on standard input; and the seccomp agent, which gets it in a message. The rules
+//! of hooks are quoted in [`crate::hooks`].
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::entry::reexec;
 use crate::hooks::{HookState, OnFailure, Round};
+use crate::process::Channel;
+use crate::process::channel::send_descriptor;
+use crate::process::donation::Received;
 use crate::seccomp;
 use crate::spec;
 use crate::spec::{CapSet, Hook, HookKind, Hooks, Origin, ValidSpec};
 use crate::state::{Record, StateLock, Status};
+use crate::sys::connect_stream;
+use crate::wire::init::{LISTENER_FDS, ListenerTaken};
 use oci_spec::runtime::{Capabilities, LinuxSeccomp, Spec};
+use rustix::fd::{AsFd, OwnedFd};
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How long the agent may take to accept the connection and the message.
+const AGENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The state of a container as `runc state` prints it (OCI runtime.md, "State").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +94,46 @@ pub(super) fn state(status: Status, record: &Record) -> Result<HookState> {
         serde_json::Value::Object(fields) => Ok(fields),
         _ => unreachable!("a struct with named fields is an object"),
     }
+}
+
+/// Sends the seccomp listener of the process `pid` to the agent of its container, then lets the process execute its
+/// program (OCI config-linux.md, "Seccomp"; runtime.md, "The Container Process State"). The agent decides about the
+/// system calls for which the filter asks.
+///
+/// `fds` are [`LISTENER_FDS`]. If this fails, it closes the connection to the process without a message, and the process
+/// ends.
+pub(super) fn hand_over_listener(record: &Record, status: Status, pid: i32, mut fds: Received) -> Result<()> {
+    let [listener, process] = LISTENER_FDS.map(|name| fds.take(name));
+    let (listener, process) = (listener?, process?);
+    fds.finish()?;
+    tell_agent(record, status, pid, &listener).map_err(|error| error.during("linux.seccomp.listenerPath"))?;
+    Channel::from(process).send(&ListenerTaken {}, &[])
+}
+
+fn tell_agent(record: &Record, status: Status, pid: i32, listener: &OwnedFd) -> Result<()> {
+    let spec = record.spec.parse()?;
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Some(path) = profile.and_then(|profile| profile.listener_path().as_deref()) else {
+        return Err(Error::new(
+            ErrorKind::PeerMisbehaved,
+            "find the agent",
+            "the configuration has no listenerPath",
+        ));
+    };
+    let state = state(status, record)?;
+    let mut message = json!({
+        "ociVersion": spec.version(),
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "state": state,
+    });
+    if let Some(metadata) = profile.and_then(|profile| profile.listener_metadata().as_deref()) {
+        message["metadata"] = metadata.into();
+    }
+    // "The runtime MUST send exactly one container process state per connection. The connection MUST NOT be reused and
+    // it MUST be closed after sending a seccomp state." - OCI config-linux.md
+    let agent = connect_stream("seccomp agent", path, AGENT_LIMIT)?;
+    send_descriptor(agent.as_fd(), message.to_string().as_bytes(), listener.as_fd())
 }
 
 /// The sum of the timeouts of `hooks`; `None` if one of them has none.

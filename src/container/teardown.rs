@@ -8,10 +8,11 @@
 use super::oci;
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::collect_ended;
 use crate::host;
 use crate::id::ContainerId;
 use crate::link::{kill_process, leave_pod};
-use crate::process::{boot_id, collect_ended};
+use crate::process::boot_id;
 use crate::state::StateLock;
 
 /// Kills and removes everything that the record names, then the record itself. With `created_at`, only if the container

@@ -3,7 +3,7 @@
 //! A method that only some phases have carries its bound on the method, not on the `impl`: the compiler then prints the
 //! text of the trait it misses.
 
-use super::create::Blueprint;
+use super::create::blueprint::Blueprint;
 use super::handle::{Handle, Streams};
 use super::outcome::Exit;
 use crate::id::ContainerId;

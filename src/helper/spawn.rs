@@ -1,13 +1,11 @@
 //! Starting a helper.
 
-use super::{Donations, image};
+use super::{Child, Donations, image};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::process::reap;
 use crate::process::stdio::dev_null;
 use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, Signal};
 use serde::{Serialize, de::DeserializeOwned};
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -27,37 +25,6 @@ impl Reexec {
     /// For [`entry`](super::entry) alone, which has the constructor.
     pub(super) fn constructor_ran() -> Self {
         Self(())
-    }
-}
-
-/// A child process, by pidfd. Dropping it neither kills nor collects the process.
-#[derive(Debug)]
-pub(crate) struct Child {
-    pid: Pid,
-    pidfd: OwnedFd,
-}
-
-impl Child {
-    pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
-        Self { pid, pidfd }
-    }
-
-    pub(crate) fn pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
-    }
-
-    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    pub(crate) fn into_pidfd(self) -> OwnedFd {
-        self.pidfd
-    }
-
-    /// Kills and collects it: for a step that fails after it started the process.
-    pub(crate) fn destroy(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        reap(self.pidfd());
     }
 }
 
@@ -89,7 +56,7 @@ pub(crate) fn spawn(_: Reexec, start: &Start<'_>, donations: &Donations<'_>) -> 
     let (pid, pidfd) = sys::spawn_helper(&helper)
         .map_err(|error| (error.call, error.errno))
         .or_else(|(call, errno)| Err(errno).os(|| format!("spawn {}: {call}", start.name)))?;
-    Ok(Child { pid, pidfd })
+    Ok(Child::new(pid, pidfd))
 }
 
 /// The one variable that a helper inherits. If this program needs it to find its libraries, so does the helper.

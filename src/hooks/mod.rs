@@ -41,9 +41,10 @@ mod one;
 pub(crate) use one::{HookIo, HookState, NamedHook, run_one};
 
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
+use crate::helper::reap;
 use crate::helper::spawn::{Reexec, Start, read_plan, seal_plan, spawn};
 use crate::helper::{Donations, Received};
-use crate::process::{Channel, reap};
+use crate::process::Channel;
 use crate::spec::{Hook, HookKind};
 use crate::sys;
 use crate::wire::boot::RunnerReport;

@@ -204,7 +204,7 @@ fn kill_group(pid: Pid, pidfd: &OwnedFd) {
 }
 
 fn collect(pidfd: &OwnedFd) {
-    crate::process::reap(pidfd.as_fd());
+    crate::helper::reap(pidfd.as_fd());
 }
 
 /// How the hook failed; `None` if it succeeded.

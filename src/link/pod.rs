@@ -8,6 +8,7 @@ use crate::process::channel::wait_readable_until;
 use crate::process::{Channel, ProcessIdentity};
 use crate::state::{CONTROL_SOCKET, Found, Record, StateRoot};
 use crate::wire::control::{CONNECTION, Operation, Request};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
@@ -64,6 +65,36 @@ impl PodSandbox {
         let request = Request { container: Some(id.clone()), operation: Operation::Watch };
         self.connect()?.send(&request, &[(CONNECTION, theirs.as_fd())]).map_err(Error::gone_means_ended)?;
         Ok(ours.into())
+    }
+
+    /// Whether a container with the configuration `spec` can be made in this sandbox.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`] if its id mappings differ from the pod's, because a pod has one user namespace.
+    /// [`ErrorKind::Unsupported`] if the root container has no mount namespace of its own: the new container would start
+    /// with a copy of the mounts of other processes.
+    pub(crate) fn check_member(&self, spec: &Spec) -> Result<()> {
+        let ids = |spec: &Spec| {
+            let linux = spec.linux().clone().unwrap_or_default();
+            let namespaces = linux.namespaces().clone().unwrap_or_default();
+            let user = namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+            (user, linux.uid_mappings().clone(), linux.gid_mappings().clone())
+        };
+        let root = self.record.spec.parse()?;
+        if ids(spec) != ids(&root) {
+            let problem = format!("differ from those of the pod {:?}", self.record.id.as_str());
+            return Err(Error::spec("config.json", "linux.uidMappings", problem)
+                .hint("the containers of a pod have one user namespace, with the same mappings"));
+        }
+        let linux = root.linux().clone().unwrap_or_default();
+        let namespaces = linux.namespaces().clone().unwrap_or_default();
+        let mut mount = namespaces.iter().filter(|namespace| namespace.typ() == LinuxNamespaceType::Mount);
+        let path = mount.next().map(|namespace| namespace.path().clone().unwrap_or_default());
+        if path.is_some_and(|path| path.as_os_str().is_empty()) {
+            return Ok(());
+        }
+        let problem = format!("{:?} has no mount namespace of its own", self.record.id.as_str());
+        Err(Error::unsupported("pod", problem))
     }
 
     /// A new connection to the sandbox.

@@ -16,8 +16,8 @@
 //! | `host/` | what this machine is, as values that tests can write down; only `host/probe.rs` looks | change the machine |
 //! | `plan/` | makes a plan for each process from a valid configuration and facts about the host | have effects |
 //! | `sys/` | a wrapper for each system call that has no safe one; the only `unsafe` code | retry, or decide |
-//! | `process/` | channels and donations, identities by pid and start time, reaping, signals, streams, terminals | know what a container is |
-//! | `helper/` | makes a helper of the caller's executable: image, spawn, zygote, exec proxy | do the work of gofer and sandbox |
+//! | `process/` | channels and donations, identities by pid and start time, signals, streams, terminals | know what a container is |
+//! | `helper/` | makes a helper of the caller's executable: image, spawn, zygote, exec proxy; kills and collects children | do the work of gofer and sandbox |
 //! | `cgroup/` | makes, reads, freezes and removes cgroups | choose a path, a controller or a value, or move the caller |
 //! | `state/` | the record, its claim and its lock, the exit record | talk to a process |
 //! | `network/` | moves devices of the host to a container and back | create devices |
@@ -25,10 +25,10 @@
 //! | `gofer/` | opens host paths, makes detached mounts, waits | use `sandbox/` |
 //! | `sandbox/` | the container's parent: `sandbox/init/` becomes the workload, `sandbox/monitor/` is the event loop, `sandbox/files/` the file worker | resolve a host path of a mount, or use `gofer/` |
 //! | `link/` | the caller's end: the control client, finding a live sandbox, joining a pod, killing through kernel objects | change a record |
-//! | `container/` | what users call: a file for each phase at the top, below `container/builder/`, `container/create/` and `container/live/` | call `sys/` |
+//! | `container/` | what users call: a file for each phase at the top, below `container/builder/`, `container/create/` and `container/live/` | do the work of gofer and sandbox |
 //! | `manual/` | text | have code |
 //! | `lib.rs` | the tour, and the public names | define them |
-//! | `floor.rs`, `fuzzing.rs`, `skip.rs` | parts of the bench, of the fuzz targets and of the tests | be used by anything else |
+//! | `floor.rs`, `fuzzing.rs` | parts of the bench and of the fuzz targets | be used by anything else |
 //!
 //! *Pure* are `spec/`, `seccomp/`, `wire/`, `plan/`, and the values of `host/` and `state/`: they make no system call
 //! and read no clock, so their tests need no privileges and no container.
@@ -74,8 +74,8 @@
 //!
 //! # exec
 //!
-//! 1. `container/live/exec.rs` `exec` is there for phases whose program runs. It applies the changes of
-//!    [`Exec`](crate::Exec) to the process in the record.
+//! 1. `container/live/process.rs` `exec` is there for phases whose program runs. `container/live/exec.rs` `plan` applies
+//!    the changes of [`Exec`](crate::Exec) to the process in the record.
 //! 2. `spec/process.rs` `for_exec` validates the result, and `plan/process.rs` `new` plans it.
 //! 3. `process/stdio.rs` `open` opens the streams, `plan/sealed.rs` `resolve` adds the numbers of extra descriptors to
 //!    the plan, and `helper/spawn.rs` `seal_plan` puts it into sealed memory.
@@ -109,4 +109,4 @@
 //!    runs them once (`hooks/mod.rs`). Otherwise the record stays, and delete fails with
 //!    [`Incomplete`](crate::ErrorKind::Incomplete).
 //! 9. `state/lock.rs` `remove` removes the record, then the run directory, and the lock file last.
-//! 10. `process/reaper.rs` collects the helpers that were children of the caller, so that none stays a zombie.
+//! 10. `helper/child.rs` `collect_ended` collects the helpers that were children of the caller, so that none stays a zombie.

@@ -1,6 +1,6 @@
 //! bpf(2) programs that decide which devices a cgroup may use.
 
-use super::errno::{check, last_errno};
+use super::{check, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 

@@ -8,7 +8,7 @@
 //!   process, so it is born with only the descriptors that it may have.
 //! * [`fork_sibling`](super::fork_sibling): from the single-threaded zygote, a child of the zygote's parent.
 
-use super::errno::last_errno;
+use super::last_errno;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;

@@ -1,7 +1,7 @@
 //! Descriptors by number: what a process was started with, what it leaves to the program it executes, and closing the
 //! rest.
 
-use super::errno::check;
+use super::check;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 

@@ -1,6 +1,6 @@
 //! What a process does to itself on the way to execve(2) or while it waits, and how its parent collects it.
 
-use super::errno::{check, last_errno};
+use super::{check, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;

@@ -2,8 +2,8 @@
 
 use super::clone::{CloneArgs, clone3_on_stack, new_stack};
 use super::descriptors::gaps_between;
-use super::errno::last_errno;
 use super::exec::{exit_now, wait4};
+use super::last_errno;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;

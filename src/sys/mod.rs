@@ -8,7 +8,6 @@
 mod bpf;
 mod clone;
 mod descriptors;
-mod errno;
 mod exec;
 mod fork_inside;
 mod mount_api;
@@ -44,3 +43,15 @@ pub(crate) use seccomp::{draw_secret, load_seccomp, read_with_secret, send_with_
 pub(crate) use sibling::{ArgumentArea, SharedPid, fork_sibling};
 pub(crate) use signals::Caught;
 pub(crate) use spawn::{Helper, spawn_helper};
+
+use rustix::io::Errno;
+
+/// Turns the result of a call into its error: below zero it failed, and errno says why.
+fn check(result: impl Into<i64>) -> Result<(), Errno> {
+    if result.into() < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// The errno of the last failed call of this thread.
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

@@ -8,7 +8,7 @@
 //!
 //! Every descriptor here is close-on-exec. mount_setattr(2) is the only call that `rustix` lacks.
 
-use super::errno::check;
+use super::check;
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;

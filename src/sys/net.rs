@@ -3,7 +3,7 @@
 //! A Unix socket's address goes through `/proc/self/fd/N/NAME`: that fits into the 108 bytes of `sockaddr_un` (unix(7))
 //! however long the directory's own path is, and means that directory even if a process renames it meanwhile.
 
-use super::errno::check;
+use super::check;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};

@@ -1,6 +1,6 @@
 //! How the kernel schedules this process: policy, processors, memory nodes, I/O priority; and its personality.
 
-use super::errno::check;
+use super::check;
 use rustix::io::Errno;
 
 /// `struct sched_attr` (sched_setattr(2)), its first version.

@@ -1,7 +1,7 @@
 //! Loading a compiled filter (seccomp(2)), and the few calls that a process makes under a filter that forbids them:
 //! they carry a secret, which our additions to the filter let pass.
 
-use super::errno::{check, last_errno};
+use super::{check, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 

@@ -1,7 +1,7 @@
 //! What only the zygote does: it forks siblings, and renames itself in them.
 
 use super::clone::{CloneArgs, Forked, forked};
-use super::errno::last_errno;
+use super::last_errno;
 use super::procstat::ProcStat;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;

@@ -3,7 +3,7 @@
 //! [`handler`] is the only code of this crate that runs in a signal handler. It makes only system calls that
 //! signal-safety(7) allows, on values that are atomic or never change.
 
-use super::errno::check;
+use super::check;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::c_void;

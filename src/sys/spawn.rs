@@ -2,8 +2,8 @@
 
 use super::clone::{CloneArgs, clone3_on_stack, new_stack};
 use super::descriptors::FIRST_AFTER_STDIO;
-use super::errno::last_errno;
 use super::exec::exit_now;
+use super::last_errno;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};

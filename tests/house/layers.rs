@@ -49,8 +49,6 @@ const TABLE: &[Row] = &[
         kind: Kind::Pure,
         uses: &["error", "host/cgroups", "host/facts", "id", "spec", "seccomp"],
     },
-    // For tests.
-    Row { at: "skip", kind: Kind::Effects, uses: &[] },
     // System calls, and nothing that knows what they are for.
     Row { at: "sys", kind: Kind::Effects, uses: &["error"] },
     // What looks at the host.

@@ -2,7 +2,7 @@
 
 use super::bundle;
 use super::description::ContainerBuilder;
-use crate::container::create::{Blueprint, blueprint};
+use crate::container::create::blueprint::{Blueprint, blueprint};
 use crate::container::handle::Handle;
 use crate::container::outcome::{Exit, Output};
 use crate::container::typestate::{Container, Creating};

@@ -1,8 +1,8 @@
 //! [`launch`]: every effect of create, each with its undo beside it.
 
 use super::blueprint::Blueprint;
+use super::id_maps;
 use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_sandbox, misbehaved};
-use super::{id_maps, pod};
 use crate::cgroup::{Cgroup, systemd};
 use crate::container::attachment::DropGuard;
 use crate::container::handle::{Handle, Streams};
@@ -11,9 +11,10 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::{GOFER, SANDBOX};
 use crate::helper::spawn::{Start, seal_plan};
 use crate::helper::{Child, Donations, OpenFds, Spawner, extra_fd_name};
-use crate::link::{Address, PodSandbox, SandboxLink, client};
+use crate::id::ContainerId;
+use crate::link::{Address, PodSandbox, SandboxLink, client, find_pod_sandbox};
 use crate::network::Moved;
-use crate::plan::{GoferFacts, SandboxFacts, SealedGofer};
+use crate::plan::{GoferFacts, Plan, SandboxFacts, SealedGofer};
 use crate::process::console::ConsoleSocket;
 use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
 use crate::spec::NetDevice;
@@ -31,7 +32,7 @@ pub(in crate::container) fn launch(
 ) -> Result<(SandboxLink, Streams)> {
     // Look for the pod before taking the id, so that a missing pod leaves no trace.
     let pod = match &blueprint.extras.pod {
-        Some(id) => Some(pod::join(&core.root, &core.record, &blueprint.plan, id)?),
+        Some(id) => Some(find_pod(core, &blueprint.plan, id)?),
         None => None,
     };
     let spawner = Spawner::of(blueprint.zygote.as_ref())?;
@@ -367,6 +368,17 @@ impl CreateTransaction {
 }
 
 /// Connects to the receiver of the terminal, if the workload gets one.
+/// The sandbox of the pod `id`, if the container that `core` and `plan` describe can be made in it.
+fn find_pod(core: &Handle, plan: &Plan, id: &ContainerId) -> Result<PodSandbox> {
+    let pod = find_pod_sandbox(&core.root, id)?;
+    pod.check_member(&core.record.spec.parse()?)?;
+    if !plan.hooks.create_container.is_empty() {
+        let problem = "the host's programs cannot be reached from the pod's namespaces";
+        return Err(Error::unsupported("hooks.createContainer", problem));
+    }
+    Ok(pod)
+}
+
 fn find_console(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> {
     if blueprint.plan.sandbox.init.process.terminal.is_none() {
         return Ok(None);

@@ -1,24 +1,18 @@
 //! [`Files`]: the files of a container, from outside it.
 
+use super::file_worker::{FileWorker, unexpected};
 use crate::container::{Alive, Container, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::process::Channel;
-use crate::process::channel::{Delivery, wait_readable_until};
-use crate::process::donation::NamedFd;
-use crate::wire::control::Operation;
-use crate::wire::files::{Bytes, Change, Entry, FileReply, FileRequest, MAX_VALUE, Metadata, WorkerReport};
-use rustix::fd::{AsFd, OwnedFd};
+use crate::process::Delivery;
+use crate::wire::files::{Bytes, Change, Entry, FileReply, FileRequest, MAX_VALUE, Metadata};
+use rustix::fd::AsFd;
 use rustix::pipe::PipeFlags;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long one answer may take: a tree of millions of files is removed in less, a file system that hangs never
-/// answers.
-const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
 /// `S_ISUID` and `S_ISGID`.
 pub(in crate::container) const SET_ID_BITS: u32 = 0o6000;
 /// The most names a listing returns.
@@ -33,13 +27,7 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
-        let live = self.phase.live();
-        let connection = live.connect(Operation::Files, &[])?;
-        let container = live.ended().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
-        let connection = Mutex::new(Connection::Open(connection));
-        let files = Files { connection, container, time_limit: DEFAULT_TIME_LIMIT };
-        files.exchange(|worker| worker.ready())?;
-        Ok(files)
+        Ok(Files(FileWorker::start(self.phase.live())?))
     }
 }
 
@@ -58,31 +46,13 @@ impl<P: Phase + ?Sized> Container<P> {
 /// [`ErrorKind::Ended`]. A call whose answer does not come within the time limit fails with [`ErrorKind::TimedOut`], and
 /// every later one with [`ErrorKind::HelperDied`], as after the death of the worker: get another value then.
 #[derive(Debug)]
-pub struct Files {
-    connection: Mutex<Connection>,
-    /// Readable when the container has ended.
-    container: OwnedFd,
-    time_limit: Duration,
-}
-
-/// The connection to the worker.
-#[derive(Debug)]
-enum Connection {
-    Open(Channel),
-    /// An answer was missed: what came next would be taken for another's.
-    Broken,
-    /// The container has ended.
-    Ended,
-}
-
-/// How long to wait for the container's end when the worker is gone: killed together, the worker goes first.
-const END_LIMIT: Duration = Duration::from_secs(1);
+pub struct Files(FileWorker);
 
 impl Files {
     /// Changes how long one answer may take: 120 seconds unless this is called.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.time_limit = limit;
+        self.0.time_limit = limit;
         self
     }
 
@@ -172,7 +142,7 @@ impl Files {
 
     pub(in crate::container) fn list_up_to(&self, path: &Path, limit: u64) -> Result<Vec<Entry>> {
         let request = FileRequest::List { path: path.into(), limit: limit.min(MAX_ENTRIES) };
-        let mut all = self.exchange(|worker| {
+        let mut all = self.0.exchange(|worker| {
             worker.send(&request, &[])?;
             let mut all = Vec::new();
             loop {
@@ -355,7 +325,7 @@ impl Files {
     /// [`ErrorKind::Unsupported`] for a container without a scratch, and on kernels before 6.6, whose tmpfs cannot say
     /// what was replaced; [`ErrorKind::TooLarge`] for more than a million changes; the errno of reading the layer.
     pub fn diff(&self) -> Result<Vec<Change>> {
-        let mut all = self.exchange(|worker| {
+        let mut all = self.0.exchange(|worker| {
             worker.send(&FileRequest::Diff { limit: MAX_ENTRIES }, &[])?;
             let mut all = Vec::new();
             loop {
@@ -385,7 +355,7 @@ impl Files {
     /// hold; `ELOOP` for a tree of more than 256 levels; the errno of `writer`. What was written by then is no archive.
     pub fn export_layer(&self, mut writer: impl Write) -> Result<()> {
         let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
-        self.exchange(|worker| {
+        self.0.exchange(|worker| {
             worker.send(&FileRequest::Export, &[("pipe", theirs.as_fd())])?;
             drop(theirs);
             let written = worker.pour(ours, &mut writer);
@@ -423,7 +393,7 @@ impl Files {
     }
 
     fn change(&self, request: &FileRequest) -> Result<()> {
-        self.exchange(|worker| {
+        self.0.exchange(|worker| {
             worker.send(request, &[])?;
             worker.done()
         })
@@ -438,7 +408,7 @@ impl Files {
 
     fn file(&self, path: &Path, request: &FileRequest) -> Result<File> {
         let file = File::from(self.ask(request)?.fds.take_only("file")?);
-        // Checked on this side too: whoever reads from it must be able to rely on it.
+        // Check it on this side too: the sandbox could send another kind of file, and a read from it could block.
         match file.metadata() {
             Ok(metadata) if metadata.is_file() => Ok(file),
             _ => Err(Error::new(ErrorKind::NotARegularFile, format!("open {path:?}"), "is another thing")),
@@ -446,101 +416,11 @@ impl Files {
     }
 
     fn ask(&self, request: &FileRequest) -> Result<Delivery<FileReply>> {
-        self.exchange(|worker| {
+        self.0.exchange(|worker| {
             worker.send(request, &[])?;
             worker.receive()
         })
     }
-
-    /// One conversation with the worker. One that ends in the middle ends the connection.
-    fn exchange<T>(&self, talk: impl FnOnce(&Worker<'_>) -> Result<T>) -> Result<T> {
-        let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let ended = || Error::new(ErrorKind::Ended, "files", "the container has ended");
-        let channel = match &*connection {
-            Connection::Open(channel) => channel,
-            Connection::Ended => return Err(ended()),
-            Connection::Broken => {
-                let problem = "an earlier answer did not come, and the connection was given up";
-                return Err(Error::new(ErrorKind::HelperDied, "files", problem).hint("call `files` again"));
-            }
-        };
-        let result = talk(&Worker { channel, time_limit: self.time_limit });
-        match result.as_ref().map_err(Error::kind) {
-            Err(ErrorKind::HelperDied) if self.container_ends()? => {
-                *connection = Connection::Ended;
-                return Err(ended());
-            }
-            Err(ErrorKind::TimedOut | ErrorKind::HelperDied | ErrorKind::PeerMisbehaved) => {
-                *connection = Connection::Broken;
-            }
-            _ => {}
-        }
-        result
-    }
-
-    /// Whether the container has ended, or is about to.
-    fn container_ends(&self) -> Result<bool> {
-        wait_readable_until(self.container.as_fd(), Instant::now().checked_add(END_LIMIT))
-    }
-}
-
-/// The worker, during one conversation.
-struct Worker<'a> {
-    channel: &'a Channel,
-    time_limit: Duration,
-}
-
-impl Worker<'_> {
-    fn send(&self, request: &FileRequest, fds: &[NamedFd<'_>]) -> Result<()> {
-        self.channel.send(request, fds)
-    }
-
-    /// Waits until it can work.
-    fn ready(&self) -> Result<()> {
-        let deadline = Instant::now().checked_add(self.time_limit);
-        match self.channel.receive::<WorkerReport>(deadline)?.message {
-            WorkerReport::Ready => Ok(()),
-            WorkerReport::Failed(failure) => Err(failure.into()),
-        }
-    }
-
-    fn receive(&self) -> Result<Delivery<FileReply>> {
-        let deadline = Instant::now().checked_add(self.time_limit);
-        let delivery = self.channel.receive::<FileReply>(deadline)?;
-        match delivery.message {
-            FileReply::Failed(failure) => Err(failure.into()),
-            _ => Ok(delivery),
-        }
-    }
-
-    /// Passes on what comes through `pipe`, until its end.
-    fn pour(&self, pipe: OwnedFd, writer: &mut impl Write) -> Result<()> {
-        let mut pipe = File::from(pipe);
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            // A limit that cannot be expressed is none.
-            wait_readable_until(pipe.as_fd(), Instant::now().checked_add(self.time_limit))?
-                .then_some(())
-                .ok_or_else(|| Error::new(ErrorKind::TimedOut, "export", "the deadline passed"))?;
-            match pipe.read(&mut buffer).os(|| "read(archive)")? {
-                0 => return Ok(()),
-                size => writer.write_all(&buffer[..size]).os(|| "write(layer)")?,
-            }
-        }
-    }
-
-    fn done(&self) -> Result<()> {
-        match self.receive()?.message {
-            FileReply::Done => Ok(()),
-            other => Err(unexpected(&other)),
-        }
-    }
-}
-
-fn unexpected(reply: &FileReply) -> Error {
-    let name = format!("{reply:?}");
-    let name = name.split([' ', '(', '{']).next().unwrap_or_default();
-    Error::new(ErrorKind::PeerMisbehaved, "files", format!("{name} is no answer to this"))
 }
 
 impl Metadata {

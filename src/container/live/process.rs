@@ -1,8 +1,8 @@
 //! [`Process`]: a process that [`Exec`] started in a running container.
 
 use super::exec::Exec;
-use super::seccomp_agent;
 use crate::container::handle::Handle;
+use crate::container::oci;
 use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::reexec;
@@ -14,7 +14,7 @@ use crate::link::{SandboxLink, client};
 use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::process::console::Pty;
-use crate::process::{Channel, ForwardSignals, Signal, Stdio, stdio};
+use crate::process::{Channel, Signal, Stdio, stdio};
 use crate::state::Status;
 use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded, WaitReply};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -72,7 +72,7 @@ impl Process {
             match message {
                 ExecReply::Listener => {
                     let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
-                    seccomp_agent::hand_over(&core.record, Status::Running, pid, fds)?;
+                    oci::hand_over_listener(&core.record, Status::Running, pid, fds)?;
                 }
                 ExecReply::Started => break fds,
                 ExecReply::Failed(failure) => return Err(failure.into()),
@@ -177,20 +177,11 @@ impl Process {
         }
     }
 
-    /// Passes the signals that this program gets on to this process, as [`signal`](Self::signal) does, until the
-    /// returned value is dropped; see [`Container::forward_signals`](crate::Container::forward_signals).
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] if signals are forwarded already.
-    pub fn forward_signals(&self) -> Result<ForwardSignals> {
-        let pid = self.pid;
+    /// Sends signals as [`signal`](Self::signal) does, without borrowing this value.
+    pub(super) fn signal_sender(&self) -> Result<impl Fn(Signal) -> Result<()> + Send + use<>> {
         let pidfd = self.pidfd.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
         let last = Arc::clone(&self.receiving);
-        ForwardSignals::to(move |signal| {
-            if let Err(error) = send(&pidfd, &last, signal) {
-                tracing::debug!(pid, %signal, %error, "a signal was not passed on");
-            }
-        })
+        Ok(move |signal| send(&pidfd, &last, signal))
     }
 
     /// Leaves a small process of this host in place of this value, as a child of the calling program, and returns its

@@ -1,13 +1,10 @@
-//! Signals to the processes of a container: sent once, or passed on as this program gets them.
+//! Signals to the processes of a container.
 
-use crate::container::handle::Handle;
 use crate::container::{Alive, Container, Phase, Started};
 use crate::error::Result;
-use crate::link::{Address, KILL_LIMIT, SandboxLink, client, kill_all};
-use crate::process::{ForwardSignals, Signal};
-use crate::state::CONTROL_SOCKET;
-use crate::wire::control::{Operation, Request, SignalTarget};
-use rustix::fd::AsFd;
+use crate::link::{KILL_LIMIT, SandboxLink, kill_all};
+use crate::process::Signal;
+use crate::wire::control::{Operation, SignalTarget};
 use std::time::Instant;
 
 impl<P: Phase + ?Sized> Container<P> {
@@ -72,36 +69,6 @@ impl<P: Phase + ?Sized> Container<P> {
     {
         send(self.phase.live(), signal, SignalTarget::Foreground(pid))
     }
-
-    /// Passes the signals that this program gets on to init, as [`signal`](Container::signal) does, until the returned
-    /// value is dropped: what a program does that stands in for its workload, under a supervisor or a terminal.
-    ///
-    /// **This changes this program** as [`ForwardSignals`] says, as long as that value lives. Signals that come when
-    /// the container has ended are lost, so drop it when [`wait`](Container::wait) returns.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if signals are forwarded already.
-    pub fn forward_signals(&self) -> Result<ForwardSignals>
-    where
-        P: Started,
-    {
-        forward(&self.core)
-    }
-}
-
-/// Passes them on to init, over a connection for each: between two signals there may be hours.
-fn forward(core: &Handle) -> Result<ForwardSignals> {
-    let run_dir = Address::of(&core.root, &core.record).run_dir()?;
-    let id = core.record.id.clone();
-    ForwardSignals::to(move |signal| {
-        let operation = Operation::Signal { number: signal.number(), to: SignalTarget::Init };
-        let request = Request { container: Some(id.clone()), operation };
-        let sent = client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)
-            .and_then(|sandbox| client::begin(sandbox, &request)?.reply());
-        if let Err(error) = sent {
-            tracing::debug!(container = %id, %signal, %error, "a signal was not passed on");
-        }
-    })
 }
 
 fn send(live: &SandboxLink, signal: Signal, to: SignalTarget) -> Result<()> {

@@ -1,10 +1,16 @@
-//! Forwarding the signals that the calling process gets.
+//! [`ForwardSignals`]: forwards the signals that the calling process gets, to init or to an executed process.
 
-use super::Signal;
+use super::process::Process;
+use crate::container::handle::Handle;
+use crate::container::{Container, Phase, Started};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::link::{Address, client};
+use crate::process::Signal;
+use crate::state::CONTROL_SOCKET;
 use crate::sys::Caught;
+use crate::wire::control::{Operation, Request, SignalTarget};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::thread::JoinHandle;
 
@@ -34,8 +40,8 @@ pub struct ForwardSignals {
 }
 
 impl ForwardSignals {
-    /// Calls `pass_on` for each signal, in a thread of its own.
-    pub(crate) fn to(mut pass_on: impl FnMut(Signal) + Send + 'static) -> Result<Self> {
+    /// Calls `forward` for each signal, in a thread of its own.
+    fn to(mut forward: impl FnMut(Signal) + Send + 'static) -> Result<Self> {
         let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
         let caught = Caught::new(&forwarded()).map_err(|errno| match errno {
             rustix::io::Errno::BUSY => {
@@ -62,7 +68,7 @@ impl ForwardSignals {
                     batch[..count]
                         .iter()
                         .filter_map(|number| Signal::new(i32::from(*number)).ok())
-                        .for_each(&mut pass_on);
+                        .for_each(&mut forward);
                 }
                 if stop {
                     return;
@@ -94,4 +100,52 @@ impl Drop for ForwardSignals {
 fn forwarded() -> Vec<i32> {
     const OWN: [i32; 5] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGPIPE, libc::SIGURG];
     (1..32).filter(|signal| !OWN.contains(signal)).collect()
+}
+
+impl<P: Phase + ?Sized> Container<P> {
+    /// Forwards the signals that this program gets to init, as [`signal`](Container::signal) does, until the returned
+    /// value is dropped: for a program that represents its workload to a supervisor or a terminal.
+    ///
+    /// **This changes this program** as [`ForwardSignals`] says, as long as that value lives. Signals that come after
+    /// the end of the container are lost, so drop the value when [`wait`](Container::wait) returns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals>
+    where
+        P: Started,
+    {
+        forward(&self.core)
+    }
+}
+
+impl Process {
+    /// Forwards the signals that this program gets to this process, as [`signal`](Self::signal) does, until the returned
+    /// value is dropped; see [`Container::forward_signals`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if signals are forwarded already.
+    pub fn forward_signals(&self) -> Result<ForwardSignals> {
+        let (pid, send) = (self.id(), self.signal_sender()?);
+        ForwardSignals::to(move |signal| {
+            if let Err(error) = send(signal) {
+                tracing::debug!(pid, %signal, %error, "a signal was not forwarded");
+            }
+        })
+    }
+}
+
+/// Forwards signals to init, each over a new connection: hours may pass between two of them.
+fn forward(core: &Handle) -> Result<ForwardSignals> {
+    let run_dir = Address::of(&core.root, &core.record).run_dir()?;
+    let id = core.record.id.clone();
+    ForwardSignals::to(move |signal| {
+        let operation = Operation::Signal { number: signal.number(), to: SignalTarget::Init };
+        let request = Request { container: Some(id.clone()), operation };
+        let sent = client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)
+            .and_then(|sandbox| client::begin(sandbox, &request)?.reply());
+        if let Err(error) = sent {
+            tracing::debug!(container = %id, %signal, %error, "a signal was not forwarded");
+        }
+    })
 }

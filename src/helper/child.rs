@@ -1,10 +1,42 @@
-//! Collecting children that have ended, by pidfd: this crate never waits for any child but its own.
+//! Child processes of this program, by pidfd: how they are killed and collected. This crate never waits for any child but
+//! its own.
 
-use super::channel::wait_readable_until;
+use crate::process::channel::wait_readable_until;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+/// A child process, by pidfd. Dropping it neither kills nor collects the process.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(crate) fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
+    }
+
+    /// Kills and collects it: for a step that fails after it started the process.
+    pub(crate) fn destroy(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        reap(self.pidfd());
+    }
+}
 
 /// Children of detached containers. No value of the caller's waits for them.
 static LEFT_BEHIND: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
