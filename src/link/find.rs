@@ -2,7 +2,7 @@
 
 use super::client;
 use super::pod::{PodSandbox, check_is_root};
-use super::sandbox::{Address, SandboxLink};
+use super::sandbox::{SandboxAddress, SandboxLink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::boot_id;
@@ -40,7 +40,7 @@ pub(crate) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Sand
         return find_live_in_pod(root, record, identity.pid);
     }
     let init_pid = record.init.as_ref().map_or(0, |init| init.pid);
-    Ok(Some(SandboxLink::new(Address::of(root, record), sandbox, identity.pid, init_pid)))
+    Ok(Some(SandboxLink::new(SandboxAddress::of(root, record), sandbox, identity.pid, init_pid)))
 }
 
 /// As [`find_live`], for a further container of a pod: the sandbox is alive and has to know the container.
@@ -54,7 +54,7 @@ fn find_live_in_pod(root: &StateRoot, record: &Record, sandbox_pid: i32) -> Resu
         Ok(pod) => pod,
         Err(error) => return gone(error),
     };
-    let address = Address::of(root, record);
+    let address = SandboxAddress::of(root, record);
     let query = address.request(Operation::Query);
     match pod.connect().and_then(|channel| client::begin(channel, &query)?.reply()) {
         Ok(Reply::State { phase: InitPhase::Ended }) => return Ok(None),

@@ -12,4 +12,4 @@ mod sandbox;
 pub(crate) use find::{find_live, find_pod_sandbox, observe};
 pub(crate) use kill::{KILL_LIMIT, kill_all, kill_by_socket, kill_process, leave_pod};
 pub(crate) use pod::{PodSandbox, check_is_root, user_namespace_of};
-pub(crate) use sandbox::{Address, SandboxLink};
+pub(crate) use sandbox::{SandboxAddress, SandboxLink};

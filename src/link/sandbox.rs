@@ -14,14 +14,14 @@ use std::time::Instant;
 
 /// Which container, and where the control socket of its sandbox is.
 #[derive(Clone, Debug)]
-pub(crate) struct Address {
+pub(crate) struct SandboxAddress {
     root: StateRoot,
     container: ContainerId,
     /// In a pod, the id of the root container.
     sandbox: ContainerId,
 }
 
-impl Address {
+impl SandboxAddress {
     /// The address of the container that `record` describes.
     pub(crate) fn of(root: &StateRoot, record: &Record) -> Self {
         Self { root: root.clone(), container: record.id.clone(), sandbox: record.sandbox_id.clone() }
@@ -44,7 +44,7 @@ impl Address {
 /// The processes of a container that was seen alive, and the way to its sandbox.
 #[derive(Debug)]
 pub struct SandboxLink {
-    address: Address,
+    address: SandboxAddress,
     /// The process whose end is the container's: the sandbox, or in a pod its init.
     pidfd: OwnedFd,
     /// In a pod, a connection that closes once the sandbox has written the exit record.
@@ -72,7 +72,7 @@ impl Borrow<Channel> for Connection<'_> {
 
 impl SandboxLink {
     /// The link to a container with a sandbox of its own: `pidfd` is the sandbox's.
-    pub(crate) fn new(address: Address, pidfd: OwnedFd, sandbox_pid: i32, init_pid: i32) -> Self {
+    pub(crate) fn new(address: SandboxAddress, pidfd: OwnedFd, sandbox_pid: i32, init_pid: i32) -> Self {
         Self { address, pidfd, watch: None, sandbox_pid, init_pid, creator: None }
     }
 

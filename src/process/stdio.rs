@@ -70,7 +70,7 @@ impl From<OwnedFd> for Stdio {
 
 /// The three streams, opened: the workload's ends, and the caller's ends of those that are pipes.
 #[derive(Debug)]
-pub(crate) struct Streams {
+pub(crate) struct OpenedStdio {
     pub(crate) workload: [StreamEnd; 3],
     pub(crate) caller: [Option<File>; 3],
 }
@@ -91,7 +91,7 @@ impl AsFd for StreamEnd {
     }
 }
 
-impl Streams {
+impl OpenedStdio {
     /// Opens stdin, stdout and stderr. A pipe made here belongs to `owner` (host ids), so that a workload with other
     /// ids than the caller's can reopen it as `/dev/stdout`. The owner of a stream that was given or inherited stays.
     pub(crate) fn open(wanted: [&Stdio; 3], owner: (u32, u32)) -> Result<Self> {

@@ -5,7 +5,7 @@
 
 use super::directory::DIRECTORY;
 use super::lock::{Acquired, Flock, StateLock};
-use super::name::{Role, StateName};
+use super::name::{FileRole, StateName};
 use super::record::Record;
 use super::root::StateRoot;
 use super::run_dir::RunDir;
@@ -57,8 +57,8 @@ impl Claim {
         let mut others = Vec::new();
         for (stem, role) in root.stems()? {
             match role {
-                Role::State if stem.is_of(container) => return exists(""),
-                Role::Lock if stem.is_of(container) && stem != own => others.push(stem),
+                FileRole::State if stem.is_of(container) => return exists(""),
+                FileRole::Lock if stem.is_of(container) && stem != own => others.push(stem),
                 _ => {}
             }
         }
@@ -66,7 +66,7 @@ impl Claim {
             match StateLock::acquire(root, &stem, FlockOperation::NonBlockingLockExclusive)? {
                 Acquired::Busy => return busy(),
                 // The other creation saved its record after the directory was read.
-                Acquired::Held(_) if root.has(&stem, Role::State)? => return exists(""),
+                Acquired::Held(_) if root.has(&stem, FileRole::State)? => return exists(""),
                 // A creation in another sandbox crashed. No later claim finds what it left, so remove that here.
                 Acquired::Held(remains) => remains.remove()?,
                 Acquired::Missing => {}
@@ -76,10 +76,10 @@ impl Claim {
             Acquired::Held(lock) => lock,
             Acquired::Busy | Acquired::Missing => return busy(),
         };
-        if root.has(&own, Role::State)? {
+        if root.has(&own, FileRole::State)? {
             return exists("");
         }
-        match RunDir::make(root.fd(), root.path(), &own.file(Role::RunDir)) {
+        match RunDir::make(root.fd(), root.path(), &own.file(FileRole::RunDir)) {
             Ok(run_dir) => Ok(Self { run_dir, lock: Some(lock) }),
             Err(error) => {
                 give_back(lock);

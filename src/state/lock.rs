@@ -5,7 +5,7 @@
 //! while it is locked, there is one holder at a time.
 
 use super::directory::remove_name;
-use super::name::{Role, StateName};
+use super::name::{FileRole, StateName};
 use super::record::Record;
 use super::root::{Found, StateRoot, not_found};
 use super::run_dir::RunDir;
@@ -71,7 +71,7 @@ impl StateLock {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it is gone, as after a removal that was cut short.
     pub fn run_dir(&self) -> Result<RunDir> {
-        RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(Role::RunDir))?
+        RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(FileRole::RunDir))?
             .ok_or_else(|| not_found(self.stem.container()))
     }
 
@@ -85,13 +85,13 @@ impl StateLock {
     pub fn remove(self) -> Result<()> {
         let mut failures = Vec::new();
         let mut tried = |outcome: Result<()>| failures.extend(outcome.err().map(|error| error.to_string()));
-        tried(self.unlink(Role::State));
-        tried(self.unlink(Role::Temporary));
+        tried(self.unlink(FileRole::State));
+        tried(self.unlink(FileRole::Temporary));
         tried(self.remove_run_dir());
         if failures.is_empty() {
             // Remove it while it is locked: a process that waits for the lock then sees that the name no longer leads
             // to this file.
-            failures.extend(self.unlink(Role::Lock).err().map(|error| error.to_string()));
+            failures.extend(self.unlink(FileRole::Lock).err().map(|error| error.to_string()));
         }
         if failures.is_empty() {
             return Ok(());
@@ -103,7 +103,7 @@ impl StateLock {
     pub(super) fn acquire(root: &StateRoot, stem: &StateName, operation: FlockOperation) -> Result<Acquired> {
         loop {
             let file = match open_lock(root, stem, OFlags::empty()) {
-                Err(Errno::NOENT) if !root.has(stem, Role::State)? => return Ok(Acquired::Missing),
+                Err(Errno::NOENT) if !root.has(stem, FileRole::State)? => return Ok(Acquired::Missing),
                 // A record without its lock file, which may have been tidied up. The container must still be deletable.
                 Err(Errno::NOENT) => open_lock(root, stem, OFlags::CREATE),
                 opened => opened,
@@ -131,14 +131,14 @@ impl StateLock {
         file: rustix::io::Result<OwnedFd>,
         operation: FlockOperation,
     ) -> Result<Option<Acquired>> {
-        let path = || root.path().join(stem.file(Role::Lock));
+        let path = || root.path().join(stem.file(FileRole::Lock));
         let file = file.os(|| format!("openat({:?}, O_NOFOLLOW)", path()))?;
         let flock = match Flock::take(file, operation) {
             Err(Errno::WOULDBLOCK) => return Ok(Some(Acquired::Busy)),
             locked => locked.os(|| format!("flock({:?}, LOCK_EX)", path()))?,
         };
         let locked = rustix::fs::fstat(&flock.file).os(|| format!("fstat({:?})", path()))?;
-        match rustix::fs::statat(root.fd(), stem.file(Role::Lock), AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(root.fd(), stem.file(FileRole::Lock), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) if (named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino) => {
                 Ok(Some(Acquired::Held(Self { root: root.clone(), stem: stem.clone(), _flock: flock })))
             }
@@ -150,13 +150,14 @@ impl StateLock {
     /// Writes the new record to another file and renames that over the old one.
     fn replace(&self, bytes: &[u8]) -> Result<()> {
         let written = self.write_temporary(bytes).and_then(|()| {
-            let (from, to) = (self.stem.file(Role::Temporary), self.stem.file(Role::State));
-            rustix::fs::renameat(self.root.fd(), from, self.root.fd(), to)
-                .os(|| format!("renameat({:?}, {:?})", self.path(Role::Temporary), self.path(Role::State)))
+            let (from, to) = (self.stem.file(FileRole::Temporary), self.stem.file(FileRole::State));
+            rustix::fs::renameat(self.root.fd(), from, self.root.fd(), to).os(|| {
+                format!("renameat({:?}, {:?})", self.path(FileRole::Temporary), self.path(FileRole::State))
+            })
         });
         if let Err(error) = written {
             // The disk may be full: do not keep the space.
-            let left = self.unlink(Role::Temporary).err();
+            let left = self.unlink(FileRole::Temporary).err();
             tracing::debug!(stem = %self.stem, ?left, "save failed");
             return Err(error);
         }
@@ -167,12 +168,12 @@ impl StateLock {
     }
 
     fn write_temporary(&self, bytes: &[u8]) -> Result<()> {
-        let path = || self.path(Role::Temporary);
+        let path = || self.path(FileRole::Temporary);
         let create = || {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(
                 self.root.fd(),
-                self.stem.file(Role::Temporary),
+                self.stem.file(FileRole::Temporary),
                 flags,
                 Mode::RUSR | Mode::WUSR,
             )
@@ -180,7 +181,7 @@ impl StateLock {
         let mut created = create();
         if matches!(created, Err(Errno::EXIST)) {
             // Only the holder of the lock makes this file, so the process that made it has crashed.
-            self.unlink(Role::Temporary)?;
+            self.unlink(FileRole::Temporary)?;
             created = create();
         }
         let mut file = File::from(created.os(|| format!("openat({:?}, O_CREAT|O_EXCL)", path()))?);
@@ -192,7 +193,7 @@ impl StateLock {
     }
 
     fn remove_run_dir(&self) -> Result<()> {
-        match RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(Role::RunDir)) {
+        match RunDir::open(self.root.fd(), self.root.path(), &self.stem.file(FileRole::RunDir)) {
             Ok(Some(run_dir)) => run_dir.clear()?,
             Ok(None) => return Ok(()),
             // A link or a file is in its place. Remove that, but not what a link points to.
@@ -202,14 +203,14 @@ impl StateLock {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {}
             Err(error) => return Err(error),
         }
-        self.unlink(Role::RunDir)
+        self.unlink(FileRole::RunDir)
     }
 
-    fn unlink(&self, role: Role) -> Result<()> {
+    fn unlink(&self, role: FileRole) -> Result<()> {
         remove_name(self.root.fd(), &self.stem.file(role)).os(|| format!("unlinkat({:?})", self.path(role)))
     }
 
-    fn path(&self, role: Role) -> PathBuf {
+    fn path(&self, role: FileRole) -> PathBuf {
         self.root.path().join(self.stem.file(role))
     }
 }
@@ -239,5 +240,5 @@ impl Drop for Flock {
 fn open_lock(root: &StateRoot, stem: &StateName, create: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags =
         OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | create;
-    rustix::fs::openat(root.fd(), stem.file(Role::Lock), flags, Mode::RUSR | Mode::WUSR)
+    rustix::fs::openat(root.fd(), stem.file(FileRole::Lock), flags, Mode::RUSR | Mode::WUSR)
 }

@@ -21,7 +21,7 @@ const SHORT_LEN: usize = HEAD_LEN + 1 + 32;
 
 /// What a file holds of its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum FileRole {
     State,
     Lock,
     RunDir,
@@ -29,7 +29,7 @@ pub(super) enum Role {
     Temporary,
 }
 
-impl Role {
+impl FileRole {
     const ALL: [Self; 4] = [Self::State, Self::Lock, Self::RunDir, Self::Temporary];
 
     fn suffix(self) -> &'static str {
@@ -58,14 +58,15 @@ impl StateName {
     }
 
     /// Splits a file name; `None` if this crate makes no such name.
-    pub(super) fn parse(file_name: &str) -> Option<(Self, Role)> {
-        let (stem, role) =
-            Role::ALL.into_iter().find_map(|role| Some((file_name.strip_suffix(role.suffix())?, role)))?;
+    pub(super) fn parse(file_name: &str) -> Option<(Self, FileRole)> {
+        let (stem, role) = FileRole::ALL
+            .into_iter()
+            .find_map(|role| Some((file_name.strip_suffix(role.suffix())?, role)))?;
         let (container, sandbox) = stem.split_once(SEPARATOR)?;
         (is_part(container) && is_part(sandbox)).then(|| (Self(stem.to_owned()), role))
     }
 
-    pub(super) fn file(&self, role: Role) -> String {
+    pub(super) fn file(&self, role: FileRole) -> String {
         format!("{}{}", self.0, role.suffix())
     }
 
@@ -140,7 +141,7 @@ mod tests {
             prop_assert!(stem.is_of(&container));
             prop_assert!(stem.may_start_with(&container.as_str()[..1]));
             prop_assert!(stem.may_start_with(container.as_str()));
-            for role in Role::ALL {
+            for role in FileRole::ALL {
                 let file = stem.file(role);
                 prop_assert!(file.len() <= NAME_MAX);
                 prop_assert_eq!(StateName::parse(&file), Some((stem.clone(), role)));
@@ -162,8 +163,8 @@ mod tests {
     fn ids_that_look_like_names_do_not_confuse_the_split() {
         let id = |id: &str| ContainerId::new(id).unwrap();
         let stem = StateName::new(&id("a_sandbox"), &id("b.state"));
-        assert_eq!(stem.file(Role::Lock), "a_sandbox_sandbox:b.state.lock");
-        assert_eq!(StateName::parse("a_sandbox_sandbox:b.state.lock"), Some((stem, Role::Lock)));
+        assert_eq!(stem.file(FileRole::Lock), "a_sandbox_sandbox:b.state.lock");
+        assert_eq!(StateName::parse("a_sandbox_sandbox:b.state.lock"), Some((stem, FileRole::Lock)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Reading takes no lock: a save replaces a record by rename, so a reader sees the one before or the one after.
 
 use super::directory::{DIRECTORY, REGULAR, make_path};
-use super::name::{Role, StateName};
+use super::name::{FileRole, StateName};
 use super::record::{MAX_RECORD_BYTES, Record};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode};
@@ -84,7 +84,7 @@ impl StateRoot {
     }
 
     /// The names in the directory that this crate makes, in no order.
-    pub(super) fn stems(&self) -> Result<Vec<(StateName, Role)>> {
+    pub(super) fn stems(&self) -> Result<Vec<(StateName, FileRole)>> {
         let step = || format!("getdents64({:?})", self.path);
         let entries = Dir::read_from(self.fd()).os(step)?;
         let mut stems = Vec::new();
@@ -95,7 +95,7 @@ impl StateRoot {
         Ok(stems)
     }
 
-    pub(super) fn has(&self, stem: &StateName, role: Role) -> Result<bool> {
+    pub(super) fn has(&self, stem: &StateName, role: FileRole) -> Result<bool> {
         let file = stem.file(role);
         match rustix::fs::statat(self.fd(), &file, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -106,9 +106,9 @@ impl StateRoot {
 
     /// Reads a record; `None` if there is none.
     pub(super) fn read_record(&self, stem: &StateName) -> Result<Option<Record>> {
-        let path = self.path.join(stem.file(Role::State));
+        let path = self.path.join(stem.file(FileRole::State));
         let stale = |problem: &str| Error::new(ErrorKind::Stale, format!("read({path:?})"), problem);
-        let file = match rustix::fs::openat(self.fd(), stem.file(Role::State), REGULAR, Mode::empty()) {
+        let file = match rustix::fs::openat(self.fd(), stem.file(FileRole::State), REGULAR, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
             // ELOOP: a symbolic link. ENXIO: a socket.

@@ -4,7 +4,7 @@
 
 use super::claim::Claim;
 use super::lock::{Acquired, StateLock};
-use super::name::{Role, StateName};
+use super::name::{FileRole, StateName};
 use super::record::Record;
 use super::root::{Found, StateRoot, not_found};
 use super::run_dir::RunDir;
@@ -31,12 +31,12 @@ impl StateRoot {
     /// [`ErrorKind::Incomplete`] if something cannot be removed, [`ErrorKind::Os`] if the directory cannot be read.
     pub fn remove_remains(&self, container: &ContainerId) -> Result<()> {
         for (stem, role) in self.stems()? {
-            if role != Role::Lock || !stem.is_of(container) {
+            if role != FileRole::Lock || !stem.is_of(container) {
                 continue;
             }
             if let Acquired::Held(lock) =
                 StateLock::acquire(self, &stem, FlockOperation::NonBlockingLockExclusive)?
-                && !self.has(&stem, Role::State)?
+                && !self.has(&stem, FileRole::State)?
             {
                 lock.remove()?;
             }
@@ -55,11 +55,13 @@ impl StateRoot {
         let wanted = ContainerId::new(name)?;
         // If the container has a sandbox of its own, its file name is known: no need to read the directory.
         let own = StateName::new(&wanted, &wanted);
-        if own.whole_container().is_some() && self.has(&own, Role::State)? {
+        if own.whole_container().is_some() && self.has(&own, FileRole::State)? {
             return Ok(Found::new(own, wanted.as_str()));
         }
         let mut candidates = BTreeMap::new();
-        for stem in self.stems()?.into_iter().filter(|(_, role)| *role == Role::State).map(|(stem, _)| stem) {
+        for stem in
+            self.stems()?.into_iter().filter(|(_, role)| *role == FileRole::State).map(|(stem, _)| stem)
+        {
             if !stem.may_start_with(name) {
                 continue;
             }
@@ -117,7 +119,7 @@ impl StateRoot {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the container was deleted.
     pub fn run_dir(&self, found: &Found) -> Result<RunDir> {
-        RunDir::open(self.fd(), self.path(), &found.stem.file(Role::RunDir))?
+        RunDir::open(self.fd(), self.path(), &found.stem.file(FileRole::RunDir))?
             .ok_or_else(|| not_found(found.id()))
     }
 
@@ -126,7 +128,7 @@ impl StateRoot {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such container.
     pub(crate) fn run_dir_of_sandbox(&self, id: &ContainerId) -> Result<RunDir> {
-        let name = StateName::new(id, id).file(Role::RunDir);
+        let name = StateName::new(id, id).file(FileRole::RunDir);
         RunDir::open(self.fd(), self.path(), &name)?.ok_or_else(|| not_found(id.as_str()))
     }
 
@@ -138,7 +140,7 @@ impl StateRoot {
     pub fn list(&self) -> Result<Vec<Result<Record, Damaged>>> {
         let mut listed = BTreeMap::new();
         for (stem, role) in self.stems()? {
-            if role != Role::State {
+            if role != FileRole::State {
                 continue;
             }
             let entry = match self.read_record(&stem) {

@@ -12,7 +12,7 @@ use crate::helper::entry::{GOFER, SANDBOX};
 use crate::helper::spawn::{Start, seal_plan};
 use crate::helper::{Child, Donations, OpenFds, Spawner, extra_fd_name};
 use crate::id::ContainerId;
-use crate::link::{Address, PodSandbox, SandboxLink, client, find_pod_sandbox};
+use crate::link::{PodSandbox, SandboxAddress, SandboxLink, client, find_pod_sandbox};
 use crate::network::Moved;
 use crate::plan::{GoferFacts, Plan, SandboxFacts, SealedGofer};
 use crate::process::console::ConsoleSocket;
@@ -103,7 +103,7 @@ impl CreateTransaction {
             Sockets::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create, self.pod.is_none())?;
         let owner = blueprint.plan.gofer.scratch_owner;
         let [stdin, stdout, stderr] = &blueprint.stdio;
-        let streams = stdio::Streams::open([stdin, stdout, stderr], owner)?;
+        let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], owner)?;
         let extra_fds = blueprint.extra_fds.open()?;
         let gofer_facts = GoferFacts {
             staging: run_dir.path().to_owned(),
@@ -135,7 +135,7 @@ impl CreateTransaction {
         let creator = control.map(|((ours, _), _)| ours);
         // Move the devices before the hooks, which may configure them.
         self.move_devices(&boot_sandbox.0, &blueprint.plan.net_devices)?;
-        let stdio::Streams { workload, caller } = streams;
+        let stdio::OpenedStdio { workload, caller } = streams;
         drop(workload);
 
         let limit = match hooks {
@@ -206,7 +206,7 @@ impl CreateTransaction {
         if let Some(path) = &core.record.pid_file {
             write_pid_file(path, if self.pod.is_some() { init_pid } else { sandbox_pid })?;
         }
-        let address = Address::of(&core.root, &core.record);
+        let address = SandboxAddress::of(&core.root, &core.record);
         Ok(match &self.pod {
             Some(pod) => {
                 SandboxLink::new(address, init, sandbox_pid, init_pid).in_pod(pod.watch(&core.record.id)?)
@@ -283,7 +283,7 @@ impl CreateTransaction {
         plan: &OwnedFd,
         sockets: &Sockets,
         cgroup: &Cgroup,
-        streams: &stdio::Streams,
+        streams: &stdio::OpenedStdio,
         extra_fds: &OpenFds<'_>,
     ) -> Result<Option<i32>> {
         let cgroups = cgroup.fds()?;

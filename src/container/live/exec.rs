@@ -34,7 +34,7 @@ pub struct Exec {
     /// Each `NAME=value`.
     env: Vec<OsString>,
     clear_env: bool,
-    changes: Vec<Change>,
+    changes: Vec<ProcessChange>,
     user_name: Option<String>,
     pub(super) stdio: [Stdio; 3],
     pub(super) extra_fds: ExtraFds,
@@ -48,7 +48,7 @@ pub struct Exec {
 
 /// One difference to the container's own process.
 #[derive(Debug)]
-enum Change {
+enum ProcessChange {
     Cwd(PathBuf),
     User(u32, u32),
     Groups(Vec<u32>),
@@ -90,7 +90,7 @@ impl Exec {
         }
     }
 
-    fn with(mut self, change: Change) -> Self {
+    fn with(mut self, change: ProcessChange) -> Self {
         self.changes.push(change);
         self
     }
@@ -113,12 +113,12 @@ impl Exec {
 
     /// The working directory, absolute. It has to exist.
     pub fn cwd(self, cwd: impl Into<PathBuf>) -> Self {
-        self.with(Change::Cwd(cwd.into()))
+        self.with(ProcessChange::Cwd(cwd.into()))
     }
 
     /// Who the process is, as ids inside the container.
     pub fn user(self, uid: u32, gid: u32) -> Self {
-        self.with(Change::User(uid, gid))
+        self.with(ProcessChange::User(uid, gid))
     }
 
     /// Who the process is, by name: the image's `/etc/passwd` and `/etc/group` decide ids and supplementary groups.
@@ -129,27 +129,27 @@ impl Exec {
 
     /// Supplementary groups, as ids inside the container.
     pub fn groups(self, gids: impl IntoIterator<Item = u32>) -> Self {
-        self.with(Change::Groups(gids.into_iter().collect()))
+        self.with(ProcessChange::Groups(gids.into_iter().collect()))
     }
 
     /// The file mode creation mask.
     pub fn umask(self, umask: u32) -> Self {
-        self.with(Change::Umask(umask))
+        self.with(ProcessChange::Umask(umask))
     }
 
     /// These capabilities in all five sets, instead of the container's.
     pub fn capabilities(self, capabilities: Capabilities) -> Self {
-        self.with(Change::Capabilities(capabilities))
+        self.with(ProcessChange::Capabilities(capabilities))
     }
 
     /// Whether set-user-ID programs and file capabilities are denied to raise its privileges.
     pub fn no_new_privileges(self, yes: bool) -> Self {
-        self.with(Change::NoNewPrivileges(yes))
+        self.with(ProcessChange::NoNewPrivileges(yes))
     }
 
     /// A resource limit of setrlimit(2), instead of the container's of the same type.
     pub fn rlimit(self, rlimit: PosixRlimit) -> Self {
-        self.with(Change::Rlimit(rlimit))
+        self.with(ProcessChange::Rlimit(rlimit))
     }
 
     /// Standard input; nothing by default.
@@ -292,7 +292,7 @@ fn check_devices(core: &Handle, process: &spec::Process, spec: &ValidSpec) -> Re
         .hint("leave CAP_MKNOD out, as the container's own process does"))
 }
 
-impl Change {
+impl ProcessChange {
     fn apply(&self, process: &mut OciProcess) {
         let user = |process: &mut OciProcess, change: &dyn Fn(&mut User)| {
             let mut user = process.user().clone();

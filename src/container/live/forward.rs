@@ -4,7 +4,7 @@ use super::process::Process;
 use crate::container::handle::Handle;
 use crate::container::{Container, Phase, Started};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::link::{Address, client};
+use crate::link::{SandboxAddress, client};
 use crate::process::Signal;
 use crate::state::CONTROL_SOCKET;
 use crate::sys::Caught;
@@ -137,7 +137,7 @@ impl Process {
 
 /// Forwards signals to init, each over a new connection: hours may pass between two of them.
 fn forward(core: &Handle) -> Result<ForwardSignals> {
-    let run_dir = Address::of(&core.root, &core.record).run_dir()?;
+    let run_dir = SandboxAddress::of(&core.root, &core.record).run_dir()?;
     let id = core.record.id.clone();
     ForwardSignals::to(move |signal| {
         let operation = Operation::Signal { number: signal.number(), to: SignalTarget::Init };

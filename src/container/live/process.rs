@@ -56,14 +56,14 @@ impl Process {
         let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let [stdin, stdout, stderr] = &exec.stdio;
-        let streams = stdio::Streams::open([stdin, stdout, stderr], crate::plan::root_ids(&maps, own))?;
+        let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], crate::plan::root_ids(&maps, own))?;
         let names: Vec<_> = extra_fds.numbers.iter().map(|number| extra_fd_name(*number)).collect();
         let mut fds = vec![("plan", plan.as_fd())];
         fds.extend(["stdin", "stdout", "stderr"].into_iter().zip(streams.workload.iter().map(AsFd::as_fd)));
         fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
         let channel = live.connect(Operation::Exec, &fds)?;
         drop(fds);
-        let stdio::Streams { workload, caller } = streams;
+        let stdio::OpenedStdio { workload, caller } = streams;
         drop(workload);
         let deadline = Some(Instant::now() + START_LIMIT);
         let mut fds = loop {

@@ -87,7 +87,7 @@ impl<P: Phase + ?Sized> Container<P> {
         let answer = live.begin(Operation::Processes)?.delivery()?;
         match answer.message {
             Reply::Processes { helpers } => {
-                Table::open(&answer.fds.take_only("proc")?, live, helpers)?.read()
+                ProcessTable::open(&answer.fds.take_only("proc")?, live, helpers)?.read()
             }
             _ => Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")),
         }
@@ -95,7 +95,7 @@ impl<P: Phase + ?Sized> Container<P> {
 }
 
 /// A container's proc, and what is needed to read it as the container would.
-struct Table<'a> {
+struct ProcessTable<'a> {
     proc: &'a OwnedFd,
     /// Whose processes are listed.
     members: Members,
@@ -126,7 +126,7 @@ enum HostPids {
     Known(BTreeMap<i32, i32>),
 }
 
-impl<'a> Table<'a> {
+impl<'a> ProcessTable<'a> {
     fn open(proc: &'a OwnedFd, live: &SandboxLink, helpers: Vec<i32>) -> Result<Self> {
         let gone = || Error::new(ErrorKind::Ended, "processes", "the container has ended");
         let inits = pids_of(live.init_pid()).ok_or_else(gone)?;

@@ -31,7 +31,7 @@ impl<P: Phase + ?Sized> Container<P> {
     {
         let mut lock = lock_in_phase(&mut self.core, self.phase.status())?;
         let mut record = self.core.record.clone();
-        let change = Change::new(&record, resources)?;
+        let change = LimitUpdate::new(&record, resources)?;
         let limited = LimitDirs::open(&record.cgroups)?;
         if let Some(limit) = change.checked_limit {
             limited.check_usage(limit)?;
@@ -64,7 +64,7 @@ fn lock_in_phase(core: &mut Handle, expected: Status) -> Result<StateLock> {
 }
 
 /// What an update comes to.
-struct Change {
+struct LimitUpdate {
     updates: Vec<ControllerUpdate>,
     /// The same for the scope, if the container is in one.
     scope: cgroup::ScopeUpdate,
@@ -74,7 +74,7 @@ struct Change {
     checked_limit: Option<u64>,
 }
 
-impl Change {
+impl LimitUpdate {
     fn new(record: &Record, resources: &LinuxResources) -> Result<Self> {
         let not_json =
             |error: serde_json::Error| Error::spec("update", "linux.resources", &error).because(error);

@@ -46,7 +46,7 @@ fn files(root: &StateRoot) -> Vec<String> {
 }
 
 fn state_file(root: &StateRoot, container: &str, sandbox: &str) -> PathBuf {
-    root.path().join(StateName::new(&id(container), &id(sandbox)).file(Role::State))
+    root.path().join(StateName::new(&id(container), &id(sandbox)).file(FileRole::State))
 }
 
 #[expect(clippy::disallowed_methods, reason = "plays somebody who damages the directory")]
@@ -481,8 +481,8 @@ fn remains_of_a_creation_are_removed_by_name_and_nothing_else_is() {
     assert!(root.find("other").is_ok());
 
     let stem = StateName::new(&id("gone"), &id("pod"));
-    overwrite(&root.path().join(stem.file(Role::Lock)), b"");
-    fs::create_dir(root.path().join(stem.file(Role::RunDir))).unwrap();
+    overwrite(&root.path().join(stem.file(FileRole::Lock)), b"");
+    fs::create_dir(root.path().join(stem.file(FileRole::RunDir))).unwrap();
     root.remove_remains(&id("gone")).unwrap();
     assert_eq!(files(&root).len(), whole.len() + 2);
 }
