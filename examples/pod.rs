@@ -81,7 +81,7 @@ fn pod(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let first = first.kill()?;
-    println!("{} was killed, and the web server {}", first.id(), running.wait()?.outcome);
+    println!("{} was killed; the web server: {}", first.id(), running.wait()?.outcome);
     pod.delete()?;
     println!("left: {} containers", AnyContainer::list(&root)?.len());
     Ok(())

@@ -223,7 +223,11 @@ fn pod_serves_a_page_to_its_member_and_is_gone() {
     let rows: Vec<Vec<&str>> = lines[3..5].iter().map(|line| line.split_whitespace().collect()).collect();
     assert!(rows[0][1] == "running" && rows[1][1] == "running", "{}", ran.stdout);
     assert_eq!(rows[0][3], rows[1][3], "one sandbox");
-    assert!(lines[5].ends_with(" was killed, and the web server ended with its pod"), "{}", ran.stdout);
+    assert!(
+        lines[5].ends_with(" was killed; the web server: killed because its pod ended"),
+        "{}",
+        ran.stdout
+    );
     assert_eq!(lines[6..], ["left: 0 containers"]);
 }
 
