@@ -62,7 +62,7 @@ struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// Collect its output, and kill it if it writes more than this
-    #[arg(long, value_name = "SIZE", value_parser = size::<u64>)]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     output_limit: Option<u64>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true)]

@@ -38,7 +38,7 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
     /// Put a writable layer in memory over the root, and discard it at the end
-    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size::<u64>)]
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size)]
     scratch: Option<Option<u64>>,
     /// Let the program write to the root directory itself
     #[arg(long, conflicts_with = "scratch")]
@@ -50,7 +50,7 @@ struct Options {
     #[arg(long, value_name = "DST[:SIZE]", value_parser = tmpfs)]
     tmpfs: Vec<Tmpfs>,
     /// The most memory the container may use
-    #[arg(long, value_name = "SIZE", value_parser = size::<u64>)]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
     /// The most processes and threads the container may have
     #[arg(long, value_name = "N")]

@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     timeout: Duration,
     /// How much memory each may use
-    #[arg(long, value_name = "SIZE", value_parser = size::<u64>)]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
     /// Fork the helpers of all containers from one process, instead of executing a program for each
     #[arg(long)]

@@ -15,15 +15,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A number of bytes, or of the unit that follows it: k, m or g, in upper or lower case.
-pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let units = [("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30)];
     let unit = units.into_iter().find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, bytes)));
     let (number, bytes) = unit.unwrap_or((&lower, 1));
     let number: u64 =
         number.parse().map_err(|_| "is not a number of bytes, alone or followed by k, m or g".to_owned())?;
-    let bytes = number.checked_mul(bytes).and_then(|bytes| T::try_from(bytes).ok());
-    bytes.ok_or_else(|| "is too large".to_owned())
+    number.checked_mul(bytes).ok_or_else(|| "is too large".to_owned())
 }
 
 /// An environment variable, `KEY=value`.
