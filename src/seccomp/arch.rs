@@ -1,7 +1,8 @@
 //! The ABIs a process can enter the kernel through, and the number each gives to a system call's name.
 //!
 //! What lives here: tables, nothing that knows about profiles. The numbers come from the `syscalls` crate, hashed by
-//! name at compile time: a profile names hundreds of calls and is compiled while somebody waits for a container.
+//! name at compile time: a profile names hundreds of calls, and the caller waits for its container while it is
+//! compiled.
 
 use oci_spec::runtime::Arch;
 
@@ -77,7 +78,7 @@ impl Abi {
         if self.narrow() { value & 0xffff_ffff } else { value }
     }
 
-    /// The numbers of `name`; both empty where this ABI does not have the call.
+    /// The numbers of `name`; both are `None` where this ABI does not have the call.
     pub(super) fn numbers(self, name: Name<'_>) -> Numbers {
         match self {
             Self::X86_64 => Numbers { regular: X86_64.find(name), extra: None },
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_nobody_knows_has_no_number() {
+    fn an_unknown_name_has_no_number() {
         for abi in [Abi::X86_64, Abi::X32, Abi::X86, Abi::Aarch64, Abi::Arm] {
             assert_eq!(abi.numbers(Name::new("frobnicate")), Numbers::default());
             assert_eq!(abi.numbers(Name::new("")), Numbers::default());

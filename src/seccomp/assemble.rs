@@ -37,7 +37,7 @@ pub(super) const OFFSET_ARGS: u32 = 16;
 const REACH: usize = 250;
 
 impl Assembler {
-    /// The program, which begins with what all sections look at.
+    /// The program. It begins with the load that all sections need.
     pub(super) fn finish(mut self) -> Vec<Instruction> {
         self.load(OFFSET_ARCH);
         self.reversed.reverse();

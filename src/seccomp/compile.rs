@@ -20,7 +20,7 @@ pub(super) fn compile_for(machine: Machine, profile: &LinuxSeccomp) -> Result<Fi
 
     let mut assembler = Assembler::default();
     let mut next = assembler.ret(RET_KILL_PROCESS);
-    // The native ABI is the last one written: it is the first one tested.
+    // The native ABI is written last, because it must be tested first.
     for &abi in abis.iter().rev().filter(|abi| **abi != Abi::X32) {
         let mut map = NumberMap::default();
         match abi {
@@ -56,7 +56,7 @@ impl<'a> NumberMap<'a> {
         } else {
             self.push(X32_BIT, Verdict::Return(RET_KILL_PROCESS));
         }
-        // Tracers set -1 to skip a call: no ABI's number, although it has the x32 bit.
+        // Tracers set -1 to skip a call. It is the number of no ABI, although it has the x32 bit.
         self.push(u32::MAX, Verdict::Return(rules.unknown));
     }
 
@@ -93,7 +93,7 @@ impl<'a> NumberMap<'a> {
 }
 
 impl<'a> Verdict<'a> {
-    /// `clauses` are all of one number's, in the order of the profile.
+    /// `clauses` are all clauses of one number, in the order of the profile.
     fn new(clauses: &[Clause<'a>], default: u32, abi: Abi) -> Self {
         match clauses.iter().find(|clause| clause.always_holds(abi)) {
             Some(clause) => Self::Return(clause.action),
@@ -135,7 +135,7 @@ impl<'a> Clauses<'a> {
     }
 }
 
-/// What `rule` says about `name` where a multiplexer hides it.
+/// The clause of `rule` for `name` where a multiplexer hides it.
 fn hidden_clause<'a>(
     rule: &Rule<'_>,
     conditions: &[Condition],

@@ -1,10 +1,11 @@
 //! The profile of a container whose caller gave none: an allow-list of what programs need, widened by the capabilities
 //! the container is granted.
 //!
-//! Every group says why it is in. What is out, and stays out whatever is granted, is what reaches large or little-used
-//! kernel code for no workload's sake: `io_uring_*` (a second system call interface no filter sees into), `add_key`,
-//! `keyctl`, `request_key` (keyrings are not namespaced), `userfaultfd` (stops the kernel at a place of the caller's
-//! choosing), `kexec_*`, `swapon`, `nfsservctl`, `uselib`, `modify_ldt`, `vm86*` and the like, and `AF_ALG` sockets.
+//! Every group says why it is allowed. Some calls stay out with every capability, because they reach large or
+//! little-used kernel code that no workload needs: `io_uring_*` (a second system call interface no filter sees into),
+//! `add_key`, `keyctl`, `request_key` (keyrings are not namespaced), `userfaultfd` (stops the kernel at a place of the
+//! caller's choosing), `kexec_*`, `swapon`, `nfsservctl`, `uselib`, `modify_ldt`, `vm86*` and the like, and `AF_ALG`
+//! sockets.
 
 use super::arch::Machine;
 use super::rules::ENOSYS;
@@ -32,7 +33,7 @@ pub fn default_profile(granted: CapSet) -> LinuxSeccomp {
     }
     let mut rules = vec![allow(&allowed, Vec::new())];
     rules.extend(PERSONALITIES.map(|persona| allow(&["personality"], vec![equal(0, persona)])));
-    // Only Unix sockets come in pairs; asking others loads their module before it says no.
+    // Only Unix sockets come in pairs. For another family the kernel loads its module before it refuses.
     rules.push(allow(&["socketpair"], vec![equal(0, AF_UNIX)]));
     for (capabilities, families) in SOCKET_FAMILIES {
         if capabilities.is_empty() || granted.intersects(*capabilities) {
@@ -58,8 +59,8 @@ pub fn default_profile(granted: CapSet) -> LinuxSeccomp {
     profile
 }
 
-/// The profile of a helper of ours: these calls and no other, and death for whoever tries. Built with debug assertions,
-/// the standard library asks whether a descriptor is open before it closes it, so that is always allowed.
+/// The profile of a helper of ours: it may make these calls, and every other call kills it. Built with debug
+/// assertions, the standard library asks whether a descriptor is open before it closes it, so that is always allowed.
 pub(crate) fn helper_profile(names: &[&str]) -> LinuxSeccomp {
     let get_flags = equal(1, u64::from(libc::F_GETFD.unsigned_abs()));
     let mut profile = LinuxSeccomp::default();
@@ -75,13 +76,13 @@ fn allow(names: &[&str], args: Vec<LinuxSeccompArg>) -> LinuxSyscall {
     rule
 }
 
-/// Argument `index`, all 64 bits of it, is `value`. The rules here only ever *allow* what is equal: "not equal" could
-/// be met with bits above those the kernel looks at.
+/// Argument `index`, all 64 bits of it, is `value`. The rules here only *allow* equal values: a rule with "not equal"
+/// could be passed by setting bits that the kernel ignores.
 fn equal(index: usize, value: u64) -> LinuxSeccompArg {
     argument(index, LinuxSeccompOperator::ScmpCmpEq, value)
 }
 
-/// `valueTwo`, which only a masked comparison looks at, is zero.
+/// A condition with `valueTwo` zero: only a masked comparison uses it.
 fn argument(index: usize, op: LinuxSeccompOperator, value: u64) -> LinuxSeccompArg {
     let arg = LinuxSeccompArgBuilder::default().index(index).op(op).value(value).value_two(0_u64);
     arg.build().expect("the builder has a default for every field")
@@ -91,20 +92,21 @@ fn argument(index: usize, op: LinuxSeccompOperator, value: u64) -> LinuxSeccompA
 /// a full set of capabilities inside, and with them the kernel code behind those.
 pub(super) const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
-/// What personality(2) may be set to: `PER_LINUX`, `PER_LINUX32`, each with and without `UNAME26`, and -1, which only
-/// asks. The rest switches off address space randomisation or makes old emulations reachable.
+/// The values that personality(2) may set: `PER_LINUX`, `PER_LINUX32`, each with and without `UNAME26`, and -1, which
+/// only reads. The rest switches off address space randomisation or makes old emulations reachable.
 pub(super) const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 const AF_UNIX: u64 = 1;
 
-/// Address families of socket(2), by the capabilities one of which is needed. Unlisted families would load their module
-/// at any process's word: `AF_ALG` and `AF_VSOCK` (which reaches the hypervisor past every network namespace) first.
+/// Address families of socket(2), with the capabilities of which one is needed. Any process could make the kernel load
+/// the module of an unlisted family. Worst are `AF_ALG`, and `AF_VSOCK`, which reaches the hypervisor past every
+/// network namespace.
 pub(super) const SOCKET_FAMILIES: &[(CapSet, &[u64])] = &[
     // AF_UNIX, AF_INET, AF_INET6, AF_NETLINK.
     (CapSet::empty(), &[AF_UNIX, 2, 10, 16]),
     // AF_PACKET.
     (NET_RAW, &[17]),
-    // AF_KEY, AF_PPPOX, AF_CAN, AF_TIPC, AF_XDP: what somebody who sets up networks works with.
+    // AF_KEY, AF_PPPOX, AF_CAN, AF_TIPC, AF_XDP: for workloads that configure networks.
     (NET_ADMIN, &[15, 24, 29, 30, 44]),
 ];
 
@@ -130,7 +132,7 @@ const fn capability(number: u32) -> CapSet {
 
 /// Calls that come with a capability. The kernel checks it too; without it the call is only attack surface.
 pub(super) const WITH_CAPABILITY: &[(CapSet, &[&str])] = &[
-    // Namespaces and the mount table: whoever may build containers.
+    // Namespaces and the mount table: for workloads that build containers.
     (CapSet::SYS_ADMIN, &["clone", "clone3", "setns", "unshare", "sethostname", "setdomainname"]),
     (CapSet::SYS_ADMIN, &["mount", "umount", "umount2", "pivot_root", "mount_setattr", "move_mount"]),
     (CapSet::SYS_ADMIN, &["fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "open_tree_attr"]),
@@ -196,7 +198,7 @@ const PATHS: &[&str] = &[
     "renameat", "renameat2", "rmdir", "symlink", "symlinkat", "truncate", "truncate64", "umask", "unlink", "unlinkat",
 ];
 
-/// What is known about a file: guarded by ownership.
+/// Metadata of files: guarded by ownership.
 #[rustfmt::skip]
 const ATTRIBUTES: &[&str] = &[
     "chmod", "chown", "chown32", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchown32", "fchownat", "fgetxattr",
@@ -227,7 +229,7 @@ const PROCESSES: &[&str] = &[
     "set_tid_address", "vfork", "wait4", "waitid", "waitpid",
 ];
 
-/// Ids and capabilities: the kernel lets nobody raise their own.
+/// Ids and capabilities: the kernel lets no process raise its own.
 #[rustfmt::skip]
 const IDENTITY: &[&str] = &[
     "capget", "capset", "getegid", "getegid32", "geteuid", "geteuid32", "getgid", "getgid32", "getgroups",

@@ -1,5 +1,5 @@
-//! A classic BPF interpreter with the checks of the kernel's own loader: tests ask it what a program does, and it
-//! refuses programs the kernel would refuse.
+//! A classic BPF interpreter with the checks of the kernel's own loader: tests run programs in it, and it refuses
+//! programs that the kernel would refuse.
 
 use super::assemble::{AND, JUMP, JUMP_IF_ABOVE, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN};
 use super::ir::{Instruction, MAX_INSTRUCTIONS};

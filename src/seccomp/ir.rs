@@ -1,4 +1,4 @@
-//! What the parts of the compiler hand to each other: rules by ranges of numbers, and the instructions they become.
+//! The types that the parts of the compiler share: rules by ranges of numbers, and the instructions they become.
 
 use super::rules::Condition;
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub(super) enum Verdict<'a> {
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Clause<'a> {
     pub(super) number: u32,
-    /// The call behind a multiplexer, if the number is one's.
+    /// The call behind a multiplexer, if the number is that of a multiplexer.
     pub(super) selector: Option<Condition>,
     pub(super) conditions: &'a [Condition],
     pub(super) action: u32,

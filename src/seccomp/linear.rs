@@ -1,4 +1,4 @@
-//! A second reading of a profile, rule by rule for one call, as the module's documentation tells it: tests and the
+//! A second implementation of the module's documentation: it reads a profile rule by rule for one call. Tests and the
 //! fuzzer compare compiled programs with it.
 
 use super::arch::{Abi, Machine, Name, Numbers, X32_BIT};
@@ -51,7 +51,8 @@ pub(super) fn reading_on(machine: Machine, profile: &LinuxSeccomp, call: &Call) 
     }
     let regular = |name: &String| abi.numbers(Name::new(name)).regular;
     let newest = rules.iter().flat_map(LinuxSyscall::names).filter_map(regular).max();
-    // New are numbers no rule is about: x32's own calls and i386's multiplexers may lie above all the profile names.
+    // Only a number without a rule is new: x32's own calls and i386's multiplexers may be above all numbers of the
+    // profile.
     let new = newest.is_some_and(|newest| call.number > newest) && !ruled;
     unconditional.or(conditional).unwrap_or(if new { unknown } else { default })
 }
@@ -73,7 +74,7 @@ pub(super) fn is_about(abi: Abi, name: &str, number: u32) -> bool {
     [regular, extra].contains(&Some(number))
 }
 
-/// Whether a rule with these conditions applies; a 32-bit ABI's are about the low halves of their values.
+/// Whether a rule with these conditions applies; those of a 32-bit ABI compare the low halves of their values.
 pub(super) fn matches(abi: Abi, conditions: &[LinuxSeccompArg], args: &[u64; 6]) -> bool {
     any_or_all(conditions, |condition| {
         let value_two = abi.seen(condition.value_two().unwrap_or(0));

@@ -19,8 +19,8 @@
 //!    tree, refuses some that overlap, and forgets some that compare ranges.) A rule whose action is the default action
 //!    is dropped, as runc does, and so are names unknown to an ABI.
 //! 3. **New system calls.** Where the default action refuses (`ERRNO`, `TRAP`, `KILL*`), numbers above the newest one
-//!    the profile names get `ENOSYS`, as with runc: the profile's author cannot have meant them, and a libc only falls
-//!    back to an older call when told the new one does not exist.
+//!    the profile names get `ENOSYS`, as with runc: the profile's author cannot have meant them, and a libc falls back
+//!    to an older call only if the new one does not exist.
 //! 4. **Everything else** gets the default action; `errnoRet` and `defaultErrnoRet` default to `EPERM`.
 //!
 //! Within a rule all `args` must hold; if one argument index is used twice, each condition becomes a rule of its own,
@@ -71,7 +71,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
     let machine = Machine::HOST.ok_or_else(|| {
         Error::unsupported("linux.seccomp", "system call tables exist for x86_64 and aarch64 only")
     })?;
-    // Nearly every container has the one default, and compiling it is a good part of planning a container.
+    // Nearly every container has the default profile, and compiling it is a large part of planning a container: keep
+    // the result.
     static DEFAULT: OnceLock<(LinuxSeccomp, Filter)> = OnceLock::new();
     if let Some((known, filter)) = DEFAULT.get()
         && known == profile

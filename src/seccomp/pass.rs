@@ -1,9 +1,9 @@
-//! A way past the filter for the process that loads it: without one, a profile that notifies `sendmsg` would stop the
-//! very call that hands its listener over, with nobody there yet to answer.
+//! A way past the filter for the process that loads it. Without it, a profile that notifies `sendmsg` would stop the
+//! call that sends the listener to the agent, before the agent can answer.
 //!
-//! Two calls are let through where their fourth and fifth argument, which neither of them has, are a secret of 128
-//! bits. The secret is drawn by the loading process, is in no other's memory, and goes with `execve`; what it opens is
-//! sending and reading, on descriptors that are closed by then.
+//! The filter allows two calls if their fourth and fifth argument, which neither of them uses, are a secret of 128
+//! bits. The loading process draws the secret. No other process has it in memory, and `execve` discards it. It allows
+//! sending and reading only, on descriptors that are closed by then.
 
 use super::arch::{Machine, Name};
 use super::assemble::{JUMP_IF_EQUAL, LOAD, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER, RETURN};

@@ -1,7 +1,6 @@
-//! What a profile says, checked and turned into the kernel's values, before any ABI is looked at.
+//! The content of a profile, checked and turned into the kernel's values, before any ABI matters.
 //!
-//! Every refusal of a profile is here, each naming its field; what comes out cannot be refused any more except for its
-//! size.
+//! Every error about a profile comes from here and names its field, except that about the size of the program.
 
 use crate::error::{Error, Result};
 use oci_spec::runtime::{
@@ -34,7 +33,7 @@ pub(super) struct Rule<'a> {
 }
 
 impl Rule<'_> {
-    /// Whether the rule lets the call happen without anyone else looking at it.
+    /// Whether the rule lets the call happen without asking another process.
     pub(super) fn permits(&self) -> bool {
         matches!(self.action & RET_ACTION_FULL, RET_ALLOW | RET_LOG)
     }
@@ -78,7 +77,7 @@ impl<'a> Rules<'a> {
         }
         let notify = check_listener(profile, &rules)?;
         let unknown = match default & RET_ACTION_FULL {
-            // A profile that permits, or has a tracer to ask, means calls nobody had heard of too.
+            // A default that permits, or asks a tracer, also covers calls that its author did not know.
             RET_ALLOW | RET_LOG | RET_TRACE => default,
             _ => RET_ERRNO | ENOSYS,
         };
@@ -103,8 +102,8 @@ pub(super) const ENOSYS: u32 = libc::ENOSYS as u32;
 /// The largest errno (`MAX_ERRNO`); the kernel would silently return this instead of a larger one.
 const MAX_ERRNO: u32 = 4095;
 
-/// The most pairs of a name and an alternative. No program the kernel takes has room for as many; without a limit, a
-/// rule with a megabyte of names and one of conditions would ask for their product in memory.
+/// The most pairs of a name and an alternative. No program that the kernel takes has room for so many. Without a limit,
+/// a rule with a megabyte of names and a megabyte of conditions would need their product in memory.
 const MAX_CLAUSES: usize = 1 << 16;
 
 fn default_value(profile: &LinuxSeccomp) -> Result<u32> {

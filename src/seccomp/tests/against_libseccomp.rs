@@ -1,5 +1,5 @@
-//! The program says what the program of libseccomp says, given the rules of a profile as runc gives them to it, and
-//! where it does not, a test here says what it says instead and why.
+//! Our program gives the same answers as a program of libseccomp that is built as runc builds it. For each difference,
+//! `expected` has the other answer and the reason.
 
 use super::random::{calls, number, profiles};
 use super::*;
@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 #[path = "../../../tests/kit/libseccomp.rs"]
 mod libseccomp;
 
-/// The library; where there is none, says so.
+/// The library. Notes a skip where there is none.
 fn library() -> Option<Library> {
     static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
     let library = *LIBRARY.get_or_init(Library::open);
@@ -27,13 +27,13 @@ fn library() -> Option<Library> {
     library
 }
 
-/// What libseccomp makes of a profile for one ABI.
+/// The program of libseccomp for a profile and one ABI.
 ///
 /// One program for each, and without the names that the ABI does not have or hides behind another: where those come
 /// first, version 2.5.4 compares the numbers of others with the audit value.
 struct Theirs {
     program: Vec<Instruction>,
-    /// Names whose rules it took in part only: it refuses a rule that contradicts one it has.
+    /// Names of which it took only some rules: it refuses a rule that contradicts an earlier one.
     refused: BTreeSet<String>,
 }
 
@@ -171,8 +171,8 @@ impl<'a> Case<'a> {
         matching.map(|rule| rule.action().as_u32(rule.errno_ret())).collect()
     }
 
-    /// Whether several rules compare with less and greater: version 2.5.4 loses its way between their halves, and
-    /// answers with the default where one of them matches.
+    /// Whether several rules compare with less and greater: version 2.5.4 mixes up their halves, and answers with the
+    /// default where one of them matches.
     fn compares_ranges(&self) -> bool {
         let alternatives: Vec<_> = self.rules().flat_map(alternatives).collect();
         let is_range = |comparison: &Comparison| {
@@ -230,8 +230,8 @@ fn every_number_has_the_same_names() {
 }
 
 proptest! {
-    // The same ones every time: of some thousand random profiles there is one whose tree of arguments version 2.5.4 takes
-    // hours to build, or answers wrongly by.
+    // The same profiles every time: for about one of a thousand random ones, version 2.5.4 takes hours to build its
+    // tree of arguments, or gives wrong answers.
     #![proptest_config(ProptestConfig {
         cases: 256,
         failure_persistence: None,
@@ -260,8 +260,8 @@ proptest! {
     }
 }
 
-/// A profile of the shape that docker and podman come with: some 350 names without arguments, a few with, `clone3`
-/// that does not exist, and podman's two voices about `socket`.
+/// A profile of the shape that docker and podman come with: some 350 names without arguments, a few with, `clone3` that
+/// does not exist, and podman's two contradicting rules about `socket`.
 fn engine_profile(library: &Library, archs: &[&str]) -> LinuxSeccomp {
     let known = |name: &&&str| library.number(name).is_some();
     let mut names: Vec<&str> = ALWAYS.iter().copied().flatten().filter(known).copied().collect();

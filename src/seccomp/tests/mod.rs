@@ -1,5 +1,4 @@
-//! What compiled programs do, asked of the interpreter: example by example, and against a second, linear reading of
-//! the profile for random profiles and calls.
+//! Compiled programs in the interpreter: by examples, and compared with a second, linear reading of random profiles.
 
 mod against_libseccomp;
 mod of_the_default_profile;
@@ -23,7 +22,7 @@ fn profile(document: Value) -> LinuxSeccomp {
     serde_json::from_value(document).unwrap()
 }
 
-/// The filter on x86-64, as every example here means it; the kernel would load it.
+/// The filter on x86-64, the machine of every example here. The kernel would load it.
 fn filter(document: Value) -> Filter {
     let filter = compile_for(Machine::X86_64, &profile(document)).unwrap();
     check(&filter.instructions);
@@ -142,12 +141,12 @@ fn every_operator_compares_both_halves() {
                         if holds(op, arg, value, value_two) { RET_ALLOW } else { NO }
                     };
                     let args = [0, 0, 0, arg];
-                    let told = ask(&filter, Abi::X86_64, x86_64("getpid"), &args);
-                    assert_eq!(told, expected(arg), "{arg:#x} {op} {value:#x} {value_two:#x}");
+                    let answer = ask(&filter, Abi::X86_64, x86_64("getpid"), &args);
+                    assert_eq!(answer, expected(arg), "{arg:#x} {op} {value:#x} {value_two:#x}");
                     let low = |value: u64| value & 0xffff_ffff;
                     let narrow = holds(op, low(arg), low(value), low(value_two));
-                    let told = ask(&filter, Abi::X86, x86("getpid"), &args);
-                    assert_eq!(told == RET_ALLOW, narrow, "i386 {arg:#x} {op} {value:#x} {value_two:#x}");
+                    let answer = ask(&filter, Abi::X86, x86("getpid"), &args);
+                    assert_eq!(answer == RET_ALLOW, narrow, "i386 {arg:#x} {op} {value:#x} {value_two:#x}");
                 }
             }
         }
@@ -351,8 +350,8 @@ fn jumps_past_255_instructions_arrive() {
     check(&compiled.instructions);
     for name in names {
         for value in 0..75_u32 {
-            let told = ask(&compiled, Abi::X86_64, x86_64(name), &[u64::from(value)]);
-            assert_eq!(told, RET_ERRNO | (100 + value), "{name}({value})");
+            let answer = ask(&compiled, Abi::X86_64, x86_64(name), &[u64::from(value)]);
+            assert_eq!(answer, RET_ERRNO | (100 + value), "{name}({value})");
         }
         assert_eq!(ask(&compiled, Abi::X86_64, x86_64(name), &[75]), RET_ALLOW);
     }

@@ -8,7 +8,7 @@ use crate::spec::CapSet;
 
 fn filter(granted: CapSet) -> Filter {
     let mut profile = default_profile(granted);
-    // What the profile says on x86-64, wherever the test runs.
+    // For x86-64, on whatever machine the test runs.
     profile.set_architectures(Some(vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86]));
     let filter = compile_for(Machine::X86_64, &profile).unwrap();
     check(&filter.instructions);
