@@ -1,4 +1,4 @@
-//! Handing a device program to the kernel: cgroup v2 has no control file for devices.
+//! Attaches a device program to a cgroup: v2 has no control file for devices.
 
 use super::dir::{CgroupDir, CgroupVersion};
 use crate::error::{Error, OsContext, Result};
@@ -8,25 +8,27 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-/// How much of the verifier's log is kept. It ends in the reason.
+/// The size of the buffer for the verifier's log, in bytes. The reason is at the end of the log.
 const LOG: usize = 64 << 10;
 
-/// What a cgroup of v1 allows, and what the file says of one that allows everything (Linux admin-guide/cgroup-v1/devices.rst).
+/// The file with the devices that a v1 cgroup allows, and its text if the cgroup allows everything (Linux
+/// admin-guide/cgroup-v1/devices.rst).
 const V1_LIST: &str = "devices.list";
 const V1_EVERYTHING: &str = "a *:* rwm";
 
-/// Has `program` decide about every use of a device in this cgroup and below, for as long as it exists.
+/// Attaches `program` to this cgroup. It decides about every use of a device there and below, as long as the cgroup
+/// exists.
 ///
 /// # Errors
-/// The errno of bpf(2): `EPERM` for who has not `CAP_BPF` and `CAP_NET_ADMIN` in the initial user namespace.
+/// The errno of bpf(2): `EPERM` for a caller without `CAP_BPF` and `CAP_NET_ADMIN` in the initial user namespace.
 pub(super) fn attach(program: &DeviceProgram, dir: &CgroupDir) -> Result<()> {
     let program = load(&program.bytes())?;
     sys::attach_device_program(dir.as_fd(), program.as_fd())
         .os(|| format!("bpf(BPF_PROG_ATTACH, {:?}, BPF_CGROUP_DEVICE)", dir.path()))
 }
 
-/// Whether one of these directories, a container's, has rules about devices: those of v1, or a program. What cannot be
-/// found out is not so.
+/// Whether one of these directories of a container has rules about devices: the list of v1, or a program. `false` if
+/// the answer cannot be read.
 pub(crate) fn enforces(leaves: &[PathBuf]) -> bool {
     leaves.iter().any(|leaf| {
         let Ok(dir) = CgroupDir::open(leaf) else { return false };
@@ -43,7 +45,7 @@ fn load(instructions: &[u8]) -> Result<OwnedFd> {
         Err(errno @ (Errno::INVAL | Errno::ACCESS)) => errno,
         loaded => return loaded.os(step),
     };
-    // The verifier refused it, and is asked once more for the reason.
+    // The verifier refused the program. Load it again, with a buffer for the reason.
     let mut log = vec![0; LOG];
     match sys::load_device_program(instructions, &mut log) {
         Ok(program) => Ok(program),

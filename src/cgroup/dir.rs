@@ -1,6 +1,6 @@
-//! A held cgroup directory: every file of a cgroup is reached relative to one, and never by a path from outside.
+//! An open cgroup directory. We open every file of a cgroup relative to one, and never by an absolute path.
 //!
-//! What lives here: open, make, remove, read, write, with errors that print like strace. What may not: any choice.
+//! What lives here: open, make, remove, read, write, with errors that print like strace. What may not: decisions.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Which interface a directory speaks, by its filesystem's magic number.
+/// The cgroup version of a directory, by the magic number of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CgroupVersion {
     V1,
@@ -151,7 +151,7 @@ impl CgroupDir {
         self.open_file(file, OFlags::WRONLY)
     }
 
-    /// Opens a control file for both.
+    /// Opens a control file for reading and writing.
     pub(super) fn open_read_write(&self, file: &str) -> Result<OwnedFd> {
         self.open_file(file, OFlags::RDWR)
     }
@@ -219,7 +219,7 @@ impl CgroupDir {
             .os(|| format!("chown({:?}, {uid})", self.path.join(file)))
     }
 
-    /// Another descriptor of this directory, to be given away.
+    /// Another descriptor of this directory, to pass on.
     pub(super) fn duplicate(&self) -> Result<OwnedFd> {
         self.fd.try_clone().os(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))
     }
@@ -256,7 +256,7 @@ impl AsFd for CgroupDir {
     }
 }
 
-/// What became of a removal.
+/// The result of a removal.
 #[derive(Debug)]
 pub(super) enum Removal {
     /// The directory is not there (any more).
@@ -270,8 +270,8 @@ pub(super) enum Removal {
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The most read of a control file. `cgroup.procs` is the only long one: seven bytes a process, and what is beyond is
-/// read in the next round.
+/// The most that we read of a control file, in bytes. Only `cgroup.procs` is long, with seven bytes for each process,
+/// and callers read the rest in their next round.
 const MAX_CONTROL_BYTES: usize = 1 << 20;
 
 /// Reads `fd` from its start, at most [`MAX_CONTROL_BYTES`], leaving its position alone.
@@ -284,7 +284,7 @@ pub(super) fn read_text(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
             read => text.extend_from_slice(&chunk[..read]),
         }
         if text.len() >= MAX_CONTROL_BYTES {
-            // A number cut in two must not be taken for another number.
+            // Drop an incomplete last line: a number cut in two is another number.
             let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
             text.truncate(whole);
             break;

@@ -1,7 +1,7 @@
-//! Freezing a container, listing and killing its processes: through donated fds, since the sandbox that does it has no
-//! path.
+//! Freezes a container, lists and kills its processes, through donated descriptors: the sandbox, which does this, has
+//! no path to a cgroup.
 //!
-//! What lives here: single steps, none of which waits. What may not: the waiting, which is the sandbox's loop's.
+//! What lives here: single steps that do not wait. What may not: waiting, which the sandbox's event loop does.
 //!
 //! ```text
 //!   freeze() --> frozen()? no --> wait RECHECK --> frozen()? ... yes
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Donation name of the file that freezes: `cgroup.freeze` (v2) or `freezer.state` (v1).
 const FREEZE: &str = "cgroup-freeze";
-/// Donation name of `cgroup.events`, on v2 alone: its presence tells the versions apart.
+/// Donation name of `cgroup.events`, on v2 only: its presence tells the versions apart.
 const EVENTS: &str = "cgroup-freeze-events";
 /// Donation name of the directory of the container's own processes.
 const DIR: &str = "cgroup-freeze-dir";
@@ -35,9 +35,9 @@ pub(crate) const RECHECK: Duration = Duration::from_micros(100);
 #[derive(Debug)]
 pub(crate) struct Freezer {
     state: OwnedFd,
-    /// v2 alone.
+    /// Only on v2.
     events: Option<OwnedFd>,
-    /// Not the list itself: on v1 one open file gives the same list again for up to a second
+    /// The directory, and not the open list: on v1 one open file gives the same list again for up to a second
     /// (`CGROUP_PIDLIST_DESTROY_DELAY` in kernel/cgroup/cgroup-v1.c).
     dir: OwnedFd,
     kill: Option<OwnedFd>,
@@ -58,7 +58,7 @@ pub(super) fn open(dir: &CgroupDir) -> Result<Vec<(String, OwnedFd)>> {
     Ok(fds)
 }
 
-/// Says and sets, on v1, whether the tasks of a cgroup may run.
+/// The file of v1 that shows and sets whether the tasks of a cgroup may run.
 const STATE_V1: &str = "freezer.state";
 
 impl Freezer {
@@ -67,7 +67,8 @@ impl Freezer {
         Some(Self { state: take(FREEZE)?, dir: take(DIR)?, events: take(EVENTS), kill: take(KILL) })
     }
 
-    /// Tells the kernel to stop the container's processes. They have when [`frozen`](Self::frozen) says so.
+    /// Tells the kernel to stop the container's processes. They have stopped when [`frozen`](Self::frozen) returns
+    /// `true`.
     ///
     /// # Errors
     /// The errno of write(2); `ENODEV` once the cgroup is removed.
@@ -95,7 +96,7 @@ impl Freezer {
         if self.events.is_some() { "cgroup.freeze" } else { STATE_V1 }
     }
 
-    /// Whether every process has stopped. Reading is also what makes v1 look.
+    /// Whether every process has stopped. On v1 the kernel checks this only when the file is read.
     ///
     /// # Errors
     /// The errno of read(2).
@@ -105,7 +106,7 @@ impl Freezer {
                 let text = read_text(events.as_fd()).os(|| "read(cgroup.events)")?;
                 Ok(text.lines().any(|line| line == "frozen 1"))
             }
-            // "FREEZING" until the last one has.
+            // "FREEZING" until the last task has stopped.
             None => Ok(read_text(self.state.as_fd()).os(|| "read(freezer.state)")?.trim() == "FROZEN"),
         }
     }
@@ -144,10 +145,11 @@ impl Freezer {
 
     fn kill_all(&self) -> Result<()> {
         if let Some(kill) = &self.kill {
-            // No fork escapes it, and on v2 what is frozen dies.
+            // No fork escapes it, and on v2 frozen processes die, too.
             return rustix::io::write(kill, b"1").map(drop).os(|| "write(cgroup.kill, \"1\")");
         }
-        // Frozen, none of them can fork while they are gone through. What was not frozen yet and forks is listed again.
+        // Frozen processes cannot fork while we kill them one by one. `kill_each` finds the children of those that were
+        // not frozen yet, because it lists again.
         let frozen = self.freeze();
         let killed = self.kill_each();
         frozen.and(killed).and(self.thaw())

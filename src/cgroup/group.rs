@@ -1,7 +1,7 @@
-//! The effects of a [`CgroupPlan`]: directories made, limits written, fds handed on.
+//! Carries out a [`CgroupPlan`]: makes the directories, writes the limits, opens the descriptors that processes need.
 //!
-//! What lives here: no decision the plan could have made. Limits are written before anything can join, so they bind
-//! before the first instruction. Nothing here moves a process: the sandbox joins by itself, through what it is given.
+//! Limits are written before a process can join, so they apply from its first instruction. What may not live here: a
+//! decision that the plan can make, or moving a process. The sandbox joins by itself, through the descriptors it gets.
 
 use super::dir::{CgroupDir, CgroupVersion, v1, v2};
 use super::{devices, freezer, oom, teardown};
@@ -21,7 +21,7 @@ pub(crate) const EVIDENCE_OOM: &str = "cgroup-oom";
 /// Donation name of the file with the most memory used.
 pub(crate) const EVIDENCE_PEAK: &str = "cgroup-peak";
 
-/// The cgroups of one container, made and limited. Its default is none.
+/// The cgroups of one container. The default has none.
 ///
 /// Dropping it closes fds and removes nothing: [`destroy`](super::destroy) does that, from the recorded paths.
 #[derive(Debug, Default)]
@@ -42,7 +42,8 @@ struct Group {
 
 impl Cgroup {
     /// Makes the directories of `plan` and writes its limits. An empty plan costs nothing. A leaf that exists and is
-    /// empty is used, as engines make it beforehand. What the host refuses of an optional branch is done without.
+    /// empty is used, as engines make it beforehand. If the host refuses an optional branch, the container does without
+    /// it.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if a leaf has processes; `Unsupported` where the kernel lacks a control file; else
@@ -60,13 +61,13 @@ impl Cgroup {
                 group => group.map(Some),
             })
             .collect();
-        // The deepest first, as it has to be removed.
+        // The deepest first, as a removal needs it.
         made.reverse();
         match groups {
             Ok(groups) => {
                 let groups: Vec<Group> = groups.into_iter().flatten().collect();
                 let cgroup = Self { groups, made_ancestors: Vec::new() };
-                // Besides the ancestors, what is left of a branch that was given up.
+                // The ancestors, and the remains of an optional branch that failed.
                 let held = |path: &PathBuf| cgroup.dirs().any(|dir| dir.path() == path);
                 let others = made.into_iter().map(|(_, path)| path).filter(|path| !held(path)).collect();
                 Ok(Self { made_ancestors: others, ..cgroup })
@@ -81,7 +82,7 @@ impl Cgroup {
         }
     }
 
-    /// The leaf directories that are this container's: what the state record keeps from now on.
+    /// The container's leaf directories, for its record.
     pub(crate) fn leaves(&self) -> Vec<PathBuf> {
         let leaf = |group: &Group| {
             let dir = group.sandbox.as_ref().or(group.container.as_ref())?;
@@ -94,13 +95,13 @@ impl Cgroup {
         self.groups.iter().flat_map(|group| group.sandbox.iter().chain(&group.container))
     }
 
-    /// Directories that led to the leaf and were not there before, the deepest first: for [`prune`](super::prune) after
+    /// The directories made on the way to the leaves, the deepest first: for [`prune`](super::prune) after
     /// [`destroy`](super::destroy).
     pub(crate) fn made_ancestors(&self) -> &[PathBuf] {
         &self.made_ancestors
     }
 
-    /// All that a sandbox needs of its container's cgroups, by donation name.
+    /// Every descriptor that a sandbox needs of its container's cgroups, by donation name.
     pub(crate) fn fds(&self) -> Result<Vec<(String, OwnedFd)>> {
         let (evidence, oom_watch) = (self.evidence_fds(), self.oom_watch_fds());
         let mut fds = self.join_fds()?;
@@ -108,10 +109,11 @@ impl Cgroup {
         Ok(fds)
     }
 
-    /// What processes need to join, by donation name. On v1 the sandbox writes `0` to each [`SANDBOX_JOIN`] file; on v2
-    /// it is created inside, see [`sandbox_dir_fd`](Self::sandbox_dir_fd). The container's own processes join
-    /// [`CONTAINER_JOIN`] (suffix `-v1` or `-v2`); on v2 they are better created in [`CONTAINER_DIR`], which avoids the
-    /// cost of a move but needs the right to write there at that time, while the opened file carries its opener's.
+    /// The descriptors that processes need to join, by donation name. On v1 the sandbox writes `0` to each
+    /// [`SANDBOX_JOIN`] file; on v2 it is created inside, see [`sandbox_dir_fd`](Self::sandbox_dir_fd). The container's
+    /// own processes join [`CONTAINER_JOIN`] (suffix `-v1` or `-v2`); on v2 it is cheaper to create them in
+    /// [`CONTAINER_DIR`], because that avoids a move. The creator then needs write access itself, while an open file
+    /// keeps the access of the process that opened it.
     pub(crate) fn join_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
         let mut fds = Vec::new();
         for group in &self.groups {
@@ -139,18 +141,18 @@ impl Cgroup {
         v2.sandbox.as_ref().map(AsFd::as_fd)
     }
 
-    /// What the sandbox needs to freeze, list and kill the container's own processes, by donation name; see
-    /// [`Freezer`](super::Freezer). Empty where there is no place to freeze.
+    /// The descriptors by which the sandbox freezes, lists and kills the container's own processes, by donation name;
+    /// see [`Freezer`](super::Freezer). Empty without a cgroup to freeze.
     pub(crate) fn freezer_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
         let places = || self.groups.iter().filter_map(|group| group.container.as_ref());
-        // Both only in a hybrid layout. There v2 is the better one: it can kill what is frozen.
+        // Only a hybrid layout has both. Prefer v2, which can kill frozen processes.
         match places().find(|dir| dir.version() == CgroupVersion::V2).or(places().next()) {
             Some(dir) => freezer::open(dir),
             None => Ok(Vec::new()),
         }
     }
 
-    /// What the sandbox needs to hear of an OOM kill when it happens, by donation name; see
+    /// The descriptor by which the sandbox notices an OOM kill when it happens, by donation name; see
     /// [`OomWatch`](super::OomWatch). Empty without the memory controller.
     pub(crate) fn oom_watch_fds(&self) -> Vec<(String, OwnedFd)> {
         self.groups
@@ -161,7 +163,7 @@ impl Cgroup {
             .collect()
     }
 
-    /// What the sandbox needs to tell an OOM kill from another SIGKILL, by donation name; see
+    /// The descriptors by which the sandbox tells an OOM kill from another SIGKILL, by donation name; see
     /// [`OomEvidence::read`](super::OomEvidence::read). Empty without the memory controller.
     pub(crate) fn evidence_fds(&self) -> Vec<(String, OwnedFd)> {
         // In a hybrid layout the controller is in one of the hierarchies: the file exists in at most one group.
@@ -180,7 +182,7 @@ impl Cgroup {
     }
 }
 
-/// Makes one branch from the top down, recording in `made` what was not there before.
+/// Makes one branch from the top down, and adds the directories that did not exist to `made`.
 fn build(branch: &Branch, delegate_uid: Option<u32>, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
     let during = |error: Error| error.during(branch.field.clone());
     let broken = || Error::new(ErrorKind::InvalidInput, "cgroup plan", "a branch without directories");
@@ -195,8 +197,8 @@ fn build(branch: &Branch, delegate_uid: Option<u32>, made: &mut Vec<(Role, PathB
             (&branch.hierarchy, planned.role, delegate_uid)
         {
             // "write access to the cgroup.procs file of the common ancestor" (the leaf) and of the destination: kernel,
-            // admin-guide/cgroup-v2. Without it they move there, and wait for the whole machine. Of either file a
-            // container sees at most its own, whose processes it may kill anyway.
+            // admin-guide/cgroup-v2. Without it they have to move there, and a move waits for an RCU grace period. A
+            // container sees at most its own file, and may kill those processes anyway.
             let given = dir.give(v2::JOIN, uid);
             given.unwrap_or_else(|error| tracing::debug!(%error, "processes will move into their cgroup"));
         }
@@ -209,7 +211,7 @@ fn build(branch: &Branch, delegate_uid: Option<u32>, made: &mut Vec<(Role, PathB
             }
         }
     }
-    // The leaf is the last directory that another can be in, so the walk ended with it as the parent.
+    // Only the container's directory can be below the leaf, so after the walk `parent` is the leaf.
     let sandbox = leads_to_sandbox.then_some(parent);
     Ok(Group { hierarchy: branch.hierarchy.clone(), sandbox, container })
 }
@@ -271,7 +273,8 @@ fn inherit(file: &str, parent: &CgroupDir, dir: &CgroupDir) -> Result<()> {
 }
 
 fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir) -> Result<()> {
-    // Read first: who may make cgroups here need not be allowed to write what is enabled already.
+    // Read first: a caller that may make cgroups here may be refused this write, and needs none if all are enabled
+    // already.
     let enabled = dir.read(file)?;
     let missing = |wanted: &[String]| {
         let missing = wanted.iter().filter(|name| !enabled.split_ascii_whitespace().any(|on| on == *name));
@@ -289,7 +292,7 @@ fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir)
     Ok(())
 }
 
-/// Says which field could not be obeyed, and what can be done about the causes people meet.
+/// Names the field that could not be applied, with a hint for the usual causes.
 pub(super) fn refused(write: &PlannedWrite, dir: &CgroupDir, error: Error) -> Error {
     let path = dir.path().join(&write.file);
     match error.raw_os_error() {

@@ -1,4 +1,4 @@
-//! Ending the processes of a cgroup: what v1 and v2 share, and what differs.
+//! Ends the processes of a cgroup, or waits for their end, on v1 and v2.
 //!
 //! Waits for the kernel's own events (pidfds, `cgroup.events`) until a deadline, and never sleeps.
 
@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-/// How the processes end that keep a cgroup from being removed.
+/// How the processes end that are still in a cgroup.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum End {
     /// We kill them.

@@ -1,8 +1,9 @@
-//! Control groups: where a container's limits sit, and the one place that creates and removes their directories.
+//! Control groups: makes, limits, reads, freezes and removes those of a container. No other module makes or removes
+//! one.
 //!
-//! What lives here: the effects of a [`CgroupPlan`](crate::plan::cgroup::CgroupPlan) ([`Cgroup`]), what the sandbox needs to read afterwards
-//! ([`OomEvidence`]) and the removal of recorded cgroups ([`destroy`], [`Remover`]). What may not: any choice of path, controller or
-//! value, which is the plan's; and any move of the caller, which stays in the cgroups it was found in.
+//! What lives here: the effects of a [`CgroupPlan`](crate::plan::cgroup::CgroupPlan) ([`Cgroup`]), what the sandbox
+//! needs to read afterwards ([`OomEvidence`]) and the removal of recorded cgroups ([`destroy`], [`Remover`]). What may
+//! not: choosing a path, a controller or a value, which the plan does; or moving the caller out of its own cgroups.
 //!
 //! ```text
 //!   v2                                          v1, in each hierarchy with limits   v1 freezer
@@ -10,12 +11,12 @@
 //!   <base>/<name>/container  its processes
 //! ```
 //!
-//! On v2 no controller is enabled in `<name>`, so the rule against processes in inner cgroups does not bite, and the
-//! kernel's counters of `<name>` cover both. On v1 the sandbox has no business in the freezer's hierarchy, unless the
-//! configuration names a place: then it is in `<name>`, and its processes in `<name>/container`, as on v2. Freezing or
-//! killing the container never stops the sandbox.
+//! On v2 no controller is enabled in `<name>`, so the rule against processes in inner cgroups does not apply, and the
+//! kernel's counters of `<name>` cover both. On v1 the sandbox has no cgroup in the freezer's hierarchy, unless the
+//! configuration names a path: then it is in `<name>`, and the container's processes are in `<name>/container`, as on
+//! v2. Freezing or killing the container never stops the sandbox.
 //!
-//! Where nothing is limited, the freezer's is the only directory there is. It is v1's where the host has one, also
+//! A container without limits has only the freezer's directory. It is in v1's hierarchy where the host has one, also
 //! beside a mounted v2: joining it is one write to `tasks` (20 us), while a move through v2's `cgroup.procs`, which a
 //! container with a user namespace needs, may wait for an RCU grace period (10 to 20 ms).
 

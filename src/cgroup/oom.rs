@@ -1,7 +1,6 @@
-//! OOM kills: a descriptor to poll for them as they happen ([`OomWatch`]), and the counters in the end
-//! ([`OomEvidence`]).
+//! OOM kills: a descriptor to poll for them ([`OomWatch`]), and the counters to read after the end ([`OomEvidence`]).
 //!
-//! The caller opens and registers; the sandbox, which has no path to any cgroup, reads what it was given.
+//! The caller opens and registers the descriptors. The sandbox, which has no path to a cgroup, reads through them.
 
 use super::dir::{CgroupDir, CgroupVersion, keyed, read_text, v1, v2};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -14,7 +13,7 @@ const EVENT_V1: &str = "cgroup-oom-event-v1";
 /// Donation name of a separately opened `memory.events`: a reader of the same open file would take the event away (v2).
 const EVENT_V2: &str = "cgroup-oom-event-v2";
 
-/// Tells when the kernel kills in a container for memory.
+/// Notices when the OOM killer acts in a container.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     event: OwnedFd,
@@ -23,7 +22,7 @@ pub(crate) struct OomWatch {
     seen: u64,
 }
 
-/// Opens, or on v1 registers, what an [`OomWatch`] is made of. `None` where there is no memory controller.
+/// Opens, or on v1 registers, the descriptor of an [`OomWatch`]. `None` without a memory controller.
 pub(super) fn open(dir: &CgroupDir) -> Option<(String, OwnedFd)> {
     match dir.version() {
         CgroupVersion::V2 => dir.open_read(v2::OOM).ok().map(|events| (EVENT_V2.into(), events)),
@@ -90,7 +89,7 @@ impl AsFd for OomWatch {
 /// What the memory controller counted for a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OomEvidence {
-    /// Processes the OOM killer took, since the cgroup was made.
+    /// Processes that the OOM killer has killed since the cgroup was made.
     pub(crate) oom_kills: u64,
     /// The most memory used at once, in bytes; `None` where the kernel does not say (v2 before Linux 5.19).
     pub(crate) peak: Option<u64>,
@@ -110,7 +109,7 @@ impl OomEvidence {
             .ok_or_else(|| Error::new(ErrorKind::Os(libc::EIO), "read(oom counters)", "no oom_kill line"))
     }
 
-    /// Parses the two files. Both versions say `oom_kill N` on a line of its own.
+    /// Parses the two files. Both versions have a line `oom_kill N`.
     fn parse(oom: &str, peak: Option<&str>) -> Option<Self> {
         let oom_kills = keyed(oom, "oom_kill")?;
         Some(Self { oom_kills, peak: peak.and_then(|text| text.trim().parse().ok()) })

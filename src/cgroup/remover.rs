@@ -28,8 +28,8 @@ struct RemovalTarget {
 }
 
 impl Remover {
-    /// Holds the cgroups at these absolute paths, and the directories that were made on the way there, the deepest first.
-    /// What is gone already is left out.
+    /// Holds the cgroups at these absolute paths, and the directories that were made on the way there, the deepest
+    /// first. Skips those that are gone.
     ///
     /// # Errors
     /// The errno of openat2(2), or a path that is not below a cgroup mount.

@@ -1,6 +1,6 @@
 //! What a container's cgroups count, read from the recorded paths.
 //!
-//! [`values`] has the types, [`v1`] and [`v2`] how each version writes them down. A value that the kernel does not count
+//! [`values`] has the types, [`v1`] and [`v2`] read the files of each version. A value that the kernel does not count
 //! for this container is `None`, never 0.
 
 mod v1;
@@ -15,10 +15,10 @@ use super::dir::{CgroupDir, CgroupVersion, is_absent, keyed, limit};
 use crate::error::Result;
 use std::path::PathBuf;
 
-/// Reads the counters of the cgroups at these recorded paths. One that is gone counts nothing any more.
+/// Reads the counters of the cgroups at these recorded paths. Skips those that are gone.
 ///
 /// # Errors
-/// The system call that failed, other than for what is not there.
+/// The system call that failed. A missing file or cgroup is not an error.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Stats> {
     let mut stats = Stats::default();
     for path in paths {
@@ -30,7 +30,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Stats> {
             CgroupVersion::V1 => v1::add(&mut stats, &dir)?,
             CgroupVersion::V2 => v2::add(&mut stats, &dir)?,
         }
-        // The few that are written alike.
+        // These files have the same format in both versions.
         if let Some(current) = dir.number("pids.current")? {
             let limit = dir.statistic("pids.max")?.as_deref().and_then(limit);
             let refused = dir.statistic("pids.events")?.and_then(|events| keyed(&events, "max"));
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rdma_is_told_by_device() {
+    fn rdma_is_counted_by_device() {
         let current = "mlx4_0 hca_handle=2 hca_object=2000\nocrdma1 hca_handle=0 hca_object=0\n";
         let max = "mlx4_0 hca_handle=3 hca_object=max\nocrdma1 hca_handle=max hca_object=7\n";
         let stats = |device: &str, handles, handles_limit, objects, objects_limit| RdmaStats {

@@ -1,7 +1,7 @@
-//! Scopes of systemd's: started around a sandbox, changed and stopped, over D-Bus.
+//! Scopes of systemd: starts them around a sandbox, changes and stops them, over D-Bus.
 //!
 //! What lives here: the four requests, and their answers in a program that is built without the feature `systemd`. What
-//! may not: any choice of unit, slice or property, which is the [plan's](crate::plan::cgroup::ScopePlan).
+//! may not: choosing a unit, a slice or a property, which the [plan](crate::plan::cgroup::ScopePlan) does.
 //!
 //! ```text
 //!   caller                         systemd                              sandbox
@@ -12,14 +12,14 @@
 //!     |-- Begin, with the descriptors of both -------------------------> makes namespaces, forks init into container
 //! ```
 //!
-//! A scope has a process from its first moment, and the sandbox is the only one of ours that is there and can wait, so
-//! it is made first and gets the descriptors of its cgroups later. The caller is never in the scope.
+//! systemd starts a scope only with a process in it. The sandbox is the only process of ours that exists then and can
+//! wait, so it is made first and gets the descriptors of its cgroups later. The caller is never in the scope.
 //!
-//! The crate is zbus: it is the one that is maintained, has no C library below it, and runs on an executor of one's
-//! choice. Its own would leave threads in the caller that never end; so each conversation has a tokio runtime of one
-//! thread, on a thread of its own, since the caller's may be inside a runtime already, and when the call returns both
-//! are gone. What stays is a pair of close-on-exec sockets that tokio makes once in a process, for signals it is not
-//! asked about. (rustbus, which blocks and needs neither, stands on crates of 2022.)
+//! The client is zbus, because it is maintained, needs no C library, and runs on any executor. Its own executor would
+//! leave threads in the caller that never end. So each conversation has a tokio runtime on a thread of its own (the
+//! caller's thread may be inside a runtime already), and both end before the call returns. What stays is a pair of
+//! close-on-exec sockets that tokio makes once in a process for its signal handling, which we do not use. (rustbus
+//! blocks and needs neither, but depends on crates of 2022.)
 
 #[cfg(feature = "systemd")]
 mod bus;
@@ -47,12 +47,12 @@ mod without {
         Err(not_built())
     }
 
-    /// Of a container that a program with the client made.
+    /// The container was made by a program with the client.
     pub(crate) fn set_properties(_: &ScopeUnit, _: &[Property]) -> Result<()> {
         Err(not_built())
     }
 
-    /// Of a container that a program with the client made. The unit goes by itself when its cgroup is empty.
+    /// The container was made by a program with the client. systemd removes the unit when its cgroup is empty.
     pub(crate) fn remove(unit: &ScopeUnit) -> Result<()> {
         tracing::debug!(unit = unit.name, "left to systemd, which removes a scope when its cgroup is empty");
         Ok(())

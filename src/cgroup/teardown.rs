@@ -23,7 +23,8 @@ pub(crate) fn destroy(paths: &[PathBuf]) -> Result<()> {
 }
 
 /// Removes the cgroups at these absolute paths: kills the processes inside, removes nested cgroups, then each itself.
-/// What is gone already is fine, so that it can be called again after a crash. Every path is tried.
+/// Skips what is gone, so that it can be called again after a crash. An error at one path does not keep it from the
+/// others.
 ///
 /// # Errors
 /// [`ErrorKind::Incomplete`] with one line for all paths that are still there, among them those that are not below a
@@ -72,7 +73,8 @@ pub(crate) fn prune(paths: &[PathBuf]) -> Result<()> {
 }
 
 /// Removes the cgroups at these paths once they are empty, and waits for that as long as a killed container's processes
-/// may need. For places that a container may have had: what runs there without end is another's and stays.
+/// may need. For paths where a container may have been: processes that do not end there belong to another container,
+/// and stay.
 pub(crate) fn remove_when_empty(paths: &[PathBuf]) {
     let deadline = Instant::now() + EMPTY_LIMIT;
     for path in paths {
@@ -93,10 +95,10 @@ fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
     }
 }
 
-/// Removes the cgroup `name` in `parent` and those below it. Others may be doing the same.
+/// Removes the cgroup `name` in `parent` and those below it. Another process may be doing the same.
 pub(super) fn remove(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) -> Result<()> {
-    // In the ordinary case every process has ended and these calls are all, which also a process without a descriptor to
-    // spare can make: the second is for the cgroup of the container's own processes, where it has one below.
+    // Usually every process has ended, and these calls are enough. They need no descriptor, so a process without one to
+    // spare can make them. The second removes the cgroup of the container's own processes, if there is one below.
     if settled(parent.remove(name))? {
         return Ok(());
     }
@@ -113,7 +115,7 @@ pub(super) fn remove(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: E
     remove_leaf(parent, name, deadline, end)
 }
 
-/// The parent of `path`, which must be a cgroup itself: so a mount root is never a candidate. `None` if it is gone.
+/// The parent of `path`. It must be a cgroup itself, so a mount root is never removed. `None` if it is gone.
 pub(super) fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
     let plain = path.is_absolute() && !path.components().any(|component| component == Component::ParentDir);
     match (path.parent(), path.file_name()) {
@@ -129,15 +131,15 @@ pub(super) fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
 }
 
 /// Removes every cgroup below `top`. It holds one directory at a time and walks back by `..`, so that a hostile depth
-/// costs no fds.
+/// costs no descriptors.
 fn remove_nested(top: CgroupDir, deadline: Instant, end: End) -> Result<()> {
     let mut names: Vec<OsString> = Vec::new();
     let mut dir = top;
     loop {
-        // Who finds it gone goes back, as if it had been empty.
+        // If the directory is gone, go back up, as if it had been empty.
         match gone_is_none(dir.remove_empty_children(deadline))?.flatten() {
             Some(name) => {
-                // It may have been removed since it was listed, by its own inhabitants.
+                // The processes in it may have removed it since it was listed.
                 if let Some(child) = gone_is_none(dir.child(&name))? {
                     names.push(name);
                     dir = child;

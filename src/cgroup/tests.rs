@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The host's layout, or `None` with the reason printed where these tests cannot run.
+/// The host's layout. `None`, with the reason printed, where these tests cannot run.
 fn host(needed: &[&str]) -> Option<CgroupLayout> {
     let layout = host::cgroups_for(None).unwrap();
     let found: Vec<_> = needed.iter().map(|name| layout.v1(name)).collect();
@@ -32,7 +32,7 @@ fn host(needed: &[&str]) -> Option<CgroupLayout> {
     None
 }
 
-/// The unified hierarchy alone, or `None` with the reason printed where the caller may make no cgroup in it.
+/// The unified hierarchy only. `None`, with the reason printed, where the caller may make no cgroup in it.
 fn unified_host() -> Option<CgroupLayout> {
     let mut layout = host::cgroups_for(None).unwrap();
     layout.v1.clear();

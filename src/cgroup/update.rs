@@ -1,7 +1,7 @@
-//! The effects of changed limits on the cgroups of a container that exists: all of them, or none.
+//! Writes changed limits to the cgroups of an existing container: all of them, or none.
 //!
-//! What lives here: finding the directory, the writes, and their undoing. What may not: which values; that is
-//! [`plan::cgroup`](crate::plan::cgroup)'s.
+//! What lives here: finding the directories, writing, and undoing the writes. What may not: choosing values, which
+//! [`plan::cgroup`](crate::plan::cgroup) does.
 
 use super::dir::{CgroupDir, CgroupVersion};
 use super::group::refused;
@@ -13,7 +13,8 @@ use crate::plan::cgroup::{
 };
 use std::path::PathBuf;
 
-/// What was written, with what was there before: undone if this is dropped and not [kept](Written::keep).
+/// Limits that were written, with the values before. Dropping this undoes the writes, unless they are
+/// [kept](Written::keep).
 #[derive(Debug)]
 #[must_use = "dropping it undoes the writes"]
 pub(crate) struct Written<'a> {
@@ -27,19 +28,20 @@ struct Undo<'a> {
     before: String,
 }
 
-/// What systemd was told of other limits: told otherwise if this is dropped and not [kept](PropertyUpdate::keep).
+/// Properties that systemd has changed. Dropping this restores the old ones, unless the new ones are
+/// [kept](PropertyUpdate::keep).
 #[derive(Debug)]
-#[must_use = "dropping it takes it back"]
+#[must_use = "dropping it restores the old properties"]
 pub(crate) struct PropertyUpdate<'a> {
     unit: &'a ScopeUnit,
     back: Vec<Property>,
 }
 
 impl<'a> PropertyUpdate<'a> {
-    /// Tells systemd, so that it does not set the old ones again when it is reloaded.
+    /// Sends the new limits to systemd, which would otherwise set the old ones again when it is reloaded.
     ///
     /// # Errors
-    /// What systemd says; nothing has changed then.
+    /// The error of systemd; nothing has changed then.
     pub(crate) fn of(unit: &'a ScopeUnit, update: ScopeUpdate) -> Result<Self> {
         if !update.change.is_empty() {
             systemd::set_properties(unit, &update.change)?;
@@ -58,12 +60,12 @@ impl Drop for PropertyUpdate<'_> {
         if !self.back.is_empty()
             && let Err(error) = systemd::set_properties(self.unit, &self.back)
         {
-            tracing::debug!(%error, "systemd could not be told to set the limits back");
+            tracing::debug!(%error, "systemd did not restore the old limits");
         }
     }
 }
 
-/// The directories of a container's limits, held.
+/// The open directories with a container's limits.
 #[derive(Debug)]
 pub(crate) struct LimitDirs(Vec<CgroupDir>);
 
@@ -76,7 +78,7 @@ impl LimitDirs {
         paths.iter().map(|path| CgroupDir::open(path)).collect::<Result<_>>().map(Self)
     }
 
-    /// Refuses a memory limit below what is in use, for those who ask to be told (`checkBeforeUpdate`).
+    /// Refuses a memory limit below the current usage, for callers that set `checkBeforeUpdate`.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`], or the errno of a read.
@@ -132,7 +134,7 @@ impl LimitDirs {
 
 fn has_controller(dir: &CgroupDir, update: &ControllerUpdate) -> Result<bool> {
     Ok(match dir.version() {
-        // A hierarchy has files of its own controllers only.
+        // A v1 hierarchy has files of its own controllers only.
         CgroupVersion::V1 => {
             let prefix = format!("{}.", update.v1_controller());
             dir.files()?.iter().any(|file| file.starts_with(&prefix))
@@ -156,7 +158,7 @@ impl<'a> Written<'a> {
             Value::TextIfPresent(text) if dir.has(&write.file)? => (&write.file, text),
             Value::Either { text, .. } if dir.has(&write.file)? => (&write.file, text),
             Value::Either { otherwise: (file, text), .. } => (file, text),
-            // Absent, or for new directories only.
+            // The file is absent, or the write is for new directories only.
             Value::TextIfPresent(_) | Value::FromParent | Value::Enable { .. } | Value::Program { .. } => {
                 return Ok(());
             }
@@ -174,7 +176,7 @@ impl Drop for Written<'_> {
     fn drop(&mut self) {
         for Undo { dir, file, before } in self.undo.iter().rev() {
             if let Err(error) = dir.write(file, before) {
-                tracing::debug!(%error, "a limit could not be set back");
+                tracing::debug!(%error, "a limit could not be restored");
             }
         }
     }

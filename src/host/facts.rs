@@ -195,7 +195,7 @@ pub enum Manager {
 mod tests {
     use super::*;
 
-    fn nobody(range: Option<IdRange>) -> Host {
+    fn unprivileged(range: Option<IdRange>) -> Host {
         Host {
             euid: 65_534,
             egid: 65_534,
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn without_a_subordinate_range_the_caller_is_the_only_id() {
-        let host = nobody(None);
+        let host = unprivileged(None);
         let maps = host.default_id_maps();
         assert_eq!(maps.uids, [IdMap { container: 0, host: 65_534, size: 1 }]);
         assert!(!host.needs_map_helpers(&maps));
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_subordinate_range_follows_the_caller() {
-        let host = nobody(Some(IdRange { start: 100_000, count: 65_536 }));
+        let host = unprivileged(Some(IdRange { start: 100_000, count: 65_536 }));
         let maps = host.default_id_maps();
         assert_eq!(maps.gids[1], IdMap { container: 1, host: 100_000, size: 65_536 });
         assert!(host.needs_map_helpers(&maps));
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn ids_outside_the_range_are_refused_by_name() {
-        let host = nobody(Some(IdRange { start: 100_000, count: 10 }));
+        let host = unprivileged(Some(IdRange { start: 100_000, count: 10 }));
         let maps = IdMaps {
             uids: vec![IdMap { container: 0, host: 100_005, size: 10 }],
             gids: vec![IdMap { container: 0, host: 65_534, size: 1 }],
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_privileged_caller_gets_ids_no_user_has() {
-        let host = Host { privileged: true, euid: 0, ..nobody(None) };
+        let host = Host { privileged: true, euid: 0, ..unprivileged(None) };
         let maps = host.default_id_maps();
         assert!(maps.uids[0].host > 1_000_000);
         host.check_id_maps(&maps).unwrap();

@@ -1,11 +1,11 @@
-//! How v1 writes its counters down (kernel: admin-guide/cgroup-v1).
+//! Reads the counters of v1 (kernel: admin-guide/cgroup-v1).
 
 use super::super::dir::{CgroupDir, keyed, limit};
 use super::values::{CpuStats, HugetlbStats, IoStats, MemoryStats, Stats};
 use crate::error::Result;
 use std::time::Duration;
 
-/// Adds what the hierarchy of this directory counts. Each file exists in the hierarchy of its controller only.
+/// Adds the counters of this directory. Each file exists in the hierarchy of its controller only.
 pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
     if let Some(usage) = dir.number("cpuacct.usage")? {
         let split = dir.statistic("cpuacct.stat")?.unwrap_or_default();
@@ -18,7 +18,7 @@ pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
         stats.memory = Some(MemoryStats {
             limit: dir.statistic("memory.limit_in_bytes")?.as_deref().and_then(bytes_limit),
             peak: dir.number("memory.max_usage_in_bytes")?,
-            // Memory and swap are one count there.
+            // The file counts memory and swap together.
             swap: dir.number("memory.memsw.usage_in_bytes")?.map(|both| both.saturating_sub(usage)),
             swap_limit: dir.statistic("memory.memsw.limit_in_bytes")?.as_deref().and_then(bytes_limit),
             ..memory(
@@ -45,7 +45,8 @@ pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
     Ok(())
 }
 
-/// `cpuacct.usage` in nanoseconds, `cpuacct.stat` in ticks of user space's clock, of which every Linux has 100 a second.
+/// `cpuacct.usage` in nanoseconds, `cpuacct.stat` in ticks of user space's clock, which are 100 a second on every
+/// Linux.
 fn add_times(cpu: &mut CpuStats, usage_ns: u64, stat: &str) {
     let ticks = |key| keyed(stat, key).map(|ticks| Duration::from_millis(ticks.saturating_mul(10)));
     cpu.usage = Some(Duration::from_nanos(usage_ns));
@@ -75,7 +76,7 @@ fn bytes_limit(text: &str) -> Option<u64> {
     limit(text).filter(|bytes| *bytes < i64::MAX.unsigned_abs() - LARGEST_PAGE)
 }
 
-/// Lines of `major:minor Operation count`; the sums over all operations and devices are passed over.
+/// Lines of `major:minor Operation count`; skips the sums over all operations and devices.
 fn io(bytes: &str, operations: &str) -> Vec<IoStats> {
     let mut devices: Vec<IoStats> = Vec::new();
     for (text, counts_bytes) in [(bytes, true), (operations, false)] {
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn transfers_are_told_by_device() {
+    fn transfers_are_counted_by_device() {
         let bytes = "8:0 Read 4096\n8:0 Write 8192\n8:0 Sync 0\n8:0 Discard 0\n8:0 Total 12288\n\
                      259:1 Read 0\n259:1 Write 512\nTotal 12800\n";
         let operations = "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\n259:1 Write 1\nTotal 4\n";

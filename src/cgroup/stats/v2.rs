@@ -1,13 +1,13 @@
-//! How v2 writes its counters down (kernel: admin-guide/cgroup-v2).
+//! Reads the counters of v2 (kernel: admin-guide/cgroup-v2).
 
 use super::super::dir::{CgroupDir, keyed, limit};
 use super::values::{CpuStats, HugetlbStats, IoStats, MemoryStats, Pressure, Stall, Stalls, Stats};
 use crate::error::Result;
 use std::time::Duration;
 
-/// Adds what this directory counts. The files of a controller exist where it is enabled.
+/// Adds the counters of this directory. The files of a controller exist where it is enabled.
 pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
-    // There without the controller, too, and then without the lines about throttling.
+    // The file exists without the controller, too, but then without the lines about throttling.
     if let Some(text) = dir.statistic("cpu.stat")? {
         let (v1, v2) = (stats.cpu.unwrap_or_default(), cpu(&text));
         stats.cpu = Some(CpuStats {
@@ -84,8 +84,8 @@ fn memory(usage: u64, stat: &str, events: &str) -> MemoryStats {
     }
 }
 
-/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`; keys the kernel adds are passed over. One that never
-/// transferred is only its number.
+/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`; skips unknown keys. A device without transfers has only its
+/// number.
 fn device(line: &str) -> Option<IoStats> {
     let mut fields = line.split_ascii_whitespace();
     let (major, minor) = fields.next()?.split_once(':')?;
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn throttling_is_told_only_where_the_controller_is() {
+    fn throttling_is_absent_without_the_controller() {
         let time = "usage_usec 3000000\nuser_usec 2000000\nsystem_usec 1000000\n";
         let without = cpu(time);
         assert_eq!(
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn transfers_are_told_by_device() {
+    fn transfers_are_counted_by_device() {
         let line = "259:1 rbytes=1024 wbytes=2048 rios=1 wios=2 dbytes=0 dios=0 cost.usage=3";
         let expected =
             IoStats { major: 259, minor: 1, read_bytes: 1024, write_bytes: 2048, reads: 1, writes: 2 };

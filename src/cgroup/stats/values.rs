@@ -5,9 +5,9 @@ use std::time::Duration;
 
 /// What a container uses, from its own cgroups: its processes and its sandbox, which is under the same limits.
 ///
-/// A field is `None` where the container is in no cgroup with that controller: without a limit or
-/// [`cgroups_path`](crate::ContainerBuilder::cgroups_path) that is the rule on cgroup v1, while v2 always counts CPU time
-/// and pressure.
+/// A field is `None` where the container is in no cgroup with that controller: on cgroup v1 that is so for most fields
+/// without a limit or a [`cgroups_path`](crate::ContainerBuilder::cgroups_path), while v2 always counts CPU time and
+/// pressure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -19,7 +19,7 @@ pub struct Stats {
     pub pids: Option<PidsStats>,
     /// Transfers, one entry for each block device that was used.
     pub io: Option<Vec<IoStats>>,
-    /// Time lost waiting for a resource (kernel: accounting/psi); v2 with pressure accounting on.
+    /// Time lost while tasks waited for a resource (kernel: accounting/psi); v2 with pressure accounting on.
     pub pressure: Option<Pressure>,
     /// Huge pages, one entry for each size the kernel has.
     pub hugetlb: Option<Vec<HugetlbStats>>,
@@ -27,7 +27,8 @@ pub struct Stats {
     pub rdma: Option<Vec<RdmaStats>>,
 }
 
-/// CPU time, since the container was created. On v1 the times and the throttling are two controllers' (`cpuacct`, `cpu`).
+/// CPU time, since the container was created. On v1 two controllers count the times and the throttling (`cpuacct`,
+/// `cpu`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CpuStats {
@@ -39,13 +40,13 @@ pub struct CpuStats {
     pub system: Option<Duration>,
     /// Periods of the CPU limit that passed.
     pub periods: Option<u64>,
-    /// Of these, in how many the limit was reached.
+    /// How many of these reached the limit.
     pub throttled: Option<u64>,
-    /// For how long tasks were kept from running by it.
+    /// How long the limit kept tasks from running.
     pub throttled_time: Option<Duration>,
-    /// In how many periods more than the limit was used, from what earlier ones had left; since Linux 5.14.
+    /// Periods that used more than the limit, from unused time of earlier ones; since Linux 5.14.
     pub bursts: Option<u64>,
-    /// For how long, on all CPUs together.
+    /// The CPU time that they used above the limit, on all CPUs together.
     pub burst_time: Option<Duration>,
 }
 
@@ -63,11 +64,11 @@ pub struct MemoryStats {
     pub swap: Option<u64>,
     /// The most there may be in swap (v2), or in memory and swap together (v1); `None` for no limit.
     pub swap_limit: Option<u64>,
-    /// Of the usage, memory of processes that no file is behind.
+    /// Of the usage, memory of processes that is not backed by a file.
     pub anon: Option<u64>,
     /// Of the usage, page cache.
     pub file: Option<u64>,
-    /// Processes the OOM killer took.
+    /// Processes that the OOM killer has killed.
     pub oom_kills: Option<u64>,
 }
 
@@ -115,17 +116,17 @@ pub struct Pressure {
     pub io: Option<Stalls>,
 }
 
-/// How much tasks waited for one resource.
+/// How long tasks waited for one resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stalls {
     /// At least one task waited.
     pub some: Option<Stall>,
-    /// All of them did at once.
+    /// All tasks waited at the same time.
     pub full: Option<Stall>,
 }
 
-/// A share of time that was lost.
+/// The share of time that was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stall {
@@ -151,11 +152,11 @@ pub struct HugetlbStats {
     pub limit: Option<u64>,
     /// The most there was at once, where the kernel says (v1).
     pub peak: Option<u64>,
-    /// How often there was not to be more.
+    /// How often an allocation failed because of the limit.
     pub failures: Option<u64>,
 }
 
-/// What is used of one RDMA device (kernel: admin-guide/cgroup-v1/rdma).
+/// The use of one RDMA device (kernel: admin-guide/cgroup-v1/rdma).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RdmaStats {
@@ -165,7 +166,7 @@ pub struct RdmaStats {
     pub hca_handles: u64,
     /// How many there may be; `None` for no limit.
     pub hca_handles_limit: Option<u64>,
-    /// Objects there are.
+    /// Objects that exist.
     pub hca_objects: u64,
     /// How many there may be; `None` for no limit.
     pub hca_objects_limit: Option<u64>,

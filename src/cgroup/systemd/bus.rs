@@ -14,10 +14,10 @@ use zbus::{Address, Connection, connection};
 /// How long a conversation may take, all in all. systemd answers in milliseconds, unless it is being reloaded.
 const CONVERSATION_LIMIT: Duration = Duration::from_secs(30);
 
-/// Connects to the bus of `manager` and has `talk` done there. Connection and thread end with it.
+/// Connects to the bus of `manager` and runs `talk` there. Connection and thread end with it.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if there is no such bus, [`ErrorKind::TimedOut`], or what `talk` fails with.
+/// [`ErrorKind::Unsupported`] if there is no such bus, [`ErrorKind::TimedOut`], or the error of `talk`.
 pub(super) fn converse<T, F>(manager: Manager, talk: F) -> Result<T>
 where
     T: Send,
@@ -76,7 +76,7 @@ fn address(manager: Manager) -> Result<Address> {
         let why = format!("neither {variable} nor XDG_RUNTIME_DIR is set");
         return Err(Error::unsupported("D-Bus", why));
     };
-    // Of the other transports, one executes a program and one goes over the network: neither is systemd's.
+    // systemd uses none of the other transports, of which one executes a program and one goes over the network.
     let mut parsed = text.split(';').filter_map(|one| Address::from_str(one).ok());
     parsed
         .find(|address| matches!(address.transport(), Transport::Unix(_)))

@@ -1,4 +1,4 @@
-//! What is asked of systemd (org.freedesktop.systemd1(5)).
+//! The requests to systemd (org.freedesktop.systemd1(5)).
 
 use super::bus::converse;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,7 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// A property of a unit, as it is sent: `(sv)`.
 type Sent<'a> = (&'a str, Value<'a>);
 
-/// The manager for this caller, and where its units are: the host's for root, the user's own for anybody else.
+/// The manager for this caller, and where its units are: the host's for root, the user's own for other users.
 pub(crate) fn find() -> ServiceManager {
     let manager = if rustix::process::geteuid().is_root() { Manager::System } else { Manager::User };
     let found = converse(manager, async |connection| {
@@ -37,7 +37,7 @@ pub(crate) fn find() -> ServiceManager {
 /// Starts the scope with the process `pid` in it, and waits until it is there.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] if there is such a unit; else what systemd says.
+/// [`ErrorKind::AlreadyExists`] if there is such a unit; else the error of systemd.
 pub(crate) fn start(scope: &ScopePlan, pid: i32) -> Result<()> {
     let pids = [pid.cast_unsigned()];
     let mut properties: Vec<Sent<'_>> = vec![
@@ -46,7 +46,7 @@ pub(crate) fn start(scope: &ScopePlan, pid: i32) -> Result<()> {
         ("PIDs", Value::from(pids.as_slice())),
         // "systemd won't fiddle with your sub-tree of the cgroup tree anymore" - systemd.io, CGROUP_DELEGATION.
         ("Delegate", Value::from(true)),
-        // Neither before nor after anything: it is not the host's boot that it belongs to.
+        // No order relative to other units: the scope is not part of the host's boot.
         ("DefaultDependencies", Value::from(false)),
         // A container that failed leaves no failed unit.
         ("CollectMode", Value::from("inactive-or-failed")),
@@ -62,7 +62,7 @@ pub(crate) fn start(scope: &ScopePlan, pid: i32) -> Result<()> {
     })
 }
 
-/// Gives the unit other limits, until the next boot, as all else of it.
+/// Changes properties of the unit until the next boot. The unit itself lasts no longer.
 pub(crate) fn set_properties(unit: &ScopeUnit, properties: &[Property]) -> Result<()> {
     let properties: Vec<Sent<'_>> = properties.iter().map(sent).collect();
     let arguments = (unit.name.as_str(), true, properties);
@@ -71,8 +71,8 @@ pub(crate) fn set_properties(unit: &ScopeUnit, properties: &[Property]) -> Resul
     })
 }
 
-/// Stops the unit and has it forgotten. One that is gone already, or whose manager is, is fine: the scope of a container
-/// whose processes have ended goes by itself.
+/// Stops the unit and resets its failed state. A unit or a manager that is gone is not an error: systemd removes a
+/// scope by itself when its processes have ended.
 pub(crate) fn remove(unit: &ScopeUnit) -> Result<()> {
     let gone_is_fine = |result: Result<()>| match result {
         Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
@@ -85,7 +85,7 @@ pub(crate) fn remove(unit: &ScopeUnit) -> Result<()> {
     });
     match removed {
         Err(error) if matches!(error.kind(), ErrorKind::Unsupported { feature } if feature == "D-Bus") => {
-            tracing::debug!(%error, unit = unit.name, "nobody to ask about the scope");
+            tracing::debug!(%error, unit = unit.name, "no manager to ask about the scope");
             Ok(())
         }
         removed => removed,
@@ -156,7 +156,7 @@ fn misbehaved(problem: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::PeerMisbehaved, "systemd", problem.to_string())
 }
 
-/// What the bus or systemd answered instead.
+/// The error that the bus or systemd answered.
 fn failed(method: &'static str, error: zbus::Error) -> Error {
     let zbus::Error::MethodError(name, text, _) = &error else {
         return Error::new(ErrorKind::PeerMisbehaved, method, error.to_string()).because(error);
@@ -167,7 +167,7 @@ fn failed(method: &'static str, error: zbus::Error) -> Error {
         "org.freedesktop.systemd1.NoSuchUnit" => ErrorKind::NotFound,
         "org.freedesktop.DBus.Error.AccessDenied"
         | "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => ErrorKind::Os(libc::EPERM),
-        // The bus is there, systemd is not on it.
+        // The bus answers, but systemd is not on it.
         "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
             ErrorKind::Unsupported { feature: "D-Bus".into() }
         }
