@@ -1,5 +1,5 @@
-//! What the kernel keeps for a process besides its powers: how it is scheduled, on which processors and nodes, and as
-//! which kind of machine it sees the kernel.
+//! The attributes of a process besides its privileges: scheduling, I/O priority, processors and memory nodes, and its
+//! personality(2).
 
 use super::field::{Field, shorten};
 use crate::error::Result;
@@ -18,7 +18,7 @@ pub struct NumberSet(pub Vec<u64>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoPriority(pub u16);
 
-/// `process.scheduler`, as `struct sched_attr` (sched_setattr(2)) wants it.
+/// `process.scheduler`, as the fields of `struct sched_attr` (sched_setattr(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 // The fields of sched_setattr(2).
 pub struct Scheduler {
@@ -155,7 +155,7 @@ fn scheduler_flag(flag: LinuxSchedulerFlag) -> u64 {
     }
 }
 
-/// The names that `oci-spec` derives for two flags of the specification: it knows them by these only.
+/// The two flags whose name in the specification differs from the one that `oci-spec` derives and reads.
 pub(super) const SCHEDULER_FLAGS_OF_OCI_SPEC: [(&str, &str); 2] = [
     ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
     ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),

@@ -1,4 +1,4 @@
-//! `process.capabilities`: names to bit masks, and the order the kernel keeps between the five sets.
+//! `process.capabilities`: names to bit masks, and which of the five sets must contain which.
 
 use super::field::{Field, Origin, shorten};
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The five capability sets, read off `process.capabilities`.
+/// The five capability sets of `process.capabilities`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// `bounding`.
@@ -27,7 +27,7 @@ bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(transparent)]
     pub struct CapSet: u64 {
-        /// `CAP_SYS_ADMIN`, the one the mount and seccomp code asks about.
+        /// `CAP_SYS_ADMIN`, which the mount and seccomp code checks for.
         const SYS_ADMIN = 1 << 21;
         /// `CAP_MKNOD`, which makes rules about devices matter.
         const MKNOD = 1 << 27;
@@ -36,10 +36,10 @@ bitflags! {
     }
 }
 
-/// Reads capability names into a set: `CAP_KILL`, also `KILL`, in any case (capabilities(7)). Twice is once.
+/// Reads capability names into a set: `CAP_KILL`, also `KILL`, in any case (capabilities(7)). A name may appear twice.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) at `PATH[INDEX]` for a name that is no capability.
+/// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) at `PATH[INDEX]` for an unknown name.
 pub fn parse_capability_set<S: AsRef<str>>(origin: Origin, path: &str, names: &[S]) -> Result<CapSet> {
     let mut set = CapSet::empty();
     for (index, name) in names.iter().enumerate() {
@@ -66,7 +66,8 @@ fn unknown(name: &str) -> String {
 /// The properties of `process.capabilities`.
 const SETS: [&str; 5] = ["bounding", "effective", "inheritable", "permitted", "ambient"];
 
-/// Finds names that are no capability while the document still knows their index. Wrong types are left for later.
+/// Refuses unknown names while their index is known: `oci-spec` reads them into sets. The typed reader refuses wrong
+/// types later.
 pub(super) fn check_names(document: &Field<'_>, value: &Value) -> Result<()> {
     let (process, sets) = (document.key("process"), &value["process"]["capabilities"]);
     let capabilities = process.key("capabilities");
@@ -112,7 +113,7 @@ impl Capabilities {
         Ok(this)
     }
 
-    /// What is in any of the sets: all that the process, or what it executes, could come to have.
+    /// The union of the sets: every capability that the process, or a program that it executes, could get.
     pub(crate) fn any(self) -> CapSet {
         self.bounding | self.effective | self.inheritable | self.permitted | self.ambient
     }

@@ -1,7 +1,7 @@
-//! `linux.cgroupsPath`: a path in the hierarchies, or a scope that systemd is asked for.
+//! `linux.cgroupsPath`: a path in the hierarchies, or a scope of systemd.
 //!
-//! The specification knows paths only. Engines that leave cgroups to systemd write `slice:prefix:name` instead, with a
-//! meaning that runc gave it; a relative path with exactly two colons is taken for one.
+//! The specification knows paths only. Engines that leave cgroups to systemd write `slice:prefix:name` instead, with
+//! the meaning that runc gave it. A relative path with exactly two colons is read as such a name.
 
 use super::field::{Field, shorten};
 use crate::error::Result;
@@ -10,16 +10,17 @@ use std::path::{Component, Path, PathBuf};
 /// `linux.cgroupsPath`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupsPath {
-    /// Absolute: from the mount point of each hierarchy. Relative: the cgroup driver's to place. Without `..`.
+    /// An absolute path starts at the mount point of each hierarchy. The plan chooses where a relative one starts.
+    /// Contains no `..`.
     Path(PathBuf),
-    /// A unit of systemd's.
+    /// A scope unit of systemd.
     SystemdScope(SystemdScope),
 }
 
 /// `slice:prefix:name`: the unit `prefix-name.scope` in `slice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemdScope {
-    /// A slice unit; `None` leaves it to the manager that is asked.
+    /// A slice unit; `None` means the default of the manager.
     pub slice: Option<String>,
     /// The scope unit.
     pub unit: String,
@@ -68,7 +69,7 @@ impl SystemdScope {
         if name.is_empty() {
             return Err(field.error("slice:prefix:name without a name"));
         }
-        // runc makes a slice of it, for engines that want a cgroup and no process in it.
+        // runc makes a slice here, for engines that want a cgroup without processes.
         if name.ends_with(".slice") {
             let problem = format!("{:?} is a slice, which holds no processes", shorten(name));
             return Err(field.unsupported(problem));
@@ -76,7 +77,7 @@ impl SystemdScope {
         let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
         for name in [slice, &unit].into_iter().filter(|name| !name.is_empty()) {
             if !is_unit_name(name) {
-                let problem = format!("{:?} cannot name a unit of systemd's", shorten(name));
+                let problem = format!("{:?} is not the name of a systemd unit", shorten(name));
                 return Err(field.error(problem).hint("use letters, digits and :-_.\\, 255 at most"));
             }
         }
@@ -91,13 +92,14 @@ impl SystemdScope {
 /// The longest name of a unit (systemd.unit(5)).
 const MAX_UNIT_NAME: usize = 255;
 
-/// Whether systemd.unit(5) allows it.
+/// Whether systemd.unit(5) allows this name.
 fn is_unit_name(name: &str) -> bool {
     name.len() <= MAX_UNIT_NAME
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\".contains(&byte))
 }
 
-/// Whether the dashes in it lead from slice to slice (systemd.slice(5)). `-.slice` is the root of all.
+/// Whether this is the name of a slice: dashes separate it from its parents (systemd.slice(5)), and `-.slice` is the
+/// root.
 fn is_slice(name: &str) -> bool {
     match name.strip_suffix(".slice") {
         Some("-") => true,

@@ -1,20 +1,20 @@
-//! Which part a container plays in a pod, as the annotations of a container engine say (Kubernetes CRI).
+//! The role of a container in a pod, from the annotations of a container engine (Kubernetes CRI).
 
 use super::ValidSpec;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use std::collections::BTreeMap;
 
-/// The part a container plays.
+/// The role of a container in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodRole {
-    /// A sandbox of its own, and the root of a pod if others join it.
+    /// It gets a sandbox of its own, and is the root of a pod if others join it.
     Root,
-    /// A further container in the sandbox of this one.
+    /// It joins the sandbox of the container with this id.
     Member(ContainerId),
 }
 
-/// The keys of one engine: the kind of container, and the sandbox it goes to.
+/// The annotation keys of each engine: the kind of container, and the id of its sandbox.
 const ENGINES: [(&str, &str); 2] = [
     // containerd
     ("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"),
@@ -25,14 +25,14 @@ const SANDBOX: &str = "sandbox";
 const CONTAINER: &str = "container";
 
 impl ValidSpec {
-    /// Whether the annotations say that this is the root container that an engine makes only to hold a pod: the pause
-    /// container.
+    /// Whether the annotations say that this is the pause container: the root container that an engine makes only to
+    /// hold a pod.
     #[must_use]
     pub fn is_pause(annotations: &BTreeMap<String, String>) -> bool {
         ENGINES.iter().any(|(kind_key, _)| annotations.get(*kind_key).is_some_and(|kind| kind == SANDBOX))
     }
 
-    /// What the annotations say. Without any, a container is its own root.
+    /// The role that the annotations give. Without them a container is its own root.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) naming the annotation: an unknown kind, a
@@ -48,7 +48,7 @@ impl ValidSpec {
                     .map_err(|error| Error::spec("config.json", field(sandbox_key), error)),
                 (CONTAINER, None) => {
                     let error = Error::spec("config.json", field(sandbox_key), "is missing");
-                    Err(error.hint("a container of a pod says whose sandbox it runs in"))
+                    Err(error.hint("a container of a pod names its sandbox"))
                 }
                 _ => {
                     let problem = format!("{kind:?} is neither {SANDBOX:?} nor {CONTAINER:?}");
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(
             problem(&[(key, "container")]),
             "config.json: annotations[\"io.kubernetes.cri.sandbox-id\"]: is missing \
-             (a container of a pod says whose sandbox it runs in)"
+             (a container of a pod names its sandbox)"
         );
         assert!(problem(&[(key, "pod")]).contains("\"pod\" is neither \"sandbox\" nor \"container\""));
         assert!(

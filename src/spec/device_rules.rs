@@ -1,4 +1,4 @@
-//! `linux.resources.devices`: which device numbers the container's cgroup lets through.
+//! `linux.resources.devices`: which devices the container's cgroup allows.
 
 use super::field::{Field, shorten};
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub struct DeviceRule {
     pub major: Option<u32>,
     /// `minor`; every one where absent or -1.
     pub minor: Option<u32>,
-    /// `access`: what the rule is about, at least one thing; everything where absent, as for the numbers.
+    /// `access`: the operations that the rule covers, at least one; all where absent, as for the numbers.
     pub access: DeviceAccess,
 }
 
@@ -46,13 +46,13 @@ bitflags! {
     }
 }
 
-/// The most rules of one configuration: what each says depends on all the others. Engines write about ten.
+/// The most rules of one configuration. The effect of a rule depends on all others. Engines write about ten.
 const MAX_RULES: usize = 4096;
 
 /// Checks `linux.resources.devices`.
 pub(super) fn device_rules(field: &Field<'_>, rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
     if rules.len() > MAX_RULES {
-        return Err(field.error(format_args!("{} rules, and at most {MAX_RULES} can be obeyed", rules.len())));
+        return Err(field.error(format_args!("has {} entries, the limit is {MAX_RULES}", rules.len())));
     }
     rules.iter().enumerate().map(|(index, rule)| DeviceRule::new(&field.index(index), rule)).collect()
 }
@@ -60,7 +60,7 @@ pub(super) fn device_rules(field: &Field<'_>, rules: &[LinuxDeviceCgroup]) -> Re
 impl DeviceRule {
     fn new(field: &Field<'_>, rule: &LinuxDeviceCgroup) -> Result<Self> {
         let number = |name: &str, number: Option<i64>| match number {
-            // -1 is how engines write "every one".
+            // Engines write -1 for "every number".
             None | Some(-1) => Ok(None),
             Some(number) => match u32::try_from(number) {
                 Ok(number) => Ok(Some(number)),

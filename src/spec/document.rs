@@ -1,6 +1,6 @@
 //! From bytes to a configuration document: size, depth, encoding, duplicate keys and types, each error naming its field.
 //!
-//! What may not live here: whether the values make sense together, which is [`super::ValidSpec::new`]'s question.
+//! What may not live here: checks of the values against each other, which [`super::ValidSpec::new`] does.
 
 use super::attributes::SCHEDULER_FLAGS_OF_OCI_SPEC;
 use super::field::{Field, Origin};
@@ -23,7 +23,7 @@ pub const MAX_CONFIG_BYTES: usize = 16 << 20;
 /// twice, lacks a required property, or holds a value of the wrong type.
 pub fn parse(bytes: &[u8]) -> Result<Spec> {
     let document = Field::document(Origin::ConfigJson);
-    // Bytes have a limit before they have a type.
+    // Check the size before anything is parsed.
     if bytes.len() > MAX_CONFIG_BYTES {
         return Err(
             document.error(format_args!("is {} bytes long, the limit is {MAX_CONFIG_BYTES}", bytes.len()))

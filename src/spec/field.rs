@@ -1,7 +1,7 @@
-//! Where in the document a value stands, and the checks every section shares.
+//! The position of a value in the document, and the checks that all sections share.
 //!
-//! A [`Field`] is a path built on the stack while a document is walked; it becomes text only when something is wrong.
-//! What may not live here: rules of one section.
+//! A [`Field`] is a path built on the stack while a document is walked; it becomes text only for an error. What may not
+//! live here: rules of one section.
 
 use crate::error::{Error, Result};
 use std::ffi::CString;
@@ -80,12 +80,12 @@ impl<'a> Field<'a> {
         Error::spec(self.origin.as_str(), self.to_string(), problem)
     }
 
-    /// An error about a property the caller may ask for and this crate does not implement.
+    /// An error about a valid property that this crate does not implement.
     pub(super) fn unsupported(&self, why: impl fmt::Display) -> Error {
         Error::unsupported(self.to_string(), why).during(self.origin.as_str())
     }
 
-    /// A string that can be handed to the kernel.
+    /// A string for the kernel: without NUL bytes.
     pub(super) fn c_string(&self, text: impl AsRef<[u8]>) -> Result<CString> {
         CString::new(text.as_ref()).map_err(|_| self.error("contains a NUL byte"))
     }
@@ -99,7 +99,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A path that is not empty and that the kernel can be told.
+    /// A path for the kernel: not empty, and without NUL bytes.
     pub(super) fn path(&self, path: &Path) -> Result<PathBuf> {
         match path.as_os_str().as_bytes() {
             [] => Err(self.error("is empty")),
@@ -164,7 +164,7 @@ impl fmt::Display for Field<'_> {
     }
 }
 
-/// The longest part of a foreign string an error repeats, in characters: a document may hold a key of megabytes.
+/// How many characters of a string from the document an error quotes: a key may have megabytes.
 const MAX_QUOTED: usize = 80;
 
 /// `text`, or its beginning and `...` where it is too long for an error message.

@@ -12,17 +12,17 @@ use std::path::PathBuf;
 /// Closed on purpose: the specification's six, in the order of the lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookKind {
-    /// When the root is assembled, on the host, before the others; deprecated in favour of the next three.
+    /// Runs on the host when the root is assembled. Deprecated: the next three replace it.
     Prestart,
-    /// When the root is assembled and not entered yet, on the host.
+    /// Runs on the host when the root is assembled and init has not entered it yet.
     CreateRuntime,
-    /// After those, a program of the host in the container's namespaces.
+    /// Runs after those: a program of the host, in the container's namespaces.
     CreateContainer,
-    /// Before the program is executed, a program of the container in the container.
+    /// Runs in the container before the program is executed: a program of the container.
     StartContainer,
-    /// After the program was executed, on the host.
+    /// Runs on the host after the program was executed.
     Poststart,
-    /// After the container was deleted, on the host.
+    /// Runs on the host after the container was deleted.
     Poststop,
 }
 
@@ -67,7 +67,7 @@ pub struct Hook {
 }
 
 impl Hooks {
-    /// Reads hooks that were valid once, as a record keeps them.
+    /// Reads the hooks of a record. They were valid when the container was created.
     ///
     /// # Errors
     /// As [`ValidSpec::new`](super::ValidSpec::new).

@@ -1,4 +1,4 @@
-//! JSON as we take it: no key twice, no bottomless nesting.
+//! Strict JSON: no key twice, and a limit on nesting.
 //!
 //! What lives here: the reader from text to [`Value`]. What may not: any knowledge of the specification.
 
@@ -30,7 +30,7 @@ fn not_json(document: &Field<'_>, error: &serde_json::Error) -> Error {
     }
 }
 
-/// Reads one value. A refusal of ours leaves through `refusal`, as serde_json's error is only text.
+/// Reads one value. Our own errors leave through `refusal`, because serde_json's error keeps only their text.
 struct Strict<'f, 'r> {
     field: &'f Field<'f>,
     depth: usize,
@@ -109,7 +109,8 @@ impl<'de> Visitor<'de> for Strict<'_, '_> {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let field = self.field.key(&key);
-            // Readers differ in which of two values they take, so a reviewed document could mean something else here.
+            // Parsers differ in which of two values they take, so a document could mean something else here than to its
+            // reviewer.
             if object.contains_key(&key) {
                 return Err(Self::refuse(self.refusal, field.error("appears twice")));
             }

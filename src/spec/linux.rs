@@ -106,7 +106,8 @@ impl LinuxSection {
     /// Checks `linux`.
     pub(super) fn new(field: &Field<'_>, linux: &runtime::Linux) -> Result<Self> {
         // "MUST write the container process ID to the `tasks` file in a proper sub-directory in a mounted `resctrl`
-        // pseudo-filesystem" - OCI config-linux.md. Not claimed before it was tried on a machine that has one.
+        // pseudo-filesystem" - OCI config-linux.md. Unsupported, because it has never been tested on a machine with a
+        // resctrl.
         if linux.intel_rdt().is_some() {
             let field = field.key("intelRdt");
             return Err(field.unsupported("is not supported: nothing here writes to a resctrl file system"));
@@ -146,7 +147,7 @@ impl LinuxSection {
     }
 }
 
-/// A label of a security module, for the kernel to make sense of; an empty one is absent.
+/// A label of a security module, whose meaning the kernel checks. An empty one counts as absent.
 pub(super) fn label(field: &Field<'_>, label: &Option<String>) -> Result<Option<String>> {
     let label = label.as_deref().filter(|label| !label.is_empty());
     label.map(|label| field.c_string(label).map(|_| label.to_owned())).transpose()
@@ -165,8 +166,8 @@ impl IdMap {
 impl IdMaps {
     /// Checks `linux.uidMappings` and `linux.gidMappings`.
     ///
-    /// A joined user namespace has its mappings already: those in the document are checked and then left out (engines
-    /// fill in a placeholder there).
+    /// A joined user namespace has its mappings already. Those in the document, a placeholder of the engine, are
+    /// checked and dropped.
     fn new(field: &Field<'_>, linux: &runtime::Linux, namespaces: &Namespaces) -> Result<Self> {
         let read = |name: &str, maps: &Option<Vec<LinuxIdMapping>>| {
             let (field, maps) = (field.key(name), maps.as_deref().unwrap_or_default());
@@ -225,7 +226,7 @@ pub(super) fn id_maps(field: &Field<'_>, maps: &[LinuxIdMapping]) -> Result<Vec<
     Ok(checked)
 }
 
-/// The widths of a device number in the kernel (`MINORBITS` in linux/kdev_t.h).
+/// The highest numbers of a device in the kernel (`MINORBITS` in linux/kdev_t.h).
 const MAX_MAJOR: u32 = 0xfff;
 const MAX_MINOR: u32 = 0xf_ffff;
 
@@ -270,7 +271,7 @@ impl Device {
             kind,
             major,
             minor,
-            // Engines copy st_mode of the host's node, type bits included; the type is `kind`'s business.
+            // Engines copy st_mode of the host's node, with its type bits. The type is in `kind`.
             mode: device.file_mode().unwrap_or(0o666) & 0o7777,
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),

@@ -1,8 +1,8 @@
 //! The configuration after validation: every field parsed once, every rule of the OCI runtime specification that can
 //! be decided without touching the host already decided.
 //!
-//! What lives here: [`ValidSpec`] and its parts, one file per section of the specification. What may not: anything
-//! that looks at the host. Whether a path exists or a controller is available is the plan's and the gofer's question.
+//! What lives here: [`ValidSpec`] and its parts, one file per section of the specification. What may not: anything that
+//! looks at the host. The plan and the gofer find out whether a controller is available or a path exists.
 
 mod attributes;
 mod capabilities;
@@ -90,7 +90,7 @@ pub struct ValidSpec {
     pub resources: Resources,
     /// `linux.sysctl`: namespaced keys only, in dotted form.
     pub sysctl: BTreeMap<String, String>,
-    /// `linux.seccomp`: its fields make sense; whether it fits into one program is the compiler's question.
+    /// `linux.seccomp`: its fields are valid. The compiler finds out whether it fits into one program.
     pub seccomp: Option<runtime::LinuxSeccomp>,
     /// `linux.rootfsPropagation`.
     pub rootfs_propagation: RootfsPropagation,
@@ -114,15 +114,15 @@ impl ValidSpec {
     /// Checks `spec`.
     ///
     /// `bundle` is the absolute directory that a relative `root.path` and relative bind sources are joined to; without
-    /// one, as for a builder's configuration, relative is an error. `origin` is the first word of every error.
+    /// one, as for a builder's configuration, a relative path is an error. `origin` is the first word of every error.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) for a field that breaks a rule of the OCI
     /// runtime specification 1.x or of the kernel; [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for
-    /// one that asks for something this crate does not do. Both name the field; nothing asked for is silently dropped.
+    /// one that asks for something this crate does not do. Both name the field. No field is ignored silently.
     pub fn new(spec: &runtime::Spec, bundle: Option<&Path>, origin: Origin) -> Result<Self> {
         let document = Field::document(origin);
-        // The version first: it says what every other field means.
+        // The version first: the meaning of every other field depends on it.
         version(&document.key("ociVersion"), spec.version())?;
         let root_path = root_path(&document.key("root"), spec.root().as_ref(), bundle)?;
         let linux = match spec.linux() {
@@ -171,8 +171,8 @@ impl ValidSpec {
     }
 }
 
-/// The oldest and the newest version of the specification whose properties are known here. Of a later 1.x what is new is
-/// not known, and ignored, as the specification demands.
+/// The oldest and the newest version of the specification whose properties this crate knows. It ignores properties that
+/// a later 1.x adds, as the specification demands.
 pub const OCI_VERSIONS: (&str, &str) = ("1.0.0", "1.3.0");
 
 /// "MUST be in SemVer v2.0.0 format and specifies the version of the [...] Specification" - OCI config.md

@@ -1,4 +1,4 @@
-//! `mounts[].options`: the words of mount(8) and of the specification, taken apart.
+//! `mounts[].options`: the words of mount(8) and of the specification, parsed.
 //!
 //! What lives here: the table of words and the syntax of file system parameters. What may not: destinations, sources
 //! and types, which are in [`super::mounts`].
@@ -98,8 +98,8 @@ impl Options {
             Effect::Superblock => self.superblock.push(word.to_owned()),
             Effect::Nothing => {}
             Effect::Remount => {
-                let error = field.unsupported("nothing is mounted twice");
-                return Err(error.hint("give its options to the entry that mounts it"));
+                let error = field.unsupported("remount is not supported");
+                return Err(error.hint("give the options to the entry that makes the mount"));
             }
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Options {
 
 fn put(set: &mut MountAttrs, clear: &mut MountAttrs, attrs: MountAttrs) {
     if ATIME.intersects(attrs) {
-        // The access time modes are one field of the kernel's, not flags: a new mode replaces the old one.
+        // In the kernel the access time modes are one field, not flags: a new mode replaces the old one.
         *set -= ATIME;
         *clear -= ATIME;
     }
@@ -130,7 +130,7 @@ enum Effect {
     Clear(MountAttrs),
     SetTree(MountAttrs),
     ClearTree(MountAttrs),
-    /// Back to what the kernel does by itself.
+    /// Back to the kernel's default.
     DefaultAtime,
     Propagate(Propagation),
     Bind {
@@ -140,12 +140,12 @@ enum Effect {
     IdMap {
         recursive: bool,
     },
-    /// For the superblock, which only a file system that is mounted for the container has of its own.
+    /// A flag of the superblock. Only a file system that is mounted for the container has a superblock of its own.
     Superblock,
-    /// For mount(8) itself, or about writing to a disk: a bind keeps the superblock it has (mount(2)), and everything
-    /// else we mount is in memory.
+    /// No effect: for mount(8) itself, or about writing to a disk. A bind keeps its superblock (mount(2)), and
+    /// everything else we mount is in memory.
     Nothing,
-    /// Changes an earlier mount, where every entry makes a mount of its own: no engine writes it.
+    /// Refused: it would change an earlier mount, but every entry makes a mount of its own. No engine writes it.
     Remount,
 }
 
@@ -243,7 +243,7 @@ pub(super) enum Parameter {
     Mode,
     /// A decimal number with an optional suffix of `k`, `m`, `g`, `t`, `p`, `e` or `%`.
     Size,
-    /// Anything but nothing.
+    /// Any text that is not empty.
     Word,
 }
 
@@ -316,7 +316,7 @@ impl Parameter {
     }
 }
 
-/// Not what `from_str` takes for a number: it allows a leading `+`, the kernel does not.
+/// Stricter than `from_str`, which allows a leading `+`. The kernel does not.
 fn digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -1,5 +1,5 @@
-//! `mounts`: destinations, types and the options of mount(8), split into what the kernel calls attributes,
-//! propagation and file system parameters.
+//! `mounts`: destinations, types and the options of mount(8), split into the kernel's attributes, propagation and file
+//! system parameters.
 
 use super::field::{Field, Origin};
 use super::linux::id_maps;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use oci_spec::runtime;
 use std::path::{Path, PathBuf};
 
-/// One entry of `mounts`, its options taken apart.
+/// One entry of `mounts`, its options parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// `destination`: absolute, without `..`.
@@ -32,7 +32,7 @@ pub struct Mount {
     pub id_mapping: Option<MountIdMapping>,
 }
 
-/// With which ids a bind shows its files.
+/// The ids with which a bind shows its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountIdMapping {
     /// `uidMappings` and `gidMappings`; those of the container's user namespace where there are none.
@@ -77,9 +77,9 @@ pub enum MountKind {
     Cgroup2,
     /// A new instance of any other file system.
     Other {
-        /// `type`, for the kernel to know.
+        /// `type`, which the kernel has to know.
         file_system: String,
-        /// `source`: a block device, a remote directory, or a mere name.
+        /// `source`: a block device, a remote directory, or only a name.
         source: Option<String>,
         /// Parameters for the file system.
         options: Vec<String>,
@@ -107,7 +107,7 @@ impl Mount {
         Self::new(&Field::document(Origin::HotMount).key("mount"), mount, None, &NamespaceSource::Inherit)
     }
 
-    /// Checks the destination of a mount that has no options to check: that of a `kind` of things that `origin` names.
+    /// Checks the destination of a mount that has no options. Errors name the field `KIND.destination`.
     ///
     /// # Errors
     /// One that is relative, contains `..`, or is the root itself.
@@ -199,7 +199,7 @@ impl MountKind {
         let words = field.key("options");
         let file_system = mount.typ().as_deref().unwrap_or_default();
         // "A mount is a bind mount if it has either `bind` or `rbind` in the options." - OCI config.md. The type does
-        // not decide; "bind" as a type, without the option, can mean nothing else.
+        // not decide, but "bind" as a type without the option can mean nothing else.
         if let Some(recursive) = bind.or_else(|| (file_system == "bind").then_some(false)) {
             mount_options::parameters(&words, parameters, &[])?;
             let Some(source) = mount.source() else {

@@ -23,8 +23,9 @@ pub enum NamespaceKind {
     Time,
 }
 
-/// Where a namespace comes from. For mounts, anything but [`New`](Self::New) means that the container is in its root by
-/// chroot(2) alone, and that its root is in no mount namespace at all: see [`manual::oci`](crate::manual::oci).
+/// Where a namespace comes from. For mounts, every other source than [`New`](Self::New) means that the container enters
+/// its root by chroot(2) only, and that its root is in no mount namespace at all: see
+/// [`manual::oci`](crate::manual::oci).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespaceSource {
     /// Not listed: the caller's own ("if a namespace type is not specified [...] the container MUST inherit the
@@ -66,7 +67,7 @@ pub struct TimeOffset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
-    /// `CLOCK_MONOTONIC`, with its coarse and raw kin.
+    /// `CLOCK_MONOTONIC`, with its coarse and raw variants.
     Monotonic,
     /// `CLOCK_BOOTTIME`, with its alarm.
     Boottime,
@@ -100,7 +101,7 @@ pub(super) fn time_offsets(
     let check = |(name, offset): (&String, &LinuxTimeOffset)| {
         let field = field.key(name);
         let clock = [Clock::Monotonic, Clock::Boottime].into_iter().find(|clock| clock.as_str() == name);
-        let unknown = || field.error("is no clock of a time namespace").hint("use monotonic or boottime");
+        let unknown = || field.error("is not a clock of a time namespace").hint("use monotonic or boottime");
         let clock = clock.ok_or_else(unknown)?;
         let nanoseconds = offset.nanosecs().unwrap_or(0);
         if nanoseconds >= NANOSECONDS {
@@ -135,7 +136,7 @@ impl Namespaces {
                 return Err(field.key("type").error(format_args!("{name} appears twice")));
             }
             *slot = match namespace.path() {
-                // An empty string is how Go writes an absent path.
+                // Go writes an absent path as an empty string.
                 Some(path) if !path.as_os_str().is_empty() => {
                     NamespaceSource::Path(field.key("path").absolute(path)?)
                 }
@@ -147,7 +148,7 @@ impl Namespaces {
 }
 
 impl NamespaceSource {
-    /// Whether the container has its own namespace of this type, or one somebody made for it.
+    /// Whether the configuration lists this type: the container gets a new namespace, or joins an existing one.
     pub(super) fn is_listed(&self) -> bool {
         *self != Self::Inherit
     }

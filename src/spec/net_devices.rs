@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 /// One entry of `linux.netDevices`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetDevice {
-    /// The name it has where the caller is: the entry's key.
+    /// Its name in the caller's network namespace: the entry's key.
     pub host: String,
-    /// The name it gets in the container: `name`, or the same.
+    /// Its name in the container: `name`, or the same.
     pub container: String,
 }
 
@@ -49,8 +49,7 @@ pub(super) fn net_devices(
 /// The longest name of a network device (`IFNAMSIZ`, without its NUL).
 const MAX_NAME: usize = 15;
 
-/// What the kernel takes for a name: neither longer nor anything that could not stand in a path under `/sys` or would be
-/// read as a pattern.
+/// Refuses a name that the kernel refuses: too long, impossible in a path below `/sys`, or read as a pattern (`%`).
 fn check_name(field: &Field<'_>, name: &str) -> Result<()> {
     let bad = |c: char| c.is_ascii_whitespace() || "/:%\0".contains(c);
     if name.is_empty() || name.len() > MAX_NAME || matches!(name, "." | "..") || name.contains(bad) {

@@ -1,4 +1,4 @@
-//! `process`: what runs, as whom, with which powers.
+//! `process`: the program, its user and its privileges.
 
 use super::field::Field;
 use super::linux::label;
@@ -146,8 +146,8 @@ impl Process {
         self.apparmor_profile.is_some() || self.selinux_label.is_some()
     }
 
-    /// Checks a process to execute in a running container with these id mappings: `process` with other `args`, where
-    /// they are given, and with `env` after its own. Neither has to be UTF-8, which a configuration has to be.
+    /// Checks a process to execute in a running container with these id mappings: `process`, with `args` instead of its
+    /// own if they are given, and with `env` after its own. Unlike in a configuration, both may be other than UTF-8.
     ///
     /// # Errors
     /// As for the `process` of a configuration.
@@ -193,7 +193,8 @@ fn checked_args(field: &Field<'_>, args: &[impl AsRef<OsStr>]) -> Result<Vec<CSt
     args.iter().enumerate().map(|(index, arg)| field.index(index).c_string(arg.as_ref().as_bytes())).collect()
 }
 
-/// "Last duplicate wins", at the place of the first, so that a program which prints its environment is predictable.
+/// Of variables with the same name the last wins. It takes the place of the first, so that the order of the environment
+/// is predictable.
 fn checked_env(field: &Field<'_>, env: &[impl AsRef<OsStr>]) -> Result<Vec<CString>> {
     let mut variables: Vec<CString> = Vec::with_capacity(env.len());
     let mut places = HashMap::with_capacity(env.len());

@@ -19,7 +19,7 @@ use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// `linux.resources`, validated. A field that is `None` was not asked for.
+/// `linux.resources`, validated. `None` means that the configuration does not set the field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// `memory`.
@@ -43,9 +43,9 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Whether no limit was asked for, so that no cgroup is needed.
+    /// Whether the configuration sets no limit, so that no cgroup is needed.
     ///
-    /// Device rules do not count: they name no amount of anything, and which of them need a cgroup is up to the plan.
+    /// Device rules do not count: they limit no amount, and the plan decides which of them need a cgroup.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self { memory, cpu, pids_limit, block_io, hugepages, network, rdma, unified, devices: _ } = self;
@@ -107,13 +107,13 @@ fn pids_limit(field: &Field<'_>, pids: Option<&runtime::LinuxPids>) -> Result<Op
 pub struct UnifiedValue {
     /// The control file: `controller.something`, a single component of a path.
     pub file: String,
-    /// What is written into it, as it is.
+    /// The text to write into it, unchanged.
     pub value: String,
 }
 
 /// The longest name of a file.
 const MAX_FILE_NAME: usize = 255;
-/// What the kernel takes in one write: less than a page (`kernfs_fop_write_iter`).
+/// The most that the kernel takes in one write: less than a page (`kernfs_fop_write_iter`).
 const MAX_VALUE: usize = 4095;
 
 impl UnifiedValue {
@@ -129,17 +129,17 @@ impl UnifiedValue {
             !word.is_empty() && word.bytes().all(plain)
         };
         if file.len() > MAX_FILE_NAME || !file.contains('.') || !file.split('.').all(word) {
-            return Err(field.error("is no control file").hint("write it as in memory.high"));
+            return Err(field.error("is not a control file").hint("write it as in memory.high"));
         }
         if file.starts_with("cgroup.") {
-            // They move, freeze, kill and delegate, or count the directories, one of which is ours.
-            return Err(field.unsupported("is the file of no controller"));
+            // These files move, freeze, kill and delegate processes, or count the directories, one of which is ours.
+            return Err(field.unsupported("belongs to no controller"));
         }
         if value.is_empty() {
             return Err(field.error("is empty"));
         }
         if value.len() > MAX_VALUE || value.contains('\0') {
-            return Err(field.error(format_args!("{:?} is no value of a control file", shorten(value))));
+            return Err(field.error(format_args!("{:?} is not a value of a control file", shorten(value))));
         }
         Ok(Self { file: file.to_owned(), value: value.to_owned() })
     }

@@ -1,7 +1,7 @@
-//! `linux.seccomp`: what can be said about a profile without compiling it.
+//! `linux.seccomp`: the checks of a profile that do not need the compiler.
 //!
-//! Words (actions, architectures, operators) were checked when the document was read; whether the names are system
-//! calls of this machine is the compiler's question.
+//! The typed reader has checked the words (actions, architectures, operators). The compiler finds out which names are
+//! system calls of this machine.
 
 use super::field::Field;
 use crate::error::Result;
@@ -13,7 +13,8 @@ use oci_spec::runtime::{
 pub(super) fn check(linux: &Field<'_>, profile: &LinuxSeccomp) -> Result<()> {
     let field = linux.key("seccomp");
     if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
-        // Nobody could hand the listener over: its holder would be stopped at its first system call.
+        // The process that loads the filter could not send the listener to the agent: the filter would stop its first
+        // system call.
         return Err(field.key("defaultAction").error("SCMP_ACT_NOTIFY cannot be the default"));
     }
     let listener = profile.listener_path().is_some();

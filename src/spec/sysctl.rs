@@ -27,7 +27,7 @@ pub(super) fn sysctl(
     Ok(parameters.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// The name becomes a path below `/proc/sys`, so it may hold nothing a path could be bent with.
+/// The name becomes a path below `/proc/sys`, so it must not contain a separator or an empty part.
 fn check_name(field: &Field<'_>, name: &str) -> Result<()> {
     if let Some(bad) = name.chars().find(|c| !c.is_ascii_graphic() || "/\\".contains(*c)) {
         let error = field.error(format_args!("has {bad:?} in its name"));

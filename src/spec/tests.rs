@@ -1,4 +1,4 @@
-//! What is accepted, what is refused and in which words, and that nothing in between panics.
+//! Which documents are accepted, which are refused with which words, and that none causes a panic.
 
 mod random;
 mod refusals;
@@ -7,7 +7,7 @@ use super::*;
 use serde_json::Value;
 use std::ffi::CString;
 
-/// What `runc spec` writes.
+/// The output of `runc spec`.
 const RUNC: &str = r#"{
   "ociVersion": "1.0.2-dev",
   "process": {
@@ -85,7 +85,7 @@ const RUNC: &str = r#"{
   }
 }"#;
 
-/// What dockerd writes, shortened.
+/// The output of dockerd, shortened.
 const DOCKER: &str = r#"{
   "ociVersion": "1.2.0",
   "process": {
@@ -290,7 +290,7 @@ fn a_document_of_docker_is_accepted() {
 }
 
 #[test]
-fn properties_of_nobody_and_of_other_platforms_are_ignored() {
+fn unknown_properties_and_those_of_other_platforms_are_ignored() {
     let extra = [("/windows", 7.into()), ("/vendor", "x".into()), ("/process/vendor", Value::Null)];
     check(&patched(RUNC, &extra)).unwrap();
 }

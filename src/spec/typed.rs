@@ -1,7 +1,7 @@
-//! From a JSON tree to `oci-spec`'s types, with errors that name the field, what it should be and what it is.
+//! From a JSON tree to `oci-spec`'s types, with errors that name the field, the expected type and the type found.
 //!
-//! A serde deserializer over [`Value`] that knows where it stands. What may not live here: any rule about a particular
-//! field, beyond a noun for the specification's closed sets of words.
+//! A serde deserializer over [`Value`] that knows its position in the document. What may not live here: any rule about
+//! a particular field, beyond a noun for the specification's closed sets of words.
 
 use super::field::{Field, shorten};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Reads `value`, which stands at `field`, as a `T`.
+/// Reads `value`, which is at `field`, as a `T`.
 pub(super) fn read<T: DeserializeOwned>(field: &Field<'_>, value: &Value) -> Result<T> {
     T::deserialize(Typed { field, value }).map_err(|fault| match fault.at(field) {
         Fault { error: Some(error), .. } => error,
@@ -19,7 +19,7 @@ pub(super) fn read<T: DeserializeOwned>(field: &Field<'_>, value: &Value) -> Res
     })
 }
 
-/// What went wrong, first without and then, on the way out, with its field.
+/// An error. The reader that returns it through its field adds that field, because serde's own errors have none.
 #[derive(Debug)]
 struct Fault {
     problem: String,
@@ -28,7 +28,7 @@ struct Fault {
 }
 
 impl Fault {
-    /// Places a fault that has no place yet.
+    /// Adds `field`, unless the fault has one already.
     fn at(mut self, field: &Field<'_>) -> Self {
         if self.error.is_none() {
             self.error = Some(match self.missing {
@@ -64,7 +64,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// A value and where it stands.
+/// A value and its position.
 struct Typed<'de, 'f> {
     field: &'f Field<'f>,
     value: &'de Value,
@@ -215,7 +215,7 @@ impl<'de> de::Deserializer<'de> for Typed<'de, '_> {
     }
 }
 
-/// What the words of an `oci-spec` enum are.
+/// What an error calls the words of an `oci-spec` enum.
 fn noun(enum_name: &str) -> &'static str {
     match enum_name {
         "Arch" => "seccomp architecture",

@@ -14,13 +14,13 @@ pub struct CpuLimits {
     pub quota: Option<i64>,
     /// `period` in microseconds, 1000 to 1000000.
     pub period: Option<u64>,
-    /// `burst` in microseconds: what a period may take of the quota that earlier ones left; not above `quota`.
+    /// `burst` in microseconds: how much unused quota of earlier periods one period may use; at most `quota`.
     pub burst: Option<u64>,
-    /// `realtimeRuntime` in microseconds per `realtimePeriod`, which real-time tasks may run; -1 means unlimited.
+    /// `realtimeRuntime`: how many microseconds per `realtimePeriod` real-time tasks may run; -1 means unlimited.
     pub realtime_runtime: Option<i64>,
     /// `realtimePeriod` in microseconds.
     pub realtime_period: Option<u64>,
-    /// `idle`: only what no other group wants.
+    /// `idle`: the group gets only the CPU time that no other group wants.
     pub idle: bool,
     /// `cpus`, a cpuset(7) list.
     pub cpus: Option<String>,
@@ -84,7 +84,7 @@ const DEFAULT_REALTIME_PERIOD: u64 = 1_000_000;
 
 fn realtime(field: &Field<'_>, cpu: &runtime::LinuxCpu) -> Result<(Option<i64>, Option<u64>)> {
     let period = match cpu.realtime_period().filter(|period| *period != 0) {
-        // What the kernel's nanoseconds hold.
+        // The kernel keeps it in nanoseconds, in 64 bits.
         Some(period) if i64::try_from(period).is_ok_and(|period| period.checked_mul(1000).is_some()) => {
             Some(period)
         }

@@ -16,7 +16,7 @@ pub struct MemoryLimits {
     pub swap: Option<i64>,
     /// `swappiness`, 0 to 100: how readily memory is swapped out.
     pub swappiness: Option<u64>,
-    /// `disableOOMKiller`: who needs memory that is not there waits for it.
+    /// `disableOOMKiller`: a process that reaches the limit waits for memory instead of being killed.
     pub disable_oom_killer: bool,
 }
 
@@ -28,14 +28,14 @@ const MAX_SWAPPINESS: u64 = 100;
 
 impl MemoryLimits {
     pub(super) fn new(field: &Field<'_>, memory: Option<&LinuxMemory>) -> Result<Self> {
-        // `kernel` and `kernelTCP` are "NOT RECOMMENDED" (OCI config-linux.md) and `useHierarchy` has been always on since
-        // Linux 5.11: ignored. A new cgroup uses no memory, so `checkBeforeUpdate` has nothing to find.
+        // `kernel` and `kernelTCP` are "NOT RECOMMENDED" (OCI config-linux.md) and `useHierarchy` is always on since
+        // Linux 5.11: we ignore them. A new cgroup uses no memory, so `checkBeforeUpdate` has nothing to find.
         let Some(memory) = memory else {
             return Ok(Self::default());
         };
         warn_of_ignored(field, memory);
         let swappiness = match memory.swappiness() {
-            // -1, as engines that keep it as a signed number write "not set".
+            // Engines that keep it as a signed number write -1 for "not set".
             None | Some(u64::MAX) => None,
             Some(swappiness @ ..=MAX_SWAPPINESS) => Some(swappiness),
             Some(swappiness) => {
@@ -74,7 +74,7 @@ impl MemoryLimits {
     }
 }
 
-/// Says which limits are passed over: who set one may count on it.
+/// Warns about limits without effect, because the user may rely on them.
 fn warn_of_ignored(field: &Field<'_>, memory: &LinuxMemory) {
     for (name, bytes) in [("kernel", memory.kernel()), ("kernelTCP", memory.kernel_tcp())] {
         // 0 and -1 ask for nothing.
@@ -89,7 +89,7 @@ fn warn_of_ignored(field: &Field<'_>, memory: &LinuxMemory) {
 pub struct HugepageLimit {
     /// `pageSize` as the kernel writes it: `2MB`.
     pub page_size: String,
-    /// `limit` in bytes. 0 means none: whoever names a page size asks for something.
+    /// `limit` in bytes. 0 allows no page of this size: an entry that names a page size is never absent.
     pub limit: u64,
 }
 
@@ -106,7 +106,8 @@ impl HugepageLimit {
     fn new(field: &Field<'_>, given: &LinuxHugepageLimit) -> Result<Self> {
         let page_size = given.page_size();
         if !is_page_size(page_size) {
-            let error = field.key("pageSize").error(format_args!("{:?} is no page size", shorten(page_size)));
+            let error =
+                field.key("pageSize").error(format_args!("{:?} is not a page size", shorten(page_size)));
             return Err(error.hint("write it as in 64KB, 2MB or 1GB"));
         }
         match u64::try_from(given.limit()) {

@@ -46,11 +46,11 @@ impl NetworkClass {
 impl InterfacePriority {
     fn new(field: &Field<'_>, given: &LinuxInterfacePriority) -> Result<Self> {
         let name = given.name();
-        // As `dev_valid_name` in the kernel has it.
+        // The rule of `dev_valid_name` in the kernel.
         let plain = |c: char| !(c == '/' || c == ':' || c.is_whitespace() || c.is_control());
         let good = (1..=MAX_INTERFACE_NAME).contains(&name.len()) && name.chars().all(plain);
         if !good || name == "." || name == ".." {
-            let problem = format!("{:?} is no name of an interface", shorten(name));
+            let problem = format!("{:?} is not the name of an interface", shorten(name));
             return Err(field.key("name").error(problem));
         }
         Ok(Self { interface: name.clone(), priority: given.priority() })
@@ -81,7 +81,7 @@ pub(super) fn rdma_limits(
     for (device, given) in sorted {
         let plain = |c: char| !(c == '/' || c.is_whitespace() || c.is_control());
         if !(1..=MAX_RDMA_DEVICE_NAME).contains(&device.len()) || !device.chars().all(plain) {
-            return Err(field.key(device).error("is no name of a device"));
+            return Err(field.key(device).error("is not the name of a device"));
         }
         let (hca_handles, hca_objects) = (given.hca_handles(), given.hca_objects());
         if hca_handles.is_some() || hca_objects.is_some() {

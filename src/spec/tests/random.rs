@@ -1,4 +1,4 @@
-//! Nothing a document holds makes the reader or the checks panic.
+//! No content of a document makes the reader or the checks panic.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! The table of refusals: a change to a good document, and the exact words it is refused with.
+//! The table of refusals: a change to a valid document, and the exact text of the error.
 
 use super::*;
 use crate::error::ErrorKind;

@@ -148,19 +148,19 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
                 vec![("/linux/resources", json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}))]
             }),
             "linux.resources.hugepageLimits[0].pageSize",
-            "config.json: linux.resources.hugepageLimits[0].pageSize: \"3MB\" is no page size \
+            "config.json: linux.resources.hugepageLimits[0].pageSize: \"3MB\" is not a page size \
              (write it as in 64KB, 2MB or 1GB)",
         ),
         spec(
             Config(|| vec![("/linux/resources", json!({"unified": {"../memory.high": "1"}}))]),
             "linux.resources.unified[\"../memory.high\"]",
-            "config.json: linux.resources.unified[\"../memory.high\"]: is no control file \
+            "config.json: linux.resources.unified[\"../memory.high\"]: is not a control file \
              (write it as in memory.high)",
         ),
         unsupported(
             Config(|| vec![("/linux/resources", json!({"unified": {"cgroup.procs": "1"}}))]),
             "linux.resources.unified[\"cgroup.procs\"]",
-            "config.json: linux.resources.unified[\"cgroup.procs\"]: is the file of no controller",
+            "config.json: linux.resources.unified[\"cgroup.procs\"]: belongs to no controller",
         ),
         spec(
             Config(|| {
