@@ -38,8 +38,8 @@
 //! * `tests/house/layers.rs`: which folder uses which, `unsafe` in `sys/` only, and the length of files. A use against
 //!   the table needs an exception with a reason, and an exception that nothing needs is an error. `gofer/` and
 //!   `sandbox/` never know each other, whatever the table says.
-//! * `tests/house/circles.rs`: no circle of imports between files, except in the folders that it still lists. If a
-//!   `mod.rs` defines what its children use and also uses the children, the definitions move to a file of their own.
+//! * `tests/house/circles.rs`: no circle of imports between files. If a `mod.rs` defines what its children use
+//!   and also uses the children, the definitions move to a file of their own.
 //! * `tests/house/typestate.rs`: what must not compile, with the compiler's message.
 //! * `tests/house/semantics.rs`: each operation, and the tests that fail without it.
 //! * `tests/house/oci_manual.rs`: [every property of OCI](super::oci) is in the manual.

@@ -1,6 +1,6 @@
 //! What init does: assemble the root, shed every privilege not asked for, execute.
 
-use super::ProcessPlan;
+use super::process::ProcessPlan;
 use crate::error::Result;
 use crate::seccomp::{self, Filter};
 use crate::spec::{Hook, Hooks, MountAttrs, Propagation, RootfsPropagation, ValidSpec};

@@ -10,63 +10,29 @@
 
 pub(crate) mod cgroup;
 mod devices;
+mod extras;
 mod gofer;
-mod hot_mount;
 mod init;
-mod mount_namespace;
 mod mounts;
 mod process;
+mod refuse;
 mod sandbox;
 mod sealed;
-mod volumes;
 
 use crate::host::facts::Host;
 pub(crate) use devices::{DeviceLimits, DeviceProgram};
+pub(crate) use extras::{Extras, PodVolume, Scratch, relative_to_root};
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
-pub(crate) use hot_mount::HotMountPlan;
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
-pub(crate) use mounts::root_ids;
+pub(crate) use mounts::{HotMountPlan, root_ids};
 pub(crate) use process::{ExecOptions, ExecPlan, ProcessPlan, TerminalPlan};
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
 pub(crate) use sealed::{GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedSandbox};
-pub(crate) use volumes::PodVolume;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::spec::{CgroupsPath, Hooks, IdMaps, MountKind, NamespaceSource, NetDevice, Resources, ValidSpec};
-use core::time::Duration;
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-
-/// What the builder offers beyond the OCI configuration. Part of the state record, so that a loaded container knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Extras {
-    /// The root is the host's own system directories, read-only, instead of `root.path`.
-    pub(crate) host_rootfs: bool,
-    /// A writable layer in memory over the root, thrown away with the container.
-    pub(crate) scratch: Option<Scratch>,
-    /// Show the rootfs with its on-disk ids mapped into the container's user namespace.
-    pub(crate) idmap_rootfs: bool,
-    /// How long the workload may run.
-    pub(crate) timeout: Option<Duration>,
-    /// The container whose sandbox it runs in, if it has none of its own.
-    #[serde(default)]
-    pub(crate) pod: Option<ContainerId>,
-    /// What it shares with other containers of its pod.
-    pub(crate) volumes: Vec<PodVolume>,
-    /// Do without the limits that this host or this caller cannot set.
-    pub(crate) best_effort_limits: bool,
-    /// No cgroup that no limit and no path asks for.
-    pub(crate) without_cgroup: bool,
-}
-
-/// The writable layer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Scratch {
-    /// The most bytes it may hold; the kernel's default for tmpfs (half of memory) if absent.
-    pub(crate) size: Option<u64>,
-}
+use crate::spec::{CgroupsPath, Hooks, IdMaps, NamespaceSource, NetDevice, Resources, ValidSpec};
+use std::path::PathBuf;
 
 /// Everything that will be done to make one container.
 #[derive(Clone, Debug)]
@@ -87,7 +53,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Plans the container `id`. Fails where the host cannot do what the configuration asks for.
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
-        refuse_what_nobody_does(spec, extras)?;
+        refuse::refuse_unsupported(spec, extras)?;
         host.lsms.check_labels(&spec.process)?;
         host.lsms.check_mount_label(spec)?;
         let new_user = spec.namespaces.user == NamespaceSource::New;
@@ -183,31 +149,4 @@ fn layers(gofer: &GoferPlan, tree: &[TreeStep]) -> Vec<PathBuf> {
         step.map(|step| step.at.clone()).unwrap_or_default()
     };
     overlays.map(|(index, _)| at(index)).collect()
-}
-
-/// Refuses what a configuration can ask for and no process here would do: nothing is silently dropped.
-fn refuse_what_nobody_does(spec: &ValidSpec, extras: &Extras) -> Result<()> {
-    // The last one there is the one that is seen.
-    let dev_pts =
-        spec.mounts.iter().rfind(|mount| relative_to_root(&mount.destination) == Path::new("dev/pts"));
-    let has_devpts = dev_pts.is_some_and(|mount| matches!(mount.kind, MountKind::Devpts { .. }));
-    if spec.process.terminal && !has_devpts {
-        return Err(Error::unsupported("process.terminal", "no devpts is mounted at /dev/pts")
-            .hint("add {\"destination\": \"/dev/pts\", \"type\": \"devpts\"} to mounts"));
-    }
-    // Its clocks are the pod's: a process enters a time namespace only by being born or moved there, and these are
-    // born beside the others.
-    if extras.pod.is_some() && !spec.time_offsets.is_empty() {
-        return Err(Error::unsupported("linux.timeOffsets", "the containers of a pod share their clocks"));
-    }
-    // The pod's network is there already, with what was moved to it.
-    if extras.pod.is_some() && !spec.net_devices.is_empty() {
-        return Err(Error::unsupported("linux.netDevices", "the containers of a pod share their network"));
-    }
-    mount_namespace::check(spec, extras)
-}
-
-/// Joins an absolute container path to nothing: the form the in-root resolver takes (`/proc/sys` -> `proc/sys`).
-pub(crate) fn relative_to_root(path: &Path) -> PathBuf {
-    path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect()
 }

@@ -1,11 +1,10 @@
 //! What one process of the container becomes: init's workload, and each process that is executed beside it.
 
-use super::sandbox::may_set_groups;
 use crate::error::Result;
 use crate::host::facts::SecurityModules;
 use crate::spec::{
-    self, Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, MemoryPolicy, NamespaceSource, Personality,
-    Rlimit, Scheduler, User, ValidSpec,
+    self, Capabilities, ConsoleSize, ExecCpuAffinity, IdMaps, IoPriority, MemoryPolicy, NamespaceSource,
+    Personality, Rlimit, Scheduler, User, ValidSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -103,4 +102,10 @@ impl ExecPlan {
         let affinity = process.exec_cpu_affinity.clone();
         Ok(Self { process: ProcessPlan::new(process, spec, may_set_groups), options, affinity })
     }
+}
+
+/// Whether setgroups(2) works in a container with these id mappings. A single mapped gid means the map was written
+/// without privilege, which the kernel only allows once setgroups(2) is denied for good (user_namespaces(7)).
+pub(super) fn may_set_groups(new_user: bool, maps: &IdMaps) -> bool {
+    !(new_user && matches!(maps.gids.as_slice(), [map] if map.size == 1))
 }

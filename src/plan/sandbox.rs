@@ -1,11 +1,12 @@
 //! What the sandbox does before it serves: namespaces, names, limits on time.
 
-use super::init::{InitPlan, TreeStep};
-use super::{Extras, PodVolume, RootPlan};
+use super::extras::{Extras, PodVolume};
+use super::init::{InitPlan, RootPlan, TreeStep};
+use super::process::may_set_groups;
 use crate::error::Result;
 use crate::host::cgroups::CgroupLayout;
 use crate::id::ContainerId;
-use crate::spec::{IdMaps, NamespaceKind, NamespaceSource, Namespaces, TimeOffset, ValidSpec};
+use crate::spec::{NamespaceKind, NamespaceSource, Namespaces, TimeOffset, ValidSpec};
 use bitflags::bitflags;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -143,12 +144,6 @@ impl NamespacePlan {
         }
         Self { with_sandbox, by_sandbox, with_init, followed, network, join, mount }
     }
-}
-
-/// Whether setgroups(2) works in a container with these id mappings. A single mapped gid means the map was written
-/// without privilege, which the kernel only allows once setgroups(2) is denied for good (user_namespaces(7)).
-pub(crate) fn may_set_groups(new_user: bool, maps: &IdMaps) -> bool {
-    !(new_user && matches!(maps.gids.as_slice(), [map] if map.size == 1))
 }
 
 pub(super) fn plan(

@@ -1,6 +1,8 @@
 //! Where a container's device rules are enforced: in the `devices` hierarchy of v1, else in the unified one. Pure.
 
-use super::{Branch, CgroupLocation, CgroupPlan, Hierarchy, PlannedWrite, Role, Value, v2_branch_at};
+use super::branches::v2_branch_at;
+use super::model::{Branch, CgroupPlan, Hierarchy, PlannedWrite, Value};
+use super::place::CgroupLocation;
 use crate::error::Result;
 use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;
@@ -79,10 +81,6 @@ impl Branch {
     /// Writes more into the leaf.
     fn write_more(&mut self, writes: impl IntoIterator<Item = PlannedWrite>, required: bool) {
         self.optional &= !required;
-        let leaf = self
-            .dirs
-            .iter_mut()
-            .find(|dir| matches!(dir.role, Role::Sandbox | Role::SystemdScope | Role::Container));
-        leaf.expect("a branch leads to a leaf").writes.extend(writes);
+        self.leaf_mut().expect("a branch leads to a leaf").writes.extend(writes);
     }
 }

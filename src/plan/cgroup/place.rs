@@ -1,7 +1,8 @@
 //! Where a container's cgroups go: the names of the directories, and in the unified hierarchy the cgroup that they are
 //! below. Pure.
 
-use super::{CGROUPS_PATH, PlannedDir, Role};
+use super::model::{PlannedDir, Role};
+use super::requested::CGROUPS_PATH;
 use crate::error::{Error, Result};
 use crate::host::cgroups::{DelegationPoint, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;

@@ -5,41 +5,17 @@
 //! APIs and Delegation"). All limits are then written as well, since a property is rounder than the file (`CPUQuota` is
 //! whole percents), and not every file has one.
 
-use super::{Branch, CGROUPS_PATH, CgroupLocation, Lifted, Role, asked, check_swap, v2, v2_branch_at};
+use super::branches::v2_branch_at;
+use super::model::{Branch, Property, PropertyValue, Role, ScopePlan};
+use super::place::CgroupLocation;
+use super::requested::{CGROUPS_PATH, check_swap, requested};
+use super::update::Lifted;
+use super::v2;
 use crate::error::{Error, Result};
 use crate::host::cgroups::CgroupLayout;
 use crate::host::facts::{Manager, ScopeUnit, ServiceManager};
 use crate::spec::{Resources, SystemdScope};
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// A scope to be started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ScopePlan {
-    /// The unit.
-    pub(crate) unit: ScopeUnit,
-    /// The slice it is in.
-    pub(crate) slice: String,
-    /// Its limits.
-    pub(crate) properties: Vec<Property>,
-}
-
-/// A property of a unit (org.freedesktop.systemd1(5)).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Property {
-    pub(crate) name: String,
-    pub(crate) value: PropertyValue,
-}
-
-/// The value of a property, of the type that systemd gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum PropertyValue {
-    /// `t`
-    Number(u64),
-    /// `ay`: a bit for each CPU or memory node, the lowest first.
-    Mask(Vec<u8>),
-}
 
 /// What systemd calls no limit.
 const INFINITY: u64 = u64::MAX;
@@ -85,12 +61,12 @@ pub(super) fn plan(
     let place = CgroupLocation::named(&control_group.join(below_root(slice)).join(&scope.unit))?;
     let top =
         unified.points.last().ok_or_else(|| refuse("the cgroups of this process were not looked at"))?;
-    let asked = asked(resources);
+    let requested = requested(resources);
     let has = |name: &str| top.controllers.iter().any(|own| own == name);
-    if let Some(missing) = asked.iter().find(|asked| !has(&asked.controller)) {
+    if let Some(missing) = requested.iter().find(|requested| !has(&requested.controller)) {
         return Err(missing.unavailable("cgroup v2 without it in cgroup.controllers"));
     }
-    let mut branch = v2_branch_at(top, resources, &asked, &place);
+    let mut branch = v2_branch_at(top, resources, &requested, &place);
     // What leads to it is systemd's, which enables the controllers that the properties and the delegation ask for.
     let leaf = branch.dirs.iter().position(|dir| dir.role == Role::Sandbox).unwrap_or_default();
     branch.dirs.drain(..leaf - 1);
@@ -120,14 +96,14 @@ fn properties(resources: &Resources) -> Vec<Property> {
     };
     let (memory, cpu) = (&resources.memory, &resources.cpu);
     let limit = |value: i64| u64::try_from(value).unwrap_or(INFINITY);
-    let asked = |value: Option<i64>| value.filter(|value| *value != 0);
-    number("MemoryMax", asked(memory.limit).map(limit));
-    let swap = asked(memory.swap).map(|swap| match swap {
+    let nonzero = |value: Option<i64>| value.filter(|value| *value != 0);
+    number("MemoryMax", nonzero(memory.limit).map(limit));
+    let swap = nonzero(memory.swap).map(|swap| match swap {
         ..0 => INFINITY,
         both => limit(both).saturating_sub(memory.limit.map_or(0, limit)),
     });
     number("MemorySwapMax", swap);
-    number("MemoryLow", asked(memory.reservation).map(limit));
+    number("MemoryLow", nonzero(memory.reservation).map(limit));
     number("CPUWeight", cpu.shares.map(v2::weight_from_shares));
     number("CPUQuotaPeriodUSec", cpu.period);
     number("CPUQuotaPerSecUSec", cpu.quota.map(|quota| per_second(quota, cpu.period)));

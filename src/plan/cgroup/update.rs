@@ -5,9 +5,9 @@
 //! set before or serve a field that was named again. So a value that is made from two fields (`memory.swap.max`,
 //! `cpu.max`) follows when either changes.
 
-use super::{
-    OtherVersion, PlannedWrite, RequestedLimits, Value, asked, check_swap, fields, unified_asked, v1, v2,
-};
+use super::model::{PlannedWrite, Value};
+use super::requested::{OtherVersion, RequestedLimits, check_swap, fields, requested, requested_unified};
+use super::{v1, v2};
 use crate::error::{Error, Result};
 use crate::spec::Resources;
 use std::borrow::Cow;
@@ -60,7 +60,7 @@ pub(crate) fn update(
 ) -> Result<Vec<ControllerUpdate>> {
     check_swap(new)?;
     let named_fields: Vec<&str> = fields(named).map(|(_, field)| field).collect();
-    let mut controllers: Vec<RequestedLimits> = asked(named);
+    let mut controllers: Vec<RequestedLimits> = requested(named);
     for (lifts, controller, field) in [
         (lifted.cpu_burst, "cpu", CPU_BURST),
         (lifted.cpu_idle, "cpu", CPU_IDLE),
@@ -110,7 +110,7 @@ pub(crate) fn update(
         };
         updates.push(ControllerUpdate { controller, field, v1: Ok(v1), v2 });
     }
-    let unified = unified_asked(named).into_iter().zip(&named.unified);
+    let unified = requested_unified(named).into_iter().zip(&named.unified);
     updates.extend(unified.map(|(RequestedLimits { controller, field }, unified)| ControllerUpdate {
         controller,
         v1: Err(OtherVersion(field.clone())),

@@ -1,16 +1,8 @@
 //! How cgroup v1 spells a limit (kernel: admin-guide/cgroup-v1). Pure.
 
-use super::{PlannedWrite, Value};
+use super::model::{PlannedWrite, Value};
+use super::v2;
 use crate::spec::{InterfacePriority, Resources, Throttle};
-
-/// Fields that no file of v2 is for.
-pub(super) const SWAPPINESS: &str = "linux.resources.memory.swappiness";
-pub(super) const DISABLE_OOM_KILLER: &str = "linux.resources.memory.disableOOMKiller";
-pub(super) const REALTIME_RUNTIME: &str = "linux.resources.cpu.realtimeRuntime";
-pub(super) const REALTIME_PERIOD: &str = "linux.resources.cpu.realtimePeriod";
-pub(super) const LEAF_WEIGHT: &str = "linux.resources.blockIO.leafWeight";
-pub(super) const CLASS_ID: &str = "linux.resources.network.classID";
-pub(super) const PRIORITIES: &str = "linux.resources.network.priorities";
 
 /// What v1 calls the controller that v2 calls `controller`.
 pub(super) fn name(controller: &str) -> &str {
@@ -37,7 +29,7 @@ pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrit
             let lines = resources.network.priorities.iter().map(line);
             lines.map(|line| text("net_prio.ifpriomap", line, "network.priorities")).collect()
         }
-        "rdma" => super::rdma(resources),
+        "rdma" => v2::rdma(resources),
         _ => Vec::new(),
     }
 }

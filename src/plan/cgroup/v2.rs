@@ -1,6 +1,10 @@
 //! How cgroup v2 spells a limit (kernel: admin-guide/cgroup-v2). Pure.
 
-use super::{PlannedWrite, Value, v1};
+use super::model::{PlannedWrite, Value};
+use super::requested::{
+    CLASS_ID, DISABLE_OOM_KILLER, LEAF_WEIGHT, PRIORITIES, REALTIME_PERIOD, REALTIME_RUNTIME, SWAPPINESS,
+    unified_field,
+};
 use crate::spec::{Resources, Throttle, UnifiedValue};
 
 /// The writes that `resources` asks of `controller`.
@@ -14,7 +18,7 @@ pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrit
         }
         "io" => io(resources),
         "hugetlb" => hugetlb(resources),
-        "rdma" => super::rdma(resources),
+        "rdma" => rdma(resources),
         _ => Vec::new(),
     }
 }
@@ -25,16 +29,16 @@ pub(super) fn only_v1(controller: &str, resources: &Resources) -> Option<&'stati
     let Resources { memory, cpu, block_io, .. } = resources;
     let mut weights = block_io.weight_devices.iter();
     match controller {
-        "memory" if memory.swappiness.is_some() => Some(v1::SWAPPINESS),
-        "memory" if memory.disable_oom_killer => Some(v1::DISABLE_OOM_KILLER),
-        "cpu" if cpu.realtime_runtime.is_some() => Some(v1::REALTIME_RUNTIME),
-        "cpu" if cpu.realtime_period.is_some() => Some(v1::REALTIME_PERIOD),
-        "io" if block_io.leaf_weight.is_some() => Some(v1::LEAF_WEIGHT),
+        "memory" if memory.swappiness.is_some() => Some(SWAPPINESS),
+        "memory" if memory.disable_oom_killer => Some(DISABLE_OOM_KILLER),
+        "cpu" if cpu.realtime_runtime.is_some() => Some(REALTIME_RUNTIME),
+        "cpu" if cpu.realtime_period.is_some() => Some(REALTIME_PERIOD),
+        "io" if block_io.leaf_weight.is_some() => Some(LEAF_WEIGHT),
         "io" if weights.any(|device| device.leaf_weight.is_some()) => {
             Some("linux.resources.blockIO.weightDevice")
         }
-        "net_cls" => Some(v1::CLASS_ID),
-        "net_prio" => Some(v1::PRIORITIES),
+        "net_cls" => Some(CLASS_ID),
+        "net_prio" => Some(PRIORITIES),
         _ => None,
     }
 }
@@ -43,11 +47,6 @@ pub(super) fn only_v1(controller: &str, resources: &Resources) -> Option<&'stati
 pub(super) fn unified(unified: &UnifiedValue) -> PlannedWrite {
     let value = Value::Text(unified.value.clone());
     PlannedWrite { file: unified.file.clone(), value, field: unified_field(unified) }
-}
-
-/// What messages call it.
-pub(super) fn unified_field(unified: &UnifiedValue) -> String {
-    format!("linux.resources.unified[{:?}]", unified.file)
 }
 
 fn memory(resources: &Resources) -> Vec<PlannedWrite> {
@@ -146,6 +145,20 @@ fn hugetlb(resources: &Resources) -> Vec<PlannedWrite> {
         ]
     });
     limits.collect()
+}
+
+/// Both versions have the same file, with one line for each device.
+pub(super) fn rdma(resources: &Resources) -> Vec<PlannedWrite> {
+    let lines = resources.rdma.iter().map(|limit| {
+        let handles = limit.hca_handles.map(|most| format!(" hca_handle={most}")).unwrap_or_default();
+        let objects = limit.hca_objects.map(|most| format!(" hca_object={most}")).unwrap_or_default();
+        PlannedWrite {
+            file: "rdma.max".into(),
+            value: Value::Text(format!("{}{handles}{objects}", limit.device)),
+            field: "linux.resources.rdma".into(),
+        }
+    });
+    lines.collect()
 }
 
 /// Converts v1 shares (2 to 262144, default 1024) to a v2 weight (1 to 10000, default 100) as crun 1.23 and runc 1.3.2

@@ -11,7 +11,7 @@ fn populated(point: DelegationPoint) -> DelegationPoint {
     DelegationPoint { populated: true, ..point }
 }
 
-/// The root of the hierarchy, as it is for everybody but root.
+/// The root of the hierarchy, as every user but root finds it.
 fn foreign_top() -> DelegationPoint {
     foreign(DelegationPoint { kind: CgroupType::Root, populated: true, ..point("/cg", ALL, ALL) })
 }

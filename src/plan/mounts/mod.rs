@@ -4,16 +4,17 @@
 //! mount entries in the listed order", OCI config.md); devices after `/dev`; masks and read-only paths last, because
 //! they cover what the mounts brought; the read-only root after everything that still creates mount points.
 
+mod devices;
+
 use super::cgroup::CgroupPlan;
 use super::devices::DeviceLimits;
+use super::extras::{Extras, VOLUME_FIELD, relative_to_root};
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
-use super::init::{DeviceNode, RootPlan, StepSource, Target, TreeStep};
-use super::{Extras, relative_to_root, volumes};
+use super::init::{RootPlan, StepSource, Target, TreeStep};
+use super::refuse::refuse_hot_mount;
 use crate::error::{Error, Result};
 use crate::host::facts::Host;
-use crate::spec::{
-    Device, DeviceKind, IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec,
-};
+use crate::spec::{IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,7 @@ const LAYERED_SYSTEM_DIRS: [&str; 3] = ["usr", "etc", "opt"];
 /// Directories a program expects besides the system's own.
 const EMPTY_DIRS: [&str; 7] = ["dev", "home", "proc", "root", "run", "sys", "tmp"];
 
-/// The devices of OCI config-linux.md, "Default Devices": name, major, minor.
-const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
+/// Collects the gofer's mounts and init's steps.
 pub(super) struct TreeBuilder<'a> {
     spec: &'a ValidSpec,
     extras: &'a Extras,
@@ -120,7 +118,9 @@ impl<'a> TreeBuilder<'a> {
         for (index, mount) in spec.mounts.iter().enumerate() {
             self.mount(mount, &format!("mounts[{index}]"))?;
         }
-        self.steps.extend(volumes::steps(self.extras)?);
+        for (index, at) in self.extras.volume_destinations()?.iter().enumerate() {
+            self.steps.push(step(relative_to_root(at), StepSource::Volume(index), VOLUME_FIELD));
+        }
         Ok(())
     }
 
@@ -285,30 +285,6 @@ impl<'a> TreeBuilder<'a> {
         self.steps.push(step(at, StepSource::MountBatch(handed), field));
     }
 
-    pub(super) fn devices(&mut self) -> Result<()> {
-        for (index, device) in self.spec.devices.iter().enumerate() {
-            let field = format!("linux.devices[{index}]");
-            let name = device.path.strip_prefix("/dev").ok().and_then(Path::to_str);
-            if let Some((name, major, minor)) = DEFAULT_DEVICES.into_iter().find(|(it, ..)| Some(*it) == name)
-            {
-                let same = (device.kind, device.major, device.minor) == (DeviceKind::Char, major, minor);
-                if same && (device.mode & 0o777, device.uid, device.gid) == (0o666, 0, 0) {
-                    continue;
-                }
-                let why = format!("/dev/{name} is always the device {major}:{minor} with mode 0666 of root");
-                return Err(Error::unsupported(field, why));
-            }
-            // The multiplexer of the container's own devpts is there already. An engine that lists every device of the
-            // host means that one, too.
-            if name == Some("ptmx") && (device.kind, device.major, device.minor) == (DeviceKind::Char, 5, 2) {
-                continue;
-            }
-            let node = self.configured_node(device, &field);
-            self.steps.push(step(node.path.clone(), StepSource::Node(node), &field));
-        }
-        Ok(())
-    }
-
     pub(super) fn masks(&mut self) {
         let host_secrets = ["/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers"];
         let secrets =
@@ -346,54 +322,9 @@ impl<'a> TreeBuilder<'a> {
         self.spec.namespaces.user != NamespaceSource::Inherit
     }
 
-    /// mknod(2) of devices needs the initial user namespace; elsewhere the host's nodes are bound.
-    fn must_bind_devices(&self) -> bool {
-        self.in_user_namespace() || self.host.in_user_namespace || !self.host.privileged
-    }
-
     /// Mapping the ids of files takes privileges over the file system (mount_setattr(2)), which is the host's.
     fn may_map_files(&self) -> bool {
         self.host.privileged && !self.host.in_user_namespace
-    }
-
-    fn default_nodes(&mut self) -> Vec<DeviceNode> {
-        DEFAULT_DEVICES
-            .into_iter()
-            .map(|(name, major, minor)| {
-                let path = Path::new("dev").join(name);
-                let handed = self.must_bind_devices().then(|| {
-                    let source = GoferSource::Bind { path: Path::new("/").join(&path), recursive: false };
-                    // Without nodev on this one mount: the device is the point.
-                    self.hand(GoferItem {
-                        set: MountAttrs::NOSUID | MountAttrs::NOEXEC,
-                        ..item(source, "linux.devices")
-                    })
-                });
-                DeviceNode { path, mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0, handed }
-            })
-            .collect()
-    }
-
-    fn configured_node(&mut self, device: &Device, field: &str) -> DeviceNode {
-        let kind = match device.kind {
-            DeviceKind::Char => libc::S_IFCHR,
-            DeviceKind::Block => libc::S_IFBLK,
-            DeviceKind::Fifo => libc::S_IFIFO,
-        };
-        let bind = device.kind != DeviceKind::Fifo && self.must_bind_devices();
-        let handed = bind.then(|| {
-            let source = GoferSource::Bind { path: device.path.clone(), recursive: false };
-            self.hand(GoferItem { set: MountAttrs::NOSUID | MountAttrs::NOEXEC, ..item(source, field) })
-        });
-        DeviceNode {
-            path: relative_to_root(&device.path),
-            mode: kind | device.mode,
-            major: device.major,
-            minor: device.minor,
-            uid: device.uid,
-            gid: device.gid,
-            handed,
-        }
     }
 
     /// `gid=5` (the tty group) is in every default configuration, and not mapped where there is one id.
@@ -403,6 +334,37 @@ impl<'a> TreeBuilder<'a> {
             _ => true,
         };
         options.iter().filter(mapped).cloned().collect()
+    }
+}
+
+/// A mount for a container that exists, planned as the mounts of its configuration are.
+#[derive(Clone, Debug)]
+pub(crate) struct HotMountPlan {
+    /// For a gofer that only makes this mount. `None` if it needs no host path.
+    pub(crate) gofer: Option<GoferPlan>,
+    /// How a process in the container's mount namespace attaches it.
+    pub(crate) step: TreeStep,
+}
+
+impl HotMountPlan {
+    /// Plans `mount` for the container that was made from `spec`.
+    pub(crate) fn new(mount: &Mount, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
+        if !matches!(mount.kind, MountKind::Bind { .. } | MountKind::Tmpfs { .. }) {
+            let why = "only a bind and a tmpfs can be mounted into a container that exists";
+            return Err(Error::unsupported("mount.type", why));
+        }
+        refuse_hot_mount(spec)?;
+        if relative_to_root(&mount.destination) == Path::new("dev") {
+            let why = "the device directory cannot be replaced";
+            return Err(Error::unsupported("mount.destination", why));
+        }
+        let cgroup = CgroupPlan::default();
+        let mut tree = TreeBuilder::new(spec, extras, host, &cgroup, Origin::HotMount);
+        tree.mount(mount, "mount")?;
+        let (gofer, (_, steps)) = tree.finish();
+        let step = steps.into_iter().next().expect("a bind and a tmpfs are one step each");
+        let gofer = matches!(step.source, StepSource::MountBatch(_)).then_some(gofer);
+        Ok(Self { gofer, step })
     }
 }
 
@@ -451,96 +413,4 @@ fn step(at: PathBuf, source: StepSource, field: &str) -> TreeStep {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Plan;
-    use super::*;
-    use crate::host::cgroups::CgroupLayout;
-    use crate::host::facts::{SecurityModules, ServiceManager};
-    use crate::spec::{Origin, parse};
-
-    fn valid(mount_entry: &str) -> Result<ValidSpec> {
-        let document = format!(
-            r#"{{"ociVersion": "1.2.0", "root": {{"path": "/r"}},
-                "process": {{"args": ["x"], "cwd": "/", "user": {{"uid": 0, "gid": 0}}}},
-                "mounts": [{mount_entry}],
-                "linux": {{"namespaces": [{{"type": "mount"}}]}}}}"#
-        );
-        ValidSpec::new(&parse(document.as_bytes())?, None, Origin::ConfigJson)
-    }
-
-    /// Root, on a host with these hierarchies.
-    fn host(cgroups: CgroupLayout) -> Host {
-        Host {
-            euid: 0,
-            egid: 0,
-            privileged: true,
-            in_user_namespace: false,
-            subuids: None,
-            subgids: None,
-            cgroups,
-            service_manager: ServiceManager::NotAsked,
-            lsms: SecurityModules::default(),
-            system_dirs: Vec::new(),
-        }
-    }
-
-    /// The steps of one cgroup mount of type `kind` on a host with these hierarchies.
-    fn cgroup_steps(kind: &str, mountinfo: &str, membership: &str) -> Result<Vec<TreeStep>> {
-        let spec = valid(&format!(r#"{{"destination": "/cg", "type": "{kind}", "options": ["ro"]}}"#))?;
-        let host = host(CgroupLayout::parse(mountinfo, membership));
-        let plan = Plan::new(&"c".parse()?, &spec, &Extras::default(), &host)?;
-        let steps = plan.sandbox.init.tree.into_iter();
-        Ok(steps.filter(|step| step.at.starts_with("cg")).collect())
-    }
-
-    #[test]
-    fn root_of_a_user_namespace_makes_no_device_nodes() {
-        let spec = valid(r#"{"destination": "/dev", "type": "tmpfs"}"#).unwrap();
-        let nodes_made = |host: &Host| {
-            let plan = Plan::new(&"c".parse().unwrap(), &spec, &Extras::default(), host).unwrap();
-            let sources = plan.sandbox.init.tree.into_iter().map(|step| step.source);
-            let devices = sources.filter_map(|source| match source {
-                StepSource::Node(node) => Some(vec![node]),
-                StepSource::Devices { nodes, .. } => Some(nodes),
-                _ => None,
-            });
-            devices.flatten().filter(|node| node.handed.is_none()).count()
-        };
-        let root = host(CgroupLayout::default());
-        assert_ne!(nodes_made(&root), 0);
-        assert_eq!(nodes_made(&Host { in_user_namespace: true, ..root }), 0);
-    }
-
-    const V1: &str = "30 1 0:30 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
-                      31 1 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory";
-    const V2: &str = "32 1 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
-
-    #[test]
-    fn controllers_that_share_a_hierarchy_have_links_to_it() {
-        let steps = cgroup_steps("cgroup", V1, "2:cpu,cpuacct:/\n1:memory:/").unwrap();
-        let link = |name: &str| {
-            let step = steps.iter().find(|step| step.at == Path::new("cg").join(name));
-            step.map(|step| step.source.clone())
-        };
-        assert_eq!(link("cpu"), Some(StepSource::Symlink("cpu,cpuacct".into())));
-        assert_eq!(link("cpuacct"), Some(StepSource::Symlink("cpu,cpuacct".into())));
-        assert!(matches!(link("cpu,cpuacct"), Some(StepSource::MountBatch(_))));
-        assert!(matches!(link("memory"), Some(StepSource::MountBatch(_))), "and one of its own is no link");
-        assert!(matches!(steps.first().unwrap().source, StepSource::Tmpfs { .. }));
-        assert_eq!(steps.last().unwrap().source, StepSource::ReadOnly);
-    }
-
-    #[test]
-    fn one_hierarchy_is_one_mount_and_none_is_an_error() {
-        for kind in ["cgroup", "cgroup2"] {
-            let steps = cgroup_steps(kind, V2, "0::/").unwrap();
-            assert!(
-                matches!(steps[..], [TreeStep { source: StepSource::MountBatch(_), .. }]),
-                "{kind}: {steps:?}"
-            );
-            let error = cgroup_steps(kind, "", "").unwrap_err();
-            assert_eq!(error.to_string(), "mounts[0].type: no such hierarchy is mounted on this host");
-        }
-        cgroup_steps("cgroup2", V1, "2:cpu,cpuacct:/").unwrap_err();
-    }
-}
+mod tests;

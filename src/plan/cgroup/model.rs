@@ -1,0 +1,181 @@
+//! The cgroups of a container as values: directories in order, and what is written into each. Pure.
+
+use crate::host::facts::ScopeUnit;
+use crate::plan::devices::DeviceProgram;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The cgroups to make and the limits to set, in order. Without branches the container needs no cgroup, and no process
+/// touches one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CgroupPlan {
+    /// One entry for each hierarchy in use.
+    pub(crate) branches: Vec<Branch>,
+    /// The host uid of the container's root, if that user makes the container's processes instead of the caller. The
+    /// cgroup v2 directories are given to it: clone3(2) creates a process in a cgroup only for a user who may write the
+    /// `cgroup.procs` file there.
+    pub(crate) delegate_uid: Option<u32>,
+    /// The scope that systemd starts around the sandbox before the directories are made.
+    pub(crate) scope: Option<ScopePlan>,
+}
+
+/// The directories of one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Branch {
+    /// Which hierarchy.
+    pub(crate) hierarchy: Hierarchy,
+    /// The configuration field that asked for it, for messages.
+    pub(crate) field: String,
+    /// Directories from the top down: the first exists, and each of the others is a child of the one before it.
+    pub(crate) dirs: Vec<PlannedDir>,
+    /// No field of the configuration asked for it: if the host refuses it, the container runs without it.
+    pub(crate) optional: bool,
+}
+
+impl Branch {
+    /// The directory that is made and removed with the container: the one with its limits, or else its only one.
+    pub(super) fn leaf(&self) -> Option<&PlannedDir> {
+        self.dirs.iter().find(|dir| dir.role.is_leaf())
+    }
+
+    pub(super) fn leaf_mut(&mut self) -> Option<&mut PlannedDir> {
+        self.dirs.iter_mut().find(|dir| dir.role.is_leaf())
+    }
+
+    /// Whether a directory of this branch holds the container's own processes and no other.
+    pub(super) fn freezes(&self) -> bool {
+        self.dirs.iter().any(|dir| dir.role == Role::Container)
+    }
+}
+
+/// A hierarchy, by its controllers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Hierarchy {
+    /// A v1 hierarchy with these controllers.
+    V1(Vec<String>),
+    /// The unified hierarchy.
+    V2,
+}
+
+/// One directory. The process that makes it finishes its writes before it goes on to the next directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlannedDir {
+    /// Absolute path.
+    pub(crate) path: PathBuf,
+    /// What it is for.
+    pub(crate) role: Role,
+    /// The writes into its files, in this order.
+    pub(crate) writes: Vec<PlannedWrite>,
+}
+
+/// What a directory of a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Exists on the host: never made, never removed.
+    Base,
+    /// Leads to the leaf: made if it is missing, and then removed by the process that made it.
+    Ancestor,
+    /// Carries the limits; the sandbox joins it.
+    Sandbox,
+    /// Carries the limits; a service manager made it and put the sandbox there.
+    SystemdScope,
+    /// The container's own processes join it, and no other process does.
+    Container,
+}
+
+impl Role {
+    fn is_leaf(self) -> bool {
+        matches!(self, Self::Sandbox | Self::SystemdScope | Self::Container)
+    }
+}
+
+/// One write into a control file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlannedWrite {
+    /// The control file, or for a program its attach type.
+    pub(crate) file: String,
+    /// What to write.
+    pub(crate) value: Value,
+    /// The configuration field that asked for it, for messages.
+    pub(crate) field: String,
+}
+
+/// What to write into a control file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Value {
+    /// This text. A kernel without the file cannot do what was asked.
+    Text(String),
+    /// This text, if the kernel has the file: a kernel without it does what was asked by default.
+    TextIfPresent(String),
+    /// This text, or on a kernel without the file another text into another file: kernels have several names for one
+    /// limit.
+    Either { text: String, otherwise: (String, String) },
+    /// The parent's value, unless the file already has one.
+    FromParent,
+    /// `+controller` for those not yet enabled for the children. A required controller that the host refuses is an
+    /// error; an observed one only gives statistics, and the container runs without them.
+    Enable { required: Vec<String>, observed: Vec<String> },
+    /// No text: this program, attached to the directory. If the host refuses a program that is not required, the
+    /// container runs without it.
+    Program { program: DeviceProgram, required: bool },
+}
+
+impl CgroupPlan {
+    /// Whether the container needs no cgroup.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.branches.is_empty()
+    }
+
+    /// The container's directory in the hierarchy mounted at `mountpoint`, if it has one there.
+    pub(crate) fn directory_in(&self, mountpoint: &Path) -> Option<PathBuf> {
+        self.leaves().into_iter().find(|leaf| leaf.starts_with(mountpoint))
+    }
+
+    /// The leaf directories, which [`destroy`](crate::cgroup::destroy) removes. The state record keeps them *before*
+    /// any of them is made.
+    pub(crate) fn leaves(&self) -> Vec<PathBuf> {
+        self.branches.iter().filter_map(Branch::leaf).map(|leaf| leaf.path.clone()).collect()
+    }
+}
+
+/// The directory of the container's own processes, below the leaf.
+pub(crate) const CONTAINER: &str = "container";
+
+/// `dirs` with the directory of the container's own processes below the last of them.
+pub(super) fn with_container(mut dirs: Vec<PlannedDir>) -> Vec<PlannedDir> {
+    let leaf = dirs.last().map(|leaf| leaf.path.join(CONTAINER));
+    dirs.extend(leaf.map(|path| PlannedDir { path, role: Role::Container, writes: Vec::new() }));
+    dirs
+}
+
+/// A scope that systemd starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ScopePlan {
+    /// The unit.
+    pub(crate) unit: ScopeUnit,
+    /// The slice that the unit belongs to.
+    pub(crate) slice: String,
+    /// Its limits.
+    pub(crate) properties: Vec<Property>,
+}
+
+/// A property of a unit (org.freedesktop.systemd1(5)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Property {
+    pub(crate) name: String,
+    pub(crate) value: PropertyValue,
+}
+
+/// The value of a property, of the type that systemd gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PropertyValue {
+    /// `t`
+    Number(u64),
+    /// `ay`: a bit for each CPU or memory node, the lowest first.
+    Mask(Vec<u8>),
+}

@@ -1,0 +1,76 @@
+//! What the builder offers beyond the OCI configuration, as plans and records keep it. Pure.
+
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::spec::{Mount, Origin};
+use core::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::path::{Component, Path, PathBuf};
+
+/// What the builder offers beyond the OCI configuration. Part of the state record, so that a loaded container has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Extras {
+    /// The root is the host's own system directories, read-only, instead of `root.path`.
+    pub(crate) host_rootfs: bool,
+    /// A writable layer in memory over the root, removed with the container.
+    pub(crate) scratch: Option<Scratch>,
+    /// Show the rootfs with its on-disk ids mapped into the container's user namespace.
+    pub(crate) idmap_rootfs: bool,
+    /// How long the workload may run.
+    pub(crate) timeout: Option<Duration>,
+    /// The container whose sandbox it shares, if it has none of its own.
+    #[serde(default)]
+    pub(crate) pod: Option<ContainerId>,
+    /// The volumes that it shares with other containers of its pod.
+    pub(crate) volumes: Vec<PodVolume>,
+    /// Run without those limits that this host or this caller cannot set.
+    pub(crate) best_effort_limits: bool,
+    /// Make no cgroup that neither a limit nor a path asks for.
+    pub(crate) without_cgroup: bool,
+}
+
+/// The writable layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Scratch {
+    /// The most bytes it may hold; the kernel's default for tmpfs (half of memory) if absent.
+    pub(crate) size: Option<u64>,
+}
+
+/// A file system in memory that containers of a pod share by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PodVolume {
+    pub(crate) name: String,
+    /// Where the container sees it.
+    pub(crate) destination: PathBuf,
+    /// The most bytes it may hold. Used only by the first container that asks for the volume.
+    pub(crate) size: Option<u64>,
+}
+
+/// The most volumes of one container.
+const MAX_VOLUMES: usize = 64;
+
+/// The builder's method for volumes, for messages.
+pub(super) const VOLUME_FIELD: &str = "pod_volume";
+
+impl Extras {
+    /// Checks the volumes, and returns where the container sees each of them, in their order.
+    pub(super) fn volume_destinations(&self) -> Result<Vec<PathBuf>> {
+        let origin = Origin::Builder;
+        if self.volumes.len() > MAX_VOLUMES {
+            let problem = format!("{} volumes, the limit is {MAX_VOLUMES}", self.volumes.len());
+            return Err(Error::spec(origin.as_str(), VOLUME_FIELD, problem));
+        }
+        let destination = |volume: &PodVolume| {
+            ContainerId::new(volume.name.clone())
+                .map_err(|error| Error::spec(origin.as_str(), format!("{VOLUME_FIELD}.name"), error))?;
+            Mount::check_destination(origin, VOLUME_FIELD, &volume.destination)
+        };
+        self.volumes.iter().map(destination).collect()
+    }
+}
+
+/// An absolute path of the container without its root (`/proc/sys` -> `proc/sys`), as the resolver in the root takes it.
+pub(crate) fn relative_to_root(path: &Path) -> PathBuf {
+    path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
+}

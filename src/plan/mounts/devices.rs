@@ -1,0 +1,84 @@
+//! The device nodes: the default ones, and those of `linux.devices`. Pure.
+
+use super::{TreeBuilder, item, step};
+use crate::error::{Error, Result};
+use crate::plan::extras::relative_to_root;
+use crate::plan::gofer::{GoferItem, GoferSource};
+use crate::plan::init::{DeviceNode, StepSource};
+use crate::spec::{Device, DeviceKind, MountAttrs};
+use std::path::Path;
+
+/// The devices of OCI config-linux.md, "Default Devices": name, major, minor.
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+impl TreeBuilder<'_> {
+    pub(in crate::plan) fn devices(&mut self) -> Result<()> {
+        for (index, device) in self.spec.devices.iter().enumerate() {
+            let field = format!("linux.devices[{index}]");
+            let name = device.path.strip_prefix("/dev").ok().and_then(Path::to_str);
+            if let Some((name, major, minor)) = DEFAULT_DEVICES.into_iter().find(|(it, ..)| Some(*it) == name)
+            {
+                let same = (device.kind, device.major, device.minor) == (DeviceKind::Char, major, minor);
+                if same && (device.mode & 0o777, device.uid, device.gid) == (0o666, 0, 0) {
+                    continue;
+                }
+                let why = format!("/dev/{name} is always the device {major}:{minor} with mode 0666 of root");
+                return Err(Error::unsupported(field, why));
+            }
+            // The multiplexer of the container's own devpts is there already. An engine that lists every device of the
+            // host means that one, too.
+            if name == Some("ptmx") && (device.kind, device.major, device.minor) == (DeviceKind::Char, 5, 2) {
+                continue;
+            }
+            let node = self.configured_node(device, &field);
+            self.steps.push(step(node.path.clone(), StepSource::Node(node), &field));
+        }
+        Ok(())
+    }
+
+    pub(super) fn default_nodes(&mut self) -> Vec<DeviceNode> {
+        DEFAULT_DEVICES
+            .into_iter()
+            .map(|(name, major, minor)| {
+                let path = Path::new("dev").join(name);
+                let handed = self.must_bind_devices().then(|| {
+                    let source = GoferSource::Bind { path: Path::new("/").join(&path), recursive: false };
+                    // Without nodev on this one mount: the device is the point.
+                    self.hand(GoferItem {
+                        set: MountAttrs::NOSUID | MountAttrs::NOEXEC,
+                        ..item(source, "linux.devices")
+                    })
+                });
+                DeviceNode { path, mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0, handed }
+            })
+            .collect()
+    }
+
+    fn configured_node(&mut self, device: &Device, field: &str) -> DeviceNode {
+        let kind = match device.kind {
+            DeviceKind::Char => libc::S_IFCHR,
+            DeviceKind::Block => libc::S_IFBLK,
+            DeviceKind::Fifo => libc::S_IFIFO,
+        };
+        let bind = device.kind != DeviceKind::Fifo && self.must_bind_devices();
+        let handed = bind.then(|| {
+            let source = GoferSource::Bind { path: device.path.clone(), recursive: false };
+            self.hand(GoferItem { set: MountAttrs::NOSUID | MountAttrs::NOEXEC, ..item(source, field) })
+        });
+        DeviceNode {
+            path: relative_to_root(&device.path),
+            mode: kind | device.mode,
+            major: device.major,
+            minor: device.minor,
+            uid: device.uid,
+            gid: device.gid,
+            handed,
+        }
+    }
+
+    /// mknod(2) of devices needs the initial user namespace; elsewhere the host's nodes are bound.
+    fn must_bind_devices(&self) -> bool {
+        self.in_user_namespace() || self.host.in_user_namespace || !self.host.privileged
+    }
+}
