@@ -142,7 +142,7 @@ impl AnyContainer {
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] without `force` for a container that has not ended; [`ErrorKind::Incomplete`] naming
-    /// what could not be removed. That somebody else deleted it meanwhile is no error.
+    /// what could not be removed. If another process deleted it meanwhile, that is no error.
     pub fn delete(mut self, force: bool) -> Result<(), FailedAny> {
         if !force && !matches!(self, Self::Stopped(_) | Self::Creating(_)) {
             return Err(self.refused("stopped"));

@@ -47,8 +47,8 @@ impl<P: Phase> Container<P> {
 }
 
 impl Container<Created> {
-    /// Waits for the sandbox to end. Init ended with its failure, and the sandbox writes the exit record before it ends:
-    /// until then, loading the container would not show that it has ended.
+    /// Waits for the sandbox to end. Init ended with its failure, and the sandbox writes the exit record before it
+    /// ends: until then, loading the container would not show that it has ended.
     fn await_end_of_failed_start(&self, error: &Error) {
         let refused = matches!(
             error.kind(),
@@ -83,8 +83,8 @@ impl Container<Created> {
 }
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// The sandbox's pid on the host. The OCI state and the PID file have it as the container's pid, except for a further
-    /// container of a pod, where they have [`init_pid`](Self::init_pid).
+    /// The sandbox's pid on the host. The OCI state and the PID file have it as the container's pid, except for a
+    /// further container of a pod, where they have [`init_pid`](Self::init_pid).
     #[must_use]
     pub fn sandbox_pid(&self) -> i32
     where

@@ -8,8 +8,8 @@ use std::fmt;
 /// A transition that failed: why, and what became of the container.
 ///
 /// `?` turns it into an [`Error`] where the container does not matter; the container is then dropped, and destroyed if
-/// it was attached. As an [`std::error::Error`] it prints the line of the [`Error`], which is also its source: code that
-/// knows only `dyn Error` finds the kind there.
+/// it was attached. As an [`std::error::Error`] it prints the line of the [`Error`], which is also its source: code
+/// that knows only `dyn Error` finds the kind there.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct Failed<P: Phase> {

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is recorded of a container, as the value that was asked last saved or loaded it: a copy, which changes nothing.
 ///
-/// A record is a hint and the kernel is the truth. Processes are named with their start time, because a pid alone may be
-/// another process by now.
+/// A record is a hint and the kernel is the truth. Processes are named with their start time, because a pid alone may
+/// be another process by now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Info {

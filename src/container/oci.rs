@@ -1,6 +1,6 @@
-//! What OCI defines around a container (OCI runtime.md, "State" and "Lifecycle"): the state document; the hooks that the
-//! caller runs, each with that document on standard input; and the seccomp agent, which gets it in a message. The rules
-//! of hooks are quoted in [`crate::hooks`].
+//! What OCI defines around a container (OCI runtime.md, "State" and "Lifecycle"): the state document; the hooks that
+//! the caller runs, each with that document on standard input; and the seccomp agent, which gets it in a message. The
+//! rules of hooks are quoted in [`crate::hooks`].
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::entry::reexec;
@@ -100,8 +100,8 @@ pub(super) fn state(status: Status, record: &Record) -> Result<HookState> {
 /// program (OCI config-linux.md, "Seccomp"; runtime.md, "The Container Process State"). The agent decides about the
 /// system calls for which the filter asks.
 ///
-/// `fds` are [`LISTENER_FDS`]. If this fails, it closes the connection to the process without a message, and the process
-/// ends.
+/// `fds` are [`LISTENER_FDS`]. If this fails, it closes the connection to the process without a message, and the
+/// process ends.
 pub(super) fn hand_over_listener(record: &Record, status: Status, pid: i32, mut fds: Received) -> Result<()> {
     let [listener, process] = LISTENER_FDS.map(|name| fds.take(name));
     let (listener, process) = (listener?, process?);
@@ -174,9 +174,9 @@ pub(super) fn poststart(record: &Record) -> Result<()> {
 
 /// Runs the poststop hooks of a container whose processes and cgroups are gone: once, however often it is deleted.
 ///
-/// They run under the lock. So no call that deletes the container returns before they have ended, and the id is not free
-/// before they have cleaned up. The record says that they ran before they do: if this process is killed meanwhile, they
-/// do not run again.
+/// They run under the lock. So no call that deletes the container returns before they have ended, and the id is not
+/// free before they have cleaned up. The record says that they ran before they do: if this process is killed
+/// meanwhile, they do not run again.
 pub(super) fn poststop(lock: &mut StateLock, record: &mut Record) {
     // The sandbox is recorded when the environment is complete. Before that, hooks have nothing to clean up.
     if record.poststop_ran || record.sandbox.is_none() {

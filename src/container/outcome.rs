@@ -1,4 +1,4 @@
-//! How a container ended, for programs that decide by it.
+//! How a container, or a process in it, ended, for programs that decide what to do next.
 
 use crate::cgroup::stats::MemoryStats;
 use crate::process::Signal;
@@ -7,15 +7,15 @@ pub use crate::state::Outcome;
 use crate::wire::control::ProcessEnd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The end of a container: the outcome and what it took.
+/// The end of a container: the outcome, and the resources that it used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exit {
     /// How it ended.
     pub outcome: Outcome,
-    /// When the program was executed; `None` if it never was, or nobody is left to tell.
+    /// When the program was executed; `None` if it never was, or if the sandbox died before it wrote the exit record.
     pub started_at: Option<SystemTime>,
-    /// When it ended; `None` if nobody is left to tell.
+    /// When it ended; `None` if the sandbox died before it wrote the exit record.
     pub finished_at: Option<SystemTime>,
     /// CPU time in user mode, of init and the descendants it waited for.
     pub user_time: Duration,
@@ -23,14 +23,15 @@ pub struct Exit {
     pub system_time: Duration,
     /// The largest resident set of any one of them, bytes.
     pub max_rss: u64,
-    /// The most memory the container used at once, bytes; `None` without a memory cgroup.
+    /// The most memory that the container used at one time, bytes; `None` without a memory cgroup.
     pub memory_peak: Option<u64>,
-    /// How many of its processes the kernel killed for memory.
+    /// How many of its processes the kernel's OOM killer killed.
     pub oom_kills: u64,
 }
 
 impl Exit {
-    /// Nobody lived to write the record: all there is are the counters of the container's memory cgroup, if it has one.
+    /// Without a record, because the sandbox died before it wrote one: from the counters of the container's memory
+    /// cgroup, if it has one.
     pub(super) fn unrecorded(memory: Option<MemoryStats>) -> Self {
         let oom_kills = memory.and_then(|memory| memory.oom_kills).unwrap_or(0);
         Self {
@@ -45,7 +46,7 @@ impl Exit {
         }
     }
 
-    /// Reads the record the sandbox left.
+    /// From the record that the sandbox wrote.
     pub(super) fn recorded(record: &ExitRecord) -> Self {
         let at = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
         Self {
@@ -73,12 +74,12 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// How an executed process ended, and what it took.
+/// How an executed process ended, and the resources that it used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProcessExit {
-    /// How it ended: [`Outcome::Exited`], [`Outcome::Signalled`], [`Outcome::Killed`] by a signal sent through its
-    /// handle, or [`Outcome::TimedOut`].
+    /// How it ended: [`Outcome::Exited`], [`Outcome::Signalled`], [`Outcome::Killed`] by a signal that its
+    /// [`Process`](crate::Process) sent, or [`Outcome::TimedOut`].
     pub outcome: Outcome,
     /// CPU time in user mode, of the process and the descendants it waited for.
     pub user_time: Duration,

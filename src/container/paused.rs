@@ -7,13 +7,14 @@ use crate::state::Status;
 use crate::wire::control::Operation;
 
 impl<P: Phase> Container<P> {
-    /// Freezes every process of the container: when this call returns, nothing in it makes progress. Its timeout goes on.
+    /// Freezes every process of the container: when this call returns, nothing in it makes progress. Its timeout goes
+    /// on.
     ///
-    /// The freezer of the container's cgroup does it (cgroups(7)), and nothing inside can notice. A container without a
-    /// cgroup, because the caller may not make one or chose
-    /// [`without_cgroup`](super::ContainerBuilder::without_cgroup), gets SIGSTOP for each process instead. That is weaker:
-    /// the kernel tells a parent inside that its child stopped, sleeping system calls may return early, and a privileged
-    /// process on the host can send SIGCONT.
+    /// The freezer of the container's cgroup does it (cgroups(7)), and nothing inside can notice. A container without
+    /// a cgroup, because the caller may not make one or chose
+    /// [`without_cgroup`](super::ContainerBuilder::without_cgroup), gets SIGSTOP for each process instead. That is
+    /// weaker: the kernel tells a parent inside that its child stopped, sleeping system calls may return early, and a
+    /// privileged process on the host can send SIGCONT.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if a process cannot be stopped. All of them then run again.

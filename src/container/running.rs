@@ -79,10 +79,12 @@ impl<P: Phase> Container<P> {
         }
     }
 
-    /// Sends SIGTERM to the workload, and kills it if it has not ended after `grace`. Resumes a paused container for that.
+    /// Sends SIGTERM to the workload, and kills it if it has not ended after `grace`. Resumes a paused container for
+    /// that.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if a killed process has not ended after ten seconds, because the kernel cannot interrupt it.
+    /// [`ErrorKind::TimedOut`] if a killed process has not ended after ten seconds, because the kernel cannot
+    /// interrupt it.
     pub fn stop(mut self, grace: Duration) -> Result<Container<Stopped>, Failed<P>>
     where
         P: Executed,

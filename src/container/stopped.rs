@@ -21,8 +21,8 @@ impl<P: Phase> Container<P> {
     /// Removes what is left of the container: helpers, cgroup, record. Runs its poststop hooks.
     ///
     /// # Errors
-    /// [`ErrorKind::Incomplete`] naming what could not be removed. The record is then kept, and the call can be repeated.
-    /// A container that another process has deleted is no error.
+    /// [`ErrorKind::Incomplete`] naming what could not be removed. The record is then kept, and the call can be
+    /// repeated. A container that another process has deleted is no error.
     pub fn delete(self) -> Result<(), Failed<Stopped>>
     where
         P: Ended,

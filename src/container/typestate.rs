@@ -13,11 +13,11 @@ use std::fmt::Debug;
 
 /// A container in phase `P`: [`Creating`], [`Created`], [`Running`], [`Paused`] or [`Stopped`].
 ///
-/// Each method needs certain phases, so a call that makes no sense does not compile. A container whose phase is known
-/// only at run time, because it was loaded from disk for example, is an [`AnyContainer`].
+/// Each method exists in certain phases, so a call that makes no sense does not compile. If the phase is known only at
+/// run time, for example because the container was loaded from disk, it is an [`AnyContainer`].
 ///
 /// A container that this program made is *attached*: it is destroyed when the value is dropped, and when this program
-/// ends in any way. [`detach`](Container::detach) ends that.
+/// ends in any way, unless [`detach`](Container::detach) was called.
 #[must_use = "an attached container is destroyed when it is dropped"]
 #[derive(Debug)]
 pub struct Container<P: Phase + ?Sized> {
@@ -27,16 +27,16 @@ pub struct Container<P: Phase + ?Sized> {
 
 /// A container whose phase is known only at run time: loaded from disk, listed, kept in a `Vec`.
 ///
-/// Closed on purpose: a `match` over the five phases needs no wildcard, and a sixth would be a change that every program
-/// has to think about.
+/// Closed on purpose: a `match` over the five phases needs no wildcard, and a sixth phase would be a change that every
+/// program must consider.
 ///
 /// Three ways lead to the operations of a phase:
 ///
-/// * [`as_running`](Self::as_running), [`as_alive`](Self::as_alive) and their like borrow the container for what several
-///   phases have in common, or fail with [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) or [`ErrorKind::Ended`](crate::ErrorKind::Ended).
+/// * [`as_running`](Self::as_running), [`as_alive`](Self::as_alive) and their variants borrow the container for what
+///   several phases have in common, or fail with [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) or [`ErrorKind::Ended`](crate::ErrorKind::Ended).
 /// * [`into_phase`](Self::into_phase) and `TryFrom` take it for a transition; in another phase it comes back in
 ///   [`WrongPhase`](super::WrongPhase).
-/// * `match` has the compiler see that no phase is forgotten.
+/// * With `match`, the compiler checks that no phase is forgotten.
 ///
 /// What makes sense in any phase is a method here.
 ///
@@ -60,9 +60,9 @@ pub struct Container<P: Phase + ?Sized> {
 /// A loaded container is not attached: dropping it changes nothing. Serializing one gives its [`Info`](super::Info).
 #[derive(Debug)]
 pub enum AnyContainer {
-    /// Its creation was begun and not finished, by a program that may be gone.
+    /// A program has begun to create it and has not finished; that program may have ended.
     Creating(Container<Creating>),
-    /// It waits to be started.
+    /// It waits for the start.
     Created(Container<Created>),
     /// Its program was executed.
     Running(Container<Running>),
@@ -83,34 +83,34 @@ pub trait Phase: sealed::Sealed + Debug + Send + Sync {
     fn status(&self) -> Status;
 }
 
-/// A phase in which nothing exists yet. Only [`Creating`] is one.
+/// A phase in which nothing exists yet: [`Creating`].
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` was created already",
     label = "`create` needs a `Container<Creating>`",
-    note = "a container is created once; build another one, with an id of its own, to have two"
+    note = "a container is created once; to have two, build another one with its own id"
 )]
 pub trait Creatable: Phase {
     #[doc(hidden)]
     fn into_creating(self) -> Creating;
 }
 
-/// A phase in which there is a program to start. Only [`Created`] is one.
+/// A phase in which there is a program to start: [`Created`].
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` cannot be started",
     label = "`start` needs a `Container<Created>`",
-    note = "call `create()` first; a container is started once, a stopped one is made again from its builder"
+    note = "call `create()` first; a container is started once, so build a new one to run the program again"
 )]
 pub trait Startable: Phase {
     #[doc(hidden)]
     fn into_created(self) -> Created;
 }
 
-/// A phase in which the program runs. Only [`Running`] is one.
+/// A phase in which the program runs: [`Running`].
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` does not run",
     label = "this needs a `Container<Running>`",
-    note = "`exec`, `pause`, `signal_process` and its like, and `forward_signals` are for a program that runs",
-    note = "`start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
+    note = "`exec`, `pause`, `signal_process` and its variants, and `forward_signals` need a program that runs",
+    note = "a `Container<Created>` has `start()` and `kill()`; a `Container<Stopped>` has `exit()`, which says how it ended"
 )]
 pub trait Started: Alive {
     #[doc(hidden)]
@@ -122,7 +122,7 @@ pub trait Started: Alive {
     message = "a `Container<{Self}>` has no processes",
     label = "this needs a `Container<Created>`, `Container<Running>` or `Container<Paused>`",
     note = "before `create()` there is nothing to signal, wait for, detach, limit or look into with `files`, `stats` or `pod`",
-    note = "after the end there is only `exit()` and `delete()`"
+    note = "after the end there are only `exit()` and `delete()`"
 )]
 pub trait Alive: Phase {
     #[doc(hidden)]
@@ -135,26 +135,27 @@ pub trait Alive: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` was not executed, or has ended",
     label = "this needs a `Container<Running>` or `Container<Paused>`",
-    note = "`stop`, `wait_stopped`, `processes` and `wait_pid` are for what was executed: `start()` it first, or `kill()` one that is not to be started; one that has ended says how in `exit()`"
+    note = "`stop`, `wait_stopped`, `processes` and `wait_pid` need a program that was executed",
+    note = "a `Container<Created>` has `start()` and `kill()`; a `Container<Stopped>` has `exit()`, which says how it ended"
 )]
 pub trait Executed: Alive {}
 
-/// A phase in which the processes are frozen. Only [`Paused`] is one.
+/// A phase in which the processes are frozen: [`Paused`].
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` is not paused",
     label = "`resume` needs a `Container<Paused>`",
-    note = "`pause()` a `Container<Running>` first; an `AnyContainer` is resumed in whatever phase it turns out to be, or says why not"
+    note = "call `pause()` on a `Container<Running>` first; `AnyContainer::into_phase::<Paused>()` checks the phase at run time"
 )]
 pub trait Resumable: Phase {
     #[doc(hidden)]
     fn into_paused(self) -> Paused;
 }
 
-/// A phase in which everything has ended. Only [`Stopped`] is one.
+/// A phase in which everything has ended: [`Stopped`].
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` has not ended",
     label = "this needs a `Container<Stopped>`",
-    note = "`kill()`, `stop(grace)` or `wait_stopped()` it first; an `AnyContainer` is deleted in any phase by `delete(true)`"
+    note = "call `kill()`, `stop(grace)` or `wait_stopped()` first; `AnyContainer::delete(true)` deletes in any phase"
 )]
 pub trait Ended: Phase {
     #[doc(hidden)]
@@ -302,7 +303,7 @@ impl<P: Phase + ?Sized> Container<P> {
         &self.core.record.id
     }
 
-    /// The phase as a value: the one that this program brought it to.
+    /// The phase that this program brought the container to, as a value.
     #[must_use]
     pub fn status(&self) -> Status {
         self.phase.status()

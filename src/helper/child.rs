@@ -1,5 +1,5 @@
-//! Child processes of this program, by pidfd: how they are killed and collected. This crate never waits for any child but
-//! its own.
+//! Child processes of this program, by pidfd: how they are killed and collected. This crate never waits for any child
+//! but its own.
 
 use crate::process::channel::wait_readable_until;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,9 +1,9 @@
 //! How the caller's executable becomes a helper: gofer, sandbox, hook runner, proxy of an executed process, or zygote.
 //!
 //! [`spawn`] starts a helper from any caller and changes nothing in the caller; [`image`] is the file that the helper
-//! executes; [`entry`] recognises a helper before `main` and calls its function; [`child`] kills and collects children. [`extra_fds`] are the descriptors that
-//! the workload gets. [`exec_proxy`] is a process on the host that lives as long as one in a container; [`zygote`] forks
-//! helpers for callers that make many containers.
+//! executes; [`entry`] recognises a helper before `main` and calls its function; [`child`] kills and collects
+//! children. [`extra_fds`] are the descriptors that the workload gets. [`exec_proxy`] is a process on the host that
+//! lives as long as one in a container; [`zygote`] forks helpers for callers that make many containers.
 
 mod child;
 pub(crate) mod entry;

@@ -71,8 +71,8 @@ impl PodSandbox {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] if its id mappings differ from the pod's, because a pod has one user namespace.
-    /// [`ErrorKind::Unsupported`] if the root container has no mount namespace of its own: the new container would start
-    /// with a copy of the mounts of other processes.
+    /// [`ErrorKind::Unsupported`] if the root container has no mount namespace of its own: the new container would
+    /// start with a copy of the mounts of other processes.
     pub(crate) fn check_member(&self, spec: &Spec) -> Result<()> {
         let ids = |spec: &Spec| {
             let linux = spec.linux().clone().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Connections to processes, their identity, and their standard streams.
 //!
-//! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one process
-//! from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its terminal;
-//! [`user_log`] is where lines about the workload go.
+//! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one
+//! process from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its
+//! terminal; [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
 pub(crate) mod console;

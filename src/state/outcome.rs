@@ -1,4 +1,4 @@
-//! What the end of a container or a process means, and its words.
+//! [`Outcome`]: how a container or a process ended, and how that is worded.
 
 use super::exit::{Cause, ExitRecord, WaitStatus};
 use crate::process::Signal;
@@ -14,7 +14,7 @@ pub enum Outcome {
         /// Its exit code, 0 to 255.
         code: i32,
     },
-    /// A signal that nobody sent through this API killed it.
+    /// A signal killed it that was not sent through this API.
     Signalled {
         /// The signal.
         signal: Signal,

@@ -42,8 +42,9 @@ impl StateRoot {
     /// Opens the state directory `path`, and makes it and its missing parents with mode 0700.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if it is a symbolic link, is no directory, belongs to another user, or is writable by
-    /// others: records name processes that this crate sends signals to. [`ErrorKind::Os`] if it cannot be opened or made.
+    /// [`ErrorKind::InvalidInput`] if it is a symbolic link, is no directory, belongs to another user, or is writable
+    /// by others: records name processes that this crate sends signals to. [`ErrorKind::Os`] if it cannot be opened or
+    /// made.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let given = path.as_ref();
         // Rebuild the path from its components, because O_NOFOLLOW has no effect on a path that ends in a slash.

@@ -25,8 +25,8 @@ impl ProcStat {
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(text);
         let text = text.trim();
-        // `procfs` takes "PID (" and the ") " after the name for granted, and slices there. The name may hold any bytes,
-        // brackets too, so the last bracket ends it.
+        // `procfs` takes "PID (" and the ") " after the name for granted, and slices there. The name may hold any
+        // bytes, brackets too, so the last bracket ends it.
         let (pid, rest) = text.split_once('(')?;
         pid.strip_suffix(' ')?.parse::<i32>().ok()?;
         rest[rest.rfind(')')?..].strip_prefix(") ")?;

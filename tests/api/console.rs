@@ -267,7 +267,7 @@ fn a_terminal_that_nobody_takes_is_creates_error() {
     assert!(matches!(error.kind(), ErrorKind::InvalidSpec { path } if path == "process.terminal"));
 
     let error = load().terminal().stdout(Stdio::piped()).build().unwrap().create().unwrap_err();
-    assert!(error.to_string().contains("process.terminal: the standard streams are the terminal's"));
+    assert!(error.to_string().contains("process.terminal: the process has a terminal"));
 
     let (running, person) = start(load().terminal());
     assert_eq!(person.sees_the_end(), "/dev/pts/0\r\n");

@@ -82,11 +82,12 @@ impl ContainerBuilder {
         Ok(Output { exit, stdout, stderr })
     }
 
-    /// Writes the container as an OCI bundle that any OCI runtime accepts: `directory/config.json`, and a `rootfs` beside
-    /// it if the description has no rootfs directory. Makes `directory`, which may exist if it is empty.
+    /// Writes the container as an OCI bundle that any OCI runtime accepts: `directory/config.json`, and a `rootfs`
+    /// beside it if the description has no rootfs directory. Makes `directory`, which may exist if it is empty.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the field, [`ErrorKind::AlreadyExists`] for a directory that is not empty.
+    /// [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the field,
+    /// [`ErrorKind::AlreadyExists`] for a directory that is not empty.
     pub fn to_bundle(mut self, directory: impl AsRef<Path>) -> Result<()> {
         self.refused.take().map_or(Ok(()), Err)?;
         let host = host::probe(Needs { system_dirs: true, ..Needs::default() })?;

@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 /// allow-list, the host's system directories read-only as the rootfs, no network but loopback, `/tmp` in memory, 1024
 /// processes. Every relaxation is a method named after what it gives away.
 ///
-/// A method that adds one value of several ([`env`](Self::env), [`mount`](Self::mount), [`rlimit`](Self::rlimit)) replaces
-/// the value with the same name, destination or type; a method that takes a list ([`args`](Self::args),
-/// [`groups`](Self::groups)) replaces the list. No method fails: what it cannot take is [`build`](Self::build)'s error,
-/// which names the method. A configuration is JSON, so arguments, variables and paths have to be UTF-8.
+/// A method that adds one value of several ([`env`](Self::env), [`mount`](Self::mount), [`rlimit`](Self::rlimit))
+/// replaces the value with the same name, destination or type; a method that takes a list ([`args`](Self::args),
+/// [`groups`](Self::groups)) replaces the list. No method fails: what it cannot take is [`build`](Self::build)'s
+/// error, which names the method. A configuration is JSON, so arguments, variables and paths have to be UTF-8.
 ///
 /// ```no_run
 /// use cofferdam::{ContainerBuilder, Stdio};
@@ -128,8 +128,8 @@ impl ContainerBuilder {
 
     /// Adds a hook, after those of its kind that are there already (OCI config.md, "POSIX-platform Hooks").
     ///
-    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. A hook gets its own
-    /// arguments and environment, and the container's state on standard input. Its working directory is the bundle
+    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. A hook gets its
+    /// own arguments and environment, and the container's state on standard input. Its working directory is the bundle
     /// (createContainer: the container's root; startContainer: `/`), and its standard output is thrown away. In the
     /// state, `pid` is the sandbox's, whose mount, net, ipc and uts namespaces are the container's. A hook that enters
     /// this mount namespace sees the container's root, also before the pivot, unless the configuration has no mount

@@ -30,8 +30,8 @@ pub struct IoLimit {
 }
 
 impl ContainerBuilder {
-    /// The most memory the container may use, in bytes. Needs a memory cgroup. A bundle's `memory.swap` limits memory and
-    /// swap together, stays as it is, and must not be below `bytes`.
+    /// The most memory the container may use, in bytes. Needs a memory cgroup. A bundle's `memory.swap` limits memory
+    /// and swap together, stays as it is, and must not be below `bytes`.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         let bytes = signed(bytes);
         self.resources(|resources| {
@@ -71,8 +71,8 @@ impl ContainerBuilder {
     }
 
     /// The most CPU time that the container may save up in periods in which it stays below its
-    /// [limit](Self::cpu_limit), and use later on top of it. At most as much as the limit allows in one period, which is
-    /// 100 ms. Needs a cpu cgroup, and Linux 5.14.
+    /// [limit](Self::cpu_limit), and use later on top of it. At most as much as the limit allows in one period, which
+    /// is 100 ms. Needs a cpu cgroup, and Linux 5.14.
     pub fn cpu_burst(mut self, burst: Duration) -> Self {
         let micros = u64::try_from(burst.as_micros()).unwrap_or(u64::MAX);
         self.resources(|resources| {
@@ -83,8 +83,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Limits the use of the block device `device`. A limit that is `None` leaves an earlier one for the same device as it
-    /// is. Needs a blkio (v1) or io (v2) cgroup.
+    /// Limits the use of the block device `device`. A limit that is `None` leaves an earlier one for the same device
+    /// as it is. Needs a blkio (v1) or io (v2) cgroup.
     pub fn io_limit(mut self, device: DeviceNumber, limit: IoLimit) -> Self {
         self.resources(|resources| {
             let mut block = resources.block_io().clone().unwrap_or_default();
@@ -108,8 +108,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// The most memory in huge pages of one size, in bytes. The kernel's name of the size is like `2MB`. Needs a hugetlb
-    /// cgroup.
+    /// The most memory in huge pages of one size, in bytes. The kernel's name of the size is like `2MB`. Needs a
+    /// hugetlb cgroup.
     pub fn hugepage_limit(mut self, page_size: impl Into<String>, bytes: u64) -> Self {
         let page_size = page_size.into();
         self.resources(|resources| {
@@ -134,9 +134,9 @@ impl ContainerBuilder {
         self
     }
 
-    /// The path of the container's cgroup (`linux.cgroupsPath`). An absolute path starts at the root of each hierarchy, a
-    /// relative one in the caller's cgroup. `slice:prefix:name` asks systemd for a scope (root asks the host's service
-    /// manager, another user the user's own), which needs the feature `systemd` and cgroup v2.
+    /// The path of the container's cgroup (`linux.cgroupsPath`). An absolute path starts at the root of each
+    /// hierarchy, a relative one in the caller's cgroup. `slice:prefix:name` asks systemd for a scope (root asks the
+    /// host's service manager, another user the user's own), which needs the feature `systemd` and cgroup v2.
     pub fn cgroups_path(mut self, path: impl AsRef<Path>) -> Self {
         let path = self.path("cgroups_path", path.as_ref());
         self.linux().set_cgroups_path(Some(path));
@@ -145,19 +145,19 @@ impl ContainerBuilder {
 
     /// Makes no cgroup unless a limit or a path needs one. By default every container gets a cgroup for its processes
     /// alone, where the caller may make one, so that the kernel can freeze them all at once; it costs a tenth of a
-    /// millisecond. Without it, pausing sends SIGSTOP to one process after the other. A parent inside can see that, and a
-    /// process that is being forked may go on for a moment.
+    /// millisecond. Without it, pausing sends SIGSTOP to one process after the other. A parent inside can see that,
+    /// and a process that is being forked may go on for a moment.
     pub fn without_cgroup(mut self) -> Self {
         self.extras.without_cgroup = true;
         self
     }
 
-    /// Leaves out the limits whose controller this host lacks or this caller may not use, instead of refusing them. It is
-    /// for users without a delegated cgroup, who prefer a container without limits to none. All limits of such a
+    /// Leaves out the limits whose controller this host lacks or this caller may not use, instead of refusing them. It
+    /// is for users without a delegated cgroup, who prefer a container without limits to none. All limits of such a
     /// controller are left out together; [`Info::unapplied_limits`](crate::info::Info::unapplied_limits) lists their
     /// fields, and a `tracing` warning gives the reason. A value that makes no sense is still an error, and so is a
-    /// control file that the kernel lacks or refuses when the container is made. [`to_bundle`](Self::to_bundle) does not
-    /// write this choice.
+    /// control file that the kernel lacks or refuses when the container is made. [`to_bundle`](Self::to_bundle) does
+    /// not write this choice.
     pub fn best_effort_limits(mut self) -> Self {
         self.extras.best_effort_limits = true;
         self

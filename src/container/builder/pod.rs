@@ -30,8 +30,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Shares the pid namespace of the pod's root container instead of having one of its own: each sees the processes of
-    /// the other. Outside a pod, shares the caller's pid namespace.
+    /// Shares the pid namespace of the pod's root container instead of having one of its own: each sees the processes
+    /// of the other. Outside a pod, shares the caller's pid namespace.
     pub fn share_pid_namespace(mut self) -> Self {
         self.without_namespace(LinuxNamespaceType::Pid);
         self
@@ -42,7 +42,8 @@ impl ContainerBuilder {
     /// the namespace around that. When the first process of the namespace ends, the kernel kills all others.
     ///
     /// `create` refuses a namespace that the caller may not join. Joining needs `CAP_SYS_ADMIN` in the user namespace
-    /// that owns the pid namespace, and the container has to be in the caller's user namespace or in that one (setns(2)).
+    /// that owns the pid namespace, and the container has to be in the caller's user namespace or in that one
+    /// (setns(2)).
     pub fn join_pid_namespace(mut self, path: impl AsRef<Path>) -> Self {
         let path = self.path("join_pid_namespace", path.as_ref());
         self.without_namespace(LinuxNamespaceType::Pid);
@@ -54,13 +55,13 @@ impl ContainerBuilder {
         self
     }
 
-    /// Mounts the pod's volume `name` at `destination`: a file system in memory, shared by all containers of the pod that
-    /// mount that name, the root container among them. The first of them makes it, for at most `size` bytes (with `None`,
-    /// half of the host's memory); the `size` of later ones has no effect. Everyone may write to it (mode 1777). It ends
-    /// with the pod.
+    /// Mounts the pod's volume `name` at `destination`: a file system in memory, shared by all containers of the pod
+    /// that mount that name, the root container among them. The first of them makes it, for at most `size` bytes (with
+    /// `None`, half of the host's memory); the `size` of later ones has no effect. Everyone may write to it (mode
+    /// 1777). It ends with the pod.
     ///
-    /// On kernels before Linux 6.15, `create` fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). A name
-    /// has the form of a container id.
+    /// On kernels before Linux 6.15, `create` fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). A
+    /// name has the form of a container id.
     pub fn pod_volume(
         mut self,
         name: impl Into<String>,

@@ -99,8 +99,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Gives the workload the caller's own descriptors 3, 4, ... at the same numbers, `count` of them. If one of them is
-    /// not open, `create` fails.
+    /// Gives the workload the caller's own descriptors 3, 4, ... at the same numbers, `count` of them. If one of them
+    /// is not open, `create` fails.
     pub fn inherit_fds(mut self, count: u32) -> Self {
         self.extra_fds.inherit(count);
         self
@@ -114,9 +114,9 @@ impl ContainerBuilder {
         self
     }
 
-    /// Gives the workload a terminal in place of the three standard streams. `create` connects to the Unix stream socket
-    /// `path` and sends the caller's end over it, as one descriptor with one short message: what engines expect of
-    /// `--console-socket`.
+    /// Gives the workload a terminal in place of the three standard streams. `create` connects to the Unix stream
+    /// socket `path` and sends the caller's end over it, as one descriptor with one short message: what engines expect
+    /// of `--console-socket`.
     pub fn console_socket(mut self, path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         self.process().set_terminal(Some(true));

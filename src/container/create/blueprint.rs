@@ -1,4 +1,4 @@
-//! [`Blueprint`]: everything that [`launch`](super::launch) needs to make a container, decided beforehand.
+//! [`Blueprint`]: everything that [`launch`](super::transaction::launch) needs to make a container, decided beforehand.
 
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};

@@ -53,8 +53,8 @@ pub(super) fn await_assembled(init: &Channel) -> Result<bool> {
     }
 }
 
-/// Waits until both helpers are ready. Returns what the sandbox hands over: init's pidfd, and the master of its terminal
-/// if it has one.
+/// Waits until both helpers are ready. Returns what the sandbox hands over: init's pidfd, and the master of its
+/// terminal if it has one.
 ///
 /// Both always report: if one fails, the connection between them ends the other.
 pub(super) fn await_ready(gofer: &Channel, sandbox: &Channel, deadline: Option<Instant>) -> Result<Received> {

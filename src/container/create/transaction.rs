@@ -156,8 +156,8 @@ impl CreateTransaction {
         Ok((live, Streams { pipes: caller, pty }, lifeline.1))
     }
 
-    /// Maps the ids of the sandbox, gives it the cgroups of its scope, and lets it begin. Returns the user namespace that
-    /// the gofer needs.
+    /// Maps the ids of the sandbox, gives it the cgroups of its scope, and lets it begin. Returns the user namespace
+    /// that the gofer needs.
     fn begin(
         &mut self,
         core: &mut Handle,
@@ -173,8 +173,8 @@ impl CreateTransaction {
         Ok(namespace)
     }
 
-    /// Runs the caller's hooks while init waits with the root assembled. Returns how long the rest of creation may take;
-    /// `None` if a hook in it has no timeout.
+    /// Runs the caller's hooks while init waits with the root assembled. Returns how long the rest of creation may
+    /// take; `None` if a hook in it has no timeout.
     fn run_hooks(
         &mut self,
         core: &mut Handle,
@@ -230,8 +230,8 @@ impl CreateTransaction {
     fn make_cgroup(&mut self, core: &mut Handle, blueprint: &Blueprint) -> Result<Cgroup> {
         match Cgroup::create(&blueprint.plan.cgroup) {
             Ok(cgroup) => {
-                // Record only the cgroups that were made: teardown destroys what the record names, and a planned one may
-                // have been given up, or belong to another container.
+                // Record only the cgroups that were made: teardown destroys what the record names, and a planned one
+                // may have been given up, or belong to another container.
                 core.record.cgroups = cgroup.leaves();
                 core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
                 Ok(cgroup)
@@ -330,7 +330,7 @@ impl CreateTransaction {
         Ok(pid)
     }
 
-    /// Moves `devices` to the network namespace of the sandbox. [`undo`](Self::undo) moves them back. [`undo`](Self::undo) moves them back. [`undo`](Self::undo) moves them back.
+    /// Moves `devices` to the network namespace of the sandbox. [`undo`](Self::undo) moves them back.
     fn move_devices(&mut self, sandbox: &Channel, devices: &[NetDevice]) -> Result<()> {
         if devices.is_empty() {
             return Ok(());
@@ -367,7 +367,6 @@ impl CreateTransaction {
     }
 }
 
-/// Connects to the receiver of the terminal, if the workload gets one.
 /// The sandbox of the pod `id`, if the container that `core` and `plan` describe can be made in it.
 fn find_pod(core: &Handle, plan: &Plan, id: &ContainerId) -> Result<PodSandbox> {
     let pod = find_pod_sandbox(&core.root, id)?;
@@ -379,13 +378,15 @@ fn find_pod(core: &Handle, plan: &Plan, id: &ContainerId) -> Result<PodSandbox> 
     Ok(pod)
 }
 
+/// Connects to the receiver of the terminal, if the workload gets one.
 fn find_console(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> {
     if blueprint.plan.sandbox.init.process.terminal.is_none() {
         return Ok(None);
     }
     if !blueprint.stdio.iter().all(Stdio::is_null) {
-        let problem = "the standard streams are the terminal's, and something else was given for them";
-        return Err(Error::spec(blueprint.origin, "process.terminal", problem).hint("give one or the other"));
+        let problem = "the process has a terminal, and its standard streams were redirected elsewhere";
+        return Err(Error::spec(blueprint.origin, "process.terminal", problem)
+            .hint("ask for the terminal, or redirect the streams"));
     }
     blueprint.console.find(blueprint.origin).map(Some)
 }

@@ -1,8 +1,8 @@
 //! Copies of files and trees, into a container and out of it.
 //!
-//! Container paths go to the file worker, which resolves them inside the container. On the host every name is made and
-//! opened here, below a directory descriptor, exclusively and without following symbolic links: what the container
-//! plants, or changes while it is being copied, decides what a copy contains and never where it goes.
+//! The file worker resolves the container's paths, inside the container. This file makes and opens each name on the
+//! host below a directory descriptor, exclusively and without following symbolic links. So the container can change
+//! what a copy contains, also while it is made, but never where it is written.
 
 use super::files::{Files, SET_ID_BITS};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -19,13 +19,14 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The deepest tree that is copied: each level holds a descriptor of the caller's.
+/// The deepest tree that is copied: each level takes one descriptor of the caller.
 const MAX_DEPTH: usize = 128;
-/// What a name counts besides its content, so that a million empty files are not free. A tar archive takes as much.
+/// The bytes that a name counts besides its content, so that a million empty files count too. A tar archive takes as
+/// many.
 const ENTRY_COST: u64 = 512;
 const FILE_CAPABILITIES: &[u8] = b"security.capability";
 
-/// How much is copied, and to whom it belongs then.
+/// How much a copy may take, and which user owns it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Transfer {
@@ -34,13 +35,13 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// At most `limit` bytes. Each name counts 512 bytes and its own length, besides its content.
+    /// Copies at most `limit` bytes. Each name counts 512 bytes and its own length, besides the content.
     pub fn up_to(limit: u64) -> Self {
         Self { limit, owner: None }
     }
 
-    /// What is copied into the container belongs to these ids of the container, not to its root. Copies out of a
-    /// container belong to the caller.
+    /// Makes copies into the container belong to these ids of the container instead of its root. Copies out of a
+    /// container always belong to the caller.
     pub fn owner(mut self, uid: u32, gid: u32) -> Self {
         self.owner = Some((uid, gid));
         self
@@ -51,13 +52,13 @@ impl Transfer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
-    /// Regular files, without further names of the same ones.
+    /// Regular files, each counted once if it has several names.
     pub files: u64,
     /// Directories.
     pub directories: u64,
     /// Symbolic links.
     pub symlinks: u64,
-    /// Further names of files copied already.
+    /// Further names of files that were copied already.
     pub hard_links: u64,
     /// Bytes of content.
     pub bytes: u64,
@@ -69,22 +70,23 @@ pub struct Copied {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Skipped {
-    /// The path it has where it was to be copied from.
+    /// Its path in the source.
     pub path: PathBuf,
-    /// Why.
+    /// Why it was not copied.
     pub reason: String,
 }
 
 impl Files {
-    /// Copies the host's file or tree `from` to `to` in the container, where nothing may be yet.
+    /// Copies the host's file or tree `from` to `to` in the container, where `to` must not exist.
     ///
-    /// Modes, symbolic links (as such), hard links within the tree, `user.*` attributes, file capabilities and times
-    /// of modification are kept. Owner is the container's root, or [`Transfer::owner`]. Devices, FIFOs and sockets are
-    /// left out and named in [`Copied::skipped`]. A file that grows meanwhile is copied as long as it was.
+    /// Keeps modes, symbolic links (as links), hard links within the tree, `user.*` attributes, file capabilities and
+    /// times of modification. The owner is the container's root, or [`Transfer::owner`]. Leaves out devices, FIFOs and
+    /// sockets, and names them in [`Copied::skipped`]. Of a file that grows meanwhile, copies the length it had when
+    /// it was opened.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`] naming what did not fit; `EEXIST` if `to` is taken; `ELOOP` for a tree of more than 128
-    /// levels; the errno of what failed. What was copied before stays.
+    /// [`ErrorKind::TooLarge`] naming the file that exceeds the limit; `EEXIST` if `to` exists; `ELOOP` for a tree of
+    /// more than 128 levels; the errno of the call that failed. What was copied before an error stays.
     pub fn copy_in(
         &self,
         from: impl AsRef<Path>,
@@ -98,13 +100,13 @@ impl Files {
         Ok(copy.done)
     }
 
-    /// Copies the container's file or tree `from` to `to` on the host, where nothing may be yet.
+    /// Copies the container's file or tree `from` to `to` on the host, where `to` must not exist.
     ///
-    /// Modes without set-id bits, symbolic links (as such), hard links within the tree, `user.*` attributes and times of
-    /// modification are kept; the copy belongs to the caller. Devices, FIFOs and sockets are left out and named in
-    /// [`Copied::skipped`]. A file is copied as long as it says it is when it is opened.
+    /// Keeps modes without set-id bits, symbolic links (as links), hard links within the tree, `user.*` attributes and
+    /// times of modification; the copy belongs to the caller. Leaves out devices, FIFOs and sockets, and names them in
+    /// [`Copied::skipped`]. Of a file that grows meanwhile, copies the length it had when it was opened.
     ///
-    /// A symbolic link in the copy leads wherever the container wanted: do not follow one.
+    /// The container chooses where a symbolic link in the copy points: do not follow one.
     ///
     /// # Errors
     /// As [`copy_in`](Self::copy_in).
@@ -124,23 +126,23 @@ impl Files {
     }
 }
 
-/// One copy under way.
+/// The state of one copy.
 struct Copy<'a> {
     files: &'a Files,
     transfer: &'a Transfer,
-    /// Where it goes, to say what is left of it.
+    /// The destination, for the error text.
     to: &'a Path,
     left: u64,
-    /// Files with several names, by what tells them apart, and the first copy of each.
+    /// Files with several names, by device and inode, and the path of the first copy of each.
     linked: HashMap<(u64, u64), PathBuf>,
     done: Copied,
 }
 
-/// A name on the host that is to be made.
+/// A name to make on the host.
 struct CopyTarget<'a> {
-    /// Where the whole copy goes.
+    /// The directory of the whole copy.
     top: BorrowedFd<'a>,
-    /// The directory it will be in, and that directory's path below `top`.
+    /// The directory to make it in, and that directory's path below `top`.
     parent: BorrowedFd<'a>,
     inner: &'a Path,
     name: &'a OsStr,
@@ -152,7 +154,7 @@ impl<'a> Copy<'a> {
         Self { files, transfer, to, left: transfer.limit, linked, done }
     }
 
-    /// Takes `bytes` for `path` off what may still be copied.
+    /// Counts `bytes` for `path` against the limit.
     fn charge(&mut self, path: &Path, bytes: u64) -> Result<()> {
         if let Some(left) = self.left.checked_sub(bytes) {
             self.left = left;
@@ -205,7 +207,7 @@ impl<'a> Copy<'a> {
         let source = open_host(parent, name, from, OFlags::empty())?;
         let stat = rustix::fs::fstat(&source).os(|| format!("fstat({from:?})"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            self.skip(from, "became something else while it was being copied");
+            self.skip(from, "was replaced while it was copied");
             return Ok(());
         }
         if stat.st_nlink > 1 {
@@ -284,7 +286,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// A file system without attributes keeps the file nevertheless; other errors are errors.
+    /// Keeps the file without the attribute if its file system refuses attributes; fails on other errors.
     fn skip_attribute(&mut self, from: &Path, name: &OsStr, error: Error) -> Result<()> {
         match error.raw_os_error() {
             Some(libc::EOPNOTSUPP | libc::EPERM | libc::ENOSPC) => {
@@ -351,7 +353,7 @@ impl<'a> Copy<'a> {
         rustix::fs::mkdirat(place.parent, place.name, Mode::from_raw_mode(0o700)).os(step)?;
         let copy = open_host(place.parent, place.name, &place.path(), OFlags::DIRECTORY)?;
         self.done.directories += 1;
-        // What one directory makes us remember is bounded by what the copy may take.
+        // Bound the list of one directory, which we hold in memory, by what is left of the limit.
         let entries = match self.files.list_up_to(from, self.left / ENTRY_COST) {
             Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. }) => {
                 return self.charge(from, self.left.saturating_add(1));
@@ -362,14 +364,14 @@ impl<'a> Copy<'a> {
         for entry in entries {
             let name = entry.name.as_os_str();
             if !is_name(name) {
-                let problem = format!("{name:?} is no name");
+                let problem = format!("{name:?} is not a file name");
                 return Err(Error::new(ErrorKind::PeerMisbehaved, format!("list {from:?}"), problem));
             }
             let below = CopyTarget { top: place.top, parent: copy.as_fd(), inner: &inner, name };
             match self.bring_out(&from.join(name), &below, depth) {
-                // Removed since it was listed.
+                // The container has removed it since it was listed.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    self.skip(&from.join(name), "was gone when it was to be copied");
+                    self.skip(&from.join(name), "was removed before it was copied");
                 }
                 result => result?,
             }
@@ -377,13 +379,13 @@ impl<'a> Copy<'a> {
         self.finish(from, metadata, copy.as_fd())
     }
 
-    /// Attributes, mode and time of what was copied to `copy`.
+    /// Sets attributes, mode and time of `copy`.
     fn finish(&mut self, from: &Path, metadata: &Metadata, copy: BorrowedFd<'_>) -> Result<()> {
         let names = match self.files.list_xattrs(from) {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
             names => names?,
         };
-        // Nothing but these: file capabilities of a container's making would be the host's.
+        // Copy no other attributes: file capabilities that the container set would count on the host.
         for name in names.iter().filter(|name| name.as_bytes().starts_with(b"user.")) {
             self.charge(from, MAX_VALUE as u64 / 16)?;
             let value = match self.files.get_xattr(from, name) {
@@ -399,7 +401,7 @@ impl<'a> Copy<'a> {
                 self.skip_attribute(from, name, error)?;
             }
         }
-        // Nor these: the copy is the caller's, who may be root.
+        // Drop set-id bits: the copy belongs to the caller, who may be root.
         let mode = metadata.mode & 0o777;
         rustix::fs::fchmod(copy, Mode::from_raw_mode(mode)).os(|| format!("fchmod(0o{mode:o})"))?;
         rustix::fs::futimens(copy, &times(metadata)).os(|| "futimens()")
@@ -418,7 +420,7 @@ impl CopyTarget<'_> {
         self.inner.join(self.name)
     }
 
-    /// Makes it one more name of `first`, a path below the top of this copy.
+    /// Links it to `first`, a path below the top of this copy.
     fn link_to(&self, first: &Path) -> Result<()> {
         let step = || format!("linkat({first:?}, {:?})", self.path());
         let directory = first.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -431,14 +433,14 @@ impl CopyTarget<'_> {
     }
 }
 
-/// The directory the caller's path is in, and the name there. The path up to there is the caller's own: it is followed
-/// as usual.
+/// Opens the directory of `path`, and returns it with the last component. The caller chose the path, so symbolic links
+/// in it are followed as usual.
 fn host_place(path: &Path) -> Result<(OwnedFd, OsString)> {
     let Some(name) = path.file_name() else {
         return Err(Error::new(
             ErrorKind::InvalidInput,
             format!("copy {path:?}"),
-            "the path ends in no name",
+            "the path does not end in a file name",
         ));
     };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -448,7 +450,7 @@ fn host_place(path: &Path) -> Result<(OwnedFd, OsString)> {
     Ok((parent, name.to_owned()))
 }
 
-/// Whether it is one component that can be made: what comes from a container is checked on this side too.
+/// Whether `name` is one path component. The worker's names are checked here too, because it works in the container.
 fn is_name(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/') && !bytes.contains(&0)

@@ -1,4 +1,4 @@
-//! What a container uses, and what happens to it, as it happens.
+//! [`Stats`], what a container uses, and [`Events`], what happens to it.
 
 use crate::cgroup;
 use crate::cgroup::stats::Stats;
@@ -13,29 +13,30 @@ use rustix::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long the sandbox may take to begin telling.
+/// How long the sandbox may take to acknowledge the request for events.
 const LISTEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Something that happened to a container.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The kernel kills in it for memory. Needs a memory cgroup.
+    /// The kernel's OOM killer killed in it. Needs a memory cgroup.
     OutOfMemory,
     /// It was paused.
     Paused,
     /// It was resumed.
     Resumed,
-    /// The time for statistics has come; see [`Events::stats_every`].
+    /// Statistics, at the interval of [`Events::stats_every`].
     Stats(Box<Stats>),
-    /// It has ended. Nothing comes after this.
+    /// It has ended. This is the last event.
     Exit(Exit),
 }
 
-/// The events of one container, from when they were asked for: an iterator that waits, and a descriptor ([`AsFd`]) that is
-/// readable when [`try_next`](Self::try_next) has something other than statistics.
+/// The events of one container since [`Container::events`] was called: an iterator that waits, and a descriptor
+/// ([`AsFd`]) that is readable when [`try_next`](Self::try_next) has an event other than statistics.
 ///
-/// It ends after [`Event::Exit`]. Whoever does not read for long loses it: the sandbox waits for nobody.
+/// The iterator ends after [`Event::Exit`]. The sandbox does not wait for slow readers: it closes the connection of one
+/// whose queue is full.
 #[derive(Debug)]
 pub struct Events {
     channel: Channel,
@@ -50,8 +51,8 @@ pub struct Events {
 impl<P: Phase + ?Sized> Container<P> {
     /// What the container uses now and has used so far, from its own cgroups.
     ///
-    /// What the kernel does not count for this container is `None`. Cgroups that are gone, because somebody deleted the
-    /// container, count nothing.
+    /// A value that the kernel does not count for this container is `None`. If another process deleted the container,
+    /// its cgroups are gone, and all values are `None`.
     ///
     /// # Errors
     /// The system call that failed.
@@ -62,7 +63,8 @@ impl<P: Phase + ?Sized> Container<P> {
         cgroup::stats::read(&self.core.record.cgroups)
     }
 
-    /// What happens to the container from now on: paused, resumed, out of memory, exit, and statistics if asked for.
+    /// The container's events from now on: out of memory, paused, resumed, exit, and statistics at an interval if
+    /// [`Events::stats_every`] sets one.
     ///
     /// Any number of programs can listen, and none of them keeps the container alive.
     ///
@@ -73,7 +75,8 @@ impl<P: Phase + ?Sized> Container<P> {
         P: Alive,
     {
         let channel = self.phase.live().connect(Operation::Events, &[])?;
-        // Only now it is listened for: a request over another connection could else overtake this one.
+        // Wait for the acknowledgement: until the sandbox has registered us, a request over another connection could
+        // overtake this one, and we would miss its event.
         match channel
             .receive::<SandboxEvent>(Some(Instant::now() + LISTEN_LIMIT))
             .map_err(Error::gone_means_ended)
@@ -83,10 +86,10 @@ impl<P: Phase + ?Sized> Container<P> {
                 return Err(Error::new(
                     ErrorKind::PeerMisbehaved,
                     "events",
-                    "the sandbox sent something else",
+                    "the sandbox did not acknowledge the request",
                 ));
             }
-            // It has ended, which is the first thing to tell.
+            // The container has ended: `Event::Exit` will be the first event.
             Err(error) if *error.kind() == ErrorKind::Ended => {}
             Err(error) => return Err(error),
         }
@@ -103,7 +106,7 @@ impl<P: Phase + ?Sized> Container<P> {
 }
 
 impl Events {
-    /// Mixes in statistics, the first at once and then one each `interval`, at most one for each call of `next`.
+    /// Adds statistics to the events: the first at once, then one each `interval`, at most one for each call of `next`.
     #[must_use]
     pub fn stats_every(mut self, interval: Duration) -> Self {
         self.every = Some(interval);
@@ -111,7 +114,7 @@ impl Events {
         self
     }
 
-    /// The next event if there is one now; `None` if there is none yet, or none any more.
+    /// The next event, without waiting; `None` if there is none now, or after [`Event::Exit`].
     ///
     /// # Errors
     /// The connection or the statistics cannot be read.
@@ -137,22 +140,26 @@ impl Events {
     }
 
     fn receive(&mut self) -> Result<Event> {
-        let news = match self.channel.receive_now::<SandboxEvent>().map_err(Error::gone_means_ended) {
-            Ok(news) => news.message,
-            // The sandbox is gone, or was before it was asked: there is nobody to tell but the record.
+        let event = match self.channel.receive_now::<SandboxEvent>().map_err(Error::gone_means_ended) {
+            Ok(event) => event.message,
+            // The sandbox is gone, or was gone before we asked: take the exit from its record.
             Err(error) if *error.kind() == ErrorKind::Ended => SandboxEvent::Ended,
             Err(error) => {
                 self.ended = true;
                 return Err(error);
             }
         };
-        Ok(match news {
+        Ok(match event {
             SandboxEvent::OutOfMemory => Event::OutOfMemory,
             SandboxEvent::Paused => Event::Paused,
             SandboxEvent::Resumed => Event::Resumed,
             SandboxEvent::Listening => {
                 self.ended = true;
-                return Err(Error::new(ErrorKind::PeerMisbehaved, "events", "the sandbox said it twice"));
+                return Err(Error::new(
+                    ErrorKind::PeerMisbehaved,
+                    "events",
+                    "the sandbox acknowledged the request twice",
+                ));
             }
             SandboxEvent::Ended => {
                 self.ended = true;

@@ -23,12 +23,12 @@ const DEFAULT_OUTPUT_LIMIT: u64 = 16 << 20;
 
 /// A further process: what to execute in a running container, and how.
 ///
-/// What is not said is as it is for the container's own first process: environment, working directory, user,
+/// What this value does not set is as for the container's own first process: environment, working directory, user,
 /// capabilities, no_new_privs, resource limits. The seccomp filter is always the container's.
 #[derive(Debug)]
 #[must_use = "nothing is executed until `Container::exec`"]
 pub struct Exec {
-    /// The whole process, where it is given as one; else `changes` are made to the container's.
+    /// The process from [`from_oci`](Self::from_oci). Without it, `changes` are applied to the container's own process.
     whole: Option<OciProcess>,
     args: Option<Vec<OsString>>,
     /// Each `NAME=value`.
@@ -40,13 +40,13 @@ pub struct Exec {
     pub(super) extra_fds: ExtraFds,
     pub(super) timeout: Option<Duration>,
     pub(super) output_limit: u64,
-    /// Who gets the terminal, if it has one.
+    /// Where the terminal goes, if the process has one.
     pub(super) console: ConsoleTarget,
     terminal_size: Option<WindowSize>,
     attached: bool,
 }
 
-/// One difference to the container's own process.
+/// One difference from the container's own process.
 #[derive(Debug)]
 enum ProcessChange {
     Cwd(PathBuf),
@@ -66,8 +66,8 @@ impl Exec {
         Self { args: Some(args), ..Self::unchanged(None) }
     }
 
-    /// Exactly the process of an OCI configuration (OCI config.md, "Process"), as `runc exec --process` takes it:
-    /// nothing of the container's own is added.
+    /// Exactly the process of an OCI configuration (OCI config.md, "Process"), as `runc exec --process` takes it. The
+    /// container's own process adds nothing.
     pub fn from_oci(process: OciProcess) -> Self {
         Self::unchanged(Some(process))
     }
@@ -111,17 +111,17 @@ impl Exec {
         self
     }
 
-    /// The working directory, absolute. It has to exist.
+    /// The working directory: an absolute path in the container, which must exist.
     pub fn cwd(self, cwd: impl Into<PathBuf>) -> Self {
         self.with(ProcessChange::Cwd(cwd.into()))
     }
 
-    /// Who the process is, as ids inside the container.
+    /// The process's user and group, as ids inside the container.
     pub fn user(self, uid: u32, gid: u32) -> Self {
         self.with(ProcessChange::User(uid, gid))
     }
 
-    /// Who the process is, by name: the image's `/etc/passwd` and `/etc/group` decide ids and supplementary groups.
+    /// The process's user, by name: the image's `/etc/passwd` and `/etc/group` give ids and supplementary groups.
     pub fn user_name(mut self, name: impl Into<String>) -> Self {
         self.user_name = Some(name.into());
         self
@@ -142,7 +142,8 @@ impl Exec {
         self.with(ProcessChange::Capabilities(capabilities))
     }
 
-    /// Whether set-user-ID programs and file capabilities are denied to raise its privileges.
+    /// Whether the kernel ignores set-user-ID bits and file capabilities of what the process executes (prctl(2),
+    /// `PR_SET_NO_NEW_PRIVS`).
     pub fn no_new_privileges(self, yes: bool) -> Self {
         self.with(ProcessChange::NoNewPrivileges(yes))
     }
@@ -158,13 +159,13 @@ impl Exec {
         self
     }
 
-    /// Standard output; thrown away by default.
+    /// Standard output; discarded by default.
     pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[1] = stdio.into();
         self
     }
 
-    /// Standard error; thrown away by default.
+    /// Standard error; discarded by default.
     pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[2] = stdio.into();
         self
@@ -176,8 +177,8 @@ impl Exec {
         self
     }
 
-    /// Gives the process a terminal of its own in place of the three standard streams. The caller's end is
-    /// [`Process::take_pty`](crate::Process::take_pty)'s.
+    /// Gives the process a terminal of its own in place of the three standard streams.
+    /// [`Process::take_pty`](crate::Process::take_pty) returns the caller's end.
     pub fn terminal(mut self) -> Self {
         self.console = ConsoleTarget::Caller;
         self
@@ -204,8 +205,8 @@ impl Exec {
         self
     }
 
-    /// The caller's own descriptors 3, 4, ... at the same numbers in the new process, this many. What is not open is
-    /// an error.
+    /// Gives the new process `count` descriptors of the caller, from 3 on, at the same numbers. One that is not open
+    /// is an error.
     pub fn inherit_fds(mut self, count: u32) -> Self {
         self.extra_fds.inherit(count);
         self
@@ -226,8 +227,8 @@ impl Exec {
         self
     }
 
-    /// Ties the process to its [`Process`](crate::Process): it is killed when the value is dropped, and when the program that holds it
-    /// ends in any way.
+    /// Ties the process to its [`Process`](crate::Process): the sandbox kills it when that value is dropped, and when
+    /// the program that holds the value ends in any way.
     pub fn attached(mut self) -> Self {
         self.attached = true;
         self
@@ -237,7 +238,7 @@ impl Exec {
         !matches!(self.console, ConsoleTarget::Unset)
     }
 
-    /// A terminal that is `asked` for has a taker, and nothing else was given in place of its streams.
+    /// Refuses a terminal that is `asked` for and that no receiver takes, and one beside redirected streams.
     fn check_terminal(&self, asked: bool) -> Result<()> {
         let refuse = |problem| Err(Error::spec("exec", "process.terminal", problem));
         match (self.has_terminal(), self.stdio.iter().all(Stdio::is_null)) {
@@ -245,7 +246,7 @@ impl Exec {
                 "nothing takes the terminal: ask for `terminal()` or a `console_socket(path)`, or set it to false",
             ),
             (true, false) => {
-                refuse("the standard streams are the terminal's, and something else was given for them")
+                refuse("the process has a terminal, and its standard streams were redirected elsewhere")
             }
             _ => Ok(()),
         }

@@ -19,7 +19,7 @@ pub(in crate::container) const SET_ID_BITS: u32 = 0o6000;
 const MAX_ENTRIES: u64 = 1 << 20;
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// Access to the container's files while it is created, running or paused, with nothing needed of the image.
+    /// Access to the container's files while it is created, running or paused. The image needs no program for this.
     ///
     /// # Errors
     /// [`ErrorKind::Ended`] if the container has ended; the sandbox's errno if it cannot make one more process.
@@ -33,18 +33,19 @@ impl<P: Phase + ?Sized> Container<P> {
 
 /// The files of one container.
 ///
-/// The work is done by a process of its own inside the container's user and mount namespaces, invisible to the
-/// container, which ends when this value is dropped. It sees what the workload sees: the container's mounts, its ids,
+/// A process of its own does the work, inside the container's user and mount namespaces and invisible to the container;
+/// it ends when this value is dropped. It sees what the workload sees: the container's mounts, its ids,
 /// and `EROFS` where a mount is read-only. It works as the container's root, also while the container is paused.
 ///
 /// Paths are the container's, absolute or relative to its root. `..` and symbolic links, absolute ones included, are
 /// resolved inside that root, whatever the container does meanwhile (openat2(2), `RESOLVE_IN_ROOT`); links of `/proc`
-/// that lead elsewhere are not followed. What a method says of a *name* concerns the last component itself, and a
-/// symbolic link there is not followed.
+/// that lead elsewhere are not followed. Where a method speaks of a *name*, it means the last component itself, and
+/// does not follow a symbolic link there.
 ///
 /// Calls may come from any thread; they take turns. After the end of the container every call fails with
-/// [`ErrorKind::Ended`]. A call whose answer does not come within the time limit fails with [`ErrorKind::TimedOut`], and
-/// every later one with [`ErrorKind::HelperDied`], as after the death of the worker: get another value then.
+/// [`ErrorKind::Ended`]. A call whose answer does not come within the time limit fails with [`ErrorKind::TimedOut`],
+/// and every later one with [`ErrorKind::HelperDied`], as after the death of the worker: call [`Container::files`]
+/// again then.
 #[derive(Debug)]
 pub struct Files(FileWorker);
 
@@ -65,7 +66,7 @@ impl Files {
         let file = self.open(path)?;
         let step = || format!("read {path:?}");
         let mut bytes = Vec::new();
-        // One more, to tell the end from the limit, even if the file grows meanwhile.
+        // Read one byte more than the limit, to see whether the file is longer, even if it grows meanwhile.
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes).os(step)?;
         if bytes.len() as u64 > limit {
             let problem = format!("is larger than the limit of {limit} bytes");
@@ -76,7 +77,7 @@ impl Files {
 
     /// Opens the regular file at `path` for reading.
     ///
-    /// What else is there is refused before it is opened: opening a FIFO or a device would be using it.
+    /// Refuses any other kind of file before it opens it, because an open of a FIFO or a device has effects.
     ///
     /// # Errors
     /// [`ErrorKind::NotARegularFile`], or the errno of opening it. `ESTALE`: something else was put in its place
@@ -86,8 +87,8 @@ impl Files {
         self.file(path, &FileRequest::Open { path: path.into() })
     }
 
-    /// Creates a regular file with exactly the permission bits `mode`, and opens it for reading and writing. Writing
-    /// takes set-id bits away again, as everywhere.
+    /// Creates a regular file with exactly the permission bits `mode`, and opens it for reading and writing. As on any
+    /// Linux file, a write clears set-id bits.
     ///
     /// # Errors
     /// `EEXIST` if the name is taken, by a symbolic link too; or the errno of creating it.
@@ -96,12 +97,12 @@ impl Files {
         self.file(path, &FileRequest::Create { path: path.into(), mode })
     }
 
-    /// Writes a regular file. One that is there keeps its owner and mode, set-id bits excepted, and gets a new content;
-    /// where there is none, one is created with the permission bits `mode`.
+    /// Writes a regular file. If it exists, it keeps owner and mode, except set-id bits, and gets the new content. If
+    /// not, it is created with the permission bits `mode`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotARegularFile`], or the errno of opening, creating or writing it. `EEXIST`: a symbolic link that
-    /// leads nowhere has the name; nothing is created through one.
+    /// [`ErrorKind::NotARegularFile`], or the errno of opening, creating or writing it. `EEXIST` if the name is a
+    /// symbolic link to nothing: no file is created through a link.
     pub fn write(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         let path = path.as_ref();
         let (mut file, created) = match self.create(path, mode & !SET_ID_BITS) {
@@ -112,11 +113,11 @@ impl Files {
             file => (file?, true),
         };
         file.write_all(bytes.as_ref()).os(|| format!("write {path:?}"))?;
-        // Last: writing takes them away.
+        // Set them last: a write clears them.
         if created && mode & SET_ID_BITS != 0 { self.set_permissions(path, mode) } else { Ok(()) }
     }
 
-    /// What is at `path`; where a symbolic link leads to.
+    /// The metadata of what is at `path`; follows a symbolic link.
     ///
     /// # Errors
     /// The errno of looking at it.
@@ -124,7 +125,7 @@ impl Files {
         self.metadata(path.as_ref(), true)
     }
 
-    /// What has the name `path`; a symbolic link itself.
+    /// The metadata of the name `path`; of a symbolic link itself.
     ///
     /// # Errors
     /// The errno of looking at it.
@@ -169,8 +170,8 @@ impl Files {
         self.change(&FileRequest::Mkdir { path: path.as_ref().into(), mode, parents: false })
     }
 
-    /// Makes a directory, and those above it that are not there, with exactly the permission bits `mode`. One that is
-    /// there is left as it is.
+    /// Makes a directory and the missing ones above it, with exactly the permission bits `mode`. Directories that exist
+    /// stay as they are.
     ///
     /// # Errors
     /// `ENOTDIR` if something else is in the way; or the errno of making one.
@@ -199,12 +200,12 @@ impl Files {
     ///
     /// # Errors
     /// `EBUSY` if there is a mount below, `ELOOP` for a tree of more than 256 levels, or the errno of what could not be
-    /// removed. What could be is gone by then.
+    /// removed. Everything else is removed nevertheless.
     pub fn remove_all(&self, path: impl AsRef<Path>) -> Result<()> {
         self.change(&FileRequest::RemoveAll { path: path.as_ref().into() })
     }
 
-    /// Renames; what has the name `to` is replaced, as rename(2) says.
+    /// Renames `from` to `to`, and replaces what has the name `to`, as rename(2) does.
     ///
     /// # Errors
     /// The errno of renameat(2).
@@ -212,7 +213,7 @@ impl Files {
         self.change(&FileRequest::Rename { from: from.as_ref().into(), to: to.as_ref().into() })
     }
 
-    /// Makes a symbolic link at `path` that leads to `target`, which is stored as it is.
+    /// Makes a symbolic link at `path` with the text `target`, which is stored unchanged.
     ///
     /// # Errors
     /// The errno of symlinkat(2).
@@ -228,7 +229,7 @@ impl Files {
         self.change(&FileRequest::HardLink { original: original.as_ref().into(), path: path.as_ref().into() })
     }
 
-    /// Where the symbolic link at `path` leads, as it is stored.
+    /// The target of the symbolic link at `path`, as it is stored.
     ///
     /// # Errors
     /// `EINVAL` if it is none; or the errno of looking at it.
@@ -245,7 +246,7 @@ impl Files {
         self.change(&FileRequest::SetMode { path: path.as_ref().into(), mode })
     }
 
-    /// Sets the owner, in the container's ids; of where a symbolic link leads to. Clears set-id bits, as chown(2) does.
+    /// Sets the owner, as ids of the container; follows a symbolic link. Clears set-id bits, as chown(2) does.
     ///
     /// # Errors
     /// `EINVAL` for an id the container does not have; or the errno of fchownat(2).
@@ -265,7 +266,7 @@ impl Files {
     ///
     /// # Errors
     /// `ENODATA` if it has none of that name, `ERANGE` if it is larger than 16 KiB, [`ErrorKind::NotARegularFile`] for
-    /// what has no attributes, or the errno of fgetxattr(2).
+    /// another kind of file, or the errno of fgetxattr(2).
     pub fn get_xattr(&self, path: impl AsRef<Path>, name: impl AsRef<OsStr>) -> Result<Vec<u8>> {
         let (path, name) = (path.as_ref().into(), name.as_ref().into());
         Ok(self.bytes(&FileRequest::GetXattr { path, name })?.0)
@@ -274,8 +275,8 @@ impl Files {
     /// Sets an extended attribute of a regular file or a directory.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a value of more than 16 KiB, [`ErrorKind::NotARegularFile`] for what has no
-    /// attributes, or the errno of fsetxattr(2).
+    /// [`ErrorKind::InvalidInput`] for a value of more than 16 KiB, [`ErrorKind::NotARegularFile`] for another kind of
+    /// file, or the errno of fsetxattr(2).
     pub fn set_xattr(
         &self,
         path: impl AsRef<Path>,
@@ -315,15 +316,16 @@ impl Files {
         }
     }
 
-    /// What the container changed of its image: the content of its [scratch](crate::container::ContainerBuilder::scratch), held
-    /// against what is under it, sorted by path.
+    /// What the container changed of its image, sorted by path: compares the content of its
+    /// [scratch](crate::container::ContainerBuilder::scratch) with the image under it.
     ///
-    /// A directory is named if its mode or owner changed, not because of what is in it. What was made for the container
-    /// itself, like a mount point that the image lacks, is among what was added.
+    /// A directory is listed if its mode or owner changed, not because of its content. What this crate made for the
+    /// container, such as a mount point that the image lacks, is listed as added.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a container without a scratch, and on kernels before 6.6, whose tmpfs cannot say
-    /// what was replaced; [`ErrorKind::TooLarge`] for more than a million changes; the errno of reading the layer.
+    /// [`ErrorKind::Unsupported`] for a container without a scratch, and on kernels before 6.6, whose tmpfs cannot
+    /// record what was replaced; [`ErrorKind::TooLarge`] for more than a million changes; the errno of reading the
+    /// layer.
     pub fn diff(&self) -> Result<Vec<Change>> {
         let mut all = self.0.exchange(|worker| {
             worker.send(&FileRequest::Diff { limit: MAX_ENTRIES }, &[])?;
@@ -348,18 +350,18 @@ impl Files {
     /// layer.md) with whiteouts, hard links, symbolic links, devices, `user.*` attributes and file capabilities, ids as
     /// the container sees them. The same changes give the same bytes.
     ///
-    /// Pause a container that is at work, or what it does meanwhile is in the layer or is not.
+    /// Pause a container that is at work: what it changes during the export may be in the layer or not.
     ///
     /// # Errors
     /// As [`diff`](Self::diff); [`ErrorKind::InvalidInput`] for a name that begins with `.wh.`, which a layer cannot
-    /// hold; `ELOOP` for a tree of more than 256 levels; the errno of `writer`. What was written by then is no archive.
+    /// hold; `ELOOP` for a tree of more than 256 levels; the errno of `writer`. What was written before is no archive.
     pub fn export_layer(&self, mut writer: impl Write) -> Result<()> {
         let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
         self.0.exchange(|worker| {
             worker.send(&FileRequest::Export, &[("pipe", theirs.as_fd())])?;
             drop(theirs);
             let written = worker.pour(ours, &mut writer);
-            // Its own error says more than an archive that ends early or a pipe that is closed.
+            // Prefer the worker's own error: it says more than an archive that ends early or a pipe that is closed.
             let done = worker.done();
             written.and(done)
         })

@@ -110,7 +110,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// the end of the container are lost, so drop the value when [`wait`](Container::wait) returns.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if signals are forwarded already.
+    /// [`ErrorKind::InvalidInput`] if signals are forwarded already.
     pub fn forward_signals(&self) -> Result<ForwardSignals>
     where
         P: Started,
@@ -120,8 +120,8 @@ impl<P: Phase + ?Sized> Container<P> {
 }
 
 impl Process {
-    /// Forwards the signals that this program gets to this process, as [`signal`](Self::signal) does, until the returned
-    /// value is dropped; see [`Container::forward_signals`].
+    /// Forwards the signals that this program gets to this process, as [`signal`](Self::signal) does, until the
+    /// returned value is dropped; see [`Container::forward_signals`].
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if signals are forwarded already.

@@ -1,7 +1,7 @@
-//! Mounts into a container that exists, and their end.
+//! Mounts into a container that exists, and unmounts.
 //!
-//! The gofer that made the container's mounts has given up all it could make another with. So this one gets a gofer of
-//! its own, made and ended here: it opens the source, hands the detached mount to the sandbox, and is gone.
+//! The container's own gofer has given up the privileges that another mount would need. So each mount gets a new gofer,
+//! which opens the source, sends the detached mount to the sandbox, and is then killed.
 
 use crate::container::builder::default_spec::{bind_mount, tmpfs_mount};
 use crate::container::handle::Handle;
@@ -24,16 +24,15 @@ use rustix::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long one mount may take. A source on a network file system is slow; nothing else comes near.
+/// How long one mount may take: enough for a source on a slow network file system.
 const MOUNT_LIMIT: Duration = Duration::from_secs(60);
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// Mounts a bind or a tmpfs into the container while it exists, with every option that `mounts` of a configuration
-    /// knows for them (OCI config.md, "Mounts").
+    /// Makes a bind mount or a tmpfs in the container while it exists, with every option that `mounts` of a
+    /// configuration may have for them (OCI config.md, "Mounts").
     ///
-    /// The mount point is resolved inside the container's root, symbolic links included, and made if it is missing. What
-    /// is mounted is part of nothing that is recorded: it goes with the container, or with
-    /// [`unmount`](Self::unmount).
+    /// The sandbox resolves the mount point inside the container's root, symbolic links included, and makes it if it is
+    /// missing. The mount is not recorded: it lasts until the container ends, or until [`unmount`](Self::unmount).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] or [`ErrorKind::Unsupported`] naming the field of `mount`: a destination that is
@@ -46,7 +45,7 @@ impl<P: Phase + ?Sized> Container<P> {
         add(&self.core, self.phase.live(), &mount)
     }
 
-    /// Shows the host's `source`, a directory with all below it or a file, read-only at `destination`.
+    /// Bind-mounts the host's `source`, a file or a directory with all mounts below it, read-only at `destination`.
     ///
     /// # Errors
     /// As [`mount`](Self::mount).
@@ -57,7 +56,7 @@ impl<P: Phase + ?Sized> Container<P> {
         self.mount(bind_mount(source.as_ref(), destination.as_ref(), false))
     }
 
-    /// Shows the host's `source`, a directory with all below it or a file, at `destination`, to be written to.
+    /// Bind-mounts the host's `source`, a file or a directory with all mounts below it, writable at `destination`.
     ///
     /// # Errors
     /// As [`mount`](Self::mount).
@@ -68,7 +67,7 @@ impl<P: Phase + ?Sized> Container<P> {
         self.mount(bind_mount(source.as_ref(), destination.as_ref(), true))
     }
 
-    /// Mounts an empty file system in memory, of at most `size` bytes, at `destination`.
+    /// Mounts an empty tmpfs of at most `size` bytes at `destination`.
     ///
     /// # Errors
     /// As [`mount`](Self::mount).
@@ -79,11 +78,11 @@ impl<P: Phase + ?Sized> Container<P> {
         self.mount(tmpfs_mount(destination.as_ref(), size))
     }
 
-    /// Takes away what one of the methods above mounted at `destination`, by whichever value of the container that was.
-    /// Whoever has files in it open keeps them until they are closed (umount2(2), `MNT_DETACH`).
+    /// Unmounts what one of the methods above mounted at `destination`, through this or another value of the container.
+    /// Processes that have files in it open keep them until they close them (umount2(2), `MNT_DETACH`).
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if what is there is nothing that was mounted this way.
+    /// [`ErrorKind::NotFound`] if these methods mounted nothing there.
     pub fn unmount(&self, destination: impl AsRef<Path>) -> Result<()>
     where
         P: Alive,
@@ -120,10 +119,10 @@ fn ask(live: &SandboxLink, operation: Operation, fds: &[NamedFd<'_>], deadline: 
     }
 }
 
-/// A gofer that has made its mount, and ends with this value.
+/// A gofer that has made its mount. It is killed when this value is dropped.
 struct Gofer {
     process: Child,
-    /// Where the mount can be received.
+    /// The end of the connection from which the sandbox receives the mount.
     mounts: Channel,
 }
 

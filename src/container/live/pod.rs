@@ -13,12 +13,11 @@ use crate::id::ContainerId;
 use crate::link::check_is_root;
 use crate::state::StateRoot;
 
-/// The containers of one sandbox, by the id of its root container.
+/// The containers of one sandbox. The id of the root container names them.
 ///
 /// They share network, ipc and uts namespaces and the user namespace; each has its own root directory and mounts, and
-/// its own pid namespace unless it was built with
-/// [`share_pid_namespace`](ContainerBuilder::share_pid_namespace). Each is created, started, signalled and deleted by
-/// itself; when the root container ends, the others end with it.
+/// its own pid namespace unless it was built with [`share_pid_namespace`](ContainerBuilder::share_pid_namespace). Each
+/// is created, started, signalled and deleted on its own; when the root container ends, the others end too.
 #[derive(Clone, Debug)]
 pub struct Pod {
     root: StateRoot,
@@ -29,7 +28,7 @@ impl Pod {
     /// The pod whose root container is called `id`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidInput`] if that container is itself in another one's sandbox.
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidInput`] if that container is itself in another container's sandbox.
     pub fn load(root: &StateRoot, id: &str) -> Result<Self> {
         let record = root.read(&root.find(id)?)?;
         check_is_root(&record)?;
@@ -42,7 +41,7 @@ impl Pod {
         &self.id
     }
 
-    /// A further container of this pod, described as any other; see [`ContainerBuilder::in_pod`].
+    /// A builder for a further container of this pod; see [`ContainerBuilder::in_pod`].
     pub fn container(&self, id: impl Into<String>) -> ContainerBuilder {
         ContainerBuilder::new(id).state_root(self.root.clone()).in_pod(&self.id)
     }
@@ -50,7 +49,7 @@ impl Pod {
     /// Every container of the pod, its root container among them, sorted by id.
     ///
     /// # Errors
-    /// The state root cannot be read. A damaged record belongs to no pod.
+    /// The state root cannot be read. Damaged records are left out, because they do not tell their pod.
     pub fn containers(&self) -> Result<Vec<AnyContainer>> {
         let all = AnyContainer::list(&self.root)?.into_iter();
         let containers = all.filter_map(|listed| match listed {
@@ -60,10 +59,10 @@ impl Pod {
         Ok(containers.filter(|container| container.record().sandbox_id == self.id).collect())
     }
 
-    /// Ends and removes every container of the pod, the root container last.
+    /// Ends and removes every container of the pod, the root container last. Goes on after a failure.
     ///
     /// # Errors
-    /// [`ErrorKind::Incomplete`] naming what could not be removed. Every container is tried.
+    /// [`ErrorKind::Incomplete`] naming what could not be removed.
     pub fn delete(self) -> Result<()> {
         let (roots, members): (Vec<_>, Vec<_>) =
             self.containers()?.into_iter().partition(|container| *container.id() == self.id);
@@ -82,7 +81,7 @@ impl Pod {
 }
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// The pod it is in: its own, or the one it joined.
+    /// The pod that the container is in: its own, or the one it joined.
     #[must_use]
     pub fn pod(&self) -> Pod
     where

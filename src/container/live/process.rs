@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 
 /// A process executed in a running container, in the shape of [`std::process::Child`].
 ///
-/// Dropping it changes nothing, unless it is [`attached`](Exec::attached): the process goes on,
-/// [`Container::wait_pid`](crate::Container::wait_pid) can wait for its end, and it ends with the container. As a descriptor ([`AsFd`]) it is
-/// readable when the process has ended.
+/// Dropping the value changes nothing, unless the process is [`attached`](Exec::attached): it goes on until the
+/// container ends, and [`Container::wait_pid`] can wait for it. As a descriptor ([`AsFd`]), the value is readable when
+/// the process has ended.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
@@ -40,7 +40,7 @@ pub struct Process {
     end: OnceLock<ProcessEnd>,
     /// Held while the end is received; the last signal sent.
     receiving: Arc<Mutex<Option<Signal>>>,
-    /// For [`wait_with_output`](Self::wait_with_output): when the process was asked for, and its limits.
+    /// For [`wait_with_output`](Self::wait_with_output): when the call of `exec` began, and the limits.
     began: Instant,
     timeout: Option<Duration>,
     output_limit: u64,
@@ -52,7 +52,7 @@ impl Process {
         let (plan, maps) = exec.plan(core)?;
         let extra_fds = exec.extra_fds.open()?;
         let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
-        // Find who takes the terminal before there is one.
+        // Connect to the receiver of the terminal before there is one.
         let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let [stdin, stdout, stderr] = &exec.stdio;
@@ -84,10 +84,10 @@ impl Process {
             None => fds.finish().map(|()| None),
         };
         let pty = taken.inspect_err(|_| {
-            // It runs, and nothing would ever read its terminal.
+            // The process runs, and no program would read its terminal: kill it.
             let _ = Signal::KILL.send(pidfd.as_fd());
         })?;
-        // One that has ended already has no pids: only its end is of interest.
+        // A process that has ended already has no pids, and its caller needs only the end.
         let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
         Ok(Self {
             pid,
@@ -104,14 +104,14 @@ impl Process {
         })
     }
 
-    /// Its pid on the host, in the caller's pid namespace; 0 if it had ended before the kernel could be asked.
+    /// Its pid on the host, in the caller's pid namespace; 0 if it had ended before this crate could read it.
     #[must_use]
     pub fn id(&self) -> i32 {
         self.pid
     }
 
-    /// Its pid as the container counts, for [`Container::signal_process`](crate::Container::signal_process) and [`Container::wait_pid`](crate::Container::wait_pid); 0 if it had ended
-    /// before the kernel could be asked.
+    /// Its pid in the container's pid namespace, for [`Container::signal_process`] and [`Container::wait_pid`]; 0 if
+    /// it had ended before this crate could read it.
     #[must_use]
     pub fn pid_inside(&self) -> i32 {
         self.pid_inside
@@ -184,12 +184,12 @@ impl Process {
         Ok(move |signal| send(&pidfd, &last, signal))
     }
 
-    /// Leaves a small process of this host in place of this value, as a child of the calling program, and returns its
-    /// pid: it passes on the signals it gets, ends when the process in the container has ended, and with the same exit
-    /// code or of the same signal. If this program ends first, the kernel gives it the parent that other orphans of this
-    /// program get, such as a subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+    /// Replaces this value by a small process on the host, a child of the calling program, and returns its pid. That
+    /// proxy forwards the signals it gets, and ends when the process in the container has ended, with the same exit
+    /// code or by the same signal. If this program ends first, the kernel gives it the parent that other orphans of
+    /// this program get, such as a subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`).
     ///
-    /// This is what engines expect of `runc exec --detach`. It holds none of the process's streams. An
+    /// Engines expect this of `runc exec --detach`. The proxy holds none of the process's streams. An
     /// [`attached`](Exec::attached) process is killed when its proxy is, so that even SIGKILL reaches it.
     ///
     /// # Errors
@@ -219,15 +219,16 @@ impl Process {
         self.streams[2].take()
     }
 
-    /// Its terminal, if one was asked for and was not taken yet. Dropping it, or the process with it, hangs up.
+    /// The caller's end of its terminal, if [`Exec::terminal`] was called and the end was not taken yet. Dropping it,
+    /// or this value with it, hangs up.
     pub fn take_pty(&mut self) -> Option<Pty> {
         self.pty.take()
     }
 
-    /// Closes its standard input, collects what it writes to pipes, and waits for its end. Descendants that keep the
-    /// streams open do not keep this from returning.
+    /// Closes its standard input, collects what it writes to pipes, and waits for its end. This returns when
+    /// the process has ended, even if descendants keep its streams open.
     ///
-    /// A process that runs into [`Exec::timeout`] or [`Exec::output_limit`] is killed, which is no error: see
+    /// If the process exceeds [`Exec::timeout`] or [`Exec::output_limit`], it is killed. That is no error: see
     /// [`ProcessOutput`].
     ///
     /// # Errors
@@ -280,7 +281,7 @@ impl Process {
         Ok(ProcessOutput { exit, stdout, stderr, truncated })
     }
 
-    /// Which of stdout, stderr and the process's end is there, waiting until `until`.
+    /// Waits until `until`, and returns which of stdout, stderr and the process's end are ready.
     fn wait_for_any(
         &self,
         pipes: &[Option<File>; 2],
@@ -322,7 +323,8 @@ impl AsFd for Process {
 impl<P: Phase + ?Sized> Container<P> {
     /// Executes a further process in the container: in its namespaces and cgroups, behind its seccomp filter.
     ///
-    /// Returns when the program was executed. Its parent, seen from inside, is pid 0; it ends with the container.
+    /// Returns when execve(2) has succeeded. Seen from inside, the process's parent is pid 0; it ends with the
+    /// container.
     ///
     /// # Errors
     /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`], [`ErrorKind::InvalidSpec`] naming the
@@ -337,11 +339,11 @@ impl<P: Phase + ?Sized> Container<P> {
 
     /// Executes a process, collects what it writes, and waits for its end.
     ///
-    /// Standard input is empty unless it was set. Descendants that keep the streams open do not keep this from
-    /// returning.
+    /// Standard input is empty unless it was set. This returns when the process has ended, even if descendants keep its
+    /// streams open.
     ///
     /// # Errors
-    /// As [`exec`](Self::exec), or a pipe that cannot be read. A process that ran into its time or output limit is no
+    /// As [`exec`](Self::exec), or the errno of reading a pipe. A process that exceeds its time or output limit is no
     /// error: see [`ProcessOutput`].
     pub fn exec_output(&self, mut exec: Exec) -> Result<ProcessOutput>
     where
@@ -352,11 +354,11 @@ impl<P: Phase + ?Sized> Container<P> {
         self.exec(exec)?.wait_with_output()
     }
 
-    /// Waits for the end of a process that was executed in the container, by its pid inside, from any process that
-    /// loaded the container. The first wait gets the status; the entry is then gone.
+    /// Waits for the end of a process that was executed in the container, by its pid inside. Any process that loaded
+    /// the container can do so. The sandbox forgets the process after the first wait.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] for a pid that is no such process's, or was waited for already;
+    /// [`ErrorKind::NotFound`] if no executed process has this pid, or if it was waited for already;
     /// [`ErrorKind::Ended`] if the container ended first.
     pub fn wait_pid(&self, pid: i32) -> Result<ProcessExit>
     where
@@ -370,16 +372,16 @@ impl<P: Phase + ?Sized> Container<P> {
     }
 }
 
-/// What [`Container::exec_output`](crate::Container::exec_output) and [`Process::wait_with_output`] collect.
+/// What [`Container::exec_output`] and [`Process::wait_with_output`] collect.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProcessOutput {
-    /// The end of the process; [`Outcome::TimedOut`] if it ran into its time limit.
+    /// The end of the process; [`Outcome::TimedOut`] if it exceeded its time limit.
     pub exit: ProcessExit,
     /// What it wrote to standard output.
     pub stdout: Vec<u8>,
     /// What it wrote to standard error.
     pub stderr: Vec<u8>,
-    /// Whether it was killed because it wrote more than the limit to one of them. Neither is longer than the limit.
+    /// Whether it was killed because it wrote more than the limit to one of them; both are cut to the limit.
     pub truncated: bool,
 }

@@ -1,9 +1,9 @@
-//! The process table of a container: who runs in it, as its own proc file system tells.
+//! The process table of a container, read from its own proc file system.
 //!
-//! The sandbox hands over a descriptor of that file system, and it is read here, in the caller. Its files come from
-//! the kernel and are as bounded as what is read of them; but a command line is fetched out of the memory of the
-//! process it belongs to, and whoever made that memory slow (a mapping of a file on a FUSE of its own) would hold up
-//! the sandbox, which has others to serve. Here it holds up the one who asked.
+//! The sandbox sends a descriptor of that file system, and the caller reads from it. The sandbox does not read itself,
+//! because the kernel copies a command line out of the memory of its process: a workload can make that memory slow,
+//! with a mapping of a file on its own FUSE, and would hold up the sandbox and all its other callers. Here it holds up
+//! only the caller that asked.
 
 use crate::container::{Container, Executed, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -19,52 +19,53 @@ use std::fs::File;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-/// The most that is read of a file with fixed fields. `status` is the longest; its lists of groups and CPUs come after
-/// everything that is looked for.
+/// The most bytes to read of a file with fixed fields. `status` is the longest; every field that is needed comes
+/// before its lists of groups and CPUs.
 const MAX_FILE: u64 = 16 << 10;
-/// The most that is read of a command line, bytes: what the kernel itself kept of it before 4.2.
+/// The most bytes to read of a command line: as many as the kernel itself returned before 4.2.
 const MAX_COMMAND_LINE: u64 = 4 << 10;
 
 /// One process of a container, as [`Container::processes`] found it.
 ///
-/// Numbers are the container's own: pids as its pid namespace counts them, the user id as its user namespace maps it.
+/// Pids are those of the container's pid namespace, and the user id is that of its user namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProcessInfo {
-    /// The effective user id; 65534 if the container has no number for it.
+    /// The effective user id; 65534 if the container's user namespace does not map it.
     pub uid: u32,
     /// The pid. The first process of a container with a pid namespace of its own is 1.
     pub pid: i32,
-    /// The pid on the host (in the caller's pid namespace), where it is known: a process that came or went meanwhile
-    /// may have none.
+    /// The pid on the host (in the caller's pid namespace). `None` is possible for a process that began or ended
+    /// during the listing.
     pub host_pid: Option<i32>,
-    /// The parent's pid; 0 if that is outside the container, as for init and for what was executed into it.
+    /// The parent's pid; 0 if the parent is outside the container, as for init and for processes of
+    /// [`exec`](Container::exec).
     pub ppid: i32,
-    /// The process group; 0 if it was begun outside.
+    /// The process group; 0 if its leader is outside the container.
     pub pgid: i32,
-    /// The session; 0 if it was begun outside.
+    /// The session; 0 if its leader is outside the container.
     pub sid: i32,
-    /// How many threads.
+    /// The number of threads.
     pub threads: u32,
     /// The controlling terminal, `pts/N`, or `?` if there is none.
     pub tty: String,
-    /// When it was started, to a hundredth of a second.
+    /// When it started, to a hundredth of a second.
     pub started_at: SystemTime,
-    /// CPU time used, by all its threads, in user and in kernel mode.
+    /// The CPU time that all its threads used, in user and in kernel mode.
     pub cpu_time: Duration,
-    /// What it is doing: `R`unning, `S`leeping, in `D`isk sleep, s`T`opped, `t`raced, `I`dle (proc_pid_stat(5)).
+    /// Its state: `R`unning, `S`leeping, in `D`isk sleep, s`T`opped, `t`raced, `I`dle (proc_pid_stat(5)).
     pub state: char,
-    /// The name of its program's file, or what it calls itself: at most 15 bytes.
+    /// The file name of its program, or the name it gave itself (prctl(2), `PR_SET_NAME`): at most 15 bytes.
     pub name: String,
-    /// Its command line, at most 4096 bytes of it. Empty for one that has none.
+    /// The first 4096 bytes of its command line; empty if it has none.
     ///
-    /// Name and command line are the process's own to choose. Bytes that are no UTF-8 are replaced; control characters
-    /// are not, so escape them before they reach a terminal.
+    /// A process can change its name and command line. This crate replaces bytes that are not UTF-8 and keeps control
+    /// characters: escape them before you print them to a terminal.
     pub args: Vec<String>,
 }
 
 impl ProcessInfo {
-    /// The command line in one piece, or the name in brackets where there is none, as ps(1) has it.
+    /// The command line as one string; without one, the name in brackets, as ps(1) prints it.
     #[must_use]
     pub fn command(&self) -> String {
         if self.args.is_empty() { format!("[{}]", self.name) } else { self.args.join(" ") }
@@ -72,10 +73,10 @@ impl ProcessInfo {
 }
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// The container's processes, sorted by pid. No zombies: what has ended and waits to be collected is not listed.
+    /// The container's processes, sorted by pid, without zombies.
     ///
-    /// They are looked at one after the other, so the table need not be true of any one moment, unless the container
-    /// is paused. What a workload mounts over its own `/proc` hides nothing.
+    /// They are read one after the other, so the table is no snapshot, unless the container is paused. What a workload
+    /// mounts over its own `/proc` hides no process.
     ///
     /// # Errors
     /// [`ErrorKind::Ended`] if the container has ended, or the system call that failed.
@@ -94,27 +95,28 @@ impl<P: Phase + ?Sized> Container<P> {
     }
 }
 
-/// A container's proc, and what is needed to read it as the container would.
+/// A container's proc file system, and what is needed to read it as the container would.
 struct ProcessTable<'a> {
     proc: &'a OwnedFd,
-    /// Whose processes are listed.
+    /// Which processes to list.
     members: Members,
-    /// Processes of ours, where they can be seen: they share init's mount namespace and are not the workload's.
+    /// Helpers of this crate, if the pid namespace shows them: they share init's mount namespace, and are not part of
+    /// the workload.
     helpers: Vec<i32>,
-    /// How its user namespace maps ids; `None` if that is the caller's own.
+    /// The id map of its user namespace; `None` if the caller is in the same one.
     uids: Option<UidMap>,
     /// The pids on the host, by those in the container.
     host_pids: HostPids,
-    /// When the kernel was booted.
+    /// When the kernel booted.
     boot: SystemTime,
     ticks_per_second: u64,
 }
 
 /// Which of the processes in a pid namespace are the container's.
 enum Members {
-    /// All: it has the namespace for itself.
+    /// All: no other container is in the namespace.
     All,
-    /// Those in init's mount namespace, by what the link in `/proc/PID/ns` says.
+    /// Those in init's mount namespace, by the link in `/proc/PID/ns`.
     OfMountNamespace(Option<CString>),
 }
 
@@ -172,7 +174,7 @@ impl<'a> ProcessTable<'a> {
         for pid in pids {
             match self.process(pid) {
                 Ok(process) => table.extend(process),
-                // It has ended since.
+                // The process has ended since the directory was read.
                 Err(Errno::NOENT | Errno::SRCH) => {}
                 Err(errno) => return Err(errno).os(|| format!("read(proc/{pid})")),
             }
@@ -180,7 +182,7 @@ impl<'a> ProcessTable<'a> {
         Ok(table)
     }
 
-    /// The process `pid`; `None` if it is a zombie, not the container's, or makes no sense.
+    /// The process `pid`; `None` if it is a zombie, or not the container's, or if its `stat` cannot be parsed.
     fn process(&self, pid: i32) -> Result<Option<ProcessInfo>, Errno> {
         let proc = self.proc.as_fd();
         if !self.belongs(pid) {
@@ -215,8 +217,8 @@ impl<'a> ProcessTable<'a> {
         }))
     }
 
-    /// Whether `pid` is the container's. Where a pid namespace has several tenants, its mount namespace tells: a process
-    /// that made itself another one is its own.
+    /// Whether `pid` is the container's. If several containers share the pid namespace, the mount namespace decides; a
+    /// process that made itself another mount namespace is then not listed.
     fn belongs(&self, pid: i32) -> bool {
         match &self.members {
             Members::All => true,
@@ -235,7 +237,7 @@ impl<'a> ProcessTable<'a> {
     }
 }
 
-/// What names the namespace of kind `kind` that `pid` is in; `None` if we may not know.
+/// The text of the link to the namespace `kind` of `pid`; `None` if we may not read it.
 fn namespace(proc: BorrowedFd<'_>, pid: i32, kind: &str) -> Option<CString> {
     let directory = open_below(proc, &format!("{pid}/ns"), OFlags::DIRECTORY).ok()?;
     readlinkat(&directory, kind, Vec::new()).ok()
@@ -247,7 +249,7 @@ fn pids_of(host_pid: i32) -> Option<Vec<i32>> {
     Some(StatusText(&status).pids().collect())
 }
 
-/// Every descendant of `ancestor`: its pid `depth` namespaces further in, and its pid here.
+/// Every descendant of `ancestor`: its pid in the namespace `depth` levels further in, and its pid in ours.
 fn host_pids_below(ancestor: i32, depth: usize) -> BTreeMap<i32, i32> {
     let mut found = BTreeMap::new();
     let mut to_visit = vec![ancestor];
@@ -259,7 +261,7 @@ fn host_pids_below(ancestor: i32, depth: usize) -> BTreeMap<i32, i32> {
             };
             for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
                 if let Some(inside) = pids_of(child).as_ref().and_then(|pids| pids.get(depth)) {
-                    // A process that is seen again came by another parent: nothing new below it.
+                    // A process that is found again was reparented meanwhile, and its children are already in the list.
                     if found.insert(*inside, child).is_none() {
                         to_visit.push(child);
                     }
@@ -276,10 +278,10 @@ fn read_host(path: &str) -> Option<String> {
     Some(text)
 }
 
-/// The most that is read of a file of the host's `/proc`: a list of children is as long as it is.
+/// The most bytes to read of a file of the host's `/proc`: a list of children has no limit of its own.
 const MAX_HOST_FILE: u64 = 1 << 20;
 
-/// The moment that `start_time` counts from.
+/// The moment that start times count from.
 fn boot_time() -> SystemTime {
     let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(since_boot.tv_sec).unwrap_or_default();
@@ -287,10 +289,10 @@ fn boot_time() -> SystemTime {
     SystemTime::now() - Duration::new(seconds, nanos)
 }
 
-/// What an id without a number is shown as (user_namespaces(7)).
+/// What the kernel shows in place of an id that is not mapped (user_namespaces(7)).
 const OVERFLOW_UID: u32 = 65534;
 
-/// `/proc/PID/uid_map`: ids inside, ids as the reader sees them, how many.
+/// `/proc/PID/uid_map`: in each line the first id inside, the first id outside, and the number of ids.
 struct UidMap(Vec<[u32; 3]>);
 
 impl UidMap {
@@ -322,7 +324,7 @@ fn terminal_name(device: u32) -> String {
     }
 }
 
-/// Each argument ends with a NUL, unless the process wrote over them.
+/// Splits at NULs, with which each argument ends unless the process has overwritten them.
 fn split_command_line(bytes: &[u8]) -> Vec<String> {
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     if bytes.is_empty() {

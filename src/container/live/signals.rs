@@ -10,8 +10,8 @@ use std::time::Instant;
 impl<P: Phase + ?Sized> Container<P> {
     /// Sends `signal` to init, the workload's first process.
     ///
-    /// A PID 1 without a handler for a signal does not get it from the kernel; here it gets what the signal does by
-    /// default, so that SIGTERM ends a program that never heard of it.
+    /// The kernel discards a signal for which PID 1 has no handler. This crate then applies the signal's default
+    /// action, so that SIGTERM ends a program that does not handle it.
     ///
     /// # Errors
     /// [`ErrorKind::Ended`](crate::ErrorKind::Ended) if the container has ended.
@@ -22,12 +22,14 @@ impl<P: Phase + ?Sized> Container<P> {
         send(self.phase.live(), signal, SignalTarget::Init)
     }
 
-    /// Sends `signal` to every process of the container: init, what was executed later, and their descendants.
+    /// Sends `signal` to every process of the container: init, processes of [`exec`](Container::exec), and their
+    /// descendants.
     ///
     /// With SIGKILL it returns when all of them are gone.
     ///
     /// # Errors
-    /// [`ErrorKind::Ended`](crate::ErrorKind::Ended) if the container has ended, [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if killed processes stay.
+    /// [`ErrorKind::Ended`](crate::ErrorKind::Ended) if the container has ended,
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if killed processes stay.
     pub fn signal_all(&self, signal: Signal) -> Result<()>
     where
         P: Alive,
@@ -35,11 +37,11 @@ impl<P: Phase + ?Sized> Container<P> {
         send_to_all(self.phase.live(), signal)
     }
 
-    /// Sends `signal` to the process that the container calls `pid`.
+    /// Sends `signal` to the process `pid`, as the container's pid namespace counts.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the container has no such process; of a process of another container in the same
-    /// pid namespace the error says just that.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the container has no such process. If another container
+    /// in the same pid namespace has it, the error says so.
     pub fn signal_process(&self, pid: i32, signal: Signal) -> Result<()>
     where
         P: Started,
@@ -47,7 +49,8 @@ impl<P: Phase + ?Sized> Container<P> {
         send(self.phase.live(), signal, SignalTarget::Process(pid))
     }
 
-    /// Sends `signal` to the processes of the container in the process group `pgid`, as the container counts.
+    /// Sends `signal` to the container's processes in the process group `pgid`, as the container's pid namespace
+    /// counts.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if none of its processes is in that group.
@@ -58,11 +61,12 @@ impl<P: Phase + ?Sized> Container<P> {
         send(self.phase.live(), signal, SignalTarget::Group(pgid))
     }
 
-    /// Sends `signal` to the foreground process group of the terminal of the process `pid`: what a key pressed there
-    /// would do.
+    /// Sends `signal` to the foreground process group of the terminal of the process `pid`, as a key pressed there
+    /// would.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the process has no terminal, [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such process.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the process has no terminal,
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such process.
     pub fn signal_foreground(&self, pid: i32, signal: Signal) -> Result<()>
     where
         P: Started,

@@ -1,4 +1,4 @@
-//! Changing limits of a container that exists.
+//! Changes the limits of a container that exists.
 
 use crate::cgroup::update::{LimitDirs, PropertyUpdate};
 use crate::container::handle::Handle;
@@ -14,17 +14,17 @@ use serde_json::Value;
 use std::path::Path;
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// Changes limits, at once and for good: what `resources` names is set, what it leaves out, or gives as 0, stays. -1
-    /// lifts a limit. The record's configuration has the new limits afterwards.
+    /// Changes limits at once. Sets the limits that `resources` names; a limit that it leaves out, or gives as 0,
+    /// stays as it is, and -1 lifts a limit. Writes the new limits to the configuration in the record.
     ///
-    /// They are checked as those of a new container are, together with those that stay. If the kernel refuses one,
-    /// those set before it are set back. `devices` may be repeated as the configuration has them, and not changed.
+    /// Checks the new limits, together with those that stay, as for a new container. If the kernel refuses one,
+    /// restores those that were already set. `devices` may repeat the rules of the configuration, but not change them.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] naming the field; [`ErrorKind::Unsupported`] naming a field whose controller the
-    /// container was not created with, or that is never supported; [`ErrorKind::InvalidInput`] for a memory limit below
-    /// what is in use with `checkBeforeUpdate`; [`ErrorKind::Ended`] if the container has ended; [`ErrorKind::WrongState`] if another process
-    /// moved it; else the errno of the write.
+    /// container was created without, or a field that is never supported; [`ErrorKind::InvalidInput`] for a memory
+    /// limit below what is in use with `checkBeforeUpdate`; [`ErrorKind::Ended`] if the container has ended;
+    /// [`ErrorKind::WrongState`] if another process changed the phase; else the errno of the write.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()>
     where
         P: Alive,
@@ -36,21 +36,22 @@ impl<P: Phase + ?Sized> Container<P> {
         if let Some(limit) = change.checked_limit {
             limited.check_usage(limit)?;
         }
-        // Properties first: a file is exact where a property is round.
+        // Set systemd's properties before the files: systemd rounds, and the files then get the exact values.
         let unit = record.scope.clone();
-        let told = unit.as_ref().map(|unit| PropertyUpdate::of(unit, change.scope)).transpose()?;
+        let properties = unit.as_ref().map(|unit| PropertyUpdate::of(unit, change.scope)).transpose()?;
         let written = limited.write(&change.updates)?;
         record.spec = change.spec;
-        // Not saved, they would be lost at the next update: then they are set back, too.
+        // If the save fails, restore the old limits too: the next update would start from a record without the new
+        // ones.
         lock.save(&mut record)?;
         written.keep();
-        told.into_iter().for_each(PropertyUpdate::keep);
+        properties.into_iter().for_each(PropertyUpdate::keep);
         self.core.record = record;
         Ok(())
     }
 }
 
-/// Takes the lock if the container is still in phase `expected`, and takes over what other processes changed since.
+/// Takes the lock and reads the record again, and fails if the container is not in phase `expected` any more.
 fn lock_in_phase(core: &mut Handle, expected: Status) -> Result<StateLock> {
     let lock = core.root.lock(core.found()?)?;
     let now = lock.load()?;
@@ -63,14 +64,14 @@ fn lock_in_phase(core: &mut Handle, expected: Status) -> Result<StateLock> {
     Ok(lock)
 }
 
-/// What an update comes to.
+/// What an update will write.
 struct LimitUpdate {
     updates: Vec<ControllerUpdate>,
-    /// The same for the scope, if the container is in one.
+    /// The same for the systemd scope, if the container is in one.
     scope: cgroup::ScopeUpdate,
-    /// The configuration with the new limits in it.
+    /// The configuration with the new limits.
     spec: RawSpec,
-    /// A memory limit that must not be below what is in use.
+    /// A memory limit that must not be below the memory in use.
     checked_limit: Option<u64>,
 }
 
@@ -108,13 +109,14 @@ impl LimitUpdate {
     }
 }
 
-/// Whether the device rules are none, or those that `LinuxResources::default()` comes with, which nobody asked for.
+/// Whether `resources` has no device rules, or only those of `LinuxResources::default()`, which the caller did not
+/// choose.
 fn no_devices_asked(resources: &LinuxResources) -> bool {
     let devices = resources.devices();
     devices.as_ref().is_none_or(Vec::is_empty) || devices == LinuxResources::default().devices()
 }
 
-/// Whether the device rules are those the container has: engines repeat them beside the limits that they change.
+/// Whether the device rules are those of the container: engines repeat them beside the limits that they change.
 fn are_devices_of(spec: &Spec, resources: &LinuxResources) -> bool {
     let own = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     own.is_some_and(|own| own.devices() == resources.devices())
@@ -149,7 +151,8 @@ fn named(new: &Resources, given: &LinuxResources) -> Resources {
     named
 }
 
-/// As [`named`], of the limits on what is shared with others: devices, huge pages, networks. A list is named as a whole.
+/// As [`named`], for block devices, huge pages, networks, RDMA and unified files. A list of a block device limit
+/// counts as a whole.
 fn named_beyond_the_process(named: &mut Resources, new: &Resources, given: &LinuxResources) {
     if let Some(block) = given.block_io() {
         let filled =
@@ -190,7 +193,7 @@ fn named_beyond_the_process(named: &mut Resources, new: &Resources, given: &Linu
     }
 }
 
-/// The limits of a configuration of this container, by the rules for every configuration.
+/// The limits in `spec`, validated by the rules for every configuration.
 fn valid(record: &Record, spec: &RawSpec) -> Result<Resources> {
     let extras: Extras = serde_json::from_value(record.extras.clone())
         .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
@@ -198,7 +201,7 @@ fn valid(record: &Record, spec: &RawSpec) -> Result<Resources> {
     Ok(ValidSpec::new(&spec.parse()?, Some(bundle), Origin::Update)?.resources)
 }
 
-/// The configuration with other `linux.resources`. Everything else stays, also what this program does not know.
+/// The configuration with other `linux.resources`. All other fields stay, also those that this crate does not know.
 fn with_resources(spec: &RawSpec, change: impl FnOnce(&mut Value)) -> Result<RawSpec> {
     let not_json = |error: serde_json::Error| Error::spec("record", "", &error).because(error);
     let mut document: Value = serde_json::from_str(spec.text()).map_err(not_json)?;
@@ -213,8 +216,7 @@ fn with_resources(spec: &RawSpec, change: impl FnOnce(&mut Value)) -> Result<Raw
     RawSpec::new(document.to_string())
 }
 
-/// Puts what `given` names over what is there: objects key by key, lists of objects entry by entry, everything else as a
-/// whole.
+/// Writes what `given` names over `slot`: objects key by key, lists of objects entry by entry, other values as a whole.
 fn merge(slot: &mut Value, given: &Value) {
     match (&mut *slot, given) {
         (Value::Array(there), Value::Array(items)) => {
@@ -235,15 +237,15 @@ fn merge(slot: &mut Value, given: &Value) {
     }
 }
 
-/// Keys whose 0 is an amount, or lifts the limit, and which engines do not fill in.
+/// Keys whose 0 is a value or lifts the limit. Engines do not fill these in with 0.
 const MEANT_AS_ZERO: [&str; 5] = ["burst", "hcaHandles", "hcaObjects", "idle", "swappiness"];
 
-/// What an entry of a list is about: a device, a page size, an interface.
+/// What identifies an entry of a list: a device, a page size, an interface.
 fn identity(item: &Value) -> [&Value; 4] {
     ["major", "minor", "pageSize", "name"].map(|key| &item[key])
 }
 
-/// Whether the value is other than what engines fill in for a field that nobody asked for.
+/// Whether the value differs from what engines fill in for a field that their user did not set.
 fn is_named(key: &str, value: &Value) -> bool {
     match value {
         Value::Null => false,

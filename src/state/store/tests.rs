@@ -49,7 +49,7 @@ fn state_file(root: &StateRoot, container: &str, sandbox: &str) -> PathBuf {
     root.path().join(StateName::new(&id(container), &id(sandbox)).file(FileRole::State))
 }
 
-#[expect(clippy::disallowed_methods, reason = "plays somebody who damages the directory")]
+#[expect(clippy::disallowed_methods, reason = "damages the directory as another program could")]
 fn overwrite(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
