@@ -244,9 +244,7 @@ mod id;
 
 // Pure: what was asked for, what is said, what is remembered, what will be done.
 mod plan;
-#[expect(unreachable_pub, reason = "written as public modules; what is public is named below")]
 mod seccomp;
-#[expect(unreachable_pub, reason = "written as public modules; what is public is named below")]
 mod spec;
 mod wire;
 

@@ -24,7 +24,7 @@ use oci_spec::runtime::{
 /// On i386, sockets are made by `socket(2)` only. A libc that makes them by `socketcall(2)`, which hides the address
 /// family, is refused.
 #[must_use]
-pub fn default_profile(granted: CapSet) -> LinuxSeccomp {
+pub(crate) fn default_profile(granted: CapSet) -> LinuxSeccomp {
     let mut allowed: Vec<&str> = ALWAYS.iter().flat_map(|group| group.iter().copied()).collect();
     for (capabilities, names) in WITH_CAPABILITY {
         if granted.intersects(*capabilities) {

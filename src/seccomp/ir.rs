@@ -4,32 +4,32 @@ use super::rules::Condition;
 use serde::{Deserialize, Serialize};
 
 /// The most instructions the kernel takes in one program (`BPF_MAXINSNS`, seccomp(2)).
-pub const MAX_INSTRUCTIONS: usize = 4096;
+pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 
 /// A compiled filter plus the `SECCOMP_FILTER_FLAG_*` bits to load it with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// The program, at most [`MAX_INSTRUCTIONS`] long; every path ends in a return.
-    pub instructions: Vec<Instruction>,
+    pub(crate) instructions: Vec<Instruction>,
     /// `SECCOMP_FILTER_FLAG_*` (seccomp(2)), complete: `NEW_LISTENER` is set where `notify` is.
-    pub flags: u32,
+    pub(crate) flags: u32,
     /// Whether loading returns a listener fd that must reach the agent at `listenerPath`.
-    pub notify: bool,
+    pub(crate) notify: bool,
 }
 
 /// One instruction, laid out as the kernel's `struct sock_filter`. On the wire it is one `u64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
 #[repr(C)]
-pub struct Instruction {
+pub(crate) struct Instruction {
     /// Operation, operand size and addressing mode.
-    pub code: u16,
+    pub(crate) code: u16,
     /// Instructions to skip where the condition holds.
-    pub jt: u8,
+    pub(crate) jt: u8,
     /// Instructions to skip where it does not.
-    pub jf: u8,
+    pub(crate) jf: u8,
     /// The operand.
-    pub k: u32,
+    pub(crate) k: u32,
 }
 
 impl From<u64> for Instruction {

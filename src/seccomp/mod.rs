@@ -47,9 +47,9 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use default::default_profile;
+pub(crate) use default::default_profile;
 pub(crate) use default::helper_profile;
-pub use ir::Filter;
+pub(crate) use ir::Filter;
 #[cfg(any(test, fuzzing))]
 pub(crate) use ir::{Instruction, MAX_INSTRUCTIONS};
 
@@ -67,7 +67,7 @@ use std::sync::OnceLock;
 /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) naming the field under `linux.seccomp`, or
 /// `linux.seccomp` itself where the program would be longer than [`ir::MAX_INSTRUCTIONS`];
 /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) on machines that are neither x86-64 nor AArch64.
-pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
+pub(crate) fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
     let machine = Machine::HOST.ok_or_else(|| {
         Error::unsupported("linux.seccomp", "system call tables exist for x86_64 and aarch64 only")
     })?;

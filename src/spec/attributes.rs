@@ -12,46 +12,46 @@ use serde::{Deserialize, Serialize};
 
 /// A set of small numbers, processors or memory nodes: bit N of word N / 64.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NumberSet(pub Vec<u64>);
+pub(crate) struct NumberSet(pub(crate) Vec<u64>);
 
 /// `process.ioPriority` as ioprio_set(2) takes it: the class above the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IoPriority(pub u16);
+pub(crate) struct IoPriority(pub(crate) u16);
 
 /// `process.scheduler`, as the fields of `struct sched_attr` (sched_setattr(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 // The fields of sched_setattr(2).
-pub struct Scheduler {
-    pub policy: u32,
-    pub flags: u64,
-    pub nice: i32,
-    pub priority: u32,
-    pub runtime: u64,
-    pub deadline: u64,
-    pub period: u64,
+pub(crate) struct Scheduler {
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
 }
 
 /// `process.execCPUAffinity`: "This setting is not applicable to the container's init process" - OCI config.md.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecCpuAffinity {
+pub(crate) struct ExecCpuAffinity {
     /// Before the process joins the container's cgroups.
-    pub initial: Option<NumberSet>,
+    pub(crate) initial: Option<NumberSet>,
     /// After that.
-    pub last: Option<NumberSet>,
+    pub(crate) last: Option<NumberSet>,
 }
 
 /// `linux.memoryPolicy`, as set_mempolicy(2) takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryPolicy {
+pub(crate) struct MemoryPolicy {
     /// `MPOL_*`, with the mode flags.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// The nodes; empty where the mode takes none.
-    pub nodes: NumberSet,
+    pub(crate) nodes: NumberSet,
 }
 
 /// `linux.personality`, as personality(2) takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Personality(pub u32);
+pub(crate) struct Personality(pub(crate) u32);
 
 impl NumberSet {
     /// Reads a list such as `0-3,7` of numbers below `limit`.

@@ -9,24 +9,24 @@ use serde_json::Value;
 
 /// The five capability sets of `process.capabilities`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     /// `bounding`.
-    pub bounding: CapSet,
+    pub(crate) bounding: CapSet,
     /// `effective`: within `permitted`.
-    pub effective: CapSet,
+    pub(crate) effective: CapSet,
     /// `inheritable`.
-    pub inheritable: CapSet,
+    pub(crate) inheritable: CapSet,
     /// `permitted`.
-    pub permitted: CapSet,
+    pub(crate) permitted: CapSet,
     /// `ambient`: within `permitted` and `inheritable`.
-    pub ambient: CapSet,
+    pub(crate) ambient: CapSet,
 }
 
 bitflags! {
     /// A set of Linux capabilities as the kernel's bit mask: bit `n` is capability number `n` (capabilities(7)).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(transparent)]
-    pub struct CapSet: u64 {
+    pub(crate) struct CapSet: u64 {
         /// `CAP_SYS_ADMIN`, which the mount and seccomp code checks for.
         const SYS_ADMIN = 1 << 21;
         /// `CAP_MKNOD`, which makes rules about devices matter.
@@ -40,7 +40,7 @@ bitflags! {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) at `PATH[INDEX]` for an unknown name.
-pub fn parse_capability_set<S: AsRef<str>>(origin: Origin, path: &str, names: &[S]) -> Result<CapSet> {
+pub(crate) fn parse_capability_set<S: AsRef<str>>(origin: Origin, path: &str, names: &[S]) -> Result<CapSet> {
     let mut set = CapSet::empty();
     for (index, name) in names.iter().enumerate() {
         let name = name.as_ref();

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// `linux.cgroupsPath`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CgroupsPath {
+pub(crate) enum CgroupsPath {
     /// An absolute path starts at the mount point of each hierarchy. The plan chooses where a relative one starts.
     /// Contains no `..`.
     Path(PathBuf),
@@ -19,11 +19,11 @@ pub enum CgroupsPath {
 
 /// `slice:prefix:name`: the unit `prefix-name.scope` in `slice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SystemdScope {
+pub(crate) struct SystemdScope {
     /// A slice unit; `None` means the default of the manager.
-    pub slice: Option<String>,
+    pub(crate) slice: Option<String>,
     /// The scope unit.
-    pub unit: String,
+    pub(crate) unit: String,
 }
 
 impl CgroupsPath {
@@ -47,7 +47,7 @@ impl CgroupsPath {
 
     /// The path, if it is one.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) => Some(path),
             Self::SystemdScope(_) => None,
@@ -56,7 +56,7 @@ impl CgroupsPath {
 
     /// The scope, if it is one.
     #[must_use]
-    pub fn scope(&self) -> Option<&SystemdScope> {
+    pub(crate) fn scope(&self) -> Option<&SystemdScope> {
         match self {
             Self::Path(_) => None,
             Self::SystemdScope(scope) => Some(scope),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// The role of a container in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PodRole {
+pub(crate) enum PodRole {
     /// It gets a sandbox of its own, and is the root of a pod if others join it.
     Root,
     /// It joins the sandbox of the container with this id.
@@ -28,7 +28,7 @@ impl ValidSpec {
     /// Whether the annotations say that this is the pause container: the root container that an engine makes only to
     /// hold a pod.
     #[must_use]
-    pub fn is_pause(annotations: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn is_pause(annotations: &BTreeMap<String, String>) -> bool {
         ENGINES.iter().any(|(kind_key, _)| annotations.get(*kind_key).is_some_and(|kind| kind == SANDBOX))
     }
 
@@ -37,7 +37,7 @@ impl ValidSpec {
     /// # Errors
     /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) naming the annotation: an unknown kind, a
     /// container without a sandbox, a sandbox that is no id.
-    pub fn pod_role(annotations: &BTreeMap<String, String>) -> Result<PodRole> {
+    pub(crate) fn pod_role(annotations: &BTreeMap<String, String>) -> Result<PodRole> {
         for (kind_key, sandbox_key) in ENGINES {
             let field = |key: &str| format!("annotations[{key:?}]");
             let Some(kind) = annotations.get(kind_key) else { continue };

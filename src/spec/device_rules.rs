@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 /// One entry of `linux.resources.devices`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceRule {
+pub(crate) struct DeviceRule {
     /// `allow`: whether matching devices may be used.
-    pub allow: bool,
+    pub(crate) allow: bool,
     /// `type`; every type where absent.
-    pub kind: DeviceRuleKind,
+    pub(crate) kind: DeviceRuleKind,
     /// `major`; every one where absent or -1.
-    pub major: Option<u32>,
+    pub(crate) major: Option<u32>,
     /// `minor`; every one where absent or -1.
-    pub minor: Option<u32>,
+    pub(crate) minor: Option<u32>,
     /// `access`: the operations that the rule covers, at least one; all where absent, as for the numbers.
-    pub access: DeviceAccess,
+    pub(crate) access: DeviceAccess,
 }
 
 /// `linux.resources.devices[].type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeviceRuleKind {
+pub(crate) enum DeviceRuleKind {
     /// `a`, or absent.
     All,
     /// `c` or `u`.
@@ -36,7 +36,7 @@ bitflags! {
     /// `linux.resources.devices[].access`, with the values of `BPF_DEVCG_ACC_*` (linux/bpf.h).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(transparent)]
-    pub struct DeviceAccess: u8 {
+    pub(crate) struct DeviceAccess: u8 {
         /// `m`.
         const MKNOD = 1;
         /// `r`.

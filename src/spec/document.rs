@@ -10,7 +10,7 @@ use oci_spec::runtime::Spec;
 use serde_json::Value;
 
 /// The largest `config.json`, in bytes. Docker's, with a full seccomp profile, stay below 64 KiB.
-pub const MAX_CONFIG_BYTES: usize = 16 << 20;
+pub(crate) const MAX_CONFIG_BYTES: usize = 16 << 20;
 
 /// Reads a `config.json` (OCI runtime specification, config.md).
 ///
@@ -21,7 +21,7 @@ pub const MAX_CONFIG_BYTES: usize = 16 << 20;
 /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec), naming the field by its full path: the document is
 /// empty, longer than [`MAX_CONFIG_BYTES`], nested deeper than [`MAX_CONFIG_DEPTH`](super::json::MAX_CONFIG_DEPTH), not UTF-8, not JSON, has a key
 /// twice, lacks a required property, or holds a value of the wrong type.
-pub fn parse(bytes: &[u8]) -> Result<Spec> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Spec> {
     let document = Field::document(Origin::ConfigJson);
     // Check the size before anything is parsed.
     if bytes.len() > MAX_CONFIG_BYTES {

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Where a configuration came from; the first word of its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A `config.json`, from a bundle or from memory.
     ConfigJson,
     /// A builder in this program.
@@ -27,7 +27,7 @@ pub enum Origin {
 impl Origin {
     /// `config.json`, `builder`, `exec`, `update` or `hot mount`.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ConfigJson => "config.json",
             Self::Builder => "builder",

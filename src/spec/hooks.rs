@@ -44,26 +44,26 @@ impl HookKind {
 /// The six lists of `hooks`, in the order of the lifecycle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 // One field per OCI hook kind.
-pub struct Hooks {
-    pub prestart: Vec<Hook>,
-    pub create_runtime: Vec<Hook>,
-    pub create_container: Vec<Hook>,
-    pub start_container: Vec<Hook>,
-    pub poststart: Vec<Hook>,
-    pub poststop: Vec<Hook>,
+pub(crate) struct Hooks {
+    pub(crate) prestart: Vec<Hook>,
+    pub(crate) create_runtime: Vec<Hook>,
+    pub(crate) create_container: Vec<Hook>,
+    pub(crate) start_container: Vec<Hook>,
+    pub(crate) poststart: Vec<Hook>,
+    pub(crate) poststop: Vec<Hook>,
 }
 
 /// One hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hook {
+pub(crate) struct Hook {
     /// `path`: absolute.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// `args`, `argv[0]` included; the path alone where absent.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     /// `env`: the hook's whole environment.
-    pub env: Vec<String>,
+    pub(crate) env: Vec<String>,
     /// `timeout`: positive.
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Hooks {
@@ -71,7 +71,7 @@ impl Hooks {
     ///
     /// # Errors
     /// As [`ValidSpec::new`](super::ValidSpec::new).
-    pub fn from_record(hooks: Option<&runtime::Hooks>) -> Result<Self> {
+    pub(crate) fn from_record(hooks: Option<&runtime::Hooks>) -> Result<Self> {
         Self::new(&Field::document(Origin::ConfigJson), hooks)
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use std::fmt;
 
 /// The deepest nesting of a `config.json`. The specification itself needs 7 levels.
-pub const MAX_CONFIG_DEPTH: usize = 64;
+pub(crate) const MAX_CONFIG_DEPTH: usize = 64;
 
 /// Reads `text` into a tree.
 pub(super) fn read(document: &Field<'_>, text: &str) -> Result<Value> {

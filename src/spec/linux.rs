@@ -30,35 +30,35 @@ pub struct IdMap {
 
 /// `linux.uidMappings` and `linux.gidMappings`: without overlaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdMaps {
+pub(crate) struct IdMaps {
     /// `uidMappings`.
-    pub uids: Vec<IdMap>,
+    pub(crate) uids: Vec<IdMap>,
     /// `gidMappings`.
-    pub gids: Vec<IdMap>,
+    pub(crate) gids: Vec<IdMap>,
 }
 
 /// One entry of `linux.devices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
+pub(crate) struct Device {
     /// `path` inside the container: absolute.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// `type`.
-    pub kind: DeviceKind,
+    pub(crate) kind: DeviceKind,
     /// `major`; 0 for a FIFO.
-    pub major: u32,
+    pub(crate) major: u32,
     /// `minor`; 0 for a FIFO.
-    pub minor: u32,
+    pub(crate) minor: u32,
     /// `fileMode`, permission bits only; 0o666 where absent.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// `uid` inside the container.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// `gid` inside the container.
-    pub gid: u32,
+    pub(crate) gid: u32,
 }
 
 /// `linux.devices[].type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeviceKind {
+pub(crate) enum DeviceKind {
     /// `c` or `u`.
     Char,
     /// `b`.
@@ -70,7 +70,7 @@ pub enum DeviceKind {
 /// `linux.rootfsPropagation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum RootfsPropagation {
+pub(crate) enum RootfsPropagation {
     /// `private`, also where the field is absent.
     #[default]
     Private,

@@ -26,27 +26,31 @@ mod sysctl;
 mod tests;
 mod typed;
 
-pub use attributes::{ExecCpuAffinity, IoPriority, MemoryPolicy, NumberSet, Personality, Scheduler};
-pub use capabilities::{CapSet, Capabilities, parse_capability_set};
-pub use cgroups_path::{CgroupsPath, SystemdScope};
-pub use cri::PodRole;
-pub use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
-pub use document::{MAX_CONFIG_BYTES, parse};
-pub use field::Origin;
-pub use hooks::{Hook, HookKind, Hooks};
+pub(crate) use attributes::{ExecCpuAffinity, IoPriority, MemoryPolicy, NumberSet, Personality, Scheduler};
+pub(crate) use capabilities::{CapSet, Capabilities, parse_capability_set};
+pub(crate) use cgroups_path::{CgroupsPath, SystemdScope};
+pub(crate) use cri::PodRole;
+pub(crate) use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
+pub(crate) use document::{MAX_CONFIG_BYTES, parse};
+pub(crate) use field::Origin;
+pub use hooks::HookKind;
+pub(crate) use hooks::{Hook, Hooks};
 #[cfg(test)]
 pub(crate) use json::MAX_CONFIG_DEPTH;
-pub use linux::{Device, DeviceKind, IdMap, IdMaps, RootfsPropagation};
-pub use mount_options::{MountAttrs, Propagation, mount_options};
-pub use mounts::{Mount, MountKind};
-pub use namespaces::{NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
-pub use net_devices::NetDevice;
-pub use process::{ConsoleSize, Process, Rlimit, User};
-pub use resources::{
-    BlockIo, CpuLimits, DeviceNumber, InterfacePriority, MemoryLimits, Resources, Throttle, UnifiedValue,
+pub use linux::IdMap;
+pub(crate) use linux::{Device, DeviceKind, IdMaps, RootfsPropagation};
+pub use mount_options::mount_options;
+pub(crate) use mount_options::{MountAttrs, Propagation};
+pub(crate) use mounts::{Mount, MountKind};
+pub(crate) use namespaces::{NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
+pub(crate) use net_devices::NetDevice;
+pub(crate) use process::{ConsoleSize, Process, Rlimit, User};
+pub use resources::DeviceNumber;
+pub(crate) use resources::{
+    BlockIo, CpuLimits, InterfacePriority, MemoryLimits, Resources, Throttle, UnifiedValue,
 };
 #[cfg(test)]
-pub use resources::{DeviceWeight, HugepageLimit, NetworkClass, RdmaLimit};
+pub(crate) use resources::{DeviceWeight, HugepageLimit, NetworkClass, RdmaLimit};
 
 use crate::error::Result;
 use field::Field;
@@ -59,55 +63,55 @@ use std::path::{Path, PathBuf};
 ///
 /// Built only by [`ValidSpec::new`], so holding one is the proof.
 #[derive(Clone, Debug)]
-pub struct ValidSpec {
+pub(crate) struct ValidSpec {
     /// Where it comes from: the first word of every error about it.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// `root.path`, absolute: a relative one was joined to the bundle directory.
-    pub root_path: PathBuf,
+    pub(crate) root_path: PathBuf,
     /// `root.readonly`.
-    pub root_readonly: bool,
+    pub(crate) root_readonly: bool,
     /// `process`.
-    pub process: Process,
+    pub(crate) process: Process,
     /// `hostname`; only with a uts namespace.
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// `domainname`; only with a uts namespace.
-    pub domainname: Option<String>,
+    pub(crate) domainname: Option<String>,
     /// `mounts`, in the order given.
-    pub mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<Mount>,
     /// `linux.namespaces`.
-    pub namespaces: Namespaces,
+    pub(crate) namespaces: Namespaces,
     /// `linux.timeOffsets`: only with a new time namespace.
-    pub time_offsets: Vec<TimeOffset>,
+    pub(crate) time_offsets: Vec<TimeOffset>,
     /// `linux.uidMappings` and `linux.gidMappings`; empty without a user namespace.
-    pub id_maps: IdMaps,
+    pub(crate) id_maps: IdMaps,
     /// `linux.devices`.
-    pub devices: Vec<Device>,
+    pub(crate) devices: Vec<Device>,
     /// `linux.netDevices`; only with a network namespace.
-    pub net_devices: Vec<NetDevice>,
+    pub(crate) net_devices: Vec<NetDevice>,
     /// `linux.cgroupsPath`.
-    pub cgroups_path: Option<CgroupsPath>,
+    pub(crate) cgroups_path: Option<CgroupsPath>,
     /// `linux.resources`.
-    pub resources: Resources,
+    pub(crate) resources: Resources,
     /// `linux.sysctl`: namespaced keys only, in dotted form.
-    pub sysctl: BTreeMap<String, String>,
+    pub(crate) sysctl: BTreeMap<String, String>,
     /// `linux.seccomp`: its fields are valid. The compiler finds out whether it fits into one program.
-    pub seccomp: Option<runtime::LinuxSeccomp>,
+    pub(crate) seccomp: Option<runtime::LinuxSeccomp>,
     /// `linux.rootfsPropagation`.
-    pub rootfs_propagation: RootfsPropagation,
+    pub(crate) rootfs_propagation: RootfsPropagation,
     /// `linux.mountLabel`; not empty.
-    pub mount_label: Option<String>,
+    pub(crate) mount_label: Option<String>,
     /// `linux.personality`.
-    pub personality: Option<Personality>,
+    pub(crate) personality: Option<Personality>,
     /// `linux.memoryPolicy`.
-    pub memory_policy: Option<MemoryPolicy>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     /// `linux.maskedPaths`: absolute.
-    pub masked_paths: Vec<PathBuf>,
+    pub(crate) masked_paths: Vec<PathBuf>,
     /// `linux.readonlyPaths`: absolute.
-    pub readonly_paths: Vec<PathBuf>,
+    pub(crate) readonly_paths: Vec<PathBuf>,
     /// `hooks`.
-    pub hooks: Hooks,
+    pub(crate) hooks: Hooks,
     /// `annotations`.
-    pub annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl ValidSpec {
@@ -120,7 +124,7 @@ impl ValidSpec {
     /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) for a field that breaks a rule of the OCI
     /// runtime specification 1.x or of the kernel; [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for
     /// one that asks for something this crate does not do. Both name the field. No field is ignored silently.
-    pub fn new(spec: &runtime::Spec, bundle: Option<&Path>, origin: Origin) -> Result<Self> {
+    pub(crate) fn new(spec: &runtime::Spec, bundle: Option<&Path>, origin: Origin) -> Result<Self> {
         let document = Field::document(origin);
         // The version first: the meaning of every other field depends on it.
         version(&document.key("ociVersion"), spec.version())?;

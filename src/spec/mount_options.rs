@@ -12,7 +12,7 @@ bitflags! {
     /// Mount attributes, with the values of `MOUNT_ATTR_*` (mount_setattr(2)).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(transparent)]
-    pub struct MountAttrs: u64 {
+    pub(crate) struct MountAttrs: u64 {
         /// `ro`.
         const RDONLY = 0x1;
         /// `nosuid`.
@@ -36,7 +36,7 @@ bitflags! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 // The eight words of mount(8).
-pub enum Propagation {
+pub(crate) enum Propagation {
     Private,
     RPrivate,
     Slave,

@@ -11,40 +11,40 @@ use std::path::{Path, PathBuf};
 
 /// One entry of `mounts`, its options parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// `destination`: absolute, without `..`.
-    pub destination: PathBuf,
+    pub(crate) destination: PathBuf,
     /// What is mounted.
-    pub kind: MountKind,
+    pub(crate) kind: MountKind,
     /// Attributes to set on the mount (mount_setattr(2)).
-    pub set: MountAttrs,
+    pub(crate) set: MountAttrs,
     /// Attributes to clear.
-    pub clear: MountAttrs,
+    pub(crate) clear: MountAttrs,
     /// Attributes to set on the whole tree (`rro`, `rnosuid`, ...).
-    pub set_recursive: MountAttrs,
+    pub(crate) set_recursive: MountAttrs,
     /// Attributes to clear on the whole tree (`rrw`, `rsuid`, ...).
-    pub clear_recursive: MountAttrs,
+    pub(crate) clear_recursive: MountAttrs,
     /// Propagation, where an option names one.
-    pub propagation: Option<Propagation>,
+    pub(crate) propagation: Option<Propagation>,
     /// `tmpcopyup`: a new tmpfs starts with a copy of what the image has at its destination.
-    pub tmpcopyup: bool,
+    pub(crate) tmpcopyup: bool,
     /// `idmap` or `ridmap`, or mappings.
-    pub id_mapping: Option<MountIdMapping>,
+    pub(crate) id_mapping: Option<MountIdMapping>,
 }
 
 /// The ids with which a bind shows its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MountIdMapping {
+pub(crate) struct MountIdMapping {
     /// `uidMappings` and `gidMappings`; those of the container's user namespace where there are none.
-    pub maps: Option<IdMaps>,
+    pub(crate) maps: Option<IdMaps>,
     /// `ridmap`: the whole tree.
-    pub recursive: bool,
+    pub(crate) recursive: bool,
 }
 
 /// What a mount shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum MountKind {
+pub(crate) enum MountKind {
     /// A bind of a host path: option `bind` or `rbind`, whatever the type says.
     Bind {
         /// `source`: absolute, relative ones were joined to the bundle directory.
@@ -103,7 +103,7 @@ impl Mount {
     ///
     /// # Errors
     /// As for an entry of `mounts`; paths begin with `mount`.
-    pub fn further(mount: &runtime::Mount) -> Result<Self> {
+    pub(crate) fn further(mount: &runtime::Mount) -> Result<Self> {
         Self::new(&Field::document(Origin::HotMount).key("mount"), mount, None, &NamespaceSource::Inherit)
     }
 
@@ -111,7 +111,7 @@ impl Mount {
     ///
     /// # Errors
     /// One that is relative, contains `..`, or is the root itself.
-    pub fn check_destination(origin: Origin, kind: &str, destination: &Path) -> Result<PathBuf> {
+    pub(crate) fn check_destination(origin: Origin, kind: &str, destination: &Path) -> Result<PathBuf> {
         Field::document(origin).key(kind).key("destination").below_root(destination)
     }
 

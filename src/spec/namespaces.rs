@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 // The OCI words for the namespaces of namespaces(7).
-pub enum NamespaceKind {
+pub(crate) enum NamespaceKind {
     User,
     Mount,
     Pid,
@@ -27,7 +27,7 @@ pub enum NamespaceKind {
 /// its root by chroot(2) only, and that its root is in no mount namespace at all: see
 /// [`manual::oci`](crate::manual::oci).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NamespaceSource {
+pub(crate) enum NamespaceSource {
     /// Not listed: the caller's own ("if a namespace type is not specified [...] the container MUST inherit the
     /// runtime namespace of that type", OCI config-linux.md).
     #[default]
@@ -41,32 +41,32 @@ pub enum NamespaceSource {
 /// All eight types, each with its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 // One field per NamespaceKind.
-pub struct Namespaces {
-    pub user: NamespaceSource,
-    pub mount: NamespaceSource,
-    pub pid: NamespaceSource,
-    pub network: NamespaceSource,
-    pub ipc: NamespaceSource,
-    pub uts: NamespaceSource,
-    pub cgroup: NamespaceSource,
-    pub time: NamespaceSource,
+pub(crate) struct Namespaces {
+    pub(crate) user: NamespaceSource,
+    pub(crate) mount: NamespaceSource,
+    pub(crate) pid: NamespaceSource,
+    pub(crate) network: NamespaceSource,
+    pub(crate) ipc: NamespaceSource,
+    pub(crate) uts: NamespaceSource,
+    pub(crate) cgroup: NamespaceSource,
+    pub(crate) time: NamespaceSource,
 }
 
 /// One entry of `linux.timeOffsets`: how far ahead the clock is in the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TimeOffset {
+pub(crate) struct TimeOffset {
     /// Which clock.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// `secs`; negative sets it back.
-    pub seconds: i64,
+    pub(crate) seconds: i64,
     /// `nanosecs`, below 1000000000.
-    pub nanoseconds: u32,
+    pub(crate) nanoseconds: u32,
 }
 
 /// The clocks a time namespace has of its own (time_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Clock {
+pub(crate) enum Clock {
     /// `CLOCK_MONOTONIC`, with its coarse and raw variants.
     Monotonic,
     /// `CLOCK_BOOTTIME`, with its alarm.
@@ -76,7 +76,7 @@ pub enum Clock {
 impl Clock {
     /// The name in `linux.timeOffsets` and in `/proc/PID/timens_offsets`.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Monotonic => "monotonic",
             Self::Boottime => "boottime",

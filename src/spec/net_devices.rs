@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 /// One entry of `linux.netDevices`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetDevice {
+pub(crate) struct NetDevice {
     /// Its name in the caller's network namespace: the entry's key.
-    pub host: String,
+    pub(crate) host: String,
     /// Its name in the container: `name`, or the same.
-    pub container: String,
+    pub(crate) container: String,
 }
 
 /// Checks `linux.netDevices`.

@@ -15,71 +15,71 @@ use std::path::PathBuf;
 
 /// `process`, validated.
 #[derive(Clone, Debug)]
-pub struct Process {
+pub(crate) struct Process {
     /// `process.terminal`.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
     /// `process.consoleSize`; only with a terminal ("Runtimes MUST ignore `consoleSize` if `terminal` is
     /// `false` or unset", OCI config.md).
-    pub console_size: Option<ConsoleSize>,
+    pub(crate) console_size: Option<ConsoleSize>,
     /// `process.args`: at least one, the first not empty, none with a NUL.
-    pub args: Vec<CString>,
+    pub(crate) args: Vec<CString>,
     /// `process.env`: each `NAME=value`, last duplicate wins, first-seen order kept.
-    pub env: Vec<CString>,
+    pub(crate) env: Vec<CString>,
     /// `process.cwd`: absolute.
-    pub cwd: PathBuf,
+    pub(crate) cwd: PathBuf,
     /// `process.user`.
-    pub user: User,
+    pub(crate) user: User,
     /// `process.capabilities`; all sets empty where the field is absent.
-    pub capabilities: Capabilities,
+    pub(crate) capabilities: Capabilities,
     /// `process.rlimits`: no duplicates, soft at most hard.
-    pub rlimits: Vec<Rlimit>,
+    pub(crate) rlimits: Vec<Rlimit>,
     /// `process.noNewPrivileges`.
-    pub no_new_privileges: bool,
+    pub(crate) no_new_privileges: bool,
     /// `process.oomScoreAdj`: -1000 to 1000.
-    pub oom_score_adj: Option<i32>,
+    pub(crate) oom_score_adj: Option<i32>,
     /// `process.ioPriority`.
-    pub io_priority: Option<IoPriority>,
+    pub(crate) io_priority: Option<IoPriority>,
     /// `process.scheduler`.
-    pub scheduler: Option<Scheduler>,
+    pub(crate) scheduler: Option<Scheduler>,
     /// `process.execCPUAffinity`.
-    pub exec_cpu_affinity: ExecCpuAffinity,
+    pub(crate) exec_cpu_affinity: ExecCpuAffinity,
     /// `process.apparmorProfile`; not empty.
-    pub apparmor_profile: Option<String>,
+    pub(crate) apparmor_profile: Option<String>,
     /// `process.selinuxLabel`; not empty.
-    pub selinux_label: Option<String>,
+    pub(crate) selinux_label: Option<String>,
 }
 
 /// `process.consoleSize`, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConsoleSize {
+pub(crate) struct ConsoleSize {
     /// `height`.
-    pub rows: u16,
+    pub(crate) rows: u16,
     /// `width`.
-    pub columns: u16,
+    pub(crate) columns: u16,
 }
 
 /// `process.user`: ids as seen inside the container's user namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
+pub(crate) struct User {
     /// `uid`.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// `gid`.
-    pub gid: u32,
+    pub(crate) gid: u32,
     /// `additionalGids`.
-    pub additional_gids: Vec<u32>,
+    pub(crate) additional_gids: Vec<u32>,
     /// `umask`, at most `0o777`.
-    pub umask: Option<u32>,
+    pub(crate) umask: Option<u32>,
 }
 
 /// One entry of `process.rlimits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rlimit {
+pub(crate) struct Rlimit {
     /// The `RLIMIT_*` number (getrlimit(2)).
-    pub resource: u32,
+    pub(crate) resource: u32,
     /// The soft limit; `u64::MAX` is unlimited.
-    pub soft: u64,
+    pub(crate) soft: u64,
     /// The hard limit; `u64::MAX` is unlimited.
-    pub hard: u64,
+    pub(crate) hard: u64,
 }
 
 impl Process {
@@ -151,7 +151,7 @@ impl Process {
     ///
     /// # Errors
     /// As for the `process` of a configuration.
-    pub fn for_exec(
+    pub(crate) fn for_exec(
         process: &runtime::Process,
         args: Option<&[OsString]>,
         env: &[OsString],

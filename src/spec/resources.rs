@@ -5,12 +5,13 @@ mod cpu;
 mod memory;
 mod network;
 
+pub use block_io::DeviceNumber;
 #[cfg(test)]
-pub use block_io::DeviceWeight;
-pub use block_io::{BlockIo, DeviceNumber, Throttle};
-pub use cpu::CpuLimits;
-pub use memory::{HugepageLimit, MemoryLimits};
-pub use network::{InterfacePriority, NetworkClass, RdmaLimit};
+pub(crate) use block_io::DeviceWeight;
+pub(crate) use block_io::{BlockIo, Throttle};
+pub(crate) use cpu::CpuLimits;
+pub(crate) use memory::{HugepageLimit, MemoryLimits};
+pub(crate) use network::{InterfacePriority, NetworkClass, RdmaLimit};
 
 use super::device_rules::{DeviceRule, device_rules};
 use super::field::{Field, shorten};
@@ -21,25 +22,25 @@ use std::collections::{BTreeMap, HashMap};
 
 /// `linux.resources`, validated. `None` means that the configuration does not set the field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resources {
+pub(crate) struct Resources {
     /// `memory`.
-    pub memory: MemoryLimits,
+    pub(crate) memory: MemoryLimits,
     /// `cpu`.
-    pub cpu: CpuLimits,
+    pub(crate) cpu: CpuLimits,
     /// `pids.limit`: the most tasks; `None` where absent or not positive ("unlimited").
-    pub pids_limit: Option<u64>,
+    pub(crate) pids_limit: Option<u64>,
     /// `blockIO`.
-    pub block_io: BlockIo,
+    pub(crate) block_io: BlockIo,
     /// `hugepageLimits`, in the order given.
-    pub hugepages: Vec<HugepageLimit>,
+    pub(crate) hugepages: Vec<HugepageLimit>,
     /// `network`.
-    pub network: NetworkClass,
+    pub(crate) network: NetworkClass,
     /// `rdma`, sorted by device.
-    pub rdma: Vec<RdmaLimit>,
+    pub(crate) rdma: Vec<RdmaLimit>,
     /// `unified`, sorted by file.
-    pub unified: Vec<UnifiedValue>,
+    pub(crate) unified: Vec<UnifiedValue>,
     /// `devices`: which device numbers may be used, in the order given; later rules win.
-    pub devices: Vec<DeviceRule>,
+    pub(crate) devices: Vec<DeviceRule>,
 }
 
 impl Resources {
@@ -47,7 +48,7 @@ impl Resources {
     ///
     /// Device rules do not count: they limit no amount, and the plan decides which of them need a cgroup.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let Self { memory, cpu, pids_limit, block_io, hugepages, network, rdma, unified, devices: _ } = self;
         *memory == MemoryLimits::default()
             && *cpu == CpuLimits::default()
@@ -104,11 +105,11 @@ fn pids_limit(field: &Field<'_>, pids: Option<&runtime::LinuxPids>) -> Result<Op
 
 /// One entry of `linux.resources.unified`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnifiedValue {
+pub(crate) struct UnifiedValue {
     /// The control file: `controller.something`, a single component of a path.
-    pub file: String,
+    pub(crate) file: String,
     /// The text to write into it, unchanged.
-    pub value: String,
+    pub(crate) value: String,
 }
 
 /// The longest name of a file.
@@ -119,7 +120,7 @@ const MAX_VALUE: usize = 4095;
 impl UnifiedValue {
     /// The controller whose file it is.
     #[must_use]
-    pub fn controller(&self) -> &str {
+    pub(crate) fn controller(&self) -> &str {
         self.file.split('.').next().unwrap_or_default()
     }
 

@@ -8,41 +8,41 @@ use std::fmt;
 
 /// `linux.resources.blockIO`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlockIo {
+pub(crate) struct BlockIo {
     /// `weight` against other groups, 10 to 1000; 0 was read as absent.
-    pub weight: Option<u16>,
+    pub(crate) weight: Option<u16>,
     /// `leafWeight`: the same against groups inside this one.
-    pub leaf_weight: Option<u16>,
+    pub(crate) leaf_weight: Option<u16>,
     /// `weightDevice`: both for one device.
-    pub weight_devices: Vec<DeviceWeight>,
+    pub(crate) weight_devices: Vec<DeviceWeight>,
     /// `throttleReadBpsDevice`: bytes a second.
-    pub read_bps: Vec<Throttle>,
+    pub(crate) read_bps: Vec<Throttle>,
     /// `throttleWriteBpsDevice`: bytes a second.
-    pub write_bps: Vec<Throttle>,
+    pub(crate) write_bps: Vec<Throttle>,
     /// `throttleReadIOPSDevice`: operations a second.
-    pub read_iops: Vec<Throttle>,
+    pub(crate) read_iops: Vec<Throttle>,
     /// `throttleWriteIOPSDevice`: operations a second.
-    pub write_iops: Vec<Throttle>,
+    pub(crate) write_iops: Vec<Throttle>,
 }
 
 /// One entry of `linux.resources.blockIO.weightDevice`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceWeight {
+pub(crate) struct DeviceWeight {
     /// `major` and `minor`.
-    pub device: DeviceNumber,
+    pub(crate) device: DeviceNumber,
     /// `weight`, 10 to 1000.
-    pub weight: Option<u16>,
+    pub(crate) weight: Option<u16>,
     /// `leafWeight`, 10 to 1000.
-    pub leaf_weight: Option<u16>,
+    pub(crate) leaf_weight: Option<u16>,
 }
 
 /// One entry of the throttles in `linux.resources.blockIO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     /// `major` and `minor`.
-    pub device: DeviceNumber,
+    pub(crate) device: DeviceNumber,
     /// `rate` a second; 0 means unlimited.
-    pub rate: u64,
+    pub(crate) rate: u64,
 }
 
 /// The number of a block device; as text, `8:0`.

@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 /// `linux.resources.cpu`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CpuLimits {
+pub(crate) struct CpuLimits {
     /// `shares`, 2 to 262144; 0 was read as absent.
-    pub shares: Option<u64>,
+    pub(crate) shares: Option<u64>,
     /// `quota` in microseconds per period; -1 means unlimited.
-    pub quota: Option<i64>,
+    pub(crate) quota: Option<i64>,
     /// `period` in microseconds, 1000 to 1000000.
-    pub period: Option<u64>,
+    pub(crate) period: Option<u64>,
     /// `burst` in microseconds: how much unused quota of earlier periods one period may use; at most `quota`.
-    pub burst: Option<u64>,
+    pub(crate) burst: Option<u64>,
     /// `realtimeRuntime`: how many microseconds per `realtimePeriod` real-time tasks may run; -1 means unlimited.
-    pub realtime_runtime: Option<i64>,
+    pub(crate) realtime_runtime: Option<i64>,
     /// `realtimePeriod` in microseconds.
-    pub realtime_period: Option<u64>,
+    pub(crate) realtime_period: Option<u64>,
     /// `idle`: the group gets only the CPU time that no other group wants.
-    pub idle: bool,
+    pub(crate) idle: bool,
     /// `cpus`, a cpuset(7) list.
-    pub cpus: Option<String>,
+    pub(crate) cpus: Option<String>,
     /// `mems`, a cpuset(7) list.
-    pub mems: Option<String>,
+    pub(crate) mems: Option<String>,
 }
 
 /// The most microseconds per period the kernel can count (`MAX_BW` in kernel/sched/sched.h).

@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 /// `linux.resources.memory`. Bytes; -1 means unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryLimits {
+pub(crate) struct MemoryLimits {
     /// `limit`.
-    pub limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// `reservation`.
-    pub reservation: Option<i64>,
+    pub(crate) reservation: Option<i64>,
     /// `swap`: memory plus swap together; not below `limit`.
-    pub swap: Option<i64>,
+    pub(crate) swap: Option<i64>,
     /// `swappiness`, 0 to 100: how readily memory is swapped out.
-    pub swappiness: Option<u64>,
+    pub(crate) swappiness: Option<u64>,
     /// `disableOOMKiller`: a process that reaches the limit waits for memory instead of being killed.
-    pub disable_oom_killer: bool,
+    pub(crate) disable_oom_killer: bool,
 }
 
 /// One page: no process can start in less, and the kernel rounds down to pages.
@@ -86,11 +86,11 @@ fn warn_of_ignored(field: &Field<'_>, memory: &LinuxMemory) {
 
 /// One entry of `linux.resources.hugepageLimits`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HugepageLimit {
+pub(crate) struct HugepageLimit {
     /// `pageSize` as the kernel writes it: `2MB`.
-    pub page_size: String,
+    pub(crate) page_size: String,
     /// `limit` in bytes. 0 allows no page of this size: an entry that names a page size is never absent.
-    pub limit: u64,
+    pub(crate) limit: u64,
 }
 
 /// Checks `linux.resources.hugepageLimits`.

@@ -8,20 +8,20 @@ use std::collections::{BTreeMap, HashMap};
 
 /// `linux.resources.network`: how the kernel marks the container's packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkClass {
+pub(crate) struct NetworkClass {
     /// `classID`; 0 was read as absent.
-    pub class_id: Option<u32>,
+    pub(crate) class_id: Option<u32>,
     /// `priorities`, in the order given.
-    pub priorities: Vec<InterfacePriority>,
+    pub(crate) priorities: Vec<InterfacePriority>,
 }
 
 /// One entry of `linux.resources.network.priorities`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InterfacePriority {
+pub(crate) struct InterfacePriority {
     /// `name` of the interface.
-    pub interface: String,
+    pub(crate) interface: String,
     /// `priority`.
-    pub priority: u32,
+    pub(crate) priority: u32,
 }
 
 /// `IFNAMSIZ` (linux/if.h), without the NUL byte.
@@ -59,13 +59,13 @@ impl InterfacePriority {
 
 /// One entry of `linux.resources.rdma`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RdmaLimit {
+pub(crate) struct RdmaLimit {
     /// The name of the device.
-    pub device: String,
+    pub(crate) device: String,
     /// `hcaHandles`: the most handles that can be open.
-    pub hca_handles: Option<u32>,
+    pub(crate) hca_handles: Option<u32>,
     /// `hcaObjects`: the most objects there can be.
-    pub hca_objects: Option<u32>,
+    pub(crate) hca_objects: Option<u32>,
 }
 
 /// `IB_DEVICE_NAME_MAX` (rdma/ib_verbs.h), without the NUL byte.
