@@ -2,7 +2,7 @@
 
 use super::cgroups::CgroupLayout;
 use crate::error::{Error, Result};
-use crate::spec::{IdMap, IdMaps, Process, ValidSpec};
+use crate::spec::{IdMap, IdMaps, ValidProcess, ValidSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -57,8 +57,8 @@ pub(crate) struct SecurityModules {
 
 impl SecurityModules {
     /// Refuses a label of a process if its security module is not enabled.
-    pub(crate) fn check_labels(self, process: &Process) -> Result<()> {
-        let Process { apparmor_profile, selinux_label, .. } = process;
+    pub(crate) fn check_labels(self, process: &ValidProcess) -> Result<()> {
+        let ValidProcess { apparmor_profile, selinux_label, .. } = process;
         check_module("process.apparmorProfile", apparmor_profile.as_ref(), self.apparmor, "AppArmor")?;
         check_module("process.selinuxLabel", selinux_label.as_ref(), self.selinux, "SELinux")
     }

@@ -58,7 +58,7 @@ pub(crate) struct TerminalPlan {
 
 impl ProcessPlan {
     /// `process` in the container that `spec` describes.
-    pub(crate) fn new(process: &spec::Process, spec: &ValidSpec, may_set_groups: bool) -> Self {
+    pub(crate) fn new(process: &spec::ValidProcess, spec: &ValidSpec, may_set_groups: bool) -> Self {
         Self {
             argv: process.args.clone(),
             envp: process.env.clone(),
@@ -91,7 +91,7 @@ impl ExecPlan {
     /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for a label of a security module that the host does not
     /// have.
     pub(crate) fn new(
-        process: &spec::Process,
+        process: &spec::ValidProcess,
         spec: &ValidSpec,
         lsms: SecurityModules,
         options: ExecOptions,

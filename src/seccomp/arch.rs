@@ -50,7 +50,7 @@ pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 /// The numbers one name has in one ABI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Numbers {
+pub(super) struct SyscallNumbers {
     /// The number in the table shared by all machines of this ABI, where new calls are appended.
     pub(super) regular: Option<u32>,
     /// A number outside that table: one of x32's own, or one of Arm's private calls.
@@ -79,20 +79,20 @@ impl Abi {
     }
 
     /// The numbers of `name`; both are `None` where this ABI does not have the call.
-    pub(super) fn numbers(self, name: Name<'_>) -> Numbers {
+    pub(super) fn numbers(self, name: SyscallName<'_>) -> SyscallNumbers {
         match self {
-            Self::X86_64 => Numbers { regular: X86_64.find(name), extra: None },
+            Self::X86_64 => SyscallNumbers { regular: X86_64.find(name), extra: None },
             // Kernels before 5.4 also answer to the x86-64 number of calls that have an x32 number of their own, so a
             // rule about the name has to cover both.
-            Self::X32 => Numbers {
+            Self::X32 => SyscallNumbers {
                 regular: X86_64.find(name).map(|number| X32_BIT | number),
                 extra: position(&X32_CALLS, name).map(|index| X32_BIT | (512 + index)),
             },
-            Self::X86 => Numbers { regular: X86.find(name.spelled("break", "r#break")), extra: None },
+            Self::X86 => SyscallNumbers { regular: X86.find(name.spelled("break", "r#break")), extra: None },
             Self::Aarch64 => {
-                Numbers { regular: AARCH64.find(name.spelled("newfstatat", "fstatat")), extra: None }
+                SyscallNumbers { regular: AARCH64.find(name.spelled("newfstatat", "fstatat")), extra: None }
             }
-            Self::Arm => Numbers {
+            Self::Arm => SyscallNumbers {
                 regular: ARM.find(name),
                 extra: position(&ARM_PRIVATE_CALLS, name).map(|index| 0x000f_0001 + index),
             },
@@ -100,7 +100,7 @@ impl Abi {
     }
 
     /// The call that hides `name` behind a pointer in this ABI, if there is one.
-    pub(super) fn multiplexer(self, name: Name<'_>) -> Option<Multiplexed> {
+    pub(super) fn multiplexer(self, name: SyscallName<'_>) -> Option<Multiplexed> {
         if self != Self::X86 {
             return None;
         }
@@ -127,19 +127,19 @@ pub(super) struct Multiplexed {
 
 /// A system call name, hashed once for all ABIs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Name<'a> {
+pub(super) struct SyscallName<'a> {
     text: &'a str,
     hash: usize,
 }
 
-impl<'a> Name<'a> {
+impl<'a> SyscallName<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, hash: hash(text) }
     }
 
     /// The name to look up where a table of the `syscalls` crate spells `name` its own way.
-    fn spelled(self, name: &str, in_table: &'static str) -> Name<'a> {
-        if self.text == name { Name::new(in_table) } else { self }
+    fn spelled(self, name: &str, in_table: &'static str) -> SyscallName<'a> {
+        if self.text == name { SyscallName::new(in_table) } else { self }
     }
 }
 
@@ -156,7 +156,7 @@ const fn hash(text: &str) -> usize {
 
 /// Open addressing over the hash of the names; at most half full, so a miss ends soon. It holds numbers, not names:
 /// pointers would be relocated at each start of a helper process.
-struct Table {
+struct SyscallTable {
     slots: [u16; SLOTS],
     name: fn(usize) -> Option<&'static str>,
 }
@@ -164,8 +164,8 @@ struct Table {
 const SLOTS: usize = 1024;
 const EMPTY: u16 = u16::MAX;
 
-impl Table {
-    fn find(&self, name: Name<'_>) -> Option<u32> {
+impl SyscallTable {
+    fn find(&self, name: SyscallName<'_>) -> Option<u32> {
         let mut slot = name.hash % SLOTS;
         while self.slots[slot] != EMPTY {
             let number = self.slots[slot];
@@ -194,16 +194,16 @@ macro_rules! table {
             }
             number += 1;
         }
-        Table { slots, name: |number| Sysno::new(number).map(|call| call.name()) }
+        SyscallTable { slots, name: |number| Sysno::new(number).map(|call| call.name()) }
     }};
 }
 
-static X86_64: Table = table!(x86_64);
-static X86: Table = table!(x86);
-static AARCH64: Table = table!(aarch64);
-static ARM: Table = table!(arm);
+static X86_64: SyscallTable = table!(x86_64);
+static X86: SyscallTable = table!(x86);
+static AARCH64: SyscallTable = table!(aarch64);
+static ARM: SyscallTable = table!(arm);
 
-fn position(calls: &[&str], name: Name<'_>) -> Option<u32> {
+fn position(calls: &[&str], name: SyscallName<'_>) -> Option<u32> {
     let index = calls.iter().position(|call| *call == name.text)?;
     u32::try_from(index).ok()
 }
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     fn regular(abi: Abi, name: &str) -> Option<u32> {
-        abi.numbers(Name::new(name)).regular
+        abi.numbers(SyscallName::new(name)).regular
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         ] {
             for number in 0..=u32::try_from(last).unwrap() {
                 if let Some(name) = (table.name)(number as usize) {
-                    assert_eq!(table.find(Name::new(name)), Some(number), "{name}");
+                    assert_eq!(table.find(SyscallName::new(name)), Some(number), "{name}");
                 }
             }
         }
@@ -333,22 +333,22 @@ mod tests {
     #[test]
     fn an_unknown_name_has_no_number() {
         for abi in [Abi::X86_64, Abi::X32, Abi::X86, Abi::Aarch64, Abi::Arm] {
-            assert_eq!(abi.numbers(Name::new("frobnicate")), Numbers::default());
-            assert_eq!(abi.numbers(Name::new("")), Numbers::default());
+            assert_eq!(abi.numbers(SyscallName::new("frobnicate")), SyscallNumbers::default());
+            assert_eq!(abi.numbers(SyscallName::new("")), SyscallNumbers::default());
         }
     }
 
     #[test]
     fn x32_calls_with_their_own_number_answer_to_both() {
-        let execve = Abi::X32.numbers(Name::new("execve"));
-        assert_eq!(execve, Numbers { regular: Some(X32_BIT | 59), extra: Some(X32_BIT | 520) });
-        let last = Abi::X32.numbers(Name::new("pwritev2"));
+        let execve = Abi::X32.numbers(SyscallName::new("execve"));
+        assert_eq!(execve, SyscallNumbers { regular: Some(X32_BIT | 59), extra: Some(X32_BIT | 520) });
+        let last = Abi::X32.numbers(SyscallName::new("pwritev2"));
         assert_eq!(last.extra, Some(X32_BIT | 547));
     }
 
     #[test]
     fn only_i386_hides_sockets_behind_one_call() {
-        let connect = Name::new("connect");
+        let connect = SyscallName::new("connect");
         let hidden = Multiplexed { number: 102, mask: u32::MAX, call: 3 };
         assert_eq!(Abi::X86.multiplexer(connect), Some(hidden));
         assert_eq!(regular(Abi::X86, "socketcall"), Some(102));

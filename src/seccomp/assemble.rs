@@ -3,20 +3,20 @@
 //! Classic BPF only jumps forward, so writing backwards means every target is known when a jump to it is written.
 
 use super::arch::Abi;
-use super::ir::{Instruction, NumberMap, NumberRange, Verdict};
+use super::ir::{BpfInstruction, NumberMap, NumberRange, Verdict};
 use super::rules::{Condition, Test};
 
 /// A program in the making, its last instruction first.
 #[derive(Default)]
-pub(super) struct Assembler {
-    reversed: Vec<Instruction>,
+pub(super) struct BpfAssembler {
+    reversed: Vec<BpfInstruction>,
     /// The newest `RET` of each value.
-    returns: Vec<(u32, Label)>,
+    returns: Vec<(u32, JumpTarget)>,
 }
 
 /// An instruction already written, by its distance from the program's end.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Label(usize);
+pub(super) struct JumpTarget(usize);
 
 /// Opcodes (`linux/bpf_common.h`): load a word of `seccomp_data`, mask, jump, return.
 pub(super) const LOAD: u16 = 0x20;
@@ -36,29 +36,29 @@ pub(super) const OFFSET_ARGS: u32 = 16;
 /// stepping stones and a return may come between measuring and jumping.
 const REACH: usize = 250;
 
-impl Assembler {
+impl BpfAssembler {
     /// The program. It begins with the load that all sections need.
-    pub(super) fn finish(mut self) -> Vec<Instruction> {
+    pub(super) fn finish(mut self) -> Vec<BpfInstruction> {
         self.load(OFFSET_ARCH);
         self.reversed.reverse();
         self.reversed
     }
 
     /// The calls of `abi`, decided by `map`; other audit values go to `other`.
-    pub(super) fn section(&mut self, map: &NumberMap<'_>, abi: Abi, other: Label) -> Label {
+    pub(super) fn section(&mut self, map: &NumberMap<'_>, abi: Abi, other: JumpTarget) -> JumpTarget {
         self.search(&map.ranges);
         let body = self.load(OFFSET_NUMBER);
         self.branch(JUMP_IF_EQUAL, abi.audit(), body, other)
     }
 
     /// Finds the range of the loaded number; the entry is the instruction written last.
-    fn search(&mut self, ranges: &[NumberRange<'_>]) -> Label {
+    fn search(&mut self, ranges: &[NumberRange<'_>]) -> JumpTarget {
         let entry = self.search_tree(ranges);
         // The caller falls through into the entry, which for a lone range may be a shared return further back.
         if entry.0 + 1 == self.reversed.len() { entry } else { self.stepping_stone(entry) }
     }
 
-    fn search_tree(&mut self, ranges: &[NumberRange<'_>]) -> Label {
+    fn search_tree(&mut self, ranges: &[NumberRange<'_>]) -> JumpTarget {
         match ranges {
             [only] => self.verdict(&only.verdict),
             [before, one, after] if after.first - one.first == 1 && before.verdict == after.verdict => {
@@ -75,7 +75,7 @@ impl Assembler {
         }
     }
 
-    fn verdict(&mut self, verdict: &Verdict<'_>) -> Label {
+    fn verdict(&mut self, verdict: &Verdict<'_>) -> JumpTarget {
         match verdict {
             Verdict::Return(value) => self.ret(*value),
             Verdict::Clauses { clauses, otherwise, narrow } => {
@@ -93,7 +93,13 @@ impl Assembler {
     }
 
     /// Goes to `holds` or `fails`. A narrow ABI has no high halves: neither the argument's nor the value's is looked at.
-    fn condition(&mut self, condition: &Condition, narrow: bool, holds: Label, fails: Label) -> Label {
+    fn condition(
+        &mut self,
+        condition: &Condition,
+        narrow: bool,
+        holds: JumpTarget,
+        fails: JumpTarget,
+    ) -> JumpTarget {
         let (holds, fails) = if condition.negated { (fails, holds) } else { (holds, fails) };
         let low_word = OFFSET_ARGS + 8 * condition.index;
         let high_word = low_word + 4;
@@ -112,13 +118,20 @@ impl Assembler {
         }
     }
 
-    fn masked_equal(&mut self, word: u32, mask: u32, value: u32, holds: Label, fails: Label) -> Label {
+    fn masked_equal(
+        &mut self,
+        word: u32,
+        mask: u32,
+        value: u32,
+        holds: JumpTarget,
+        fails: JumpTarget,
+    ) -> JumpTarget {
         if mask == 0 {
             return holds;
         }
         self.branch(JUMP_IF_EQUAL, value, holds, fails);
         if mask != u32::MAX {
-            self.write(Instruction { code: AND, jt: 0, jf: 0, k: mask });
+            self.write(BpfInstruction { code: AND, jt: 0, jf: 0, k: mask });
         }
         self.load(word)
     }
@@ -130,9 +143,9 @@ impl Assembler {
         low_word: u32,
         value: Halves,
         narrow: bool,
-        holds: Label,
-        fails: Label,
-    ) -> Label {
+        holds: JumpTarget,
+        fails: JumpTarget,
+    ) -> JumpTarget {
         self.branch(code, value.low, holds, fails);
         let low = self.load(low_word);
         if narrow {
@@ -144,14 +157,14 @@ impl Assembler {
     }
 
     /// A return of `value`, shared with earlier ones in reach.
-    pub(super) fn ret(&mut self, value: u32) -> Label {
+    pub(super) fn ret(&mut self, value: u32) -> JumpTarget {
         let known = self.returns.iter().position(|(returned, _)| *returned == value);
         if let Some(at) = known
             && self.distance(self.returns[at].1) < REACH
         {
             return self.returns[at].1;
         }
-        let label = self.write(Instruction { code: RETURN, jt: 0, jf: 0, k: value });
+        let label = self.write(BpfInstruction { code: RETURN, jt: 0, jf: 0, k: value });
         match known {
             Some(at) => self.returns[at].1 = label,
             None => self.returns.push((value, label)),
@@ -159,7 +172,7 @@ impl Assembler {
         label
     }
 
-    fn branch(&mut self, code: u16, k: u32, holds: Label, fails: Label) -> Label {
+    fn branch(&mut self, code: u16, k: u32, holds: JumpTarget, fails: JumpTarget) -> JumpTarget {
         let holds = self.near(holds);
         let fails = self.near(fails);
         let jump = |label| {
@@ -167,39 +180,41 @@ impl Assembler {
             u8::try_from(distance).expect("`near` keeps targets within REACH plus two stepping stones")
         };
         let (jt, jf) = (jump(holds), jump(fails));
-        self.write(Instruction { code, jt, jf, k })
+        self.write(BpfInstruction { code, jt, jf, k })
     }
 
     /// Loads a word of `seccomp_data` and falls through into the instruction written last.
-    fn load(&mut self, offset: u32) -> Label {
-        self.write(Instruction { code: LOAD, jt: 0, jf: 0, k: offset })
+    fn load(&mut self, offset: u32) -> JumpTarget {
+        self.write(BpfInstruction { code: LOAD, jt: 0, jf: 0, k: offset })
     }
 
     /// `label`, or a stand-in for it that a conditional jump can reach.
-    fn near(&mut self, label: Label) -> Label {
+    fn near(&mut self, label: JumpTarget) -> JumpTarget {
         if self.distance(label) <= REACH { label } else { self.stepping_stone(label) }
     }
 
     /// An instruction that does what jumping to `label` does.
-    fn stepping_stone(&mut self, label: Label) -> Label {
+    fn stepping_stone(&mut self, label: JumpTarget) -> JumpTarget {
         match self.reversed[label.0] {
-            Instruction { code: RETURN, k, .. } => self.write(Instruction { code: RETURN, jt: 0, jf: 0, k }),
+            BpfInstruction { code: RETURN, k, .. } => {
+                self.write(BpfInstruction { code: RETURN, jt: 0, jf: 0, k })
+            }
             _ => {
                 let k =
                     u32::try_from(self.distance(label)).expect("programs of 2^32 instructions fit no memory");
-                self.write(Instruction { code: JUMP, jt: 0, jf: 0, k })
+                self.write(BpfInstruction { code: JUMP, jt: 0, jf: 0, k })
             }
         }
     }
 
     /// How many instructions the next one written would have to skip to get to `label`.
-    fn distance(&self, label: Label) -> usize {
+    fn distance(&self, label: JumpTarget) -> usize {
         self.reversed.len() - label.0 - 1
     }
 
-    fn write(&mut self, instruction: Instruction) -> Label {
+    fn write(&mut self, instruction: BpfInstruction) -> JumpTarget {
         self.reversed.push(instruction);
-        Label(self.reversed.len() - 1)
+        JumpTarget(self.reversed.len() - 1)
     }
 }
 

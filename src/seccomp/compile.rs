@@ -6,8 +6,8 @@
 //!             -> RET KILL_PROCESS
 //! ```
 
-use super::arch::{Abi, Machine, Name, X32_BIT};
-use super::assemble::Assembler;
+use super::arch::{Abi, Machine, SyscallName, X32_BIT};
+use super::assemble::BpfAssembler;
 use super::ir::{Clause, Filter, MAX_INSTRUCTIONS, NumberMap, NumberRange, Verdict};
 use super::rules::{Condition, RET_KILL_PROCESS, Rule, Rules, Test};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ pub(super) fn compile_for(machine: Machine, profile: &LinuxSeccomp) -> Result<Fi
     let rules = Rules::parse(profile)?;
     let abis = machine.abis(profile.architectures().as_deref().unwrap_or_default());
 
-    let mut assembler = Assembler::default();
+    let mut assembler = BpfAssembler::default();
     let mut next = assembler.ret(RET_KILL_PROCESS);
     // The native ABI is written last, because it must be tested first.
     for &abi in abis.iter().rev().filter(|abi| **abi != Abi::X32) {
@@ -114,7 +114,7 @@ impl<'a> Clauses<'a> {
         let (mut sorted, mut newest) = (Vec::new(), None);
         for rule in &rules.rules {
             for name in rule.names {
-                let name = Name::new(name);
+                let name = SyscallName::new(name);
                 let numbers = abi.numbers(name);
                 newest = newest.max(numbers.regular);
                 for conditions in &rule.alternatives {
@@ -140,7 +140,7 @@ fn hidden_clause<'a>(
     rule: &Rule<'_>,
     conditions: &[Condition],
     abi: Abi,
-    name: Name<'_>,
+    name: SyscallName<'_>,
 ) -> Option<Clause<'a>> {
     let hidden = abi.multiplexer(name)?;
     if rule.permits() && !conditions.is_empty() {

@@ -2,7 +2,7 @@
 //! programs that the kernel would refuse.
 
 use super::assemble::{AND, JUMP, JUMP_IF_ABOVE, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN};
-use super::ir::{Instruction, MAX_INSTRUCTIONS};
+use super::ir::{BpfInstruction, MAX_INSTRUCTIONS};
 
 /// The kernel's `struct seccomp_data`: what a filter sees of a call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +30,7 @@ impl Call {
 }
 
 /// Whether the kernel would load `program`: known opcodes, jumps that stay inside, a return at the end.
-pub(crate) fn check(program: &[Instruction]) {
+pub(crate) fn check(program: &[BpfInstruction]) {
     assert!((1..=MAX_INSTRUCTIONS).contains(&program.len()), "{} instructions", program.len());
     for (at, instruction) in program.iter().enumerate() {
         let furthest = match instruction.code {
@@ -45,10 +45,10 @@ pub(crate) fn check(program: &[Instruction]) {
 }
 
 /// What `program` returns for `call`, and the number of instructions it took.
-pub(crate) fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
+pub(crate) fn run(program: &[BpfInstruction], call: &Call) -> (u32, usize) {
     let (mut accumulator, mut at, mut steps) = (0, 0, 0);
     loop {
-        let Instruction { code, jt, jf, k } = program[at];
+        let BpfInstruction { code, jt, jf, k } = program[at];
         at += 1;
         steps += 1;
         let holds = match code {

@@ -10,7 +10,7 @@ pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Filter {
     /// The program, at most [`MAX_INSTRUCTIONS`] long; every path ends in a return.
-    pub(crate) instructions: Vec<Instruction>,
+    pub(crate) instructions: Vec<BpfInstruction>,
     /// `SECCOMP_FILTER_FLAG_*` (seccomp(2)), complete: `NEW_LISTENER` is set where `notify` is.
     pub(crate) flags: u32,
     /// Whether loading returns a listener fd that must reach the agent at `listenerPath`.
@@ -21,7 +21,7 @@ pub(crate) struct Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
 #[repr(C)]
-pub(crate) struct Instruction {
+pub(crate) struct BpfInstruction {
     /// Operation, operand size and addressing mode.
     pub(crate) code: u16,
     /// Instructions to skip where the condition holds.
@@ -32,21 +32,21 @@ pub(crate) struct Instruction {
     pub(crate) k: u32,
 }
 
-impl From<u64> for Instruction {
+impl From<u64> for BpfInstruction {
     fn from(packed: u64) -> Self {
         let [a, b, jt, jf, k @ ..] = packed.to_be_bytes();
         Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) }
     }
 }
 
-impl From<&Instruction> for libc::sock_filter {
-    fn from(&Instruction { code, jt, jf, k }: &Instruction) -> Self {
+impl From<&BpfInstruction> for libc::sock_filter {
+    fn from(&BpfInstruction { code, jt, jf, k }: &BpfInstruction) -> Self {
         Self { code, jt, jf, k }
     }
 }
 
-impl From<Instruction> for u64 {
-    fn from(Instruction { code, jt, jf, k }: Instruction) -> Self {
+impl From<BpfInstruction> for u64 {
+    fn from(BpfInstruction { code, jt, jf, k }: BpfInstruction) -> Self {
         Self::from(code) << 48 | Self::from(jt) << 40 | Self::from(jf) << 32 | Self::from(k)
     }
 }

@@ -1,7 +1,7 @@
 //! A second implementation of the module's documentation: it reads a profile rule by rule for one call. Tests and the
 //! fuzzer compare compiled programs with it.
 
-use super::arch::{Abi, Machine, Name, Numbers, X32_BIT};
+use super::arch::{Abi, Machine, SyscallName, SyscallNumbers, X32_BIT};
 use super::interpret::Call;
 use super::rules::{ENOSYS, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
@@ -40,7 +40,7 @@ pub(super) fn reading_on(machine: Machine, profile: &LinuxSeccomp, call: &Call) 
         }
         let permits = value == RET_ALLOW || value == 0x7ffc_0000;
         if conditions.is_empty() || !permits {
-            for hidden in rule.names().iter().filter_map(|name| abi.multiplexer(Name::new(name))) {
+            for hidden in rule.names().iter().filter_map(|name| abi.multiplexer(SyscallName::new(name))) {
                 ruled |= hidden.number == call.number;
                 if hidden.number == call.number && args[0] & u64::from(hidden.mask) == u64::from(hidden.call)
                 {
@@ -49,7 +49,7 @@ pub(super) fn reading_on(machine: Machine, profile: &LinuxSeccomp, call: &Call) 
             }
         }
     }
-    let regular = |name: &String| abi.numbers(Name::new(name)).regular;
+    let regular = |name: &String| abi.numbers(SyscallName::new(name)).regular;
     let newest = rules.iter().flat_map(LinuxSyscall::names).filter_map(regular).max();
     // Only a number without a rule is new: x32's own calls and i386's multiplexers may be above all numbers of the
     // profile.
@@ -70,7 +70,7 @@ pub(super) fn open(machine: Machine, profile: &LinuxSeccomp, call: &Call) -> Opt
 
 /// Whether `number` is one of this name's.
 pub(super) fn is_about(abi: Abi, name: &str, number: u32) -> bool {
-    let Numbers { regular, extra } = abi.numbers(Name::new(name));
+    let SyscallNumbers { regular, extra } = abi.numbers(SyscallName::new(name));
     [regular, extra].contains(&Some(number))
 }
 
@@ -123,8 +123,8 @@ pub(crate) fn calls_about(profile: &LinuxSeccomp) -> Vec<Call> {
     let mut calls = Vec::new();
     for abi in [Abi::X86_64, Abi::X32, Abi::X86, Abi::Aarch64, Abi::Arm] {
         let named = rules().flat_map(LinuxSyscall::names).take(MOST_NAMES).flat_map(|name| {
-            let name = Name::new(name);
-            let Numbers { regular, extra } = abi.numbers(name);
+            let name = SyscallName::new(name);
+            let SyscallNumbers { regular, extra } = abi.numbers(name);
             [regular, extra, abi.multiplexer(name).map(|hidden| hidden.number)]
         });
         let edges = [0, X32_BIT - 1, X32_BIT, u32::MAX - 1, u32::MAX];

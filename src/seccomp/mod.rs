@@ -5,7 +5,7 @@
 //! (`default`). What may not: loading a filter, or asking the kernel anything. Loading is one call in `sys`.
 //!
 //! ```text
-//!   LinuxSeccomp --parse--> rules --resolve per ABI--> number ranges --binary search--> [Instruction]
+//!   LinuxSeccomp --parse--> rules --resolve per ABI--> number ranges --binary search--> [BpfInstruction]
 //! ```
 //!
 //! # What a compiled filter does
@@ -51,7 +51,7 @@ pub(crate) use default::default_profile;
 pub(crate) use default::helper_profile;
 pub(crate) use ir::Filter;
 #[cfg(any(test, fuzzing))]
-pub(crate) use ir::{Instruction, MAX_INSTRUCTIONS};
+pub(crate) use ir::{BpfInstruction, MAX_INSTRUCTIONS};
 
 use crate::error::{Error, Result};
 use crate::spec::CapSet;

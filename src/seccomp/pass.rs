@@ -5,9 +5,9 @@
 //! bits. The loading process draws the secret. No other process has it in memory, and `execve` discards it. It allows
 //! sending and reading only, on descriptors that are closed by then.
 
-use super::arch::{Machine, Name};
+use super::arch::{Machine, SyscallName};
 use super::assemble::{JUMP_IF_EQUAL, LOAD, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER, RETURN};
-use super::ir::{Filter, Instruction, MAX_INSTRUCTIONS};
+use super::ir::{BpfInstruction, Filter, MAX_INSTRUCTIONS};
 use super::rules::RET_ALLOW;
 use crate::error::{Error, Result};
 
@@ -21,7 +21,7 @@ impl Filter {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) if there is no room for it.
-    pub(crate) fn with_pass(&self, secret: [u64; 2]) -> Result<Vec<Instruction>> {
+    pub(crate) fn with_pass(&self, secret: [u64; 2]) -> Result<Vec<BpfInstruction>> {
         let machine = Machine::HOST.ok_or_else(|| Error::unsupported("linux.seccomp", "unknown machine"))?;
         let native = machine.abis(&[])[0];
         let mut tests = Vec::new();
@@ -30,23 +30,23 @@ impl Filter {
             tests.extend([(at, value as u32), (at + 4, (value >> 32) as u32)]);
         }
         tests.push((OFFSET_ARCH, native.audit()));
-        let numbers = CALLS.map(|name| native.numbers(Name::new(name)).regular.unwrap_or(u32::MAX));
+        let numbers = CALLS.map(|name| native.numbers(SyscallName::new(name)).regular.unwrap_or(u32::MAX));
 
         // Each test is two instructions; then the number, one comparison for each call, and the verdict.
         let length = tests.len() * 2 + 1 + numbers.len() + 1;
         let mut program = Vec::with_capacity(length + self.instructions.len());
         let out = |written: usize| u8::try_from(length - written - 1).unwrap_or(u8::MAX);
         for (at, value) in tests {
-            program.push(Instruction { code: LOAD, jt: 0, jf: 0, k: at });
-            program.push(Instruction { code: JUMP_IF_EQUAL, jt: 0, jf: out(program.len()), k: value });
+            program.push(BpfInstruction { code: LOAD, jt: 0, jf: 0, k: at });
+            program.push(BpfInstruction { code: JUMP_IF_EQUAL, jt: 0, jf: out(program.len()), k: value });
         }
-        program.push(Instruction { code: LOAD, jt: 0, jf: 0, k: OFFSET_NUMBER });
+        program.push(BpfInstruction { code: LOAD, jt: 0, jf: 0, k: OFFSET_NUMBER });
         for (index, number) in numbers.iter().enumerate() {
             let left = numbers.len() - index - 1;
             let jf = if left == 0 { out(program.len()) } else { 0 };
-            program.push(Instruction { code: JUMP_IF_EQUAL, jt: left as u8, jf, k: *number });
+            program.push(BpfInstruction { code: JUMP_IF_EQUAL, jt: left as u8, jf, k: *number });
         }
-        program.push(Instruction { code: RETURN, jt: 0, jf: 0, k: RET_ALLOW });
+        program.push(BpfInstruction { code: RETURN, jt: 0, jf: 0, k: RET_ALLOW });
         program.extend_from_slice(&self.instructions);
         if program.len() > MAX_INSTRUCTIONS {
             let problem =
@@ -75,7 +75,7 @@ mod tests {
         let program = filter.with_pass(secret).unwrap();
         check(&program);
         let native = Machine::HOST.unwrap().abis(&[])[0];
-        let number = |name| native.numbers(Name::new(name)).regular.unwrap();
+        let number = |name| native.numbers(SyscallName::new(name)).regular.unwrap();
         let verdict = |number, arch, args: [u64; 2]| {
             run(&program, &Call { number, arch, args: [1, 2, 3, args[0], args[1], 6] }).0
         };

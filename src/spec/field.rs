@@ -49,11 +49,11 @@ impl fmt::Display for Origin {
 pub(super) struct Field<'a> {
     origin: Origin,
     parent: Option<&'a Field<'a>>,
-    name: Name<'a>,
+    segment: PathSegment<'a>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Name<'a> {
+enum PathSegment<'a> {
     Document,
     Key(&'a str),
     Index(usize),
@@ -62,17 +62,17 @@ enum Name<'a> {
 impl<'a> Field<'a> {
     /// The whole document.
     pub(super) fn document(origin: Origin) -> Self {
-        Self { origin, parent: None, name: Name::Document }
+        Self { origin, parent: None, segment: PathSegment::Document }
     }
 
     /// The property `key` of the object at `self`.
     pub(super) fn key(&'a self, key: &'a str) -> Self {
-        Self { origin: self.origin, parent: Some(self), name: Name::Key(key) }
+        Self { origin: self.origin, parent: Some(self), segment: PathSegment::Key(key) }
     }
 
     /// The element `index` of the array at `self`.
     pub(super) fn index(&'a self, index: usize) -> Self {
-        Self { origin: self.origin, parent: Some(self), name: Name::Index(index) }
+        Self { origin: self.origin, parent: Some(self), segment: PathSegment::Index(index) }
     }
 
     /// `ORIGIN: FIELD: PROBLEM`.
@@ -147,10 +147,10 @@ impl fmt::Display for Field<'_> {
         if let Some(parent) = self.parent {
             parent.fmt(f)?;
         }
-        match self.name {
-            Name::Document => Ok(()),
-            Name::Index(index) => write!(f, "[{index}]"),
-            Name::Key(key) => {
+        match self.segment {
+            PathSegment::Document => Ok(()),
+            PathSegment::Index(index) => write!(f, "[{index}]"),
+            PathSegment::Key(key) => {
                 let plain =
                     |key: &str| key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
                 let key = shorten(key);

@@ -44,7 +44,7 @@ pub(crate) use mount_options::{MountAttrs, Propagation};
 pub(crate) use mounts::{Mount, MountKind};
 pub(crate) use namespaces::{NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
 pub(crate) use net_devices::NetDevice;
-pub(crate) use process::{ConsoleSize, Process, Rlimit, User};
+pub(crate) use process::{ConsoleSize, Rlimit, User, ValidProcess};
 pub use resources::DeviceNumber;
 pub(crate) use resources::{
     BlockIo, CpuLimits, InterfacePriority, MemoryLimits, Resources, Throttle, UnifiedValue,
@@ -71,7 +71,7 @@ pub(crate) struct ValidSpec {
     /// `root.readonly`.
     pub(crate) root_readonly: bool,
     /// `process`.
-    pub(crate) process: Process,
+    pub(crate) process: ValidProcess,
     /// `hostname`; only with a uts namespace.
     pub(crate) hostname: Option<String>,
     /// `domainname`; only with a uts namespace.
@@ -138,7 +138,7 @@ impl ValidSpec {
             origin,
             root_path,
             root_readonly: spec.root().as_ref().and_then(runtime::Root::readonly).unwrap_or(false),
-            process: Process::new(&document, spec.process().as_ref(), &linux.id_maps)?,
+            process: ValidProcess::new(&document, spec.process().as_ref(), &linux.id_maps)?,
             hostname: uts_name(&document.key("hostname"), spec.hostname().as_deref(), uts)?,
             domainname: uts_name(&document.key("domainname"), spec.domainname().as_deref(), uts)?,
             mounts: mounts::mounts(

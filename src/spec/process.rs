@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// `process`, validated.
 #[derive(Clone, Debug)]
-pub(crate) struct Process {
+pub(crate) struct ValidProcess {
     /// `process.terminal`.
     pub(crate) terminal: bool,
     /// `process.consoleSize`; only with a terminal ("Runtimes MUST ignore `consoleSize` if `terminal` is
@@ -82,7 +82,7 @@ pub(crate) struct Rlimit {
     pub(crate) hard: u64,
 }
 
-impl Process {
+impl ValidProcess {
     /// Checks `process`. `maps` is empty where ids are the host's or belong to a joined user namespace.
     pub(super) fn new(
         document: &Field<'_>,
@@ -140,7 +140,7 @@ impl Process {
     }
 }
 
-impl Process {
+impl ValidProcess {
     /// Whether any property is a label of a security module.
     pub(crate) fn asks_for_labels(&self) -> bool {
         self.apparmor_profile.is_some() || self.selinux_label.is_some()

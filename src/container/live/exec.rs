@@ -272,7 +272,8 @@ impl Exec {
             process.set_env(None);
         }
         self.changes.iter().for_each(|change| change.apply(&mut process));
-        let process = spec::Process::for_exec(&process, self.args.as_deref(), &self.env, &valid.id_maps)?;
+        let process =
+            spec::ValidProcess::for_exec(&process, self.args.as_deref(), &self.env, &valid.id_maps)?;
         check_devices(core, &process, valid)?;
         let lsms = host::security_modules(process.asks_for_labels());
         let options = ExecOptions { user_name: self.user_name.clone(), attached: self.attached };
@@ -282,7 +283,7 @@ impl Exec {
 }
 
 /// Refuses `CAP_MKNOD` in a container whose device rules nothing enforces, because its own processes do without.
-fn check_devices(core: &Handle, process: &spec::Process, spec: &ValidSpec) -> Result<()> {
+fn check_devices(core: &Handle, process: &spec::ValidProcess, spec: &ValidSpec) -> Result<()> {
     if DeviceLimits::of_exec(process, spec, host::in_user_namespace()).is_none()
         || cgroup::enforces_devices(&core.record.cgroups)
     {

@@ -21,7 +21,9 @@ mod v1;
 pub(crate) use program::DeviceProgram;
 
 use crate::error::{Error, Result};
-use crate::spec::{CapSet, DeviceAccess, DeviceRule, DeviceRuleKind, NamespaceSource, Process, ValidSpec};
+use crate::spec::{
+    CapSet, DeviceAccess, DeviceRule, DeviceRuleKind, NamespaceSource, ValidProcess, ValidSpec,
+};
 use std::collections::HashMap;
 
 /// The configuration field, for messages.
@@ -85,7 +87,7 @@ impl DeviceLimits {
 
     /// Those of `spec`, where `process`, executed in it, could reach what they deny, and the container's own processes
     /// could not: then they may be without effect.
-    pub(crate) fn of_exec(process: &Process, spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
+    pub(crate) fn of_exec(process: &ValidProcess, spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
         let limits = Self::of(spec, in_user_namespace).filter(|limits| !limits.required)?;
         makes_nodes(process, spec, in_user_namespace).then_some(limits)
     }
@@ -114,7 +116,7 @@ impl DeviceLimits {
 ///
 /// In a user namespace the kernel refuses mknod(2) of devices whatever the capabilities, and without it there is no node
 /// that the configuration did not ask for: `/dev` is ours, and the root shows none.
-fn makes_nodes(process: &Process, spec: &ValidSpec, in_user_namespace: bool) -> bool {
+fn makes_nodes(process: &ValidProcess, spec: &ValidSpec, in_user_namespace: bool) -> bool {
     process.capabilities.any().contains(CapSet::MKNOD)
         && spec.namespaces.user == NamespaceSource::Inherit
         && !in_user_namespace

@@ -3,7 +3,7 @@
 
 use super::random::{calls, number, profiles};
 use super::*;
-use crate::seccomp::arch::{Name, Numbers};
+use crate::seccomp::arch::{SyscallName, SyscallNumbers};
 use crate::seccomp::default::ALWAYS;
 use crate::seccomp::linear::{is_about, matches, open};
 use crate::skip::note_skip;
@@ -32,7 +32,7 @@ fn library() -> Option<Library> {
 /// One program for each, and without the names that the ABI does not have or hides behind another: where those come
 /// first, version 2.5.4 compares the numbers of others with the audit value.
 struct Theirs {
-    program: Vec<Instruction>,
+    program: Vec<BpfInstruction>,
     /// Names of which it took only some rules: it refuses a rule that contradicts an earlier one.
     refused: BTreeSet<String>,
 }
@@ -55,7 +55,7 @@ impl Theirs {
                 }
             }
         }
-        let instruction = |[a, b, jt, jf, k @ ..]: [u8; 8]| Instruction {
+        let instruction = |[a, b, jt, jf, k @ ..]: [u8; 8]| BpfInstruction {
             code: u16::from_ne_bytes([a, b]),
             jt,
             jf,
@@ -68,7 +68,7 @@ impl Theirs {
 }
 
 fn exists(library: &Library, abi: Abi, name: &str) -> bool {
-    library.number_in(token(abi), name).is_some() && abi.multiplexer(Name::new(name)).is_none()
+    library.number_in(token(abi), name).is_some() && abi.multiplexer(SyscallName::new(name)).is_none()
 }
 
 /// `SCMP_ARCH_*`: the audit value, where it tells the ABI.
@@ -129,7 +129,7 @@ impl<'a> Case<'a> {
     /// Why the two programs need not say the same, or what libseccomp's `answer` means here.
     fn expected(&self, theirs: &Theirs, answer: u32) -> Result<u32, &'static str> {
         let Self { abi, call, default, .. } = *self;
-        let hidden = |name: &String| self.is_about(name) && abi.multiplexer(Name::new(name)).is_some();
+        let hidden = |name: &String| self.is_about(name) && abi.multiplexer(SyscallName::new(name)).is_some();
         if abi == Abi::X86 && (matches!(call.number, 102 | 117) || self.names().any(hidden)) {
             return Err("a_call_hidden_in_socketcall_obeys_the_rule_of_its_name");
         }
@@ -220,7 +220,7 @@ fn every_number_has_the_same_names() {
         let bit = if abi == Abi::X32 { X32_BIT } else { 0 };
         for number in (0..1024).chain(0xf_0000..0xf_0010).map(|number| number | bit) {
             let Some(name) = library.name_in(token(abi), number) else { continue };
-            let Numbers { regular, extra } = abi.numbers(Name::new(&name));
+            let SyscallNumbers { regular, extra } = abi.numbers(SyscallName::new(&name));
             if ![regular, extra].contains(&Some(number)) {
                 wrong.push(format!("{abi:?} {number:#x} {name}: {regular:?} {extra:?}"));
             }

@@ -9,7 +9,7 @@ use super::compile::compile_for;
 use super::interpret::{Call, check, run};
 use super::linear::holds;
 use super::rules::{ENOSYS, EPERM, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS};
-use super::{Filter, Instruction};
+use super::{BpfInstruction, Filter};
 use crate::error::ErrorKind;
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompOperator};
 use serde_json::{Value, json};
@@ -363,9 +363,9 @@ fn an_instruction_is_one_number_on_the_wire() {
     let wire = serde_json::to_value(&filter).unwrap();
     assert_eq!(wire["instructions"][0], json!(0x0020_0000_0000_0004_u64));
     assert_eq!(serde_json::from_value::<Filter>(wire).unwrap(), filter);
-    let instruction = Instruction { code: 0x1234, jt: 0x56, jf: 0x78, k: 0x9abc_def0 };
+    let instruction = BpfInstruction { code: 0x1234, jt: 0x56, jf: 0x78, k: 0x9abc_def0 };
     assert_eq!(u64::from(instruction), 0x1234_5678_9abc_def0);
-    assert_eq!(Instruction::from(u64::from(instruction)), instruction);
+    assert_eq!(BpfInstruction::from(u64::from(instruction)), instruction);
 }
 
 const OPERATORS: [LinuxSeccompOperator; 7] = [

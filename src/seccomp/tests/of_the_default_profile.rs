@@ -1,7 +1,7 @@
 //! Every rule of the default profile does what its comment says.
 
 use super::*;
-use crate::seccomp::arch::{Name, Numbers};
+use crate::seccomp::arch::{SyscallName, SyscallNumbers};
 use crate::seccomp::default::{ALWAYS, NEW_NAMESPACES, PERSONALITIES, SOCKET_FAMILIES, WITH_CAPABILITY};
 use crate::seccomp::{compile, default_profile};
 use crate::spec::CapSet;
@@ -24,8 +24,8 @@ fn every_name_is_a_system_call_somewhere() {
     let named = ALWAYS.iter().copied().chain(WITH_CAPABILITY.iter().map(|(_, names)| *names));
     for name in named.flatten().copied() {
         let known = [Abi::X86_64, Abi::X86, Abi::Aarch64, Abi::Arm].iter().any(|abi| {
-            let name = Name::new(name);
-            abi.numbers(name) != Numbers::default() || abi.multiplexer(name).is_some()
+            let name = SyscallName::new(name);
+            abi.numbers(name) != SyscallNumbers::default() || abi.multiplexer(name).is_some()
         });
         assert!(known, "{name}");
     }

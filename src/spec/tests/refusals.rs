@@ -2,21 +2,21 @@
 
 use super::*;
 use crate::error::ErrorKind;
-use Verdict::{Invalid, Unsupported};
+use RefusalKind::{Invalid, Unsupported};
 use serde_json::json;
 
 /// Which [`ErrorKind`] the error has; both name the path.
 #[derive(Clone, Copy)]
-enum Verdict {
+enum RefusalKind {
     Invalid,
     Unsupported,
 }
 
-fn assert_refused(document: &[u8], case: &str, verdict: Verdict, path: &str, problem: &str) {
+fn assert_refused(document: &[u8], case: &str, refusal_kind: RefusalKind, path: &str, problem: &str) {
     let error = check(document).expect_err(case);
     let separator = if path.is_empty() { "" } else { ": " };
     assert_eq!(error.to_string(), format!("config.json: {path}{separator}{problem}"), "{case}");
-    let kind = match verdict {
+    let kind = match refusal_kind {
         Invalid => ErrorKind::InvalidSpec { path: path.into() },
         Unsupported => ErrorKind::Unsupported { feature: path.into() },
     };
@@ -34,13 +34,13 @@ fn every_row_of_the_table_is_refused_in_its_words() {
         let value = serde_json::from_str(json).expect(change);
         let refusal = lines.next().expect(change).trim_start();
         let (kind, message) = refusal.split_once(' ').expect(refusal);
-        let verdict = match kind {
+        let refusal_kind = match kind {
             "Invalid" => Invalid,
             "Unsupported" => Unsupported,
             other => panic!("{other} is no kind"),
         };
         let (path, problem) = message.split_once(": ").expect(refusal);
-        assert_refused(&patched(RUNC, &[(pointer, value)]), change, verdict, path, problem);
+        assert_refused(&patched(RUNC, &[(pointer, value)]), change, refusal_kind, path, problem);
     }
 }
 
