@@ -88,7 +88,7 @@ impl AnyContainer {
                 Self::Running(Container { core, phase: Running { live, streams } })
             }
             (Status::Paused, Some(live)) => Self::Paused(Container { core, phase: Paused { live, streams } }),
-            // Dead, whatever the record says: also if it was paused.
+            // Without live processes it has ended, even if the record says otherwise.
             (Status::Stopped, _) | (_, None) => {
                 let exit = core.exit().unwrap_or_else(|_| Exit::unrecorded(None));
                 Self::Stopped(Container { core, phase: Stopped { exit, streams } })
@@ -96,7 +96,7 @@ impl AnyContainer {
         })
     }
 
-    /// Hands the creator's hold on the container on to this value.
+    /// Makes this value hold the creator's drop guard.
     pub(super) fn with_tether(mut self, tether: Option<DropGuard>) -> Self {
         for_any!(&mut self, container => container.core.tether = tether);
         self
@@ -118,7 +118,7 @@ impl AnyContainer {
         for_any!(self, container => container.record())
     }
 
-    /// What is recorded of it, as this value last saw it.
+    /// A copy of its record, as this value last saved or loaded it.
     #[must_use]
     pub fn info(&self) -> Info {
         Info::from(self.record())

@@ -6,13 +6,12 @@ use crate::state::{RawSpec, Record};
 use oci_spec::runtime::Process;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What later operations need of the configuration: the defaults of an executed process, and the rules it is checked
-/// against.
+/// What later operations need of the configuration: the defaults of an executed process, and the rules for checking it.
 #[derive(Debug)]
 pub(super) struct Configured {
-    /// What was parsed: an update writes another configuration into the record.
+    /// The text that was parsed. Compared with the record's, because an update writes another configuration there.
     raw: RawSpec,
-    /// `process`, as it was written.
+    /// `process`, as in the configuration.
     pub(super) process: Process,
     pub(super) valid: ValidSpec,
 }
@@ -25,7 +24,7 @@ impl Cache {
     /// The configuration in `record`.
     pub(super) fn of(&self, record: &Record) -> Result<Arc<Configured>> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Comparing the text costs nothing beside parsing it.
+        // Comparing the text costs much less than parsing it.
         if let Some(known) = cached.as_ref().filter(|known| known.raw == record.spec) {
             return Ok(Arc::clone(known));
         }

@@ -1,7 +1,5 @@
-//! [`Created`]: everything is in place, and the program has not run yet. Here are starting it, detaching, and what a
-//! failed transition gives back. Here are starting it, detaching, and what a
-//! failed transition gives back. Here are starting it, detaching, and what a
-//! failed transition gives back.
+//! [`Created`]: everything is in place, and the program has not run yet. Starting, detaching, and what a failed
+//! transition gives back.
 
 use super::failed::Failed;
 use super::oci;

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind};
 use crate::state::Status;
 use std::fmt;
 
-/// A transition that failed: why, and what became of the container.
+/// A failed transition: the error, and the container in the phase it has now.
 ///
 /// `?` turns it into an [`Error`] where the container does not matter; the container is then dropped, and destroyed if
 /// it was attached. As an [`std::error::Error`] it prints the line of the [`Error`], which is also its source: code
@@ -19,12 +19,12 @@ pub struct Failed<P: Phase> {
     recovered: Box<Recovered<P>>,
 }
 
-/// The container after a failed transition. Closed on purpose: there is no fourth fate to handle.
+/// The container after a failed transition. Closed on purpose: there is no fourth case.
 #[derive(Debug)]
 pub enum Recovered<P: Phase> {
-    /// As it was before; the transition can be tried again.
+    /// In the phase it had before; the transition can be tried again.
     Unchanged(Container<P>),
-    /// In another phase: another process moved it, or the failure itself did.
+    /// In another phase: another process or the failure itself changed it.
     Moved(AnyContainer),
     /// It does not exist any more.
     Gone,
@@ -74,7 +74,7 @@ impl<P: Phase> From<Failed<P>> for Error {
     }
 }
 
-/// A transition of an [`AnyContainer`] that failed: why, and the container in the phase it has now.
+/// A failed transition of an [`AnyContainer`]: the error, and the container in the phase it has now.
 ///
 /// As [`Failed`], it prints the line of its [`Error`], has it as its source, and becomes it under `?`.
 #[derive(thiserror::Error)]
@@ -145,15 +145,15 @@ where
     }
 }
 
-/// The container is in another phase than the one asked for; it comes along unchanged. Under `?` it becomes an
-/// [`Error`]: [`ErrorKind::Ended`] for one that has ended, else [`ErrorKind::WrongState`].
+/// The container, unchanged, because it is in another phase than the requested one. Under `?` it becomes an
+/// [`Error`]: [`ErrorKind::Ended`] if the container has ended, else [`ErrorKind::WrongState`].
 #[derive(Debug, thiserror::Error)]
 #[error("container {:?} is {}, not {wanted}", .container.id().as_str(), .container.status())]
 #[non_exhaustive]
 pub struct WrongPhase {
     /// The container.
     pub container: Box<AnyContainer>,
-    /// The phase asked for.
+    /// The requested phase.
     pub wanted: Status,
 }
 

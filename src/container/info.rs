@@ -1,4 +1,4 @@
-//! [`Info`]: what is recorded of a container, for those who look at one.
+//! [`Info`]: a copy of a container's record, for programs that show containers.
 
 use super::typestate::{AnyContainer, Container, Phase};
 use crate::error::Error;
@@ -9,10 +9,10 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What is recorded of a container, as the value that was asked last saved or loaded it: a copy, which changes nothing.
+/// A copy of a container's record, as the container value last saved or loaded it. Changing it has no effect.
 ///
-/// A record is a hint and the kernel is the truth. Processes are named with their start time, because a pid alone may
-/// be another process by now.
+/// A record is a hint, and the kernel knows the truth. Processes are recorded with their start time, because another
+/// process may have the pid by now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Info {
@@ -20,13 +20,13 @@ pub struct Info {
     pub id: ContainerId,
     /// The container whose sandbox it runs in: itself, or the root container of its pod.
     pub pod: ContainerId,
-    /// The status last written down.
+    /// The status that was last recorded.
     pub status: Status,
     /// When the id was claimed, to a millisecond.
     pub created_at: SystemTime,
-    /// How often the record was saved: it grows whenever a program moves the container.
+    /// How often the record was saved, which happens at least with each change of the phase.
     pub generation: u64,
-    /// The directory of the bundle it was made from; of its rootfs, if it was made without one.
+    /// The directory of the bundle it was made from; without a bundle, the directory of its rootfs.
     pub bundle: PathBuf,
     /// The sandbox, once the container's environment is complete.
     pub sandbox: Option<ProcessIdentity>,
@@ -36,15 +36,15 @@ pub struct Info {
     pub init: Option<ProcessIdentity>,
     /// Its cgroup directories, absolute: one on cgroup v2, one for each controller in use on v1.
     pub cgroups: Vec<PathBuf>,
-    /// The unit of systemd's that its cgroup belongs to: `prefix-name.scope`.
+    /// The systemd unit that its cgroup belongs to: `prefix-name.scope`.
     pub scope: Option<String>,
-    /// The limits that were asked for and are not in force, by their fields in the configuration
+    /// The configured limits that are not in force, by their fields in the configuration
     /// (`linux.resources.memory.limit`). Empty unless
     /// [`best_effort_limits`](crate::ContainerBuilder::best_effort_limits) allowed it.
     pub unapplied_limits: Vec<String>,
     /// The sandbox's control socket, absolute.
     pub control_socket: PathBuf,
-    /// The PID file, absolute, if one was asked for.
+    /// The PID file, absolute, if the builder set one.
     pub pid_file: Option<PathBuf>,
     /// Whether the container ends with the program that created it.
     pub attached: bool,
@@ -73,7 +73,7 @@ impl From<&Record> for Info {
 }
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// What is recorded of the container, as this value last saved or loaded it.
+    /// A copy of the container's record, as this value last saved or loaded it.
     #[must_use]
     pub fn info(&self) -> Info {
         Info::from(self.record())
@@ -94,7 +94,7 @@ pub enum Listed {
     Container(Box<AnyContainer>),
     /// A record that cannot be read. Its neighbours are not affected.
     Damaged {
-        /// The id, as far as the file's name tells.
+        /// The id, or the part of it that the file's name has.
         id: String,
         /// What is wrong with it.
         error: Error,

@@ -1,4 +1,4 @@
-//! [`Paused`]: the program was executed and all processes stand still.
+//! [`Paused`]: the program was executed, and all processes are frozen.
 
 use super::failed::Failed;
 use super::typestate::{Alive, Container, Paused, Phase, Resumable, Running, Started};
@@ -7,8 +7,8 @@ use crate::state::Status;
 use crate::wire::control::Operation;
 
 impl<P: Phase> Container<P> {
-    /// Freezes every process of the container: when this call returns, nothing in it makes progress. Its timeout goes
-    /// on.
+    /// Freezes every process of the container: when this call returns, none makes progress. The container's timeout
+    /// continues to run.
     ///
     /// The freezer of the container's cgroup does it (cgroups(7)), and nothing inside can notice. A container without
     /// a cgroup, because the caller may not make one or chose
@@ -30,7 +30,7 @@ impl<P: Phase> Container<P> {
         }
     }
 
-    /// Lets the processes of a paused container go on.
+    /// Thaws the processes of a paused container.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) if another process changed the container first.
@@ -47,7 +47,7 @@ impl<P: Phase> Container<P> {
 }
 
 impl<P: Alive> Container<P> {
-    /// Has the sandbox do `operation` and records `status`. If the record cannot be saved, has the sandbox do `undo`.
+    /// Asks the sandbox for `operation`, and records `status`. If the record cannot be saved, asks for `undo`.
     pub(super) fn move_to(&mut self, status: Status, operation: Operation, undo: Operation) -> Result<()> {
         let mut lock = self.core.lock_unchanged()?;
         self.phase.live().ask(operation)?;

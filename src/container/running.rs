@@ -1,4 +1,4 @@
-//! [`Running`]: the program was executed. Here are waiting for the end, and ending it.
+//! [`Running`]: the program was executed. Waiting for the end, and ending it.
 
 use super::failed::Failed;
 use super::outcome::Exit;

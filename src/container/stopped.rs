@@ -22,7 +22,7 @@ impl<P: Phase> Container<P> {
     ///
     /// # Errors
     /// [`ErrorKind::Incomplete`] naming what could not be removed. The record is then kept, and the call can be
-    /// repeated. A container that another process has deleted is no error.
+    /// repeated. If another process has deleted the container, that is no error.
     pub fn delete(self) -> Result<(), Failed<Stopped>>
     where
         P: Ended,

@@ -113,8 +113,8 @@ impl OpenedStdio {
                     let (uid, gid) = owner;
                     let uid = rustix::fs::Uid::from_raw(uid);
                     let gid = rustix::fs::Gid::from_raw(gid);
-                    // An unprivileged caller may not do that. Then the ids are its own anyway, or it cannot give a file
-                    // away.
+                    // Ignore a failure: an unprivileged caller may not give files away. Its pipe then keeps its own
+                    // ids.
                     let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
                     caller[index] = Some(File::from(ours));
                     StreamEnd::Owned(theirs)

@@ -1,4 +1,4 @@
-//! Where the user log goes, opened so that a write to it never waits.
+//! [`UserLog`]: the destination of the user log, opened so that a write to it never blocks.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -61,7 +61,7 @@ impl UserLog {
                         open(Path::new(&path), OFlags::empty()).map_err(named)
                     }
                     _ => {
-                        let problem = format!("{kind:?} is nothing to write lines to");
+                        let problem = format!("{kind:?} is not a file, pipe, terminal or socket");
                         Err(Error::new(ErrorKind::InvalidInput, "user log", problem))
                     }
                 }

@@ -1,7 +1,7 @@
 //! Taking an id for a container that does not exist yet.
 //!
-//! A creation claims the id first and prepares its undoing after that: if it finds the id taken, it has nothing to
-//! undo, and so cannot undo the container that has the id.
+//! A creation claims the id first, and only then prepares to undo what it makes. If the id is taken, it has nothing to
+//! undo, so it cannot destroy the container that has the id.
 
 use super::directory::DIRECTORY;
 use super::lock::{Acquired, Flock, StateLock};

@@ -124,15 +124,14 @@ pub enum Cause {
     PodEnded,
 }
 
-/// A request through this API that may end a container. The record keeps it, so that the [`Cause`] of the end can be
-/// told.
+/// A request through this API that may end a container. The record keeps it, so that the [`Cause`] of the end is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EndRequest {
     /// A signal by number.
     Signal(i32),
-    /// To destroy the container.
+    /// Destroy the container.
     Killed,
     /// The end of its time limit.
     TimedOut {

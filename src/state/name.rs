@@ -19,7 +19,7 @@ const SEPARATOR: &str = "_sandbox:";
 const HEAD_LEN: usize = 40;
 const SHORT_LEN: usize = HEAD_LEN + 1 + 32;
 
-/// What a file holds of its container.
+/// Which of a container's files a name belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileRole {
     State,

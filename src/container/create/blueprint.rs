@@ -38,7 +38,7 @@ pub(in crate::container) fn blueprint(
     origin: Origin,
     caller: Caller,
 ) -> Result<Blueprint> {
-    // The configuration must have an absolute root path, and the host's rootfs is at none: any one will do.
+    // The configuration must have an absolute root path. With the host's rootfs the path has no meaning, so use any.
     let bundle = if extras.host_rootfs { Some(Path::new("/")) } else { bundle };
     let valid = ValidSpec::new(spec, bundle, origin)?;
     let cgroups = !valid.resources.is_empty()

@@ -63,7 +63,7 @@ pub(super) fn await_ready(gofer: &Channel, sandbox: &Channel, deadline: Option<I
         SandboxReport::Failed(failure) => Err(failure.into()),
         SandboxReport::Network => Err(misbehaved("the sandbox sent its network out of turn")),
     });
-    // Hear the gofer in any case: one that cannot report gives up.
+    // Receive the gofer's report in any case: a gofer that cannot send it gives up.
     let mounts = gofer.receive::<GoferReport>(deadline).map_err(|error| error.during("gofer"));
     let mounts = mounts.and_then(|report| match report.message {
         GoferReport::Ready => Ok(()),
