@@ -1,16 +1,15 @@
-//! What the gofer does: turn host paths into detached mounts, in order, and remove the cgroups that a killed caller
-//! leaves.
+//! The gofer's plan: it makes detached mounts of host paths, in order.
 
 use crate::spec::{IdMaps, MountAttrs, RootfsPropagation};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The gofer's work: what it makes before it hands over, and what it may have to remove in the end.
+/// The gofer's work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GoferPlan {
-    /// Whether it must enter the sandbox's user namespace first: an unprivileged caller may mount nowhere else.
+    /// Whether it enters the sandbox's user namespace first: without privileges it may mount only there.
     pub(crate) join_user_namespace: bool,
-    /// The mounts to make; init refers to them by position.
+    /// The mounts to make. Init's plan refers to them by position.
     pub(crate) items: Vec<GoferItem>,
     /// Size of the memory that backs writable layers, shared by all overlays of the container.
     pub(crate) scratch_size: Option<u64>,
@@ -18,9 +17,9 @@ pub(crate) struct GoferPlan {
     pub(crate) scratch_owner: (u32, u32),
     /// The first word of errors about the configuration: `config.json` or `builder`.
     pub(crate) origin: String,
-    /// `process.oomScoreAdj`: it is worth to its container what the container is.
+    /// `process.oomScoreAdj`, so that the OOM killer treats the gofer like the workload.
     pub(crate) oom_score_adj: Option<i32>,
-    /// Whether mount events of the host are to reach the container (slave), and the container's the host (shared).
+    /// Whether mount events of the host reach the container (slave), and those of the container the host (shared).
     pub(crate) propagation: RootfsPropagation,
 }
 
@@ -28,21 +27,21 @@ pub(crate) struct GoferPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GoferItem {
     pub(crate) source: GoferSource,
-    /// With which ids its files are shown.
+    /// How the mount shows the ids of files.
     pub(crate) ids: IdMapping,
     pub(crate) set: MountAttrs,
     pub(crate) clear: MountAttrs,
     pub(crate) set_recursive: MountAttrs,
     pub(crate) clear_recursive: MountAttrs,
-    /// Whether a source that does not exist is skipped.
+    /// Whether to skip a source that does not exist.
     pub(crate) optional: bool,
-    /// Whether the source has to be a directory: the root.
+    /// Whether the source must be a directory, as that of the root must.
     pub(crate) directory: bool,
     /// The configuration field this serves, for errors.
     pub(crate) field: String,
 }
 
-/// How the ids of files are shown.
+/// How a mount shows the ids of files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum IdMapping {
     AsOnDisk,

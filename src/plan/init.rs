@@ -1,4 +1,5 @@
-//! What init does: assemble the root, shed every privilege not asked for, execute.
+//! Init's plan: it assembles the root, drops every privilege that the configuration does not ask for, and executes the
+//! program.
 
 use super::process::ProcessPlan;
 use crate::error::Result;
@@ -50,12 +51,12 @@ impl InitHooks {
     }
 }
 
-/// What the root directory is.
+/// What init mounts as the root directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RootPlan {
     /// The gofer's mount at this position.
     MountBatch(usize),
-    /// An empty directory in memory; the tree fills it.
+    /// An empty tmpfs, which the steps of the tree fill.
     Empty,
 }
 
@@ -73,7 +74,7 @@ pub(crate) struct TreeStep {
     pub(crate) field: String,
 }
 
-/// What appears there.
+/// What a step mounts or makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StepSource {
     /// The gofer's mount at this position.
@@ -88,7 +89,8 @@ pub(crate) enum StepSource {
         options: Vec<String>,
         copy_up: bool,
     },
-    /// The device directory: always our tmpfs, with the standard nodes and links (OCI config-linux.md, "Default Devices").
+    /// `/dev`: always a tmpfs that init makes, with the standard nodes and links (OCI config-linux.md, "Default
+    /// Devices").
     Devices {
         options: Vec<String>,
         nodes: Vec<DeviceNode>,
@@ -103,7 +105,7 @@ pub(crate) enum StepSource {
     Symlink(String),
     /// Hides a file behind `/dev/null` or a directory behind an empty one.
     Mask,
-    /// Makes what is there read-only.
+    /// Makes the path read-only.
     ReadOnly,
     /// A device node of `linux.devices`.
     Node(DeviceNode),

@@ -4,9 +4,9 @@
 //!   ValidSpec + Extras + Host  --Plan::new-->  Plan { cgroup, gofer, sandbox { init } }
 //! ```
 //!
-//! Each part is what one process will do, in order, with nothing left to decide: the caller makes the cgroup and the
-//! processes, the gofer makes detached mounts, the sandbox makes namespaces and init, and init assembles its root and
-//! becomes the workload. The parts for other processes are serializable, because they travel.
+//! Each part lists what one process does, in order, and leaves that process no decision: the caller makes the cgroup
+//! and the processes, the gofer makes detached mounts, the sandbox makes namespaces and init, and init assembles its
+//! root and becomes the workload. The parts for other processes are serializable, because the caller sends them.
 
 pub(crate) mod cgroup;
 mod devices;
@@ -34,24 +34,29 @@ use crate::id::ContainerId;
 use crate::spec::{CgroupsPath, Hooks, IdMaps, NamespaceSource, NetDevice, Resources, ValidSpec};
 use std::path::PathBuf;
 
-/// Everything that will be done to make one container.
+/// All steps that make one container.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) cgroup: cgroup::CgroupPlan,
-    /// The fields of limits that are done without, because best effort was enough.
+    /// The fields of the limits that the container runs without: the host cannot set them, and the builder asked for
+    /// best effort only.
     pub(crate) unapplied_limits: Vec<String>,
-    /// Written by the caller; empty without a new user namespace.
+    /// The caller writes them. Empty without a new user namespace.
     pub(crate) id_maps: IdMaps,
     pub(crate) gofer: GoferPlan,
-    /// Moved by the caller, into the sandbox's network namespace.
+    /// The caller moves them into the sandbox's network namespace.
     pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) sandbox: SandboxPlan,
-    /// All of them; those that init runs are in its plan, too.
+    /// All hooks. Those that init runs are in its plan, too.
     pub(crate) hooks: Hooks,
 }
 
 impl Plan {
-    /// Plans the container `id`. Fails where the host cannot do what the configuration asks for.
+    /// Plans the container `id`.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) with the first field that this host or this caller cannot obey.
+    /// [`InvalidSpec`](ErrorKind::InvalidSpec) for a value that only the planner checks, such as a volume's name.
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
         refuse::refuse_unsupported(spec, extras)?;
         host.lsms.check_labels(&spec.process)?;
@@ -85,7 +90,9 @@ impl Plan {
     }
 }
 
-/// The cgroups with as many of the limits as can be set, and the fields of the others.
+/// The cgroups with the limits that can be set, and the fields of the others.
+///
+/// Each refusal names one field, so plan again without the limits of its controller until the host refuses none.
 fn plan_best_cgroup(
     id: &ContainerId,
     spec: &ValidSpec,
@@ -106,12 +113,12 @@ fn plan_best_cgroup(
         if dropped.is_empty() {
             return Err(refusal);
         }
-        tracing::warn!(id = id.as_str(), fields = ?dropped, %refusal, "these limits are done without");
+        tracing::warn!(id = id.as_str(), fields = ?dropped, %refusal, "the container runs without these limits");
         unapplied.extend(dropped);
     }
 }
 
-/// The cgroups: where a path says, or in a scope of systemd's.
+/// The cgroups: below a path, or in a scope of systemd.
 fn plan_cgroup(
     id: &ContainerId,
     spec: &ValidSpec,
@@ -121,7 +128,7 @@ fn plan_cgroup(
 ) -> Result<cgroup::CgroupPlan> {
     let path = spec.cgroups_path.as_ref().and_then(CgroupsPath::path);
     if extras.pod.is_some() && spec.cgroups_path.as_ref().is_some_and(|path| path.scope().is_some()) {
-        let why = "a scope begins with a sandbox of its own, and a further container of a pod has none";
+        let why = "systemd makes a scope around a new sandbox, and a further container of a pod has no sandbox of its own";
         return Err(Error::unsupported("linux.cgroupsPath", why));
     }
     let layout = &host.cgroups;
@@ -140,7 +147,7 @@ fn plan_cgroup(
     Ok(cgroup::CgroupPlan { delegate_uid: (new_user && host.privileged).then(root).flatten(), ..plan })
 }
 
-/// Where in the container each overlay of the gofer's list is.
+/// The mount point in the container of each overlay that the gofer makes.
 fn layers(gofer: &GoferPlan, tree: &[TreeStep]) -> Vec<PathBuf> {
     let overlays = gofer.items.iter().enumerate();
     let overlays = overlays.filter(|(_, item)| matches!(item.source, GoferSource::Overlay { .. }));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::path::PathBuf;
 
-/// A process of the workload, from its arguments to its powers.
+/// A process of the workload: its program, and the attributes that it gets before execve(2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProcessPlan {
     pub(crate) argv: Vec<CString>,
@@ -36,7 +36,7 @@ pub(crate) struct ProcessPlan {
 pub(crate) struct ExecPlan {
     pub(crate) process: ProcessPlan,
     pub(crate) options: ExecOptions,
-    /// The processors it runs on, before and after it joins the container's cgroups.
+    /// The processors that it runs on, before and after it joins the container's cgroups.
     pub(crate) affinity: ExecCpuAffinity,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct TerminalPlan {
 }
 
 impl ProcessPlan {
-    /// `process` in the container that `spec` describes.
+    /// Plans `process` for the container that `spec` describes.
     pub(crate) fn new(process: &spec::ValidProcess, spec: &ValidSpec, may_set_groups: bool) -> Self {
         Self {
             argv: process.args.clone(),
@@ -78,7 +78,7 @@ impl ProcessPlan {
         }
     }
 
-    /// The same process as another user: one that had to be looked up inside the container.
+    /// The same process as another user, once the sandbox has found that user inside the container.
     pub(crate) fn run_as(self, user: User) -> Self {
         Self { user, ..self }
     }
@@ -104,8 +104,8 @@ impl ExecPlan {
     }
 }
 
-/// Whether setgroups(2) works in a container with these id mappings. A single mapped gid means the map was written
-/// without privilege, which the kernel only allows once setgroups(2) is denied for good (user_namespaces(7)).
+/// Whether setgroups(2) works in a container with these id mappings. A map with a single gid was written without
+/// privileges, and the kernel allows that only after setgroups(2) is denied for good (user_namespaces(7)).
 pub(super) fn may_set_groups(new_user: bool, maps: &IdMaps) -> bool {
     !(new_user && matches!(maps.gids.as_slice(), [map] if map.size == 1))
 }

@@ -54,7 +54,7 @@ fn existing_mount_namespace(spec: &ValidSpec, extras: &Extras) -> Result<()> {
     }
     if namespaces.pid != NamespaceSource::New {
         return refuse(
-            "in the mount and the pid namespace of others nothing tells the container's processes from theirs",
+            "in a mount namespace and a pid namespace that exist already, the container's processes cannot be told from the others",
         );
     }
     if spec.rootfs_propagation != RootfsPropagation::Private {

@@ -1,4 +1,4 @@
-//! What the sandbox does before it serves: namespaces, names, limits on time.
+//! The sandbox's plan: namespaces, host name, timeout, and the plan of init.
 
 use super::extras::{Extras, PodVolume};
 use super::init::{InitPlan, RootPlan, TreeStep};
@@ -17,31 +17,31 @@ use std::path::PathBuf;
 pub(crate) struct SandboxPlan {
     pub(crate) id: ContainerId,
     pub(crate) namespaces: NamespacePlan,
-    /// Whether to be uid and gid 0 of the user namespace.
+    /// Whether it becomes uid and gid 0 of the user namespace.
     pub(crate) become_root: BecomeRoot,
     /// Whether setgroups(2) is allowed in the user namespace.
     pub(crate) may_set_groups: bool,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
-    /// Whether the caller is to reach its network namespace, for the devices it moves there.
+    /// Whether it gives the caller its network namespace, so that the caller moves network devices there.
     pub(crate) hands_out_network: bool,
     pub(crate) time_offsets: Vec<TimeOffset>,
     pub(crate) timeout: Option<Duration>,
-    /// Whether an engine made it only to hold a pod.
+    /// Whether the container only holds a pod: an engine's pause container.
     pub(crate) pause: bool,
-    /// Made by the sandbox where they are not there yet.
+    /// The sandbox makes those that the pod does not have yet.
     pub(crate) volumes: Vec<PodVolume>,
     pub(crate) init: InitPlan,
 }
 
-/// Whether the sandbox takes on the ids 0 of its user namespace.
+/// Whether the sandbox becomes uid and gid 0 of its user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BecomeRoot {
-    /// It has the caller's user namespace, or a new one without these ids.
+    /// It has the caller's user namespace, or a new one that does not map both ids.
     Never,
-    /// The namespace is new and has them.
+    /// The namespace is new and maps both ids.
     Always,
-    /// The namespace was joined: what it maps shows when it is tried.
+    /// The sandbox joins the namespace. It finds out what is mapped there when it tries.
     WhereMapped,
 }
 
@@ -61,30 +61,34 @@ bitflags! {
     }
 }
 
-/// Which namespaces are made or joined by whom.
+/// Which process makes or joins each namespace.
 ///
-/// The user and pid namespaces of the sandbox are made with its process, by the caller: a process cannot move itself
-/// into a pid namespace. A time namespace is made by the sandbox and entered by its children only. The pid and cgroup
-/// namespaces of the container are made with init, so that init is their first process and their root.
+/// The caller makes the sandbox's user and pid namespaces together with its process, because a process cannot move
+/// itself into a pid namespace. The sandbox makes a time namespace, which only its children enter. The sandbox makes
+/// the container's pid and cgroup namespaces together with init, so that init is PID 1 of the one and its cgroup is the
+/// root of the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NamespacePlan {
     pub(crate) with_sandbox: CloneFlags,
     pub(crate) by_sandbox: CloneFlags,
     pub(crate) with_init: CloneFlags,
-    /// Of init's, those that the sandbox enters when init is ready: its pid is the container's to the world, which looks
-    /// there for the container's namespaces.
+    /// Those of `with_init`, and the mount namespace, that the sandbox enters when init is ready: other programs know
+    /// the container by the sandbox's pid, and look for its namespaces in /proc/PID/ns.
     pub(crate) followed: CloneFlags,
-    /// Whether the container has a network namespace of its own. It takes the kernel longest to make, so the sandbox
-    /// makes it while init is busy with the root, and init joins it when it needs it.
+    /// Whether the container has a network namespace of its own. The kernel takes longest to make this one, so the
+    /// sandbox makes it while init assembles the root, and init joins it later.
     pub(crate) network: bool,
-    /// Joined by path, in this order; the user namespace comes first because it decides what else may be joined.
+    /// The namespaces to join by path, in this order. The user namespace comes first, because it decides which others
+    /// the sandbox may join.
     pub(crate) join: Vec<(NamespaceKind, PathBuf)>,
-    /// Where the container is once its root is complete; until then the sandbox and init are in a new one.
+    /// The mount namespace that the container has in the end. Until its root is complete, sandbox and init are in a new
+    /// one.
     pub(crate) mount: NamespaceSource,
 }
 
 impl NamespacePlan {
-    /// A further container of a pod: its mounts are its own, and its pids if it asks for that; the rest is the pod's.
+    /// For a further container of a pod. It has its own mount namespace, and its own pid and cgroup namespaces if it
+    /// asks for them. It shares the others with the pod.
     fn in_pod(namespaces: &Namespaces) -> Self {
         let own = |source: &NamespaceSource, flag: CloneFlags| {
             if *source == NamespaceSource::New { flag } else { CloneFlags::empty() }
@@ -109,7 +113,8 @@ impl NamespacePlan {
             if *source == NamespaceSource::New { flag } else { CloneFlags::empty() }
         };
         let mut with_sandbox = new(&namespaces.user, CloneFlags::NEWUSER);
-        // The sandbox is PID 1 of a namespace of its own whenever the container's is new: killing it then kills all.
+        // If the container's pid namespace is new, the sandbox is PID 1 of another new one above it: killing the
+        // sandbox then kills every process of the container.
         with_sandbox |= new(&namespaces.pid, CloneFlags::NEWPID);
         let by_sandbox = CloneFlags::NEWNS
             | new(&namespaces.ipc, CloneFlags::NEWIPC)
@@ -134,8 +139,8 @@ impl NamespacePlan {
             })
             .collect();
         let network = namespaces.network == NamespaceSource::New;
-        // From inside, the kernel would not let a new process be born in the container's group: it comes from the
-        // sandbox's, which is above.
+        // With nsdelegate, the sandbox could not clone3(2) a process into the container's cgroup from inside the
+        // container's cgroup namespace: the move would start in the sandbox's own cgroup, which is outside of it.
         let border = cgroups.unified.as_ref().is_some_and(|unified| unified.bound_by_namespaces);
         let mut followed = if border { CloneFlags::empty() } else { with_init & CloneFlags::NEWCGROUP };
         let mount = namespaces.mount.clone();

@@ -1,7 +1,7 @@
-//! Plans with what becomes known only while a container is made.
+//! Plans together with facts that the caller learns only while it makes the container.
 //!
-//! A plan never changes once it is made. What it cannot contain, such as the directory the gofer works in or the numbers
-//! of descriptors opened at the last moment, goes through one call of `resolve`, and only the sealed result travels to
+//! A plan never changes after it is made. The caller adds the facts, such as the directory that the gofer works in or
+//! the numbers of descriptors that it opened last, in one call of `resolve`, and sends only the sealed result to
 //! another process.
 
 use super::gofer::GoferPlan;
@@ -12,19 +12,19 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-/// What a gofer needs to know beyond its plan.
+/// The facts that a gofer needs besides its plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GoferFacts {
-    /// An empty directory of the container's, on which the gofer attaches the scratch memory in its own mount namespace.
+    /// An empty directory of the container, on which the gofer attaches the scratch memory in its own mount namespace.
     /// Not used by a gofer without overlays.
     pub(crate) staging: PathBuf,
     /// The container's cgroups, which the gofer removes if the caller is killed.
     pub(crate) cgroups: Vec<PathBuf>,
-    /// The directories that were made on the way to them, the deepest first.
+    /// The directories above them that the caller made, the deepest first.
     pub(crate) cgroup_ancestors: Vec<PathBuf>,
 }
 
-/// What a sandbox needs to know beyond its plan.
+/// The facts that a sandbox needs besides its plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SandboxFacts {
     /// The numbers that the workload's extra descriptors get, in the order in which they are donated.
@@ -56,28 +56,28 @@ pub(crate) struct SealedExec<'a> {
 }
 
 impl GoferPlan {
-    /// Adds what is known now.
+    /// Adds the facts.
     pub(crate) fn resolve(&self, facts: GoferFacts) -> SealedGofer<'_> {
         SealedGofer { plan: Cow::Borrowed(self), facts }
     }
 }
 
 impl SandboxPlan {
-    /// Adds what is known now.
+    /// Adds the facts.
     pub(crate) fn resolve(&self, facts: SandboxFacts) -> SealedSandbox<'_> {
         SealedSandbox { plan: Cow::Borrowed(self), facts }
     }
 }
 
 impl ExecPlan {
-    /// Adds what is known now.
+    /// Adds the numbers of the extra descriptors.
     pub(crate) fn resolve(&self, extra_fd_numbers: Vec<i32>) -> SealedExec<'_> {
         SealedExec { plan: Cow::Borrowed(self), extra_fd_numbers }
     }
 }
 
 impl SealedSandbox<'_> {
-    /// The plan alone, when init has taken what it needs.
+    /// The plan without the facts, which only init needs.
     pub(crate) fn into_plan(self) -> SandboxPlan {
         self.plan.into_owned()
     }

@@ -1,4 +1,5 @@
-//! Where a container's device rules are enforced: in the `devices` hierarchy of v1, else in the unified one. Pure.
+//! Which cgroup enforces a container's device rules: the one in the `devices` hierarchy of v1, else the one in the
+//! unified hierarchy. Pure.
 
 use super::branches::v2_branch_at;
 use super::model::{Branch, CgroupPlan, Hierarchy, PlannedWrite, Value};
@@ -11,11 +12,12 @@ use crate::spec::Resources;
 use std::path::Path;
 
 impl CgroupPlan {
-    /// Adds what enforces `limits`: to the branch of that hierarchy where there is one already, else in one of its own.
-    /// Rules the container cannot break anyway are left out where the host enforces none, or may be at last.
+    /// Adds the writes that enforce `limits`, to the plan's branch in that hierarchy or to a new one. If the container
+    /// cannot break the rules anyway, a host that cannot enforce them is no error, neither here nor when the writes are
+    /// made.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for rules that have to be enforced and cannot be.
+    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for rules that must be enforced on a host that cannot.
     pub(crate) fn with_device_limits(
         mut self,
         limits: &DeviceLimits,
@@ -58,7 +60,7 @@ impl CgroupPlan {
         limits: &DeviceLimits,
     ) -> Result<()> {
         if self.branch(&Hierarchy::V2).is_none() {
-            // No controller is needed for it.
+            // The program needs no controller.
             let Ok(point) = place.point(unified, &[]) else { return limits.do_without(CLOSED) };
             let branch = v2_branch_at(point, &Resources::default(), &[], place);
             self.branches.push(Branch { field: FIELD.into(), optional: true, ..branch });
@@ -74,11 +76,11 @@ impl CgroupPlan {
     }
 }
 
-/// Why there is no cgroup to enforce them.
+/// Why no cgroup enforces the rules.
 const CLOSED: &str = "the caller may not make a cgroup to refuse it";
 
 impl Branch {
-    /// Writes more into the leaf.
+    /// Adds writes to the leaf. A `required` one makes the branch required.
     fn write_more(&mut self, writes: impl IntoIterator<Item = PlannedWrite>, required: bool) {
         self.optional &= !required;
         self.leaf_mut().expect("a branch leads to a leaf").writes.extend(writes);

@@ -1,5 +1,5 @@
-//! Where a container's cgroups go: the names of the directories, and in the unified hierarchy the cgroup that they are
-//! below. Pure.
+//! Where a container's cgroups are: the names of the directories, and in the unified hierarchy the cgroup above them.
+//! Pure.
 
 use super::model::{PlannedDir, Role};
 use super::requested::CGROUPS_PATH;
@@ -8,11 +8,11 @@ use crate::host::cgroups::{DelegationPoint, UnifiedHierarchy, V1Hierarchy};
 use crate::id::ContainerId;
 use std::path::{Component, Path, PathBuf};
 
-/// Where in each hierarchy the leaf goes.
+/// Where in each hierarchy the leaf is.
 pub(super) struct CgroupLocation {
-    /// From the mount point, not from the default base.
+    /// Whether the names start at the mount point instead of the default base.
     pub(super) absolute: bool,
-    /// Named by the configuration.
+    /// Whether the configuration names the place.
     pub(super) explicit: bool,
     names: Vec<String>,
 }
@@ -67,12 +67,12 @@ impl CgroupLocation {
     }
 }
 
-/// Why no cgroup of the unified hierarchy can have the container's below it.
+/// Why no cgroup of the unified hierarchy can be the parent of the container's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// There is one that could, but without this controller.
+    /// The caller may make a cgroup, but its children cannot have this controller.
     Without { controller: String, why: String },
-    /// The caller may make none.
+    /// The caller may not make a cgroup.
     Closed { why: String },
 }
 
@@ -80,8 +80,9 @@ impl CgroupLocation {
     /// The cgroup of the unified hierarchy that the names start in, so that the leaf can have the `required`
     /// controllers.
     ///
-    /// Without an absolute path that is the nearest one to the caller's own that can. One whose children cannot be
-    /// limited is the last choice even where no limit is asked for: there would be no statistics, and no limit later.
+    /// Without an absolute path, that is the nearest such cgroup above the caller's own. One whose children cannot have
+    /// controllers is the last choice even without limits: the container would have no statistics, and could get no
+    /// limit later.
     pub(super) fn point<'a>(
         &self,
         unified: &'a UnifiedHierarchy,
@@ -100,7 +101,8 @@ impl CgroupLocation {
         }
     }
 
-    /// The top, if what leads from there to the leaf is there already or can be made.
+    /// The top of the hierarchy, if the caller may make the directories from there to the leaf and move the sandbox
+    /// there.
     fn top<'a>(
         &self,
         unified: &'a UnifiedHierarchy,
@@ -108,7 +110,8 @@ impl CgroupLocation {
     ) -> Result<&'a DelegationPoint, Unusable> {
         let top = unified.points.last().ok_or_else(|| closed(unified))?;
         let leaf: PathBuf = self.names.iter().fold(top.dir.clone(), |path, name| path.join(name));
-        // Those that the caller's cgroup and the leaf have in common: through the innermost the sandbox passes.
+        // The cgroups above both the caller's and the leaf. The kernel checks the move of the sandbox against the
+        // innermost of them.
         let shared =
             || unified.points.iter().filter(|point| leaf != point.dir && leaf.starts_with(&point.dir));
         let crossing = shared().next().unwrap_or(top);
@@ -119,7 +122,7 @@ impl CgroupLocation {
             return Err(Unusable::Closed { why: may_not_write(&crossing.dir.join("cgroup.procs")) });
         }
         for controller in required {
-            // What the top has, all below it can be given.
+            // A controller that the top has can be enabled all the way down.
             let why =
                 top.lacks(controller).or_else(|| shared().find_map(|point| point.cannot_enable(controller)));
             if let Some(why) = why {
@@ -130,7 +133,7 @@ impl CgroupLocation {
     }
 }
 
-/// The first of these controllers that its children cannot have.
+/// The first of the `required` controllers that children of `point` cannot have.
 fn without(point: &DelegationPoint, required: &[String]) -> Option<Unusable> {
     required.iter().find_map(|controller| {
         let why = point.lacks(controller)?;
@@ -142,7 +145,7 @@ fn closed(unified: &UnifiedHierarchy) -> Unusable {
     Unusable::Closed { why: may_not_write(&unified.own_dir()) + " or any above it" }
 }
 
-/// Says where.
+/// The reason that errors give for a place that the caller may not write to.
 pub(super) fn may_not_write(path: &Path) -> String {
     format!("the caller may not write in {path:?}")
 }
@@ -150,8 +153,8 @@ pub(super) fn may_not_write(path: &Path) -> String {
 /// The longest name of a directory.
 pub(super) const MAX_NAME: usize = 255;
 
-/// `cofferdam-ID`, with the end of an over-long id replaced by a digest of the whole (FNV-1a; a collision is seen as a
-/// cgroup that is in use, never shared).
+/// `cofferdam-ID`. In a name that is too long, a digest of the whole (FNV-1a) replaces the end. If two digests collide,
+/// the second container finds a cgroup in use and fails; it never shares one.
 pub(super) fn default_name(id: &ContainerId) -> String {
     let name = format!("cofferdam-{id}");
     if name.len() <= MAX_NAME {

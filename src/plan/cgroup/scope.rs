@@ -1,9 +1,9 @@
-//! A container in a scope of systemd's: `slice:prefix:name` against the manager that was found. Pure.
+//! A container in a scope of systemd: `slice:prefix:name` on a host with a service manager. Pure.
 //!
-//! systemd makes the scope's cgroup, and its limits are given to it as properties of the unit: what it knows, it does
-//! not set back when it is reloaded. Below the scope, which is delegated, everything is ours (systemd.io, "Control Group
-//! APIs and Delegation"). All limits are then written as well, since a property is rounder than the file (`CPUQuota` is
-//! whole percents), and not every file has one.
+//! systemd makes the scope's cgroup, and gets its limits as properties of the unit: a reload resets the files that
+//! systemd has no property for. It delegates the scope, so this crate makes and writes everything below (systemd.io,
+//! "Control Group APIs and Delegation"). The plan also writes all limits into the files, because a property is less
+//! exact (`CPUQuota` counts whole percents), and not every file has a property.
 
 use super::branches::v2_branch_at;
 use super::model::{Branch, Property, PropertyValue, Role, ScopePlan};
@@ -17,14 +17,14 @@ use crate::host::facts::{Manager, ScopeUnit, ServiceManager};
 use crate::spec::{Resources, SystemdScope};
 use std::path::PathBuf;
 
-/// What systemd calls no limit.
+/// systemd's value for "no limit".
 const INFINITY: u64 = u64::MAX;
 
 /// Plans the scope, and the directories below the cgroup that systemd makes for it.
 ///
 /// # Errors
-/// [`Unsupported`](crate::error::ErrorKind::Unsupported) naming `linux.cgroupsPath` and what is missing, or the field of
-/// a limit whose controller is not available.
+/// [`Unsupported`](crate::error::ErrorKind::Unsupported) naming `linux.cgroupsPath` and what is missing, or the field
+/// of a limit whose controller is not available.
 pub(super) fn plan(
     resources: &Resources,
     scope: &SystemdScope,
@@ -67,7 +67,8 @@ pub(super) fn plan(
         return Err(missing.unavailable("cgroup v2 without it in cgroup.controllers"));
     }
     let mut branch = v2_branch_at(top, resources, &requested, &place);
-    // What leads to it is systemd's, which enables the controllers that the properties and the delegation ask for.
+    // systemd owns the directories above the scope, and enables there the controllers that the properties and the
+    // delegation need.
     let leaf = branch.dirs.iter().position(|dir| dir.role == Role::Sandbox).unwrap_or_default();
     branch.dirs.drain(..leaf - 1);
     branch.dirs[0].role = Role::Base;
@@ -87,7 +88,7 @@ fn below_root(slice: &str) -> PathBuf {
     }
 }
 
-/// The limits that systemd has a property for, in the units it counts in.
+/// The limits that systemd has a property for, in its units.
 fn properties(resources: &Resources) -> Vec<Property> {
     let mut properties = Vec::new();
     let mut number = |name: &str, value: Option<u64>| {
@@ -115,12 +116,12 @@ fn properties(resources: &Resources) -> Vec<Property> {
     properties
 }
 
-/// Other limits for a scope, and the way back.
+/// A change of a scope's limits, and how to undo it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ScopeUpdate {
     /// The properties that change.
     pub(crate) change: Vec<Property>,
-    /// The same with the values they had.
+    /// The same properties with their values before the change.
     pub(crate) back: Vec<Property>,
 }
 
@@ -140,7 +141,7 @@ pub(crate) fn update_scope(old: &Resources, new: &Resources, lifted: Lifted) -> 
 }
 
 impl Property {
-    /// The value of one that was never set.
+    /// This property with the value that it has while nothing sets it.
     fn unset(&self) -> Self {
         let value = match &self.value {
             PropertyValue::Number(_) if self.name == "MemoryLow" => PropertyValue::Number(0),
@@ -151,7 +152,7 @@ impl Property {
     }
 }
 
-/// Microseconds of CPU time in a second, up to the next whole percent: systemd keeps no less.
+/// Microseconds of CPU time in a second, rounded up to a whole percent, which is all that systemd stores.
 fn per_second(quota: i64, period: Option<u64>) -> u64 {
     const PERCENT: u128 = 10_000;
     match u128::try_from(quota) {
@@ -164,7 +165,7 @@ fn per_second(quota: i64, period: Option<u64>) -> u64 {
     }
 }
 
-/// A cpuset(7) list, which validation let pass, as a mask.
+/// A valid cpuset(7) list as a mask.
 fn mask(list: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for range in list.trim().split(',') {

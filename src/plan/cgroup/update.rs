@@ -1,9 +1,9 @@
-//! What is written to change the limits of a container that exists. Pure: which of its directories a write belongs to is
-//! found where it is done.
+//! The writes that change the limits of a container that exists. Pure: the process that makes a write finds the
+//! directory for it.
 //!
-//! The limits as a whole are planned as for a new container, and of these writes those are kept that differ from what was
-//! set before or serve a field that was named again. So a value that is made from two fields (`memory.swap.max`,
-//! `cpu.max`) follows when either changes.
+//! The planner makes all writes as for a new container, and keeps those that differ from the old limits or serve a
+//! field that the caller gave again. So a value made of two fields (`memory.swap.max`, `cpu.max`) follows when either
+//! changes.
 
 use super::model::{PlannedWrite, Value};
 use super::requested::{OtherVersion, RequestedLimits, check_swap, fields, requested, requested_unified};
@@ -32,11 +32,11 @@ impl ControllerUpdate {
     }
 }
 
-/// What one version of the interface makes of a change: writes in the order the kernel needs, or the field that it has
-/// no file for.
+/// A change as one version of the interface spells it: writes in the order that the kernel needs, or the field that the
+/// version has no file for.
 pub(crate) type Spelling = std::result::Result<Vec<PlannedWrite>, OtherVersion>;
 
-/// Limits that are taken away and not replaced, which a [`Resources`] cannot tell from those that were never set.
+/// Limits to remove without replacing them. A [`Resources`] cannot express that: there they look as if never set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lifted {
     /// `pids.limit`.
@@ -47,8 +47,7 @@ pub(crate) struct Lifted {
     pub(crate) cpu_idle: bool,
 }
 
-/// Plans the change from the limits `old` to `new`, of which `named` are those that the caller gave, besides the
-/// `lifted`.
+/// Plans the change from the limits `old` to `new`. The caller gave those in `named`, and removes those in `lifted`.
 ///
 /// # Errors
 /// A swap limit without a memory limit.
@@ -86,13 +85,13 @@ pub(crate) fn update(
         let mut v1 = changed(v1::writes(v1_name, old), v1::writes(v1_name, new));
         let mut v2 = changed(v2::writes(&controller, old), v2::writes(&controller, new));
         match controller.as_ref() {
-            // The kernel keeps memory+swap at or above memory, so a limit that rises follows the sum, and one that falls
-            // goes first, as for a new container.
+            // The kernel keeps memory+swap at or above memory: write the sum first if the limit rises, and the limit
+            // first if it falls, which is the order for a new container.
             "memory" if raises(old.memory.limit, new.memory.limit) => to_the_front(&mut v1, MEMSW),
             "cpu" => {
                 lift_cpu(&mut v1, lifted, "cpu.cfs_burst_us");
                 lift_cpu(&mut v2, lifted, "cpu.max.burst");
-                // The same rule: a burst is within the quota, and a runtime within its period.
+                // In the same way a burst stays within its quota, and a realtime runtime within its period.
                 if new.cpu.burst < old.cpu.burst {
                     to_the_front(&mut v1, "cpu.cfs_burst_us");
                     to_the_front(&mut v2, "cpu.max.burst");
@@ -129,7 +128,7 @@ fn no_pids_limit() -> PlannedWrite {
     PlannedWrite { file: "pids.max".into(), value: Value::Text("max".into()), field: PIDS_LIMIT.into() }
 }
 
-/// Takes away what was lifted, before anything is set: a group that is idle takes no shares.
+/// Puts the writes that remove limits before the others: the kernel refuses shares while a group is idle.
 fn lift_cpu(writes: &mut Vec<PlannedWrite>, lifted: Lifted, burst_file: &str) {
     for (lifts, file, field) in
         [(lifted.cpu_burst, burst_file, CPU_BURST), (lifted.cpu_idle, "cpu.idle", CPU_IDLE)]
@@ -141,25 +140,25 @@ fn lift_cpu(writes: &mut Vec<PlannedWrite>, lifted: Lifted, burst_file: &str) {
     }
 }
 
-/// Has `file` written before the others.
+/// Moves the writes into `file` before the others.
 fn to_the_front(writes: &mut [PlannedWrite], file: &str) {
     writes.sort_by_key(|write| write.file != file);
 }
 
-/// What sets a control file back that held `before` when `written` was written into it.
+/// The text that restores a control file which held `before` when `written` was written into it.
 pub(crate) fn undo(file: &str, written: &str, before: &str) -> String {
     let before = before.trim_end();
     let first_word = |line: &str| line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
     if file == "memory.oom_control" {
-        // One word is written, and several lines are read.
+        // This file takes one word, and shows several lines.
         let state = before.lines().find_map(|line| line.strip_prefix("oom_kill_disable "));
         return state.unwrap_or("0").to_owned();
     }
     if !(file.ends_with("_device") || KEYED.contains(&file)) {
-        // An empty list cannot be written as nothing: write(2) of no bytes is no write.
+        // To write an empty list, write a newline: the kernel ignores a write(2) of no bytes.
         return if before.is_empty() { "\n".into() } else { before.into() };
     }
-    // A weight without a device is that of all others.
+    // A weight without a device is the default for all devices.
     let key = match written.split_once(' ') {
         Some(_) => first_word(written),
         None => "default".into(),
@@ -168,7 +167,7 @@ pub(crate) fn undo(file: &str, written: &str, before: &str) -> String {
         return line.to_owned();
     }
     match written.split_once(' ') {
-        // No line for this device: no limit on it.
+        // The device had no line, so it had no limit.
         Some((device, limits)) if limits.contains('=') => {
             let limits = limits.split_ascii_whitespace().filter_map(|limit| limit.split_once('='));
             let lifted: Vec<String> = limits.map(|(name, _)| format!("{name}=max")).collect();
@@ -180,11 +179,11 @@ pub(crate) fn undo(file: &str, written: &str, before: &str) -> String {
     }
 }
 
-/// Files with a line for each device, of which one is written at a time; so are those named `*_device`.
+/// Files with a line for each device, which take one line per write. Those named `*_device` work in the same way.
 const KEYED: [&str; 7] =
     ["io.max", "io.weight", "io.bfq.weight", "io.latency", "rdma.max", "misc.max", "net_prio.ifpriomap"];
 
-/// Whether the limit gets higher. -1 and no limit are the highest.
+/// Whether the limit rises. -1 and an absent limit are the highest.
 fn raises(old: Option<i64>, new: Option<i64>) -> bool {
     let height = |limit: Option<i64>| limit.and_then(|limit| u64::try_from(limit).ok()).unwrap_or(u64::MAX);
     height(new) > height(old)
@@ -198,7 +197,7 @@ impl PlannedWrite {
     }
 }
 
-/// Refuses what would need a controller that the container was not created with.
+/// The error for a limit whose controller the container did not join when it was created.
 pub(crate) fn not_joined(update: &ControllerUpdate) -> Error {
     let controller = &update.controller;
     let why = format!("the container is in no cgroup with the {controller} controller");

@@ -34,7 +34,8 @@ pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrit
     }
 }
 
-/// A cpuset takes no process before both of its files have a value, and every cpuset above needs one first.
+/// The writes for a cpuset above the leaf: the kernel puts a process into a cpuset only after both files have a value,
+/// and gives a cpuset only values of its parent.
 pub(super) fn inherited_cpuset() -> Vec<PlannedWrite> {
     cpuset(&Resources::default())
 }
@@ -47,8 +48,8 @@ fn memory(resources: &Resources) -> Vec<PlannedWrite> {
         writes.push(text("memory.limit_in_bytes", limit, "memory.limit"));
     }
     if let Some(swap) = memory.swap.filter(|swap| *swap != 0) {
-        // Without swap accounting the file is absent. Then memory+swap cannot be limited, which matters only when more
-        // than the memory limit itself was asked for.
+        // Without swap accounting the kernel has no such file, and a container gets no swap limit. That matters only if
+        // the configuration allows some swap and not all.
         let moot = swap < 0 || Some(swap) == memory.limit;
         let value = swap.to_string();
         let value = if moot { Value::TextIfPresent(value) } else { Value::Text(value) };
@@ -125,7 +126,7 @@ fn block_io(resources: &Resources) -> Vec<PlannedWrite> {
         }
     }
     let throttle = |file: &'static str, throttles: &[Throttle], field: &'static str| {
-        // Here, too, a rate of 0 is none.
+        // A rate of 0 means no limit, in this file as in the configuration.
         let lines = throttles.iter().map(|throttle| format!("{} {}", throttle.device, throttle.rate));
         lines.map(|line| text(file, line, field)).collect::<Vec<_>>()
     };

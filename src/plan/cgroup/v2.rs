@@ -23,8 +23,8 @@ pub(super) fn writes(controller: &str, resources: &Resources) -> Vec<PlannedWrit
     }
 }
 
-/// The field that asks of `controller` what only v1 can do. Other runtimes drop some of them in silence; crun refuses
-/// them, too.
+/// The first field of `controller` that only v1 has a file for. crun refuses these fields, too; other runtimes ignore
+/// some of them silently.
 pub(super) fn only_v1(controller: &str, resources: &Resources) -> Option<&'static str> {
     let Resources { memory, cpu, block_io, .. } = resources;
     let mut weights = block_io.weight_devices.iter();
@@ -56,8 +56,8 @@ fn memory(resources: &Resources) -> Vec<PlannedWrite> {
         writes.push(text("memory.max", or_max(limit), "memory.limit"));
     }
     if let Some(swap) = memory.swap.filter(|swap| *swap != 0) {
-        // The configuration counts memory and swap together, v2 counts swap alone. The file is absent without swap
-        // accounting, which matters only when some swap was asked for.
+        // The configuration counts memory and swap together, v2 counts swap alone. Without swap accounting the kernel
+        // has no such file, which matters only if the configuration limits swap and allows some.
         let alone = if swap < 0 { -1 } else { swap.saturating_sub(memory.limit.unwrap_or(0)).max(0) };
         let value = or_max(alone);
         let value = if alone <= 0 { Value::TextIfPresent(value) } else { Value::Text(value) };
@@ -103,7 +103,7 @@ fn cpuset(resources: &Resources) -> Vec<PlannedWrite> {
 fn io(resources: &Resources) -> Vec<PlannedWrite> {
     let block = &resources.block_io;
     let mut writes = Vec::new();
-    // BFQ's weights are those of the configuration; where the kernel has the cost model in its place, they are converted.
+    // BFQ takes the weights of the configuration. A kernel with the cost model instead takes them converted.
     let weight = |device: Option<String>, weight: u16, field: &str| {
         let line = |weight: u64| match &device {
             Some(device) => format!("{device} {weight}"),
@@ -135,7 +135,7 @@ fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight).saturating_sub(10) * 9999) / 990
 }
 
-/// As on v1: reservations, too, where the kernel can.
+/// As on v1: limits on reservations, too, if the kernel has them.
 fn hugetlb(resources: &Resources) -> Vec<PlannedWrite> {
     let limits = resources.hugepages.iter().flat_map(|limit| {
         let (size, limit) = (&limit.page_size, limit.limit.to_string());

@@ -1,21 +1,22 @@
-//! An interpreter of device programs, with those checks of the kernel's verifier that concern what we write: tests ask
-//! it what a program does, and it refuses programs the kernel would refuse.
+//! An interpreter of device programs for tests, with those checks of the kernel's verifier that concern the
+//! instructions in use: it refuses programs that the kernel would refuse.
 
 use super::program::*;
 
-/// What a program is asked about: `struct bpf_cgroup_dev_ctx`.
+/// An access that a program decides about: `struct bpf_cgroup_dev_ctx`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
     /// 1 for a block device, 2 for a character device.
     pub(crate) kind: u32,
-    /// Of reading, writing and making a node, those that are asked for at once.
+    /// The bits of [`DeviceAccess`](crate::spec::DeviceAccess) that the process wants at once.
     pub(crate) access: u32,
     pub(crate) major: u32,
     pub(crate) minor: u32,
 }
 
 impl DeviceProgram {
-    /// Whether the kernel would load it: known opcodes, jumps that go on and stay inside, nothing that is never reached.
+    /// Panics if the kernel would not load it: an unknown opcode, a jump backward or out of the program, an instruction
+    /// that no path reaches.
     pub(crate) fn check(&self) {
         let mut reached = vec![false; self.0.len()];
         reached[0] = true;
@@ -39,9 +40,9 @@ impl DeviceProgram {
         }
     }
 
-    /// Whether it allows `access`, and the number of instructions it took.
+    /// Whether it allows `access`, and the number of instructions that it executed.
     pub(crate) fn run(&self, access: Access) -> (bool, usize) {
-        // The word at `offset` of the context is read from here; no other memory is.
+        // Programs load only words of the context.
         let context = |offset| match offset {
             OFFSET_ACCESS_TYPE => access.access << ACCESS_SHIFT | access.kind,
             OFFSET_MAJOR => access.major,

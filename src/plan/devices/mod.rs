@@ -1,17 +1,17 @@
-//! `linux.resources.devices`: which device numbers a container's cgroup lets through, and what that takes. Pure.
+//! `linux.resources.devices`: the device numbers that a container's cgroup allows. Pure.
 //!
-//! What lives here: what the rules of a configuration say once the runtime's own are added to them, and whether a
-//! container can do without their being enforced. How each version of the cgroup interface is told is in [`v1`] and
-//! [`program`]. What may not: which cgroup it is, and telling the kernel.
+//! This file adds the runtime's own rules to those of the configuration, and decides whether the host must enforce
+//! them. [`v1`] and [`program`] write them for each version of the cgroup interface. The cgroup is chosen in
+//! [`cgroup`](super::cgroup).
 //!
 //! # How rules are read
 //!
-//! They form an allow list ("configures the allowed device list", OCI config-linux.md): where there is any, everything
-//! is denied to begin with. They apply in order, and each of reading, writing and making a node is decided by itself,
-//! by the last rule that speaks of it for that number; to open a device for reading and writing takes both. After those
-//! of the configuration come [`DEFAULTS`], which therefore cannot be taken away: what a container's `/dev` always has,
-//! and making nodes of any number, which without the right to open them is harmless. runc and crun do the same; also as
-//! with them, a node of `linux.devices` is made and not for that reason allowed.
+//! They form an allow list ("configures the allowed device list", OCI config-linux.md): if there is any rule, every
+//! device that no rule allows is denied. Rules apply in order. For reading, for writing and for making a node, the last
+//! rule about that access and that number decides; to open a device for reading and writing, a process needs both.
+//! [`DEFAULTS`] come after the rules of the configuration, so no rule can deny them: the devices that a container's
+//! `/dev` always has, and making nodes of any number, which is harmless without the right to open them. runc and crun
+//! do the same. Also as with them, a device of `linux.devices` gets its node, and needs a rule to be opened.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod interpret;
@@ -29,12 +29,12 @@ use std::collections::HashMap;
 /// The configuration field, for messages.
 pub(crate) const FIELD: &str = "linux.resources.devices";
 
-/// The device rules of a container, where they deny anything.
+/// The device rules of a container that deny some access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceLimits {
-    /// What each rule says that no later one takes back, in their order.
+    /// The rules in order, each without the accesses that a later one decides.
     entries: Vec<Entry>,
-    /// Whether the container could reach what they deny if nothing enforced them.
+    /// Whether the container could open a denied device if the host did not enforce them.
     pub(crate) required: bool,
 }
 
@@ -79,30 +79,29 @@ const DEFAULTS: [(Kind, Option<u32>, Option<u32>, DeviceAccess); 11] = [
 ];
 
 impl DeviceLimits {
-    /// Those of `spec`, for a caller that may be `in_user_namespace` itself; `None` where it has no rules, or they deny
-    /// nothing.
+    /// The rules of `spec`, for a caller that may be `in_user_namespace` itself. `None` if they deny nothing.
     pub(crate) fn of(spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
         Self::new(&spec.resources.devices, makes_nodes(&spec.process, spec, in_user_namespace))
     }
 
-    /// Those of `spec`, where `process`, executed in it, could reach what they deny, and the container's own processes
-    /// could not: then they may be without effect.
+    /// The rules of `spec`, if `process` could open a denied device in the container and the container's own processes
+    /// could not. The host may not enforce them then, because they were not [`required`](Self::required) at creation.
     pub(crate) fn of_exec(process: &ValidProcess, spec: &ValidSpec, in_user_namespace: bool) -> Option<Self> {
         let limits = Self::of(spec, in_user_namespace).filter(|limits| !limits.required)?;
         makes_nodes(process, spec, in_user_namespace).then_some(limits)
     }
 
-    /// What these rules come to; `None` where there are none, or they deny nothing.
+    /// `None` if there are no rules, or if they deny nothing.
     pub(crate) fn new(rules: &[DeviceRule], required: bool) -> Option<Self> {
         let entries = settled(rules);
         let deny = !rules.is_empty() && entries.iter().any(|entry| !entry.allow);
         deny.then_some(Self { entries, required })
     }
 
-    /// On a host that cannot enforce them, and says why: nothing to do where that is not needed.
+    /// Accepts a host that cannot enforce the rules, for the reason `why`.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) where it is.
+    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) if they must be enforced.
     pub(crate) fn do_without(&self, why: &str) -> Result<()> {
         if !self.required {
             return Ok(());
@@ -112,17 +111,18 @@ impl DeviceLimits {
     }
 }
 
-/// Whether `process`, or what it executes, could make nodes of devices in the container that `spec` describes.
+/// Whether `process`, or a program that it executes, could make device nodes in the container that `spec` describes.
 ///
-/// In a user namespace the kernel refuses mknod(2) of devices whatever the capabilities, and without it there is no node
-/// that the configuration did not ask for: `/dev` is ours, and the root shows none.
+/// In a user namespace the kernel refuses mknod(2) of devices, whatever the capabilities. A container that cannot make
+/// nodes has only those of its configuration: init fills `/dev`, and the root is mounted with `nodev`.
 fn makes_nodes(process: &ValidProcess, spec: &ValidSpec, in_user_namespace: bool) -> bool {
     process.capabilities.any().contains(CapSet::MKNOD)
         && spec.namespaces.user == NamespaceSource::Inherit
         && !in_user_namespace
 }
 
-/// The rules with what comes before and after them, each reduced to what no later one decides for all its devices.
+/// The rules between the initial denial and [`DEFAULTS`], each without the accesses that a later one decides for all of
+/// its devices.
 fn settled(rules: &[DeviceRule]) -> Vec<Entry> {
     let kinds = |kind| match kind {
         DeviceRuleKind::All => &[Kind::Block, Kind::Char][..],
@@ -167,13 +167,13 @@ impl Pattern {
         ]
     }
 
-    /// Whether some device is in both.
+    /// Whether the two patterns have a device in common.
     fn meets(self, other: Self) -> bool {
         let meet = |one: Option<u32>, other: Option<u32>| one.is_none() || other.is_none() || one == other;
         self.kind == other.kind && meet(self.major, other.major) && meet(self.minor, other.minor)
     }
 
-    /// The devices in both, where there are any.
+    /// The devices that both patterns have, if any.
     fn both(self, other: Self) -> Option<Self> {
         let (major, minor) = (self.major.or(other.major), self.minor.or(other.minor));
         self.meets(other).then_some(Self { major, minor, ..self })

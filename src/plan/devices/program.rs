@@ -1,12 +1,12 @@
-//! How cgroup v2 is told (kernel: admin-guide/cgroup-v2, "Device controller"): by an eBPF program, which the kernel asks
-//! about every use of a device.
+//! Device rules for cgroup v2 (kernel: admin-guide/cgroup-v2, "Device controller"): an eBPF program, which the kernel
+//! runs at each access to a device.
 //!
 //! ```text
 //!   entries --by type, major, minor--> ranges of numbers, each with what is allowed --binary search--> [Instruction]
 //! ```
 //!
-//! The program is a tree whose leaves are shared: one for each set of accesses. So the kernel's verifier, which follows
-//! every path, sees each instruction about once, and an access costs a few comparisons however long the list is.
+//! The program is a tree with shared leaves, one for each set of accesses. So the kernel's verifier, which follows
+//! every path, sees each instruction about once, and an access costs a few comparisons even for a long list.
 
 use super::{DeviceLimits, Entry, FIELD, Kind};
 use crate::error::{Error, Result};
@@ -24,17 +24,17 @@ pub(crate) struct DeviceProgram(pub(super) Vec<Instruction>);
 #[serde(from = "u64", into = "u64")]
 pub(super) struct Instruction {
     pub(super) code: u8,
-    /// The one that is changed or compared.
+    /// The destination register, or the one to compare.
     pub(super) register: u8,
-    /// The one that is read, where there is another.
+    /// The source register, if the instruction has one.
     pub(super) source: u8,
     /// Instructions to skip, or bytes from the address in `source`.
     pub(super) offset: i16,
     pub(super) immediate: u32,
 }
 
-/// Opcodes (linux/bpf_common.h, linux/bpf.h), all on words of 32 bits: load, and, shift right, move; jumps, those with a
-/// condition comparing with the immediate.
+/// Opcodes (linux/bpf_common.h, linux/bpf.h), all on words of 32 bits: load, and, shift right, move; jumps, those with
+/// a condition comparing with the immediate.
 pub(super) const LOAD: u8 = 0x61;
 pub(super) const AND: u8 = 0x54;
 pub(super) const SHIFT_RIGHT: u8 = 0x74;
@@ -46,7 +46,7 @@ pub(super) const JUMP_IF_AT_LEAST: u8 = 0x36;
 pub(super) const JUMP_IF_ANY_OF: u8 = 0x46;
 pub(super) const EXIT: u8 = 0x95;
 
-/// Registers: the verdict, the context, and what is taken from it.
+/// Registers: the verdict, the context, and the values loaded from the context.
 pub(super) const VERDICT: u8 = 0;
 pub(super) const CONTEXT: u8 = 1;
 const ACCESS: u8 = 2;
@@ -60,24 +60,24 @@ pub(super) const OFFSET_MAJOR: i16 = 4;
 pub(super) const OFFSET_MINOR: i16 = 8;
 pub(super) const ACCESS_SHIFT: u32 = 16;
 const TYPE_MASK: u32 = 0xffff;
-/// Of an access, also what no kernel asks about yet.
+/// All bits of an access, also those that no kernel uses yet.
 const ACCESS_MASK: u32 = 0xffff;
 
 /// The most ranges of numbers. Each takes at most four instructions, and a jump skips at most 32767.
 const MAX_RANGES: usize = 8000;
 
 impl DeviceLimits {
-    /// The program that enforces them.
+    /// The program that enforces the rules.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for rules that tell more than [`MAX_RANGES`] ranges of
-    /// numbers apart.
+    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for rules that distinguish more than [`MAX_RANGES`] ranges
+    /// of numbers.
     pub(crate) fn v2_program(&self) -> Result<DeviceProgram> {
         let block = table(Kind::Block, &self.entries);
         let char = table(Kind::Char, &self.entries);
         let ranges: usize = block.iter().chain(&char).map(|(_, minors)| minors.len()).sum();
         if ranges > MAX_RANGES {
-            let why = format!("they tell {ranges} ranges of numbers apart, and at most {MAX_RANGES} can be");
+            let why = format!("they distinguish {ranges} ranges of numbers; the limit is {MAX_RANGES}");
             return Err(Error::unsupported(FIELD, why));
         }
         Ok(Assembler::default().program(&block, &char))
@@ -85,7 +85,7 @@ impl DeviceLimits {
 }
 
 impl DeviceProgram {
-    /// The program as the kernel takes it: one `struct bpf_insn` after the other.
+    /// The program as bpf(2) takes it: an array of `struct bpf_insn`.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(Instruction::bytes).collect()
     }
@@ -93,7 +93,8 @@ impl DeviceProgram {
 
 impl Instruction {
     fn bytes(&self) -> [u8; 8] {
-        // Two fields of four bits, which a compiler begins to fill at the end that comes first in memory.
+        // Two bit fields of four bits. C compilers put the first into the low bits on little-endian machines, and into
+        // the high bits on big-endian ones.
         let (low, high) = match cfg!(target_endian = "little") {
             true => (self.register, self.source),
             false => (self.source, self.register),
@@ -123,10 +124,10 @@ impl From<Instruction> for u64 {
     }
 }
 
-/// All numbers, in ranges: the first number of each, and what holds from there on.
+/// All numbers, in ranges: the first number of each range, and the value for the range.
 type Ranges<T> = Vec<(u32, T)>;
 
-/// What is allowed, by major and minor number.
+/// The allowed accesses, by major and minor number.
 fn table(kind: Kind, entries: &[Entry]) -> Ranges<Ranges<DeviceAccess>> {
     let entries: Vec<&Entry> = entries.iter().filter(|entry| entry.pattern.kind == kind).collect();
     let is = |pattern: Option<u32>, number: Option<u32>| pattern.is_none() || pattern == number;
@@ -144,8 +145,7 @@ fn table(kind: Kind, entries: &[Entry]) -> Ranges<Ranges<DeviceAccess>> {
     })
 }
 
-/// The ranges in which `of` differs, which it does nowhere but at the numbers `named`; it says of `None` what holds for
-/// all others.
+/// The ranges of numbers with the same value of `of`. `of(None)` is the value for all numbers that are not in `named`.
 fn ranges<T: PartialEq>(named: &BTreeSet<u32>, of: impl Fn(Option<u32>) -> T) -> Ranges<T> {
     let after = named.iter().filter_map(|number| number.checked_add(1));
     let mut starts: BTreeMap<u32, Option<u32>> = after.chain([0]).map(|number| (number, None)).collect();
@@ -155,12 +155,12 @@ fn ranges<T: PartialEq>(named: &BTreeSet<u32>, of: impl Fn(Option<u32>) -> T) ->
     ranges
 }
 
-/// A program in the making, its last instruction first: eBPF can jump back, but a verifier likes what does not, and every
-/// target is known when a jump to it is written.
+/// Writes a program from its last instruction to its first. So all jumps go forward, which the verifier handles best,
+/// and the target of each jump is known when the jump is written.
 #[derive(Default)]
 struct Assembler {
     reversed: Vec<Instruction>,
-    /// What decides about an access of which these are allowed.
+    /// The code that decides about an access, by the bits of the allowed ones.
     leaves: BTreeMap<u8, Label>,
 }
 
@@ -199,7 +199,7 @@ impl Assembler {
         })
     }
 
-    /// Finds the range that the number in `register` is in, and goes to its `leaf`.
+    /// Writes a binary search for the range of the number in `register`, which continues at the range's `leaf`.
     fn search<T>(
         &mut self,
         register: u8,
@@ -216,7 +216,7 @@ impl Assembler {
         self.branch(JUMP_IF_AT_LEAST, register, first, upper, lower)
     }
 
-    /// Decides about an access of which these are allowed.
+    /// The code that allows an access if it needs only `allowed` ones.
     fn leaf(&mut self, allowed: DeviceAccess) -> Label {
         if let Some(&known) = self.leaves.get(&allowed.bits()) {
             return known;
@@ -234,7 +234,7 @@ impl Assembler {
         self.write(MOVE, VERDICT, 0, 0, verdict)
     }
 
-    /// Goes to `holds` or, by going on, to `otherwise`.
+    /// Writes a jump to `holds` under the condition, and else continues at `otherwise`.
     fn branch(&mut self, code: u8, register: u8, immediate: u32, holds: Label, otherwise: Label) -> Label {
         if otherwise.0 + 1 != self.reversed.len() {
             let offset = self.distance(otherwise);
@@ -244,7 +244,7 @@ impl Assembler {
         self.write(code, register, 0, offset, immediate)
     }
 
-    /// How many instructions the next one written would have to skip to get to `label`.
+    /// The offset of a jump to `label` from the instruction that is written next.
     fn distance(&self, label: Label) -> i16 {
         i16::try_from(self.reversed.len() - label.0 - 1).expect("MAX_RANGES keeps programs shorter than that")
     }

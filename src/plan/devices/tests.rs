@@ -1,4 +1,4 @@
-//! What rules come to, and what each version of the interface is told, without a kernel.
+//! What rules allow, and how each version of the interface spells them, without a kernel.
 
 mod against_a_linear_reading;
 
@@ -35,7 +35,7 @@ fn limits(rules: &[DeviceRule]) -> DeviceLimits {
     DeviceLimits { entries: settled(rules), required: true }
 }
 
-/// What is written on v1, line by line.
+/// The writes on v1, one line each.
 fn lines(rules: &[DeviceRule]) -> Result<Vec<String>> {
     let line = |write: PlannedWrite| match write.value {
         Value::Text(text) => format!("{} {text}", write.file),
@@ -44,7 +44,7 @@ fn lines(rules: &[DeviceRule]) -> Result<Vec<String>> {
     Ok(limits(rules).v1_writes()?.into_iter().map(line).collect())
 }
 
-/// The same, but for what every container is allowed.
+/// The same without the devices that every container may use.
 fn written(rules: &[DeviceRule]) -> Result<Vec<String>> {
     let always = lines(&[deny_all()])?;
     Ok(lines(rules)?.into_iter().filter(|line| !always[1..].contains(line)).collect())
@@ -110,7 +110,7 @@ fn v1_refuses_an_exception_from_an_exception() {
     assert_eq!(
         error.to_string(),
         "linux.resources.devices: cgroup v1 cannot allow \"c 1:*\" but deny \"c 1:11\" of it \
-         (leave out the rule for the larger set, and list what is meant of it)"
+         (replace the rule for the larger set by rules for the devices that it is meant for)"
     );
     // The same, but taken back.
     let log_after_all = rule(true, Char, Some(1), Some(11), "r");
@@ -179,7 +179,7 @@ fn the_longest_list_makes_a_program_whose_jumps_reach() {
         [rule(true, Char, None, Some(2 * at), "w"), rule(true, Char, Some(300 + at), Some(1000 + at), "r")]
     });
     let error = limits(&crossed.collect::<Vec<_>>()).v2_program().map(drop).unwrap_err();
-    assert!(error.to_string().starts_with("linux.resources.devices: they tell "), "{error}");
+    assert!(error.to_string().starts_with("linux.resources.devices: they distinguish "), "{error}");
 }
 
 #[test]

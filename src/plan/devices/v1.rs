@@ -1,4 +1,4 @@
-//! How cgroup v1 is told (kernel: admin-guide/cgroup-v1/devices): a default, and a list of exceptions from it.
+//! Device rules for cgroup v1 (kernel: admin-guide/cgroup-v1/devices): a default, and a list of exceptions from it.
 
 use super::{DeviceLimits, Entry, FIELD, Kind, Pattern};
 use crate::error::{Error, Result};
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 impl DeviceLimits {
-    /// What is written into the files of the `devices` controller, whatever the cgroup had before.
+    /// The writes into the files of the `devices` controller. The first resets the rules that the cgroup had before.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for rules that deny some of what others allow and allow
-    /// some of what others deny: the kernel knows exceptions, and none from these.
+    /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for rules that need an exception from an exception, which
+    /// the kernel does not have.
     pub(crate) fn v1_writes(&self) -> Result<Vec<PlannedWrite>> {
         let all_but = match self.exceptions(true) {
             Ok(allowed) => (false, complete(allowed)),
@@ -33,7 +33,7 @@ impl DeviceLimits {
         Ok(std::iter::once(write(default, "a".into())).chain(exceptions).collect())
     }
 
-    /// What is allowed (or denied, as `allow` says) where the opposite is the default.
+    /// The exceptions that allow (or with `allow` false, deny) access if the opposite is the default.
     fn exceptions(&self, allow: bool) -> Result<BTreeMap<Pattern, DeviceAccess>> {
         let mut exceptions: Vec<Entry> = Vec::new();
         for entry in &self.entries {
@@ -41,7 +41,8 @@ impl DeviceLimits {
                 exceptions.push(*entry);
                 continue;
             }
-            // An earlier exception that is wholly inside was settled away: one that meets it is cut by it.
+            // `settled` removed the earlier exceptions that lie wholly inside of this entry. One that still has
+            // accesses in common with it would need an exception from the exception.
             let cut = exceptions.iter().find(|earlier| {
                 earlier.access.intersects(entry.access) && earlier.pattern.meets(entry.pattern)
             });
@@ -54,8 +55,9 @@ impl DeviceLimits {
                     verb(!allow),
                     entry.pattern
                 );
-                return Err(Error::unsupported(FIELD, why)
-                    .hint("leave out the rule for the larger set, and list what is meant of it"));
+                return Err(Error::unsupported(FIELD, why).hint(
+                    "replace the rule for the larger set by rules for the devices that it is meant for",
+                ));
             }
         }
         let mut merged = BTreeMap::new();
@@ -66,8 +68,8 @@ impl DeviceLimits {
     }
 }
 
-/// The same exceptions such that one alone allows what several do together: the kernel wants to find all that is asked
-/// for in one of them.
+/// The same exceptions, extended so that each access that several allow together is in a single one: the kernel looks
+/// for one exception that allows all of an access.
 fn complete(mut allowed: BTreeMap<Pattern, DeviceAccess>) -> BTreeMap<Pattern, DeviceAccess> {
     let all = |pattern: &&Pattern| pattern.major.is_none() && pattern.minor.is_some();
     let minors: Vec<Pattern> = allowed.keys().filter(all).copied().collect();
@@ -97,7 +99,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// An access as the kernel spells it.
+/// An access in the kernel's letters.
 struct Letters(DeviceAccess);
 
 impl fmt::Display for Letters {

@@ -26,8 +26,8 @@ impl TreeBuilder<'_> {
                 let why = format!("/dev/{name} is always the device {major}:{minor} with mode 0666 of root");
                 return Err(Error::unsupported(field, why));
             }
-            // The multiplexer of the container's own devpts is there already. An engine that lists every device of the
-            // host means that one, too.
+            // Skip ptmx: init makes it a link to that of the container's own devpts. Engines that list every device of
+            // the host list it, too.
             if name == Some("ptmx") && (device.kind, device.major, device.minor) == (DeviceKind::Char, 5, 2) {
                 continue;
             }
@@ -44,7 +44,7 @@ impl TreeBuilder<'_> {
                 let path = Path::new("dev").join(name);
                 let handed = self.must_bind_devices().then(|| {
                     let source = GoferSource::Bind { path: Path::new("/").join(&path), recursive: false };
-                    // Without nodev on this one mount: the device is the point.
+                    // No nodev on this mount: the device must open.
                     self.hand(GoferItem {
                         set: MountAttrs::NOSUID | MountAttrs::NOEXEC,
                         ..item(source, "linux.devices")
@@ -77,7 +77,7 @@ impl TreeBuilder<'_> {
         }
     }
 
-    /// mknod(2) of devices needs the initial user namespace; elsewhere the host's nodes are bound.
+    /// Whether the gofer binds the host's nodes: mknod(2) of devices works only in the initial user namespace.
     fn must_bind_devices(&self) -> bool {
         self.in_user_namespace() || self.host.in_user_namespace || !self.host.privileged
     }

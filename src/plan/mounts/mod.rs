@@ -1,8 +1,8 @@
-//! The file system: which mounts the gofer makes, and what init does with them, in order.
+//! The file system: the mounts that the gofer makes, and the steps of init, in order. Pure.
 //!
-//! The order is a law that tests check: the root first; the configuration's mounts in the order given ("the runtime MUST
-//! mount entries in the listed order", OCI config.md); devices after `/dev`; masks and read-only paths last, because
-//! they cover what the mounts brought; the read-only root after everything that still creates mount points.
+//! Tests check the order: first the root; then the configuration's mounts as listed ("the runtime MUST mount entries in
+//! the listed order", OCI config.md); the devices after `/dev`; masks and read-only paths last, because they cover
+//! files of the mounts. Init makes the root read-only after that, because all other steps create mount points.
 
 mod devices;
 
@@ -19,11 +19,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The host directories that get a writable layer of their own when the host's rootfs is used with a scratch: what
-/// package managers and build tools write to.
+/// With the host's rootfs and a scratch, each of these host directories gets a writable layer, because package managers
+/// and build tools write to them.
 const LAYERED_SYSTEM_DIRS: [&str; 3] = ["usr", "etc", "opt"];
 
-/// Directories a program expects besides the system's own.
+/// Directories that programs expect besides those of [`Host::system_dirs`].
 const EMPTY_DIRS: [&str; 7] = ["dev", "home", "proc", "root", "run", "sys", "tmp"];
 
 /// Collects the gofer's mounts and init's steps.
@@ -74,7 +74,7 @@ impl<'a> TreeBuilder<'a> {
         } else {
             IdMapping::AsOnDisk
         };
-        // Where no cgroup has to refuse devices, none that came with the image may open.
+        // If the cgroup need not enforce the device rules, the image's own device nodes must not open.
         let denied =
             DeviceLimits::of(self.spec, self.host.in_user_namespace).is_some_and(|limits| !limits.required);
         let set_recursive = if denied { MountAttrs::NODEV } else { MountAttrs::empty() };
@@ -110,7 +110,7 @@ impl<'a> TreeBuilder<'a> {
     pub(super) fn mounts(&mut self) -> Result<()> {
         let spec = self.spec;
         if !spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
-            // The device directory is never the image's: its entries decide what the kernel hands out.
+            // Never use the image's /dev: a device node there opens whatever device its numbers name.
             let nodes = self.default_nodes();
             let source = StepSource::Devices { options: vec!["mode=755".into(), "size=64k".into()], nodes };
             self.steps.push(TreeStep { set: MountAttrs::NOSUID, ..step("dev".into(), source, "mounts") });
@@ -150,7 +150,8 @@ impl<'a> TreeBuilder<'a> {
             MountKind::Sysfs
                 if self.in_user_namespace() && self.spec.namespaces.network != NamespaceSource::New =>
             {
-                // The kernel mounts sysfs only for the owner of the network namespace; a bind shows the same.
+                // The kernel mounts sysfs only in a user namespace that owns the network namespace. A bind of the
+                // host's sysfs shows the same files.
                 let source = GoferSource::Bind { path: "/sys".into(), recursive: true };
                 let handed = self.hand(GoferItem {
                     set_recursive: mount.set | MountAttrs::RDONLY,
@@ -199,7 +200,7 @@ impl<'a> TreeBuilder<'a> {
         Ok(())
     }
 
-    /// With which ids the files of a bind are shown.
+    /// How a bind shows the ids of its files.
     fn id_mapping(&self, mount: &Mount, field: &str) -> Result<IdMapping> {
         let Some(mapping) = &mount.id_mapping else { return Ok(IdMapping::AsOnDisk) };
         if !self.may_map_files() {
@@ -219,9 +220,9 @@ impl<'a> TreeBuilder<'a> {
         options.iter().cloned().chain(label).collect()
     }
 
-    /// The container's cgroups: of the unified hierarchy where that is all there is, else a directory with an entry for
-    /// each v1 hierarchy, and links for the controllers of those that have several, as everything that reads there
-    /// expects.
+    /// Mounts the container's cgroups: on a host with cgroup v2 alone its cgroup there, else a directory with an entry
+    /// for each v1 hierarchy. A hierarchy with several controllers also has a link named after each of them, as readers
+    /// of /sys/fs/cgroup expect.
     fn cgroup_mount(&mut self, at: &Path, mount: &Mount, field: &str) -> Result<()> {
         let host = self.host;
         if host.cgroups.v1.is_empty() {
@@ -237,7 +238,7 @@ impl<'a> TreeBuilder<'a> {
             let Some(name) = hierarchy.mountpoint.file_name() else { continue };
             names.insert(name.to_owned());
             let place = (at.join(name), hierarchy.mountpoint.as_path());
-            // One that went away since the host was looked at is not missed.
+            // Optional: the hierarchy may have been unmounted since the probe of the host.
             self.cgroup_directory(place, hierarchy.own_dir(), mount, (true, field));
         }
         for hierarchy in host.cgroups.v1.iter().filter(|hierarchy| hierarchy.controllers.len() > 1) {
@@ -267,8 +268,8 @@ impl<'a> TreeBuilder<'a> {
         Ok(())
     }
 
-    /// A bind of the container's own directory in the hierarchy at a mount point. Where it has none it sees the
-    /// caller's, and that it may only read.
+    /// Binds the container's own directory in the hierarchy at a mount point. A container without one there gets the
+    /// caller's directory, read-only.
     fn cgroup_directory(
         &mut self,
         (at, mountpoint): (PathBuf, &Path),
@@ -322,12 +323,14 @@ impl<'a> TreeBuilder<'a> {
         self.spec.namespaces.user != NamespaceSource::Inherit
     }
 
-    /// Mapping the ids of files takes privileges over the file system (mount_setattr(2)), which is the host's.
+    /// Mapping the ids of files needs privileges over the file system (mount_setattr(2)), which belongs to the initial
+    /// user namespace.
     fn may_map_files(&self) -> bool {
         self.host.privileged && !self.host.in_user_namespace
     }
 
-    /// `gid=5` (the tty group) is in every default configuration, and not mapped where there is one id.
+    /// `options` without a `gid=` that the container does not map. Every default configuration has `gid=5` (the tty
+    /// group), also for a container with a single id.
     fn mapped_gid_only(&self, options: &[String]) -> Vec<String> {
         let mapped = |option: &&String| match option.strip_prefix("gid=").and_then(|gid| gid.parse().ok()) {
             Some(gid) if self.in_user_namespace() => host_id(&self.spec.id_maps.gids, gid).is_some(),
@@ -381,7 +384,7 @@ pub(super) fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
     })
 }
 
-/// What is in a cgroup is read and written, never a device or a program.
+/// A cgroup has no device and no program, so the mount allows neither.
 fn cgroup_attributes(mount: &Mount) -> MountAttrs {
     mount.set | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC
 }

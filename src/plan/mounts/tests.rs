@@ -1,4 +1,4 @@
-//! What is mounted on hosts that are only described.
+//! Mounts for hosts that exist only as values.
 
 use super::*;
 use crate::host::cgroups::CgroupLayout;

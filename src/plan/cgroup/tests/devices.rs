@@ -1,4 +1,4 @@
-//! Where device rules are enforced, for hosts that are only described.
+//! Which cgroup enforces device rules, for hosts that exist only as values.
 
 use super::*;
 use crate::plan::DeviceLimits;

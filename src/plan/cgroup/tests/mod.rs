@@ -1,4 +1,4 @@
-//! What is planned, for hosts that are only described.
+//! Plans of cgroups for hosts that exist only as values.
 
 mod devices;
 mod limits;
