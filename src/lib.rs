@@ -165,7 +165,7 @@
 //!   kernel, through a filter. Where that is not enough, use gVisor or a virtual machine.
 //! * That a `config.json` is safe. It is trusted and obeyed, also where it asks for less isolation than the builder's
 //!   default.
-//! * That limits exist where nobody asked for them. By default only the number of processes is limited; memory and
+//! * That limits exist where none were asked for. By default only the number of processes is limited; memory and
 //!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
 //!   [`cpu_limit`](ContainerBuilder::cpu_limit).
 //! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.

@@ -239,7 +239,7 @@ fn output_is_bounded_in_size_and_time() {
     let began = Instant::now();
     let orphan = container.exec_output(Exec::new(["sh", "-c", "sleep 1000 & echo done"])).unwrap();
     assert_eq!(orphan.stdout, b"done\n");
-    assert!(began.elapsed() < Duration::from_secs(60), "an orphan that holds the pipe keeps nobody waiting");
+    assert!(began.elapsed() < Duration::from_secs(60), "an orphan that holds the pipe delays no one");
 }
 
 #[test]

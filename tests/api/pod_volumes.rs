@@ -53,7 +53,7 @@ fn what_one_container_writes_the_others_see_and_it_outlives_each_of_them() {
     one.kill().unwrap().delete().unwrap();
     two.kill().unwrap().delete().unwrap();
     let three = start(member(&stage, &pod, "three").pod_volume("data", "/data", None).share_pid_namespace());
-    assert_eq!(output(&three, "cat /data/file"), "bye\n", "nobody had it meanwhile");
+    assert_eq!(output(&three, "cat /data/file"), "bye\n", "no other container had it meanwhile");
     assert!(!run(&pod, "grep -q data /proc/self/mountinfo").0, "who does not ask has none");
 }
 

@@ -136,7 +136,7 @@ fn users_are_numbered_as_inside() {
     let table = running.processes().unwrap();
     assert_eq!(table[0].uid, 1000);
     let host = status_line(&running.init_pid().to_string(), "Uid");
-    assert_ne!(host, "1000 1000 1000 1000", "on the host it is somebody else");
+    assert_ne!(host, "1000 1000 1000 1000", "on the host it is another user");
     drop(running);
 
     let builder = stage.busybox_shell("same", "echo ready; read line").without_user_namespace();

@@ -166,7 +166,7 @@ fn a_container_is_loaded_as_what_its_record_and_the_kernel_say() {
 }
 
 #[test]
-fn a_container_somebody_else_moved_comes_back_as_it_is_now() {
+fn a_container_that_another_process_moved_comes_back_as_it_is_now() {
     let stage = stage!();
     let created = stage.container("moved").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let AnyContainer::Created(other) = AnyContainer::load(stage.root(), created.id().as_str()).unwrap()

@@ -93,7 +93,7 @@ fn what_is_dead_is_stopped_also_if_it_was_paused() {
     assert_eq!(load().info().status, Status::Paused);
     assert_eq!(load().status(), Status::Stopped);
     stopped.delete().unwrap();
-    assert_eq!(loaded.wait().unwrap().outcome, Outcome::Lost, "nobody is left to tell");
+    assert_eq!(loaded.wait().unwrap().outcome, Outcome::Lost, "no process is left that could report it");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn events(text: &str) -> Vec<String> {
 fn a_log_has_the_start_and_the_end_of_each_container_that_appends_to_it() {
     let stage = stage!();
     let path = stage.path().join("log");
-    std::fs::write(&path, "2000-01-01T00:00:00.000Z somebody started\n").unwrap();
+    std::fs::write(&path, "2000-01-01T00:00:00.000Z another started\n").unwrap();
     let logged = |name: &str, script: &str| stage.shell(name, script).user_log(path.clone());
     logged("code", "exit 3").run().unwrap();
     logged("time", "sleep 1000").timeout(Duration::from_millis(50)).run().unwrap();
@@ -36,7 +36,7 @@ fn a_log_has_the_start_and_the_end_of_each_container_that_appends_to_it() {
     assert_eq!(
         events(&std::fs::read_to_string(&path).unwrap()),
         [
-            "somebody started".to_owned(),
+            "another started".to_owned(),
             format!("{} started", id("code")),
             format!("{} exited with code 3", id("code")),
             format!("{} started", id("time")),

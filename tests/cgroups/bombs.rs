@@ -139,7 +139,7 @@ fn the_kernels_count_outlives_a_sandbox_that_was_killed_with_its_container() {
     assert_eq!(stopped.exit().outcome, Outcome::OutOfMemory);
     assert!(stopped.exit().oom_kills >= 1 && stopped.exit().started_at.is_none(), "{:?}", stopped.exit());
     let loaded = AnyContainer::load(stage.root(), stopped.id().as_str()).unwrap();
-    assert_eq!(loaded.wait().unwrap(), *stopped.exit(), "whoever looks sees the same");
+    assert_eq!(loaded.wait().unwrap(), *stopped.exit(), "every handle sees the same");
     stopped.delete().unwrap();
     assert!(stage.changes().is_empty(), "{:?}", stage.changes());
 }

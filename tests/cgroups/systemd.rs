@@ -239,7 +239,7 @@ fn a_scope_of_another_is_left_alone() {
 }
 
 #[test]
-fn a_scope_that_was_stopped_by_somebody_else_ends_the_container() {
+fn a_scope_that_another_program_stopped_ends_the_container() {
     with_systemd(|stage| {
         let running = sleeper(stage, "stop", "stop").build().unwrap().create().unwrap().start().unwrap();
         systemctl(&["stop", "it-stop.scope"]);

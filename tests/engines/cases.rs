@@ -79,7 +79,7 @@ pub(crate) fn wishes_come_true_inside(engine: &dyn Engine) {
         (&[Wish::Tmpfs("/scratch")], "grep -c '^tmpfs /scratch tmpfs .*size=1024k' /proc/mounts", "1"),
         (&[volume(true)], "cat /v/f; touch /v/x 2>/dev/null; echo $?", "of the host\n1"),
         (&[volume(false)], "echo of the container >/v/f; cat /v/f", "of the container"),
-        (&[Wish::Hostname("somebody")], "hostname", "somebody"),
+        (&[Wish::Hostname("guest")], "hostname", "guest"),
         (&[Wish::HostNetwork], "readlink /proc/self/ns/net", &net),
         (&[Wish::HostPids], "readlink /proc/self/ns/pid", &pid),
         (&[Wish::Device { from: "/dev/zero", to: "/dev/nought" }], "head -c 3 /dev/nought | wc -c", "3"),

@@ -309,7 +309,7 @@ pub(super) fn source_files() -> Vec<SourceFile> {
 }
 
 /// Where the sources are now, which is not where they were compiled when the test was moved.
-fn manifest_dir() -> PathBuf {
+pub(super) fn manifest_dir() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 

@@ -10,3 +10,4 @@ mod oci_manual;
 mod public;
 mod semantics;
 mod typestate;
+mod words;

@@ -198,7 +198,7 @@ fn exported(path: &[TokenTree], names: &mut Vec<String>) {
     match path.last() {
         Some(TokenTree::Group(group)) => in_braces(group, names),
         Some(TokenTree::Ident(name)) => names.push(name.to_string()),
-        _ => panic!("lib.rs exports a glob, so nobody sees what is public"),
+        _ => panic!("lib.rs exports a glob, which hides what is public"),
     }
 }
 

@@ -312,7 +312,7 @@ fn a_hook_may_leave_a_child_that_holds_its_pipes() {
     let builder = stage.container("child").args(["true"]).hook(HookKind::CreateRuntime, hook(&out, script));
     let began = Instant::now();
     let created = builder.build().unwrap().create().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(60), "nobody waits for the child");
+    assert!(began.elapsed() < Duration::from_secs(60), "the runtime does not wait for the child");
     let child: i32 = read(out.join("child")).trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(child).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

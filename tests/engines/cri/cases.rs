@@ -66,7 +66,7 @@ pub(crate) fn a_debugger_sees_the_processes_of_its_target(cri: &Cri) {
     cri.end_pod(pod);
 }
 
-pub(crate) fn the_namespaces_of_the_node_are_for_whoever_asks(cri: &Cri) {
+pub(crate) fn the_namespaces_of_the_node_are_for_pods_that_ask(cri: &Cri) {
     let spec = PodSpec { network: Mode::Node, pid: Mode::Node, ipc: Mode::Node, ..PodSpec::default() };
     let pod = cri.run_pod("pod", spec);
     let container = cri.run(&pod, "one", idle());

@@ -109,7 +109,7 @@ fn daemon_configuration(directory: &Path, runtime: &Path) -> String {
          [plugins.\"io.containerd.grpc.v1.cri\"]\n\
          sandbox_image = {pause:?}\n\
          netns_mounts_under_state_dir = true\n\
-         # Nobody may be better off than the daemon without CAP_SYS_RESOURCE.\n\
+         # No container may have more than the daemon without CAP_SYS_RESOURCE.\n\
          restrict_oom_score_adj = true\n\
          [plugins.\"io.containerd.grpc.v1.cri\".cni]\n\
          bin_dir = {NETWORK_PLUGINS:?}\n\
@@ -274,7 +274,7 @@ test_cases! {
     containers_of_a_pod_share_network_and_ipc
     a_pod_that_shares_pids_sees_and_signals_all_of_them
     a_debugger_sees_the_processes_of_its_target
-    the_namespaces_of_the_node_are_for_whoever_asks
+    the_namespaces_of_the_node_are_for_pods_that_ask
     a_container_is_what_its_configuration_says
     a_privileged_container_has_what_the_node_has
     limits_are_in_the_cgroup_and_can_be_changed

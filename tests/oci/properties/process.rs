@@ -162,7 +162,7 @@ fn capabilities_that_the_caller_has_not_are_the_creations_error() {
     let missing = (0..=40_u8).find(|number| held >> number & 1 == 0);
     let missing = caps::all().into_iter().find(|capability| Some(capability.index()) == missing);
     let Some(missing) = missing.filter(|_| is_root()) else {
-        skip!("root has every capability here, or whoever makes a user namespace has them all there");
+        skip!("root has every capability here, and the maker of a user namespace has them all in it");
     };
     let names = json!([missing.to_string()]);
     let created = builder(&stage, "true", |config| {

@@ -78,7 +78,7 @@ fn exec_detach_leaves_a_process_that_ends_as_the_one_inside() {
             rustix::process::kill_process(Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM)
                 .unwrap();
             assert_eq!(collect(pid), (Some(3), None));
-            assert_eq!(stdout.read(&mut [0; 1]).unwrap(), 0, "nobody else holds it");
+            assert_eq!(stdout.read(&mut [0; 1]).unwrap(), 0, "no other process holds it");
 
             // As containerd's shim kills: by the pid, and then nothing of it may be left inside.
             let (pid, mut stdout) = exec("echo ready; exec sleep 1000");

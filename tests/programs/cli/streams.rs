@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 /// Takes the one descriptor that comes over a console socket.
 fn take_terminal(listener: &UnixListener) -> File {
-    assert!(is_readable_within(listener, LIMIT), "somebody connects");
+    assert!(is_readable_within(listener, LIMIT), "a client connects");
     let (stream, _) = listener.accept().unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -100,7 +100,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        unmount(&self.0, UnmountFlags::empty()).expect("nobody uses it");
+        unmount(&self.0, UnmountFlags::empty()).expect("no process uses it");
     }
 }
 

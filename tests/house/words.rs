@@ -1,0 +1,49 @@
+//! Comments, errors and documentation say who does what: words that hide it are refused.
+
+use super::layers::manifest_dir;
+use std::path::{Path, PathBuf};
+
+/// Words that leave open who acts. They are put together here, so that this file passes too.
+const HIDING: [[&str; 2]; 2] = [["who", "ever"], ["some", "body"]];
+
+#[test]
+fn no_text_leaves_open_who_acts() {
+    let root = manifest_dir();
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> =
+        ["src", "tests", "examples", "README.md", ".ci"].map(|part| root.join(part)).into();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        // What is not text has no words.
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        found.extend(hiding_lines(&text).map(|line| format!("{}:{line}", relative(&path, &root))));
+    }
+    assert!(found.is_empty(), "these lines leave open who acts:\n{}", found.join("\n"));
+}
+
+fn hiding_lines(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let hides = |line: &str| {
+        let lower = line.to_lowercase();
+        let mut words = lower.split(|letter: char| !letter.is_alphabetic());
+        words.any(|word| HIDING.iter().any(|parts| word == parts.concat()))
+    };
+    text.lines().enumerate().filter(move |(_, line)| hides(line)).map(|(index, _)| index + 1)
+}
+
+fn relative(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+#[test]
+fn the_words_are_found_whatever_stands_around_them() {
+    let text = format!(
+        "plain\n// {}, it\n\"{}'s\"\n{}where",
+        HIDING[0].concat(),
+        HIDING[1].concat().to_uppercase(),
+        HIDING[0].concat()
+    );
+    assert_eq!(hiding_lines(&text).collect::<Vec<_>>(), [2, 3]);
+}
