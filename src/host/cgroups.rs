@@ -1,8 +1,7 @@
 //! The host's cgroup hierarchies as values: which are mounted, where the caller is in each, what it may do there.
 //!
-//! Pure: [`CgroupLayout::parse`] takes the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`, and
-//! [`probe`](super::cgroups_for) adds what only a look at the directories can tell. Which hierarchy and which directory
-//! a container uses is the choice of the plan.
+//! Pure: [`CgroupLayout::parse`] takes the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`, and `host/probe.rs`
+//! adds what only a look at the directories can tell. The plan chooses the hierarchy and the directory of a container.
 
 use procfs::process::MountInfo;
 use procfs::{FromBufRead, ProcessCGroup, ProcessCGroups};
