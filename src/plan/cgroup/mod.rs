@@ -1,10 +1,10 @@
 //! Which cgroups a container needs, and what is written into them: `linux.cgroupsPath` and `linux.resources` against
 //! the host's layout. Pure: facts about the host come in as a [`CgroupLayout`].
 //!
-//! [`model`] has the plan as a value. [`requested`] finds the controllers that the limits need, [`place`] chooses the
-//! parent cgroup and the names of directories, and [`branches`] makes the directories of each hierarchy from that, with
-//! the writes that [`v1`] and [`v2`] spell. [`devices`] adds the device rules, [`scope`] plans a scope of systemd, and
-//! [`update`] changes the limits of a container that exists.
+//! [`model`] has the plan as a value. [`requested`](mod@requested) finds the controllers that the limits need, [`place`]
+//! chooses the parent cgroup and the names of directories, and [`branches`] makes the directories of each hierarchy from
+//! that, with the writes that [`v1`] and [`v2`] spell. [`devices`] adds the device rules, [`scope`] plans a scope of
+//! systemd, and [`update`](mod@update) changes the limits of a container that exists.
 
 mod branches;
 mod devices;
