@@ -1,4 +1,4 @@
-//! Removal of recorded cgroups. It needs only the paths, so it also works after the process that made them has died.
+//! Removes recorded cgroups. It needs only their paths, so it also works after the process that made them has died.
 //!
 //! What lives here: removing nested cgroups depth first, then the recorded one; [`super::kill`] ends the processes inside.
 //! Every wait has a time limit and uses the kernel's own events, never sleep. What may not: removing a directory that is
@@ -12,8 +12,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long [`destroy`] waits in all for killed processes to leave. They are gone in milliseconds unless one of them is
-/// in an uninterruptible system call.
+/// How long [`destroy`] waits at most, for all paths together. Killed processes are gone in milliseconds, unless one of
+/// them is in an uninterruptible system call.
 pub(crate) const TEARDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Removes the cgroups at these absolute paths with everything in them, within [`TEARDOWN_LIMIT`]. See
@@ -23,12 +23,11 @@ pub(crate) fn destroy(paths: &[PathBuf]) -> Result<()> {
 }
 
 /// Removes the cgroups at these absolute paths: kills the processes inside, removes nested cgroups, then each itself.
-/// Skips what is gone, so that it can be called again after a crash. An error at one path does not keep it from the
-/// others.
+/// Skips cgroups that are gone, so that a caller can repeat it after a crash. If one path fails, it goes on with the next.
 ///
 /// # Errors
-/// [`ErrorKind::Incomplete`] with one line for all paths that are still there, among them those that are not below a
-/// cgroup mount, which are never touched.
+/// [`ErrorKind::Incomplete`] with one line that names every path that failed. A path outside of the cgroup file systems
+/// always fails, and nothing there is touched.
 pub(crate) fn destroy_within(paths: &[PathBuf], limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     report(paths.iter().filter_map(|path| {
@@ -41,21 +40,23 @@ pub(crate) fn destroy_within(paths: &[PathBuf], limit: Duration) -> Result<()> {
     }))
 }
 
-/// Thaws these cgroups, where they are of v1: only there, a frozen task does not act on SIGKILL, and a wait for its end
-/// would never return. Skips cgroups that are gone.
+/// Thaws those of these cgroups that are of v1, and their [`CONTAINER`] children. Call it when processes inside are
+/// killed: on v1, unlike v2, a frozen process does not act on SIGKILL, and a wait for its end would never return. Skips
+/// cgroups that are gone.
 pub(crate) fn thaw(paths: &[PathBuf]) {
     for path in paths {
         let Ok(dir) = CgroupDir::open(path) else { continue };
         let inner = dir.child(OsStr::new(CONTAINER));
         for dir in [Ok(dir), inner].into_iter().flatten().filter(|dir| dir.version() == CgroupVersion::V1) {
-            // The file exists in the freezer's hierarchy only.
+            // Ignore errors: only the freezer's hierarchy has this file.
             let _ = dir.write("freezer.state", "THAWED");
         }
     }
 }
 
-/// Removes those of these directories that are empty, and leaves those in use alone: for the directories that led to a
-/// leaf, which other containers may share. The deepest must come first.
+/// Removes the empty ones of these directories and leaves the others, without killing anything. The directories are those
+/// above a container's cgroup, and other containers may use them. The deepest must come first, because a directory is in
+/// use while it has children.
 ///
 /// # Errors
 /// As [`destroy_within`], but a directory in use is not an error.
@@ -72,9 +73,9 @@ pub(crate) fn prune(paths: &[PathBuf]) -> Result<()> {
     }))
 }
 
-/// Removes the cgroups at these paths once they are empty, and waits for that as long as a killed container's processes
-/// may need. For paths where a container may have been: processes that do not end there belong to another container,
-/// and stay.
+/// Removes the cgroups at these paths without killing anything: waits up to [`EMPTY_LIMIT`] for their processes to end.
+/// The caller has killed its container, but only guesses these paths. So what still runs there after the wait may belong
+/// to another container, and stays.
 pub(crate) fn remove_when_empty(paths: &[PathBuf]) {
     let deadline = Instant::now() + EMPTY_LIMIT;
     for path in paths {
@@ -84,7 +85,7 @@ pub(crate) fn remove_when_empty(paths: &[PathBuf]) {
     }
 }
 
-/// How long [`remove_when_empty`] waits in all.
+/// How long [`remove_when_empty`] waits, for all paths together.
 const EMPTY_LIMIT: Duration = Duration::from_secs(2);
 
 fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
@@ -95,10 +96,11 @@ fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
     }
 }
 
-/// Removes the cgroup `name` in `parent` and those below it. Another process may be doing the same.
+/// Removes the cgroup `name` in `parent` and those below it, after their processes have ended as `end` says. Another
+/// process may be removing them at the same time, so a cgroup that is gone counts as removed.
 pub(super) fn remove(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) -> Result<()> {
-    // Usually every process has ended, and these calls are enough. They need no descriptor, so a process without one to
-    // spare can make them. The second removes the cgroup of the container's own processes, if there is one below.
+    // Try rmdir first: usually every process has ended. It needs no descriptor, so it also works for a process that has
+    // reached its limit. If that fails, remove the cgroup of the container's own processes below, then try again.
     if settled(parent.remove(name))? {
         return Ok(());
     }
@@ -110,12 +112,14 @@ pub(super) fn remove(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: E
     let Some(dir) = gone_is_none(parent.child(name))? else {
         return Ok(());
     };
+    // Empty the top first: on v2 that also empties everything below it.
     empty(&dir, deadline, end)?;
     remove_nested(dir, deadline, end)?;
     remove_leaf(parent, name, deadline, end)
 }
 
-/// The parent of `path`. It must be a cgroup itself, so a mount root is never removed. `None` if it is gone.
+/// Opens the parent of `path`, and fails unless it is a cgroup. This keeps callers from removing the root of a cgroup
+/// mount, whose parent is on another file system. `None` if the parent is gone.
 pub(super) fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
     let plain = path.is_absolute() && !path.components().any(|component| component == Component::ParentDir);
     match (path.parent(), path.file_name()) {
@@ -130,16 +134,17 @@ pub(super) fn open_parent(path: &Path) -> Result<Option<(CgroupDir, &OsStr)>> {
     }
 }
 
-/// Removes every cgroup below `top`. It holds one directory at a time and walks back by `..`, so that a hostile depth
-/// costs no descriptors.
+/// Removes every cgroup below `top`, the deepest first. Keeps only one directory open and goes back up by `..`, so that a
+/// workload that nests cgroups deeply cannot use up our descriptors.
 fn remove_nested(top: CgroupDir, deadline: Instant, end: End) -> Result<()> {
     let mut names: Vec<OsString> = Vec::new();
     let mut dir = top;
     loop {
-        // If the directory is gone, go back up, as if it had been empty.
+        // One pass removes the empty children and returns a busy one to go down into. Without one, or if `dir` itself is
+        // gone, go back up.
         match gone_is_none(dir.remove_empty_children(deadline))?.flatten() {
             Some(name) => {
-                // The processes in it may have removed it since it was listed.
+                // The workload may have removed the child since the pass listed it. Then make another pass.
                 if let Some(child) = gone_is_none(dir.child(&name))? {
                     names.push(name);
                     dir = child;
@@ -156,7 +161,8 @@ fn remove_nested(top: CgroupDir, deadline: Instant, end: End) -> Result<()> {
     }
 }
 
-/// Removes a cgroup without children, ending its processes as often as it takes.
+/// Removes a cgroup whose children are gone. Processes may still fork or make new children in it, so this repeats both
+/// steps, emptying it and removing its children, until rmdir succeeds or `deadline` passes.
 fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) -> Result<()> {
     while !settled(parent.remove(name))? {
         check(deadline, &parent.path().join(name))?;
@@ -167,7 +173,8 @@ fn remove_leaf(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) ->
         if gone_is_none(dir.remove_empty_children(deadline))?.flatten().is_some() {
             remove_nested(dir, deadline, end)?;
         }
-        // What remains is the kernel's last step of a dying task, which raises no event and ends within a time slice.
+        // rmdir can still fail while the kernel finishes a task that is no longer listed. No event tells when that is
+        // done, but it takes less than a time slice: yield and try again.
         rustix::thread::sched_yield();
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! From a host path to a detached mount.
+//! Turns each item of the gofer's plan, mostly a host path, into a detached mount.
 
 use crate::error::{Error, OsContext, Result};
 use crate::plan::{GoferItem, GoferSource, IdMapping, SealedGofer};
@@ -14,26 +14,28 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Makes the mounts, in the gofer's own mount namespace, where the scratch memory is attached.
+/// Makes the mounts of one plan. It works in the gofer's own mount namespace, because it has to attach the layers of
+/// overlays somewhere that the host does not see.
 pub(super) struct MountFactory<'a> {
     plan: &'a SealedGofer<'a>,
     user_namespace: Option<OwnedFd>,
-    /// The root of the scratch file system; made with the first overlay.
+    /// `None` until the first overlay needs it.
     scratch: Option<ScratchMount>,
     overlays: usize,
-    /// The next binds of the plan, if they were taken in advance.
+    /// Binds that [`take_binds_and_separate`](Self::take_binds_and_separate) made in advance, in the order of the plan.
+    /// [`make`](Self::make) takes them from the front; `None` is an optional source that is absent.
     taken: VecDeque<Option<OwnedFd>>,
     /// The layers of the overlays made so far.
     layers: Vec<Layers>,
 }
 
-/// The two layers of an overlay, each as a mount of its own that nothing can be changed through.
+/// The two layers of an overlay, each as a read-only mount. The sandbox compares them to find what the container changed.
 pub(super) struct Layers {
     pub(super) upper: OwnedFd,
     pub(super) lower: OwnedFd,
 }
 
-/// Memory for writable layers.
+/// The tmpfs that holds the writable layers of all overlays.
 struct ScratchMount {
     root: OwnedFd,
     /// Whether files in it can have `user.*` attributes, which tmpfs has since Linux 6.6.
@@ -45,13 +47,13 @@ impl<'a> MountFactory<'a> {
         Self { plan, user_namespace, scratch: None, overlays: 0, taken: VecDeque::new(), layers: Vec::new() }
     }
 
-    /// The layers of every overlay that was made; empty where this kernel's tmpfs keeps no attributes, without which
-    /// they make no sense.
+    /// The layers of all overlays made so far. Empty where this kernel's tmpfs keeps no `user.*` attributes: the sandbox
+    /// reads from them which directories hide those of the lower layer, and cannot compare the layers without.
     pub(super) fn into_layers(self) -> Vec<Layers> {
         self.layers
     }
 
-    /// Makes one item of the plan.
+    /// Makes the detached mount of one item and sets its attributes. Call it for the items in the order of the plan.
     pub(super) fn make(&mut self, item: &GoferItem) -> Result<(MountBatchItem, Option<OwnedFd>)> {
         let mount = match &item.source {
             GoferSource::Bind { path, recursive } => match self.take_or_bind(path, *recursive, item)? {
@@ -74,14 +76,16 @@ impl<'a> MountFactory<'a> {
         Ok((handed, Some(mount)))
     }
 
-    /// Takes every bind of the plan while mount events still pass between this namespace and the host's, so that they pass
-    /// between the binds and the host; then separates the namespace.
+    /// For shared propagation. First makes every bind of the plan while this namespace still shares mount events with the
+    /// host, so that the binds go on sharing them. Then makes the namespace private, so that what the gofer attaches later
+    /// does not appear on the host.
     pub(super) fn take_binds_and_separate(&mut self) -> Result<()> {
         for item in &self.plan.items {
             let GoferSource::Bind { path, recursive } = &item.source else { continue };
             let mount = self.bind(path, *recursive, item)?;
             if let (true, Some(mount)) = (item.directory, &mount) {
-                // Mounts on the root belong to the container alone.
+                // Only the container's root must be a directory. Make it private, or what init mounts on it would appear
+                // on the host.
                 sys::set_propagation(mount.as_fd(), libc::MS_PRIVATE, true)
                     .os(|| step(item, "mount_setattr(AT_RECURSIVE, MS_PRIVATE)"))?;
             }
@@ -96,7 +100,7 @@ impl<'a> MountFactory<'a> {
         self.taken.pop_front().map_or_else(|| self.bind(path, recursive, item), Ok)
     }
 
-    /// A detached copy of the mount at `path`; `None` if the source is absent and the plan allows that.
+    /// A detached bind of `path`, with ids mapped as the item says. `None` if `path` is absent and the item is optional.
     fn bind(&self, path: &Path, recursive: bool, item: &GoferItem) -> Result<Option<OwnedFd>> {
         let clone = |recursive| sys::clone_tree_at(path, recursive);
         let mount = match if recursive { clone(true) } else { sys::alone_or_whole(clone) } {
@@ -126,23 +130,24 @@ impl<'a> MountFactory<'a> {
         Ok(Some(mount))
     }
 
-    /// `lower` with an empty writable layer in memory on top.
+    /// A detached overlay: an empty writable layer in memory on top of `lower`.
     fn overlay(&mut self, lower: &Path, item: &GoferItem) -> Result<OwnedFd> {
         let lower = self.bind(lower, false, &GoferItem { optional: false, ..item.clone() })?;
         let lower = lower.expect("a source that is not optional is there or an error");
         let ([upper, work, base], user_attributes) = self.layer_directories()?;
-        // KERNEL(6.15): older kernels take only attached mounts as layers, so it gets a place in our namespace.
+        // KERNEL(6.15): older kernels take only attached mounts as layers, so attach `lower` in our namespace. The other
+        // layers are in the scratch file system, which is attached.
         sys::attach(lower.as_fd(), base.as_fd()).os(|| step(item, "move_mount(lower)"))?;
 
         let overlay = NewMount::open("overlay")?;
         for (key, layer) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
             overlay.set(key, &format!("/proc/self/fd/{}", layer.as_raw_fd()))?;
         }
-        // The scratch does not survive the container, so nothing needs to be flushed.
+        // The writable layer ends with the container, so overlayfs need not sync it.
         overlay.flag("volatile")?;
         if self.plan.join_user_namespace || user_attributes {
-            // A process in a user namespace cannot use trusted.* attributes: neither a gofer that works in one, nor a file
-            // worker that reads the layer in the container's.
+            // Have overlayfs keep its own marks in user.* attributes. By default it uses trusted.*, which a process in a
+            // user namespace cannot access. This gofer may be in one, and so may the file worker that reads the marks.
             overlay.flag("userxattr")?;
         }
         let overlay = overlay.mount(0).map_err(|error| error.during(step(item, "overlay")))?;
@@ -153,7 +158,8 @@ impl<'a> MountFactory<'a> {
         Ok(overlay)
     }
 
-    /// Upper, work and mount-point directories of the next overlay, and whether their files can have attributes.
+    /// Makes the directories of the next overlay: upper, work, and a mount point for its lower layer. Returns also whether
+    /// files in them can have `user.*` attributes.
     fn layer_directories(&mut self) -> Result<([OwnedFd; 3], bool)> {
         if self.scratch.is_none() {
             self.scratch = Some(self.make_scratch()?);
@@ -172,7 +178,7 @@ impl<'a> MountFactory<'a> {
                 Mode::empty(),
             )
             .os(|| format!("open(scratch/{name})"))?;
-            // In the user namespace this process is the container's root, and owns what it makes.
+            // Give the directory to the container's root. A gofer that joined the container's user namespace is that user.
             if !self.plan.join_user_namespace {
                 let (uid, gid) = self.plan.scratch_owner;
                 let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
@@ -199,7 +205,7 @@ impl<'a> MountFactory<'a> {
     }
 }
 
-/// Shows the files of a mount with the ids that `namespace` maps theirs to.
+/// Makes `mount` an idmapped mount: it shows each file's ids as `namespace` maps them.
 fn map_ids(
     mount: BorrowedFd<'_>,
     namespace: BorrowedFd<'_>,
@@ -214,8 +220,9 @@ fn map_ids(
     })
 }
 
-/// A new user namespace with these maps, for mount_setattr(2), which takes the mapping of ids from one. The one process in
-/// it is gone when this returns.
+/// A new user namespace with these maps, because mount_setattr(2) takes a mapping of ids only from a user namespace. Forks
+/// a child into it, writes the child's maps, and opens the namespace. Then kills the child: the descriptor keeps the
+/// namespace.
 fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let (ours, theirs) = Channel::pair()?;
     match sys::fork(libc::CLONE_NEWUSER.cast_unsigned(), None).os(|| "clone3(CLONE_NEWUSER)")? {
@@ -240,7 +247,7 @@ fn map_and_open(pid: i32, maps: &IdMaps) -> Result<OwnedFd> {
     for (name, maps) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
         let path = format!("/proc/{pid}/{name}");
         let text = lines(maps);
-        // One write: the kernel takes a map whole or not at all.
+        // Write the map at once: the kernel accepts only one write for each.
         rustix::io::write(open(&path, OFlags::WRONLY)?, text.as_bytes())
             .os(|| format!("write({path:?}, {text:?})"))?;
     }
@@ -268,7 +275,7 @@ fn new_file_system(
         }
         options.iter().try_for_each(|option| new.option(option))?;
         if item.set.contains(MountAttrs::RDONLY) {
-            // Make the superblock read-only as well, so that the disk is never written to.
+            // Make the superblock read-only, not only the mount: otherwise the file system may still write to its disk.
             new.flag("ro")?;
         }
         new.mount(0)
@@ -282,7 +289,7 @@ fn new_file_system(
     })
 }
 
-/// Whether files below `root` can have `user.*` attributes: tries it with the root directory.
+/// Whether files below `root` can have `user.*` attributes. Sets one on the root directory to find out.
 fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(root, ".", flags, Mode::empty()).os(|| "open(scratch)")?;
@@ -294,8 +301,8 @@ fn takes_user_attributes(root: BorrowedFd<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// A read-only mount of `layer` alone, without execution. Detached, so that `..` ends there: the sandbox gets it, and must
-/// not reach a host path through it.
+/// A mount of `layer` for the sandbox to read: no writing, no execution. It is detached, so that `..` does not lead out of
+/// it: the sandbox must not reach a host path.
 fn read_only_copy(layer: BorrowedFd<'_>) -> Result<OwnedFd> {
     let copy = sys::alone_or_whole(|recursive| sys::clone_tree(layer, recursive))
         .os(|| "open_tree(layer, OPEN_TREE_CLONE)")?;

@@ -1,13 +1,19 @@
-//! Other processes in a running container.
+//! Starts further processes in a live container.
+//!
+//! The sandbox does not fork the process itself: privileged processes inside could look into the child, which would have
+//! all of the sandbox's descriptors. It starts a process between the two, which closes them before the child exists: see
+//! [`fork_inside`](sys::fork_inside()).
 //!
 //! ```text
 //!   sandbox                    between                       the process
-//!      |-- clone(VM, VFORK) -->|  enter pid and mount namespaces, close all it must not have
+//!      |-- clone(VM, VFORK) -->|  enter pid and mount namespaces, close what the process must not have
 //!      |                       |------ clone(PARENT) -------->|  parent: the sandbox
 //!      |<------------------- ExecHello (its pid) -------------|
-//!      |                                                      |  join cgroups and their namespace, find the program,
-//!      |<--------- ExecReport::Terminal, if it has one --------|  shed privileges, execve
-//!      |<--------------------- end of file -------------------|  executed; or Failed
+//!      |                                                      |  join cgroups, then init's other namespaces
+//!      |                                                      |  take stdio, find the user and the program
+//!      |<-------- ExecReport::Terminal, if it has one --------|  open the terminal
+//!      |                                                      |  shed privileges, execve
+//!      |<------- end of file: executed; or else Failed -------|
 //! ```
 
 use super::init::attributes;
@@ -34,14 +40,15 @@ use rustix::process::{Pid, PidfdFlags};
 pub(super) struct ExecChild {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
-    /// It sends [`ExecHello`], then [`ExecReport`]s; `execve` closes it.
+    /// The process sends [`ExecHello`], then [`ExecReport`]s, over this. `execve` closes its end.
     pub(super) channel: Channel,
-    /// Whether it is killed when the client that asked for it is gone.
+    /// Whether the sandbox kills it when the client that asked for it disconnects.
     pub(super) attached: bool,
 }
 
 impl ExecChild {
     /// Forks the process that `fds` describe: `plan`, `stdin`, `stdout`, `stderr`, and the plan's extra descriptors.
+    /// Returns once the process exists, which then reports over [`channel`](Self::channel) whether its program runs.
     pub(super) fn fork(target: &ExecTarget<'_>, score: &OomScore, mut fds: Received) -> Result<Self> {
         let plan: SealedExec<'_> = read_plan(fds.take("plan")?)?;
         let stdio = [fds.take("stdin")?, fds.take("stdout")?, fds.take("stderr")?];
@@ -66,7 +73,8 @@ impl ExecChild {
             keep: &keep,
         };
         let enter = |born_in_cgroup| {
-            // Above the numbers that the plan gives a meaning.
+            // Move the channel above the extra descriptors' numbers: `place` puts those descriptors there later, over
+            // what is open.
             let above = plan.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
             let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(&theirs, above).map(Channel::from) else {
                 return;
@@ -76,20 +84,21 @@ impl ExecChild {
                 let _ = parent.send(&ExecReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
             }
         };
+        // The child inherits the score, which it could not set itself.
         let forked = score
             .lend(target.exec_config.oom_score_adj, || sys::fork_inside(&how, enter).os(|| "clone3(exec)"));
         let pid = forked.map_err(|error| match target.is_ending() {
-            // If init has ended and is not collected yet, no process can be born in its pid namespace.
+            // Once init is ending, every fork into its pid namespace fails: report the end, not the errno.
             true => target.has_ended("exec"),
             false => error,
         })?;
-        // It is our child and not collected, so the number is still its own.
+        // The kernel cannot give this pid to another process until we collect our child.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
         Ok(Self { pid, pidfd, channel, attached })
     }
 }
 
-/// The new process. Returns only what went wrong.
+/// Runs in the new process until `execve`. Returns only if a step fails.
 fn run(
     target: &ExecTarget<'_>,
     plan: ExecPlan,
@@ -104,10 +113,12 @@ fn run(
     sys::unblock_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
+    // `initial` holds until the cgroups are joined, `final` from then on.
     attributes::run_on(plan.affinity.initial.as_ref(), "process.execCPUAffinity.initial")?;
     target.cgroups.join(born_in_cgroup)?;
     attributes::run_on(plan.affinity.last.as_ref(), "process.execCPUAffinity.final")?;
     let namespaces = CloneFlags::from_bits_retain(target.exec_config.namespaces.cast_signed());
+    // The process between has entered the mount namespace already.
     let namespaces = namespaces - CloneFlags::CLONE_NEWNS;
     if !namespaces.is_empty() {
         match setns(target.init, namespaces) {

@@ -1,4 +1,4 @@
-//! [`launch`]: every effect of create, each with its undo beside it.
+//! [`launch`]: the effects of create, in order, and how to undo them.
 
 use super::blueprint::Blueprint;
 use super::id_maps;
@@ -25,7 +25,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Claims the id, makes the container, and saves its record as created. If a step fails, undoes the steps before it.
+/// Claims the id, makes the container, and saves its record as created. If a step fails, undoes the steps before it, and
+/// leaves `core` so that the caller can try again.
 pub(in crate::container) fn launch(
     core: &mut Handle,
     blueprint: &Blueprint,
@@ -36,7 +37,7 @@ pub(in crate::container) fn launch(
         None => None,
     };
     let spawner = Spawner::of(blueprint.zygote.as_ref())?;
-    // Connect to the receiver of the terminal before there is one, so that a missing receiver leaves no trace.
+    // Connect to the terminal's receiver before making anything, so that a missing receiver leaves no trace.
     let terminal = find_console(blueprint)?;
     let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
     let untouched = core.record.clone();
@@ -51,7 +52,7 @@ pub(in crate::container) fn launch(
     };
     record.sandbox = pod.as_ref().map(PodSandbox::process);
     record.attached = true;
-    // Record what will exist before it exists: after a crash, the record is all there is to undo it by.
+    // Save what the next steps will make before they make it: after a crash, only the record says what to undo.
     let lock = claim.commit(record)?;
     let found = lock.found(&record.id);
 
@@ -75,18 +76,22 @@ pub(in crate::container) fn launch(
     }
 }
 
-/// What exists so far of a container, and how to undo it.
+/// A container that is being made: what [`undo`](Self::undo) needs beside the record.
 struct CreateTransaction {
     lock: StateLock,
     /// The sandbox of the pod that the container joins; without it, the container gets a sandbox of its own.
     pod: Option<PodSandbox>,
     spawner: Spawner,
+    /// The caller's helpers: the sandbox, unless the pod has one already, then the gofer.
     children: Vec<Child>,
     /// The host's network devices that were moved to the container.
     devices: Option<Moved>,
 }
 
 impl CreateTransaction {
+    /// Makes the cgroups, starts the sandbox and the gofer, moves the devices, and runs the caller's hooks. Then waits
+    /// until both helpers are ready, and records the container as created. Returns also the creator's end of the lifeline:
+    /// the sandbox kills the container when it closes.
     fn make(
         &mut self,
         core: &mut Handle,
@@ -94,7 +99,7 @@ impl CreateTransaction {
         terminal: Option<ConsoleSocket>,
     ) -> Result<(SandboxLink, Streams, OwnedFd)> {
         let cgroup = match &blueprint.plan.cgroup.scope {
-            // systemd makes a scope only around a process: see `enter_scope`.
+            // systemd makes a scope only around a running process: `enter_scope` does it once the sandbox runs.
             Some(_) => Cgroup::default(),
             None => self.make_cgroup(core, blueprint)?,
         };
@@ -107,7 +112,7 @@ impl CreateTransaction {
         let extra_fds = blueprint.extra_fds.open()?;
         let gofer_facts = GoferFacts {
             staging: run_dir.path().to_owned(),
-            // Empty for a scope: systemd removes its cgroups.
+            // What the gofer removes if this process dies. Empty for a scope: systemd removes its cgroups.
             cgroups: cgroup.leaves(),
             cgroup_ancestors: cgroup.made_ancestors().to_vec(),
         };
@@ -118,7 +123,8 @@ impl CreateTransaction {
         let sandbox_facts = SandboxFacts { extra_fd_numbers: extra_fds.numbers.clone(), hook_state };
         let sandbox_plan = seal_plan(&blueprint.plan.sandbox.resolve(sandbox_facts))?;
 
-        // Start the sandbox first: its namespaces take longer than the gofer's mounts, and the two work at once.
+        // Start the sandbox first, because its namespaces take longer than the gofer's mounts. It makes them while the
+        // gofer starts and works.
         let namespace =
             match self.start_sandbox(blueprint, &sandbox_plan, &sockets, &cgroup, &streams, &extra_fds)? {
                 Some(sandbox) => self.begin(core, blueprint, sandbox, &sockets.boot_sandbox.0)?,
@@ -130,7 +136,8 @@ impl CreateTransaction {
         sockets.boot_gofer.0.send(&GoferStart {}, &namespace)?;
         core.record.gofer = ProcessIdentity::of(gofer)?;
         let Sockets { boot_gofer, boot_sandbox, mounts, lifeline, control, exit_record, hooks } = sockets;
-        // Close our copies of the children's ends: as long as they are open, no process sees that another one died.
+        // Close our copies of the helpers' ends: while we hold them, the processes at the other ends see no hangup when a
+        // helper dies.
         drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record, extra_fds));
         let creator = control.map(|((ours, _), _)| ours);
         // Move the devices before the hooks, which may configure them.
@@ -156,8 +163,8 @@ impl CreateTransaction {
         Ok((live, Streams { pipes: caller, pty }, lifeline.1))
     }
 
-    /// Maps the ids of the sandbox, gives it the cgroups of its scope, and lets it begin. Returns the user namespace
-    /// that the gofer needs.
+    /// Puts the sandbox into its scope, if the plan has one, and maps its ids. Then tells it to start, because it waits
+    /// for both. Returns the user namespace that the gofer needs.
     fn begin(
         &mut self,
         core: &mut Handle,
@@ -173,8 +180,9 @@ impl CreateTransaction {
         Ok(namespace)
     }
 
-    /// Runs the caller's hooks while init waits with the root assembled. Returns how long the rest of creation may
-    /// take; `None` if a hook in it has no timeout.
+    /// Runs the prestart and createRuntime hooks while init waits with the root assembled, and then lets init go on.
+    /// Returns how long the rest of creation may take, with the createContainer hooks that init runs; `None` if one of
+    /// these has no timeout.
     fn run_hooks(
         &mut self,
         core: &mut Handle,
@@ -183,7 +191,8 @@ impl CreateTransaction {
     ) -> Result<Option<Duration>> {
         // If init died, skip the hooks; `await_ready` reports why.
         if await_assembled(init)? {
-            // Record the sandbox before the hooks: from here on, poststop hooks have something to undo.
+            // Save the sandbox's pid before the hooks run: teardown runs the poststop hooks, which undo what these hooks
+            // do, only if the record names a sandbox.
             self.lock.save(&mut core.record)?;
             oci::at_create(&core.record, &blueprint.plan.hooks)?;
             init.send(&HooksDone {}, &[])?;
@@ -203,6 +212,7 @@ impl CreateTransaction {
         core.record.advance(Status::Created)?;
         self.lock.save(&mut core.record)?;
         let sandbox_pid = core.record.sandbox.map_or(0, |sandbox| sandbox.pid);
+        // A sandbox of its own ends with the container, so the file names the sandbox. A pod's sandbox goes on: name init.
         if let Some(path) = &core.record.pid_file {
             write_pid_file(path, if self.pod.is_some() { init_pid } else { sandbox_pid })?;
         }
@@ -219,7 +229,7 @@ impl CreateTransaction {
         })
     }
 
-    /// The user namespace of the pod, for the gofer.
+    /// The pod's user namespace, for the gofer's mounts. `None` without a pod, and if the container maps no ids.
     fn namespace_of_the_pod(&self, blueprint: &Blueprint) -> Result<Option<OwnedFd>> {
         match &self.pod {
             Some(pod) if !blueprint.plan.id_maps.uids.is_empty() => pod.user_namespace().map(Some),
@@ -227,6 +237,7 @@ impl CreateTransaction {
         }
     }
 
+    /// Makes the planned cgroups and puts those that it made into the record.
     fn make_cgroup(&mut self, core: &mut Handle, blueprint: &Blueprint) -> Result<Cgroup> {
         match Cgroup::create(&blueprint.plan.cgroup) {
             Ok(cgroup) => {
@@ -236,6 +247,7 @@ impl CreateTransaction {
                 core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
                 Ok(cgroup)
             }
+            // `create` has removed what it made.
             Err(error) => {
                 core.record.cgroups.clear();
                 self.lock.save(&mut core.record)?;
@@ -244,8 +256,8 @@ impl CreateTransaction {
         }
     }
 
-    /// If the plan has a scope, has systemd make it around the sandbox, and makes the cgroups below it. Returns their
-    /// descriptors, by name, for the sandbox.
+    /// If the plan has a scope, asks systemd to make it around the sandbox, then makes the cgroups below it. Returns the
+    /// descriptors of these cgroups by name: the sandbox gets them now, because they did not exist when it started.
     fn enter_scope(
         &mut self,
         core: &mut Handle,
@@ -255,7 +267,7 @@ impl CreateTransaction {
         let Some(scope) = &blueprint.plan.cgroup.scope else { return Ok(Vec::new()) };
         if let Err(error) = systemd::start(scope, sandbox) {
             if *error.kind() == ErrorKind::AlreadyExists {
-                // The scope is another container's: take it out of the record, or teardown would destroy it.
+                // The scope belongs to another container: take it out of the record, or `undo` would destroy it.
                 core.record.cgroups.clear();
                 core.record.scope = None;
                 self.lock.save(&mut core.record)?;
@@ -349,9 +361,10 @@ impl CreateTransaction {
         self.children.into_iter().map(Child::into_pidfd).collect()
     }
 
-    /// Undoes everything by the record, as after a crash, and returns `error` with what could not be undone.
+    /// Moves the devices back and kills the helpers. Then removes everything that the saved record names, as after a
+    /// crash. Returns `error`, with a hint about what could not be undone.
     fn undo(self, error: Error) -> Error {
-        // Move the devices back while the network namespace that they are in exists.
+        // Move the devices back before killing the sandbox: the container's network namespace may end with it.
         let devices = self.devices.map_or(Ok(()), Moved::undo);
         for child in &self.children {
             child.destroy();
@@ -367,7 +380,7 @@ impl CreateTransaction {
     }
 }
 
-/// The sandbox of the pod `id`, if the container that `core` and `plan` describe can be made in it.
+/// Finds the sandbox of the pod `id`. Fails if that pod cannot take the container that `core` and `plan` describe.
 fn find_pod(core: &Handle, plan: &Plan, id: &ContainerId) -> Result<PodSandbox> {
     let pod = find_pod_sandbox(&core.root, id)?;
     pod.check_member(&core.record.spec.parse()?)?;
@@ -378,7 +391,7 @@ fn find_pod(core: &Handle, plan: &Plan, id: &ContainerId) -> Result<PodSandbox> 
     Ok(pod)
 }
 
-/// Connects to the receiver of the terminal, if the workload gets one.
+/// Connects to the process that will receive the terminal; `None` if the workload has no terminal.
 fn find_console(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> {
     if blueprint.plan.sandbox.init.process.terminal.is_none() {
         return Ok(None);
@@ -391,7 +404,8 @@ fn find_console(blueprint: &Blueprint) -> Result<Option<ConsoleSocket>> {
     blueprint.console.find(blueprint.origin).map(Some)
 }
 
-/// Writes the PID file, whole or not at all: the pid in decimal, without a newline, as engines parse it.
+/// Writes the PID file by rename, so that no reader sees half of it. Writes the pid in decimal without a newline, because
+/// engines parse the whole file.
 fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     use std::io::Write;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

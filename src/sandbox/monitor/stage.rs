@@ -1,9 +1,9 @@
-//! The stages of a container, each with the data that exists in it and nowhere else.
+//! The stages of a container. Each variant holds the data that exists only in that stage.
 //!
 //! ```text
 //!   Preparing --ready--> Created --execve--> Running <--pause, resume--> Paused
 //!       |                   |                   |                          |
-//!       +--failed--> Failed +----- init ends ---+--------------------------+--> Ended
+//!       +--fails--> Failed -+----- init ends ---+--------------------------+--> Ended
 //! ```
 
 use super::client::{Client, failed};
@@ -17,25 +17,30 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How far the container is, with the data that exists in that stage.
+/// How far the container is.
 pub(super) enum Stage {
-    /// Init assembles the root. `boot` is where the creator waits; `overlays` are paths below the root.
+    /// Init assembles the root. The creator waits at the other end of `boot`. `overlays` says where init mounts the
+    /// overlays, relative to the root: it hands over their layers without paths when it is ready.
     Preparing { boot: Channel, overlays: Vec<PathBuf> },
-    /// Creation failed, the creator knows why, and init is being killed.
+    /// Creation failed: the sandbox reported why to the creator and killed init. A method that moves data from one stage
+    /// to the next also leaves this value here meanwhile.
     Failed,
-    /// Init waits to execute the program. `starting` is the client whose start is under way.
+    /// Init waits for a client to start the program. `starting` is the client that did; the sandbox answers it after
+    /// `execve`, or when the start fails.
     Created { ready: Ready, starting: Option<Client> },
-    /// Init executed the program.
+    /// Init executed the program. `pausing` is set from a pause request until all processes have stopped.
     Running { run: Run, pausing: Option<Pausing> },
-    /// All processes are stopped; those in `stopped_before` were stopped before the pause.
+    /// All processes are stopped. Those in `stopped_before` were stopped before the pause, so resume leaves them stopped;
+    /// it is empty where the freezer stopped the processes, because thawing leaves them stopped anyway.
     Paused { run: Run, stopped_before: BTreeSet<i32> },
-    /// Init is gone; without [`Remains`], before it was ready.
+    /// Init ended. `None` if it ended before it was ready.
     Ended(Option<Remains>),
 }
 
 /// What init handed over when it was ready.
 pub(super) struct Ready {
-    /// The container's own proc: an instance for its pid namespace that nothing inside can cover.
+    /// A proc instance for the container's pid namespace. The sandbox reads it through this descriptor, so no mount
+    /// inside the container can hide it.
     pub(super) proc: OwnedFd,
     /// The container's root as it was when init was ready.
     pub(super) root: OwnedFd,
@@ -43,28 +48,31 @@ pub(super) struct Ready {
     /// Init's pid in its own pid namespace.
     pub(super) init_pid: i32,
     pub(super) layers: Layers,
-    /// What was mounted later, by the kernel's numbers of mounts.
+    /// The mount ids of what clients mounted after creation. Clients can unmount these and nothing else.
     pub(super) hot_mounts: Vec<u64>,
+    /// The sandbox has seen the gofer end, and stops watching it: that connection would wake every poll.
     pub(super) gofer_gone: bool,
 }
 
-/// A program that was executed.
+/// What the sandbox keeps from `execve` until init ends.
 pub(super) struct Run {
     pub(super) ready: Ready,
     pub(super) started_at_ms: u64,
-    /// When its time is up; `None` without a limit, and when it was killed for that.
+    /// When the sandbox kills the container for running too long. `None` without a time limit, and after that kill.
     pub(super) deadline: Option<Instant>,
 }
 
-/// What is kept of a container that has ended, to find processes that outlive it in a shared pid namespace.
+/// What the sandbox keeps of a container that has ended, to find processes that outlive it in a shared pid namespace.
 pub(super) struct Remains {
     pub(super) proc: OwnedFd,
     pub(super) init_pid: i32,
-    /// `None` when no process can be left: then its mounts can go.
+    /// Tells the container's processes from others. `None` if none outlived init, because open namespaces would keep
+    /// the container's mounts alive.
     pub(super) namespaces: Option<InitNamespaces>,
 }
 
-/// Where to see the container's processes, and how to tell them from others.
+/// How to find the container's processes: list them in `proc`. In a shared pid namespace, init and the processes in its
+/// `namespaces` are the container's.
 #[derive(Clone, Copy)]
 pub(super) struct ProcessView<'a> {
     pub(super) proc: BorrowedFd<'a>,
@@ -72,30 +80,32 @@ pub(super) struct ProcessView<'a> {
     pub(super) namespaces: Option<&'a InitNamespaces>,
 }
 
-/// The creator's end of a pipe, by which an attached container notices the end of its creator.
+/// How the sandbox notices that the creator of an attached container ended: a pipe whose write end only the creator holds.
 pub(super) enum Lifeline {
+    /// The read end. Its hangup means that the creator ended, or dropped its container value.
     Watched(OwnedFd),
     /// The container is detached, or has ended.
     Released,
-    /// The creator is gone.
+    /// The pipe hung up, and the sandbox killed the container.
     Cut,
 }
 
-/// A pause that is not complete.
+/// A pause that is not complete: the sandbox looks again until all processes have stopped, or until `deadline`.
 pub(super) struct Pausing {
     pub(super) client: Client,
     pub(super) deadline: Instant,
     pub(super) next_look: Instant,
     pub(super) interval: Duration,
     pub(super) looks: u32,
-    /// Processes of the sandbox that the container may see, and that are not the container's.
+    /// Children of the sandbox that do its own work. In a shared pid namespace they are listed among the container's
+    /// processes, and the pause must not stop them.
     pub(super) helpers: Vec<i32>,
-    /// Processes that were stopped before, and stay so when the others go on.
+    /// As in [`Stage::Paused`].
     pub(super) stopped_before: BTreeSet<i32>,
 }
 
 impl Pausing {
-    /// The container has ended meanwhile.
+    /// Ends the pause because the container ended first. Returns the client and the reply for it.
     pub(super) fn given_up(self) -> (Client, Reply) {
         (self.client, failed(&Error::new(ErrorKind::Ended, "pause", "the container has ended")))
     }
