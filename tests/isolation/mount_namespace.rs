@@ -259,7 +259,7 @@ fn what_cannot_be_had_there_is_refused_by_its_field() {
         with_user(config);
         join(config, "mount", "/proc/self/ns/mnt".into());
     });
-    refused("linux.namespaces", "from theirs", &|config| {
+    refused("linux.namespaces", "from the others", &|config| {
         namespaces(config).retain(|namespace| namespace["type"] != "pid");
     });
     for propagation in ["slave", "rshared", "unbindable"] {

@@ -308,8 +308,10 @@ impl Process {
 }
 
 fn send(pidfd: &OwnedFd, last: &Mutex<Option<Signal>>, signal: Signal) -> Result<()> {
+    // Locked first: a thread that waits may see the process end of this signal before it is noted.
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
     signal.send(pidfd.as_fd())?;
-    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+    *last = Some(signal);
     Ok(())
 }
 

@@ -100,10 +100,7 @@ impl Monitor {
 
     /// Waits. Returns what happened, in the order to handle it: the reports of a process come before its end.
     fn wait(&self) -> Vec<Watched> {
-        let mut watched = vec![
-            (Watched::Signals, PollFd::new(&self.signals, PollFlags::IN)),
-            (Watched::Listener, PollFd::new(&self.listener, PollFlags::IN)),
-        ];
+        let mut watched = vec![(Watched::Signals, PollFd::new(&self.signals, PollFlags::IN))];
         for (key, process) in &self.processes.running {
             if process.speaks {
                 watched
@@ -139,6 +136,8 @@ impl Monitor {
             let events = if client.role == ClientRole::Control { PollFlags::IN } else { PollFlags::empty() };
             watched.push((Watched::Client(*key), PollFd::new(&client.channel, events)));
         }
+        // Last: clients that hung up are forgotten first, so that they do not count against a new one.
+        watched.push((Watched::Listener, PollFd::new(&self.listener, PollFlags::IN)));
         let (sources, mut fds): (Vec<Watched>, Vec<PollFd<'_>>) = watched.into_iter().unzip();
         if poll(&mut fds, self.time_left().as_ref()).is_err() {
             return Vec::new();
