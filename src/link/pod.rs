@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a sandbox that refuses to be looked into may take to end.
+/// How long a sandbox that seems to be ending may take to do so.
 const ENDING_LIMIT: Duration = Duration::from_secs(1);
 
 /// The live sandbox of a pod's root container.
@@ -95,6 +95,24 @@ impl PodSandbox {
         }
         let problem = format!("{:?} has no mount namespace of its own", self.record.id.as_str());
         Err(Error::unsupported("pod", problem))
+    }
+
+    /// `error`, which failed the creation of a container in this sandbox. A helper that died because the pod ended is
+    /// [`ErrorKind::Ended`], as any other request to the pod would be.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        // The end of the pod's PID namespace kills a new init before the sandbox itself learns of that end.
+        match *error.kind() == ErrorKind::HelperDied && self.ends().unwrap_or(false) {
+            true => error.gone_means_ended(),
+            false => error,
+        }
+    }
+
+    /// Whether the sandbox has ended, or does within [`ENDING_LIMIT`].
+    fn ends(&self) -> Result<bool> {
+        match self.sandbox.pidfd(&self.record.boot_id)? {
+            None => Ok(true),
+            Some(pidfd) => wait_readable_until(pidfd.as_fd(), Instant::now().checked_add(ENDING_LIMIT)),
+        }
     }
 
     /// A new connection to the sandbox.

@@ -71,6 +71,10 @@ pub(in crate::container) fn launch(
         }
         Err(error) => {
             core.record = untouched;
+            let error = match &transaction.pod {
+                Some(pod) => pod.explain(error),
+                None => error,
+            };
             Err(transaction.undo(error))
         }
     }
