@@ -47,7 +47,7 @@ fn stage() -> Option<Stage> {
 }
 
 fn dispositions() -> [String; 3] {
-    ["SigCgt", "SigIgn", "SigBlk"].map(|name| status_line("self", name))
+    ["SigCgt", "SigIgn", "SigBlk"].map(|name| status_line("thread-self", name))
 }
 
 #[test]

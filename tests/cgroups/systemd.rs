@@ -205,6 +205,9 @@ fn sleeper(stage: &Stage, name: &str, scope: &str) -> ContainerBuilder {
 #[test]
 fn a_container_lives_and_ends_in_its_scope_and_the_caller_is_as_before() {
     with_systemd(|stage| {
+        // The first container of a process makes what all later ones share, such as the image of the helpers.
+        let first = sleeper(stage, "first", "first").build().unwrap().create().unwrap().start().unwrap();
+        first.kill().unwrap().delete().unwrap();
         let (own, threads_before, fds_before) = (cgroup_of("self"), threads(), descriptors());
         let created = sleeper(stage, "life", "life").build().unwrap().create().unwrap();
         assert_eq!((cgroup_of("self"), threads()), (own.clone(), threads_before));
