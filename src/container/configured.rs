@@ -48,6 +48,7 @@ mod tests {
     use std::cell::Cell;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
+    use std::time::Duration;
 
     thread_local! {
         /// How often this thread parsed a configuration.
@@ -85,6 +86,20 @@ mod tests {
             assert_eq!(handle.configured().unwrap().valid.resources.pids_limit, Some(5));
         }
         assert_eq!(parses(), 2, "an update is seen");
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused_by_the_name_of_the_method() {
+        let directory = tempfile::tempdir().unwrap();
+        let handle = handle(StateRoot::open(directory.path().join("state")).unwrap());
+        let refused = |exec: Exec| exec.plan(&handle).unwrap_err().to_string();
+        let timeout = refused(Exec::new(["true"]).timeout(Duration::ZERO));
+        assert_eq!(timeout, "Exec::timeout: must not be 0 (to set no limit, leave the call out)");
+        let output = refused(Exec::new(["true"]).output_limit(0));
+        assert_eq!(
+            output,
+            "Exec::output_limit: must not be 0 (to collect nothing, use `exec` without pipes)"
+        );
     }
 
     #[test]

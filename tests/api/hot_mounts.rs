@@ -211,6 +211,8 @@ fn bad_input_is_refused_by_the_name_of_the_field() {
         assert!(problem.contains(expected), "{problem}\n{expected}");
         assert!(matches!(kind, ErrorKind::InvalidSpec { .. } | ErrorKind::Unsupported { .. }), "{kind:?}");
     }
+    let (kind, problem) = refusal(container.mount_tmpfs("/data", 0));
+    assert_eq!((kind, problem.as_str()), (ErrorKind::InvalidInput, "Container::mount_tmpfs: must not be 0"));
     let (kind, problem) = refusal(container.mount_bind_ro(&missing, "/data"));
     assert_eq!(kind, ErrorKind::InvalidSpec { path: "mount.source".into() });
     assert!(problem.contains(&format!("{}: No such file or directory", missing.display())), "{problem}");

@@ -155,7 +155,7 @@ fn limits_that_cannot_be_set_are_done_without_and_named_where_best_effort_is_eno
 fn best_effort_makes_no_sense_of_a_value_without_any() {
     let stage = stage!();
     let refused = stage.container("sense").args(["true"]).cpu_limit(-1.0).best_effort_limits().build();
-    assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidSpec { .. }));
+    assert_eq!(*refused.unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]

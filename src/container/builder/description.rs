@@ -16,6 +16,9 @@ use oci_spec::runtime::{
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+/// What to do about a limit that is none.
+pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call out";
+
 /// Describes a container.
 ///
 /// The default is the hardened end of what the crate can do: user namespace, no capability, no_new_privs, a seccomp
@@ -180,15 +183,26 @@ impl ContainerBuilder {
         &self.spec
     }
 
+    /// Makes `build` fail in the name of `method`, unless an earlier method was refused already.
+    pub(super) fn refuse(&mut self, method: &'static str, problem: impl Into<String>, hint: &'static str) {
+        let error = Error::new(ErrorKind::InvalidInput, format!("ContainerBuilder::{method}"), problem);
+        self.refused.get_or_insert(error.hint(hint));
+    }
+
+    /// Refuses a limit of 0 in the name of `method`: where the kernel or OCI reads it as "no limit", the workload would
+    /// get more than a program that computed 0 meant to give.
+    pub(super) fn refuse_zero(&mut self, method: &'static str, limit: Option<u64>) {
+        if limit == Some(0) {
+            self.refuse(method, "must not be 0", NO_LIMIT);
+        }
+    }
+
     /// `text` for the configuration; if it is not UTF-8, `build` refuses it in the name of `method`.
     pub(super) fn text(&mut self, method: &'static str, text: &OsStr) -> String {
         match text.to_str() {
             Some(text) => text.to_owned(),
             None => {
-                let problem = format!("{text:?} is not UTF-8");
-                let error =
-                    Error::new(ErrorKind::InvalidInput, format!("ContainerBuilder::{method}"), problem);
-                self.refused.get_or_insert(error.hint("an OCI configuration is JSON"));
+                self.refuse(method, format!("{text:?} is not UTF-8"), "an OCI configuration is JSON");
                 String::new()
             }
         }

@@ -2,7 +2,7 @@
 //! `linux.cgroupsPath`.
 
 use super::default_spec::build;
-use super::description::ContainerBuilder;
+use super::description::{ContainerBuilder, NO_LIMIT};
 use crate::spec::DeviceNumber;
 use oci_spec::runtime::{
     LinuxHugepageLimitBuilder, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
@@ -13,6 +13,10 @@ use std::time::Duration;
 
 /// Microseconds in the period that CPU limits are given for: the kernel's default.
 const CPU_PERIOD: u64 = 100_000;
+
+/// The range of a limit in CPUs: the kernel's shortest quota is 1 ms, and no host has a million CPUs.
+const MIN_CPUS: f64 = 0.01;
+const MAX_CPUS: f64 = 1e6;
 
 /// The most a container may use a block device, per second. `None` sets no limit.
 ///
@@ -31,8 +35,9 @@ pub struct IoLimit {
 
 impl ContainerBuilder {
     /// The most memory the container may use, in bytes. Needs a memory cgroup. A bundle's `memory.swap` limits memory
-    /// and swap together, stays as it is, and must not be below `bytes`.
+    /// and swap together, stays as it is, and must not be below `bytes`. 0 is refused.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.refuse_zero("memory_limit", Some(bytes));
         let bytes = signed(bytes);
         self.resources(|resources| {
             let mut memory = (*resources.memory()).unwrap_or_default();
@@ -42,8 +47,9 @@ impl ContainerBuilder {
         self
     }
 
-    /// The most tasks (processes and threads) the container may have. Needs a pids cgroup.
+    /// The most tasks (processes and threads) the container may have. Needs a pids cgroup. 0 is refused.
     pub fn pids_limit(mut self, tasks: u64) -> Self {
+        self.refuse_zero("pids_limit", Some(tasks));
         let pids = build(|| LinuxPidsBuilder::default().limit(signed(tasks)).build());
         self.resources(|resources| {
             resources.set_pids(Some(pids));
@@ -51,17 +57,15 @@ impl ContainerBuilder {
         self
     }
 
-    /// The most CPU time the container may use, in CPUs: 0.5 is half the time of one. Needs a cpu cgroup.
+    /// The most CPU time the container may use, in CPUs: 0.5 is half the time of one, and 0.01 is the least that the
+    /// kernel can give. Needs a cpu cgroup.
     pub fn cpu_limit(mut self, cpus: f64) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "out of range saturates, and validation refuses it"
-        )]
-        let quota = match (cpus * CPU_PERIOD as f64) as i64 {
-            // In a configuration these two mean "no limit". Validation refuses 1 as too little.
-            -1 | 0 => 1,
-            quota => quota,
-        };
+        if !(MIN_CPUS..=MAX_CPUS).contains(&cpus) {
+            self.refuse("cpu_limit", format!("{cpus} is not between {MIN_CPUS} and {MAX_CPUS}"), NO_LIMIT);
+            return self;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the range was checked above")]
+        let quota = (cpus * CPU_PERIOD as f64) as i64;
         self.resources(|resources| {
             let mut cpu = resources.cpu().clone().unwrap_or_default();
             cpu.set_quota(Some(quota)).set_period(Some(CPU_PERIOD));
@@ -84,8 +88,11 @@ impl ContainerBuilder {
     }
 
     /// Limits the use of the block device `device`. A limit that is `None` leaves an earlier one for the same device
-    /// as it is. Needs a blkio (v1) or io (v2) cgroup.
+    /// as it is; one that is 0 is refused. Needs a blkio (v1) or io (v2) cgroup.
     pub fn io_limit(mut self, device: DeviceNumber, limit: IoLimit) -> Self {
+        for rate in [limit.read_bytes, limit.write_bytes, limit.reads, limit.writes] {
+            self.refuse_zero("io_limit", rate);
+        }
         self.resources(|resources| {
             let mut block = resources.block_io().clone().unwrap_or_default();
             let with = |throttles: &Option<Vec<LinuxThrottleDevice>>, rate: Option<u64>| {
@@ -108,8 +115,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// The most memory in huge pages of one size, in bytes. The kernel's name of the size is like `2MB`. Needs a
-    /// hugetlb cgroup.
+    /// The most memory in huge pages of one size, in bytes; 0 allows none. The kernel's name of the size is like `2MB`.
+    /// Needs a hugetlb cgroup.
     pub fn hugepage_limit(mut self, page_size: impl Into<String>, bytes: u64) -> Self {
         let page_size = page_size.into();
         self.resources(|resources| {

@@ -58,7 +58,7 @@ impl ContainerBuilder {
     /// Mounts the pod's volume `name` at `destination`: a file system in memory, shared by all containers of the pod
     /// that mount that name, the root container among them. The first of them makes it, for at most `size` bytes (with
     /// `None`, half of the host's memory); the `size` of later ones has no effect. Everyone may write to it (mode
-    /// 1777). It ends with the pod.
+    /// 1777). It ends with the pod. A `size` of 0 is refused.
     ///
     /// On kernels before Linux 6.15, `create` fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). A
     /// name has the form of a container id.
@@ -68,6 +68,7 @@ impl ContainerBuilder {
         destination: impl AsRef<Path>,
         size: Option<u64>,
     ) -> Self {
+        self.refuse_zero("pod_volume", size);
         let destination = self.path("pod_volume", destination.as_ref());
         let volume = PodVolume { name: name.into(), destination, size };
         self.extras.volumes.push(volume);

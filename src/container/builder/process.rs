@@ -132,8 +132,9 @@ impl ContainerBuilder {
     }
 
     /// Kills the workload if it runs longer than `limit`. The sandbox keeps the time, so the limit holds also when this
-    /// program has ended.
+    /// program has ended. A limit of zero is refused.
     pub fn timeout(mut self, limit: Duration) -> Self {
+        self.refuse_zero("timeout", limit.is_zero().then_some(0));
         self.extras.timeout = Some(limit);
         self
     }

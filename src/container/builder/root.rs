@@ -53,8 +53,9 @@ impl ContainerBuilder {
     }
 
     /// Adds a writable layer in memory over the rootfs, which ends with the container. It holds at most `size` bytes;
-    /// with `None`, half of the host's memory, which is the default of tmpfs(5).
+    /// with `None`, half of the host's memory, which is the default of tmpfs(5). 0 is refused.
     pub fn scratch(mut self, size: Option<u64>) -> Self {
+        self.refuse_zero("scratch", size);
         self.extras.scratch = Some(Scratch { size });
         self.set_root_readonly(false);
         self
@@ -84,8 +85,10 @@ impl ContainerBuilder {
         self.bind("bind_rw", source.as_ref(), destination.as_ref(), true)
     }
 
-    /// Mounts an empty directory in memory at `destination`, which holds at most `size` bytes.
+    /// Mounts an empty directory in memory at `destination`, which holds at most `size` bytes. 0 is refused, because
+    /// tmpfs(5) reads it as "no limit".
     pub fn tmpfs(mut self, destination: impl AsRef<Path>, size: u64) -> Self {
+        self.refuse_zero("tmpfs", Some(size));
         let destination = self.path("tmpfs", destination.as_ref());
         self.mount(tmpfs_mount(&destination, size))
     }

@@ -1,9 +1,10 @@
 //! [`Exec`]: describes a process to execute in a running container, and becomes a plan. `process` carries it out.
 
 use crate::cgroup;
+use crate::container::builder::description::NO_LIMIT;
 use crate::container::configured::Configured;
 use crate::container::handle::Handle;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::helper::ExtraFds;
 use crate::host;
 use crate::plan::{DeviceLimits, ExecOptions, ExecPlan};
@@ -44,6 +45,16 @@ pub struct Exec {
     pub(super) console: ConsoleTarget,
     terminal_size: Option<WindowSize>,
     attached: bool,
+    /// The first argument that a method could not take.
+    refused: Option<Refused>,
+}
+
+/// An argument that [`Exec::plan`] refuses.
+#[derive(Debug)]
+struct Refused {
+    method: &'static str,
+    problem: &'static str,
+    hint: &'static str,
 }
 
 /// One difference from the container's own process.
@@ -87,7 +98,12 @@ impl Exec {
             console: ConsoleTarget::default(),
             terminal_size: None,
             attached: false,
+            refused: None,
         }
+    }
+
+    fn refuse(&mut self, method: &'static str, problem: &'static str, hint: &'static str) {
+        self.refused.get_or_insert(Refused { method, problem, hint });
     }
 
     fn with(mut self, change: ProcessChange) -> Self {
@@ -214,15 +230,22 @@ impl Exec {
 
     /// For [`Container::exec_output`](crate::Container::exec_output) and
     /// [`Process::wait_with_output`](crate::Process::wait_with_output): kills the process if it runs longer than this.
+    /// A limit of zero is refused.
     pub fn timeout(mut self, limit: Duration) -> Self {
+        if limit.is_zero() {
+            self.refuse("timeout", "must not be 0", NO_LIMIT);
+        }
         self.timeout = Some(limit);
         self
     }
 
     /// For [`Container::exec_output`](crate::Container::exec_output) and
     /// [`Process::wait_with_output`](crate::Process::wait_with_output): kills the process if it writes more than this
-    /// many bytes to either stream. 16 MiB by default.
+    /// many bytes to either stream. 16 MiB by default. 0 is refused.
     pub fn output_limit(mut self, bytes: u64) -> Self {
+        if bytes == 0 {
+            self.refuse("output_limit", "must not be 0", "to collect nothing, use `exec` without pipes");
+        }
         self.output_limit = bytes;
         self
     }
@@ -254,6 +277,10 @@ impl Exec {
 
     /// The validated process, against the container's configuration, and the container's id mappings.
     pub(in crate::container) fn plan(&self, core: &Handle) -> Result<(ExecPlan, IdMaps)> {
+        if let Some(Refused { method, problem, hint }) = &self.refused {
+            let error = Error::new(ErrorKind::InvalidInput, format!("Exec::{method}"), *problem);
+            return Err(error.hint(*hint));
+        }
         let configured = core.configured()?;
         let Configured { process: container, valid, .. } = &*configured;
         let mut process = self.whole.as_ref().unwrap_or(container).clone();

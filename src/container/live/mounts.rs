@@ -70,11 +70,15 @@ impl<P: Phase + ?Sized> Container<P> {
     /// Mounts an empty tmpfs of at most `size` bytes at `destination`.
     ///
     /// # Errors
-    /// As [`mount`](Self::mount).
+    /// [`ErrorKind::InvalidInput`] for a `size` of 0, which tmpfs(5) reads as "no limit"; else as
+    /// [`mount`](Self::mount).
     pub fn mount_tmpfs(&self, destination: impl AsRef<Path>, size: u64) -> Result<()>
     where
         P: Alive,
     {
+        if size == 0 {
+            return Err(Error::new(ErrorKind::InvalidInput, "Container::mount_tmpfs", "must not be 0"));
+        }
         self.mount(tmpfs_mount(destination.as_ref(), size))
     }
 

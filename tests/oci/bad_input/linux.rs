@@ -1,8 +1,11 @@
 //! `linux`, and what the caller may not ask for.
 
 use crate::bad_input::Change::{Builder, Config};
-use crate::bad_input::{Row, spec, unsupported};
+use crate::bad_input::{Row, row, spec, unsupported};
+use cofferdam::ErrorKind;
+use cofferdam::builder::{DeviceNumber, IoLimit};
 use serde_json::json;
+use std::time::Duration;
 
 pub(crate) fn rows_of_linux() -> Vec<Row> {
     vec![
@@ -118,25 +121,68 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
             "linux.resources.memory.limit",
             "config.json: linux.resources.memory.limit: -5 is below -1",
         ),
-        spec(
+        row(
             Builder(|builder, _| builder.cpu_limit(-1.0)),
-            "linux.resources.cpu.quota",
-            "builder: linux.resources.cpu.quota: -100000 is below 1000 (the unit is microseconds per period; -1 is unlimited)",
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::cpu_limit: -1 is not between 0.01 and 1000000 (to set no limit, leave the call out)",
         ),
-        spec(
-            Builder(|builder, _| builder.cpu_limit(f64::INFINITY)),
-            "linux.resources.cpu.quota",
-            "builder: linux.resources.cpu.quota: 9223372036854775807 is above 17592186044415",
-        ),
-        spec(
+        row(
             Builder(|builder, _| builder.cpu_limit(0.0)),
-            "linux.resources.cpu.quota",
-            "builder: linux.resources.cpu.quota: 1 is below 1000 (the unit is microseconds per period; -1 is unlimited)",
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::cpu_limit: 0 is not between 0.01 and 1000000 (to set no limit, leave the call out)",
         ),
-        spec(
+        row(
+            Builder(|builder, _| builder.cpu_limit(0.001)),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::cpu_limit: 0.001 is not between 0.01 and 1000000 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| builder.cpu_limit(f64::INFINITY)),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::cpu_limit: inf is not between 0.01 and 1000000 (to set no limit, leave the call out)",
+        ),
+        row(
             Builder(|builder, _| builder.cpu_limit(f64::NAN)),
-            "linux.resources.cpu.quota",
-            "builder: linux.resources.cpu.quota: 1 is below 1000 (the unit is microseconds per period; -1 is unlimited)",
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::cpu_limit: NaN is not between 0.01 and 1000000 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| builder.memory_limit(0)),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::memory_limit: must not be 0 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| builder.pids_limit(0)),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::pids_limit: must not be 0 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| builder.scratch(Some(0))),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::scratch: must not be 0 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| builder.tmpfs("/x", 0)),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::tmpfs: must not be 0 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| builder.pod_volume("v", "/x", Some(0))),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::pod_volume: must not be 0 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| builder.timeout(Duration::ZERO)),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::timeout: must not be 0 (to set no limit, leave the call out)",
+        ),
+        row(
+            Builder(|builder, _| {
+                let limit = IoLimit { writes: Some(0), ..IoLimit::default() };
+                builder.io_limit(DeviceNumber { major: 8, minor: 0 }, limit)
+            }),
+            ErrorKind::InvalidInput,
+            "ContainerBuilder::io_limit: must not be 0 (to set no limit, leave the call out)",
         ),
         spec(
             Builder(|builder, _| builder.pids_limit(u64::MAX)),
