@@ -1,6 +1,7 @@
 //! Descriptors that a process of the workload gets in addition to its standard streams, and their numbers there.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::stdio::let_reopen;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The highest number that one may have: below the usual limit of open files, 1024.
@@ -51,6 +52,8 @@ impl ExtraFds {
             open.numbers.push(*number);
             open.given.push(fd.as_fd());
         }
+        // A workload opens these again by name, too: `/dev/fd/3`.
+        open.fds().try_for_each(let_reopen)?;
         Ok(open)
     }
 }

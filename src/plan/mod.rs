@@ -24,8 +24,8 @@ pub(crate) use devices::{DeviceLimits, DeviceProgram};
 pub(crate) use extras::{Extras, PodVolume, Scratch, relative_to_root};
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
-pub(crate) use mounts::{HotMountPlan, root_ids};
-pub(crate) use process::{ExecOptions, ExecPlan, ProcessPlan, TerminalPlan};
+pub(crate) use mounts::HotMountPlan;
+pub(crate) use process::{ExecOptions, ExecPlan, ProcessPlan, TerminalPlan, host_ids_of};
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
 pub(crate) use sealed::{GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedSandbox};
 
@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     /// The caller moves them into the sandbox's network namespace.
     pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) sandbox: SandboxPlan,
+    /// Owner of the pipes that the caller makes for the workload's streams, as host ids.
+    pub(crate) pipe_owner: (u32, u32),
     /// All hooks. Those that init runs are in its plan, too.
     pub(crate) hooks: Hooks,
 }
@@ -86,7 +88,8 @@ impl Plan {
         let sandbox = sandbox::plan(id, spec, extras, &host.cgroups, (root, tree, layers))?;
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
-        Ok(Self { cgroup, unapplied_limits, id_maps, gofer, net_devices, sandbox, hooks })
+        let pipe_owner = host_ids_of(&spec.process.user, spec, (host.euid, host.egid));
+        Ok(Self { cgroup, unapplied_limits, id_maps, gofer, net_devices, sandbox, pipe_owner, hooks })
     }
 }
 
@@ -143,7 +146,7 @@ fn plan_cgroup(
         None => plan,
     };
     let new_user = spec.namespaces.user == NamespaceSource::New;
-    let root = || mounts::host_id(&spec.id_maps.uids, 0);
+    let root = || process::host_id(&spec.id_maps.uids, 0);
     Ok(cgroup::CgroupPlan { delegate_uid: (new_user && host.privileged).then(root).flatten(), ..plan })
 }
 

@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::host::facts::SecurityModules;
 use crate::spec::{
-    self, Capabilities, ConsoleSize, ExecCpuAffinity, IdMaps, IoPriority, MemoryPolicy, NamespaceSource,
-    Personality, Rlimit, Scheduler, User, ValidSpec,
+    self, Capabilities, ConsoleSize, ExecCpuAffinity, IdMap, IdMaps, IoPriority, MemoryPolicy,
+    NamespaceSource, Personality, Rlimit, Scheduler, User, ValidSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -102,6 +102,24 @@ impl ExecPlan {
         let affinity = process.exec_cpu_affinity.clone();
         Ok(Self { process: ProcessPlan::new(process, spec, may_set_groups), options, affinity })
     }
+}
+
+/// The uid and gid on the host of a process that runs as `user` in the container that `spec` describes; the caller's
+/// `own` where the configuration does not say how they are mapped.
+pub(crate) fn host_ids_of(user: &User, spec: &ValidSpec, own: (u32, u32)) -> (u32, u32) {
+    if spec.namespaces.user == NamespaceSource::Inherit {
+        return (user.uid, user.gid);
+    }
+    let IdMaps { uids, gids } = &spec.id_maps;
+    (host_id(uids, user.uid).unwrap_or(own.0), host_id(gids, user.gid).unwrap_or(own.1))
+}
+
+/// The host id that `id` of the container is mapped to.
+pub(super) fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
+    maps.iter().find_map(|map| {
+        let offset = id.checked_sub(map.container)?;
+        (offset < map.size).then(|| map.host + offset)
+    })
 }
 
 /// Whether setgroups(2) works in a container with these id mappings. A map with a single gid was written without

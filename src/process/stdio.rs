@@ -37,12 +37,15 @@ impl Stdio {
     }
 
     /// A new pipe; the caller's end is taken from the created container (`take_stdin`, `take_stdout`, `take_stderr`).
+    /// It belongs to the workload's user, if the caller is privileged.
     #[must_use]
     pub fn piped() -> Self {
         Self(StdioSource::Piped)
     }
 
-    /// This descriptor: a file, a socket, a pipe, a terminal.
+    /// This descriptor: a file, a socket, a pipe, a terminal. Of a pipe(2) the mode changes (fchmod(2)), so that the
+    /// workload can open it again as `/dev/stdout`, as shells do for `>/dev/stdout`, whatever its user is. For a file
+    /// or a terminal that depends on its own mode and owner, which stay.
     #[must_use]
     pub fn fd(fd: impl Into<OwnedFd>) -> Self {
         Self(StdioSource::Fd(fd.into()))
@@ -92,13 +95,14 @@ impl AsFd for StreamEnd {
 }
 
 impl OpenedStdio {
-    /// Opens stdin, stdout and stderr. A pipe made here belongs to `owner` (host ids), so that a workload with other
-    /// ids than the caller's can reopen it as `/dev/stdout`. The owner of a stream that was given or inherited stays.
+    /// Opens stdin, stdout and stderr, so that the workload can [reopen](let_reopen) those that are pipes. A pipe made
+    /// here belongs to `owner` (host ids), the user that gets it, where the caller may give files away. The owner of a
+    /// stream that was given or inherited stays.
     pub(crate) fn open(wanted: [&Stdio; 3], owner: (u32, u32)) -> Result<Self> {
         let mut caller = [None, None, None];
         let mut open = |index: usize| -> Result<StreamEnd> {
-            Ok(match &wanted[index].0 {
-                StdioSource::Null => StreamEnd::Borrowed(dev_null()?),
+            let end = match &wanted[index].0 {
+                StdioSource::Null => return dev_null().map(StreamEnd::Borrowed),
                 StdioSource::Inherit => StreamEnd::Borrowed(match index {
                     0 => rustix::stdio::stdin(),
                     1 => rustix::stdio::stdout(),
@@ -113,18 +117,48 @@ impl OpenedStdio {
                     let (uid, gid) = owner;
                     let uid = rustix::fs::Uid::from_raw(uid);
                     let gid = rustix::fs::Gid::from_raw(gid);
-                    // Ignore a failure: an unprivileged caller may not give files away. Its pipe then keeps its own
-                    // ids.
+                    // Ignore a failure: an unprivileged caller may not give files away. Its pipe keeps the caller's
+                    // ids, and the mode lets the workload in.
                     let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
                     caller[index] = Some(File::from(ours));
                     StreamEnd::Owned(theirs)
                 }
-            })
+            };
+            let_reopen(end.as_fd())?;
+            Ok(end)
         };
         let workload = [open(0)?, open(1)?, open(2)?];
         Ok(Self { workload, caller })
     }
 }
+
+/// If `end` is an end of a pipe, lets every user that has it open it again, in the direction that it has:
+/// `echo >/dev/stdout` is an open(2) of `/proc/self/fd/1`, for which the kernel checks the pipe's mode and owner. A new
+/// pipe has mode 0600, and the workload may have other ids than its owner, also ones that it takes later (su(1)).
+///
+/// Only the mode can do that for every caller: giving a pipe away needs `CAP_CHOWN`. A pipe has no path, so the mode
+/// admits no process that could not use the descriptor itself. It does not let the reader of a pipe write to it.
+pub(crate) fn let_reopen(end: BorrowedFd<'_>) -> Result<()> {
+    // A FIFO that has a path in a file system stays as it is: its mode holds for users of the host, too.
+    if rustix::fs::fstatfs(end).os(|| "fstatfs(stream)")?.f_type as u64 != PIPEFS_MAGIC {
+        return Ok(());
+    }
+    let flags = rustix::fs::fcntl_getfl(end).os(|| "fcntl(stream, F_GETFL)")?;
+    let bits = match flags & OFlags::RWMODE {
+        OFlags::RDONLY => 0o444,
+        OFlags::WRONLY => 0o222,
+        _ => 0o666,
+    };
+    let mode = rustix::fs::fstat(end).os(|| "fstat(stream)")?.st_mode & 0o7777;
+    if mode | bits != mode {
+        // Ignore a failure: a pipe of another user, given by an unprivileged caller, opens for those whom it lets in.
+        let _ = rustix::fs::fchmod(end, Mode::from_raw_mode(mode | bits));
+    }
+    Ok(())
+}
+
+/// `PIPEFS_MAGIC` (statfs(2)).
+const PIPEFS_MAGIC: u64 = 0x5049_5045;
 
 /// `/dev/null`, opened once per process.
 pub(crate) fn dev_null() -> Result<BorrowedFd<'static>> {

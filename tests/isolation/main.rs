@@ -8,4 +8,5 @@ mod posture;
 mod posture_of_exec;
 mod posture_of_helpers;
 mod seccomp;
+mod streams;
 mod workload_view;

@@ -110,7 +110,7 @@ impl CreateTransaction {
         let run_dir = self.lock.run_dir()?;
         let sockets =
             Sockets::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create, self.pod.is_none())?;
-        let owner = blueprint.plan.gofer.scratch_owner;
+        let owner = blueprint.plan.pipe_owner;
         let [stdin, stdout, stderr] = &blueprint.stdio;
         let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], owner)?;
         let extra_fds = blueprint.extra_fds.open()?;

@@ -7,11 +7,11 @@ use crate::container::handle::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::ExtraFds;
 use crate::host;
-use crate::plan::{DeviceLimits, ExecOptions, ExecPlan};
+use crate::plan::{DeviceLimits, ExecOptions, ExecPlan, host_ids_of};
 use crate::process::Stdio;
 use crate::process::console::{ConsoleTarget, WindowSize};
 use crate::spec;
-use crate::spec::{IdMaps, ValidSpec};
+use crate::spec::ValidSpec;
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
 use rustix::fd::OwnedFd;
@@ -275,8 +275,9 @@ impl Exec {
         }
     }
 
-    /// The validated process, against the container's configuration, and the container's id mappings.
-    pub(in crate::container) fn plan(&self, core: &Handle) -> Result<(ExecPlan, IdMaps)> {
+    /// The validated process, against the container's configuration, and the host ids of its user: the owner of its
+    /// pipes.
+    pub(in crate::container) fn plan(&self, core: &Handle) -> Result<(ExecPlan, (u32, u32))> {
         if let Some(Refused { method, problem, hint }) = &self.refused {
             let error = Error::new(ErrorKind::InvalidInput, format!("Exec::{method}"), *problem);
             return Err(error.hint(*hint));
@@ -305,7 +306,8 @@ impl Exec {
         let lsms = host::security_modules(process.asks_for_labels());
         let options = ExecOptions { user_name: self.user_name.clone(), attached: self.attached };
         let plan = ExecPlan::new(&process, valid, lsms, options)?;
-        Ok((plan, valid.id_maps.clone()))
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Ok((plan, host_ids_of(&process.user, valid, own)))
     }
 }
 

@@ -49,14 +49,13 @@ pub struct Process {
 impl Process {
     pub(super) fn start(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
         let began = Instant::now();
-        let (plan, maps) = exec.plan(core)?;
+        let (plan, pipe_owner) = exec.plan(core)?;
         let extra_fds = exec.extra_fds.open()?;
         let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
         // Connect to the receiver of the terminal before there is one.
         let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
-        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let [stdin, stdout, stderr] = &exec.stdio;
-        let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], crate::plan::root_ids(&maps, own))?;
+        let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], pipe_owner)?;
         let names: Vec<_> = extra_fds.numbers.iter().map(|number| extra_fd_name(*number)).collect();
         let mut fds = vec![("plan", plan.as_fd())];
         fds.extend(["stdin", "stdout", "stderr"].into_iter().zip(streams.workload.iter().map(AsFd::as_fd)));

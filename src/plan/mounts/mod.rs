@@ -11,10 +11,11 @@ use super::devices::DeviceLimits;
 use super::extras::{Extras, VOLUME_FIELD, relative_to_root};
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use super::init::{RootPlan, StepSource, Target, TreeStep};
+use super::process::host_id;
 use super::refuse::refuse_hot_mount;
 use crate::error::{Error, Result};
 use crate::host::facts::Host;
-use crate::spec::{IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
+use crate::spec::{IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -372,16 +373,8 @@ impl HotMountPlan {
 }
 
 /// The uid and gid on the host of the container's root; the caller's `own` where it has no mapping.
-pub(crate) fn root_ids(maps: &IdMaps, own: (u32, u32)) -> (u32, u32) {
+fn root_ids(maps: &IdMaps, own: (u32, u32)) -> (u32, u32) {
     (host_id(&maps.uids, 0).unwrap_or(own.0), host_id(&maps.gids, 0).unwrap_or(own.1))
-}
-
-/// The host id that `id` of the container is mapped to.
-pub(super) fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
-    maps.iter().find_map(|map| {
-        let offset = id.checked_sub(map.container)?;
-        (offset < map.size).then(|| map.host + offset)
-    })
 }
 
 /// A cgroup has no device and no program, so the mount allows neither.
