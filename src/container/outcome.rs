@@ -66,11 +66,12 @@ impl Exit {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Output {
-    /// The end of the container.
+    /// The end of the container; [`Outcome::TooMuchOutput`] if the program wrote more than
+    /// [`output_limit`](super::ContainerBuilder::output_limit) to one of its streams.
     pub exit: Exit,
-    /// What the program wrote to standard output.
+    /// What the program wrote to standard output, up to the limit.
     pub stdout: Vec<u8>,
-    /// What the program wrote to standard error.
+    /// What the program wrote to standard error, up to the limit.
     pub stderr: Vec<u8>,
 }
 

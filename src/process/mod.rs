@@ -2,9 +2,10 @@
 //!
 //! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one
 //! process from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its
-//! terminal; [`user_log`] is where lines about the workload go.
+//! terminal; [`collect`] reads what it writes to pipes; [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
+mod collect;
 pub(crate) mod console;
 pub(crate) mod donation;
 pub(crate) mod identity;
@@ -13,6 +14,7 @@ pub(crate) mod stdio;
 mod user_log;
 
 pub(crate) use channel::{Channel, Delivery};
+pub(crate) use collect::{Collected, DEFAULT_OUTPUT_LIMIT, collect};
 pub use identity::ProcessIdentity;
 pub(crate) use identity::boot_id;
 pub use signal::Signal;

@@ -29,6 +29,12 @@ pub enum Outcome {
         /// The timeout.
         after: Duration,
     },
+    /// It wrote more to standard output or standard error than its caller collects, and was killed. What was collected
+    /// is cut at the limit.
+    TooMuchOutput {
+        /// The limit, in bytes for each stream.
+        limit: u64,
+    },
     /// A signal sent through this API ended it.
     Killed {
         /// The signal that was asked for.
@@ -95,6 +101,7 @@ impl fmt::Display for Outcome {
             }
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::TimedOut { after } => write!(f, "timed out after {after:?}"),
+            Self::TooMuchOutput { limit } => write!(f, "killed because it wrote more than {limit} bytes"),
             Self::Killed { signal } => write!(f, "killed by {signal}"),
             Self::CallerGone => f.write_str("killed because its creator ended"),
             Self::PodEnded => f.write_str("killed because its pod ended"),

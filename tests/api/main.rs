@@ -12,6 +12,7 @@ mod hot_mounts;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod lifecycle;
+mod output;
 mod pod_volumes;
 mod pods;
 mod processes;

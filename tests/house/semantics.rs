@@ -14,6 +14,7 @@
 //! | start | `api/lifecycle::a_program_whose_interpreter_is_missing_is_starts_error`, `faults/races::of_two_processes_that_start_one_container_one_wins`, `compile_fail/start.rs` |
 //! | start: hooks | `oci/hooks::a_failing_hook_of_creation_leaves_nothing_and_runs_poststop`, `oci/hooks::a_failing_start_container_hook_ends_the_container`, `oci/hooks::a_failing_poststart_hook_is_a_warning_before_1_3_and_an_error_since` |
 //! | run | `api/rules::run_leaves_nothing_whatever_fails`, `api/lifecycle::the_exit_code_is_the_programs` |
+//! | run: what is read and written | `api/output::a_workload_that_writes_for_ever_is_killed_at_the_limit_and_the_outcome_says_so`, `api/output::output_is_over_with_the_container_while_another_process_holds_the_pipe` |
 //! | exec | `api/exec::a_process_shares_every_namespace_with_init`, `api/exec::the_first_process_is_pid_2_and_its_parent_is_not_inside`, `api/exec::a_hundred_processes_at_once_all_come_back`, `compile_fail/exec.rs` |
 //! | exec: what is asked for | `api/exec::user_directory_and_environment_are_the_containers_unless_changed`, `api/exec::further_descriptors_get_the_numbers_they_were_given`, `api/console::an_executed_process_has_a_terminal_and_job_control_too` |
 //! | exec: its failure | `api/exec::what_cannot_be_executed_is_a_typed_error_and_leaves_no_process`, `api/exec::a_user_is_found_by_name_in_the_image_or_is_an_error` |

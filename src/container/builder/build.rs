@@ -4,16 +4,15 @@ use super::bundle;
 use super::description::ContainerBuilder;
 use crate::container::create::blueprint::{Blueprint, blueprint};
 use crate::container::handle::Handle;
-use crate::container::outcome::{Exit, Output};
+use crate::container::outcome::{Exit, Outcome, Output};
 use crate::container::typestate::{Container, Creating};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, Caller, Needs};
 use crate::id::ContainerId;
 use crate::link::find_pod_sandbox;
-use crate::process::Stdio;
+use crate::process::{Collected, Stdio, collect};
 use crate::spec::Hooks;
 use crate::state::{RawSpec, Record, StateRoot};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 impl ContainerBuilder {
@@ -67,17 +66,27 @@ impl ContainerBuilder {
 
     /// As [`run`](Self::run), and returns what the workload writes to its standard output and standard error.
     ///
+    /// The container is killed if it writes more than [`output_limit`](Self::output_limit) bytes to one of them. That
+    /// is no error: the outcome is [`Outcome::TooMuchOutput`], and what was written until then is returned.
+    ///
+    /// This returns when the container has ended, even if the workload has sent its streams to a process outside,
+    /// which holds them open.
+    ///
     /// # Errors
     /// As [`run`](Self::run), and the errno of read(2).
     pub fn output(mut self) -> Result<Output> {
         self.stdio[1] = Stdio::piped();
         self.stdio[2] = Stdio::piped();
+        let limit = self.output_limit;
         let mut created = self.build()?.create()?;
-        let (stdout, stderr) = (created.take_stdout(), created.take_stderr());
+        let pipes = [created.take_stdout(), created.take_stderr()];
         let running = created.start()?;
-        let (stdout, stderr) = read_both(stdout, stderr)?;
-        let stopped = running.wait_stopped()?;
-        let exit = stopped.exit().clone();
+        let Collected { stdout, stderr, too_much } = collect(pipes, limit, running.end_fd())?;
+        let stopped = if too_much { running.kill()? } else { running.wait_stopped()? };
+        let mut exit = stopped.exit().clone();
+        if too_much {
+            exit.outcome = Outcome::TooMuchOutput { limit };
+        }
         stopped.delete()?;
         Ok(Output { exit, stdout, stderr })
     }
@@ -105,24 +114,6 @@ impl ContainerBuilder {
             _ => PathBuf::from("/"),
         }
     }
-}
-
-/// Reads both pipes to their ends at the same time, so that a workload which fills one of them does not stall.
-fn read_both(stdout: Option<std::fs::File>, stderr: Option<std::fs::File>) -> Result<(Vec<u8>, Vec<u8>)> {
-    use crate::error::OsContext;
-    let read = |pipe: Option<std::fs::File>| -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        match pipe {
-            Some(mut pipe) => pipe.read_to_end(&mut bytes).map(|_| bytes),
-            None => Ok(bytes),
-        }
-    };
-    let (stdout, stderr) = std::thread::scope(|scope| {
-        let stderr = scope.spawn(|| read(stderr));
-        let stdout = read(stdout);
-        (stdout, stderr.join().unwrap_or_else(|_| Err(std::io::Error::other("the reader panicked"))))
-    });
-    Ok((stdout.os(|| "read(stdout)")?, stderr.os(|| "read(stderr)")?))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::helper::{ExtraFds, Zygote};
 use crate::id::ContainerId;
 use crate::plan::Extras;
 use crate::process::console::ConsoleTarget;
-use crate::process::{Stdio, UserLog};
+use crate::process::{DEFAULT_OUTPUT_LIMIT, Stdio, UserLog};
 use crate::spec::{HookKind, IdMap, Origin};
 use crate::state::StateRoot;
 use oci_spec::runtime::{
@@ -46,6 +46,7 @@ pub struct ContainerBuilder {
     pub(super) spec: Spec,
     pub(super) extras: Extras,
     pub(super) stdio: [Stdio; 3],
+    pub(super) output_limit: u64,
     pub(super) extra_fds: ExtraFds,
     pub(super) console: ConsoleTarget,
     pub(super) origin: Origin,
@@ -72,6 +73,7 @@ impl ContainerBuilder {
             spec: default_spec(),
             extras: Extras { host_rootfs: true, idmap_rootfs: true, ..Extras::default() },
             stdio: Default::default(),
+            output_limit: DEFAULT_OUTPUT_LIMIT,
             extra_fds: ExtraFds::default(),
             console: ConsoleTarget::default(),
             origin: Origin::Builder,

@@ -87,6 +87,13 @@ impl ContainerBuilder {
         self
     }
 
+    /// For [`output`](Self::output): kills the container if its workload writes more than this many bytes to standard
+    /// output or to standard error. 16 MiB by default.
+    pub fn output_limit(mut self, bytes: u64) -> Self {
+        self.output_limit = bytes;
+        self
+    }
+
     /// Gives the workload the caller's three standard streams.
     pub fn inherit_stdio(mut self) -> Self {
         self.stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];

@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::helper::ExtraFds;
 use crate::host;
 use crate::plan::{DeviceLimits, ExecOptions, ExecPlan, host_ids_of};
-use crate::process::Stdio;
 use crate::process::console::{ConsoleTarget, WindowSize};
+use crate::process::{DEFAULT_OUTPUT_LIMIT, Stdio};
 use crate::spec;
 use crate::spec::ValidSpec;
 use oci_spec::runtime::Process as OciProcess;
@@ -18,9 +18,6 @@ use rustix::fd::OwnedFd;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// How many bytes of each stream `Container::exec_output` keeps, unless [`Exec::output_limit`] says otherwise.
-const DEFAULT_OUTPUT_LIMIT: u64 = 16 << 20;
 
 /// A further process: what to execute in a running container, and how.
 ///

@@ -1,0 +1,170 @@
+//! [`collect`]: reads what a process writes to its pipes, within a limit, until the process ends.
+
+use crate::error::{OsContext, Result};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::File;
+
+/// How many bytes of each stream a caller keeps, unless it says otherwise: what a program prints for people is far
+/// below, and a program that prints for ever does not use up the caller's memory.
+pub(crate) const DEFAULT_OUTPUT_LIMIT: u64 = 16 << 20;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    /// Whether the process wrote more than the limit to one of them. The rest was not read.
+    pub(crate) too_much: bool,
+}
+
+/// Reads standard output and standard error, at most `limit` bytes of each, until all writers have closed them or
+/// `end` is readable, which says that the process has ended.
+///
+/// The end of the process is enough: another process may hold the pipes, even one outside the container to which the
+/// workload has sent them, and may write for ever.
+pub(crate) fn collect(pipes: [Option<File>; 2], limit: u64, end: BorrowedFd<'_>) -> Result<Collected> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut streams = pipes.map(|pipe| pipe.map(|pipe| Stream { pipe, bytes: Vec::new(), open: true }));
+    for stream in streams.iter().flatten() {
+        // The workload can open its own pipe for reading, and take what poll(2) has announced here.
+        let flags = rustix::fs::fcntl_getfl(&stream.pipe).os(|| "fcntl(F_GETFL)")?;
+        rustix::fs::fcntl_setfl(&stream.pipe, flags | OFlags::NONBLOCK).os(|| "fcntl(F_SETFL)")?;
+    }
+    let mut too_much = false;
+    while !too_much && streams.iter().flatten().any(|stream| stream.open) {
+        let ended = wait(&streams, end)?;
+        for stream in streams.iter_mut().flatten().filter(|stream| stream.open) {
+            too_much |= if ended { stream.read_what_is_there(limit)? } else { stream.read(limit, CHUNK)?.1 };
+        }
+        if ended {
+            break;
+        }
+    }
+    let [stdout, stderr] = streams.map(|stream| stream.map(|stream| stream.bytes).unwrap_or_default());
+    Ok(Collected { stdout, stderr, too_much })
+}
+
+/// How much to read at once: a pipe holds four times that unless it was told otherwise (pipe(7)).
+const CHUNK: usize = 16 << 10;
+
+/// One of the pipes.
+struct Stream {
+    pipe: File,
+    bytes: Vec<u8>,
+    open: bool,
+}
+
+impl Stream {
+    /// Reads at most `most` bytes. Returns how many there were, and whether they are more than the limit allows.
+    fn read(&mut self, limit: usize, most: usize) -> Result<(usize, bool)> {
+        let mut chunk = [0; CHUNK];
+        // One byte more than there is room for tells whether the limit is exceeded.
+        let room = (limit - self.bytes.len()).saturating_add(1).min(most).min(CHUNK);
+        match rustix::io::read(&self.pipe, &mut chunk[..room]) {
+            Ok(0) => {
+                self.open = false;
+                Ok((0, false))
+            }
+            Ok(count) => {
+                self.bytes.extend_from_slice(&chunk[..count]);
+                let too_much = self.bytes.len() > limit;
+                self.bytes.truncate(limit);
+                Ok((count, too_much))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok((0, false)),
+            Err(errno) => Err(errno).os(|| "read(output)"),
+        }
+    }
+
+    /// Reads what the pipe holds now, and nothing that is written meanwhile. Returns whether it exceeds the limit.
+    fn read_what_is_there(&mut self, limit: usize) -> Result<bool> {
+        let there = rustix::io::ioctl_fionread(&self.pipe).os(|| "ioctl(FIONREAD)")?;
+        let mut left = usize::try_from(there).unwrap_or(usize::MAX);
+        while left > 0 {
+            match self.read(limit, left)? {
+                (_, true) => return Ok(true),
+                (0, _) => break,
+                (count, _) => left -= count,
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Waits until a stream is readable, or `end` is. Returns whether `end` is.
+fn wait(streams: &[Option<Stream>; 2], end: BorrowedFd<'_>) -> Result<bool> {
+    let open = streams.iter().flatten().filter(|stream| stream.open).map(|stream| stream.pipe.as_fd());
+    let sources: Vec<_> = std::iter::once(end).chain(open).collect();
+    let mut fds: Vec<_> = sources.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    loop {
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => {}
+            ready => return ready.os(|| "poll(output)").map(|_| !fds[0].revents().is_empty()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::io::Write;
+
+    fn pipe() -> (File, File) {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        (read.into(), write.into())
+    }
+
+    #[test]
+    fn the_end_is_enough_while_another_process_holds_the_pipe() {
+        let (stdout, mut held) = pipe();
+        let (end, ended) = pipe();
+        held.write_all(b"all of it").unwrap();
+        drop(ended);
+        let read = collect([Some(stdout), None], 100, end.as_fd()).unwrap();
+        assert_eq!(
+            (read.stdout.as_slice(), read.stderr.as_slice(), read.too_much),
+            (&b"all of it"[..], &[][..], false)
+        );
+        held.write_all(b"more").unwrap_err();
+    }
+
+    #[test]
+    fn exactly_the_limit_is_not_too_much() {
+        for (limit, too_much, kept) in
+            [(4, true, "1234"), (5, false, "12345"), (6, false, "12345"), (0, true, "")]
+        {
+            for ends_first in [true, false] {
+                let ((stdout, mut out), (stderr, err), (end, ended)) = (pipe(), pipe(), pipe());
+                out.write_all(b"12345").unwrap();
+                let still_runs = (!ends_first).then_some(ended);
+                drop((out, err));
+                let read = collect([Some(stdout), Some(stderr)], limit, end.as_fd()).unwrap();
+                assert_eq!((read.stdout, read.too_much), (kept.as_bytes().to_vec(), too_much), "{limit}");
+                drop(still_runs);
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_reader_takes_away_is_not_waited_for() {
+        let ((stdout, mut out), (end, ended)) = (pipe(), pipe());
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&stdout));
+        let thief = std::thread::spawn(move || {
+            let thief =
+                rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK, rustix::fs::Mode::empty()).unwrap();
+            for _ in 0..1000 {
+                out.write_all(b"x").unwrap();
+                let _ = rustix::io::read(&thief, &mut [0; 1]);
+            }
+            drop(ended);
+            (out, thief)
+        });
+        let read = collect([Some(stdout), None], 10_000, end.as_fd()).unwrap();
+        assert!(read.stdout.len() <= 1000 && !read.too_much);
+        drop(thief.join().unwrap());
+    }
+}
