@@ -174,7 +174,7 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: HasStreams,
     {
-        self.phase.streams_mut().pipes[0].take()
+        self.phase.streams_mut().pipes.take_stdin()
     }
 
     /// Takes the reading end of the workload's standard output. `None` if it is no pipe, or was taken before.
@@ -182,7 +182,7 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: HasStreams,
     {
-        self.phase.streams_mut().pipes[1].take()
+        self.phase.streams_mut().pipes.take_stdout()
     }
 
     /// Takes the reading end of the workload's standard error. `None` if it is no pipe, or was taken before.
@@ -190,7 +190,7 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: HasStreams,
     {
-        self.phase.streams_mut().pipes[2].take()
+        self.phase.streams_mut().pipes.take_stderr()
     }
 
     /// Takes the caller's end of the workload's terminal. `None` without

@@ -6,8 +6,8 @@ use super::outcome::Exit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::observe;
 use crate::process::console::Pty;
+use crate::process::stdio::CallerPipes;
 use crate::state::{Found, Record, StateLock, StateRoot};
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -77,8 +77,7 @@ pub(super) fn read_exit(root: &StateRoot, found: &Found, cgroups: &[PathBuf]) ->
 /// The caller's ends of what the workload reads and writes.
 #[derive(Debug, Default)]
 pub struct Streams {
-    /// The ends of stdin, stdout and stderr, where these are pipes.
-    pub(super) pipes: [Option<File>; 3],
+    pub(super) pipes: CallerPipes,
     /// The end of the terminal, if there is one.
     pub(super) pty: Option<Pty>,
 }

@@ -16,7 +16,9 @@ impl<P: Phase + ?Sized> Container<P> {
     /// Waits until the container has ended, without its lock. Any number of threads and processes can wait, again and
     /// again.
     ///
-    /// A container that was not started does not end by itself.
+    /// A standard input that is [piped](crate::Stdio::piped) and was not taken is closed first, as
+    /// [`std::process::Child::wait`] does: a workload that reads it to the end would never end. A container that was
+    /// not started does not end by itself.
     ///
     /// # Errors
     /// The system call that failed.
@@ -24,11 +26,12 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
+        self.phase.streams().pipes.close_stdin();
         self.phase.live().wait_until(None)?;
         self.core.exit()
     }
 
-    /// Whether the container has ended, and how.
+    /// Whether the container has ended, and how. Closes no standard input.
     ///
     /// # Errors
     /// The system call that failed.
@@ -39,7 +42,8 @@ impl<P: Phase + ?Sized> Container<P> {
         if has_ended(self.phase.live().ended()) { self.core.exit().map(Some) } else { Ok(None) }
     }
 
-    /// Waits until the container has ended, at most for `limit`; `None` if it has not.
+    /// Waits until the container has ended, at most for `limit`; `None` if it has not. Closes no standard input, because
+    /// the caller may want to write to it yet.
     ///
     /// # Errors
     /// The system call that failed.
@@ -63,7 +67,7 @@ impl<P: Phase + ?Sized> Container<P> {
 }
 
 impl<P: Phase> Container<P> {
-    /// Waits until the container has ended.
+    /// Waits until the container has ended. Closes a standard input that was not taken, as [`wait`](Self::wait).
     ///
     /// A paused container does not end by itself.
     ///

@@ -128,6 +128,8 @@ pub trait Alive: Phase {
     #[doc(hidden)]
     fn live(&self) -> &SandboxLink;
     #[doc(hidden)]
+    fn streams(&self) -> &Streams;
+    #[doc(hidden)]
     fn into_parts(self) -> (SandboxLink, Streams);
 }
 
@@ -266,6 +268,9 @@ macro_rules! alive {
         impl Alive for $phase {
             fn live(&self) -> &SandboxLink {
                 &self.live
+            }
+            fn streams(&self) -> &Streams {
+                &self.streams
             }
             fn into_parts(self) -> (SandboxLink, Streams) {
                 (self.live, self.streams)

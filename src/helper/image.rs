@@ -7,9 +7,10 @@
 //! helpers of all containers.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::memory::seal;
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -58,31 +59,6 @@ fn sealed_copy() -> Result<OwnedFd> {
     copy_loaded_parts(&program, &image)?;
     seal(image.as_fd())?;
     Ok(image.into())
-}
-
-/// How often to try to seal. The kernel itself waits about 150 ms in each try.
-const SEAL_ATTEMPTS: usize = 20;
-
-const SEALS: SealFlags =
-    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
-
-/// Seals the memory behind `memfd`, so that no process can ever change it (memfd_create(2), "File sealing").
-pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
-    let mut attempts = SEAL_ATTEMPTS;
-    loop {
-        attempts -= 1;
-        match rustix::fs::fcntl_add_seals(memfd, SEALS) {
-            // Kernel threads (reclaim, compaction, DAMON) hold pages for a moment, and the kernel takes a held page for
-            // one that may still be written.
-            Err(Errno::BUSY) if attempts > 0 => {}
-            result => return result.os(|| "fcntl(F_ADD_SEALS)"),
-        }
-    }
-}
-
-/// Whether this is a memfd that no process can change, so that a read of it neither blocks nor sees a change.
-pub(crate) fn is_sealed(memfd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fcntl_get_seals(memfd).is_ok_and(|seals| seals.contains(SEALS))
 }
 
 /// Copies the ELF header, the program headers and every loaded segment to the same offsets. The rest reads as zeroes.
@@ -135,6 +111,7 @@ fn copy_range(program: &File, image: &File, offset: u64, length: u64) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::memory::is_sealed;
 
     #[test]
     fn no_process_can_write_to_a_copy() {

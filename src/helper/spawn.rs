@@ -2,16 +2,15 @@
 
 use super::{Child, Donations, image};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::memory;
 use crate::process::stdio::dev_null;
 use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::MemfdFlags;
 use serde::{Serialize, de::DeserializeOwned};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::FileExt;
 
 /// The most bytes of a plan that a helper reads. The plan of a configuration of the largest size is shorter.
 const MAX_PLAN: u64 = 64 << 20;
@@ -69,16 +68,12 @@ fn library_path() -> Option<CString> {
 pub(crate) fn seal_plan<P: Serialize>(plan: &P) -> Result<OwnedFd> {
     let bytes = serde_json::to_vec(plan)
         .map_err(|error| Error::new(ErrorKind::InvalidInput, "serialize plan", error.to_string()))?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = File::from(rustix::fs::memfd_create("cofferdam-plan", flags).os(|| "memfd_create(plan)")?);
-    memory.write_all_at(&bytes, 0).os(|| "write(plan)")?;
-    image::seal(memory.as_fd())?;
-    Ok(memory.into())
+    memory::sealed("cofferdam-plan", &bytes)
 }
 
 /// Reads a plan out of donated memory. Reads only sealed memory: a read of another file could block, or see a change.
 pub(crate) fn read_plan<P: DeserializeOwned>(memory: OwnedFd) -> Result<P> {
-    if !image::is_sealed(memory.as_fd()) {
+    if !memory::is_sealed(memory.as_fd()) {
         return Err(Error::new(ErrorKind::PeerMisbehaved, "read plan", "it is not in sealed memory"));
     }
     let mut bytes = Vec::new();

@@ -2,13 +2,15 @@
 //!
 //! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one
 //! process from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its
-//! terminal; [`collect`] reads what it writes to pipes; [`user_log`] is where lines about the workload go.
+//! terminal; [`collect`] reads what it writes to pipes; [`memory`]
+//! holds bytes that nobody can change; [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
 mod collect;
 pub(crate) mod console;
 pub(crate) mod donation;
 pub(crate) mod identity;
+pub(crate) mod memory;
 pub(crate) mod signal;
 pub(crate) mod stdio;
 mod user_log;

@@ -1,11 +1,12 @@
 //! Where the workload's standard streams go.
 
+use super::memory;
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// One standard stream of the workload, like [`std::process::Stdio`] for commands.
 ///
@@ -21,6 +22,8 @@ enum StdioSource {
     Inherit,
     Piped,
     Fd(OwnedFd),
+    /// Standard input only.
+    Bytes(Vec<u8>),
 }
 
 impl Stdio {
@@ -53,6 +56,21 @@ impl Stdio {
 }
 
 impl Stdio {
+    /// These bytes and then the end of the file, as standard input.
+    ///
+    /// They are in memory that the workload can only read, and not in a pipe: no thread has to feed them, however many
+    /// they are, and they are all there also for a container that outlives its caller.
+    pub(crate) fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(StdioSource::Bytes(bytes.into()))
+    }
+
+    /// Makes a pipe `/dev/null`: nobody will take the caller's end.
+    pub(crate) fn unless_piped(&mut self) {
+        if matches!(self.0, StdioSource::Piped) {
+            *self = Self::null();
+        }
+    }
+
     /// Whether this is `/dev/null`.
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.0, StdioSource::Null)
@@ -75,7 +93,34 @@ impl From<OwnedFd> for Stdio {
 #[derive(Debug)]
 pub(crate) struct OpenedStdio {
     pub(crate) workload: [StreamEnd; 3],
-    pub(crate) caller: [Option<File>; 3],
+    pub(crate) caller: CallerPipes,
+}
+
+/// The caller's ends of the streams that are pipes, until the program takes them.
+#[derive(Debug, Default)]
+pub(crate) struct CallerPipes {
+    /// Several threads may wait for the end of the reader, and each closes this first.
+    stdin: Mutex<Option<File>>,
+    outputs: [Option<File>; 2],
+}
+
+impl CallerPipes {
+    pub(crate) fn take_stdin(&mut self) -> Option<File> {
+        self.stdin.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> Option<File> {
+        self.outputs[0].take()
+    }
+
+    pub(crate) fn take_stderr(&mut self) -> Option<File> {
+        self.outputs[1].take()
+    }
+
+    /// Closes a standard input that nobody took: a workload that reads it to the end would never end.
+    pub(crate) fn close_stdin(&self) {
+        drop(self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 /// The workload's end of a stream: owned if it was made here or given, borrowed if it is one of this process's own.
@@ -111,6 +156,7 @@ impl OpenedStdio {
                 StdioSource::Fd(fd) => {
                     StreamEnd::Owned(rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD)")?)
                 }
+                StdioSource::Bytes(bytes) => StreamEnd::Owned(memory::sealed("cofferdam-input", bytes)?),
                 StdioSource::Piped => {
                     let (read, write) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
                     let (theirs, ours) = if index == 0 { (read, write) } else { (write, read) };
@@ -128,6 +174,8 @@ impl OpenedStdio {
             Ok(end)
         };
         let workload = [open(0)?, open(1)?, open(2)?];
+        let [stdin, stdout, stderr] = caller;
+        let caller = CallerPipes { stdin: Mutex::new(stdin), outputs: [stdout, stderr] };
         Ok(Self { workload, caller })
     }
 }

@@ -2,14 +2,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests write plain files of their own")]
 
-use crate::kit::stage;
-use cofferdam::{AnyContainer, Outcome};
+use crate::kit::{Stage, is_readable_within, stage, start};
+use cofferdam::{AnyContainer, Container, Exec, Outcome, Running, Stdio};
 use std::fs::File;
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// Longer than anything a healthy machine takes; a test that fails waits this long at most.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// More than any pipe holds.
+const MUCH: usize = 3 << 20;
+
+fn sleeping(stage: &Stage, name: &str) -> Container<Running> {
+    start(stage.container(name).args(["sleep", "1000"]))
+}
 
 #[test]
 fn a_workload_that_writes_for_ever_is_killed_at_the_limit_and_the_outcome_says_so() {
@@ -53,4 +59,74 @@ fn output_is_over_with_the_container_while_another_process_holds_the_pipe() {
     let _ = done.send(());
     holder.join().unwrap().expect("output returned while the pipe was held");
     assert_eq!((output.exit.outcome, output.stdout), (Outcome::Exited { code: 0 }, b"all of it\n".to_vec()));
+}
+
+#[test]
+fn a_piped_input_that_nobody_took_is_closed_before_every_wait() {
+    let stage = stage!();
+    let cat = |name: &str| stage.container(name).args(["cat"]).stdin(Stdio::piped());
+    assert!(cat("run").run().unwrap().outcome.success());
+    assert!(cat("output").output().unwrap().exit.outcome.success());
+    assert!(start(cat("stopped")).wait_stopped().unwrap().exit().outcome.success());
+    let running = start(cat("wait"));
+    assert_eq!(running.wait_timeout(Duration::ZERO).unwrap(), None);
+    assert!(!is_readable_within(&running.end_fd(), Duration::from_millis(50)), "its input is still open");
+    assert!(running.wait().unwrap().outcome.success());
+    assert!(AnyContainer::from(start(cat("any"))).wait().unwrap().outcome.success());
+
+    let container = sleeping(&stage, "exec");
+    let cat = || Exec::new(["cat"]).stdin(Stdio::piped());
+    assert!(container.exec(cat()).unwrap().wait().unwrap().outcome.success());
+    assert!(container.exec_output(cat()).unwrap().exit.outcome.success());
+    let process = container.exec(cat()).unwrap();
+    assert_eq!(process.try_wait().unwrap(), None);
+    assert!(process.wait().unwrap().outcome.success());
+}
+
+#[test]
+fn nobody_reads_a_pipe_of_run_so_the_workload_need_not_wait_for_that() {
+    let stage = stage!();
+    let much = stage.shell("much", &format!("head -c {MUCH} /dev/zero; head -c {MUCH} /dev/zero >&2"));
+    assert!(much.stdout(Stdio::piped()).stderr(Stdio::piped()).run().unwrap().outcome.success());
+}
+
+#[test]
+fn given_bytes_are_the_input_however_many_they_are_and_however_few_are_read() {
+    let stage = stage!();
+    let bytes: Vec<u8> = (0..MUCH).map(|n| (n % 251) as u8).collect();
+    let output = stage.container("echo").args(["cat"]).input(bytes.clone()).output().unwrap();
+    assert!(output.exit.outcome.success());
+    assert!(output.stdout == bytes, "{} bytes", output.stdout.len());
+    let output = stage.shell("some", "head -c 4").input(bytes.clone()).output().unwrap();
+    assert_eq!((output.exit.outcome, output.stdout), (Outcome::Exited { code: 0 }, bytes[..4].to_vec()));
+    assert!(stage.shell("none", "true").input(bytes.clone()).run().unwrap().outcome.success());
+    let script = "read line && test $line = hello && ! read line && test -r /dev/stdin";
+    assert!(stage.shell("text", script).input("hello\n").run().unwrap().outcome.success());
+    let change = stage.shell("change", "echo more >&0").input("bytes").run().unwrap();
+    assert!(!change.outcome.success(), "it is not the workload's to write");
+
+    let container = sleeping(&stage, "exec");
+    let output = container.exec_output(Exec::new(["cat"]).input(bytes.clone())).unwrap();
+    assert!(output.exit.outcome.success() && output.stdout == bytes);
+    let output = container.exec_output(Exec::new(["head", "-c", "4"]).input(bytes.clone())).unwrap();
+    assert_eq!((output.exit.outcome, output.stdout), (Outcome::Exited { code: 0 }, bytes[..4].to_vec()));
+}
+
+#[test]
+fn given_bytes_are_there_for_a_container_that_outlives_its_caller() {
+    let stage = stage!();
+    let shared = stage.open_directory("shared");
+    let script = "cat >/shared/copy; sleep 1000";
+    let builder = stage.shell("detached", script).bind_rw(&shared, "/shared").input("all of it");
+    let id = stage.id("detached");
+    drop(start(builder).detach().unwrap());
+    let any = AnyContainer::load(stage.root(), &id).unwrap();
+    let read = any.as_running().unwrap().exec_output(Exec::new([
+        "sh",
+        "-c",
+        "until test -s /shared/copy; do sleep 0.01; done",
+    ]));
+    assert!(read.unwrap().exit.outcome.success());
+    assert_eq!(std::fs::read(shared.join("copy")).unwrap(), b"all of it");
+    any.delete(true).unwrap();
 }

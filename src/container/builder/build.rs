@@ -55,16 +55,21 @@ impl ContainerBuilder {
 
     /// Builds, creates, starts, waits and deletes.
     ///
+    /// A stream that is [piped](Stdio::piped) is `/dev/null`, because nobody has the other end: [`input`](Self::input)
+    /// says what the workload reads, and [`output`](Self::output) returns what it writes.
+    ///
     /// # Errors
     /// As each of these. A container that was made is gone again.
-    pub fn run(self) -> Result<Exit> {
+    pub fn run(mut self) -> Result<Exit> {
+        self.stdio.iter_mut().for_each(Stdio::unless_piped);
         let stopped = self.build()?.create()?.start()?.wait_stopped()?;
         let exit = stopped.exit().clone();
         stopped.delete()?;
         Ok(exit)
     }
 
-    /// As [`run`](Self::run), and returns what the workload writes to its standard output and standard error.
+    /// As [`run`](Self::run), and returns what the workload writes to its standard output and standard error. It reads
+    /// what [`input`](Self::input) or [`stdin`](Self::stdin) say.
     ///
     /// The container is killed if it writes more than [`output_limit`](Self::output_limit) bytes to one of them. That
     /// is no error: the outcome is [`Outcome::TooMuchOutput`], and what was written until then is returned.
@@ -75,6 +80,7 @@ impl ContainerBuilder {
     /// # Errors
     /// As [`run`](Self::run), and the errno of read(2).
     pub fn output(mut self) -> Result<Output> {
+        self.stdio[0].unless_piped();
         self.stdio[1] = Stdio::piped();
         self.stdio[2] = Stdio::piped();
         let limit = self.output_limit;

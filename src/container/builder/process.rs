@@ -75,6 +75,15 @@ impl ContainerBuilder {
         self
     }
 
+    /// The workload's standard input: these bytes. They are copied when the container is created, into memory that the
+    /// workload can read and not change; it need not read them all.
+    ///
+    /// It is a file to the workload, as with `<` in a shell. [`Stdio::piped`] gives it a pipe, to which the caller
+    /// writes meanwhile.
+    pub fn input(self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin(Stdio::bytes(bytes))
+    }
+
     /// The workload's standard output; by default it is thrown away.
     pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[1] = stdio.into();

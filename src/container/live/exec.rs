@@ -172,6 +172,11 @@ impl Exec {
         self
     }
 
+    /// Standard input: these bytes, as [`ContainerBuilder::input`](crate::ContainerBuilder::input).
+    pub fn input(self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin(Stdio::bytes(bytes))
+    }
+
     /// Standard output; discarded by default.
     pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[1] = stdio.into();

@@ -14,6 +14,7 @@ use crate::link::{SandboxLink, client};
 use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::process::console::Pty;
+use crate::process::stdio::CallerPipes;
 use crate::process::{Channel, Signal, Stdio, stdio};
 use crate::state::Status;
 use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded, WaitReply};
@@ -35,7 +36,7 @@ pub struct Process {
     pid_inside: i32,
     pidfd: OwnedFd,
     channel: Channel,
-    streams: [Option<File>; 3],
+    pipes: CallerPipes,
     pty: Option<Pty>,
     end: OnceLock<ProcessEnd>,
     /// Held while the end is received; the last signal sent.
@@ -93,7 +94,7 @@ impl Process {
             pid_inside,
             pidfd,
             channel,
-            streams: caller,
+            pipes: caller,
             pty,
             end: OnceLock::new(),
             receiving: Arc::default(),
@@ -116,11 +117,13 @@ impl Process {
         self.pid_inside
     }
 
-    /// Waits for its end. Can be called again.
+    /// Waits for its end. Can be called again. Closes its standard input first, if that is a pipe and was not taken, as
+    /// [`std::process::Child::wait`] does; the waits with a limit leave it open.
     ///
     /// # Errors
     /// [`ErrorKind::Ended`] if the sandbox was killed before it could report how the process ended.
     pub fn wait(&self) -> Result<ProcessExit> {
+        self.pipes.close_stdin();
         self.wait_until(None).map(|exit| exit.expect("a wait without a deadline ends with an end"))
     }
 
@@ -205,17 +208,17 @@ impl Process {
 
     /// The writing end of its standard input, if it is a pipe and was not taken yet.
     pub fn take_stdin(&mut self) -> Option<File> {
-        self.streams[0].take()
+        self.pipes.take_stdin()
     }
 
     /// The reading end of its standard output, if it is a pipe and was not taken yet.
     pub fn take_stdout(&mut self) -> Option<File> {
-        self.streams[1].take()
+        self.pipes.take_stdout()
     }
 
     /// The reading end of its standard error, if it is a pipe and was not taken yet.
     pub fn take_stderr(&mut self) -> Option<File> {
-        self.streams[2].take()
+        self.pipes.take_stderr()
     }
 
     /// The caller's end of its terminal, if [`Exec::terminal`] was called and the end was not taken yet. Dropping it,
