@@ -242,10 +242,11 @@
 //! the root, pivots into it and finds the program, then waits for "start program" from the sandbox. The sandbox's mount
 //! namespace is the container's, so after the pivot the sandbox has the same root.
 //!
-//! At start init sheds what the workload must not have, in this order: session keyring, limits, scheduling attributes,
-//! security labels, working directory (checked to be inside the root, CVE-2024-21626; if root may not enter it, init
-//! enters it later with the workload's ids), capability bounding set, groups and ids, capability sets, no_new_privs,
-//! umask. Then init reads back its ids and capabilities and compares them with the plan, sets close-on-exec on every
+//! Already at create, before any program of the container runs, init leaves the caller's session keyring for a new one. If
+//! the quota of keys of the container's ids is used up, it keeps an empty one of the sandbox's, which it cannot write to.
+//! At start it sheds what the workload must not have, in this order: limits, scheduling attributes, security labels,
+//! working directory (checked to be inside the root, CVE-2024-21626; if root may not enter it, init enters it later with
+//! the workload's ids), capability bounding set, groups and ids, capability sets, no_new_privs, umask. Then init reads back its ids and capabilities and compares them with the plan, sets close-on-exec on every
 //! descriptor above 2, loads the seccomp filter, and calls execve. Without no_new_privs loading the filter needs
 //! `CAP_SYS_ADMIN`, so init then loads it before it drops the capabilities.
 //!

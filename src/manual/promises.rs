@@ -58,7 +58,7 @@
 //! | no_new_privs | set-user-ID files raise nothing | off with `allow_new_privileges` |
 //! | seccomp | an allow-list per ABI; see [`default_seccomp`](crate::oci::default_seccomp) | sees numbers and arguments, never memory |
 //! | Masked and read-only paths | parts of `/proc` and `/sys` hidden or read-only | a list; the kernel adds files |
-//! | Session keyring | a new, empty one | the other keyrings are not namespaced; the filter refuses their calls |
+//! | Session keyring | a new, empty one, never the caller's; read-only where the quota of the container's ids is used up | the other keyrings are not namespaced; the filter refuses their calls |
 //! | `RLIMIT_NPROC` | stops a fork bomb | [not for the host's root](super::privileges#processes) |
 //! | cgroups | memory, CPU and process limits, and [which devices open](super::oci#device-rules), if requested | by default only a cgroup to freeze, if the caller may make one |
 //! | Landlock | confines the waiting gofer: to removing its container's cgroups | not applied to the workload |

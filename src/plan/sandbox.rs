@@ -2,9 +2,10 @@
 
 use super::extras::{Extras, PodVolume};
 use super::init::{InitPlan, RootPlan, TreeStep};
-use super::process::may_set_groups;
+use super::process::{host_id, may_set_groups};
 use crate::error::Result;
 use crate::host::cgroups::CgroupLayout;
+use crate::host::facts::Host;
 use crate::id::ContainerId;
 use crate::spec::{NamespaceKind, NamespaceSource, Namespaces, TimeOffset, ValidSpec};
 use bitflags::bitflags;
@@ -19,6 +20,9 @@ pub(crate) struct SandboxPlan {
     pub(crate) namespaces: NamespacePlan,
     /// Whether it becomes uid and gid 0 of the user namespace.
     pub(crate) become_root: BecomeRoot,
+    /// Whether it first makes a session keyring of its own: the container's ids on the host are others than the
+    /// caller's, and their quota of keys may be used up.
+    pub(crate) spare_keyring: bool,
     /// Whether setgroups(2) is allowed in the user namespace.
     pub(crate) may_set_groups: bool,
     pub(crate) hostname: Option<String>,
@@ -155,7 +159,7 @@ pub(super) fn plan(
     id: &ContainerId,
     spec: &ValidSpec,
     extras: &Extras,
-    cgroups: &CgroupLayout,
+    host: &Host,
     (root, tree, layers): (RootPlan, Vec<TreeStep>, Vec<PathBuf>),
 ) -> Result<SandboxPlan> {
     let new_user = spec.namespaces.user == NamespaceSource::New;
@@ -165,7 +169,7 @@ pub(super) fn plan(
         id: id.clone(),
         namespaces: match extras.pod {
             Some(_) => NamespacePlan::in_pod(&spec.namespaces),
-            None => NamespacePlan::new(&spec.namespaces, cgroups),
+            None => NamespacePlan::new(&spec.namespaces, &host.cgroups),
         },
         become_root: match spec.namespaces.user {
             NamespaceSource::Inherit => BecomeRoot::Never,
@@ -173,6 +177,11 @@ pub(super) fn plan(
             NamespaceSource::New if !maps_root(&spec.id_maps.gids) => BecomeRoot::Never,
             NamespaceSource::New => BecomeRoot::Always,
             NamespaceSource::Path(_) => BecomeRoot::WhereMapped,
+        },
+        spare_keyring: match spec.namespaces.user {
+            NamespaceSource::Inherit => false,
+            NamespaceSource::New => host_id(&spec.id_maps.uids, 0).is_some_and(|root| root != host.euid),
+            NamespaceSource::Path(_) => host.privileged,
         },
         may_set_groups,
         hostname: spec.hostname.clone(),

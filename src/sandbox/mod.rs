@@ -18,6 +18,7 @@ mod cgroups;
 mod exec;
 mod files;
 mod init;
+mod keyring;
 mod members;
 mod monitor;
 mod mounts;
@@ -76,6 +77,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Prepared> {
     rustix::thread::set_name(c"cofferdam-sandbox").os(|| "prctl(PR_SET_NAME)")?;
     let plan: SealedSandbox<'_> = read_plan(donated.take("plan")?)?;
     cgroups::join_as_sandbox(donated)?;
+    keyring::make_spare(&plan)?;
 
     let existing = namespaces::make(&plan)?;
     // The caller maps the ids meanwhile; nothing so far needs one.

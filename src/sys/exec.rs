@@ -52,6 +52,15 @@ pub(crate) fn join_new_session_keyring() -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) })
 }
 
+/// What the session keyring lets its possessor, owner, group and others do, as `KEY_*` of linux/key.h: keyctl(2)
+/// `KEYCTL_SETPERM`.
+pub(crate) fn set_session_keyring_permissions(permissions: u32) -> Result<(), Errno> {
+    const KEYCTL_SETPERM: i32 = 5;
+    const KEY_SPEC_SESSION_KEYRING: i32 = -3;
+    // SAFETY: the call takes integers only.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, KEY_SPEC_SESSION_KEYRING, permissions) })
+}
+
 /// setrlimit(2) by number: OCI may name limits that the enums of other crates do not have.
 pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };

@@ -26,7 +26,8 @@ pub(crate) use descriptors::{
 };
 pub(crate) use exec::{
     Usage, execve, exit_now, forget_code, is_in_initial_user_namespace, join_new_session_keyring,
-    pidfd_send_raw, reset_signals, rlimit, set_rlimit, trim_heap, unblock_signals, wait4,
+    pidfd_send_raw, reset_signals, rlimit, set_rlimit, set_session_keyring_permissions, trim_heap,
+    unblock_signals, wait4,
 };
 pub(crate) use fork_inside::{Inside, fork_inside};
 pub(crate) use mount_api::{

@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod caller;
 pub mod example;
 pub mod inside;
+pub mod keys;
 pub mod lanes;
 pub mod limits;
 pub mod place;

@@ -1,15 +1,16 @@
 //! The last steps before `execve`: give up everything that is not the workload's, in the one order that works.
 //!
-//! The steps that need privileges come first, at create: [`prepare`] checks the capabilities, raises limits, sets the
-//! scheduling. Then, at start: keyring, limits, scheduling again, labels, working directory, bounding set, groups and ids,
-//! capabilities, no_new_privs; read back and compare uid, gid, capabilities; descriptors, filter, execve. Without
-//! no_new_privs, loading the filter needs `CAP_SYS_ADMIN`, so there the filter comes before the capabilities.
+//! The steps that need privileges come first, at create: [`prepare`] leaves the caller's keyring, checks the capabilities,
+//! raises limits, sets the scheduling. Then, at start: limits, scheduling again, labels, working directory, bounding set,
+//! groups and ids, capabilities, no_new_privs; read back and compare uid, gid, capabilities; descriptors, filter, execve.
+//! Without no_new_privs, loading the filter needs `CAP_SYS_ADMIN`, so there the filter comes before the capabilities.
 
 use super::attributes::{self, Labels};
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::ProcessPlan;
 use crate::process::Channel;
+use crate::sandbox::keyring;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
 use crate::sys;
@@ -37,6 +38,8 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
 /// Does the steps that need this process's privileges and do not disturb its own work. A refusal by the kernel becomes an
 /// error of create: engines show their users why a creation failed, but hardly why a start did.
 pub(in crate::sandbox) fn prepare(plan: &ProcessPlan) -> Result<()> {
+    // Here and not at start: the startContainer hooks are programs of the container, too.
+    keyring::leave_callers()?;
     let wanted = CapabilitySet::from_bits_retain(plan.capabilities.permitted.bits());
     // Most containers want none; then there is nothing to check.
     if !wanted.is_empty() && !rustix::thread::capabilities(None).os(|| "capget()")?.permitted.contains(wanted)
@@ -105,11 +108,6 @@ fn exec_error(program: &Program, errno: rustix::io::Errno) -> Error {
 
 fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
     let ExecRequest { plan, labels, keep, .. } = becoming;
-    match sys::join_new_session_keyring() {
-        // A kernel without keyrings, or a quota that is used up by others, gives away nothing of the caller's.
-        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => {}
-        result => result.os(|| "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")?,
-    }
     for limit in &plan.rlimits {
         set_rlimit(limit.resource, limit.soft, limit.hard)?;
     }
