@@ -114,7 +114,9 @@ extern "C" fn between_main<F: FnOnce(bool)>(between: *const c_void) -> ! {
     for (first, last) in &between.gaps {
         // SAFETY: the call changes this process's own descriptor table (no CLONE_FILES), and neither this process nor
         // its child uses these numbers again.
-        unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) };
+        if unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) } < 0 {
+            fail(last_errno());
+        }
     }
     let args = CloneArgs { flags: between.flags, ..CloneArgs::default() };
     // SAFETY: without CLONE_VM the child has its own copy of memory and stack. The sandbox is single-threaded, so no

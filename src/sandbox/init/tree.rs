@@ -323,7 +323,8 @@ impl Tree<'_> {
     fn existing(&self, at: &Path) -> Result<Option<OwnedFd>> {
         match resolve::open(self.root.as_fd(), at) {
             Ok(found) => Ok(Some(found)),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
+            // Not EACCES: with the right group, the workload may be able to go where its root cannot.
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(errno).os(|| format!("openat2(rootfs, {at:?})")),
         }
     }

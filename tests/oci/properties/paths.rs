@@ -71,3 +71,29 @@ fn paths_are_masked_and_read_only_and_need_not_be_there() {
     assert!(!seen.contains("Linux version"), "{seen}");
     assert!(!rootfs.join("etc/nowhere").exists());
 }
+
+#[test]
+fn a_path_to_mask_that_only_the_workload_can_reach_is_an_error() {
+    let stage = stage!();
+    if !is_root() {
+        skip!("another user cannot give files away");
+    }
+    stage.open_to_everybody();
+    let (closed, ids) = (stage.busybox().join("closed"), 700_000);
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::write(closed.join("secret"), "secret").unwrap();
+    // Root of the container has no rights over what belongs to an id that is not mapped; a group of it has these.
+    std::os::unix::fs::chown(&closed, Some(0), Some(ids + 1000)).unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o770)).unwrap();
+    let error = refusal(&stage, |config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        for name in ["uidMappings", "gidMappings"] {
+            config["linux"][name] = json!([{"containerID": 0, "hostID": ids, "size": 2000}]);
+        }
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        config["process"]["args"] = json!(["cat", "/closed/secret"]);
+        config["linux"]["maskedPaths"] = json!(["/closed/secret"]);
+    });
+    assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{error}");
+    assert!(error.to_string().contains("linux.maskedPaths"), "{error}");
+}
