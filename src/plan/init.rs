@@ -140,7 +140,6 @@ impl InitPlan {
         spec: &ValidSpec,
         root: RootPlan,
         (tree, layers): (Vec<TreeStep>, Vec<PathBuf>),
-        may_set_groups: bool,
     ) -> Result<Self> {
         let process = &spec.process;
         let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
@@ -153,7 +152,7 @@ impl InitPlan {
             sysctl: spec.sysctl.clone().into_iter().collect(),
             oom_score_adj: process.oom_score_adj,
             seccomp: filter,
-            process: ProcessPlan::new(process, spec, may_set_groups),
+            process: ProcessPlan::new(process, spec),
             hooks: InitHooks::new(&spec.hooks),
         })
     }

@@ -18,7 +18,6 @@ pub(crate) struct ProcessPlan {
     pub(crate) cwd: PathBuf,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) user: User,
-    pub(crate) may_set_groups: bool,
     pub(crate) capabilities: Capabilities,
     pub(crate) no_new_privileges: bool,
     pub(crate) io_priority: Option<IoPriority>,
@@ -58,14 +57,13 @@ pub(crate) struct TerminalPlan {
 
 impl ProcessPlan {
     /// Plans `process` for the container that `spec` describes.
-    pub(crate) fn new(process: &spec::ValidProcess, spec: &ValidSpec, may_set_groups: bool) -> Self {
+    pub(crate) fn new(process: &spec::ValidProcess, spec: &ValidSpec) -> Self {
         Self {
             argv: process.args.clone(),
             envp: process.env.clone(),
             cwd: process.cwd.clone(),
             rlimits: process.rlimits.clone(),
             user: process.user.clone(),
-            may_set_groups,
             capabilities: process.capabilities,
             no_new_privileges: process.no_new_privileges,
             io_priority: process.io_priority,
@@ -97,10 +95,8 @@ impl ExecPlan {
         options: ExecOptions,
     ) -> Result<Self> {
         lsms.check_labels(process)?;
-        let new_user = spec.namespaces.user == NamespaceSource::New;
-        let may_set_groups = may_set_groups(new_user, &spec.id_maps);
         let affinity = process.exec_cpu_affinity.clone();
-        Ok(Self { process: ProcessPlan::new(process, spec, may_set_groups), options, affinity })
+        Ok(Self { process: ProcessPlan::new(process, spec), options, affinity })
     }
 }
 
@@ -120,10 +116,4 @@ pub(super) fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
         let offset = id.checked_sub(map.container)?;
         (offset < map.size).then(|| map.host + offset)
     })
-}
-
-/// Whether setgroups(2) works in a container with these id mappings. A map with a single gid was written without
-/// privileges, and the kernel allows that only after setgroups(2) is denied for good (user_namespaces(7)).
-pub(super) fn may_set_groups(new_user: bool, maps: &IdMaps) -> bool {
-    !(new_user && matches!(maps.gids.as_slice(), [map] if map.size == 1))
 }

@@ -2,7 +2,7 @@
 
 use super::extras::{Extras, PodVolume};
 use super::init::{InitPlan, RootPlan, TreeStep};
-use super::process::{host_id, may_set_groups};
+use super::process::host_id;
 use crate::error::Result;
 use crate::host::cgroups::CgroupLayout;
 use crate::host::facts::Host;
@@ -23,8 +23,6 @@ pub(crate) struct SandboxPlan {
     /// Whether it first makes a session keyring of its own: the container's ids on the host are others than the
     /// caller's, and their quota of keys may be used up.
     pub(crate) spare_keyring: bool,
-    /// Whether setgroups(2) is allowed in the user namespace.
-    pub(crate) may_set_groups: bool,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     /// Whether it gives the caller its network namespace, so that the caller moves network devices there.
@@ -162,9 +160,7 @@ pub(super) fn plan(
     host: &Host,
     (root, tree, layers): (RootPlan, Vec<TreeStep>, Vec<PathBuf>),
 ) -> Result<SandboxPlan> {
-    let new_user = spec.namespaces.user == NamespaceSource::New;
     let maps_root = |maps: &[crate::spec::IdMap]| maps.iter().any(|map| map.container == 0);
-    let may_set_groups = may_set_groups(new_user, &spec.id_maps);
     Ok(SandboxPlan {
         id: id.clone(),
         namespaces: match extras.pod {
@@ -183,7 +179,6 @@ pub(super) fn plan(
             NamespaceSource::New => host_id(&spec.id_maps.uids, 0).is_some_and(|root| root != host.euid),
             NamespaceSource::Path(_) => host.privileged,
         },
-        may_set_groups,
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
         hands_out_network: !spec.net_devices.is_empty(),
@@ -191,7 +186,7 @@ pub(super) fn plan(
         timeout: extras.timeout,
         pause: ValidSpec::is_pause(&spec.annotations),
         volumes: extras.volumes.clone(),
-        init: InitPlan::new(spec, root, (tree, layers), may_set_groups)?,
+        init: InitPlan::new(spec, root, (tree, layers))?,
     })
 }
 

@@ -8,6 +8,7 @@ use crate::sys;
 use nix::sched;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::path::Path;
 
 /// Existing namespaces that init enters, and the sandbox does not.
@@ -27,6 +28,10 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<Existing> {
         if *kind == NamespaceKind::Pid {
             pids = Some(namespace);
             continue;
+        }
+        if *kind == NamespaceKind::User {
+            // Here, where the caller may be privileged: in that namespace the kernel may deny it.
+            drop_groups()?;
         }
         sched::setns(namespace, clone_flag(*kind)).map_err(|errno| cannot_join(plan, *kind, errno.into()))?;
     }
@@ -213,15 +218,12 @@ fn change_root(root: BorrowedFd<'_>) -> Result<()> {
 pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
     match plan.become_root {
         BecomeRoot::Never => {}
-        BecomeRoot::Always => become_root_of_user_namespace(plan.may_set_groups)?,
+        BecomeRoot::Always => become_root_of_user_namespace()?,
         // Where 0 is not mapped, keep the ids.
-        BecomeRoot::WhereMapped => {
-            let may_set_groups = rustix::thread::set_thread_groups(&[]).is_ok();
-            match become_root_of_user_namespace(may_set_groups) {
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-                result => result?,
-            }
-        }
+        BecomeRoot::WhereMapped => match become_root_of_user_namespace() {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            result => result?,
+        },
     }
     // Before any process of the workload exists, so that nothing inside can trace or read this process. Not earlier: the
     // files under /proc/PID, such as the id maps, belong to the caller only while a process can be dumped.
@@ -230,13 +232,20 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
 }
 
 /// Takes uid 0 and gid 0 of the new user namespace, and drops the caller's groups where the kernel allows that.
-fn become_root_of_user_namespace(may_set_groups: bool) -> Result<()> {
+fn become_root_of_user_namespace() -> Result<()> {
     let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    if may_set_groups {
-        rustix::thread::set_thread_groups(&[]).os(|| "setgroups([])")?;
-    }
+    drop_groups()?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| "setresgid(0, 0, 0)")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| "setresuid(0, 0, 0)")
+}
+
+/// Drops the caller's supplementary groups. They stay where the kernel denies that to everyone: to an unprivileged
+/// process, and where the gid map was written without privilege (user_namespaces(7)).
+fn drop_groups() -> Result<()> {
+    match rustix::thread::set_thread_groups(&[]) {
+        Err(Errno::PERM) => Ok(()),
+        result => result.os(|| "setgroups([])"),
+    }
 }
 
 fn clone_flag(kind: NamespaceKind) -> sched::CloneFlags {

@@ -1,6 +1,7 @@
 //! What a workload is, sees and can do, and what it must not: measured from inside and from the host.
 
 mod devices;
+mod groups;
 mod keyring;
 #[path = "../kit/mod.rs"]
 mod kit;

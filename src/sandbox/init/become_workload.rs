@@ -123,7 +123,7 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
         load_filter(becoming)?;
     }
     drop_bounding_set(plan.capabilities.bounding)?;
-    take_ids(&plan.user, plan.may_set_groups)?;
+    take_ids(&plan.user)?;
     take_capabilities(plan)?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
@@ -200,24 +200,22 @@ fn drop_bounding_set(keep: CapSet) -> Result<()> {
     Ok(())
 }
 
-fn take_ids(user: &User, may_set_groups: bool) -> Result<()> {
+fn take_ids(user: &User) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
     // Keep capabilities permitted across the change of ids; `take_capabilities` drops the excess.
     rustix::thread::set_keep_capabilities(true).os(|| "prctl(PR_SET_KEEPCAPS)")?;
-    if may_set_groups {
-        let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
-        match rustix::thread::set_thread_groups(&groups) {
-            // In a user namespace that we did not make, the kernel denies it to privileged processes too, if the map was
-            // written without privilege (user_namespaces(7)).
-            Err(rustix::io::Errno::PERM) if groups.is_empty() && has_capability(CapabilitySet::SETGID) => {}
-            result => result.os(|| format!("setgroups({:?})", user.additional_gids))?,
+    let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
+    match rustix::thread::set_thread_groups(&groups) {
+        // Denied for good, to privileged processes too, where the gid map was written without privilege
+        // (user_namespaces(7)). Ask the kernel and not the plan: it alone knows how a map was written.
+        Err(rustix::io::Errno::PERM) if has_capability(CapabilitySet::SETGID) => {
+            if !groups.is_empty() {
+                let why = "setgroups is denied in this user namespace";
+                let error = Error::unsupported("process.user.additionalGids", why);
+                return Err(error.hint("map a range of gids"));
+            }
         }
-    } else if !user.additional_gids.is_empty() {
-        return Err(Error::unsupported(
-            "process.user.additionalGids",
-            "setgroups is denied in this user namespace",
-        )
-        .hint("map a range of gids"));
+        result => result.os(|| format!("setgroups({:?})", user.additional_gids))?,
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| format!("setresgid({0}, {0}, {0})", user.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| format!("setresuid({0}, {0}, {0})", user.uid))

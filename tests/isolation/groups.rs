@@ -1,0 +1,57 @@
+//! The caller's supplementary groups, which a workload has no use for.
+
+use crate::kit::unshared::Unshared;
+use crate::kit::{inside, is_root, skip, stage, start};
+use cofferdam::ContainerBuilder;
+use cofferdam::builder::IdMap;
+use rustix::fs::Gid;
+use serde_json::{Value, json};
+
+/// A group of the caller's.
+const GROUP: u32 = 4242;
+
+/// The supplementary groups of a container's init and of a further process in it.
+fn groups(builder: ContainerBuilder) -> [String; 2] {
+    let running = start(builder.args(["sleep", "1000"]));
+    let of = |pid: &str| {
+        let said = inside::output(&running, &format!("grep ^Groups: /proc/{pid}/status"));
+        said.trim_start_matches("Groups:").trim().to_owned()
+    };
+    let both = ["1", "self"].map(of);
+    running.kill().unwrap().delete().unwrap();
+    both
+}
+
+fn have_a_group() {
+    rustix::thread::set_thread_groups(&[Gid::from_raw(GROUP)]).unwrap();
+}
+
+#[test]
+fn no_group_of_a_privileged_caller_stays_with_one_id_or_many() {
+    let stage = stage!();
+    if !is_root() {
+        skip!("another user cannot take a group");
+    }
+    have_a_group();
+    assert_eq!(groups(stage.container("many")), ["", ""]);
+    assert_eq!(groups(stage.container("asked").groups([7])), ["7", "7"]);
+    let one = [IdMap { container: 0, host: 700_000, size: 1 }];
+    assert_eq!(groups(stage.container("one").id_mappings(&one, &one)), ["", ""]);
+}
+
+#[test]
+fn no_group_of_a_privileged_caller_stays_in_a_user_namespace_that_denies_setgroups() {
+    let stage = stage!();
+    if !is_root() {
+        skip!("the user namespace of another process can be entered by its owner's root only");
+    }
+    have_a_group();
+    // "Writing "deny" to /proc/pid/setgroups" is what unshare(1) does for this option.
+    let other = Unshared::new(&["--user", "--map-root-user"]);
+    let template = stage.busybox_shell("template", "true").without_user_namespace();
+    let bundle = stage.write_bundle("bundle", template, |config: &mut Value| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user", "path": other.path("user")}));
+    });
+    assert_eq!(groups(stage.bundled("joined", &bundle).unwrap()), ["", ""]);
+}
