@@ -120,6 +120,8 @@ fn made_up(facts: u8) -> (Host, Extras) {
         egid: id,
         privileged,
         in_user_namespace: privileged && is(1),
+        container_uids: IdRange::FOR_CONTAINERS,
+        container_gids: IdRange::FOR_CONTAINERS,
         subuids: range,
         subgids: range,
         cgroups,

@@ -19,6 +19,10 @@ pub(crate) struct Host {
     /// Whether the caller is itself in a user namespace: what it may do ends where the host's devices and file systems
     /// begin.
     pub(crate) in_user_namespace: bool,
+    /// The uids that a privileged caller gives to a container without mappings of its own.
+    pub(crate) container_uids: IdRange,
+    /// The gids, as the uids.
+    pub(crate) container_gids: IdRange,
     /// The caller's range in `/etc/subuid`, if newuidmap(1) is installed to use it.
     pub(crate) subuids: Option<IdRange>,
     /// The caller's range in `/etc/subgid`, if newgidmap(1) is installed to use it.
@@ -96,20 +100,53 @@ pub(crate) struct IdRange {
     pub(crate) count: u32,
 }
 
-/// The first host id of a privileged caller's containers without mappings of their own: the top of the range that
-/// systemd reserves for containers (systemd.io, "Users, Groups, UIDs and GIDs"). No login user has these ids.
-const DEFAULT_ID_BASE: u32 = 1_879_048_191 - 65_535;
+impl IdRange {
+    /// The top of the range that systemd reserves for containers (systemd.io, "Users, Groups, UIDs and GIDs"). No login
+    /// user of the host has these ids.
+    pub(crate) const FOR_CONTAINERS: Self = Self { start: 1_879_048_191 - 65_535, count: 65_536 };
+
+    /// The ids for the containers of a privileged caller whose user namespace has this map (`/proc/self/uid_map`), and
+    /// whose own id is `own`: those of the host, if they are mapped; otherwise the most that follow each other without
+    /// `own`; otherwise `own`.
+    pub(crate) fn in_map(map: &str, own: u32) -> Self {
+        let mapped = map.lines().filter_map(|line| {
+            let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+            let (start, _outside, count) =
+                (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+            Some((u64::from(start), u64::from(start) + u64::from(count)))
+        });
+        let (own_id, usual) = (u64::from(own), Self::FOR_CONTAINERS);
+        let (first, end) = (u64::from(usual.start), u64::from(usual.start) + u64::from(usual.count));
+        let mut largest = Self { start: own, count: 1 };
+        for (start, stop) in mapped {
+            if start <= first && end <= stop {
+                return usual;
+            }
+            let parts = match (start..stop).contains(&own_id) {
+                true => [(start, own_id), (own_id + 1, stop)],
+                false => [(start, stop), (stop, stop)],
+            };
+            for (start, stop) in parts {
+                let count = u32::try_from(stop - start).unwrap_or(u32::MAX).min(usual.count);
+                if count > largest.count {
+                    largest = Self { start: u32::try_from(start).unwrap_or(own), count };
+                }
+            }
+        }
+        largest
+    }
+}
 
 impl Host {
     /// The id mappings of a container without mappings of its own.
     ///
-    /// For a privileged caller: 65536 ids that no user of the host has. For others: the caller's own id as 0, followed
+    /// For a privileged caller: 65536 ids that no user of the host has, or those that its user namespace has. For others: the caller's own id as 0, followed
     /// by its subordinate range, if it has one.
     #[must_use]
     pub(crate) fn default_id_maps(&self) -> IdMaps {
         if self.privileged {
-            let all = vec![IdMap { container: 0, host: DEFAULT_ID_BASE, size: 65_536 }];
-            return IdMaps { uids: all.clone(), gids: all };
+            let map = |range: IdRange| vec![IdMap { container: 0, host: range.start, size: range.count }];
+            return IdMaps { uids: map(self.container_uids), gids: map(self.container_gids) };
         }
         let own = |own: u32, range: Option<IdRange>| {
             let first = IdMap { container: 0, host: own, size: 1 };
@@ -201,6 +238,8 @@ mod tests {
             egid: 65_534,
             privileged: false,
             in_user_namespace: false,
+            container_uids: IdRange::FOR_CONTAINERS,
+            container_gids: IdRange::FOR_CONTAINERS,
             subuids: range,
             subgids: range,
             cgroups: CgroupLayout::default(),
@@ -248,5 +287,16 @@ mod tests {
         let maps = host.default_id_maps();
         assert!(maps.uids[0].host > 1_000_000);
         host.check_id_maps(&maps).unwrap();
+    }
+
+    #[test]
+    fn a_privileged_caller_in_a_user_namespace_gives_ids_that_it_has() {
+        let choose = |map| IdRange::in_map(map, 0);
+        assert_eq!(choose("         0          0 4294967295\n"), IdRange::FOR_CONTAINERS);
+        // As `unshare --map-root-user`, as rootless podman, and as docker's userns-remap.
+        assert_eq!(choose("0 1000 1\n"), IdRange { start: 0, count: 1 });
+        assert_eq!(choose("0 1000 1\n1 100000 65536\n"), IdRange { start: 1, count: 65_536 });
+        assert_eq!(choose("0 100000 65536\n"), IdRange { start: 1, count: 65_535 });
+        assert_eq!(choose(""), IdRange { start: 0, count: 1 });
     }
 }

@@ -60,12 +60,19 @@ impl Caller {
         let effective = rustix::thread::capabilities(None).os(|| "capget()")?.effective;
         let privileged =
             effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID);
+        let in_user_namespace = in_user_namespace();
+        let containers = |map: &str, own| match in_user_namespace {
+            true => IdRange::in_map(&read_bounded(Path::new(map)).unwrap_or_default(), own),
+            false => IdRange::FOR_CONTAINERS,
+        };
         let (subuids, subgids) = if privileged { (None, None) } else { subordinate_ids(euid) };
         Ok(Self(Host {
             euid,
             egid,
             privileged,
-            in_user_namespace: in_user_namespace(),
+            in_user_namespace,
+            container_uids: containers("/proc/self/uid_map", euid),
+            container_gids: containers("/proc/self/gid_map", egid),
             subuids,
             subgids,
             cgroups: CgroupLayout::default(),
@@ -232,7 +239,7 @@ fn may_write(file: &Path) -> bool {
 /// The most that the probe reads of one file: the mount table of a host with ten thousand containers is about 10 MiB.
 const MAX_PROC_BYTES: u64 = 32 << 20;
 
-fn read_bounded(path: &Path) -> Result<String> {
+pub(super) fn read_bounded(path: &Path) -> Result<String> {
     let mut text = Vec::new();
     let file = File::open(path).os(|| format!("open({path:?})"))?;
     file.take(MAX_PROC_BYTES).read_to_end(&mut text).os(|| format!("read({path:?})"))?;

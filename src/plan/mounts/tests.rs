@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::host::cgroups::CgroupLayout;
-use crate::host::facts::{SecurityModules, ServiceManager};
+use crate::host::facts::{IdRange, SecurityModules, ServiceManager};
 use crate::plan::Plan;
 use crate::spec::{Origin, parse};
 
@@ -23,6 +23,8 @@ fn host(cgroups: CgroupLayout) -> Host {
         egid: 0,
         privileged: true,
         in_user_namespace: false,
+        container_uids: IdRange::FOR_CONTAINERS,
+        container_gids: IdRange::FOR_CONTAINERS,
         subuids: None,
         subgids: None,
         cgroups,
