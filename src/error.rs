@@ -191,6 +191,16 @@ impl Error {
         &self.0.step
     }
 
+    /// What went wrong, without the step and the hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What a person can do about it.
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
     /// The errno behind the error, where a system call caused it.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {

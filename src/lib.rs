@@ -105,6 +105,7 @@
 //! | mounts while it lives | [`mount`](Container::mount), [`mount_bind_ro`](Container::mount_bind_ro), [`mount_bind_rw`](Container::mount_bind_rw), [`mount_tmpfs`](Container::mount_tmpfs), [`unmount`](Container::unmount) |
 //! | measuring and limiting | [`stats`](Container::stats), [`processes`](Container::processes), [`update`](Container::update); [which limits are not in force](info::Info::unapplied_limits) |
 //! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), [`pod_volume`](ContainerBuilder::pod_volume), or the annotations of containerd and CRI-O |
+//! | what this host can do, and what protects a container | [`HostReport`](diagnosis::HostReport), [`explain`](Container::explain) |
 //! | programs of the host at points of its life | [`hook`](ContainerBuilder::hook) |
 //!
 //! # The processes
@@ -305,6 +306,12 @@ pub mod builder {
     pub use crate::container::IoLimit;
     pub use crate::process::UserLog;
     pub use crate::spec::{DeviceNumber, HookKind, IdMap};
+}
+
+/// What this host can do for containers, and which layers of protection a container has:
+/// [`HostReport`](diagnosis::HostReport), [`Container::explain`].
+pub mod diagnosis {
+    pub use crate::container::{Explanation, Feature, HostReport, Layer, Missing};
 }
 
 /// What is recorded of a container, and a list of all: [`Container::info`], [`AnyContainer::list`].

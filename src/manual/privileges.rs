@@ -21,7 +21,10 @@
 //!
 //! # Ids
 //!
-//! **Root** gets the host ids from 1878982656 to 1879048191, the last 65536 of the range that systemd reserves for
+//! **Root** of a user namespace, as in an outer container, gives its containers the most of its ids that follow each other,
+//! without its own; if it has no other, its own.
+//!
+//! **Root** of the host gets the host ids from 1878982656 to 1879048191, the last 65536 of the range that systemd reserves for
 //! containers. No login user has them. *All* containers of root share this range unless you set
 //! [`id_mappings`](crate::ContainerBuilder::id_mappings). Processes of two containers cannot see each other, but a file
 //! that both can write has the same owner for both.
@@ -111,8 +114,12 @@
 //! Kernel options: user, pid, net, ipc, uts and cgroup namespaces, seccomp filters, tmpfs; overlayfs for a scratch;
 //! cgroups for limits.
 //!
+//! # What stands in the way
+//!
 //! Distributions and hosts may disable what an unprivileged caller needs: `kernel.unprivileged_userns_clone=0`,
-//! `user.max_user_namespaces=0`, AppArmor's `apparmor_restrict_unprivileged_userns`, or a container engine's seccomp
-//! profile around the caller. `create` then fails and names the system call that was refused, for example `spawn
-//! cofferdam-sandbox: clone3: EPERM`. In a container whose `/proc` is partly masked, the kernel refuses a new proc
-//! mount in a user namespace, and the error says so.
+//! `user.max_user_namespaces=0`, AppArmor's `apparmor_restrict_unprivileged_userns`, a container engine's seccomp profile
+//! around the caller, or a `/proc` that is partly masked, over which the kernel mounts no new one in a user namespace.
+//! [`HostReport::probe`](crate::diagnosis::HostReport::probe) finds out by trying, and names the cause and the remedy of
+//! each thing that is missing. A `create` that fails for such a cause says the same after the system call that was
+//! refused. [`Container::explain`](crate::Container::explain) says which layers of protection a container has here and
+//! which it lacks. `cargo run --example doctor` prints both.

@@ -18,6 +18,7 @@ mod seccomp;
 mod sibling;
 mod signals;
 mod spawn;
+mod trial;
 
 pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
 pub(crate) use clone::{Forked, fork};
@@ -44,6 +45,7 @@ pub(crate) use seccomp::{draw_secret, load_seccomp, read_with_secret, send_with_
 pub(crate) use sibling::{ArgumentArea, SharedPid, fork_sibling};
 pub(crate) use signals::Caught;
 pub(crate) use spawn::{Helper, spawn_helper};
+pub(crate) use trial::{TrialStep, has_landlock, try_namespaces};
 
 use rustix::io::Errno;
 

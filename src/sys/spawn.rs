@@ -202,7 +202,7 @@ fn raise_ambient_capabilities() -> Result<(), Errno> {
     Ok(())
 }
 
-fn block_all_signals() -> libc::sigset_t {
+pub(super) fn block_all_signals() -> libc::sigset_t {
     let mut old = std::mem::MaybeUninit::uninit();
     let mut all = std::mem::MaybeUninit::uninit();
     // SAFETY: `all` is a valid place for a set, which sigfillset initialises.
@@ -213,7 +213,7 @@ fn block_all_signals() -> libc::sigset_t {
     unsafe { old.assume_init() }
 }
 
-fn restore_signals(old: &libc::sigset_t) {
+pub(super) fn restore_signals(old: &libc::sigset_t) {
     // SAFETY: `old` is an initialised set, which `block_all_signals` got from the kernel.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old, std::ptr::null_mut()) };
 }

@@ -3,6 +3,7 @@
 mod any_container;
 mod attachment;
 mod console;
+mod diagnosis;
 mod events;
 mod exec;
 mod export;

@@ -208,6 +208,20 @@ fn exec_can_be_another_user() {
 }
 
 #[test]
+fn doctor_says_what_the_host_can_do_and_whether_the_container_can_be_made() {
+    let stage = stage!();
+    let doctor = example!("doctor");
+    let ran = doctor.clone().run();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for line in ["This host:", "  + namespaces", "This container:", "  + seccomp", "-> call memory_limit()"] {
+        assert!(ran.stdout.contains(line), "{line} is not in\n{}", ran.stdout);
+    }
+    let ran = doctor.args(["--network", "host"]).run();
+    assert!(ran.stdout.contains("it is the caller's"), "{}", ran.stdout);
+    drop(stage);
+}
+
+#[test]
 fn pod_serves_a_page_to_its_member_and_is_gone() {
     let stage = stage!();
     if !is_installed("busybox") {

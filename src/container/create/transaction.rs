@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::{GOFER, SANDBOX};
 use crate::helper::spawn::{Start, seal_plan};
 use crate::helper::{Child, Donations, OpenFds, Spawner, extra_fd_name};
+use crate::host::namespaces_obstacle;
 use crate::id::ContainerId;
 use crate::link::{PodSandbox, SandboxAddress, SandboxLink, client, find_pod_sandbox};
 use crate::network::Moved;
@@ -73,7 +74,7 @@ pub(in crate::container) fn launch(
             core.record = untouched;
             let error = match &transaction.pod {
                 Some(pod) => pod.explain(error),
-                None => error,
+                None => explained(error),
             };
             Err(transaction.undo(error))
         }
@@ -381,6 +382,15 @@ impl CreateTransaction {
             true => error,
             false => error.hint(format!("left behind: {}", left.join("; "))),
         }
+    }
+}
+
+/// Adds to a call that the kernel refused why it refuses namespaces or mounts, if a trial shows that it does.
+fn explained(error: Error) -> Error {
+    let refused = [libc::EPERM, libc::EACCES, libc::ENOSYS, libc::ENOSPC, libc::EUSERS];
+    match error.raw_os_error().filter(|errno| refused.contains(errno)).and_then(|_| namespaces_obstacle()) {
+        Some(obstacle) => error.hint(obstacle.to_string()),
+        None => error,
     }
 }
 
