@@ -1,10 +1,10 @@
 //! Measures what a container costs, next to the minimum that Linux needs for one and next to other runtimes.
 //!
 //! ```text
-//! cargo run --release --example bench              # a table
-//! cargo run --release --example bench -- --quick   # takes at most 40 seconds
-//! cargo run --release --example bench -- --json    # one object
-//! cargo run --release --example bench -- --limits  # only what limits cost
+//! cargo run --profile dist --example bench              # a table
+//! cargo run --profile dist --example bench -- --quick   # takes at most 40 seconds
+//! cargo run --profile dist --example bench -- --json    # one object
+//! cargo run --profile dist --example bench -- --limits  # only what limits cost
 //! ```
 //!
 //! A *run* is build, create, start, wait and delete of a static `true` from busybox, in all namespaces that the builder
@@ -12,7 +12,7 @@
 //! an exec, and nothing else. The same runs are measured once more with a zygote, from which the helpers
 //! are forked. runc, crun and bubblewrap take part if they are on the `PATH`; all of them take turns in one loop,
 //! so that a busy host slows all alike. The example `oci`, our command line, takes part too, once
-//! `cargo build --release --example oci` has built it. `podman run --rm` is measured with each of the OCI runtimes.
+//! `cargo build --profile dist --example oci` has built it. `podman run --rm` is measured with each of the OCI runtimes.
 //!
 //! An *exec* is the same `true` in a running container: ours, runc's and crun's. The other operations have no peers; a
 //! table shows their targets.

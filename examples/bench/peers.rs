@@ -46,8 +46,11 @@ pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
 /// builds it only on request, so it may be missing or outdated; the error then names the command that builds it.
 pub(super) fn our_runtime() -> Result<PathBuf, String> {
     let runtime = std::env::current_exe().unwrap_or_default().with_file_name("oci");
-    let profile = if cfg!(debug_assertions) { "" } else { "--release " };
-    let build = format!("cargo build {profile}--example oci");
+    // cargo puts what a profile builds into a directory of its name, and `dev` into `debug`.
+    let directory =
+        runtime.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let profile = if directory == "debug" { "dev" } else { &directory };
+    let build = format!("cargo build --profile {profile} --example oci");
     match built::state_of(&runtime) {
         Built::Now => Ok(runtime),
         Built::Never => Err(format!("not built: {build}")),
