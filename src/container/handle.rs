@@ -4,10 +4,10 @@ use super::attachment::DropGuard;
 use super::configured::{Cache, Configured};
 use super::outcome::Exit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::link::observe;
+use crate::link::{has_ended, observe};
 use crate::process::console::Pty;
 use crate::process::stdio::CallerPipes;
-use crate::state::{Found, Record, StateLock, StateRoot};
+use crate::state::{Found, Record, StateLock, StateRoot, Status};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,9 +53,17 @@ impl Handle {
             return Ok(lock);
         }
         let actual = observe(&now)?;
+        if actual == Status::Stopped {
+            return Err(self.has_ended("container"));
+        }
         let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
         *self.record = now;
         Err(Error::wrong_state(actual, "container", problem))
+    }
+
+    /// `step` came after the end.
+    pub(super) fn has_ended(&self, step: &'static str) -> Error {
+        has_ended(&self.record.id, step, self.exit().ok().map(|exit| exit.outcome))
     }
 
     /// How it ended.

@@ -35,7 +35,7 @@ impl Exit {
     pub(super) fn unrecorded(memory: Option<MemoryStats>) -> Self {
         let oom_kills = memory.and_then(|memory| memory.oom_kills).unwrap_or(0);
         Self {
-            outcome: if oom_kills == 0 { Outcome::Lost } else { Outcome::OutOfMemory },
+            outcome: Outcome::unrecorded(Some(oom_kills)),
             started_at: None,
             finished_at: None,
             user_time: Duration::ZERO,

@@ -1,8 +1,9 @@
 //! From a record to the live processes that it names.
 
+use super::address::SandboxAddress;
 use super::client;
 use super::pod::{PodSandbox, check_is_root};
-use super::sandbox::{SandboxAddress, SandboxLink};
+use super::sandbox::SandboxLink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::boot_id;

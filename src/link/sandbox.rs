@@ -1,45 +1,16 @@
 //! [`SandboxLink`]: the processes of a live container, and the way to its sandbox.
 
+use super::address::{Ending, SandboxAddress};
 use super::client::{self, PendingReply};
-use crate::error::{Error, Result};
-use crate::id::ContainerId;
-use crate::process::Channel;
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::wait_readable_until;
-use crate::process::donation::NamedFd;
-use crate::state::{CONTROL_SOCKET, Record, RunDir, StateRoot};
-use crate::wire::control::{CONNECTION, Operation, Reply, Request};
+use crate::process::donation::{NamedFd, Received};
+use crate::process::{Channel, Delivery};
+use crate::state::CONTROL_SOCKET;
+use crate::wire::control::{CONNECTION, Operation, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::borrow::Borrow;
-use std::time::Instant;
-
-/// Which container, and where the control socket of its sandbox is.
-#[derive(Clone, Debug)]
-pub(crate) struct SandboxAddress {
-    root: StateRoot,
-    container: ContainerId,
-    /// In a pod, the id of the root container.
-    sandbox: ContainerId,
-}
-
-impl SandboxAddress {
-    /// The address of the container that `record` describes.
-    pub(crate) fn of(root: &StateRoot, record: &Record) -> Self {
-        Self { root: root.clone(), container: record.id.clone(), sandbox: record.sandbox_id.clone() }
-    }
-
-    /// The run directory of the sandbox, where the control socket is.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the container was deleted.
-    pub(crate) fn run_dir(&self) -> Result<RunDir> {
-        self.root.run_dir_of_sandbox(&self.sandbox)
-    }
-
-    /// `operation` as a request about this container.
-    pub(crate) fn request(&self, operation: Operation) -> Request {
-        Request { container: Some(self.container.clone()), operation }
-    }
-}
+use std::time::{Duration, Instant};
 
 /// The processes of a container that was seen alive, and the way to its sandbox.
 #[derive(Debug)]
@@ -86,6 +57,10 @@ impl SandboxLink {
         Self { creator, ..self }
     }
 
+    pub(crate) fn address(&self) -> &SandboxAddress {
+        &self.address
+    }
+
     /// Becomes readable when the container has ended and its exit record is written.
     pub(crate) fn ended(&self) -> BorrowedFd<'_> {
         self.watch.as_ref().unwrap_or(&self.pidfd).as_fd()
@@ -112,8 +87,11 @@ impl SandboxLink {
     }
 
     /// Asks the sandbox for `operation`. The caller waits for the reply when it wants to.
-    pub(crate) fn begin(&self, operation: Operation) -> Result<PendingReply<Connection<'_>>> {
-        client::begin(self.connection()?, &self.address.request(operation))
+    pub(crate) fn begin(&self, operation: Operation) -> Result<LinkReply<'_>> {
+        let step = operation.name();
+        let begun = self.connection().and_then(|to| client::begin(to, &self.address.request(operation)));
+        let pending = begun.map_err(|error| self.explain(step, error))?;
+        Ok(LinkReply { link: self, step, pending })
     }
 
     /// Asks the sandbox for an `operation` that it answers on a connection of its own, and returns our end of that
@@ -121,10 +99,34 @@ impl SandboxLink {
     pub(crate) fn connect(&self, operation: Operation, fds: &[NamedFd<'_>]) -> Result<Channel> {
         let (ours, theirs) = Channel::pair()?;
         let fds: Vec<_> = [(CONNECTION, theirs.as_fd())].into_iter().chain(fds.iter().copied()).collect();
-        let connection = self.connection()?;
-        let channel: &Channel = connection.borrow();
-        channel.send(&self.address.request(operation), &fds).map_err(Error::gone_means_ended)?;
+        let step = operation.name();
+        let send = || {
+            let connection = self.connection()?;
+            let channel: &Channel = connection.borrow();
+            channel.send(&self.address.request(operation), &fds)
+        };
+        send().map_err(|error| self.explain(step, error))?;
         Ok(ours)
+    }
+
+    /// `error`, which came of a conversation with the sandbox about `step`. If the container has ended, that is why, and
+    /// the error says how.
+    pub(crate) fn explain(&self, step: &'static str, error: Error) -> Error {
+        self.address.explain(self.ended(), step, error)
+    }
+
+    /// `step` needs a live container: fails if this one has ended.
+    pub(crate) fn check_alive(&self, step: &'static str) -> Result<()> {
+        match self.wait_until(Some(Instant::now()))? {
+            true => Err(self.address.has_ended(step)),
+            false => Ok(()),
+        }
+    }
+
+    /// The end of the container, for a value that may outlive this one.
+    pub(crate) fn ending(&self) -> Result<Ending> {
+        let ended = self.ended().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
+        Ok(Ending { address: self.address.clone(), ended })
     }
 
     /// Waits until the container has ended, or until `deadline` if there is one. Returns whether it has ended.
@@ -135,7 +137,44 @@ impl SandboxLink {
     fn connection(&self) -> Result<Connection<'_>> {
         Ok(match &self.creator {
             Some(channel) => Connection::Creator(channel),
-            None => Connection::Own(client::connect_in(self.address.run_dir()?.as_fd(), CONTROL_SOCKET)?),
+            None => {
+                let run_dir = self.address.run_dir().map_err(|error| match error.kind() {
+                    // It had a sandbox when this value was made.
+                    ErrorKind::NotFound => Error::new(ErrorKind::Ended, "connect(control socket)", "deleted"),
+                    _ => error,
+                })?;
+                Connection::Own(client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?)
+            }
         })
+    }
+}
+
+/// A request that the sandbox has not answered yet. If the container ends first, the error says how.
+#[must_use = "the next request on the same connection would get this one's reply"]
+pub(crate) struct LinkReply<'a> {
+    link: &'a SandboxLink,
+    step: &'static str,
+    pending: PendingReply<Connection<'a>>,
+}
+
+impl LinkReply<'_> {
+    /// As [`PendingReply::allow`].
+    pub(crate) fn allow(self, more: Option<Duration>) -> Self {
+        Self { pending: self.pending.allow(more), ..self }
+    }
+
+    /// As [`PendingReply::reply`].
+    pub(crate) fn reply(self) -> Result<Reply> {
+        self.pending.reply().map_err(|error| self.link.explain(self.step, error))
+    }
+
+    /// As [`PendingReply::started`].
+    pub(crate) fn started(self, take: impl FnOnce(Received) -> Result<()>) -> Result<Reply> {
+        self.pending.started(take).map_err(|error| self.link.explain(self.step, error))
+    }
+
+    /// As [`PendingReply::delivery`].
+    pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
+        self.pending.delivery().map_err(|error| self.link.explain(self.step, error))
     }
 }

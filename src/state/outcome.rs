@@ -70,6 +70,27 @@ impl Outcome {
         }
     }
 
+    /// Of a container without an exit record, because its sandbox died first: the count of its memory cgroup, if it has
+    /// one, may tell why.
+    pub(crate) fn unrecorded(oom_kills: Option<u64>) -> Self {
+        if oom_kills.unwrap_or(0) == 0 { Self::Lost } else { Self::OutOfMemory }
+    }
+
+    /// As a sentence: `it exited with code 3`, `it was killed by SIGTERM`.
+    pub(crate) fn sentence(self) -> String {
+        match self {
+            Self::Exited { .. } | Self::Signalled { .. } | Self::TimedOut { .. } | Self::NeverStarted => {
+                format!("it {self}")
+            }
+            Self::OutOfMemory => "it ran out of memory".to_owned(),
+            Self::TooMuchOutput { .. }
+            | Self::Killed { .. }
+            | Self::CallerGone
+            | Self::PodEnded
+            | Self::Lost => format!("it was {self}"),
+        }
+    }
+
     /// Whether the program exited with code 0.
     #[must_use]
     pub fn success(self) -> bool {
@@ -137,16 +158,19 @@ mod tests {
     fn every_end_has_its_words() {
         let killed = |signal| WaitStatus::Signalled { signal, core_dumped: false };
         for (status, cause, words) in [
-            (WaitStatus::Exited(3), Cause::Itself, "exited with code 3"),
-            (killed(31), Cause::Itself, "died of SIGSYS: a system call that its seccomp filter forbids"),
-            (killed(11), Cause::Itself, "died of SIGSEGV"),
-            (killed(9), Cause::OutOfMemory, "out of memory"),
-            (killed(9), Cause::TimedOut { after_ms: 1500 }, "timed out after 1.5s"),
-            (killed(9), Cause::Requested { signal: 15 }, "killed by SIGTERM"),
-            (WaitStatus::NotStarted, Cause::Requested { signal: 9 }, "ended before it was started"),
+            (WaitStatus::Exited(3), Cause::Itself, "it exited with code 3"),
+            (killed(31), Cause::Itself, "it died of SIGSYS: a system call that its seccomp filter forbids"),
+            (killed(11), Cause::Itself, "it died of SIGSEGV"),
+            (killed(9), Cause::TimedOut { after_ms: 1500 }, "it timed out after 1.5s"),
+            (killed(9), Cause::Requested { signal: 15 }, "it was killed by SIGTERM"),
+            (WaitStatus::NotStarted, Cause::Requested { signal: 9 }, "it ended before it was started"),
         ] {
-            assert_eq!(Outcome::of(&ExitRecord::new(status, cause, 0)).to_string(), words);
+            let outcome = Outcome::of(&ExitRecord::new(status, cause, 0));
+            assert_eq!(outcome.sentence(), words);
+            assert!(words.ends_with(&outcome.to_string()));
         }
+        assert_eq!(Outcome::OutOfMemory.to_string(), "out of memory");
+        assert_eq!(Outcome::OutOfMemory.sentence(), "it ran out of memory");
     }
 
     #[test]

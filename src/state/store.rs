@@ -123,12 +123,13 @@ impl StateRoot {
             .ok_or_else(|| not_found(found.id()))
     }
 
-    /// The run directory of the container `id` that has a sandbox of its own.
+    /// The run directory of the container `id` in the sandbox `sandbox`, which has its own id if it is alone there or the
+    /// root container of a pod.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such container.
-    pub(crate) fn run_dir_of_sandbox(&self, id: &ContainerId) -> Result<RunDir> {
-        let name = StateName::new(id, id).file(FileRole::RunDir);
+    pub(crate) fn run_dir_of(&self, id: &ContainerId, sandbox: &ContainerId) -> Result<RunDir> {
+        let name = StateName::new(id, sandbox).file(FileRole::RunDir);
         RunDir::open(self.fd(), self.path(), &name)?.ok_or_else(|| not_found(id.as_str()))
     }
 

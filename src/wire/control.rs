@@ -65,6 +65,31 @@ pub(crate) enum Operation {
     Unmount { destination: Bytes },
 }
 
+impl Operation {
+    /// As errors name it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal { .. } => "signal",
+            Self::Kill => "kill",
+            Self::Detach => "detach",
+            Self::Query => "query",
+            Self::Exec => "exec",
+            Self::WaitProcess { .. } => "wait",
+            Self::Watch => "watch",
+            Self::Launch => "create",
+            Self::Forget => "delete",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Events => "events",
+            Self::Processes => "processes",
+            Self::Files => "files",
+            Self::Mount => "mount",
+            Self::Unmount { .. } => "unmount",
+        }
+    }
+}
+
 /// The receivers of a signal. Pids and process groups are numbers of the container's pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

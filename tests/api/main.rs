@@ -1,5 +1,6 @@
 //! The public interface, operation by operation, with containers that run: phases, processes, streams, files, pods.
 
+mod after_the_end;
 mod any_container;
 mod attachment;
 mod console;

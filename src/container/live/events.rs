@@ -55,12 +55,16 @@ impl<P: Phase + ?Sized> Container<P> {
     /// its cgroups are gone, and all values are `None`.
     ///
     /// # Errors
-    /// The system call that failed.
+    /// [`ErrorKind::Ended`] if the container has ended: its [`Exit`](crate::Exit) has what it used in all; or the system
+    /// call that failed.
     pub fn stats(&self) -> Result<Stats>
     where
         P: Alive,
     {
-        cgroup::stats::read(&self.core.record.cgroups)
+        let stats = cgroup::stats::read(&self.core.record.cgroups)?;
+        // Afterwards, because the container may end while they are read.
+        self.phase.live().check_alive("stats")?;
+        Ok(stats)
     }
 
     /// The container's events from now on: out of memory, paused, resumed, exit, and statistics at an interval if

@@ -1,7 +1,7 @@
 //! [`FileWorker`]: the caller's connection to the process that works on a container's files.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::link::SandboxLink;
+use crate::link::{Ending, SandboxLink};
 use crate::process::channel::wait_readable_until;
 use crate::process::donation::NamedFd;
 use crate::process::{Channel, Delivery};
@@ -16,15 +16,12 @@ use std::time::{Duration, Instant};
 /// How long the worker may take for one answer. It removes a tree of millions of files in less time; a file system that
 /// hangs never answers.
 const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
-/// How long to wait for the container's end after the worker died: if both are killed together, the worker dies first.
-const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// The file worker of a container. It ends when this value is dropped.
 #[derive(Debug)]
 pub(super) struct FileWorker {
     state: Mutex<WorkerState>,
-    /// Readable when the container has ended.
-    container: OwnedFd,
+    container: Ending,
     /// How long one answer may take.
     pub(super) time_limit: Duration,
 }
@@ -42,16 +39,15 @@ impl FileWorker {
     /// Has the sandbox fork a worker, and waits until it can work.
     pub(super) fn start(live: &SandboxLink) -> Result<Self> {
         let state = Mutex::new(WorkerState::Connected(live.connect(Operation::Files, &[])?));
-        let container = live.ended().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")?;
-        let worker = Self { state, container, time_limit: DEFAULT_TIME_LIMIT };
-        worker.exchange(|worker| worker.ready())?;
+        let worker = Self { state, container: live.ending()?, time_limit: DEFAULT_TIME_LIMIT };
+        worker.exchange(|worker| worker.ready()).map_err(|error| live.explain("files", error))?;
         Ok(worker)
     }
 
     /// Has one conversation with the worker, after those of other threads. One that breaks off ends the connection.
     pub(super) fn exchange<T>(&self, talk: impl FnOnce(&Conversation<'_>) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = || Error::new(ErrorKind::Ended, "files", "the container has ended");
+        let ended = || self.container.error("files");
         let channel = match &*state {
             WorkerState::Connected(channel) => channel,
             WorkerState::Ended => return Err(ended()),
@@ -62,7 +58,7 @@ impl FileWorker {
         };
         let result = talk(&Conversation { channel, time_limit: self.time_limit });
         match result.as_ref().map_err(Error::kind) {
-            Err(ErrorKind::HelperDied) if self.container_ends()? => {
+            Err(ErrorKind::HelperDied) if self.container.is_near()? => {
                 *state = WorkerState::Ended;
                 return Err(ended());
             }
@@ -72,11 +68,6 @@ impl FileWorker {
             _ => {}
         }
         result
-    }
-
-    /// Whether the container has ended, or is about to.
-    fn container_ends(&self) -> Result<bool> {
-        wait_readable_until(self.container.as_fd(), Instant::now().checked_add(END_LIMIT))
     }
 }
 

@@ -14,8 +14,8 @@ use crate::host;
 use crate::host::Needs;
 use crate::link::{SandboxLink, user_namespace_of};
 use crate::plan::{Extras, GoferFacts, GoferPlan, HotMountPlan};
-use crate::process::Channel;
 use crate::process::donation::NamedFd;
+use crate::process::{Channel, Delivery};
 use crate::spec::{self, Origin};
 use crate::wire::boot::{GoferReport, GoferStart};
 use crate::wire::control::{MountReply, Operation};
@@ -102,7 +102,8 @@ fn add(core: &Handle, live: &SandboxLink, mount: &Mount) -> Result<()> {
         .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
     let plan = HotMountPlan::new(&mount, &configured.valid, &extras, &host::probe(Needs::default())?)?;
     let deadline = Instant::now() + MOUNT_LIMIT;
-    let gofer = plan.gofer.as_ref().map(|plan| Gofer::start(core, plan, deadline)).transpose()?;
+    let gofer = plan.gofer.as_ref().map(|plan| Gofer::start(core, plan, deadline)).transpose();
+    let gofer = gofer.map_err(|error| live.explain("mount", error))?;
     let step = seal_plan(&plan.step)?;
     let mut fds = vec![("step", step.as_fd())];
     fds.extend(gofer.as_ref().map(|gofer| ("gofer", gofer.mounts.as_fd())));
@@ -116,11 +117,14 @@ fn remove(live: &SandboxLink, destination: &Path) -> Result<()> {
 }
 
 fn ask(live: &SandboxLink, operation: Operation, fds: &[NamedFd<'_>], deadline: Instant) -> Result<()> {
+    let step = operation.name();
     let channel = live.connect(operation, fds)?;
-    match channel.receive::<MountReply>(Some(deadline)).map_err(Error::gone_means_ended)?.message {
-        MountReply::Done => Ok(()),
-        MountReply::Failed(failure) => Err(failure.into()),
-    }
+    let answered = match channel.receive::<MountReply>(Some(deadline)) {
+        Ok(Delivery { message: MountReply::Done, .. }) => Ok(()),
+        Ok(Delivery { message: MountReply::Failed(failure), .. }) => Err(failure.into()),
+        Err(error) => Err(error),
+    };
+    answered.map_err(|error| live.explain(step, error))
 }
 
 /// A gofer that has made its mount. It is killed when this value is dropped.

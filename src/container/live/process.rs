@@ -4,13 +4,13 @@ use super::exec::Exec;
 use crate::container::handle::Handle;
 use crate::container::oci;
 use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::error::{ErrorKind, OsContext, Result};
 use crate::helper::entry::reexec;
 use crate::helper::exec_proxy;
 use crate::helper::extra_fd_name;
 use crate::helper::spawn::seal_plan;
 use crate::link::client::START_LIMIT;
-use crate::link::{SandboxLink, client};
+use crate::link::{SandboxAddress, SandboxLink, client};
 use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::process::console::Pty;
@@ -36,6 +36,7 @@ pub struct Process {
     pid_inside: i32,
     pidfd: OwnedFd,
     channel: Channel,
+    container: SandboxAddress,
     pipes: CallerPipes,
     pty: Option<Pty>,
     end: OnceLock<ProcessEnd>,
@@ -68,14 +69,14 @@ impl Process {
         let deadline = Some(Instant::now() + START_LIMIT);
         let mut fds = loop {
             let Delivery { message, mut fds } =
-                channel.receive::<ExecReply>(deadline).map_err(Error::gone_means_ended)?;
+                channel.receive::<ExecReply>(deadline).map_err(|error| live.explain("exec", error))?;
             match message {
                 ExecReply::Listener => {
                     let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
                     oci::hand_over_listener(&core.record, Status::Running, pid, fds)?;
                 }
                 ExecReply::Started => break fds,
-                ExecReply::Failed(failure) => return Err(failure.into()),
+                ExecReply::Failed(failure) => return Err(live.explain("exec", failure.into())),
             }
         };
         let pidfd = fds.take("pidfd")?;
@@ -94,6 +95,7 @@ impl Process {
             pid_inside,
             pidfd,
             channel,
+            container: live.address().clone(),
             pipes: caller,
             pty,
             end: OnceLock::new(),
@@ -151,7 +153,9 @@ impl Process {
             let _turn = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
             if self.end.get().is_none() {
-                let ProcessEnded(end) = self.channel.receive_now().map_err(Error::gone_means_ended)?.message;
+                let received = self.channel.receive_now();
+                // Nobody but the sandbox has the other end, and it ends before its processes do only if it is killed.
+                let ProcessEnded(end) = received.map_err(|error| self.container.gone(error))?.message;
                 self.end.set(end).unwrap_or_default();
             }
         }
@@ -368,10 +372,11 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Executed,
     {
-        let channel = self.phase.live().connect(Operation::WaitProcess { pid }, &[])?;
-        match channel.receive::<WaitReply>(None).map_err(Error::gone_means_ended)?.message {
+        let live = self.phase.live();
+        let channel = live.connect(Operation::WaitProcess { pid }, &[])?;
+        match channel.receive::<WaitReply>(None).map_err(|error| live.explain("wait", error))?.message {
             WaitReply::Ended(end) => Ok(ProcessExit::new(end, None)),
-            WaitReply::Failed(failure) => Err(failure.into()),
+            WaitReply::Failed(failure) => Err(live.explain("wait", failure.into())),
         }
     }
 }

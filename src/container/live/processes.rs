@@ -86,12 +86,14 @@ impl<P: Phase + ?Sized> Container<P> {
     {
         let live = self.phase.live();
         let answer = live.begin(Operation::Processes)?.delivery()?;
-        match answer.message {
-            Reply::Processes { helpers } => {
-                ProcessTable::open(&answer.fds.take_only("proc")?, live, helpers)?.read()
-            }
-            _ => Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor")),
-        }
+        let Reply::Processes { helpers } = answer.message else {
+            return Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor"));
+        };
+        let proc = answer.fds.take_only("proc")?;
+        let table = ProcessTable::open(&proc, live, helpers).and_then(|table| table.read());
+        // The sandbox of a pod goes on. Afterwards, because the container may end while its processes are read.
+        live.check_alive("processes")?;
+        table.map_err(|error| live.explain("processes", error))
     }
 }
 

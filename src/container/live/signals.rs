@@ -76,6 +76,8 @@ impl<P: Phase + ?Sized> Container<P> {
 }
 
 fn send(live: &SandboxLink, signal: Signal, to: SignalTarget) -> Result<()> {
+    // The sandbox of a pod goes on, and would look for the receivers, or find processes that outlived their init.
+    live.check_alive("signal")?;
     live.ask(Operation::Signal { number: signal.number(), to }).map(drop)
 }
 

@@ -29,6 +29,7 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
+        self.phase.live().check_alive("update")?;
         let mut lock = lock_in_phase(&mut self.core, self.phase.status())?;
         let mut record = self.core.record.clone();
         let change = LimitUpdate::new(&record, resources)?;
@@ -56,6 +57,9 @@ fn lock_in_phase(core: &mut Handle, expected: Status) -> Result<StateLock> {
     let lock = core.root.lock(core.found()?)?;
     let now = lock.load()?;
     let actual = observe(&now)?;
+    if now.created_at == core.record.created_at && actual == Status::Stopped {
+        return Err(core.has_ended("update"));
+    }
     if now.created_at != core.record.created_at || actual != expected {
         let problem = format!("{:?} was changed by another process and is {actual} now", now.id.as_str());
         return Err(Error::wrong_state(actual, "update", problem));

@@ -13,6 +13,7 @@ use super::client::{Client, failed};
 use super::container::ContainerState;
 use super::stage::{Pausing, Stage};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sandbox::target::has_ended;
 use crate::wire::control::{Reply, SandboxEvent};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -65,6 +66,7 @@ impl ContainerState {
         match &self.stage {
             Stage::Running { pausing: None, .. } => {}
             Stage::Running { pausing: Some(_), .. } => return refuse("paused"),
+            Stage::Ended(_) => return Err(has_ended(&self.id, "pause")),
             _ => return refuse(&format!("{:?}", self.phase()).to_lowercase()),
         }
         if let Some(freezer) = &self.freezer {
@@ -132,6 +134,9 @@ impl ContainerState {
     }
 
     pub(super) fn resume(&mut self) -> Result<Reply> {
+        if !self.is_alive() {
+            return Err(has_ended(&self.id, "resume"));
+        }
         let Stage::Paused { stopped_before, .. } = &self.stage else {
             let problem = format!("the container is {:?}, not paused", self.phase()).to_lowercase();
             return Err(Error::new(ErrorKind::InvalidInput, "resume", problem));

@@ -12,6 +12,7 @@ use crate::process::channel::Delivery;
 use crate::sandbox::exec::ExecChild;
 use crate::sandbox::members::Member;
 use crate::sandbox::mounts::MountWork;
+use crate::sandbox::target::has_ended;
 use crate::state::Cause;
 use crate::wire::control::{
     CONNECTION, ExecReply, MountReply, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
@@ -247,8 +248,13 @@ impl Monitor {
 
     fn wait_for_process(&mut self, container: Key, pid: i32, connection: Channel) {
         if let Err(connection) = self.processes.wait(container, pid, connection) {
-            let problem = format!("{pid} is not a process that was executed and not waited for");
-            let error = Error::new(ErrorKind::NotFound, "wait", problem);
+            let state = self.contained(container);
+            let error = if state.is_alive() {
+                let problem = format!("{pid} is not a process that was executed and not waited for");
+                Error::new(ErrorKind::NotFound, "wait", problem)
+            } else {
+                has_ended(&state.id, "wait")
+            };
             let _ = connection.send_now(&WaitReply::Failed(packed(&error)), &[]);
         }
     }
