@@ -266,13 +266,14 @@ impl AnyContainer {
         Container::try_from(self)
     }
 
-    /// Ends it and waits until it has, as [`Container::kill`].
+    /// Ends it and waits until it has, as [`Container::kill`]. One that is stopped already stays so: a caller that asks for the
+    /// end has it.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongState`] before create; [`ErrorKind::Ended`] if it is stopped, as the container that comes back
-    /// shows; [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
+    /// [`ErrorKind::WrongState`] before create; [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
     pub fn kill(self) -> Result<Container<Stopped>, FailedAny> {
         match self {
+            Self::Stopped(container) => Ok(container),
             Self::Created(container) => Ok(container.kill()?),
             Self::Running(container) => Ok(container.kill()?),
             Self::Paused(container) => Ok(container.kill()?),
@@ -280,14 +281,28 @@ impl AnyContainer {
         }
     }
 
-    /// Asks it to end, and kills it after `grace`, as [`Container::stop`].
+    /// Asks it to end, and kills it after `grace`, as [`Container::stop`]. One that is stopped already stays so.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongState`] unless it is running or paused, and else as [`kill`](Self::kill).
+    /// [`ErrorKind::WrongState`] before its program was executed, and else as [`kill`](Self::kill).
     pub fn stop(self, grace: Duration) -> Result<Container<Stopped>, FailedAny> {
         match self {
+            Self::Stopped(container) => Ok(container),
             Self::Running(container) => Ok(container.stop(grace)?),
             Self::Paused(container) => Ok(container.stop(grace)?),
+            other => Err(other.refused("running or paused")),
+        }
+    }
+
+    /// Waits until it has ended, as [`Container::wait_stopped`]. One that is stopped already stays so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before its program was executed, or the system call that failed.
+    pub fn wait_stopped(self) -> Result<Container<Stopped>, FailedAny> {
+        match self {
+            Self::Stopped(container) => Ok(container),
+            Self::Running(container) => Ok(container.wait_stopped()?),
+            Self::Paused(container) => Ok(container.wait_stopped()?),
             other => Err(other.refused("running or paused")),
         }
     }

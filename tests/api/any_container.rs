@@ -3,8 +3,8 @@
 use crate::kit::{Stage, in_own_process, is_readable_within};
 use cofferdam::typestate::FailedAny;
 use cofferdam::{
-    AnyContainer, ContainerBuilder, Created, Creating, Error, ErrorKind, Exec, Outcome, Paused, Running,
-    Signal, StateRoot, Status, Stdio,
+    AnyContainer, Container, ContainerBuilder, Created, Creating, Error, ErrorKind, Exec, Outcome, Paused,
+    Running, Signal, StateRoot, Status, Stdio, Stopped,
 };
 use std::io::Read;
 use std::time::Duration;
@@ -14,6 +14,7 @@ const CREATED: [Status; 1] = [Status::Created];
 const RUNNING: [Status; 1] = [Status::Running];
 const ALIVE: [Status; 3] = [Status::Created, Status::Running, Status::Paused];
 const EXECUTED: [Status; 2] = [Status::Running, Status::Paused];
+const ENDS: [Status; 3] = [Status::Running, Status::Paused, Status::Stopped];
 
 fn load(stage: &Stage, name: &str) -> AnyContainer {
     AnyContainer::load(stage.root(), &stage.id(name)).unwrap()
@@ -63,8 +64,11 @@ const TRANSITIONS: &[Transition] = &[
     ("created", &CREATED, |any| Ok(any.into_phase::<Created>()?.start().map(drop)?)),
     ("running", &RUNNING, |any| Ok(any.into_phase::<Running>()?.pause().map(drop)?)),
     ("paused", &[Status::Paused], |any| Ok(any.into_phase::<Paused>()?.resume().map(drop)?)),
-    ("running or paused", &EXECUTED, |any| any.stop(GRACE).map(drop)),
-    ("alive", &ALIVE, |any| any.kill().map(drop)),
+    ("running or paused", &ENDS, |any| any.stop(GRACE).map(drop)),
+    ("running or paused", &ENDS, |any| any.wait_stopped().map(drop)),
+    ("alive", &[Status::Created, Status::Running, Status::Paused, Status::Stopped], |any| {
+        any.kill().map(drop)
+    }),
     ("alive", &ALIVE, |any| any.detach().map(drop)),
 ];
 
@@ -132,6 +136,32 @@ fn what_would_not_compile_is_refused_by_name_and_changes_nothing() {
     assert_eq!(any.as_stopped().unwrap().exit().outcome, Outcome::Killed { signal: Signal::KILL });
     assert_eq!(any.try_wait().unwrap().as_ref(), any.wait_timeout(GRACE).unwrap().as_ref());
     any.delete(false).unwrap();
+}
+
+#[test]
+fn who_asks_for_the_end_of_what_is_stopped_has_it() {
+    let Some(stage) = stage() else { return };
+    let outcome = Outcome::Exited { code: 3 };
+    let stopped = crate::kit::start(stage.shell("stopped", "exit 3")).wait_stopped().unwrap();
+    let mut any = AnyContainer::from(stopped);
+    type End = fn(AnyContainer) -> Result<Container<Stopped>, FailedAny>;
+    let ends: [End; 3] = [AnyContainer::kill, |any| any.stop(GRACE), AnyContainer::wait_stopped];
+    for end in ends {
+        let stopped = end(any).unwrap();
+        assert_eq!(stopped.exit().outcome, outcome);
+        let loaded = AnyContainer::load(stage.root(), stopped.id().as_str()).unwrap();
+        assert_eq!(end(loaded).unwrap().exit().outcome, outcome);
+        any = stopped.into();
+    }
+    any.delete(false).unwrap();
+    // Also a value that has not noticed the end yet.
+    for end in ends {
+        let running = crate::kit::start(stage.shell("unnoticed", "exit 3"));
+        running.wait().unwrap();
+        let stopped = end(running.into()).unwrap();
+        assert_eq!(stopped.exit().outcome, outcome);
+        stopped.delete().unwrap();
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@
 //! | load: what is dead | `api/rules::what_is_dead_is_stopped_also_if_it_was_paused`, `cgroups/pause::a_paused_container_whose_sandbox_is_killed_has_stopped`, `api/lifecycle::a_killed_sandbox_takes_everything_along_and_the_outcome_says_lost` |
 //! | list | `api/records::the_list_has_every_container_in_its_phase`, `api/records::a_damaged_record_does_not_hide_its_neighbours`, `faults/damaged_files::a_damaged_record_hides_no_neighbour_and_is_deleted_by_name` |
 //! | every operation, after the end | `api/after_the_end::every_operation_is_ended_and_says_how`, `api/after_the_end::it_is_the_same_for_a_value_that_was_loaded`, `api/after_the_end::a_member_of_a_pod_ends_by_itself_and_says_so`, `api/after_the_end::a_killed_sandbox_is_said_to_be_lost_whatever_is_asked` |
-//! | every operation, whatever the phase | `api/any_container::what_would_not_compile_is_refused_by_name_and_changes_nothing`, `api/any_container::a_whole_life_can_be_led_from_phase_to_phase`, `api/any_container::a_transition_that_fails_gives_back_what_became_of_the_container`, `compile_fail/any_transitions.rs` |
+//! | every operation, whatever the phase | `api/any_container::what_would_not_compile_is_refused_by_name_and_changes_nothing`, `api/any_container::a_whole_life_can_be_led_from_phase_to_phase`, `api/any_container::a_transition_that_fails_gives_back_what_became_of_the_container`, `api/any_container::who_asks_for_the_end_of_what_is_stopped_has_it`, `compile_fail/any_transitions.rs` |
 //!
 //! | Rule | What holds it |
 //! |---|---|
