@@ -10,6 +10,25 @@ use std::fmt;
 /// `?` turns it into an [`Error`] where the container does not matter; the container is then dropped, and destroyed if
 /// it was attached. As an [`std::error::Error`] it prints the line of the [`Error`], which is also its source: code
 /// that knows only `dyn Error` finds the kind there.
+///
+/// # It holds the container
+///
+/// As long as this value lives, so does an attached container: also as a `Box<dyn Error>` or in the chain of an error
+/// that an application keeps, where nobody sees it. A caller that has no use for the container lets go of it at once
+/// by keeping the [`Error`] only:
+///
+/// ```no_run
+/// use cofferdam::{Container, Created, Error};
+///
+/// fn start(created: Container<Created>) -> Result<(), Box<dyn std::error::Error>> {
+///     let running = created.start().map_err(Error::from)?;
+///     # drop(running);
+///     Ok(())
+/// }
+/// ```
+///
+/// Dropping the error that was kept destroys the container, and so does the end of the program. After a `downcast`,
+/// [`into_parts`](Self::into_parts) gives the container back.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct Failed<P: Phase> {
@@ -76,7 +95,8 @@ impl<P: Phase> From<Failed<P>> for Error {
 
 /// A failed transition of an [`AnyContainer`]: the error, and the container in the phase it has now.
 ///
-/// As [`Failed`], it prints the line of its [`Error`], has it as its source, and becomes it under `?`.
+/// As [`Failed`], it prints the line of its [`Error`], has it as its source, becomes it under `?`, and holds the
+/// container as long as it lives.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct FailedAny {
@@ -147,35 +167,48 @@ where
 
 /// The container, unchanged, because it is in another phase than the requested one. Under `?` it becomes an
 /// [`Error`]: [`ErrorKind::Ended`] if the container has ended, else [`ErrorKind::WrongState`].
-#[derive(Debug, thiserror::Error)]
-#[error("container {:?} is {}, not {wanted}", .container.id().as_str(), .container.status())]
+///
+/// As [`Failed`], it prints the line of that error, has it as its source, and holds the container as long as it lives.
+#[derive(thiserror::Error)]
+#[error("{error}")]
 #[non_exhaustive]
 pub struct WrongPhase {
     /// The container.
     pub container: Box<AnyContainer>,
     /// The requested phase.
     pub wanted: Status,
+    #[source]
+    error: Error,
 }
 
 impl WrongPhase {
     pub(super) fn new(container: AnyContainer, wanted: Status) -> Self {
-        Self { container: Box::new(container), wanted }
+        let error = container.is_not(&wanted.to_string());
+        Self { container: Box::new(container), wanted, error }
     }
 
-    fn error(&self) -> Error {
-        self.container.is_not(&self.wanted.to_string())
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        self.error.kind()
+    }
+}
+
+impl fmt::Debug for WrongPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WrongPhase").field(&self.error).finish_non_exhaustive()
     }
 }
 
 impl From<WrongPhase> for Error {
     fn from(wrong: WrongPhase) -> Self {
-        wrong.error()
+        wrong.error
     }
 }
 
 impl From<WrongPhase> for FailedAny {
     fn from(wrong: WrongPhase) -> Self {
-        Self::new(wrong.error(), Some(*wrong.container))
+        Self::new(wrong.error, Some(*wrong.container))
     }
 }
 

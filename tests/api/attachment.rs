@@ -6,7 +6,10 @@ use crate::kit::caller::{self, Caller};
 use crate::kit::{Stage, await_end, descendants_of_this_process, may_limit, skip, stage, start};
 use cofferdam::info::Info;
 use cofferdam::info::ProcessIdentity;
-use cofferdam::{AnyContainer, ContainerBuilder, Outcome, Signal, StateRoot, Status, Stdio};
+use cofferdam::{
+    AnyContainer, ContainerBuilder, Created, Error, ErrorKind, Failed, Outcome, Paused, Signal, StateRoot,
+    Status, Stdio,
+};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -396,4 +399,40 @@ fn the_end_of_the_thread_that_made_it_does_not_end_a_container() {
     let running = std::thread::scope(|scope| scope.spawn(make).join().unwrap());
     assert!(running.wait_timeout(std::time::Duration::from_millis(100)).unwrap().is_none());
     running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn an_error_that_is_kept_keeps_its_container_and_dropping_it_is_the_end() {
+    let stage = stage!();
+    let fails = || -> Result<(), Box<dyn std::error::Error>> {
+        let started = {
+            let created = stage.container("kept").args(["sleep", "1000"]).build()?.create()?;
+            // Another program starts it first, so that this value cannot.
+            let other = AnyContainer::load(stage.root(), created.id().as_str())?;
+            let _ = other.into_phase::<Created>()?.start()?;
+            created.start()
+        };
+        let _ = started?;
+        Ok(())
+    };
+    let is_there = || AnyContainer::load(stage.root(), &stage.id("kept")).is_ok();
+    let error = fails().unwrap_err();
+    let kind = error.source().and_then(|source| source.downcast_ref()).map(Error::kind);
+    assert_eq!(kind, Some(&ErrorKind::WrongState { actual: Status::Running }));
+    assert!(is_there(), "it is in the error");
+    drop(error);
+    assert!(!is_there());
+    let error = fails().unwrap_err();
+    let failed = error.downcast::<Failed<Created>>().unwrap();
+    let error: Box<dyn std::error::Error> = Error::from(*failed).into();
+    assert!(!is_there(), "the error alone holds nothing: {error}");
+    // A container in another phase comes back in an error too.
+    let running = start(stage.container("kept").args(["sleep", "1000"]));
+    let wrong = AnyContainer::from(running).into_phase::<Paused>().unwrap_err();
+    let wrong: Box<dyn std::error::Error> = wrong.into();
+    let kind = wrong.source().and_then(|source| source.downcast_ref()).map(Error::kind);
+    assert_eq!(kind, Some(&ErrorKind::WrongState { actual: Status::Running }));
+    assert!(is_there());
+    drop(wrong);
+    assert!(!is_there());
 }
