@@ -86,11 +86,18 @@ pub enum ErrorKind {
 
 /// An error of this crate: kind, step, message and hint.
 ///
-/// `Display` prints one line, lower case, without a full stop: `STEP: CAUSE (HINT)`. It converts into a
-/// [`std::io::Error`] of the nearest kind that has this error inside.
-#[derive(Debug, thiserror::Error)]
+/// `Display` prints one line, lower case, without a full stop: `STEP: CAUSE (HINT)`. `Debug` prints the same: it is what
+/// people see of `fn main() -> cofferdam::Result<()>`, and of `unwrap`. It converts into a [`std::io::Error`] of the
+/// nearest kind that has this error inside.
+#[derive(thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Inner>);
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {message}{}", Hint(hint))]
@@ -362,6 +369,15 @@ mod tests {
         let error = Error::spec("config.json", "process.cwd", "is relative").hint("use an absolute path");
         assert_eq!(error.to_string(), "config.json: process.cwd: is relative (use an absolute path)");
         assert_eq!(error.kind(), &ErrorKind::InvalidSpec { path: "process.cwd".into() });
+    }
+
+    #[test]
+    fn what_main_prints_of_an_error_is_for_people() {
+        let error = Error::spec("config.json", "process.cwd", "is relative").hint("use an absolute path");
+        let line = "config.json: process.cwd: is relative (use an absolute path)";
+        assert_eq!((format!("{error:?}"), format!("{error:#?}")), (line.to_owned(), line.to_owned()));
+        let error = io::Error::from(error);
+        assert_eq!(format!("{error:?}"), format!("Custom {{ kind: InvalidInput, error: {line} }}"));
     }
 
     /// One of each. A kind that is missing here does not compile: the match says which.

@@ -83,7 +83,7 @@ impl<P: Phase> Failed<P> {
 
 impl<P: Phase> fmt::Debug for Failed<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Failed").field(&self.error).finish_non_exhaustive()
+        fmt::Debug::fmt(&self.error, f)
     }
 }
 
@@ -131,7 +131,7 @@ impl FailedAny {
 
 impl fmt::Debug for FailedAny {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FailedAny").field(&self.error).finish_non_exhaustive()
+        fmt::Debug::fmt(&self.error, f)
     }
 }
 
@@ -196,7 +196,7 @@ impl WrongPhase {
 
 impl fmt::Debug for WrongPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WrongPhase").field(&self.error).finish_non_exhaustive()
+        fmt::Debug::fmt(&self.error, f)
     }
 }
 
@@ -222,11 +222,13 @@ mod tests {
     fn code_that_knows_only_dyn_error_finds_the_kind() {
         let failed = Failed::<Created>::gone(Error::new(ErrorKind::Ended, "start", "it has ended"));
         assert_eq!((failed.kind(), failed.to_string()), (&ErrorKind::Ended, "start: it has ended".into()));
+        assert_eq!(format!("{failed:?}"), "start: it has ended", "what `main` prints");
         let failed: Box<dyn std::error::Error> = failed.into();
         let source = failed.source().and_then(|source| source.downcast_ref::<Error>());
         assert_eq!(source.map(Error::kind), Some(&ErrorKind::Ended));
         let any =
             FailedAny::from(Failed::<Created>::gone(Error::new(ErrorKind::Ended, "start", "it has ended")));
+        assert_eq!(format!("{any:?}"), "start: it has ended");
         assert!(any.source().is_some_and(|source| source.is::<Error>()));
     }
 }
