@@ -3,6 +3,7 @@
 //! What lives here: open, make, remove, read, write, with errors that print like strace. What may not: decisions.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::cgroup::CONTAINER;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -104,6 +105,20 @@ impl CgroupDir {
         let fd = rustix::fs::openat2(&self.fd, "..", DIRECTORY, Mode::empty(), resolve)
             .os(|| format!("openat2({:?}, \"..\")", self.path))?;
         Ok(Self { fd, path, version: self.version })
+    }
+
+    /// The directory of the container's own processes below this leaf, which has their limits and counts what they use.
+    /// `None` if they are in the leaf itself.
+    pub(super) fn container(&self) -> Result<Option<Self>> {
+        // Where the plan makes no such directory, a workload that may make cgroups could have made it.
+        let apart = || Ok::<_, Error>(self.has("pids.max")? || self.has(v1::OOM)?);
+        if self.version == CgroupVersion::V1 && !apart()? {
+            return Ok(None);
+        }
+        match self.child(OsStr::new(CONTAINER)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// Removes the child cgroups that are empty, in one pass. Stops at `deadline`, because another process may be making

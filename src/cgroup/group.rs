@@ -12,6 +12,11 @@ use std::path::PathBuf;
 
 /// Donation name of a file the sandbox writes `0` to, one for each v1 hierarchy, followed by its controllers.
 pub(crate) const SANDBOX_JOIN: &str = "cgroup-sandbox-join";
+/// Donation name of a file the sandbox writes `0` to before it reports the container created, so that the cgroups which
+/// /proc shows for its pid are those of the workload: see [`Cgroup::join_fds`].
+pub(crate) const SANDBOX_SHOWN: &str = "cgroup-sandbox-shown";
+/// Donation name of a file the sandbox writes `0` to before the program starts, to leave the workload's cgroups again.
+pub(crate) const SANDBOX_BACK: &str = "cgroup-sandbox-back";
 /// Donation name of a file one of the container's own processes writes `0` to while it is single-threaded.
 pub(crate) const CONTAINER_JOIN: &str = "cgroup-container-join";
 /// Donation name of the v2 directory for clone3(2) with `CLONE_INTO_CGROUP` of the container's own processes.
@@ -30,30 +35,48 @@ pub(crate) struct Cgroup {
     made_ancestors: Vec<PathBuf>,
 }
 
-/// The container's place in one hierarchy: at least one of the two directories.
+/// The container's place in one hierarchy.
 #[derive(Debug)]
 struct Group {
     hierarchy: Hierarchy,
-    /// Has the limits, and the sandbox in it.
+    /// Whether the configuration names the place.
+    named: bool,
+    /// Contains the two others (v2).
+    outer: Option<CgroupDir>,
+    /// Has the sandbox in it. Without a `container` it has the container's own processes and their limits, too.
     sandbox: Option<CgroupDir>,
-    /// Has the container's own processes in it and nothing else: can be frozen.
+    /// Has the container's own processes in it and nothing else, and their limits.
     container: Option<CgroupDir>,
+}
+
+impl Group {
+    /// All its directories, the uppermost first.
+    fn dirs(&self) -> impl Iterator<Item = &CgroupDir> {
+        self.outer.iter().chain(&self.sandbox).chain(&self.container)
+    }
+
+    /// The directories that count what the container's own processes use, the one without the sandbox first.
+    fn counting(&self) -> impl Iterator<Item = &CgroupDir> {
+        // Where the controllers are not enabled for the container's own directory, only the outer one counts.
+        self.container.iter().chain(&self.outer).chain(self.sandbox.iter().filter(|_| self.outer.is_none()))
+    }
 }
 
 impl Cgroup {
     /// Makes the directories of `plan` and writes its limits. An empty plan costs nothing. A leaf that exists and is
     /// empty is used, as engines make it beforehand. If the host refuses an optional branch, the container does without
-    /// it.
+    /// it. For a plan with a scope, systemd has started that around the process `sandbox`, which goes to its directory
+    /// below.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if a leaf has processes; `Unsupported` where the kernel lacks a control file; else
     /// the errno of the call, under the name of the field it served. What was made is removed again.
-    pub(crate) fn create(plan: &CgroupPlan) -> Result<Self> {
+    pub(crate) fn create(plan: &CgroupPlan, sandbox: Option<i32>) -> Result<Self> {
         let mut made = Vec::new();
         let groups: Result<Vec<Option<Group>>> = plan
             .branches
             .iter()
-            .map(|branch| match build(branch, plan.delegate_uid, &mut made) {
+            .map(|branch| match build(branch, plan.delegate_uid, sandbox, &mut made) {
                 Err(error) if branch.optional => {
                     tracing::debug!(%error, "no cgroup to freeze this container in");
                     Ok(None)
@@ -84,15 +107,12 @@ impl Cgroup {
 
     /// The container's leaf directories, for its record.
     pub(crate) fn leaves(&self) -> Vec<PathBuf> {
-        let leaf = |group: &Group| {
-            let dir = group.sandbox.as_ref().or(group.container.as_ref())?;
-            Some(dir.path().to_path_buf())
-        };
+        let leaf = |group: &Group| group.dirs().next().map(|dir| dir.path().to_path_buf());
         self.groups.iter().filter_map(leaf).collect()
     }
 
     fn dirs(&self) -> impl Iterator<Item = &CgroupDir> {
-        self.groups.iter().flat_map(|group| group.sandbox.iter().chain(&group.container))
+        self.groups.iter().flat_map(Group::dirs)
     }
 
     /// The directories made on the way to the leaves, the deepest first: for [`prune`](super::prune) after
@@ -114,28 +134,49 @@ impl Cgroup {
     /// own processes join [`CONTAINER_JOIN`] (suffix `-v1` or `-v2`); on v2 it is cheaper to create them in
     /// [`CONTAINER_DIR`], because that avoids a move. The creator then needs write access itself, while an open file
     /// keeps the access of the process that opened it.
+    ///
+    /// An engine takes the cgroups of the pid that create gives it for the container's: there it reads the memory in use
+    /// and waits for OOM kills. That pid is the sandbox's. So where the configuration names the place, as an engine's
+    /// does, the sandbox is in the workload's memory cgroup ([`SANDBOX_SHOWN`]) from the end of create to the start of
+    /// the program, before which it leaves ([`SANDBOX_BACK`]).
     pub(crate) fn join_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
         let mut fds = Vec::new();
         for group in &self.groups {
-            if let (Hierarchy::V1(controllers), Some(sandbox)) = (&group.hierarchy, &group.sandbox) {
-                let name = format!("{SANDBOX_JOIN}-{}", controllers.join("-"));
-                fds.push((name, sandbox.open_write(v1::JOIN)?));
-            }
-            match &group.container {
-                Some(container) if container.version() == CgroupVersion::V2 => {
+            match (&group.hierarchy, &group.container) {
+                (Hierarchy::V1(controllers), container) => {
+                    let controllers = controllers.join("-");
+                    let mut join = |name: String, dir: &CgroupDir| -> Result<()> {
+                        fds.push((name, dir.open_write(v1::JOIN)?));
+                        Ok(())
+                    };
+                    if let Some(sandbox) = &group.sandbox {
+                        join(format!("{SANDBOX_JOIN}-{controllers}"), sandbox)?;
+                    }
+                    if let Some(container) = container {
+                        join(format!("{CONTAINER_JOIN}-v1-{controllers}"), container)?;
+                    }
+                }
+                (Hierarchy::V2, Some(container)) => {
                     fds.push((CONTAINER_DIR.into(), container.duplicate()?));
                     fds.push((format!("{CONTAINER_JOIN}-v2"), container.open_write(v2::JOIN)?));
                 }
-                Some(container) => {
-                    fds.push((format!("{CONTAINER_JOIN}-v1"), container.open_write(v1::JOIN)?))
+                (Hierarchy::V2, None) => {}
+            }
+            if let (true, Some(sandbox), Some(container)) = (group.named, &group.sandbox, &group.container) {
+                let (join, memory) = match container.version() {
+                    CgroupVersion::V1 => (v1::JOIN, v1::OOM),
+                    CgroupVersion::V2 => (v2::JOIN, v2::OOM),
+                };
+                if container.has(memory)? {
+                    fds.push((SANDBOX_SHOWN.into(), container.open_write(join)?));
+                    fds.push((SANDBOX_BACK.into(), sandbox.open_write(join)?));
                 }
-                None => {}
             }
         }
         Ok(fds)
     }
 
-    /// The v2 leaf, for clone3(2) with `CLONE_INTO_CGROUP` of the sandbox.
+    /// The sandbox's directory of v2, for clone3(2) with `CLONE_INTO_CGROUP` of the sandbox.
     pub(crate) fn sandbox_dir_fd(&self) -> Option<BorrowedFd<'_>> {
         let v2 = self.groups.iter().find(|group| group.hierarchy == Hierarchy::V2)?;
         v2.sandbox.as_ref().map(AsFd::as_fd)
@@ -144,7 +185,8 @@ impl Cgroup {
     /// The descriptors by which the sandbox freezes, lists and kills the container's own processes, by donation name;
     /// see [`Freezer`](super::Freezer). Empty without a cgroup to freeze.
     pub(crate) fn freezer_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
-        let places = || self.groups.iter().filter_map(|group| group.container.as_ref());
+        let freezing = || self.groups.iter().filter(|group| group.hierarchy.has_freezer());
+        let places = || freezing().filter_map(|group| group.container.as_ref());
         // Only a hybrid layout has both. Prefer v2, which can kill frozen processes.
         match places().find(|dir| dir.version() == CgroupVersion::V2).or(places().next()) {
             Some(dir) => freezer::open(dir),
@@ -155,45 +197,58 @@ impl Cgroup {
     /// The descriptor by which the sandbox notices an OOM kill when it happens, by donation name; see
     /// [`OomWatch`](super::OomWatch). Empty without the memory controller.
     pub(crate) fn oom_watch_fds(&self) -> Vec<(String, OwnedFd)> {
-        self.groups
-            .iter()
-            .filter_map(|group| group.sandbox.as_ref())
-            .find_map(oom::open)
-            .into_iter()
-            .collect()
+        self.groups.iter().flat_map(Group::counting).find_map(oom::open).into_iter().collect()
     }
 
     /// The descriptors by which the sandbox tells an OOM kill from another SIGKILL, by donation name; see
     /// [`OomEvidence::read`](super::OomEvidence::read). Empty without the memory controller.
     pub(crate) fn evidence_fds(&self) -> Vec<(String, OwnedFd)> {
         // In a hybrid layout the controller is in one of the hierarchies: the file exists in at most one group.
-        let files = |group: &Group| match group.hierarchy {
-            Hierarchy::V1(_) => (v1::OOM, v1::PEAK),
-            Hierarchy::V2 => (v2::OOM, v2::PEAK),
-        };
-        let open = |group: &Group| {
-            let (oom, peak) = files(group);
-            let dir = group.sandbox.as_ref()?;
+        let open = |dir: &CgroupDir| {
+            let (oom, peak) = match dir.version() {
+                CgroupVersion::V1 => (v1::OOM, v1::PEAK),
+                CgroupVersion::V2 => (v2::OOM, v2::PEAK),
+            };
             let oom = dir.open_read(oom).ok()?;
             let peak = dir.open_read(peak).ok().map(|peak| (EVIDENCE_PEAK.into(), peak));
             Some(std::iter::once((EVIDENCE_OOM.into(), oom)).chain(peak).collect())
         };
-        self.groups.iter().find_map(open).unwrap_or_default()
+        self.groups.iter().flat_map(Group::counting).find_map(open).unwrap_or_default()
     }
 }
 
 /// Makes one branch from the top down, and adds the directories that did not exist to `made`.
-fn build(branch: &Branch, delegate_uid: Option<u32>, made: &mut Vec<(Role, PathBuf)>) -> Result<Group> {
+fn build(
+    branch: &Branch,
+    delegate_uid: Option<u32>,
+    occupant: Option<i32>,
+    made: &mut Vec<(Role, PathBuf)>,
+) -> Result<Group> {
     let during = |error: Error| error.during(branch.field.clone());
     let broken = || Error::new(ErrorKind::InvalidInput, "cgroup plan", "a branch without directories");
     let (base, below) = branch.dirs.split_first().ok_or_else(broken)?;
     let mut parent = CgroupDir::open(&base.path).map_err(during)?;
     base.writes.iter().try_for_each(|write| apply(write, &parent, &parent))?;
-    let (mut container, mut leads_to_sandbox) = (None, false);
+    let (mut outer, mut sandbox, mut container) = (None, None, None);
     for planned in below {
-        let dir = enter(&parent, planned, made).map_err(during)?;
-        planned.writes.iter().try_for_each(|write| apply(write, &parent, &dir))?;
-        if let (Hierarchy::V2, Role::Sandbox | Role::SystemdScope | Role::Container, Some(uid)) =
+        let above = outer.as_ref().or(sandbox.as_ref()).unwrap_or(&parent);
+        let dir = enter(above, planned, made).map_err(during)?;
+        match (planned.role, &outer) {
+            // Its writes follow when the sandbox's directory is there.
+            (Role::Outer | Role::SystemdScope, _) => {}
+            (Role::Sandbox, Some(outer)) => {
+                if let Some(pid) = occupant {
+                    dir.write(v2::JOIN, &pid.to_string()).map_err(during)?;
+                }
+                let deferred = below.iter().find(|dir| dir.path == outer.path());
+                deferred
+                    .into_iter()
+                    .flat_map(|dir| &dir.writes)
+                    .try_for_each(|write| apply(write, &parent, outer))?;
+            }
+            _ => planned.writes.iter().try_for_each(|write| apply(write, above, &dir))?,
+        }
+        if let (Hierarchy::V2, Role::Outer | Role::SystemdScope | Role::Container, Some(uid)) =
             (&branch.hierarchy, planned.role, delegate_uid)
         {
             // "write access to the cgroup.procs file of the common ancestor" (the leaf) and of the destination: kernel,
@@ -203,17 +258,13 @@ fn build(branch: &Branch, delegate_uid: Option<u32>, made: &mut Vec<(Role, PathB
             given.unwrap_or_else(|error| tracing::debug!(%error, "processes will move into their cgroup"));
         }
         match planned.role {
-            Role::Container => container = Some(dir),
             Role::Base | Role::Ancestor => parent = dir,
-            Role::Sandbox | Role::SystemdScope => {
-                parent = dir;
-                leads_to_sandbox = true;
-            }
+            Role::Outer | Role::SystemdScope => outer = Some(dir),
+            Role::Sandbox => sandbox = Some(dir),
+            Role::Container => container = Some(dir),
         }
     }
-    // Only the container's directory can be below the leaf, so after the walk `parent` is the leaf.
-    let sandbox = leads_to_sandbox.then_some(parent);
-    Ok(Group { hierarchy: branch.hierarchy.clone(), sandbox, container })
+    Ok(Group { hierarchy: branch.hierarchy.clone(), named: branch.named, outer, sandbox, container })
 }
 
 fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf)>) -> Result<CgroupDir> {
@@ -226,8 +277,15 @@ fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf
         made.push((planned.role, planned.path.clone()));
     }
     let dir = parent.child(name)?;
-    let leaf = matches!(planned.role, Role::Sandbox | Role::Container);
-    if leaf && !new && !dir.read("cgroup.procs")?.is_empty() {
+    let in_use = || -> Result<bool> {
+        Ok(match planned.role {
+            // Of a cgroup that only contains others.
+            Role::Outer => dir.read(v2::EVENTS)?.lines().any(|line| line == "populated 1"),
+            Role::Sandbox | Role::Container => !dir.read("cgroup.procs")?.is_empty(),
+            Role::Base | Role::Ancestor | Role::SystemdScope => false,
+        })
+    };
+    if !new && in_use()? {
         let message = format!("{:?} exists and has processes in it", planned.path);
         return Err(Error::new(ErrorKind::AlreadyExists, "create cgroup", message)
             .hint("choose another linux.cgroupsPath, or delete the container it belongs to"));
@@ -280,14 +338,17 @@ fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir)
         let missing = wanted.iter().filter(|name| !enabled.split_ascii_whitespace().any(|on| on == *name));
         missing.map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ")
     };
-    let (required, observed) = (missing(required), missing(observed));
+    let required = missing(required);
     if !required.is_empty() {
         dir.write(file, &required)?;
     }
-    if !observed.is_empty()
-        && let Err(error) = dir.write(file, &observed)
+    // One by one: of several in one write, the kernel enables none if it does not have one.
+    for name in
+        observed.iter().map(|name| missing(std::slice::from_ref(name))).filter(|name| !name.is_empty())
     {
-        tracing::debug!(%error, "no statistics from these controllers");
+        if let Err(error) = dir.write(file, &name) {
+            tracing::debug!(%error, name, "no statistics from this controller");
+        }
     }
     Ok(())
 }

@@ -6,15 +6,20 @@
 //! not: choosing a path, a controller or a value, which the plan does; or moving the caller out of its own cgroups.
 //!
 //! ```text
-//!   v2                                          v1, in each hierarchy with limits   v1 freezer
-//!   <base>/<name>            sandbox, limits    <base>/<name>  everything           <base>/<name>  its processes
-//!   <base>/<name>/container  its processes
+//!   v2                                   v1: memory, pids                       v1: others     v1 freezer
+//!   <base>/<name>            room        <base>/<name>            sandbox, room <base>/<name>  <base>/<name>
+//!   <base>/<name>/sandbox    sandbox                                            all, limits    its processes
+//!   <base>/<name>/container  its         <base>/<name>/container  its
+//!                 processes, limits                    processes, limits
 //! ```
 //!
-//! On v2 no controller is enabled in `<name>`, so the rule against processes in inner cgroups does not apply, and the
-//! kernel's counters of `<name>` cover both. On v1 the sandbox has no cgroup in the freezer's hierarchy, unless the
-//! configuration names a path: then it is in `<name>`, and the container's processes are in `<name>/container`, as on
-//! v2. Freezing or killing the container never stops the sandbox.
+//! The limits are those of the container's own processes (`container`). The helpers are outside of them, so that a
+//! workload at its limit neither takes tasks from the sandbox nor has it killed. What is above both, `<name>`, has the
+//! limits of memory and tasks plus room for the helpers, so that the container as a whole is bounded, too.
+//!
+//! On v1 the sandbox has no cgroup in the freezer's hierarchy, unless the configuration names a path: then it is in
+//! `<name>`, and the container's processes are in `<name>/container`, as for memory. Freezing or killing the container
+//! never stops the sandbox.
 //!
 //! A container without limits has only the freezer's directory. It is in v1's hierarchy where the host has one, also
 //! beside a mounted v2: joining it is one write to `tasks` (20 us), while a move through v2's `cgroup.procs`, which a
@@ -34,7 +39,10 @@ pub(crate) mod update;
 
 pub(crate) use devices::enforces as enforces_devices;
 pub(crate) use freezer::{Freezer, RECHECK};
-pub(crate) use group::{CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_JOIN};
+pub(crate) use group::{
+    CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_BACK, SANDBOX_JOIN,
+    SANDBOX_SHOWN,
+};
 pub(crate) use oom::{OomEvidence, OomWatch};
 pub(crate) use remover::Remover;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};

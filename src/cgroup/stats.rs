@@ -26,21 +26,43 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Stats> {
             Err(error) if is_absent(&error) => continue,
             opened => opened?,
         };
-        match dir.version() {
-            CgroupVersion::V1 => v1::add(&mut stats, &dir)?,
-            CgroupVersion::V2 => v2::add(&mut stats, &dir)?,
+        let container = match dir.container() {
+            Err(error) if is_absent(&error) => None,
+            opened => opened?,
+        };
+        // The leaf counts the sandbox, too. It counts for controllers that are enabled for the leaf only.
+        if container.as_ref().is_none_or(|container| counts_more(&dir, container)) {
+            add(&mut stats, &dir)?;
         }
-        // These files have the same format in both versions.
-        if let Some(current) = dir.number("pids.current")? {
-            let limit = dir.statistic("pids.max")?.as_deref().and_then(limit);
-            let refused = dir.statistic("pids.events")?.and_then(|events| keyed(&events, "max"));
-            stats.pids = Some(PidsStats { current, limit, peak: dir.number("pids.peak")?, refused });
-        }
-        if let Some(current) = dir.statistic("rdma.current")? {
-            stats.rdma = Some(rdma(&current, &dir.statistic("rdma.max")?.unwrap_or_default()));
+        if let Some(container) = container {
+            add(&mut stats, &container)?;
         }
     }
     Ok(stats)
+}
+
+/// Whether `leaf` has a controller that the directory below it does not have (v2).
+fn counts_more(leaf: &CgroupDir, container: &CgroupDir) -> bool {
+    let controllers = |dir: &CgroupDir| dir.read("cgroup.controllers").unwrap_or_default();
+    leaf.version() == CgroupVersion::V2 && controllers(leaf) != controllers(container)
+}
+
+/// Adds the counters of this directory, in place of those of the same controllers that are there.
+fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
+    match dir.version() {
+        CgroupVersion::V1 => v1::add(stats, dir)?,
+        CgroupVersion::V2 => v2::add(stats, dir)?,
+    }
+    // These files have the same format in both versions.
+    if let Some(current) = dir.number("pids.current")? {
+        let limit = dir.statistic("pids.max")?.as_deref().and_then(limit);
+        let refused = dir.statistic("pids.events")?.and_then(|events| keyed(&events, "max"));
+        stats.pids = Some(PidsStats { current, limit, peak: dir.number("pids.peak")?, refused });
+    }
+    if let Some(current) = dir.statistic("rdma.current")? {
+        stats.rdma = Some(rdma(&current, &dir.statistic("rdma.max")?.unwrap_or_default()));
+    }
+    Ok(())
 }
 
 /// Lines of `mlx4_0 hca_handle=2 hca_object=2000`.

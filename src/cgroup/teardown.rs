@@ -7,7 +7,7 @@
 use super::dir::{CgroupDir, CgroupVersion, Removal};
 use super::kill::{End, check, empty, gone_is_none};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::cgroup::CONTAINER;
+use crate::plan::cgroup::{CONTAINER, SANDBOX};
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -100,11 +100,12 @@ fn report(failures: impl Iterator<Item = Error>) -> Result<()> {
 /// process may be removing them at the same time, so a cgroup that is gone counts as removed.
 pub(super) fn remove(parent: &CgroupDir, name: &OsStr, deadline: Instant, end: End) -> Result<()> {
     // Try rmdir first: usually every process has ended. It needs no descriptor, so it also works for a process that has
-    // reached its limit. If that fails, remove the cgroup of the container's own processes below, then try again.
+    // reached its limit. If that fails, remove the cgroups that this crate makes below, then try again.
     if settled(parent.remove(name))? {
         return Ok(());
     }
-    if let Removal::Gone = parent.remove(Path::new(name).join(CONTAINER).as_os_str())
+    let below = |inner: &str| parent.remove(Path::new(name).join(inner).as_os_str());
+    if let (Removal::Gone, Removal::Gone) = (below(CONTAINER), below(SANDBOX))
         && settled(parent.remove(name))?
     {
         return Ok(());

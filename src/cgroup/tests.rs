@@ -9,9 +9,11 @@ use crate::host;
 use crate::host::cgroups::{CgroupLayout, DelegationPoint, below};
 use crate::id::ContainerId;
 use crate::plan::DeviceLimits;
-use crate::plan::cgroup::{CgroupPlan, plan};
+use crate::plan::cgroup::{CONTAINER, CgroupPlan, Role, plan};
 use crate::skip::note_skip;
-use crate::spec::{CpuLimits, DeviceAccess, DeviceRule, DeviceRuleKind, MemoryLimits, Resources};
+use crate::spec::{
+    CpuLimits, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, MemoryLimits, Resources,
+};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -119,18 +121,23 @@ fn limits_are_in_the_kernel_before_anything_joins_and_destroy_leaves_nothing() {
     };
     let mut fixture = Fixture::new();
     let plan = fixture.plan(&limits(), &layout, None);
-    let cgroup = Cgroup::create(&plan).unwrap();
+    let cgroup = Cgroup::create(&plan, None).unwrap();
     let leaf = |controller: &str| {
         let own = layout.v1(controller).unwrap().own_dir();
         own.join(format!("cofferdam-{}", fixture.name))
     };
-    assert_eq!(read(leaf("memory").join("memory.limit_in_bytes")), "67108864");
-    assert_eq!(read(leaf("pids").join("pids.max")), "17");
+    for (file, outer, exact) in
+        [("memory.limit_in_bytes", (64 + 32) << 20, 64 << 20), ("pids.max", 17 + 128, 17)]
+    {
+        let leaf = leaf(file.split('.').next().unwrap());
+        assert_eq!(read(leaf.join(file)), outer.to_string());
+        assert_eq!(read(leaf.join(CONTAINER).join(file)), exact.to_string());
+    }
     assert_eq!(read(leaf("cpu").join("cpu.shares")), "512");
 
     let names: Vec<String> = cgroup.join_fds().unwrap().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 3);
-    assert!(names.iter().all(|name| name.starts_with(SANDBOX_JOIN)), "{names:?}");
+    let count = |prefix| names.iter().filter(|name| name.starts_with(prefix)).count();
+    assert_eq!((count(SANDBOX_JOIN), count(CONTAINER_JOIN), names.len()), (3, 2, 5), "{names:?}");
     assert!(cgroup.sandbox_dir_fd().is_none());
 
     let evidence = cgroup.evidence_fds();
@@ -162,7 +169,7 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
         let limits = DeviceLimits::new(rules, true).unwrap();
         let plan = CgroupPlan::default().with_device_limits(&limits, None, &id, &layout).unwrap();
         fixture.paths = plan.leaves();
-        match Cgroup::create(&plan) {
+        match Cgroup::create(&plan, None) {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 return note_skip("the caller may not use bpf(2)");
             }
@@ -182,7 +189,7 @@ fn an_oom_kill_is_heard_when_it_happens() {
     let mut fixture = Fixture::new();
     let memory = MemoryLimits { limit: Some(8 << 20), ..MemoryLimits::default() };
     let plan = fixture.plan(&Resources { memory, ..Resources::default() }, &layout, None);
-    let cgroup = Cgroup::create(&plan).unwrap();
+    let cgroup = Cgroup::create(&plan, None).unwrap();
     let mut fds = cgroup.oom_watch_fds();
     let mut watch = OomWatch::take(|name| {
         let index = fds.iter().position(|(given, _)| given == name)?;
@@ -190,7 +197,7 @@ fn an_oom_kill_is_heard_when_it_happens() {
     })
     .unwrap();
     assert!(!watch.happened());
-    let leaf = plan.leaves().remove(0);
+    let leaf = plan.leaves().remove(0).join(CONTAINER);
     let mut child = inhabitant(&leaf.join("cgroup.procs"), "exec tail /dev/zero");
     let interest = watch.interest();
     let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
@@ -211,9 +218,9 @@ fn an_optional_cgroup_that_holds_other_processes_is_left_out() {
     let Some(layout) = host(&["freezer"]) else { return };
     let mut fixture = Fixture::new();
     let plan = fixture.plan_freezing(&Resources::default(), &layout, None, true);
-    Cgroup::create(&plan).unwrap();
+    Cgroup::create(&plan, None).unwrap();
     let mut other = inhabitant(&plan.leaves()[0].join("cgroup.procs"), SLEEP);
-    let cgroup = Cgroup::create(&plan).unwrap();
+    let cgroup = Cgroup::create(&plan, None).unwrap();
     assert!(cgroup.leaves().is_empty() && cgroup.freezer_fds().unwrap().is_empty());
     assert!(cgroup.made_ancestors().is_empty());
     destroy(&cgroup.leaves()).unwrap();
@@ -230,7 +237,7 @@ fn a_refused_limit_names_its_field_and_leaves_no_directory() {
     let mut fixture = Fixture::new();
     let cpu = CpuLimits { cpus: Some("4000".into()), ..CpuLimits::default() };
     let plan = fixture.plan(&Resources { cpu, ..limits() }, &layout, Some("/leaf"));
-    let error = Cgroup::create(&plan).unwrap_err();
+    let error = Cgroup::create(&plan, None).unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with("linux.resources.cpu.cpus: write(\"/"), "{message}");
     assert!(message.contains("cpuset.cpus\", \"4000\"): E"), "{message}");
@@ -245,15 +252,41 @@ fn a_cpuset_takes_what_was_not_given_from_its_parent() {
     let mut fixture = Fixture::new();
     let cpu = CpuLimits { cpus: Some("0".into()), ..CpuLimits::default() };
     let plan = fixture.plan(&Resources { cpu, ..Resources::default() }, &layout, None);
-    Cgroup::create(&plan).unwrap();
+    Cgroup::create(&plan, None).unwrap();
     let [leaf] = plan.leaves().try_into().unwrap();
     assert_eq!(read(leaf.join("cpuset.cpus")), "0");
     assert_eq!(read(leaf.join("cpuset.mems")), read(leaf.parent().unwrap().join("cpuset.mems")));
 }
 
 #[test]
+fn on_v2_a_sandbox_that_a_service_manager_put_into_the_scope_goes_beside_the_container() {
+    let Some(layout) = unified_host() else { return };
+    let mut fixture = Fixture::new();
+    let pages = HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 };
+    let resources = Resources { hugepages: vec![pages], ..Resources::default() };
+    let id = ContainerId::new(fixture.name.as_str()).unwrap();
+    let Ok(mut plan) = plan(&resources, None, &id, &layout, false) else {
+        return note_skip("the unified hierarchy has no hugetlb");
+    };
+    fixture.paths = plan.leaves();
+    let scope = plan.leaves().remove(0);
+    let dirs = &mut plan.branches[0].dirs;
+    dirs.iter_mut().find(|dir| dir.role == Role::Outer).unwrap().role = Role::SystemdScope;
+    std::fs::create_dir(&scope).unwrap();
+    let mut sandbox = inhabitant(&scope.join("cgroup.procs"), SLEEP);
+    let pid = i32::try_from(sandbox.id()).unwrap();
+    Cgroup::create(&plan, Some(pid)).unwrap();
+    let inside = |dir: &str| read(scope.join(dir).join("cgroup.procs"));
+    assert_eq!([inside(""), inside("sandbox"), inside("container")], ["", &pid.to_string(), ""]);
+    assert_eq!(read(scope.join("container/hugetlb.2MB.max")), (4 << 20).to_string());
+    assert_ne!(read(scope.join("sandbox/hugetlb.2MB.max")), (4 << 20).to_string(), "it has no limit");
+    destroy(&plan.leaves()).unwrap();
+    sandbox.wait().unwrap();
+}
+
+#[test]
 fn an_empty_plan_makes_nothing() {
-    let cgroup = Cgroup::create(&CgroupPlan::default()).unwrap();
+    let cgroup = Cgroup::create(&CgroupPlan::default(), None).unwrap();
     assert!(cgroup.join_fds().unwrap().is_empty() && cgroup.evidence_fds().is_empty());
     destroy(&[]).unwrap();
 }

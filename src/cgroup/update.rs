@@ -9,9 +9,9 @@ use super::systemd;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::facts::ScopeUnit;
 use crate::plan::cgroup::{
-    self, ControllerUpdate, PlannedWrite, Property, ScopeUpdate, Spelling, Value, not_joined,
+    self, ControllerUpdate, PlannedWrite, Property, ScopeUpdate, Spelling, Value, not_joined, with_headroom,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Limits that were written, with the values before. Dropping this undoes the writes, unless they are
 /// [kept](Written::keep).
@@ -67,7 +67,29 @@ impl Drop for PropertyUpdate<'_> {
 
 /// The open directories with a container's limits.
 #[derive(Debug)]
-pub(crate) struct LimitDirs(Vec<CgroupDir>);
+pub(crate) struct LimitDirs(Vec<LimitDir>);
+
+/// The directories with limits in one hierarchy.
+#[derive(Debug)]
+struct LimitDir {
+    /// The recorded one.
+    leaf: CgroupDir,
+    /// The one of the container's own processes below, if they are apart from the sandbox: it has the limits as the
+    /// configuration has them, and the leaf those [with room for the helpers](with_headroom).
+    container: Option<CgroupDir>,
+}
+
+impl LimitDir {
+    fn open(path: &Path) -> Result<Self> {
+        let leaf = CgroupDir::open(path)?;
+        Ok(Self { container: leaf.container()?, leaf })
+    }
+
+    /// The directory with exactly the limits of the configuration.
+    fn exact(&self) -> &CgroupDir {
+        self.container.as_ref().unwrap_or(&self.leaf)
+    }
+}
 
 impl LimitDirs {
     /// Opens the recorded cgroups.
@@ -75,7 +97,7 @@ impl LimitDirs {
     /// # Errors
     /// The errno of openat2(2); `ENOENT` if the container was deleted.
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self> {
-        paths.iter().map(|path| CgroupDir::open(path)).collect::<Result<_>>().map(Self)
+        paths.iter().map(|path| LimitDir::open(path)).collect::<Result<_>>().map(Self)
     }
 
     /// Refuses a memory limit below the current usage, for callers that set `checkBeforeUpdate`.
@@ -83,7 +105,7 @@ impl LimitDirs {
     /// # Errors
     /// [`ErrorKind::InvalidInput`], or the errno of a read.
     pub(crate) fn check_usage(&self, limit: u64) -> Result<()> {
-        for dir in &self.0 {
+        for dir in self.0.iter().map(LimitDir::exact) {
             let file = match dir.version() {
                 CgroupVersion::V1 => "memory.usage_in_bytes",
                 CgroupVersion::V2 => "memory.current",
@@ -111,16 +133,21 @@ impl LimitDirs {
         let mut written = Written { undo: Vec::new() };
         for (dir, writes) in places {
             for write in writes {
-                written.add(dir, write)?;
+                // First where only the workload is: a limit that falls below the memory in use has processes killed.
+                written.add(dir.exact(), write)?;
+                if let (Some(_), Some(looser)) = (&dir.container, with_headroom(write)) {
+                    written.add(&dir.leaf, &looser)?;
+                }
             }
         }
         Ok(written)
     }
 
-    fn place<'a>(&self, update: &'a ControllerUpdate) -> Result<(&CgroupDir, &'a [PlannedWrite])> {
+    fn place<'a>(&self, update: &'a ControllerUpdate) -> Result<(&LimitDir, &'a [PlannedWrite])> {
         for dir in &self.0 {
-            if has_controller(dir, update)? {
-                let (writes, version): (&Spelling, _) = match dir.version() {
+            if has_controller(&dir.leaf, update)? {
+                enable(dir, update)?;
+                let (writes, version): (&Spelling, _) = match dir.leaf.version() {
                     CgroupVersion::V1 => (&update.v1, cgroup::Version::V1),
                     CgroupVersion::V2 => (&update.v2, cgroup::Version::V2),
                 };
@@ -129,6 +156,19 @@ impl LimitDirs {
             }
         }
         Err(not_joined(update))
+    }
+}
+
+/// Enables the controller for the container's own directory: it was made without limits of this controller.
+fn enable(dir: &LimitDir, update: &ControllerUpdate) -> Result<()> {
+    match &dir.container {
+        Some(container)
+            if container.version() == CgroupVersion::V2 && !has_controller(container, update)? =>
+        {
+            let enabled = dir.leaf.write("cgroup.subtree_control", &format!("+{}", update.controller));
+            enabled.map_err(|error| error.during(update.field.clone()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -34,7 +34,9 @@ pub struct Info {
     pub gofer: Option<ProcessIdentity>,
     /// The workload's first process, once it was made.
     pub init: Option<ProcessIdentity>,
-    /// Its cgroup directories, absolute: one on cgroup v2, one for each controller in use on v1.
+    /// Its cgroup directories, absolute: one on cgroup v2, one for each controller in use on v1. Its own processes are
+    /// in the directory `container` of each that has one, which has their limits. The sandbox is beside that directory
+    /// (v2) or above it (v1), and the limits of memory and tasks above it leave room for the sandbox.
     pub cgroups: Vec<PathBuf>,
     /// The systemd unit that its cgroup belongs to: `prefix-name.scope`.
     pub scope: Option<String>,

@@ -1,10 +1,11 @@
 //! The cgroups that the sandbox and a container's own processes join, as opened by the caller: the sandbox has no path to
 //! them, and in a user namespace no right to open one.
 
-use crate::cgroup::{CONTAINER_DIR, CONTAINER_JOIN, SANDBOX_JOIN};
+use crate::cgroup::{CONTAINER_DIR, CONTAINER_JOIN, SANDBOX_BACK, SANDBOX_JOIN, SANDBOX_SHOWN};
 use crate::error::{OsContext, Result};
 use crate::helper::Received;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::cell::Cell;
 
 /// Moves this process into the container's cgroups, with the one kind of write for which the kernel does not stop the
 /// whole machine: a single-threaded process that moves itself through `tasks`. From here on the limits hold, long before
@@ -26,6 +27,10 @@ pub(super) struct ContainerCgroups {
     /// `cgroup.procs` of the v2 directory, for processes that may not be born in it. The whole machine waits for this
     /// kind of move.
     v2: Vec<OwnedFd>,
+    /// Where the sandbox itself is seen between create and start, and where it goes back to.
+    shown: Vec<OwnedFd>,
+    back: Vec<OwnedFd>,
+    is_shown: Cell<bool>,
 }
 
 impl ContainerCgroups {
@@ -34,14 +39,35 @@ impl ContainerCgroups {
             directory: donated.take_optional(CONTAINER_DIR),
             v1: donated.take_all(&format!("{CONTAINER_JOIN}-v1")),
             v2: donated.take_all(&format!("{CONTAINER_JOIN}-v2")),
+            shown: donated.take_all(SANDBOX_SHOWN),
+            back: donated.take_all(SANDBOX_BACK),
+            is_shown: Cell::new(false),
         }
     }
 
     /// For another container of a pod. The sandbox is not in that container's cgroups, so its processes join all of them.
     pub(super) fn take_in_pod(donated: &mut Received) -> Self {
-        let mut cgroups = Self::take(donated);
-        cgroups.v1.extend(donated.take_all(SANDBOX_JOIN));
-        cgroups
+        // The outer directories first: where there is one of the container's own processes below, they end in that.
+        let outer = donated.take_all(SANDBOX_JOIN);
+        let inner = Self::take(donated);
+        let v1 = outer.into_iter().chain(inner.v1).collect();
+        Self { v1, shown: Vec::new(), back: Vec::new(), ..inner }
+    }
+
+    /// Moves the sandbox to where an engine looks for the container. Whatever goes wrong, only the engine sees less.
+    pub(super) fn show_sandbox(&self) {
+        self.is_shown.set(!self.shown.is_empty());
+        let _ = self.shown.iter().try_for_each(join);
+    }
+
+    /// Moves the sandbox back out of the workload's cgroups.
+    pub(super) fn hide_sandbox(&self) -> Result<()> {
+        if !self.is_shown.get() {
+            return Ok(());
+        }
+        self.back.iter().try_for_each(join)?;
+        self.is_shown.set(false);
+        Ok(())
     }
 
     /// The directory for clone3(2) with `CLONE_INTO_CGROUP`.

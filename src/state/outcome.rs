@@ -21,8 +21,8 @@ pub enum Outcome {
         /// Whether it left a core dump.
         core_dumped: bool,
     },
-    /// The kernel killed it because its memory limit was reached: its cgroup counted the kill. Also where the sandbox,
-    /// which is under the same limit, was killed before it could say so.
+    /// The kernel killed it because its memory limit was reached: its cgroup counted the kill. Also where the sandbox
+    /// was killed before it could say so.
     OutOfMemory,
     /// It ran longer than its timeout and was killed.
     TimedOut {

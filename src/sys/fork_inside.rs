@@ -77,13 +77,21 @@ pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result
         unsafe { clone3_on_stack(args, between_main::<F>, (&raw const between).cast()) }
     };
     // The child inherits the cgroup from the process between.
-    let mut pid = start(&args.into_cgroup(how.cgroup));
+    let mut forked = result_of(start(&args.into_cgroup(how.cgroup)), &between);
     // ENOENT: the cgroup is outside of this process's cgroup namespace, on a hierarchy mounted with `nsdelegate`.
-    if how.cgroup.is_some() && [libc::EACCES, libc::EPERM, libc::ENOENT].contains(&(-pid as i32)) {
+    // EAGAIN: the cgroup has no room for the two, or not even for the child, which can still move there: the limit is
+    // for those who fork inside.
+    let elsewhere = [Errno::ACCESS, Errno::PERM, Errno::NOENT, Errno::AGAIN];
+    if how.cgroup.is_some() && forked.is_err_and(|errno| elsewhere.contains(&errno)) {
         between.born_in_cgroup.store(false, Ordering::Release);
-        pid = start(&args);
+        forked = result_of(start(&args), &between);
     }
     drop(stack);
+    forked
+}
+
+/// The child of the process between, which clone3(2) returned the pid of, or what went wrong.
+fn result_of<F>(pid: isize, between: &Between<F>) -> Result<Pid, Errno> {
     if pid < 0 {
         return Err(Errno::from_raw_os_error(-pid as i32));
     }

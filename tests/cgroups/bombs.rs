@@ -46,6 +46,28 @@ fn a_memory_bomb_ends_as_out_of_memory_with_its_peak_at_the_limit() {
 }
 
 #[test]
+fn memory_filled_by_files_ends_the_workload_and_not_the_sandbox() {
+    let stage = stage!();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    for round in 0..3 {
+        let fill = stage.container(&format!("files{round}")).args([
+            "dd",
+            "if=/dev/zero",
+            "of=/tmp/file",
+            "bs=65536",
+        ]);
+        let exit = fill.memory_limit(32 << 20).run().unwrap();
+        assert_eq!(exit.outcome, Outcome::OutOfMemory, "{exit:?}");
+        // Only a sandbox writes these down.
+        assert!(exit.started_at.is_some() && exit.finished_at.is_some(), "{exit:?}");
+        assert!(exit.memory_peak.is_some_and(|peak| peak >= 31 << 20), "{exit:?}");
+    }
+    assert!(stage.changes().is_empty(), "{:?}", stage.changes());
+}
+
+#[test]
 fn a_fork_bomb_gets_as_many_processes_as_it_may_have_and_dies_whole() {
     let stage = stage!();
     if !may_limit("pids") {
@@ -129,12 +151,9 @@ fn the_kernels_count_outlives_a_sandbox_that_was_killed_with_its_container() {
     // Init waits and lives: the sandbox has no end to write down when it is killed.
     let hoard = "(s=0123456789abcdef; while :; do s=$s$s; done); exec sleep 1000";
     let running = start(stage.busybox_shell("both", hoard).memory_limit(32 << 20));
-    let killed_for_memory = |stats: &Stats| stats.memory.is_some_and(|memory| memory.oom_kills >= Some(1));
-    // The OOM killer may have come for the sandbox by itself.
-    if stats_before_exit(&running, killed_for_memory).is_some() {
-        let sandbox = rustix::process::Pid::from_raw(running.sandbox_pid()).unwrap();
-        rustix::process::kill_process(sandbox, rustix::process::Signal::KILL).unwrap();
-    }
+    stats_when(&running, |stats| stats.memory.is_some_and(|memory| memory.oom_kills >= Some(1)));
+    let sandbox = rustix::process::Pid::from_raw(running.sandbox_pid()).unwrap();
+    rustix::process::kill_process(sandbox, rustix::process::Signal::KILL).unwrap();
     let stopped = running.wait_stopped().unwrap();
     assert_eq!(stopped.exit().outcome, Outcome::OutOfMemory);
     assert!(stopped.exit().oom_kills >= 1 && stopped.exit().started_at.is_none(), "{:?}", stopped.exit());

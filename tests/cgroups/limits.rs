@@ -1,10 +1,10 @@
 //! Limits: time, memory, processes, CPU; and what is said where they cannot be set.
 
-use crate::kit::limits::disk;
-use crate::kit::{Stage, is_root, may_limit, note_skip, skip, stage};
+use crate::kit::limits::{disk, kernel, own_cgroups};
+use crate::kit::{Stage, is_root, may_limit, note_skip, skip, stage, start};
 use cofferdam::builder::DeviceNumber;
 use cofferdam::builder::IoLimit;
-use cofferdam::{AnyContainer, Container, Error, ErrorKind, Outcome, Running};
+use cofferdam::{AnyContainer, Container, Error, ErrorKind, Exec, Outcome, Running};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -78,6 +78,42 @@ fn more_processes_than_allowed_cannot_be_made() {
 }
 
 #[test]
+fn a_limit_of_processes_is_for_the_containers_own() {
+    let stage = stage!();
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
+    }
+    // How many there are, the shell included, until one more cannot be made.
+    let count = "i=1; while echo $i; do i=$((i+1)); sleep 1000 & done";
+    for limit in [1, 2, 6] {
+        let output = stage.busybox_shell(&format!("n{limit}"), count).pids_limit(limit).output().unwrap();
+        let counted = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(counted.lines().last(), Some(limit.to_string().as_str()), "{counted}{:?}", output.exit);
+    }
+    assert!(stage.changes().is_empty(), "{:?}", stage.changes());
+}
+
+#[test]
+fn a_process_is_executed_in_a_container_that_has_all_it_may_have() {
+    let stage = stage!();
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
+    }
+    let running = start(stage.busybox_shell("full", "exec sleep 1000").pids_limit(1));
+    let pids = || running.stats().unwrap().pids.unwrap();
+    assert_eq!((pids().current, pids().limit), (1, Some(1)));
+    // The executed process can be there, and make no other.
+    let output = running.exec_output(Exec::new(["sh", "-c", "echo alone; (echo another); true"])).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "alone\n", "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("fork"), "{output:?}");
+    // Nor is a helper counted.
+    running.files().unwrap().read_link("/bin/sh").unwrap();
+    assert_eq!(pids().current, 1);
+    running.kill().unwrap().delete().unwrap();
+    assert!(stage.changes().is_empty(), "{:?}", stage.changes());
+}
+
+#[test]
 fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
     let stage = stage!();
     if !["cpu", "memory", "pids"].into_iter().all(may_limit) {
@@ -86,20 +122,10 @@ fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
     let builder = stage.container("files").args(["sleep", "1000"]);
     let builder = builder.cpu_limit(0.5).memory_limit(64 << 20).pids_limit(20);
     let running = builder.build().unwrap().create().unwrap().start().unwrap();
-    let cgroups: Vec<PathBuf> = running.info().cgroups;
-    let value = |name: &str| {
-        let in_or_above = cgroups.iter().flat_map(|leaf| leaf.ancestors().take(2)).map(|dir| dir.join(name));
-        let found = in_or_above
-            .filter_map(|file| std::fs::read_to_string(file).ok())
-            .map(|text| text.trim().to_owned());
-        found.collect::<Vec<_>>()
-    };
-    let any = |names: [&str; 2], wanted: [&str; 2]| {
-        names.into_iter().zip(wanted).any(|(name, wanted)| value(name).iter().any(|found| found == wanted))
-    };
-    assert!(any(["cpu.cfs_quota_us", "cpu.max"], ["50000", "50000 100000"]), "{cgroups:?}");
-    assert!(any(["memory.limit_in_bytes", "memory.max"], ["67108864", "67108864"]), "{cgroups:?}");
-    assert!(any(["pids.max", "pids.max"], ["20", "20"]), "{cgroups:?}");
+    let value = |files: &[&str]| kernel(&running, files).unwrap();
+    assert!(["50000", "50000 100000"].contains(&value(&["cpu.cfs_quota_us", "cpu.max"]).as_str()));
+    assert_eq!(value(&["memory.limit_in_bytes", "memory.max"]), "67108864");
+    assert_eq!(value(&["pids.max"]), "20");
     for pid in [running.init_pid(), running.sandbox_pid()] {
         let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         let id = running.id().as_str();
@@ -107,6 +133,9 @@ fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
             let v1 = membership.lines().find(|line| line.split(':').nth(1) == Some(controller));
             let line = v1.or_else(|| membership.lines().find(|line| line.starts_with("0::"))).unwrap();
             assert!(line.contains(id), "process {pid} is outside: {line}");
+            let apart = controller != "cpu" || line.starts_with("0::");
+            let own = line.ends_with("/container");
+            assert_eq!(own, apart && pid == running.init_pid(), "process {pid} of {controller}: {line}");
         }
     }
     running.kill().unwrap().delete().unwrap();
@@ -336,9 +365,7 @@ fn every_limit_is_in_the_file_of_the_version_there_is_or_refused_by_name() {
         let made = limited(&stage, &format!("row{number}"), &resources);
         match (made, expected) {
             (Ok(running), Some((file, text))) => {
-                let found: Vec<String> = running
-                    .info()
-                    .cgroups
+                let found: Vec<String> = own_cgroups(&running)
                     .iter()
                     .filter_map(|dir| std::fs::read_to_string(dir.join(file)).ok())
                     .collect();

@@ -1,6 +1,6 @@
 //! Statistics, held against the kernel's own files.
 
-use crate::kit::limits::{directory_on_a_disk, kernel};
+use crate::kit::limits::{directory_on_a_disk, kernel, own_cgroups};
 use crate::kit::{Stage, may_limit, skip, stage, start};
 use cofferdam::builder::IoLimit;
 use cofferdam::{AnyContainer, Container, ErrorKind, Running, Stats};
@@ -14,7 +14,7 @@ fn number(container: &Container<Running>, files: &[&str]) -> Option<u64> {
 
 /// The number after `key` in the first of these files that has it.
 fn keyed(container: &Container<Running>, file: &str, key: &str) -> Option<u64> {
-    let cgroups = container.info().cgroups.into_iter();
+    let cgroups = own_cgroups(container).into_iter();
     let texts = cgroups.filter_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
     texts.into_iter().find_map(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;

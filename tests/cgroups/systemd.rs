@@ -212,7 +212,8 @@ fn a_container_lives_and_ends_in_its_scope_and_the_caller_is_as_before() {
         let created = sleeper(stage, "life", "life").build().unwrap().create().unwrap();
         assert_eq!((cgroup_of("self"), threads()), (own.clone(), threads_before));
         let running = created.start().unwrap();
-        let scope = cgroup_of(&running.sandbox_pid().to_string());
+        let sandbox = cgroup_of(&running.sandbox_pid().to_string());
+        let scope = sandbox.strip_suffix("/sandbox").expect("its own directory in the scope");
         assert!(scope.ends_with("/machine.slice/machine-it.slice/it-life.scope"), "{scope}");
         assert_eq!(cgroup_of(&running.init_pid().to_string()), format!("{scope}/container"));
         assert_eq!(systemctl(&["is-active", "it-life.scope"]), "active");

@@ -119,6 +119,14 @@ pub(crate) fn limits_are_in_the_cgroup(engine: &dyn Engine) {
     }
 }
 
+pub(crate) fn a_single_process_may_be_all_there_is(engine: &dyn Engine) {
+    if !engine.has_cgroups() {
+        skip!("without privileges there are no limits in hierarchies of version 1");
+    }
+    let run = engine.run(&[Wish::Processes(1)], "echo alone; (echo another); true");
+    assert_eq!(stdout(&run), "alone", "{}", said(&run));
+}
+
 pub(crate) fn out_of_memory_is_a_kill(engine: &dyn Engine) {
     if !engine.has_cgroups() {
         skip!("without privileges there are no limits in hierarchies of version 1");

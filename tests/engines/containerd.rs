@@ -1,7 +1,7 @@
 //! containerd, with a daemon of its own, told by its own client what to do. Its shim is what Kubernetes uses, too.
 
 use crate::daemon::Daemon;
-use crate::engine::{Engine, Wish, limited, succeed};
+use crate::engine::{Engine, Wish, limited, own_cgroup, succeed};
 use crate::kit::{Stage, await_end, is_installed, is_root};
 use crate::remains::{Cgroups, Orphans, Records};
 use crate::{image, test_cases};
@@ -163,7 +163,8 @@ impl Engine for Containerd {
         // Nothing shows it inside.
         let (controller, file) = file.split_once('/').unwrap_or(("", file));
         let hierarchy = Path::new("/sys/fs/cgroup").join(controller);
-        std::fs::read_to_string(hierarchy.join(self.cgroups.name()).join(name).join(file)).expect("a limit")
+        let cgroup = own_cgroup(hierarchy.join(self.cgroups.name()).join(name));
+        std::fs::read_to_string(cgroup.join(file)).expect("a limit")
     }
 
     fn kill(&self, name: &str, signal: &str) {

@@ -1,6 +1,6 @@
 //! An engine as the cases see it: containers by name, and what may be wished for them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What a container shall be, for an engine to say in its own words.
@@ -239,4 +239,10 @@ pub(crate) fn succeed(command: &mut Command) -> String {
 /// Both streams, for people.
 pub(crate) fn said(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream)).concat()
+}
+
+/// The cgroup of a container's own processes, where they are in one below the cgroup that the engine names.
+pub(crate) fn own_cgroup(named: PathBuf) -> PathBuf {
+    let own = named.join("container");
+    if own.exists() { own } else { named }
 }

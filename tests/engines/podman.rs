@@ -210,6 +210,7 @@ mod as_root {
         failures_have_the_exit_codes_of_docker
         wishes_come_true_inside
         limits_are_in_the_cgroup
+        a_single_process_may_be_all_there_is
         out_of_memory_is_a_kill
         a_stop_is_a_request_and_then_a_kill
         a_kill_ends_it_with_137

@@ -6,7 +6,7 @@ use cofferdam::{Container, ContainerBuilder, Error, Rootfs, Running};
 use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 impl Stage {
@@ -20,9 +20,16 @@ impl Stage {
     }
 }
 
+/// The cgroups of the container's own processes, before those that contain the sandbox, too.
+pub fn own_cgroups(container: &Container<Running>) -> Vec<PathBuf> {
+    let cgroups = container.info().cgroups;
+    let own = cgroups.iter().map(|dir| dir.join("container")).filter(|dir| dir.exists());
+    own.chain(cgroups.iter().cloned()).collect()
+}
+
 /// The text of the first of these files that one of the container's cgroups has.
 pub fn kernel(container: &Container<Running>, files: &[&str]) -> Option<String> {
-    let cgroups = container.info().cgroups;
+    let cgroups = own_cgroups(container);
     let mut texts = cgroups.iter().flat_map(|dir| files.iter().map(move |file| dir.join(file)));
     texts.find_map(|file| fs::read_to_string(file).ok()).map(|text| text.trim().to_owned())
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// Adds the counters of this directory. The files of a controller exist where it is enabled.
 pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
-    // The file exists without the controller, too, but then without the lines about throttling.
+    // The file exists without the controller, too, but then without the lines about throttling. What is there already is
+    // of v1.
     if let Some(text) = dir.statistic("cpu.stat")? {
         let (v1, v2) = (stats.cpu.unwrap_or_default(), cpu(&text));
         stats.cpu = Some(CpuStats {
@@ -46,8 +47,9 @@ pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
     if pressure != Pressure::default() {
         stats.pressure = Some(pressure);
     }
+    let mut pages = Vec::new();
     for page_size in dir.huge_page_sizes(".current")? {
-        stats.hugetlb.get_or_insert_default().push(HugetlbStats {
+        pages.push(HugetlbStats {
             usage: dir.number(&format!("hugetlb.{page_size}.current"))?.unwrap_or(0),
             limit: dir.statistic(&format!("hugetlb.{page_size}.max"))?.as_deref().and_then(limit),
             peak: None,
@@ -56,6 +58,9 @@ pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
                 .and_then(|events| keyed(&events, "max")),
             page_size,
         });
+    }
+    if !pages.is_empty() {
+        stats.hugetlb = Some(pages);
     }
     Ok(())
 }

@@ -3,7 +3,10 @@
 use serde::Serialize;
 use std::time::Duration;
 
-/// What a container uses, from its own cgroups: its processes and its sandbox, which is under the same limits.
+/// What a container's own processes use, from their cgroups.
+///
+/// The sandbox is apart from them. It is counted with them only on v1 for CPU time and transfers, and on v2 for what the
+/// container had no limit of when it was created, nor a [`cgroups_path`](crate::ContainerBuilder::cgroups_path).
 ///
 /// A field is `None` where the container is in no cgroup with that controller: on cgroup v1 that is so for most fields
 /// without a limit or a [`cgroups_path`](crate::ContainerBuilder::cgroups_path), while v2 always counts CPU time and

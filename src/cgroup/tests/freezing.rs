@@ -6,7 +6,7 @@ use super::*;
 fn place_to_freeze(fixture: &mut Fixture, unified: bool) -> Option<(PathBuf, Freezer)> {
     let layout = if unified { unified_host()? } else { host(&["freezer"])? };
     let plan = fixture.plan_freezing(&Resources::default(), &layout, None, true);
-    let cgroup = Cgroup::create(&plan).unwrap();
+    let cgroup = Cgroup::create(&plan, None).unwrap();
     assert_eq!(cgroup.leaves(), plan.leaves());
     let mut fds = cgroup.freezer_fds().unwrap();
     let taken = Freezer::take(|name| {

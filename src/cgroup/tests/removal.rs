@@ -9,7 +9,7 @@ fn destroy_ends_live_processes_and_nested_cgroups() {
     };
     let mut fixture = Fixture::new();
     let plan = fixture.plan(&limits(), &layout, Some("/leaf"));
-    let cgroup = Cgroup::create(&plan).unwrap();
+    let cgroup = Cgroup::create(&plan, None).unwrap();
     let freezer =
         below(&layout.v1("freezer").unwrap().mountpoint, &Path::new(&fixture.name).join("leaf/container"));
     let pids = below(&layout.v1("pids").unwrap().mountpoint, &Path::new(&fixture.name).join("leaf"));
@@ -25,7 +25,7 @@ fn destroy_ends_live_processes_and_nested_cgroups() {
     );
     rustix::io::write(state.unwrap(), b"FROZEN").unwrap();
 
-    let error = Cgroup::create(&plan).unwrap_err();
+    let error = Cgroup::create(&plan, None).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::AlreadyExists, "{error}");
 
     destroy(&plan.leaves()).unwrap();
@@ -45,7 +45,7 @@ fn destroy_wins_against_a_process_that_keeps_forking() {
     let mut fixture = Fixture::new();
     let resources = Resources { pids_limit: Some(100), ..Resources::default() };
     let plan = fixture.plan(&resources, &layout, None);
-    Cgroup::create(&plan).unwrap();
+    Cgroup::create(&plan, None).unwrap();
     let [leaf] = plan.leaves().try_into().unwrap();
     // Each process starts the next and ends, so a listed process has ended before it can be killed. If the test
     // fails, the chain ends by itself in a minute.
@@ -66,7 +66,7 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     }
     let mut fixture = Fixture::new();
     let plan = fixture.plan(&Resources::default(), &layout, Some(""));
-    let cgroup = Cgroup::create(&plan).unwrap();
+    let cgroup = Cgroup::create(&plan, None).unwrap();
     assert!(cgroup.sandbox_dir_fd().is_some());
     let names: Vec<String> = cgroup.join_fds().unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, [CONTAINER_DIR.to_owned(), format!("{CONTAINER_JOIN}-v2")]);
@@ -87,7 +87,7 @@ fn leaf_to_fill(fixture: &mut Fixture, unified: bool) -> Option<PathBuf> {
         false => Resources { pids_limit: Some(1000), ..Resources::default() },
     };
     let plan = fixture.plan_freezing(&resources, &layout, None, unified);
-    Cgroup::create(&plan).unwrap();
+    Cgroup::create(&plan, None).unwrap();
     plan.leaves().into_iter().next()
 }
 

@@ -106,7 +106,7 @@ impl CreateTransaction {
         let cgroup = match &blueprint.plan.cgroup.scope {
             // systemd makes a scope only around a running process: `enter_scope` does it once the sandbox runs.
             Some(_) => Cgroup::default(),
-            None => self.make_cgroup(core, blueprint)?,
+            None => self.make_cgroup(core, blueprint, None)?,
         };
         let run_dir = self.lock.run_dir()?;
         let sockets =
@@ -242,9 +242,14 @@ impl CreateTransaction {
         }
     }
 
-    /// Makes the planned cgroups and puts those that it made into the record.
-    fn make_cgroup(&mut self, core: &mut Handle, blueprint: &Blueprint) -> Result<Cgroup> {
-        match Cgroup::create(&blueprint.plan.cgroup) {
+    /// Makes the planned cgroups, in a scope around the process `sandbox`, and puts those that it made into the record.
+    fn make_cgroup(
+        &mut self,
+        core: &mut Handle,
+        blueprint: &Blueprint,
+        sandbox: Option<i32>,
+    ) -> Result<Cgroup> {
+        match Cgroup::create(&blueprint.plan.cgroup, sandbox) {
             Ok(cgroup) => {
                 // Record only the cgroups that were made: teardown destroys what the record names, and a planned one
                 // may have been given up, or belong to another container.
@@ -279,7 +284,7 @@ impl CreateTransaction {
             }
             return Err(error.during("linux.cgroupsPath"));
         }
-        self.make_cgroup(core, blueprint)?.fds()
+        self.make_cgroup(core, blueprint, Some(sandbox))?.fds()
     }
 
     fn spawn_gofer(&mut self, plan: &SealedGofer<'_>, sockets: &Sockets) -> Result<i32> {

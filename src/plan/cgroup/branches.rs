@@ -1,6 +1,6 @@
 //! The directories of one hierarchy, with the writes that set the limits in them. Pure.
 
-use super::model::{Branch, Hierarchy, PlannedWrite, Role, Value, with_container};
+use super::model::{Branch, Hierarchy, PlannedDir, PlannedWrite, Role, SANDBOX, Value, with_container};
 use super::place::{self, CgroupLocation, Unusable};
 use super::requested::{CGROUPS_PATH, RequestedLimits};
 use super::{v1, v2};
@@ -12,6 +12,10 @@ use std::borrow::Cow;
 /// If the configuration names a place, the container joins these controllers besides those with limits: a caller who
 /// names the cgroup reads its statistics and freezes it.
 const OBSERVED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
+
+/// In the v1 hierarchies with one of these controllers the container's own processes have a directory apart from the
+/// sandbox's: they are frozen, and may use up their memory and their number of tasks, without the sandbox.
+const APART: [&str; 3] = ["freezer", "memory", "pids"];
 
 /// What messages call a cgroup that no field asked for.
 const FREEZER: &str = "freezer cgroup";
@@ -39,7 +43,7 @@ pub(super) fn v1_branches(
         if !hierarchy.writable {
             return Err(closed(field, &place::may_not_write(&base)));
         }
-        let mut dirs = place.dirs(base);
+        let mut dirs = place.dirs(base, Role::Sandbox);
         for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
             dir.writes = v1::inherited_cpuset();
         }
@@ -47,12 +51,16 @@ pub(super) fn v1_branches(
             let controllers = hierarchy.controllers.iter().map(String::as_str);
             leaf.writes = controllers.flat_map(|controller| v1::writes(controller, resources)).collect();
         }
-        if has("freezer") {
+        if APART.into_iter().any(has) {
             dirs = with_container(dirs);
+            if has("cpuset") {
+                let leaf = dirs.iter_mut().find(|dir| dir.role == Role::Sandbox);
+                leaf.expect("it is above the container's").writes.splice(0..0, v1::inherited_cpuset());
+            }
         }
         let field = field.into_owned();
         let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
-        branches.push(Branch { hierarchy, field, dirs, optional: false });
+        branches.push(Branch { hierarchy, field, dirs, optional: false, named: place.explicit });
     }
     Ok(branches)
 }
@@ -113,24 +121,30 @@ pub(super) fn v2_branch_at(
         true => OBSERVED.into_iter().filter(unrequested).map(str::to_owned).collect(),
         false => Vec::new(),
     };
-    let mut dirs = place.dirs(point.dir.clone());
+    let mut dirs = place.dirs(point.dir.clone(), Role::Outer);
+    if let Some(leaf) = dirs.last_mut() {
+        leaf.writes = required.iter().flat_map(|controller| v2::writes(controller, resources)).collect();
+        // After the others, so that a file which the configuration names keeps the value given for it.
+        leaf.writes.extend(resources.unified.iter().map(v2::unified));
+    }
+    dirs = with_container(dirs);
     let missing = required.iter().any(|name| !point.enabled.contains(name));
     for dir in &mut dirs {
         let enables = match dir.role {
             Role::Base => place.absolute || missing,
-            role => role == Role::Ancestor,
+            role => matches!(role, Role::Ancestor | Role::Outer),
         };
         if enables && !(required.is_empty() && observed.is_empty()) {
             let value = Value::Enable { required: required.clone(), observed: observed.clone() };
             let (file, field) = ("cgroup.subtree_control".into(), field.clone());
             dir.writes.push(PlannedWrite { file, value, field });
-        } else if dir.role == Role::Sandbox {
-            dir.writes = required.iter().flat_map(|controller| v2::writes(controller, resources)).collect();
-            // After the others, so that a file which the configuration names keeps the value given for it.
-            dir.writes.extend(resources.unified.iter().map(v2::unified));
         }
     }
-    Branch { hierarchy: Hierarchy::V2, field, dirs: with_container(dirs), optional: false }
+    if let Some(outer) = dirs.iter().position(|dir| dir.role == Role::Outer) {
+        let path = dirs[outer].path.join(SANDBOX);
+        dirs.insert(outer + 1, PlannedDir { path, role: Role::Sandbox, writes: Vec::new() });
+    }
+    Branch { hierarchy: Hierarchy::V2, field, dirs, optional: false, named: place.explicit }
 }
 
 /// The branch with a cgroup to freeze the container in, for limits that bring none. `None` if the caller may not make
@@ -146,12 +160,9 @@ pub(super) fn freezer_branch(
             return None;
         }
         // One level is enough: without limits the sandbox does not join this hierarchy, so it is not frozen.
-        let mut dirs = place.dirs(place.base(hierarchy));
-        if let Some(leaf) = dirs.last_mut() {
-            leaf.role = Role::Container;
-        }
+        let dirs = place.dirs(place.base(hierarchy), Role::Container);
         let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
-        return Some(Branch { hierarchy, field, dirs, optional: true });
+        return Some(Branch { hierarchy, field, dirs, optional: true, named: place.explicit });
     }
     let branch = v2_branch(resources, &[], place, layout.unified.as_ref()?).ok()?;
     Some(Branch { field, optional: true, ..branch })

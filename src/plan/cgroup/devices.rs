@@ -2,7 +2,7 @@
 //! unified hierarchy. Pure.
 
 use super::branches::v2_branch_at;
-use super::model::{Branch, CgroupPlan, Hierarchy, PlannedWrite, Value};
+use super::model::{Branch, CgroupPlan, Hierarchy, PlannedWrite, Role, Value};
 use super::place::CgroupLocation;
 use crate::error::Result;
 use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
@@ -45,8 +45,9 @@ impl CgroupPlan {
             if !hierarchy.writable {
                 return limits.do_without(CLOSED);
             }
-            let (dirs, field) = (place.dirs(place.base(hierarchy)), FIELD.into());
-            self.branches.push(Branch { hierarchy: own.clone(), field, dirs, optional: true });
+            let (dirs, field) = (place.dirs(place.base(hierarchy), Role::Sandbox), FIELD.into());
+            let hierarchy = own.clone();
+            self.branches.push(Branch { hierarchy, field, dirs, optional: true, named: place.explicit });
         }
         let writes = limits.v1_writes()?;
         self.branch(&own).expect("there is one now").write_more(writes, limits.required);

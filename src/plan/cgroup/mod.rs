@@ -19,7 +19,8 @@ mod v2;
 #[cfg(feature = "systemd")]
 pub(crate) use model::PropertyValue;
 pub(crate) use model::{
-    Branch, CONTAINER, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Property, Role, ScopePlan, Value,
+    Branch, CONTAINER, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Property, Role, SANDBOX, ScopePlan,
+    Value, with_headroom,
 };
 pub(crate) use requested::{OtherVersion, Version, drop_limits_beside};
 pub(crate) use scope::{ScopeUpdate, update_scope};
@@ -124,7 +125,7 @@ pub(crate) fn default_places(id: &ContainerId, layout: &CgroupLayout) -> Vec<Pat
     let name = default_name(id);
     let v1 = layout.v1.iter().map(|hierarchy| hierarchy.own_dir().join(&name));
     let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::point_dirs).map(|dir| dir.join(&name));
-    v1.chain(v2.flat_map(|leaf| [leaf.join(CONTAINER), leaf])).collect()
+    v1.chain(v2).flat_map(|leaf| [leaf.join(CONTAINER), leaf.join(SANDBOX), leaf]).collect()
 }
 
 #[cfg(test)]

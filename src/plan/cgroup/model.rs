@@ -26,10 +26,13 @@ pub(crate) struct Branch {
     pub(crate) hierarchy: Hierarchy,
     /// The configuration field that asked for it, for messages.
     pub(crate) field: String,
-    /// Directories from the top down: the first exists, and each of the others is a child of the one before it.
+    /// Directories from the top down: the first exists, and each of the others is a child of the one before it, except
+    /// that [`SANDBOX`] and [`CONTAINER`] are children of the same one.
     pub(crate) dirs: Vec<PlannedDir>,
     /// No field of the configuration asked for it: if the host refuses it, the container runs without it.
     pub(crate) optional: bool,
+    /// Whether the configuration names the place, as those of engines do.
+    pub(crate) named: bool,
 }
 
 impl Branch {
@@ -42,9 +45,9 @@ impl Branch {
         self.dirs.iter_mut().find(|dir| dir.role.is_leaf())
     }
 
-    /// Whether a directory of this branch holds the container's own processes and no other.
+    /// Whether the container can be frozen here: a directory holds its own processes and no other.
     pub(super) fn freezes(&self) -> bool {
-        self.dirs.iter().any(|dir| dir.role == Role::Container)
+        self.hierarchy.has_freezer() && self.dirs.iter().any(|dir| dir.role == Role::Container)
     }
 }
 
@@ -58,7 +61,24 @@ pub(crate) enum Hierarchy {
     V2,
 }
 
-/// One directory. The process that makes it finishes its writes before it goes on to the next directory.
+impl Hierarchy {
+    /// Whether its cgroups can be frozen.
+    pub(crate) fn has_freezer(&self) -> bool {
+        self.has("freezer")
+    }
+
+    /// Whether the hierarchy is of v1 and has `controller`, or is the unified one, which may have every controller.
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        match self {
+            Self::V1(controllers) => controllers.iter().any(|own| own == controller),
+            Self::V2 => true,
+        }
+    }
+}
+
+/// One directory. The process that makes it finishes its writes before it goes on to the next directory, except those
+/// of [`Role::Outer`] and [`Role::SystemdScope`]: they follow when the sandbox's directory below is there, because a
+/// cgroup of v2 with processes of its own enables no controllers for its children.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PlannedDir {
     /// Absolute path.
@@ -77,17 +97,20 @@ pub(crate) enum Role {
     Base,
     /// Leads to the leaf: made if it is missing, and then removed by the process that made it.
     Ancestor,
-    /// Carries the limits; the sandbox joins it.
-    Sandbox,
-    /// Carries the limits; a service manager made it and put the sandbox there.
+    /// Contains [`SANDBOX`] and [`CONTAINER`], and no process (v2). Its limits leave room for the sandbox.
+    Outer,
+    /// As [`Outer`](Self::Outer); a service manager made it and put the sandbox there, which moves on to [`SANDBOX`].
     SystemdScope,
-    /// The container's own processes join it, and no other process does.
+    /// The sandbox joins it. On v2 it is below [`Outer`](Self::Outer) and has no limits. On v1 it is the container's
+    /// directory: its limits leave room for the sandbox where a [`Container`](Self::Container) is below it.
+    Sandbox,
+    /// The container's own processes join it, and no other process does. Has the limits as the configuration has them.
     Container,
 }
 
 impl Role {
     fn is_leaf(self) -> bool {
-        matches!(self, Self::Sandbox | Self::SystemdScope | Self::Container)
+        matches!(self, Self::Outer | Self::SystemdScope | Self::Sandbox | Self::Container)
     }
 }
 
@@ -130,9 +153,11 @@ impl CgroupPlan {
         self.branches.is_empty()
     }
 
-    /// The container's directory in the hierarchy mounted at `mountpoint`, if it has one there.
+    /// The directory of the container's own processes in the hierarchy mounted at `mountpoint`, if it has one there.
     pub(crate) fn directory_in(&self, mountpoint: &Path) -> Option<PathBuf> {
-        self.leaves().into_iter().find(|leaf| leaf.starts_with(mountpoint))
+        let innermost = self.branches.iter().filter_map(|branch| branch.dirs.last());
+        let mut own = innermost.filter(|dir| dir.role.is_leaf() && dir.path.starts_with(mountpoint));
+        own.next().map(|dir| dir.path.clone())
     }
 
     /// The leaf directories, which [`destroy`](crate::cgroup::destroy) removes. The state record keeps them *before*
@@ -145,10 +170,52 @@ impl CgroupPlan {
 /// The directory of the container's own processes, below the leaf.
 pub(crate) const CONTAINER: &str = "container";
 
-/// `dirs` with the directory of the container's own processes below the last of them.
+/// The directory of the sandbox, below the leaf (v2).
+pub(crate) const SANDBOX: &str = "sandbox";
+
+/// How many tasks the helpers may have besides the container's own: the sandbox is one, and forks others to execute
+/// processes, to change mounts and to serve files, for at most 64 clients.
+pub(super) const HELPER_TASKS: u64 = 128;
+
+/// How much memory the helpers may use besides the container's own, in bytes. A sandbox needs one to two MiB; the rest
+/// is for file workers, which read and write through the page cache.
+pub(super) const HELPER_MEMORY: u64 = 32 << 20;
+
+/// The highest limit of tasks that the kernel takes (`PIDS_MAX` in kernel/cgroup/pids.c).
+const MAX_TASKS: u64 = 1 << 22;
+
+/// The write that sets the limit of `exact` in the directory above, which the helpers are in, too. `None` if only the
+/// container's own directory has this limit.
+pub(crate) fn with_headroom(exact: &PlannedWrite) -> Option<PlannedWrite> {
+    let (more, most) = match exact.file.as_str() {
+        "pids.max" => (HELPER_TASKS, MAX_TASKS),
+        "memory.max" | "memory.limit_in_bytes" | "memory.memsw.limit_in_bytes" => {
+            (HELPER_MEMORY, i64::MAX.unsigned_abs())
+        }
+        _ => return None,
+    };
+    // "max", "-1", and what the kernel will refuse in the container's own directory stay as they are.
+    let raised = |text: &str| match text.parse::<u64>() {
+        Ok(limit) => limit.max(limit.saturating_add(more).min(most)).to_string(),
+        Err(_) => text.to_owned(),
+    };
+    let value = match &exact.value {
+        Value::Text(text) => Value::Text(raised(text)),
+        Value::TextIfPresent(text) => Value::TextIfPresent(raised(text)),
+        _ => return None,
+    };
+    Some(PlannedWrite { value, ..exact.clone() })
+}
+
+/// `dirs` with the directory of the container's own processes below the leaf. That one gets the leaf's limits, and the
+/// leaf only those that bound the helpers, too.
 pub(super) fn with_container(mut dirs: Vec<PlannedDir>) -> Vec<PlannedDir> {
-    let leaf = dirs.last().map(|leaf| leaf.path.join(CONTAINER));
-    dirs.extend(leaf.map(|path| PlannedDir { path, role: Role::Container, writes: Vec::new() }));
+    if let Some(leaf) = dirs.iter_mut().find(|dir| dir.role.is_leaf()) {
+        let path = leaf.path.join(CONTAINER);
+        let looser = leaf.writes.iter().filter_map(with_headroom).collect();
+        let writes = std::mem::replace(&mut leaf.writes, looser);
+        dirs.push(PlannedDir { path, role: Role::Container, writes });
+    }
     dirs
 }
 

@@ -53,15 +53,15 @@ impl CgroupLocation {
         if self.absolute { hierarchy.mountpoint.clone() } else { hierarchy.own_dir() }
     }
 
-    /// Base, ancestors and leaf, without writes.
-    pub(super) fn dirs(&self, base: PathBuf) -> Vec<PlannedDir> {
+    /// Base, ancestors and a leaf with this role, without writes.
+    pub(super) fn dirs(&self, base: PathBuf, leaf: Role) -> Vec<PlannedDir> {
         let dir = |path: &Path, role| PlannedDir { path: path.to_path_buf(), role, writes: Vec::new() };
         let mut path = base;
         let mut dirs = vec![dir(&path, Role::Base)];
         for (position, name) in self.names.iter().enumerate() {
             path.push(name);
             let last = position + 1 == self.names.len();
-            dirs.push(dir(&path, if last { Role::Sandbox } else { Role::Ancestor }));
+            dirs.push(dir(&path, if last { leaf } else { Role::Ancestor }));
         }
         dirs
     }

@@ -6,7 +6,7 @@
 //! exact (`CPUQuota` counts whole percents), and not every file has a property.
 
 use super::branches::v2_branch_at;
-use super::model::{Branch, Property, PropertyValue, Role, ScopePlan};
+use super::model::{Branch, HELPER_MEMORY, HELPER_TASKS, Property, PropertyValue, Role, ScopePlan};
 use super::place::CgroupLocation;
 use super::requested::{CGROUPS_PATH, check_swap, requested};
 use super::update::Lifted;
@@ -69,13 +69,13 @@ pub(super) fn plan(
     let mut branch = v2_branch_at(top, resources, &requested, &place);
     // systemd owns the directories above the scope, and enables there the controllers that the properties and the
     // delegation need.
-    let leaf = branch.dirs.iter().position(|dir| dir.role == Role::Sandbox).unwrap_or_default();
+    let leaf = branch.dirs.iter().position(|dir| dir.role == Role::Outer).unwrap_or_default();
     branch.dirs.drain(..leaf - 1);
     branch.dirs[0].role = Role::Base;
     branch.dirs[0].writes.clear();
     branch.dirs[1].role = Role::SystemdScope;
     let unit = ScopeUnit::new(&scope.unit, manager);
-    Ok((ScopePlan { unit, slice: slice.to_owned(), properties: properties(resources) }, branch))
+    Ok((ScopePlan { unit, slice: slice.to_owned(), properties: properties_of_scope(resources) }, branch))
 }
 
 /// Where a slice is below the manager's own cgroup: `a-b.slice` is in `a.slice` (systemd.slice(5)).
@@ -86,6 +86,23 @@ fn below_root(slice: &str) -> PathBuf {
         "-" => PathBuf::new(),
         _ => ends.map(|end| format!("{}.slice", &stem[..end])).collect(),
     }
+}
+
+/// The properties of the scope: the limits, with room for the sandbox, which is in the scope, too.
+fn properties_of_scope(resources: &Resources) -> Vec<Property> {
+    let mut properties = properties(resources);
+    for Property { name, value } in &mut properties {
+        let more = match name.as_str() {
+            "MemoryMax" => HELPER_MEMORY,
+            "TasksMax" => HELPER_TASKS,
+            _ => continue,
+        };
+        if let PropertyValue::Number(limit) = value {
+            // Infinity stays infinity.
+            *limit = limit.saturating_add(more);
+        }
+    }
+    properties
 }
 
 /// The limits that systemd has a property for, in its units.
@@ -127,8 +144,8 @@ pub(crate) struct ScopeUpdate {
 
 /// Plans the change from the limits `old` to `new`, besides the `lifted`.
 pub(crate) fn update_scope(old: &Resources, new: &Resources, lifted: Lifted) -> ScopeUpdate {
-    let old = properties(old);
-    let mut change = properties(new);
+    let old = properties_of_scope(old);
+    let mut change = properties_of_scope(new);
     if lifted.pids {
         change.push(Property { name: "TasksMax".into(), value: PropertyValue::Number(INFINITY) });
     }
@@ -249,14 +266,15 @@ mod tests {
             [
                 (Role::Base, "/cg/a.slice/a-b.slice"),
                 (Role::SystemdScope, "/cg/a.slice/a-b.slice/libpod-5f.scope"),
+                (Role::Sandbox, "/cg/a.slice/a-b.slice/libpod-5f.scope/sandbox"),
                 (Role::Container, "/cg/a.slice/a-b.slice/libpod-5f.scope/container"),
             ]
         );
         assert!(branch.dirs[0].writes.is_empty(), "nothing of systemd's is written");
-        assert_eq!(branch.dirs[1].writes.len(), 1);
+        assert_eq!([1, 3].map(|dir: usize| branch.dirs[dir].writes.len()), [2, 1]);
         assert_eq!(
             (plan.slice.as_str(), shown(&plan.properties)),
-            ("a-b.slice", vec!["TasksMax = 9".into()])
+            ("a-b.slice", vec!["TasksMax = 137".into()])
         );
     }
 
@@ -341,13 +359,13 @@ mod tests {
         let update = update_scope(&with(None, Some(9)), &with(Some(1 << 20), Some(9)), Lifted::default());
         assert_eq!(
             (shown(&update.change), shown(&update.back)),
-            (vec!["MemoryMax = 1048576".into()], vec!["MemoryMax = infinity".into()])
+            (vec!["MemoryMax = 34603008".into()], vec!["MemoryMax = infinity".into()])
         );
         let update =
             update_scope(&with(None, Some(9)), &with(None, None), Lifted { pids: true, ..Lifted::default() });
         assert_eq!(
             (shown(&update.change), shown(&update.back)),
-            (vec!["TasksMax = infinity".into()], vec!["TasksMax = 9".into()])
+            (vec!["TasksMax = infinity".into()], vec!["TasksMax = 137".into()])
         );
     }
 

@@ -121,10 +121,10 @@ impl Init {
             (pid, pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?)
         } else {
             // Birth in its cgroup saves the move. The kernel refuses it to a process that may not write there, as in a
-            // user namespace.
+            // user namespace, and where the limit of tasks leaves no room.
             let mut born = cgroup.is_some();
             let mut forked = sys::fork(namespaces, cgroup);
-            if let (true, Err(Errno::ACCESS | Errno::PERM)) = (born, &forked) {
+            if let (true, Err(Errno::ACCESS | Errno::PERM | Errno::AGAIN)) = (born, &forked) {
                 born = false;
                 forked = sys::fork(namespaces, None);
             }

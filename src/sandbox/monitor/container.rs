@@ -232,6 +232,7 @@ impl ContainerState {
                 match self.take_over(pid, overlays, fds) {
                     Ok((ready, terminal)) => {
                         self.stage = Stage::Created { ready, starting: None };
+                        self.init.cgroups.show_sandbox();
                         let mut passed = vec![("init", self.init.pidfd.as_fd())];
                         passed.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
                         // If the creator is gone by now, the lifeline is cut too.
@@ -347,6 +348,8 @@ impl ContainerState {
     /// the client that is answered by it.
     pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
         let usage: Option<Usage> = sys::wait4(self.init.pid).ok();
+        // What removes and kills the cgroup of the container's own processes must not meet this one there.
+        let _ = self.init.cgroups.hide_sandbox();
         let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
             Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => (None, None, None),
             Stage::Created { ready, starting: None } => (Some(ready), None, None),

@@ -174,7 +174,9 @@ impl Monitor {
         let Stage::Created { starting: starting @ None, .. } = &mut container.stage else {
             return client.reply(&failed(&container.not_in_phase("start")));
         };
-        match container.init.channel.send(&StartProgram {}, &[]) {
+        // Before the program runs: from its first instruction on, it may use up its memory.
+        let apart = container.init.cgroups.hide_sandbox();
+        match apart.and_then(|()| container.init.channel.send(&StartProgram {}, &[])) {
             Ok(()) => {
                 *starting = Some(client);
                 None

@@ -54,6 +54,8 @@ impl ContainerState {
 
     /// Signals init last: in its own pid namespace, its end is the end of the others.
     fn signal_all(&mut self, number: i32, helpers: &[i32]) -> Result<()> {
+        // A list of the processes in the workload's cgroup is not to have the sandbox in it.
+        self.init.cgroups.hide_sandbox()?;
         for member in self.members(helpers)?.filter(|member| !self.is_init(member.pid())) {
             member.signal(number)?;
         }

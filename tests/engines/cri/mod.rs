@@ -10,7 +10,7 @@ mod cases;
 mod wire;
 
 use crate::daemon::Daemon;
-use crate::engine::{limited, succeed};
+use crate::engine::{limited, own_cgroup, succeed};
 use crate::image::{self, Image};
 use crate::kit::example::example;
 use crate::kit::{Stage, is_installed, is_root, note_skip, skip, stage};
@@ -193,7 +193,7 @@ impl Cri {
         let (controller, file) = file.split_once('/').unwrap_or(("", file));
         let cgroup =
             Path::new("/sys/fs/cgroup").join(controller).join(self.cgroups.name()).join(&container.id);
-        std::fs::read_to_string(cgroup.join(file)).expect("a limit").trim().to_owned()
+        std::fs::read_to_string(own_cgroup(cgroup).join(file)).expect("a limit").trim().to_owned()
     }
 
     /// Whether the runtime of the handler has a record of the container.

@@ -119,14 +119,19 @@ struct Limited {
 }
 
 impl Limited {
-    /// Its group, which is where the configuration says.
+    /// The group with its limits, which is where the configuration says: the processes that have them are there, or one
+    /// below, apart from the runtime's own process that the state names.
     fn group(&self, hierarchy: &Hierarchy) -> Group {
-        let group = hierarchy.of(self.pid);
+        let mut group = hierarchy.of(self.pid);
+        let path = group.path.strip_suffix("/container").unwrap_or(&group.path);
         let is_there = match self.cgroups_path.starts_with('/') {
-            true => group.path == self.cgroups_path,
-            false => group.path.ends_with(&format!("/{}", self.cgroups_path)),
+            true => path == self.cgroups_path,
+            false => path.ends_with(&format!("/{}", self.cgroups_path)),
         };
         assert!(is_there, "{} for {}", group.path, self.cgroups_path);
+        if group.directory().join("container").exists() {
+            group.path.push_str("/container");
+        }
         group
     }
 }

@@ -35,8 +35,9 @@ fn device_rules_are_a_program_on_v2_beside_what_else_is_there() {
         let planned = planned.with_device_limits(&no_devices(required), None, &id(), &layout).unwrap();
         let expected = [
             "Base /cg",
-            "Sandbox /cg/cofferdam-job-1",
+            "Outer /cg/cofferdam-job-1",
             &format!("  BPF_CGROUP_DEVICE = a program, required: {required}"),
+            "Sandbox /cg/cofferdam-job-1/sandbox",
             "Container /cg/cofferdam-job-1/container",
         ];
         assert_eq!(show(&planned), expected);

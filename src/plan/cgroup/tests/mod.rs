@@ -122,9 +122,13 @@ fn show(plan: &CgroupPlan) -> Vec<String> {
     lines
 }
 
-/// The writes of a plan, without its directories.
+/// The writes of a plan into the container's own directories, without those directories.
 fn writes(resources: &Resources, layout: &CgroupLayout) -> Vec<String> {
-    let plan = plan(resources, None, &id(), layout, false).unwrap();
+    let mut plan = plan(resources, None, &id(), layout, false).unwrap();
+    for branch in &mut plan.branches {
+        let own = branch.dirs.pop();
+        branch.dirs = own.into_iter().collect();
+    }
     let lines =
         show(&plan).into_iter().filter(|line| line.starts_with(' ') && !line.contains("subtree_control"));
     lines.map(|line| line.trim().to_owned()).collect()
@@ -177,6 +181,8 @@ fn a_place_to_freeze_is_one_directory_on_v1() {
         [
             "Base /cg/pids",
             "Sandbox /cg/pids/cofferdam-job-1",
+            "  pids.max = 137",
+            "Container /cg/pids/cofferdam-job-1/container",
             "  pids.max = 9",
             "Base /cg/freezer",
             "Container /cg/freezer/cofferdam-job-1"
@@ -191,8 +197,12 @@ fn a_place_to_freeze_is_one_directory_on_v1() {
 #[test]
 fn a_place_to_freeze_is_in_the_unified_hierarchy_where_v1_has_no_freezer() {
     let freezing = |layout: &CgroupLayout| plan(&Resources::default(), None, &id(), layout, true).unwrap();
-    let expected =
-        ["Base /cg/user", "Sandbox /cg/user/cofferdam-job-1", "Container /cg/user/cofferdam-job-1/container"];
+    let expected = [
+        "Base /cg/user",
+        "Outer /cg/user/cofferdam-job-1",
+        "Sandbox /cg/user/cofferdam-job-1/sandbox",
+        "Container /cg/user/cofferdam-job-1/container",
+    ];
     let mut layout = v2_host("/user/session", "cpu memory pids", "pids");
     assert_eq!(show(&freezing(&layout)), expected);
     layout.v1 = v1_host().v1;
@@ -216,7 +226,16 @@ fn limits_that_bring_a_place_to_freeze_get_no_second_one() {
 #[test]
 fn on_v1_only_the_hierarchies_with_limits_are_used() {
     let plan = plan(&pids(9), None, &id(), &v1_host(), false).unwrap();
-    assert_eq!(show(&plan), ["Base /cg/pids", "Sandbox /cg/pids/cofferdam-job-1", "  pids.max = 9"]);
+    assert_eq!(
+        show(&plan),
+        [
+            "Base /cg/pids",
+            "Sandbox /cg/pids/cofferdam-job-1",
+            "  pids.max = 137",
+            "Container /cg/pids/cofferdam-job-1/container",
+            "  pids.max = 9",
+        ]
+    );
     assert_eq!(plan.leaves(), [Path::new("/cg/pids/cofferdam-job-1")]);
 }
 
@@ -228,9 +247,14 @@ fn on_v1_every_limit_is_spelled_in_the_order_the_kernel_needs() {
         [
             "Base /cg/pids",
             "Sandbox /cg/pids/cofferdam-job-1",
+            "  pids.max = 192",
+            "Container /cg/pids/cofferdam-job-1/container",
             "  pids.max = 64",
             "Base /cg/memory/agent",
             "Sandbox /cg/memory/agent/cofferdam-job-1",
+            "  memory.limit_in_bytes = 34603008",
+            "  memory.memsw.limit_in_bytes = 36700160",
+            "Container /cg/memory/agent/cofferdam-job-1/container",
             "  memory.limit_in_bytes = 1048576",
             "  memory.memsw.limit_in_bytes = 3145728",
             "  memory.soft_limit_in_bytes = 524288",
@@ -260,9 +284,11 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
             "Base /cg/pids",
             "Ancestor /cg/pids/pod",
             "Sandbox /cg/pids/pod/app",
+            "Container /cg/pids/pod/app/container",
             "Base /cg/memory",
             "Ancestor /cg/memory/pod",
             "Sandbox /cg/memory/pod/app",
+            "Container /cg/memory/pod/app/container",
             "Base /cg/cpu,cpuacct",
             "Ancestor /cg/cpu,cpuacct/pod",
             "Sandbox /cg/cpu,cpuacct/pod/app",
@@ -282,7 +308,7 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
 }
 
 #[test]
-fn on_v2_limits_sit_above_the_containers_own_cgroup() {
+fn on_v2_limits_are_those_of_the_containers_own_cgroup_and_leave_room_above() {
     let layout = v2_host("/", "cpuset cpu io memory pids", "cpuset cpu io memory pids");
     let plan = plan(&everything(), None, &id(), &layout, false).unwrap();
     assert_eq!(
@@ -290,7 +316,12 @@ fn on_v2_limits_sit_above_the_containers_own_cgroup() {
         [
             "Base /cg",
             "  cgroup.subtree_control = +[\"memory\", \"cpu\", \"cpuset\", \"pids\"] ?[]",
-            "Sandbox /cg/cofferdam-job-1",
+            "Outer /cg/cofferdam-job-1",
+            "  memory.max = 34603008",
+            "  pids.max = 192",
+            "  cgroup.subtree_control = +[\"memory\", \"cpu\", \"cpuset\", \"pids\"] ?[]",
+            "Sandbox /cg/cofferdam-job-1/sandbox",
+            "Container /cg/cofferdam-job-1/container",
             "  memory.max = 1048576",
             "  memory.swap.max = 2097152",
             "  memory.low = 524288",
@@ -298,7 +329,6 @@ fn on_v2_limits_sit_above_the_containers_own_cgroup() {
             "  cpu.max = 50000 200000",
             "  cpuset.cpus = 0-1",
             "  pids.max = 64",
-            "Container /cg/cofferdam-job-1/container",
         ]
     );
 }
@@ -311,9 +341,12 @@ fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
         show(&sibling),
         [
             "Base /cg/user",
-            "Sandbox /cg/user/cofferdam-job-1",
+            "Outer /cg/user/cofferdam-job-1",
+            "  pids.max = 137",
+            "  cgroup.subtree_control = +[\"pids\"] ?[]",
+            "Sandbox /cg/user/cofferdam-job-1/sandbox",
+            "Container /cg/user/cofferdam-job-1/container",
             "  pids.max = 9",
-            "Container /cg/user/cofferdam-job-1/container"
         ]
     );
 }
@@ -329,9 +362,12 @@ fn on_v2_a_named_place_has_its_controllers_enabled_from_the_top() {
             "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\", \"cpu\"]",
             "Ancestor /cg/pod",
             "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\", \"cpu\"]",
-            "Sandbox /cg/pod/app",
-            "  pids.max = 9",
+            "Outer /cg/pod/app",
+            "  pids.max = 137",
+            "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\", \"cpu\"]",
+            "Sandbox /cg/pod/app/sandbox",
             "Container /cg/pod/app/container",
+            "  pids.max = 9",
         ]
     );
 }

@@ -39,8 +39,10 @@ fn cpu_and_pids() -> Resources {
 /// The base with what is enabled there, and the leaf.
 fn chosen(layout: &CgroupLayout, resources: &Resources, path: Option<&str>) -> Vec<String> {
     let plan = plan(resources, path.map(Path::new), &id(), layout, true).unwrap();
-    let lines = show(&plan).into_iter().filter(|line| !line.starts_with("  ") || line.contains("subtree"));
-    lines.filter(|line| !line.starts_with("Container")).collect()
+    let lines = show(&plan);
+    let lines = lines.into_iter().filter(|line| !line.starts_with("  ") || line.contains("subtree"));
+    let leaf = lines.clone().position(|line| line.starts_with("Outer")).unwrap();
+    lines.take(leaf + 1).collect()
 }
 
 /// Why limits of the processor and of processes are refused.
@@ -72,12 +74,12 @@ fn in_a_systemd_user_session_the_slice_of_the_callers_unit_is_used() {
     let layout = host(points);
     assert_eq!(
         chosen(&layout, &pids(9), None),
-        [format!("Base {user}/app.slice"), format!("Sandbox {user}/app.slice/cofferdam-job-1")]
+        [format!("Base {user}/app.slice"), format!("Outer {user}/app.slice/cofferdam-job-1")]
     );
     let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]".to_owned();
     assert_eq!(
         chosen(&layout, &cpu_and_pids(), None),
-        [format!("Base {user}/app.slice"), enabling, format!("Sandbox {user}/app.slice/cofferdam-job-1")]
+        [format!("Base {user}/app.slice"), enabling, format!("Outer {user}/app.slice/cofferdam-job-1")]
     );
 }
 
@@ -91,7 +93,7 @@ fn a_controller_that_only_a_higher_cgroup_of_ours_has_leads_there() {
     points.extend(user_service());
     assert_eq!(
         chosen(&host(points), &cpu_and_pids(), None),
-        [format!("Base {user}"), format!("Sandbox {user}/cofferdam-job-1")]
+        [format!("Base {user}"), format!("Outer {user}/cofferdam-job-1")]
     );
 }
 
@@ -119,16 +121,12 @@ fn a_login_session_beside_the_users_service_has_no_place() {
 fn in_a_delegated_subtree_a_caller_in_a_leaf_gets_a_sibling() {
     let own = populated(point("/cg/delegated/session", ALL, ""));
     let layout = host(vec![own, point("/cg/delegated", ALL, ALL), foreign_top()]);
-    let sibling = ["Base /cg/delegated", "Sandbox /cg/delegated/cofferdam-job-1"];
+    let sibling = ["Base /cg/delegated", "Outer /cg/delegated/cofferdam-job-1"];
     for resources in [&cpu_and_pids(), &Resources::default()] {
         assert_eq!(chosen(&layout, resources, None), sibling);
     }
     let named = chosen(&with_named(layout), &pids(9), Some("/delegated/pod"));
-    assert_eq!(
-        named.last().unwrap(),
-        "Sandbox /cg/delegated/pod",
-        "what is enabled above needs no permission"
-    );
+    assert_eq!(named.last().unwrap(), "Outer /cg/delegated/pod", "what is enabled above needs no permission");
 }
 
 #[test]
@@ -140,7 +138,7 @@ fn a_cgroup_with_processes_is_passed_over_for_one_without() {
         foreign_top(),
     ]);
     let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]";
-    let leaf = "Sandbox /cg/delegated/cofferdam-job-1";
+    let leaf = "Outer /cg/delegated/cofferdam-job-1";
     assert_eq!(chosen(&layout, &cpu_and_pids(), None), ["Base /cg/delegated", enabling, leaf]);
     assert_eq!(
         why(&with_named(layout), Some("/delegated/inner/job")),
@@ -178,7 +176,7 @@ fn the_full_root_of_a_cgroup_namespace_can_be_frozen_in_but_not_limited() {
         "linux.resources.cpu.quota: the cpu controller is not available: \"/cg\" holds processes itself, and so \
          cannot enable it in cgroup.subtree_control"
     );
-    assert_eq!(chosen(&layout, &Resources::default(), None), ["Base /cg", "Sandbox /cg/cofferdam-job-1"]);
+    assert_eq!(chosen(&layout, &Resources::default(), None), ["Base /cg", "Outer /cg/cofferdam-job-1"]);
     assert_eq!(why(&layout, Some("/job")), why(&layout, None));
 }
 
@@ -190,18 +188,18 @@ fn a_service_with_its_process_in_its_own_delegated_cgroup_can_be_frozen_in_but_n
     assert!(message.contains("\"/cg/system.slice/foo.service\" holds processes itself"), "{message}");
     assert_eq!(
         chosen(&layout, &Resources::default(), None),
-        ["Base /cg/system.slice/foo.service", "Sandbox /cg/system.slice/foo.service/cofferdam-job-1"]
+        ["Base /cg/system.slice/foo.service", "Outer /cg/system.slice/foo.service/cofferdam-job-1"]
     );
 }
 
 #[test]
 fn root_at_the_root_is_below_it_and_elsewhere_as_near_as_the_controllers_are() {
     let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]";
-    let at_the_top = ["Base /cg", enabling, "Sandbox /cg/cofferdam-job-1"];
+    let at_the_top = ["Base /cg", enabling, "Outer /cg/cofferdam-job-1"];
     assert_eq!(chosen(&v2_host("/", ALL, ""), &cpu_and_pids(), None), at_the_top);
     let session = v2_host("/user/session", ALL, "pids");
     assert_eq!(chosen(&session, &cpu_and_pids(), None), at_the_top);
-    assert_eq!(chosen(&session, &pids(9), None), ["Base /cg/user", "Sandbox /cg/user/cofferdam-job-1"]);
+    assert_eq!(chosen(&session, &pids(9), None), ["Base /cg/user", "Outer /cg/user/cofferdam-job-1"]);
 }
 
 #[test]
@@ -221,6 +219,6 @@ fn a_relative_path_is_below_the_same_place() {
     let observing = "  cgroup.subtree_control = +[\"pids\"] ?[\"memory\"]";
     assert_eq!(
         chosen(&layout, &pids(9), Some("pod/app")),
-        ["Base /cg/delegated", "Ancestor /cg/delegated/pod", observing, "Sandbox /cg/delegated/pod/app"]
+        ["Base /cg/delegated", "Ancestor /cg/delegated/pod", observing, "Outer /cg/delegated/pod/app"]
     );
 }
