@@ -66,7 +66,7 @@
 //! |---|---|
 //! | `mounts[].destination` | applied; absolute, without `..`, not the root itself |
 //! | `mounts[].type` | applied: any file system this kernel has; `cgroup` and `cgroup2` show the container's own cgroups |
-//! | `mounts[].source` | applied; the source of a bind is relative to the bundle |
+//! | `mounts[].source` | applied; the source of a bind is relative to the bundle, or to the caller's directory if it comes from a method |
 //! | `mounts[].options` | applied; `remount` is refused, because every entry is a separate mount. Superblock flags apply to a new file system only |
 //! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
 //! | `mounts[].gidMappings[].*` | as `uidMappings` |

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Where the sandbox writes the lines for the person who runs a container: a file by its path, or an open descriptor.
 ///
-/// A file is appended to, and created if it is missing. A pipe, FIFO or terminal is opened again, so that writes to it
+/// A file is appended to, and created if it is missing; a relative path starts at the caller's current directory. A pipe, FIFO or terminal is opened again, so that writes to it
 /// do not block while the flags of the given descriptor stay as they are.
 #[derive(Debug)]
 pub struct UserLog(To);
@@ -21,13 +21,13 @@ enum To {
 
 impl From<&Path> for UserLog {
     fn from(path: &Path) -> Self {
-        Self(To::Path(path.to_owned()))
+        Self::from(path.to_owned())
     }
 }
 
 impl From<PathBuf> for UserLog {
     fn from(path: PathBuf) -> Self {
-        Self(To::Path(path))
+        Self(To::Path(std::path::absolute(&path).unwrap_or(path)))
     }
 }
 

@@ -47,7 +47,7 @@ impl ContainerBuilder {
         record.extras = serde_json::to_value(&blueprint.extras)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "record", error.to_string()))?;
         record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
-        record.pid_file = self.pid_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+        record.pid_file = self.pid_file;
         let core = Handle::new(root, record, None);
         let Self { stdio, extra_fds, console, user_log, zygote, .. } = self;
         Ok(Container::new(core, Blueprint { stdio, extra_fds, console, user_log, zygote, ..blueprint }))

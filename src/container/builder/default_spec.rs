@@ -68,7 +68,7 @@ pub(in crate::container) fn default_spec() -> Spec {
             .build()?;
         SpecBuilder::default()
             .version(OCI_VERSION)
-            .root(RootBuilder::default().path("rootfs").readonly(true).build()?)
+            .root(RootBuilder::default().path("/").readonly(true).build()?)
             .hostname("cofferdam")
             .process(process)
             .mounts(mounts()?)
@@ -128,6 +128,13 @@ pub(in crate::container) fn bind_mount(source: &Path, destination: &Path, writab
     build(|| {
         MountBuilder::default().destination(destination).typ("bind").source(source).options(options).build()
     })
+}
+
+/// Whether `mount` is a bind: "if it has either `bind` or `rbind` in the options" (OCI config.md), or by its type.
+pub(in crate::container) fn is_bind(mount: &Mount) -> bool {
+    let options = mount.options().iter().flatten();
+    mount.typ().as_deref() == Some("bind")
+        || options.into_iter().any(|word| word == "bind" || word == "rbind")
 }
 
 /// An empty directory in memory.

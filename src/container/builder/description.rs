@@ -30,6 +30,9 @@ pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call
 /// [`groups`](Self::groups)) replaces the list. No method fails: what it cannot take is [`build`](Self::build)'s
 /// error, which names the method. A configuration is JSON, so arguments, variables and paths have to be UTF-8.
 ///
+/// A path on the host that is relative starts at the caller's current directory at the time of the call, as for
+/// [`std::fs`]. What `config.json` of a bundle says is relative to the bundle.
+///
 /// ```no_run
 /// use cofferdam::{ContainerBuilder, Stdio};
 ///
@@ -111,7 +114,7 @@ impl ContainerBuilder {
 
     /// Writes the sandbox's pid (in a pod, init's) to the file `path`, as the last step of `create`.
     pub fn pid_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.pid_file = Some(self.path("pid_file", path.as_ref()));
+        self.pid_file = Some(self.host_path("pid_file", path.as_ref()));
         self
     }
 
@@ -186,9 +189,18 @@ impl ContainerBuilder {
     }
 
     /// Makes `build` fail in the name of `method`, unless an earlier method was refused already.
-    pub(super) fn refuse(&mut self, method: &'static str, problem: impl Into<String>, hint: &'static str) {
+    pub(super) fn refuse(
+        &mut self,
+        method: &'static str,
+        problem: impl Into<String>,
+        hint: impl Into<Option<&'static str>>,
+    ) {
         let error = Error::new(ErrorKind::InvalidInput, format!("ContainerBuilder::{method}"), problem);
-        self.refused.get_or_insert(error.hint(hint));
+        let error = match hint.into() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        self.refused.get_or_insert(error);
     }
 
     /// Refuses a limit of 0 in the name of `method`: where the kernel or OCI reads it as "no limit", the workload would
@@ -213,6 +225,21 @@ impl ContainerBuilder {
     /// As [`text`](Self::text), for a path.
     pub(super) fn path(&mut self, method: &'static str, path: &Path) -> PathBuf {
         self.text(method, path.as_os_str()).into()
+    }
+
+    /// As [`path`](Self::path), for a path on the host: a relative one starts at the caller's current directory, as it
+    /// is now.
+    pub(super) fn host_path(&mut self, method: &'static str, path: &Path) -> PathBuf {
+        let path = self.path(method, path);
+        match std::path::absolute(&path) {
+            Ok(absolute) => absolute,
+            // Validation says the same of a path that came from a configuration.
+            Err(_) if path.as_os_str().is_empty() => path,
+            Err(error) => {
+                self.refuse(method, format!("{path:?}: {error}"), None);
+                path
+            }
+        }
     }
 
     pub(super) fn process(&mut self) -> &mut Process {

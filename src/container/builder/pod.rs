@@ -45,7 +45,7 @@ impl ContainerBuilder {
     /// that owns the pid namespace, and the container has to be in the caller's user namespace or in that one
     /// (setns(2)).
     pub fn join_pid_namespace(mut self, path: impl AsRef<Path>) -> Self {
-        let path = self.path("join_pid_namespace", path.as_ref());
+        let path = self.host_path("join_pid_namespace", path.as_ref());
         self.without_namespace(LinuxNamespaceType::Pid);
         let joined = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(path);
         let linux = self.linux();

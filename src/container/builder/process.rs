@@ -134,9 +134,9 @@ impl ContainerBuilder {
     /// socket `path` and sends the caller's end over it, as one descriptor with one short message: what engines expect
     /// of `--console-socket`.
     pub fn console_socket(mut self, path: impl AsRef<Path>) -> Self {
-        let path = path.as_ref();
+        let path = self.host_path("console_socket", path.as_ref());
         self.process().set_terminal(Some(true));
-        self.console = ConsoleTarget::Socket(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        self.console = ConsoleTarget::Socket(path);
         self
     }
 
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_not_utf8_is_refused_in_the_name_of_the_method() {
-        let odd = OsStr::from_bytes(b"x\xff");
+        let odd = OsStr::from_bytes(b"/x\xff");
         let new = || ContainerBuilder::new("odd").args(["true"]);
         let cases: [(&str, ContainerBuilder); 12] = [
             ("args", new().args([OsStr::new("true"), odd])),
@@ -201,8 +201,9 @@ mod tests {
         for (method, builder) in cases {
             let error = builder.build().unwrap_err();
             assert_eq!(*error.kind(), ErrorKind::InvalidInput, "{error}");
-            let wanted =
-                format!("ContainerBuilder::{method}: \"x\\xFF\" is not UTF-8 (an OCI configuration is JSON)");
+            let wanted = format!(
+                "ContainerBuilder::{method}: \"/x\\xFF\" is not UTF-8 (an OCI configuration is JSON)"
+            );
             assert_eq!(error.to_string(), wanted);
         }
     }

@@ -1,6 +1,6 @@
 //! The methods of [`ContainerBuilder`] about what the container sees as `/`, and what is mounted there.
 
-use super::default_spec::{bind_mount, build, tmpfs_mount};
+use super::default_spec::{bind_mount, build, is_bind, tmpfs_mount};
 use super::description::ContainerBuilder;
 use crate::plan::Scratch;
 use oci_spec::runtime::{Mount, RootBuilder};
@@ -29,7 +29,9 @@ impl Rootfs {
     /// [`writable_rootfs`](ContainerBuilder::writable_rootfs) or [`scratch`](ContainerBuilder::scratch) says otherwise.
     #[must_use]
     pub fn directory(path: impl AsRef<Path>) -> Self {
-        Self(Source::Directory(path.as_ref().to_owned()))
+        let path = path.as_ref();
+        // Without a current directory the path stays relative, and `ContainerBuilder::rootfs` says why.
+        Self(Source::Directory(std::path::absolute(path).unwrap_or_else(|_| path.to_owned())))
     }
 }
 
@@ -38,7 +40,7 @@ impl ContainerBuilder {
     pub fn rootfs(mut self, rootfs: Rootfs) -> Self {
         self.extras.host_rootfs = rootfs.0 == Source::Host;
         if let Source::Directory(path) = rootfs.0 {
-            let path = self.path("rootfs", &path);
+            let path = self.host_path("rootfs", &path);
             let readonly = self.spec.root().as_ref().is_none_or(|root| root.readonly().unwrap_or(true));
             let root = build(|| RootBuilder::default().path(path).readonly(readonly).build());
             self.spec.set_root(Some(root));
@@ -94,8 +96,14 @@ impl ContainerBuilder {
     }
 
     /// Adds a mount of the OCI configuration (OCI config.md, "Mounts"). It replaces a mount for the same destination,
-    /// like the default one for `/tmp`.
-    pub fn mount(mut self, mount: Mount) -> Self {
+    /// like the default one for `/tmp`. The source of a bind is relative to the caller's current directory.
+    pub fn mount(mut self, mut mount: Mount) -> Self {
+        if is_bind(&mount)
+            && let Some(source) = mount.source().clone()
+        {
+            let source = self.host_path("mount", &source);
+            mount.set_source(Some(source));
+        }
         let mut mounts = self.spec.mounts().clone().unwrap_or_default();
         mounts.retain(|other| other.destination() != mount.destination());
         mounts.push(mount);
@@ -104,7 +112,7 @@ impl ContainerBuilder {
     }
 
     fn bind(mut self, method: &'static str, source: &Path, destination: &Path, writable: bool) -> Self {
-        let (source, destination) = (self.path(method, source), self.path(method, destination));
+        let (source, destination) = (self.host_path(method, source), self.path(method, destination));
         self.mount(bind_mount(&source, &destination, writable))
     }
 

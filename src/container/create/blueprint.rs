@@ -38,8 +38,6 @@ pub(in crate::container) fn blueprint(
     origin: Origin,
     caller: Caller,
 ) -> Result<Blueprint> {
-    // The configuration must have an absolute root path. With the host's rootfs the path has no meaning, so use any.
-    let bundle = if extras.host_rootfs { Some(Path::new("/")) } else { bundle };
     let valid = ValidSpec::new(spec, bundle, origin)?;
     let cgroups = !valid.resources.is_empty()
         || valid.cgroups_path.is_some()

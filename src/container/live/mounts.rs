@@ -3,10 +3,10 @@
 //! The container's own gofer has given up the privileges that another mount would need. So each mount gets a new gofer,
 //! which opens the source, sends the detached mount to the sandbox, and is then killed.
 
-use crate::container::builder::default_spec::{bind_mount, tmpfs_mount};
+use crate::container::builder::default_spec::{bind_mount, is_bind, tmpfs_mount};
 use crate::container::handle::Handle;
 use crate::container::{Alive, Container, Phase};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::{GOFER, reexec};
 use crate::helper::spawn::{Start, seal_plan, spawn};
 use crate::helper::{Child, Donations};
@@ -32,16 +32,23 @@ impl<P: Phase + ?Sized> Container<P> {
     /// configuration may have for them (OCI config.md, "Mounts").
     ///
     /// The sandbox resolves the mount point inside the container's root, symbolic links included, and makes it if it is
-    /// missing. The mount is not recorded: it lasts until the container ends, or until [`unmount`](Self::unmount).
+    /// missing. The mount is not recorded: it lasts until the container ends, or until [`unmount`](Self::unmount). The
+    /// source of a bind is relative to the caller's current directory.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] or [`ErrorKind::Unsupported`] naming the field of `mount`: a destination that is
     /// relative, contains `..`, is `/` or `/dev`, a source that is missing, an unknown type or option;
     /// [`ErrorKind::Ended`] if the container has ended; or the errno of the call that failed.
-    pub fn mount(&self, mount: Mount) -> Result<()>
+    pub fn mount(&self, mut mount: Mount) -> Result<()>
     where
         P: Alive,
     {
+        if is_bind(&mount)
+            && let Some(source) = mount.source().clone().filter(|source| !source.as_os_str().is_empty())
+        {
+            let source = std::path::absolute(&source).os(|| format!("mount.source: {source:?}"))?;
+            mount.set_source(Some(source));
+        }
         add(&self.core, self.phase.live(), &mount)
     }
 

@@ -113,9 +113,9 @@ pub(crate) fn rows_of_documents() -> Vec<Row> {
             "config.json: root.path: DIR/rootfs: No such file or directory",
         ),
         spec(
-            Builder(|builder, _| builder.rootfs(cofferdam::Rootfs::directory("rootfs"))),
+            Builder(|builder, _| builder.rootfs(cofferdam::Rootfs::directory(""))),
             "root.path",
-            "builder: root.path: \"rootfs\" is relative (use an absolute path)",
+            "builder: root.path: is empty",
         ),
         spec(
             Config(|| vec![("/annotations", json!({"dev.cofferdam.timeout-ms": "soon"}))]),
