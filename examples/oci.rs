@@ -258,17 +258,9 @@ impl Options {
     }
 }
 
-/// The container with exactly this id: engines never abbreviate ids.
+/// The container with this id.
 fn find(root: &StateRoot, id: &str) -> Result<AnyContainer, Failure> {
     let missing = || Failure::from(format!("container {id:?} does not exist"));
-    match root.find(id) {
-        Ok(found) if found.id() == id => {}
-        Ok(_) => return Err(missing()),
-        Err(error) if *error.kind() == cofferdam::ErrorKind::NotFound => return Err(missing()),
-        // The id is the beginning of several others.
-        Err(error) if *error.kind() == cofferdam::ErrorKind::InvalidInput => return Err(missing()),
-        Err(error) => return Err(error.into()),
-    }
     match AnyContainer::load(root, id) {
         Err(error) if *error.kind() == cofferdam::ErrorKind::NotFound => Err(missing()),
         loaded => Ok(loaded?),

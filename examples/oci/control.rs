@@ -63,10 +63,8 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) fn obey(self, root: &StateRoot) -> Done {
         if self.force {
-            // Accept only the full id. Delete by name, because the record may be unreadable.
-            if root.find(&self.id).is_ok_and(|found| found.id() == self.id) {
-                AnyContainer::delete_by_name(root, &self.id)?;
-            }
+            // Delete by name, because the record may be unreadable.
+            AnyContainer::delete_by_name(root, &self.id)?;
             return Ok(ExitCode::SUCCESS);
         }
         match find(root, &self.id)? {

@@ -32,13 +32,22 @@ macro_rules! for_any {
 }
 
 impl AnyContainer {
-    /// Loads the container `name`: its id, or the beginning of its id if no other begins so.
+    /// Loads the container with exactly this id.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidInput`] for an ambiguous beginning, naming the candidates;
-    /// [`ErrorKind::Stale`] for a record that is damaged or another version's.
-    pub fn load(root: &StateRoot, name: &str) -> Result<Self> {
-        Self::load_found(root, &root.find(name)?)
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidId`]; [`ErrorKind::Stale`] for a record that is damaged or another
+    /// version's.
+    pub fn load(root: &StateRoot, id: &str) -> Result<Self> {
+        Self::load_found(root, &root.find(id)?)
+    }
+
+    /// Loads the container that a person means: by its id, or by the beginning of its id if no other begins so. A
+    /// program that knows the id uses [`load`](Self::load): `job-1` may be gone, and `job-10` not.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and [`ErrorKind::InvalidInput`] for an ambiguous beginning, naming the candidates.
+    pub fn load_by_beginning(root: &StateRoot, beginning: &str) -> Result<Self> {
+        Self::load_found(root, &root.find_by_beginning(beginning)?)
     }
 
     pub(super) fn load_found(root: &StateRoot, found: &Found) -> Result<Self> {
@@ -160,17 +169,15 @@ impl AnyContainer {
         })
     }
 
-    /// Deletes by name, whatever is left under it, damaged records included. Idempotent: an unknown name is no error.
+    /// Deletes what is left under exactly this id, damaged records included. Idempotent: an unknown id is no error.
     ///
     /// # Errors
     /// [`ErrorKind::Incomplete`] naming what could not be removed.
-    pub fn delete_by_name(root: &StateRoot, name: &str) -> Result<()> {
-        match root.find(name) {
+    pub fn delete_by_name(root: &StateRoot, id: &str) -> Result<()> {
+        match root.find(id) {
             Ok(found) => Self::destroy(root, &found, None),
             // Unless it was only about to be one.
-            Err(error) if *error.kind() == ErrorKind::NotFound => {
-                root.remove_remains(&ContainerId::new(name)?)
-            }
+            Err(error) if *error.kind() == ErrorKind::NotFound => root.remove_remains(&ContainerId::new(id)?),
             Err(error) => Err(error),
         }
     }

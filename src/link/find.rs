@@ -79,8 +79,7 @@ pub(crate) fn find_pod_sandbox(root: &StateRoot, pod: &ContainerId) -> Result<Po
         let problem = format!("there is no container {:?} whose sandbox could be joined", pod.as_str());
         Error::new(ErrorKind::NotFound, "pod", problem)
     };
-    let found = root.find(pod.as_str()).ok().filter(|found| found.id() == pod.as_str());
-    let found = found.ok_or_else(missing)?;
+    let found = root.find(pod.as_str()).map_err(|_| missing())?;
     let record = root.read(&found)?;
     check_is_root(&record)?;
     let actual = observe(&record)?;

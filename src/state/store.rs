@@ -44,25 +44,48 @@ impl StateRoot {
         Ok(())
     }
 
-    /// Finds a container by its id, or by a beginning of its id that no other container's id has.
-    ///
-    /// By its exact id, a container is found even if its record is damaged.
+    /// Finds the container with exactly this id, even if its record is damaged. A damaged container with a very long id
+    /// is also found by the shortened form under which it is listed.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidId`] if `name` cannot begin an id, [`ErrorKind::NotFound`], or
-    /// [`ErrorKind::InvalidInput`] for an ambiguous beginning, with the candidates.
-    pub fn find(&self, name: &str) -> Result<Found> {
-        let wanted = ContainerId::new(name)?;
+    /// [`ErrorKind::InvalidId`] if `id` cannot be an id, [`ErrorKind::NotFound`].
+    pub fn find(&self, id: &str) -> Result<Found> {
+        let wanted = match ContainerId::new(id) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let named =
+                    |(stem, role): &(StateName, FileRole)| *role == FileRole::State && stem.container() == id;
+                let found = self.stems()?.into_iter().find(named);
+                return found.map(|(stem, _)| Found::new(stem, id)).ok_or(error);
+            }
+        };
         // If the container has a sandbox of its own, its file name is known: no need to read the directory.
         let own = StateName::new(&wanted, &wanted);
         if own.whole_container().is_some() && self.has(&own, FileRole::State)? {
             return Ok(Found::new(own, wanted.as_str()));
         }
+        for (stem, role) in self.stems()? {
+            if role == FileRole::State
+                && stem.is_of(&wanted)
+                && self.id_behind(&stem, &wanted).as_ref() == Some(&wanted)
+            {
+                return Ok(Found::new(stem, wanted.as_str()));
+            }
+        }
+        Err(not_found(id))
+    }
+
+    /// Finds a container for a person: by its id, or by a beginning of its id that no other container's id has. What
+    /// ends or changes a container should ask for the whole id, because the container that was meant may be gone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidId`] if `beginning` cannot begin an id, [`ErrorKind::NotFound`], or
+    /// [`ErrorKind::InvalidInput`] for an ambiguous beginning, with the candidates.
+    pub fn find_by_beginning(&self, beginning: &str) -> Result<Found> {
+        let wanted = ContainerId::new(beginning)?;
         let mut candidates = BTreeMap::new();
-        for stem in
-            self.stems()?.into_iter().filter(|(_, role)| *role == FileRole::State).map(|(stem, _)| stem)
-        {
-            if !stem.may_start_with(name) {
+        for (stem, role) in self.stems()? {
+            if role != FileRole::State || !stem.may_start_with(beginning) {
                 continue;
             }
             let Some(id) = self.id_behind(&stem, &wanted) else {
@@ -71,14 +94,14 @@ impl StateRoot {
             if id == wanted {
                 return Ok(Found::new(stem, id.as_str()));
             }
-            if id.as_str().starts_with(name) {
+            if id.as_str().starts_with(beginning) {
                 candidates.insert(id, stem);
             }
         }
         if candidates.len() > 1 {
-            return Err(ambiguous(name, candidates.keys()));
+            return Err(ambiguous(beginning, candidates.keys()));
         }
-        let only = candidates.pop_first().ok_or_else(|| not_found(name))?;
+        let only = candidates.pop_first().ok_or_else(|| not_found(beginning))?;
         Ok(Found::new(only.1, only.0.as_str()))
     }
 

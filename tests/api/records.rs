@@ -24,16 +24,29 @@ fn file_ending_in(stage: &Stage, id: &str, ending: &str) -> std::path::PathBuf {
 fn a_beginning_that_is_unique_names_a_container() {
     let stage = stage!();
     let (red, green) = (start(&stage, "red"), start(&stage, "green"));
-    let loaded = AnyContainer::load(stage.root(), &stage.id("gr")).unwrap();
+    let loaded = AnyContainer::load_by_beginning(stage.root(), &stage.id("gr")).unwrap();
     assert_eq!(loaded.id(), green.id());
-    let ambiguous = AnyContainer::load(stage.root(), &stage.id("")).unwrap_err();
+    let ambiguous = AnyContainer::load_by_beginning(stage.root(), &stage.id("")).unwrap_err();
     assert_eq!(*ambiguous.kind(), ErrorKind::InvalidInput);
     let said = ambiguous.to_string();
     assert!(said.contains(red.id().as_str()) && said.contains(green.id().as_str()), "{said}");
-    let unknown = AnyContainer::load(stage.root(), &stage.id("blue")).unwrap_err();
+    let unknown = AnyContainer::load_by_beginning(stage.root(), &stage.id("blue")).unwrap_err();
     assert_eq!(*unknown.kind(), ErrorKind::NotFound, "{unknown}");
     let invalid = AnyContainer::load(stage.root(), "../etc").unwrap_err();
     assert_eq!(*invalid.kind(), ErrorKind::InvalidId, "{invalid}");
+}
+
+#[test]
+fn what_ends_a_container_asks_for_its_whole_id() {
+    let stage = stage!();
+    let job = start(&stage, "job-10");
+    let beginning = stage.id("job-1");
+    AnyContainer::delete_by_name(stage.root(), &beginning).unwrap();
+    assert_eq!(*AnyContainer::load(stage.root(), &beginning).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*cofferdam::Pod::load(stage.root(), &beginning).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(job.try_wait().unwrap().is_none(), "job-10 runs on");
+    AnyContainer::delete_by_name(stage.root(), job.id().as_str()).unwrap();
+    assert!(AnyContainer::list(stage.root()).unwrap().is_empty());
 }
 
 #[test]

@@ -158,15 +158,20 @@ fn a_run_directory_that_is_something_else_stops_the_claim() {
 }
 
 #[test]
-fn an_exact_id_wins_over_those_it_begins() {
+fn an_exact_id_wins_over_those_it_begins_and_only_a_beginning_is_completed() {
     let (_parent, root) = root();
     for (container, sandbox) in [("web", "pod"), ("web-1", "web-1"), ("web-2", "pod"), ("db", "db")] {
         create(&root, container, sandbox);
     }
-    assert_eq!(root.find("web").unwrap().id(), "web");
-    assert_eq!(root.find("web-1").unwrap().id(), "web-1");
-    assert_eq!(root.find("d").unwrap().id(), "db");
-    let error = root.find("web-").unwrap_err();
+    for id in ["web", "web-1"] {
+        assert_eq!(root.find(id).unwrap().id(), id);
+        assert_eq!(root.find_by_beginning(id).unwrap().id(), id);
+    }
+    assert_eq!(root.find_by_beginning("d").unwrap().id(), "db");
+    for beginning in ["d", "web-"] {
+        assert_eq!(root.find(beginning).unwrap_err().kind(), &ErrorKind::NotFound, "{beginning}");
+    }
+    let error = root.find_by_beginning("web-").unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::InvalidInput);
     assert_eq!(
         error.to_string(),
@@ -180,7 +185,7 @@ fn of_many_candidates_ten_are_named_in_order() {
     for number in (0..12).rev() {
         create(&root, &format!("c{number:02}"), "pod");
     }
-    let error = root.find("c").unwrap_err().to_string();
+    let error = root.find_by_beginning("c").unwrap_err().to_string();
     assert!(error.contains("12 container ids: c00, c01, c02,"), "{error}");
     assert!(error.contains("c09 and 2 more"), "{error}");
 }
@@ -189,9 +194,10 @@ fn of_many_candidates_ten_are_named_in_order() {
 fn looking_for_an_unknown_id_leaves_nothing() {
     let (_parent, root) = root();
     for name in ["web", &"x".repeat(255)] {
-        let error = root.find(name).unwrap_err();
-        assert_eq!(error.kind(), &ErrorKind::NotFound);
-        assert_eq!(error.to_string(), format!("find: container \"{name}\" does not exist"));
+        for error in [root.find(name).unwrap_err(), root.find_by_beginning(name).unwrap_err()] {
+            assert_eq!(error.kind(), &ErrorKind::NotFound);
+            assert_eq!(error.to_string(), format!("find: container \"{name}\" does not exist"));
+        }
     }
     for name in ["", "../web", "we*b"] {
         assert_eq!(root.find(name).unwrap_err().kind(), &ErrorKind::InvalidId);
@@ -430,9 +436,10 @@ fn the_longest_ids_live_like_any_other() {
     assert!(files(&root).iter().all(|name| name.len() <= 255));
 
     assert_eq!(root.find(&long('2')).unwrap().id(), long('2'));
-    assert_eq!(root.find("sho").unwrap().id(), "short");
+    assert_eq!(root.find_by_beginning(&long('2')).unwrap().id(), long('2'));
+    assert_eq!(root.find_by_beginning("sho").unwrap().id(), "short");
     for beginning in ["x", &"x".repeat(200)] {
-        assert_eq!(root.find(beginning).unwrap_err().kind(), &ErrorKind::InvalidInput);
+        assert_eq!(root.find_by_beginning(beginning).unwrap_err().kind(), &ErrorKind::InvalidInput);
     }
     assert_eq!(root.find(&"x".repeat(255)).unwrap_err().kind(), &ErrorKind::NotFound);
     assert_eq!(root.claim(&id(&long('1')), &id("pod")).unwrap_err().kind(), &ErrorKind::AlreadyExists);
@@ -444,7 +451,8 @@ fn the_longest_ids_live_like_any_other() {
     remove(&root, &long('1'));
     overwrite(&state_file(&root, &long('2'), &long('2')), b"");
     let damaged = root.list().unwrap().into_iter().find_map(Result::err).unwrap();
-    root.lock(&damaged.found).unwrap().remove().unwrap();
+    let found = root.find(damaged.found.id()).unwrap();
+    root.lock(&found).unwrap().remove().unwrap();
     remove(&root, "short");
     assert_eq!(files(&root), [] as [&str; 0]);
 }
