@@ -214,7 +214,8 @@ impl Ground {
 
     fn container(&self, program: &[&str]) -> ContainerBuilder {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        ContainerBuilder::new(format!("bench-{}-{number}", std::process::id()))
+        ContainerBuilder::new()
+            .id(format!("bench-{}-{number}", std::process::id()))
             .rootfs(Rootfs::directory(&self.rootfs))
             .state_root(self.state.clone())
             .args(program.iter().copied())

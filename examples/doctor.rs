@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     println!("This host:");
     report.iter().for_each(|(feature, missing)| line(feature, missing));
 
-    let mut builder = ContainerBuilder::new("doctor").args(["true"]);
+    let mut builder = ContainerBuilder::new().args(["true"]);
     if let Some(bytes) = options.memory {
         builder = builder.memory_limit(bytes);
     }

@@ -121,7 +121,8 @@ fn container(options: &Options) -> Result<Container<Running>, Box<dyn std::error
     if let Some(id) = &options.id {
         return Ok(AnyContainer::load(&root, id)?.try_into()?);
     }
-    let sleeping = ContainerBuilder::new(format!("exec-{}", std::process::id()))
+    let sleeping = ContainerBuilder::new()
+        .id(format!("exec-{}", std::process::id()))
         .args(["sleep", "infinity"])
         .state_root(root)
         .build()?;

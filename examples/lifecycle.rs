@@ -47,7 +47,8 @@ fn lifecycle() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
     let root = StateRoot::open(directory.path())?;
 
-    let creating: Container<Creating> = ContainerBuilder::new("demo")
+    let creating: Container<Creating> = ContainerBuilder::new()
+        .id("demo")
         .args(["sh", "-c", PROGRAM])
         .hostname("cofferdam")
         .stdout(Stdio::piped())

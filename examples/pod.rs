@@ -49,7 +49,7 @@ fn pod(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let name = |part: &str| format!("pod-{}{part}", std::process::id());
 
     // None is detached: if anything below fails, dropping the values ends the containers.
-    let first = ContainerBuilder::new(name("")).args(["sleep", "infinity"]).state_root(root.clone());
+    let first = ContainerBuilder::new().id(name("")).args(["sleep", "infinity"]).state_root(root.clone());
     let first = first.build()?.create().map_err(Error::from)?.start().map_err(Error::from)?;
     let pod = first.pod();
 

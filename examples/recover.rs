@@ -128,7 +128,7 @@ fn decide(container: AnyContainer) -> Result<String, Error> {
 /// Creates containers that outlive this process, and is killed while it creates another one.
 fn crash(root: StateRoot) -> Result<(), Box<dyn std::error::Error>> {
     let container = |name: &str, script: &str| {
-        ContainerBuilder::new(name).args(["sh", "-c", script]).state_root(root.clone())
+        ContainerBuilder::new().id(name).args(["sh", "-c", script]).state_root(root.clone())
     };
     let create = |builder: ContainerBuilder| builder.build()?.create()?.detach().map_err(Error::from);
 

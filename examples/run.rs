@@ -143,10 +143,10 @@ fn main() -> ExitCode {
 fn container(options: Options) -> Result<ContainerBuilder, Error> {
     let name = options.name.unwrap_or_else(|| format!("run-{}", std::process::id()));
     let mut container = match options.bundle {
-        Some(bundle) => ContainerBuilder::from_bundle(name, bundle)?,
-        None => ContainerBuilder::new(name),
+        Some(bundle) => ContainerBuilder::from_bundle(bundle)?,
+        None => ContainerBuilder::new(),
     };
-    container = container.inherit_stdio();
+    container = container.id(name).inherit_stdio();
     if !options.program.is_empty() {
         container = container.args(options.program);
     }

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 
 fn container(options: Options) -> ContainerBuilder {
     let bash = Path::new("/bin/bash");
-    let mut container = ContainerBuilder::new(format!("shell-{}", std::process::id())).cwd("/");
+    let mut container = ContainerBuilder::new().id(format!("shell-{}", std::process::id())).cwd("/");
     let mut program = options.program;
     if program.is_empty() {
         let shell = if options.rootfs.is_none() && bash.exists() { "bash" } else { "sh" };

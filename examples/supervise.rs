@@ -147,7 +147,8 @@ impl Supervisor {
     }
 
     fn start(&mut self, number: usize, script: &str) -> Result<(), Box<dyn std::error::Error>> {
-        let mut builder = ContainerBuilder::new(format!("supervise-{}-{number}", std::process::id()))
+        let mut builder = ContainerBuilder::new()
+            .id(format!("supervise-{}-{number}", std::process::id()))
             .args(["sh", "-c", &format!("exec 2>&1; {script}")])
             .stdout(Stdio::piped())
             // The sandbox enforces the limit, so this loop needs no timer, and a busy loop delays nothing.

@@ -6,7 +6,7 @@
 //! use std::time::Duration;
 //!
 //! fn main() -> cofferdam::Result<()> {
-//!     let output = ContainerBuilder::new("hello")
+//!     let output = ContainerBuilder::new()
 //!         .args(["sh", "-c", "echo hello from $(hostname); id -u"])
 //!         .timeout(Duration::from_secs(10))
 //!         .output()?;
@@ -54,7 +54,7 @@
 //! use std::time::Duration;
 //!
 //! fn lifecycle() -> cofferdam::Result<()> {
-//!     let creating = ContainerBuilder::new("server").args(["sleep", "60"]).stdout(Stdio::piped()).build()?;
+//!     let creating = ContainerBuilder::new().id("server").args(["sleep", "60"]).stdout(Stdio::piped()).build()?;
 //!     let mut created = creating.create()?; // its processes exist, and `sleep` was found
 //!     let stdout = created.take_stdout();
 //!     let running = created.start()?; // `sleep` was executed
@@ -140,7 +140,7 @@
 //!
 //! # fn main() -> cofferdam::Result<()> {
 //! let zygote = Zygote::spawn()?; // once; for all threads
-//! let exit = ContainerBuilder::new("job-1").zygote(&zygote).args(["true"]).run()?;
+//! let exit = ContainerBuilder::new().zygote(&zygote).args(["true"]).run()?;
 //! # Ok(())
 //! # }
 //! ```

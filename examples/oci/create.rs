@@ -94,7 +94,7 @@ impl Making {
         detach: bool,
     ) -> Result<(ContainerBuilder, Terminal), Failure> {
         let default_scope = format!(":cofferdam:{}", self.id);
-        let mut builder = ContainerBuilder::from_bundle(self.id, &self.bundle)?.state_root(root.clone());
+        let mut builder = ContainerBuilder::from_bundle(&self.bundle)?.id(self.id).state_root(root.clone());
         match (options.systemd_cgroup, Place::of(&builder)) {
             (true, Place::Default) => builder = builder.cgroups_path(default_scope),
             (true, Place::Path(path)) => {

@@ -104,7 +104,7 @@ impl<P: Phase> Container<P> {
     /// use cofferdam::ContainerBuilder;
     ///
     /// # fn main() -> cofferdam::Result<()> {
-    /// print!("{}", ContainerBuilder::new("job").host_network().args(["true"]).build()?.explain()?);
+    /// print!("{}", ContainerBuilder::new().host_network().args(["true"]).build()?.explain()?);
     /// # Ok(())
     /// # }
     /// ```

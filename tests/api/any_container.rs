@@ -26,7 +26,7 @@ fn stage() -> Option<Stage> {
         let dir = tempfile::tempdir().unwrap();
         let root = StateRoot::open(dir.path().join("state")).unwrap();
         let id = format!("warm-{}", std::process::id());
-        let builder = ContainerBuilder::new(id).state_root(root).args(["sleep", "1000"]);
+        let builder = ContainerBuilder::new().id(id).state_root(root).args(["sleep", "1000"]);
         let running = builder.build().unwrap().create().unwrap().start().unwrap();
         drop(running.forward_signals().unwrap());
         drop(running);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 fn callers_builder(directory: &Path) -> (ContainerBuilder, StateRoot) {
     let root = caller::root(directory);
     let id = std::fs::read_to_string(directory.join("id")).unwrap();
-    (ContainerBuilder::new(id).state_root(root.clone()).args(["sleep", "1000"]), root)
+    (ContainerBuilder::new().id(id).state_root(root.clone()).args(["sleep", "1000"]), root)
 }
 
 /// Writes the id down and starts the caller.
@@ -250,7 +250,7 @@ fn a_killed_caller_leaves_no_cgroup_of_a_created_or_paused_container_and_none_th
         let (_, root) = callers_builder(&directory);
         let id = std::fs::read_to_string(directory.join("id")).unwrap();
         let build = |name: &str| {
-            let builder = ContainerBuilder::new(format!("{id}{name}")).state_root(root.clone());
+            let builder = ContainerBuilder::new().id(format!("{id}{name}")).state_root(root.clone());
             // Found by the stage's witness, by its name.
             let path = format!("cofferdam-{id}{name}/above/leaf");
             builder.args(["sleep", "1000"]).cgroups_path(path).build().unwrap().create().unwrap()

@@ -60,7 +60,7 @@ fn a_host_without_namespaces_is_explained_by_the_report_and_by_create() {
         let missing = report.missing(Feature::Namespaces).expect("no network namespace can be made");
         assert_eq!(missing.cause, "user.max_net_namespaces is 0");
         assert_eq!(missing.remedy, "sysctl -w user.max_net_namespaces=15000");
-        let builder = ContainerBuilder::new("none").state_root(caller::root(&directory)).args(["true"]);
+        let builder = ContainerBuilder::new().id("none").state_root(caller::root(&directory)).args(["true"]);
         let failed = builder.build().unwrap().create().unwrap_err();
         assert_eq!(*failed.error().kind(), ErrorKind::Os(libc::ENOSPC), "{}", failed.error());
         assert!(failed.error().to_string().contains(&missing.cause), "{}", failed.error());
@@ -77,7 +77,7 @@ fn root_of_a_user_namespace_gives_its_containers_ids_that_it_has() {
         let report = HostReport::probe();
         assert!(report.can_run(), "{report}");
         assert!(report.missing(Feature::IdRange).is_some(), "{report}");
-        let builder = ContainerBuilder::new("few").state_root(caller::root(&directory));
+        let builder = ContainerBuilder::new().id("few").state_root(caller::root(&directory));
         let output = builder.args(["cat", "/proc/self/uid_map"]).output().unwrap();
         assert_eq!(
             String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>(),

@@ -147,7 +147,7 @@ fn a_member_of_a_pod_gets_them_over_its_pods_connection() {
 
 /// A caller with a guard in place.
 fn guarded(stage_directory: &std::path::Path) -> (Container<Running>, cofferdam::processes::ForwardSignals) {
-    let builder = cofferdam::ContainerBuilder::new(format!("it-{}-fault", std::process::id()));
+    let builder = cofferdam::ContainerBuilder::new().id(format!("it-{}-fault", std::process::id()));
     let builder = builder.state_root(caller::root(stage_directory)).args(["sleep", "1000"]);
     let running = builder.build().unwrap().create().unwrap().start().unwrap();
     let guard = running.forward_signals().unwrap();

@@ -396,7 +396,7 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
 }
 
 fn builder(root: &StateRoot, id: &str) -> ContainerBuilder {
-    ContainerBuilder::new(id).state_root(root.clone()).rootfs(Rootfs::host()).args(["sleep", "1000"])
+    ContainerBuilder::new().id(id).state_root(root.clone()).rootfs(Rootfs::host()).args(["sleep", "1000"])
 }
 
 fn pause(container: AnyContainer) -> cofferdam::Result<()> {

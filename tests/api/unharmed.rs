@@ -92,7 +92,7 @@ fn run_containers(root: &StateRoot) {
             scope.spawn(move || {
                 for number in (thread..CONTAINERS).step_by(THREADS) {
                     let code = i32::try_from(number % 7).unwrap();
-                    let builder = ContainerBuilder::new(format!("it-{}-{number}", std::process::id()));
+                    let builder = ContainerBuilder::new().id(format!("it-{}-{number}", std::process::id()));
                     let script = format!("exit {code}");
                     let exit = builder.state_root(root.clone()).args(["sh", "-c", &script]).run().unwrap();
                     assert_eq!(exit.outcome, Outcome::Exited { code });
@@ -113,7 +113,8 @@ fn await_threads(count: &str) {
 /// Runs one container so that what the crate keeps for the process is there, then compares around a hundred.
 fn run_and_compare(directory: &Path) {
     let root = caller::root(directory);
-    let warm_up = ContainerBuilder::new(format!("it-{}-warm", std::process::id())).state_root(root.clone());
+    let warm_up =
+        ContainerBuilder::new().id(format!("it-{}-warm", std::process::id())).state_root(root.clone());
     warm_up.args(["true"]).run().unwrap();
     let before = self_portrait();
     run_containers(&root);

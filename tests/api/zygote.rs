@@ -174,7 +174,7 @@ fn a_caller_without_room_for_the_answer_loses_no_process() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(128), ..getrlimit(Resource::Nofile) }).unwrap();
     let root = caller::root(&directory);
     let run = |zygote: &Zygote| {
-        let builder = ContainerBuilder::new(format!("it-{}-f", std::process::id()));
+        let builder = ContainerBuilder::new().id(format!("it-{}-f", std::process::id()));
         builder.state_root(root.clone()).args(["true"]).zygote(zygote).run()
     };
     // With room, so that what is opened once per process is open.
@@ -197,7 +197,7 @@ fn a_caller_without_room_for_the_answer_loses_no_process() {
 fn a_killed_caller_takes_zygote_and_container_along() {
     if let Some(directory) = caller::role() {
         let zygote = Zygote::spawn().unwrap();
-        let builder = ContainerBuilder::new(format!("it-{}-z", std::process::id()));
+        let builder = ContainerBuilder::new().id(format!("it-{}-z", std::process::id()));
         let builder = builder.state_root(caller::root(&directory)).args(["sleep", "1000"]);
         let running = start(builder.zygote(&zygote));
         let [gofer, sandbox] = helpers(&running);
@@ -223,7 +223,7 @@ fn a_caller_that_became_another_user_is_refused() {
         let zygote = Zygote::spawn().unwrap();
         let root = caller::root(&directory);
         let refused = |difference: &str| {
-            let builder = ContainerBuilder::new(format!("it-{}-u", std::process::id()));
+            let builder = ContainerBuilder::new().id(format!("it-{}-u", std::process::id()));
             let error = builder.state_root(root.clone()).args(["true"]).zygote(&zygote).run().unwrap_err();
             let expected = ErrorKind::OutdatedZygote { difference: difference.to_owned() };
             assert_eq!(*error.kind(), expected, "{error}");
@@ -252,7 +252,7 @@ fn a_caller_that_moved_elsewhere_finds_what_it_names() {
         std::env::set_current_dir(&directory).unwrap();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
         let builder =
-            ContainerBuilder::from_bundle(format!("it-{}-d", std::process::id()), "bundle").unwrap();
+            ContainerBuilder::from_bundle("bundle").unwrap().id(format!("it-{}-d", std::process::id()));
         let builder = builder.state_root(StateRoot::open("state").unwrap()).zygote(&zygote);
         let running = start(builder.args(["sleep", "1000"]));
         let [gofer, _] = helpers(&running);
@@ -306,7 +306,7 @@ fn an_oci_bundle_is_run_as_it_says() {
     let bundle = stage.path().join("bundle");
     stage.shell("written", "exit 9").to_bundle(&bundle).unwrap();
     edit_config(&bundle, |config| config["hostname"] = "forked".into());
-    let builder = ContainerBuilder::from_bundle(stage.id("bundle"), &bundle).unwrap();
+    let builder = ContainerBuilder::from_bundle(&bundle).unwrap().id(stage.id("bundle"));
     let exit = builder.state_root(stage.root().clone()).zygote(&zygote).run().unwrap();
     assert_eq!(exit.outcome, Outcome::Exited { code: 9 });
 }

@@ -27,11 +27,11 @@ fn scored(stage: &Stage, name: &str, builder: ContainerBuilder, score: Option<i3
 }
 
 fn pod(stage: &Stage, score: Option<i32>) -> Container<Running> {
-    start(scored(stage, "pod", ContainerBuilder::new("pod"), score))
+    start(scored(stage, "pod", ContainerBuilder::new().id("pod"), score))
 }
 
 fn member(stage: &Stage, pod: &Container<Running>, name: &str, score: Option<i32>) -> Container<Running> {
-    start(scored(stage, name, ContainerBuilder::new("member"), score).in_pod(pod.pod().id()))
+    start(scored(stage, name, ContainerBuilder::new().id("member"), score).in_pod(pod.pod().id()))
 }
 
 /// Gofer, init and an executed process.
@@ -49,7 +49,7 @@ fn everything_of_a_single_container_has_its_score() {
     let container = pod(&stage, Some(own() + 300));
     assert_eq!(scores(&container), [own() + 300; 3]);
     assert_eq!(score(container.sandbox_pid()), own() + 300);
-    let container = start(scored(&stage, "plain", ContainerBuilder::new("plain"), None));
+    let container = start(scored(&stage, "plain", ContainerBuilder::new().id("plain"), None));
     assert_eq!(scores(&container), [own(); 3]);
     assert_eq!(score(container.sandbox_pid()), own());
 }
@@ -84,7 +84,7 @@ fn a_pause_container_does_not_count_and_none_left_is_the_score_from_before() {
     let stage = stage!();
     let own = own();
     let pause =
-        scored(&stage, "pod", ContainerBuilder::new("pod").annotation(POD, "sandbox"), Some(own + 10));
+        scored(&stage, "pod", ContainerBuilder::new().id("pod").annotation(POD, "sandbox"), Some(own + 10));
     let pod = start(pause);
     let sandbox = || score(pod.sandbox_pid());
     assert_eq!((scores(&pod), sandbox()), ([own + 10; 3], own));
@@ -101,7 +101,7 @@ fn a_score_below_the_callers_is_refused_by_name_and_leaves_nothing() {
         skip!("this caller may go as low as it likes");
     }
     let before = descendants_of_this_process();
-    let error = scored(&stage, "low", ContainerBuilder::new("low"), Some(-900))
+    let error = scored(&stage, "low", ContainerBuilder::new().id("low"), Some(-900))
         .build()
         .unwrap()
         .create()

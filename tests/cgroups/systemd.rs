@@ -159,7 +159,7 @@ fn with_systemd(test: impl FnOnce(&Stage)) {
 
 /// The first conversation starts the bus, and makes a pair of sockets that tokio never closes.
 fn keep_what_a_process_keeps() {
-    let _ = ContainerBuilder::new("first").args(["true"]).cgroups_path(":it:first").build();
+    let _ = ContainerBuilder::new().id("first").args(["true"]).cgroups_path(":it:first").build();
 }
 
 /// The name of a test's cgroup.

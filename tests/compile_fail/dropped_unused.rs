@@ -3,11 +3,11 @@
 use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, Creating, Running};
 
 fn builder() {
-    ContainerBuilder::new("web").args(["true"]);
+    ContainerBuilder::new().args(["true"]);
 }
 
 fn built() {
-    ContainerBuilder::new("web").build();
+    ContainerBuilder::new().build();
 }
 
 fn created(container: Container<Creating>) {

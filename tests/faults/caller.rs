@@ -121,7 +121,8 @@ fn lifecycle(dir: &std::path::Path, id: &str, zygote: Option<&Zygote>) -> Result
         Some(zygote) => builder.zygote(zygote),
         None => builder,
     };
-    let builder = ContainerBuilder::new(id)
+    let builder = ContainerBuilder::new()
+        .id(id)
         .rootfs(Rootfs::directory(dir.join("rootfs")))
         .state_root(StateRoot::open(dir.join("state"))?)
         .args(["sleep", "1000"]);
@@ -142,7 +143,7 @@ fn lifecycle(dir: &std::path::Path, id: &str, zygote: Option<&Zygote>) -> Result
 }
 
 fn life_of_bundle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
-    let builder = ContainerBuilder::from_bundle(id, dir)?.state_root(StateRoot::open(dir.join("state"))?);
+    let builder = ContainerBuilder::from_bundle(dir)?.id(id).state_root(StateRoot::open(dir.join("state"))?);
     let created = builder.build()?.create()?;
     say(CREATED);
     created.start()?.kill()?.delete()?;

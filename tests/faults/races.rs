@@ -147,7 +147,8 @@ fn races_when_told_to() {
     };
     let dir = PathBuf::from(dir);
     let state = StateRoot::open(dir.join("state")).expect("the state root");
-    let planned = cofferdam::ContainerBuilder::new(&id)
+    let planned = cofferdam::ContainerBuilder::new()
+        .id(&id)
         .rootfs(cofferdam::Rootfs::directory(dir.join("rootfs")))
         .state_root(state.clone())
         .args(["sleep", "1000"])

@@ -133,7 +133,8 @@ fn a_caller_without_keys_left_is_refused_by_name() {
         return;
     }
     if let Some(directory) = caller::role() {
-        let refused = ContainerBuilder::new(format!("it-{}-refused", std::process::id()))
+        let refused = ContainerBuilder::new()
+            .id(format!("it-{}-refused", std::process::id()))
             .state_root(caller::root(&directory))
             .args(["true"])
             .without_cgroup()

@@ -237,7 +237,7 @@ fn neither_groups_nor_inheritable_capabilities_of_the_caller_reach_what_is_execu
                 continue;
             }
             let id = format!("{}-{userns}", caller_id(&directory));
-            let builder = ContainerBuilder::new(id).state_root(root.clone()).args(["sleep", "1000"]);
+            let builder = ContainerBuilder::new().id(id).state_root(root.clone()).args(["sleep", "1000"]);
             let builder = if userns { builder } else { builder.without_user_namespace() };
             let container = start(builder.grant_capabilities([Capability::NetBindService].into()));
             judge_status(&container, Exec::new(["cat", "/proc/self/status"]), "0000000000000400", "0", "");

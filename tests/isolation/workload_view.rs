@@ -262,7 +262,7 @@ fn files_and_descriptors_are_used_as_they_are() {
 #[test]
 fn inherited_streams_are_the_callers() {
     if let Some(directory) = crate::kit::caller::role() {
-        let builder = cofferdam::ContainerBuilder::new(format!("it-{}-inherit", std::process::id()));
+        let builder = cofferdam::ContainerBuilder::new().id(format!("it-{}-inherit", std::process::id()));
         let root = crate::kit::caller::root(&directory);
         let exit = builder
             .state_root(root)

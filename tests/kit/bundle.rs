@@ -22,7 +22,7 @@ impl Stage {
 
     /// The container `name` of a bundle.
     pub fn bundled(&self, name: &str, bundle: &Path) -> Result<ContainerBuilder, Error> {
-        Ok(ContainerBuilder::from_bundle(self.id(name), bundle)?.state_root(self.root().clone()))
+        Ok(ContainerBuilder::from_bundle(bundle)?.id(self.id(name)).state_root(self.root().clone()))
     }
 
     /// Lets every user pass through this test's directory, as the root of a user namespace has to.

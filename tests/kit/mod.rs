@@ -104,7 +104,7 @@ impl Stage {
 
     /// A container on the host's own directories.
     pub fn container(&self, name: &str) -> ContainerBuilder {
-        ContainerBuilder::new(self.id(name)).state_root(self.root.clone())
+        ContainerBuilder::new().id(self.id(name)).state_root(self.root.clone())
     }
 
     /// A container on the host's own directories that runs `script`.

@@ -42,7 +42,8 @@ impl Place {
 
     /// A hardened container on the rootfs.
     pub fn builder(&self, id: &str) -> ContainerBuilder {
-        ContainerBuilder::new(id)
+        ContainerBuilder::new()
+            .id(id)
             .rootfs(Rootfs::directory(self.rootfs()))
             .state_root(self.state())
             .args(["true"])

@@ -168,7 +168,7 @@ fn a_bundle_is_written_to_an_empty_directory_only() {
 #[test]
 fn a_directory_that_is_no_bundle_is_refused() {
     let stage = stage!();
-    let load = |path: &Path| ContainerBuilder::from_bundle(stage.id("bad"), path).unwrap_err();
+    let load = |path: &Path| ContainerBuilder::from_bundle(path).unwrap_err();
     let missing = load(&stage.path().join("nowhere")).to_string();
     assert!(missing.contains("nowhere/config.json") && missing.contains("ENOENT"), "{missing}");
 
@@ -182,7 +182,7 @@ fn a_directory_that_is_no_bundle_is_refused() {
         [("", "config.json: "), ("{", "config.json: "), ("{}", "ociVersion"), ("[]", "config.json: ")]
     {
         std::fs::write(empty.join("config.json"), text).unwrap();
-        let said = match ContainerBuilder::from_bundle(stage.id("bad"), &empty) {
+        let said = match ContainerBuilder::from_bundle(&empty) {
             Ok(builder) => builder.state_root(stage.root().clone()).build().unwrap_err(),
             Err(error) => error,
         };
@@ -196,7 +196,7 @@ fn a_fifo_in_place_of_the_configuration_does_not_hang() {
     let stage = stage!();
     let bundle = stage.open_directory("fifo");
     nix::unistd::mkfifo(&bundle.join("config.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let refused = ContainerBuilder::from_bundle(stage.id("fifo"), &bundle).unwrap_err();
+    let refused = ContainerBuilder::from_bundle(&bundle).unwrap_err();
     assert_eq!(refused.to_string(), "config.json: is not a regular file");
 }
 

@@ -407,7 +407,7 @@ fn a_start_container_hook_is_looked_for_in_the_container() {
 #[test]
 fn hooks_of_creation_end_with_the_caller() {
     let creating = |directory: &Path| {
-        let builder = ContainerBuilder::new(format!("it-{}-gone", std::process::id()));
+        let builder = ContainerBuilder::new().id(format!("it-{}-gone", std::process::id()));
         builder.state_root(caller::root(directory)).args(["true"])
     };
     if let Some(directory) = caller::role() {
@@ -450,7 +450,7 @@ fn a_caller_that_takes_every_exit_status_away_learns_how_its_hooks_ended() {
         // SAFETY: SIG_IGN installs no handler, so nothing can run at a bad moment; this process has made no child yet.
         unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.expect("a disposition");
         let builder = |name: &str, script: &str| {
-            let builder = ContainerBuilder::new(format!("it-{}-{name}", std::process::id()));
+            let builder = ContainerBuilder::new().id(format!("it-{}-{name}", std::process::id()));
             let builder = builder.state_root(caller::root(&directory)).args(["true"]);
             builder.hook(HookKind::CreateRuntime, hook(&directory, script))
         };

@@ -6,13 +6,14 @@ use crate::container::create::blueprint::{Blueprint, blueprint};
 use crate::container::handle::Handle;
 use crate::container::outcome::{Exit, Outcome, Output};
 use crate::container::typestate::{Container, Creating};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::host::{self, Caller, Needs};
 use crate::id::ContainerId;
 use crate::link::find_pod_sandbox;
 use crate::process::{Collected, Stdio, collect};
 use crate::spec::Hooks;
 use crate::state::{RawSpec, Record, StateRoot};
+use rustix::rand::GetRandomFlags;
 use std::path::{Path, PathBuf};
 
 impl ContainerBuilder {
@@ -22,8 +23,11 @@ impl ContainerBuilder {
     /// [`ErrorKind::InvalidId`], [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the
     /// field, [`ErrorKind::Unsupported`] naming what this host or this caller cannot do.
     pub fn build(mut self) -> Result<Container<Creating>> {
-        let id = std::mem::replace(&mut self.id, ContainerId::new("moved"))?;
         self.refused.take().map_or(Ok(()), Err)?;
+        let id = match self.id.take() {
+            Some(id) => id,
+            None => random_id()?,
+        };
         let root = match self.state_root.take() {
             Some(root) => root,
             None => StateRoot::open_default()?,
@@ -122,16 +126,45 @@ impl ContainerBuilder {
     }
 }
 
+/// An id such as `k7m2-q9tw-3hxd`: 60 random bits. Two of them are practically never equal; if they were, the claim
+/// would refuse the second.
+fn random_id() -> Result<ContainerId> {
+    /// Without the letters that a person confuses with a digit or with each other.
+    const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut bytes = [0; 12];
+    let read = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).os(|| "getrandom(12 bytes)")?;
+    debug_assert_eq!(read, bytes.len(), "up to 256 bytes come at once (getrandom(2))");
+    let letter = |byte: &u8| char::from(LETTERS[usize::from(byte % 32)]);
+    let groups: Vec<String> = bytes.chunks(4).map(|group| group.iter().map(letter).collect()).collect();
+    ContainerId::new(groups.join("-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::count;
 
     #[test]
+    fn every_container_without_a_name_gets_an_id_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let root = StateRoot::open(root.path()).unwrap();
+        let id = || {
+            let creating = ContainerBuilder::new().args(["true"]).state_root(root.clone()).build().unwrap();
+            creating.id().to_string()
+        };
+        let ids: std::collections::BTreeSet<String> = (0..100).map(|_| id()).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(
+            ids.iter().all(|id| id.len() == 14 && id.split('-').all(|group| group.len() == 4)),
+            "{ids:?}"
+        );
+    }
+
+    #[test]
     fn build_looks_at_the_host_once() {
         let root = tempfile::tempdir().unwrap();
         let root = StateRoot::open(root.path()).unwrap();
-        let new = |id| ContainerBuilder::new(id).args(["true"]).state_root(root.clone());
+        let new = |id| ContainerBuilder::new().id(id).args(["true"]).state_root(root.clone());
         count::take();
         drop(new("defaults").build().unwrap());
         assert_eq!(count::take(), (1, 1), "with the default ids");

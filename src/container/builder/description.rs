@@ -37,7 +37,7 @@ pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call
 /// use cofferdam::{ContainerBuilder, Stdio};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let output = ContainerBuilder::new("hello").args(["sh", "-c", "echo hello from $(hostname)"]).output()?;
+/// let output = ContainerBuilder::new().args(["sh", "-c", "echo hello from $(hostname)"]).output()?;
 /// assert!(output.exit.outcome.success());
 /// # Ok(())
 /// # }
@@ -45,7 +45,8 @@ pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`, `run` or `output`"]
 pub struct ContainerBuilder {
-    pub(super) id: Result<ContainerId>,
+    /// Its id, unless `build` makes one.
+    pub(super) id: Option<ContainerId>,
     pub(super) spec: Spec,
     pub(super) extras: Extras,
     pub(super) stdio: [Stdio; 3],
@@ -69,10 +70,11 @@ pub struct ContainerBuilder {
 }
 
 impl ContainerBuilder {
-    /// A container called `id`, hardened as described on the type. A malformed id is `build`'s error.
-    pub fn new(id: impl Into<String>) -> Self {
+    /// A container hardened as described on the type. [`build`](Self::build) gives it an id that no other container has,
+    /// unless [`id`](Self::id) names it.
+    pub fn new() -> Self {
         Self {
-            id: ContainerId::new(id),
+            id: None,
             spec: default_spec(),
             extras: Extras { host_rootfs: true, idmap_rootfs: true, ..Extras::default() },
             stdio: Default::default(),
@@ -97,13 +99,28 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] naming the field, or the file that cannot be read.
-    pub fn from_bundle(id: impl Into<String>, directory: impl AsRef<Path>) -> Result<Self> {
+    pub fn from_bundle(directory: impl AsRef<Path>) -> Result<Self> {
         let (bundle, spec) = bundle::load(directory.as_ref())?;
         let extras = bundle::extras_of(&spec)?;
-        let mut builder = Self::new(id);
+        let mut builder = Self::new();
         (builder.spec, builder.extras) = (spec, extras);
         (builder.origin, builder.bundle, builder.default_ids) = (Origin::ConfigJson, Some(bundle), false);
         Ok(builder)
+    }
+
+    /// Names the container: the id by which it is loaded, listed and deleted, and by which other programs find it. Two
+    /// containers of one [`StateRoot`] cannot have one id at the same time; all programs of one user share the default
+    /// state root.
+    ///
+    /// A malformed id is `build`'s error.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        match ContainerId::new(id) {
+            Ok(id) => self.id = Some(id),
+            Err(error) => {
+                self.refused.get_or_insert(error);
+            }
+        }
+        self
     }
 
     /// Keeps the container's record in `root` instead of the caller's default directory.
@@ -266,6 +283,12 @@ impl ContainerBuilder {
     pub(super) fn set_id_mappings(&mut self, uids: &[IdMap], gids: &[IdMap]) {
         let convert = |maps: &[IdMap]| maps.iter().map(oci_mapping).collect::<Vec<_>>();
         self.linux().set_uid_mappings(Some(convert(uids))).set_gid_mappings(Some(convert(gids)));
+    }
+}
+
+impl Default for ContainerBuilder {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

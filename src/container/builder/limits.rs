@@ -220,7 +220,7 @@ mod tests {
             "linux": {"namespaces": [{"type": "mount"}], "resources": limits},
         });
         std::fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
-        let builder = ContainerBuilder::from_bundle("limits", bundle.path()).unwrap();
+        let builder = ContainerBuilder::from_bundle(bundle.path()).unwrap().id("limits");
         let disk = DeviceNumber { major: 8, minor: 0 };
         let builder = builder
             .memory_limit(32 << 20)

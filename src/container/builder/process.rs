@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_variable_replaces_the_one_with_the_same_name() {
         let builder =
-            ContainerBuilder::new("env").env("A", "1").env("PATH", "/bin").env("A", "2").env("AA", "3");
+            ContainerBuilder::new().id("env").env("A", "1").env("PATH", "/bin").env("A", "2").env("AA", "3");
         let process = builder.spec().process().as_ref().unwrap();
         assert_eq!(process.env().as_deref().unwrap(), ["PATH=/bin", "A=2", "AA=3"]);
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_is_not_utf8_is_refused_in_the_name_of_the_method() {
         let odd = OsStr::from_bytes(b"/x\xff");
-        let new = || ContainerBuilder::new("odd").args(["true"]);
+        let new = || ContainerBuilder::new().id("odd").args(["true"]);
         let cases: [(&str, ContainerBuilder); 12] = [
             ("args", new().args([OsStr::new("true"), odd])),
             ("env", new().env(odd, "")),

@@ -43,7 +43,7 @@ impl Pod {
 
     /// A builder for a further container of this pod; see [`ContainerBuilder::in_pod`].
     pub fn container(&self, id: impl Into<String>) -> ContainerBuilder {
-        ContainerBuilder::new(id).state_root(self.root.clone()).in_pod(&self.id)
+        ContainerBuilder::new().id(id).state_root(self.root.clone()).in_pod(&self.id)
     }
 
     /// Every container of the pod, its root container among them, sorted by id.

@@ -49,7 +49,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// # fn main() -> cofferdam::Result<()> {
 /// let zygote = Zygote::spawn()?;
 /// for number in 0..1000 {
-///     ContainerBuilder::new(format!("job-{number}")).zygote(&zygote).args(["true"]).run()?;
+///     ContainerBuilder::new().zygote(&zygote).args(["true"]).run()?;
 /// }
 /// # Ok(())
 /// # }

@@ -12,25 +12,25 @@ pub(crate) fn rows_of_ids() -> Vec<Row> {
         row(Builder(make), ErrorKind::InvalidId, message)
     };
     vec![
-        id(|_, place| ContainerBuilder::new("").state_root(place.state()), "container id: is empty"),
+        id(|_, place| ContainerBuilder::new().id("").state_root(place.state()), "container id: is empty"),
         id(
-            |_, place| ContainerBuilder::new("../up").state_root(place.state()),
+            |_, place| ContainerBuilder::new().id("../up").state_root(place.state()),
             "container id: \"../up\" starts with \".\"",
         ),
         id(
-            |_, place| ContainerBuilder::new("-rf").state_root(place.state()),
+            |_, place| ContainerBuilder::new().id("-rf").state_root(place.state()),
             "container id: \"-rf\" starts with \"-\"",
         ),
         id(
-            |_, place| ContainerBuilder::new("a/b").state_root(place.state()),
+            |_, place| ContainerBuilder::new().id("a/b").state_root(place.state()),
             "container id: \"a/b\" contains '/', allowed are A-Z a-z 0-9 _ + . -",
         ),
         id(
-            |_, place| ContainerBuilder::new("a\0b").state_root(place.state()),
+            |_, place| ContainerBuilder::new().id("a\0b").state_root(place.state()),
             "container id: \"a\\0b\" contains '\\0', allowed are A-Z a-z 0-9 _ + . -",
         ),
         id(
-            |_, place| ContainerBuilder::new("x".repeat(256)).state_root(place.state()),
+            |_, place| ContainerBuilder::new().id("x".repeat(256)).state_root(place.state()),
             "container id: is 256 bytes long, the limit is 255",
         ),
     ]

@@ -128,7 +128,7 @@ fn listing_of_the_rootfs(place: &Place) -> String {
 fn attempt(builder: Option<ContainerBuilder>, id: &str, place: &Place) -> Result<(), Error> {
     let builder = match builder {
         Some(builder) => builder,
-        None => ContainerBuilder::from_bundle(id, place.path())?.state_root(place.state()),
+        None => ContainerBuilder::from_bundle(place.path())?.id(id).state_root(place.state()),
     };
     drop(builder.build()?.create()?.start()?);
     Ok(())
@@ -235,7 +235,7 @@ fn the_device_rules_every_engine_writes_are_accepted() {
         &place,
         &Config(|| vec![("/linux/resources", json!({"devices": [{"allow": false, "access": "rwm"}]}))]),
     );
-    let bundle = ContainerBuilder::from_bundle(place.id("rules"), place.path()).expect("a bundle");
+    let bundle = ContainerBuilder::from_bundle(place.path()).expect("a bundle").id(place.id("rules"));
     let exit = bundle.state_root(place.state()).run().expect("a container with device rules");
     assert!(exit.outcome.success());
     assert_eq!(place.leftovers(), Vec::<String>::new());

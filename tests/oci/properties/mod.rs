@@ -45,7 +45,7 @@ fn bundle(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> PathBuf
 fn builder(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> ContainerBuilder {
     let bundle = bundle(stage, script, edit);
     let id = stage.id(bundle.file_name().unwrap().to_str().unwrap());
-    ContainerBuilder::from_bundle(id.replace('.', ""), bundle).unwrap().state_root(stage.root().clone())
+    ContainerBuilder::from_bundle(bundle).unwrap().id(id.replace('.', "")).state_root(stage.root().clone())
 }
 
 /// What a container of the edited bundle writes.

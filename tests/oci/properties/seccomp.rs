@@ -114,7 +114,8 @@ fn an_agent_decides_about_the_calls_its_filter_notifies() {
             });
         });
         let id = stage.id("notified");
-        let builder = ContainerBuilder::from_bundle(&id, &bundle).unwrap().state_root(stage.root().clone());
+        let builder =
+            ContainerBuilder::from_bundle(&bundle).unwrap().id(&id).state_root(stage.root().clone());
         let seen = stdout_of(builder);
         assert!(seen.contains("Too many links") && seen.ends_with("done"), "{seen}");
         assert!(!stage.busybox().join("tmp/refused").exists());
