@@ -12,26 +12,68 @@ use std::str::FromStr;
 pub struct Signal(i32);
 
 impl Signal {
-    /// Hangup.
+    /// Hangup: the terminal is gone, or its session's leader has ended.
     pub const HUP: Self = Self(libc::SIGHUP);
     /// Interrupt from the keyboard.
     pub const INT: Self = Self(libc::SIGINT);
     /// Quit from the keyboard.
     pub const QUIT: Self = Self(libc::SIGQUIT);
+    /// Illegal instruction.
+    pub const ILL: Self = Self(libc::SIGILL);
+    /// Breakpoint or trace trap.
+    pub const TRAP: Self = Self(libc::SIGTRAP);
+    /// Abort, as abort(3) sends it.
+    pub const ABRT: Self = Self(libc::SIGABRT);
+    /// Bus error: an access to memory that is not there.
+    pub const BUS: Self = Self(libc::SIGBUS);
+    /// Erroneous arithmetic operation.
+    pub const FPE: Self = Self(libc::SIGFPE);
     /// Kill: cannot be caught or ignored.
     pub const KILL: Self = Self(libc::SIGKILL);
     /// First user signal.
     pub const USR1: Self = Self(libc::SIGUSR1);
+    /// Invalid memory reference.
+    pub const SEGV: Self = Self(libc::SIGSEGV);
     /// Second user signal.
     pub const USR2: Self = Self(libc::SIGUSR2);
+    /// Write to a pipe or socket that no process reads.
+    pub const PIPE: Self = Self(libc::SIGPIPE);
+    /// A timer of alarm(2) ran out.
+    pub const ALRM: Self = Self(libc::SIGALRM);
     /// Termination request.
     pub const TERM: Self = Self(libc::SIGTERM);
-    /// Stop: cannot be caught or ignored.
-    pub const STOP: Self = Self(libc::SIGSTOP);
+    /// Stack fault of a coprocessor; unused.
+    pub const STKFLT: Self = Self(libc::SIGSTKFLT);
+    /// A child stopped, continued or ended.
+    pub const CHLD: Self = Self(libc::SIGCHLD);
     /// Continue if stopped.
     pub const CONT: Self = Self(libc::SIGCONT);
+    /// Stop: cannot be caught or ignored.
+    pub const STOP: Self = Self(libc::SIGSTOP);
+    /// Stop from the keyboard.
+    pub const TSTP: Self = Self(libc::SIGTSTP);
+    /// Read from the terminal by a background process.
+    pub const TTIN: Self = Self(libc::SIGTTIN);
+    /// Write to the terminal by a background process.
+    pub const TTOU: Self = Self(libc::SIGTTOU);
+    /// Urgent data on a socket.
+    pub const URG: Self = Self(libc::SIGURG);
+    /// The limit of CPU time was reached (setrlimit(2), `RLIMIT_CPU`).
+    pub const XCPU: Self = Self(libc::SIGXCPU);
+    /// The limit of the file size was reached (setrlimit(2), `RLIMIT_FSIZE`).
+    pub const XFSZ: Self = Self(libc::SIGXFSZ);
+    /// A virtual timer of setitimer(2) ran out.
+    pub const VTALRM: Self = Self(libc::SIGVTALRM);
+    /// A profiling timer of setitimer(2) ran out.
+    pub const PROF: Self = Self(libc::SIGPROF);
     /// The window size of the terminal changed.
     pub const WINCH: Self = Self(libc::SIGWINCH);
+    /// Input or output is possible.
+    pub const IO: Self = Self(libc::SIGIO);
+    /// Power failure.
+    pub const PWR: Self = Self(libc::SIGPWR);
+    /// Bad system call; a seccomp filter may send it.
+    pub const SYS: Self = Self(libc::SIGSYS);
 
     /// Sends it to the process behind `pidfd`: pidfd_send_signal(2).
     ///
@@ -115,6 +157,48 @@ mod tests {
         }
         assert_eq!(Signal::TERM.to_string(), "SIGTERM");
         assert_eq!(Signal::new(35).unwrap().to_string(), "SIGRTMIN+1");
+    }
+
+    #[test]
+    fn every_standard_signal_has_a_constant() {
+        let constants = [
+            Signal::HUP,
+            Signal::INT,
+            Signal::QUIT,
+            Signal::ILL,
+            Signal::TRAP,
+            Signal::ABRT,
+            Signal::BUS,
+            Signal::FPE,
+            Signal::KILL,
+            Signal::USR1,
+            Signal::SEGV,
+            Signal::USR2,
+            Signal::PIPE,
+            Signal::ALRM,
+            Signal::TERM,
+            Signal::STKFLT,
+            Signal::CHLD,
+            Signal::CONT,
+            Signal::STOP,
+            Signal::TSTP,
+            Signal::TTIN,
+            Signal::TTOU,
+            Signal::URG,
+            Signal::XCPU,
+            Signal::XFSZ,
+            Signal::VTALRM,
+            Signal::PROF,
+            Signal::WINCH,
+            Signal::IO,
+            Signal::PWR,
+            Signal::SYS,
+        ];
+        let numbers: Vec<i32> = constants.iter().map(|signal| signal.number()).collect();
+        assert_eq!(numbers, (1..=31).collect::<Vec<_>>(), "in the order of x86-64, aarch64 and their like");
+        for signal in constants {
+            assert_eq!(signal.to_string().parse::<Signal>().unwrap(), signal);
+        }
     }
 
     #[test]
