@@ -186,6 +186,14 @@ impl Error {
         self
     }
 
+    /// The same error for a copy of what was refused. Its source stays with the first: what it said is in the message.
+    #[must_use]
+    pub(crate) fn again(&self) -> Self {
+        let Inner { kind, step, message, hint, source: _ } = &*self.0;
+        let (kind, step, message, hint) = (kind.clone(), step.clone(), message.clone(), hint.clone());
+        Self(Box::new(Inner { kind, step, message, hint, source: None }))
+    }
+
     /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {

@@ -305,7 +305,7 @@ pub mod typestate {
 pub mod builder {
     pub use crate::container::IoLimit;
     pub use crate::process::UserLog;
-    pub use crate::spec::{DeviceNumber, HookKind, IdMap};
+    pub use crate::spec::{DeviceNumber, HookKind, IdMap, Resource};
 }
 
 /// What this host can do for containers, and which layers of protection a container has:

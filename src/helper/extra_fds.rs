@@ -31,6 +31,12 @@ impl ExtraFds {
         self.inherited = count;
     }
 
+    /// The same for another container, without the descriptors that only one container can have: their numbers.
+    pub(crate) fn for_another(&self) -> (Self, Vec<i32>) {
+        let left = self.given.iter().map(|(number, _)| *number).collect();
+        (Self { given: Vec::new(), inherited: self.inherited }, left)
+    }
+
     /// Checks the numbers, and opens copies of the caller's own descriptors.
     pub(crate) fn open(&self) -> Result<OpenFds<'_>> {
         let refuse = |problem: String| Error::new(ErrorKind::InvalidInput, "fd", problem);

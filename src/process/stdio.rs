@@ -75,6 +75,17 @@ impl Stdio {
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.0, StdioSource::Null)
     }
+
+    /// The same for another container; `None` if it is a descriptor, which only one container can have.
+    pub(crate) fn for_another(&self) -> Option<Self> {
+        Some(Self(match &self.0 {
+            StdioSource::Null => StdioSource::Null,
+            StdioSource::Inherit => StdioSource::Inherit,
+            StdioSource::Piped => StdioSource::Piped,
+            StdioSource::Bytes(bytes) => StdioSource::Bytes(bytes.clone()),
+            StdioSource::Fd(_) => return None,
+        }))
+    }
 }
 
 impl From<File> for Stdio {

@@ -44,6 +44,14 @@ impl From<File> for UserLog {
 }
 
 impl UserLog {
+    /// The same for another container; `None` if it is a descriptor, which only one container can have.
+    pub(crate) fn for_another(&self) -> Option<Self> {
+        match &self.0 {
+            To::Path(path) => Some(Self(To::Path(path.clone()))),
+            To::Fd(_) => None,
+        }
+    }
+
     /// The descriptor for the sandbox.
     pub(crate) fn open(&self) -> Result<OwnedFd> {
         let named = |error: Error| error.during("user log");

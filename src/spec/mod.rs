@@ -20,6 +20,7 @@ mod namespaces;
 mod net_devices;
 mod process;
 mod resources;
+mod rlimit;
 mod seccomp;
 mod sysctl;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub(crate) use resources::{
 };
 #[cfg(test)]
 pub(crate) use resources::{DeviceWeight, HugepageLimit, NetworkClass, RdmaLimit};
+pub use rlimit::Resource;
 
 use crate::error::Result;
 use field::Field;

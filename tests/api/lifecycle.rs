@@ -1,8 +1,9 @@
 //! The phases of a container, on real processes: create, start, wait, signal, stop, kill, delete.
 
 use crate::kit::{is_readable_within, skip, stage, status_line, stdout_of, write_script};
+use cofferdam::builder::Resource;
 use cofferdam::typestate::Recovered;
-use cofferdam::{AnyContainer, ErrorKind, Outcome, Rootfs, Signal, Status, Stdio};
+use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Rootfs, Signal, Status, Stdio};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
@@ -18,6 +19,60 @@ fn a_program_runs_on_the_hosts_own_directories() {
     assert_eq!(output.exit.outcome, Outcome::Exited { code: 0 });
     assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"hello\n"[..], &b"oops\n"[..]));
     assert!(output.exit.started_at.unwrap() <= output.exit.finished_at.unwrap());
+}
+
+#[test]
+fn a_builder_is_a_template_for_many_containers() {
+    let stage = stage!();
+    let template = ContainerBuilder::new().state_root(stage.root().clone()).args(["sh", "-c"]);
+    let template =
+        template.envs([("A", "1"), ("B", "2")]).rlimit(Resource::OpenFiles, 77).rlimit(Resource::Core, 0);
+    let first = template.clone().arg("exec sleep 1000").spawn().unwrap();
+    let second = template.clone().arg("exec sleep 1000").spawn().unwrap();
+    assert_ne!(first.id(), second.id());
+    assert_eq!(stdout_of(template.arg("echo $A$B; ulimit -n; ulimit -c")), "12\n77\n0");
+    for container in [first, second] {
+        container.kill().unwrap().delete().unwrap();
+    }
+}
+
+#[test]
+fn a_copy_of_a_builder_asks_for_descriptors_of_its_own() {
+    let stage = stage!();
+    let path = stage.path().join("out");
+    let file = || std::fs::File::create(&path).unwrap();
+    let template = stage.shell("first", "echo x >&5").stdout(file()).user_log(file()).fd(5, file());
+    let refused = template.clone().build().unwrap_err();
+    assert_eq!(*refused.kind(), ErrorKind::InvalidInput);
+    let copy = || template.clone().id(stage.id("copy"));
+    for (builder, method) in [
+        (copy().stdout(file()).user_log(file()), "fd(5)"),
+        (copy().stdout(file()).fd(5, file()), "user_log"),
+        (copy().user_log(file()).fd(5, file()), "stdout"),
+    ] {
+        let refused = builder.build().unwrap_err().to_string();
+        let wanted = format!("ContainerBuilder::{method}: its descriptor stayed with the builder");
+        assert!(refused.starts_with(&wanted), "{refused}");
+    }
+    let copy = copy().inherit_stdio().fd(5, file()).user_log(file());
+    assert!(copy.run().unwrap().outcome.success());
+    assert!(template.run().unwrap().outcome.success(), "the first keeps what it was given");
+}
+
+#[test]
+fn cpu_time_is_limited_for_each_process() {
+    let stage = stage!();
+    let exit =
+        stage.shell("cpu", "while :; do :; done & wait $!; exit $?").cpu_time(Duration::from_millis(1)).run();
+    assert_eq!(exit.unwrap().outcome, Outcome::Exited { code: 128 + Signal::XCPU.number() });
+}
+
+#[test]
+fn nothing_is_left_of_a_container_that_cannot_be_spawned() {
+    let stage = stage!();
+    let error = stage.container("gone").args(["/no/such/program"]).spawn().unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::ProgramNotFound);
+    assert!(AnyContainer::list(stage.root()).unwrap().is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::description::ContainerBuilder;
 use crate::container::create::blueprint::{Blueprint, blueprint};
 use crate::container::handle::Handle;
 use crate::container::outcome::{Exit, Outcome, Output};
-use crate::container::typestate::{Container, Creating};
+use crate::container::typestate::{Container, Creating, Running};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::host::{self, Caller, Needs};
 use crate::id::ContainerId;
@@ -23,7 +23,7 @@ impl ContainerBuilder {
     /// [`ErrorKind::InvalidId`], [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the
     /// field, [`ErrorKind::Unsupported`] naming what this host or this caller cannot do.
     pub fn build(mut self) -> Result<Container<Creating>> {
-        self.refused.take().map_or(Ok(()), Err)?;
+        self.check()?;
         let id = match self.id.take() {
             Some(id) => id,
             None => random_id()?,
@@ -57,6 +57,15 @@ impl ContainerBuilder {
         Ok(Container::new(core, Blueprint { stdio, extra_fds, console, user_log, zygote, ..blueprint }))
     }
 
+    /// Builds, creates and starts, as [`std::process::Command::spawn`] does with a process.
+    ///
+    /// # Errors
+    /// As each of these. Nothing of the container is left then, so the error is a plain [`Error`] and holds none: the
+    /// single steps give it back in a [`Failed`](crate::Failed).
+    pub fn spawn(self) -> Result<Container<Running>> {
+        Ok(self.build()?.create()?.start()?)
+    }
+
     /// Builds, creates, starts, waits and deletes.
     ///
     /// A stream that is [piped](Stdio::piped) is `/dev/null`, because nobody has the other end: [`input`](Self::input)
@@ -66,7 +75,7 @@ impl ContainerBuilder {
     /// As each of these. A container that was made is gone again.
     pub fn run(mut self) -> Result<Exit> {
         self.stdio.iter_mut().for_each(Stdio::unless_piped);
-        let stopped = self.build()?.create()?.start()?.wait_stopped()?;
+        let stopped = self.spawn()?.wait_stopped()?;
         let exit = stopped.exit().clone();
         stopped.delete()?;
         Ok(exit)
@@ -85,8 +94,8 @@ impl ContainerBuilder {
     /// As [`run`](Self::run), and the errno of read(2).
     pub fn output(mut self) -> Result<Output> {
         self.stdio[0].unless_piped();
-        self.stdio[1] = Stdio::piped();
-        self.stdio[2] = Stdio::piped();
+        self.set_stream(1, Stdio::piped());
+        self.set_stream(2, Stdio::piped());
         let limit = self.output_limit;
         let mut created = self.build()?.create()?;
         let pipes = [created.take_stdout(), created.take_stderr()];
@@ -108,7 +117,7 @@ impl ContainerBuilder {
     /// [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the field,
     /// [`ErrorKind::AlreadyExists`] for a directory that is not empty.
     pub fn to_bundle(mut self, directory: impl AsRef<Path>) -> Result<()> {
-        self.refused.take().map_or(Ok(()), Err)?;
+        self.check()?;
         let host = host::probe(Needs { system_dirs: true, ..Needs::default() })?;
         if self.default_ids {
             let maps = host.default_id_maps();

@@ -13,8 +13,12 @@ use crate::state::StateRoot;
 use oci_spec::runtime::{
     Hook, Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, Process, Spec,
 };
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+
+/// The methods of the three standard streams.
+pub(super) const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
 /// What to do about a limit that is none.
 pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call out";
@@ -43,7 +47,7 @@ pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "a builder does nothing until `build`, `run` or `output`"]
+#[must_use = "a builder does nothing until `build`, `spawn`, `run` or `output`"]
 pub struct ContainerBuilder {
     /// Its id, unless `build` makes one.
     pub(super) id: Option<ContainerId>,
@@ -61,6 +65,8 @@ pub struct ContainerBuilder {
     pub(super) zygote: Option<Zygote>,
     /// The first argument that a method could not take.
     pub(super) refused: Option<Error>,
+    /// The methods whose descriptors stayed with the builder that this one is a copy of.
+    pub(super) left: BTreeSet<String>,
     /// Take the id mappings that suit the caller.
     pub(super) default_ids: bool,
     /// The root container of the pod to run in.
@@ -88,6 +94,7 @@ impl ContainerBuilder {
             user_log: None,
             zygote: None,
             refused: None,
+            left: BTreeSet::new(),
             default_ids: true,
             pod: None,
             pod_annotations: true,
@@ -196,6 +203,7 @@ impl ContainerBuilder {
     /// line that would block, or for which there is no space. A file that cannot be opened is `create`'s error.
     pub fn user_log(mut self, to: impl Into<UserLog>) -> Self {
         self.user_log = Some(to.into());
+        self.left.remove("user_log");
         self
     }
 
@@ -226,6 +234,17 @@ impl ContainerBuilder {
         if limit == Some(0) {
             self.refuse(method, "must not be 0", NO_LIMIT);
         }
+    }
+
+    /// The first mistake that no later call has mended.
+    pub(super) fn check(&mut self) -> Result<()> {
+        if let Some(method) = self.left.first() {
+            let problem = "its descriptor stayed with the builder that this one is a copy of";
+            let error = Error::new(ErrorKind::InvalidInput, format!("ContainerBuilder::{method}"), problem);
+            self.refused
+                .get_or_insert(error.hint("a descriptor belongs to one container: give each its own"));
+        }
+        self.refused.take().map_or(Ok(()), Err)
     }
 
     /// `text` for the configuration; if it is not UTF-8, `build` refuses it in the name of `method`.
@@ -283,6 +302,58 @@ impl ContainerBuilder {
     pub(super) fn set_id_mappings(&mut self, uids: &[IdMap], gids: &[IdMap]) {
         let convert = |maps: &[IdMap]| maps.iter().map(oci_mapping).collect::<Vec<_>>();
         self.linux().set_uid_mappings(Some(convert(uids))).set_gid_mappings(Some(convert(gids)));
+    }
+}
+
+/// A template for many containers: each copy can be changed and built. The copies of a builder without an
+/// [`id`](ContainerBuilder::id) get different ids.
+///
+/// A descriptor belongs to one container, because containers that share one can talk through its flags and its
+/// position. It stays with the builder that was cloned, and `build` of the copy refuses, until the same method
+/// ([`stdout`](ContainerBuilder::stdout), [`fd`](ContainerBuilder::fd), [`user_log`](ContainerBuilder::user_log)) has
+/// given it another.
+impl Clone for ContainerBuilder {
+    fn clone(&self) -> Self {
+        let mut left = self.left.clone();
+        let mut leave = |method: &str| {
+            left.insert(method.to_owned());
+        };
+        let mut stdio: [Stdio; 3] = Default::default();
+        for (index, copy) in stdio.iter_mut().enumerate() {
+            match self.stdio[index].for_another() {
+                Some(stream) => *copy = stream,
+                None => leave(STREAMS[index]),
+            }
+        }
+        let (extra_fds, numbers) = self.extra_fds.for_another();
+        numbers.into_iter().for_each(|number| leave(&format!("fd({number})")));
+        let user_log = self.user_log.as_ref().and_then(|log| {
+            let copy = log.for_another();
+            if copy.is_none() {
+                leave("user_log");
+            }
+            copy
+        });
+        Self {
+            id: self.id.clone(),
+            spec: self.spec.clone(),
+            extras: self.extras.clone(),
+            stdio,
+            output_limit: self.output_limit,
+            extra_fds,
+            console: self.console.clone(),
+            origin: self.origin,
+            bundle: self.bundle.clone(),
+            state_root: self.state_root.clone(),
+            pid_file: self.pid_file.clone(),
+            user_log,
+            zygote: self.zygote.clone(),
+            refused: self.refused.as_ref().map(Error::again),
+            left,
+            default_ids: self.default_ids,
+            pod: self.pod.clone(),
+            pod_annotations: self.pod_annotations,
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 //! and writes.
 
 use super::default_spec::build;
-use super::description::ContainerBuilder;
+use super::description::{ContainerBuilder, STREAMS};
 use crate::process::Stdio;
 use crate::process::console::{ConsoleTarget, WindowSize};
-use oci_spec::runtime::{BoxBuilder, PosixRlimit};
+use crate::spec::Resource;
+use oci_spec::runtime::BoxBuilder;
 use rustix::fd::OwnedFd;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -17,6 +18,21 @@ impl ContainerBuilder {
         let args: Vec<String> = args.into_iter().map(|arg| self.text("args", arg.as_ref())).collect();
         self.process().set_args(Some(args));
         self
+    }
+
+    /// Adds an argument after those that are there. The first is the program.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        let arg = self.text("arg", arg.as_ref());
+        let process = self.process();
+        let mut args = process.args().clone().unwrap_or_default();
+        args.push(arg);
+        process.set_args(Some(args));
+        self
+    }
+
+    /// Sets environment variables, each as [`env`](Self::env) does.
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, vars: impl IntoIterator<Item = (N, V)>) -> Self {
+        vars.into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
     }
 
     /// Sets one environment variable. The workload gets nothing of the caller's environment.
@@ -71,7 +87,7 @@ impl ContainerBuilder {
 
     /// The workload's standard input; by default it is empty.
     pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
-        self.stdio[0] = stdio.into();
+        self.set_stream(0, stdio.into());
         self
     }
 
@@ -86,32 +102,34 @@ impl ContainerBuilder {
 
     /// The workload's standard output; by default it is thrown away.
     pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
-        self.stdio[1] = stdio.into();
+        self.set_stream(1, stdio.into());
         self
     }
 
     /// The workload's standard error; by default it is thrown away.
     pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
-        self.stdio[2] = stdio.into();
+        self.set_stream(2, stdio.into());
         self
     }
 
     /// For [`output`](Self::output): kills the container if its workload writes more than this many bytes to standard
-    /// output or to standard error. 16 MiB by default.
+    /// output or to standard error. 16 MiB by default. 0 is refused.
     pub fn output_limit(mut self, bytes: u64) -> Self {
+        self.refuse_zero("output_limit", Some(bytes));
         self.output_limit = bytes;
         self
     }
 
     /// Gives the workload the caller's three standard streams.
     pub fn inherit_stdio(mut self) -> Self {
-        self.stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
+        (0..3).for_each(|index| self.set_stream(index, Stdio::inherit()));
         self
     }
 
     /// Gives the workload a further descriptor, at `number`: 3 or more.
     pub fn fd(mut self, number: i32, fd: impl Into<OwnedFd>) -> Self {
         self.extra_fds.give(number, fd.into());
+        self.left.remove(&format!("fd({number})"));
         self
     }
 
@@ -155,14 +173,35 @@ impl ContainerBuilder {
         self
     }
 
-    /// Sets a resource limit (setrlimit(2)). It replaces a limit of the same type.
-    pub fn rlimit(mut self, rlimit: PosixRlimit) -> Self {
+    /// Sets a resource limit (setrlimit(2)), the soft and the hard one. It replaces a limit of the same resource.
+    pub fn rlimit(self, resource: Resource, limit: u64) -> Self {
+        self.rlimit_soft_hard(resource, limit, limit)
+    }
+
+    /// Lets each process of the workload use this much CPU time (setrlimit(2), `RLIMIT_CPU`), rounded up to seconds:
+    /// then the kernel sends it SIGXCPU, and a second later SIGKILL. A limit of zero is refused. For the time by the
+    /// clock there is [`timeout`](Self::timeout).
+    pub fn cpu_time(mut self, limit: Duration) -> Self {
+        self.refuse_zero("cpu_time", limit.is_zero().then_some(0));
+        let seconds = limit.as_secs().saturating_add(u64::from(limit.subsec_nanos() > 0));
+        self.rlimit_soft_hard(Resource::Cpu, seconds, seconds.saturating_add(1))
+    }
+
+    /// Sets a resource limit: the soft one, which the workload meets, and the hard one, up to which it may raise the
+    /// soft one.
+    pub fn rlimit_soft_hard(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
+        let rlimit = resource.limit(soft, hard);
         let process = self.process();
         let mut rlimits = process.rlimits().clone().unwrap_or_default();
         rlimits.retain(|other| other.typ() != rlimit.typ());
         rlimits.push(rlimit);
         process.set_rlimits(Some(rlimits));
         self
+    }
+
+    pub(super) fn set_stream(&mut self, index: usize, stream: Stdio) {
+        self.stdio[index] = stream;
+        self.left.remove(STREAMS[index]);
     }
 }
 

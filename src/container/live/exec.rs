@@ -11,6 +11,7 @@ use crate::plan::{DeviceLimits, ExecOptions, ExecPlan, host_ids_of};
 use crate::process::console::{ConsoleTarget, WindowSize};
 use crate::process::{DEFAULT_OUTPUT_LIMIT, Stdio};
 use crate::spec;
+use crate::spec::Resource;
 use crate::spec::ValidSpec;
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
@@ -161,9 +162,14 @@ impl Exec {
         self.with(ProcessChange::NoNewPrivileges(yes))
     }
 
-    /// A resource limit of setrlimit(2), instead of the container's of the same type.
-    pub fn rlimit(self, rlimit: PosixRlimit) -> Self {
-        self.with(ProcessChange::Rlimit(rlimit))
+    /// A resource limit (setrlimit(2)), the soft and the hard one, instead of the container's of the same resource.
+    pub fn rlimit(self, resource: Resource, limit: u64) -> Self {
+        self.rlimit_soft_hard(resource, limit, limit)
+    }
+
+    /// A resource limit: the soft one, which the process meets, and the hard one, up to which it may raise the soft one.
+    pub fn rlimit_soft_hard(self, resource: Resource, soft: u64, hard: u64) -> Self {
+        self.with(ProcessChange::Rlimit(resource.limit(soft, hard)))
     }
 
     /// Standard input; nothing by default.
