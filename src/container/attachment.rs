@@ -3,7 +3,7 @@
 use super::teardown;
 use crate::error::{ErrorKind, Result};
 use crate::helper::{collect_later, reap};
-use crate::state::{Found, StateRoot};
+use crate::state::{CreatorLock, Found, StateRoot};
 use rustix::fd::{AsFd, OwnedFd};
 
 /// Attaches a container to the value that made it: dropping the value destroys the container.
@@ -11,6 +11,8 @@ use rustix::fd::{AsFd, OwnedFd};
 pub(super) struct DropGuard {
     /// Our end of the lifeline. The sandbox watches the other end, and kills the container when ours closes.
     _lifeline: OwnedFd,
+    /// Tells other programs that we hold the container, so that a creation with the same id leaves it alone.
+    _creator: CreatorLock,
     /// The directory of the record by which the container is destroyed.
     root: StateRoot,
     found: Found,
@@ -25,12 +27,21 @@ pub(super) struct DropGuard {
 impl DropGuard {
     pub(super) fn new(
         lifeline: OwnedFd,
+        creator: CreatorLock,
         root: StateRoot,
         found: Found,
         created_at: u64,
         children: Vec<OwnedFd>,
     ) -> Self {
-        Self { _lifeline: lifeline, root, found, created_at, children: Some(children), holds: true }
+        Self {
+            _lifeline: lifeline,
+            _creator: creator,
+            root,
+            found,
+            created_at,
+            children: Some(children),
+            holds: true,
+        }
     }
 
     /// Lets the container go. After the helpers have ended, the next call that makes, loads or deletes a container

@@ -52,6 +52,7 @@ mod builder {
 mod create {
     pub(super) mod blueprint;
     mod id_maps;
+    mod namesake;
     mod sockets;
     pub(super) mod transaction;
 }

@@ -6,7 +6,7 @@
 //!  ROOT/                                  0700: /run/cofferdam for root, else $XDG_RUNTIME_DIR/cofferdam or /tmp/cofferdam-UID
 //!    CONTAINER_sandbox:SANDBOX.state      the record: JSON and a checksum, replaced as a whole by rename
 //!    CONTAINER_sandbox:SANDBOX.lock       flock(2): held by the process that changes the container's state
-//!    CONTAINER_sandbox:SANDBOX.run/       0700
+//!    CONTAINER_sandbox:SANDBOX.run/       0700; flock(2): held by the creator as long as the container is attached to it
 //!      control.sock                       the sandbox's socket
 //!      exit                               the exit record, written by the sandbox
 //! ```
@@ -44,7 +44,12 @@
 //! caller ends, the kernel closes the pipe, and the sandbox kills init and records why. `PR_SET_PDEATHSIG` would not
 //! do: it fires when the *thread* that made the child ends.
 //!
-//! The descriptor is close-on-exec. But a child that the caller forks *without* an exec inherits it, and the container
+//! The same program holds a flock(2) on the run directory. Where the container is recorded as attached and that lock is
+//! free, its creator is gone: it is garbage, and the next `create` with its id deletes it first, as `delete` would.
+//! Another program's living container, or a detached one, is never touched;
+//! [`replace`](crate::ContainerBuilder::replace) also deletes one that has ended.
+//!
+//! The descriptors are close-on-exec. But a child that the caller forks *without* an exec inherits them, and the container
 //! then lives until that child has ended too.
 //!
 //! # What a kill leaves
@@ -52,10 +57,10 @@
 //! | Killed | When | What is left | What happens then |
 //! |---|---|---|---|
 //! | caller | after the claim, before the record | a lock file and an empty run directory | the next claim of the id takes them over |
-//! | caller | during create | a record in `creating`; cgroups that it names | the helpers' connections close, and they exit. Loading gives `Creating`: `create` undoes it and makes it again, `delete` removes it. |
-//! | caller | after create, attached | a record and the exit record | the sandbox kills init, outcome `CallerGone` or `NeverStarted`, and the gofer removes the cgroups; delete by id |
-//! | caller | after the end of its container, attached | a record, the exit record, empty cgroups | delete by id |
-//! | caller and gofer at once, for example by a kill of their cgroup | after create, attached | a record, the exit record, empty cgroups | delete by id |
+//! | caller | during create | a record in `creating`; cgroups that it names | the helpers' connections close, and they exit. Loading gives `Creating`: `create` undoes it and makes it again, `delete` removes it, and so does the next `create` with its id. |
+//! | caller | after create, attached | a record and the exit record | the sandbox kills init, outcome `CallerGone` or `NeverStarted`, and the gofer removes the cgroups; delete by id, or create with it |
+//! | caller | after the end of its container, attached | a record, the exit record, empty cgroups | delete by id, or create with it |
+//! | caller and gofer at once, for example by a kill of their cgroup | after create, attached | a record, the exit record, empty cgroups | delete by id, or create with it |
 //! | caller | after detach | everything | the container goes on |
 //! | caller | during delete | the record, or, once that is gone, a lock file and a run directory | delete again; or the next claim takes them over |
 //! | gofer | during create | nothing | `create` fails with `HelperDied` and undoes |

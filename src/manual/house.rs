@@ -51,8 +51,9 @@
 //!    (`spec/mod.rs`), look at the host (`host/probe.rs`) and plan (`plan/mod.rs`). Nothing exists on the host yet.
 //! 2. `container/creating.rs` `create` consumes the `Creating` phase and calls `container/create/transaction.rs`
 //!    `launch`.
-//! 3. `state/claim.rs` `take` claims the id, and `commit` saves the record. From here on a step that fails makes the
-//!    transaction `undo` all steps before it.
+//! 3. `container/create/namesake.rs` `claim` removes what a killed program left under the id, `state/claim.rs` `take`
+//!    claims it, and `commit` saves the record. From here on a step that fails makes the transaction `undo` all steps
+//!    before it.
 //! 4. `cgroup/group.rs` `create` makes the cgroup and writes its limits. A systemd scope follows after step 6 instead.
 //! 5. `container/create/sockets.rs` `open` makes the connections between the four processes, the control socket, the
 //!    lifeline and the exit record. `plan/sealed.rs` `resolve` adds to each plan what is known only now, and no later

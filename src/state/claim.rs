@@ -4,7 +4,8 @@
 //! undo, so it cannot destroy the container that has the id.
 
 use super::directory::DIRECTORY;
-use super::lock::{Acquired, Flock, StateLock};
+use super::flock::Flock;
+use super::lock::{Acquired, StateLock};
 use super::name::{FileRole, StateName};
 use super::record::Record;
 use super::root::StateRoot;

@@ -5,6 +5,7 @@
 //! while it is locked, there is one holder at a time.
 
 use super::directory::remove_name;
+use super::flock::Flock;
 use super::name::{FileRole, StateName};
 use super::record::Record;
 use super::root::{Found, StateRoot, not_found};
@@ -15,7 +16,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// The right to change one container's record. Unlocks on drop.
@@ -137,7 +138,7 @@ impl StateLock {
             Err(Errno::WOULDBLOCK) => return Ok(Some(Acquired::Busy)),
             locked => locked.os(|| format!("flock({:?}, LOCK_EX)", path()))?,
         };
-        let locked = rustix::fs::fstat(&flock.file).os(|| format!("fstat({:?})", path()))?;
+        let locked = rustix::fs::fstat(flock.file()).os(|| format!("fstat({:?})", path()))?;
         match rustix::fs::statat(root.fd(), stem.file(FileRole::Lock), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) if (named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino) => {
                 Ok(Some(Acquired::Held(Self { root: root.clone(), stem: stem.clone(), _flock: flock })))
@@ -212,27 +213,6 @@ impl StateLock {
 
     fn path(&self, role: FileRole) -> PathBuf {
         self.root.path().join(self.stem.file(role))
-    }
-}
-
-/// A held flock(2).
-#[derive(Debug)]
-pub(super) struct Flock {
-    file: OwnedFd,
-}
-
-impl Flock {
-    pub(super) fn take(file: OwnedFd, operation: FlockOperation) -> rustix::io::Result<Self> {
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;
-        Ok(Self { file })
-    }
-}
-
-impl Drop for Flock {
-    fn drop(&mut self) {
-        // Closing is not enough: a child that the caller's program has forked meanwhile shares the lock. Unlocking
-        // fails only on a bad descriptor, and this value owns the descriptor.
-        let _ = rustix::fs::flock(self.file.as_fd(), FlockOperation::Unlock);
     }
 }
 

@@ -4,7 +4,7 @@
 //! ROOT/                                  0700, /run/cofferdam or $XDG_RUNTIME_DIR/cofferdam
 //!   CONTAINER_sandbox:SANDBOX.state      the record: JSON, replaced as a whole by rename
 //!   CONTAINER_sandbox:SANDBOX.lock       flock: held by the process that changes the container
-//!   CONTAINER_sandbox:SANDBOX.run/       0700
+//!   CONTAINER_sandbox:SANDBOX.run/       0700; flock: held by the creator as long as the container is attached to it
 //!     control.sock                       the sandbox's socket
 //!     exit                               the exit record, written by the sandbox
 //!
@@ -25,6 +25,7 @@
 mod claim;
 mod directory;
 mod exit;
+mod flock;
 mod lock;
 mod name;
 mod outcome;
@@ -34,6 +35,7 @@ mod run_dir;
 mod status;
 mod store;
 
+pub use claim::Claim;
 pub use exit::{Cause, ExitRecord, WaitStatus};
 pub use lock::StateLock;
 pub use outcome::Outcome;
@@ -43,5 +45,5 @@ pub use record::{RawSpec, Record};
 pub use root::{Found, StateRoot};
 #[cfg(test)]
 use run_dir::EXIT_RECORD;
-pub use run_dir::{CONTROL_SOCKET, RunDir};
+pub use run_dir::{CONTROL_SOCKET, CreatorLock, RunDir};
 pub use status::Status;

@@ -4,8 +4,9 @@
 
 use super::directory::{DIRECTORY, REGULAR, make_directory, remove_name};
 use super::exit::{ExitRecord, MAX_EXIT_RECORD_BYTES};
+use super::flock::Flock;
 use crate::error::{OsContext, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,6 +18,14 @@ use std::path::{Path, PathBuf};
 pub const CONTROL_SOCKET: &str = "control.sock";
 /// The exit record's name in the run directory.
 pub const EXIT_RECORD: &str = "exit";
+
+/// Held by the program that created a container as long as the container is attached to it. However that program ends,
+/// the kernel frees it.
+#[derive(Debug)]
+#[must_use = "dropping it tells other programs that the creator is gone"]
+pub struct CreatorLock {
+    _flock: Flock,
+}
 
 /// An open run directory.
 #[derive(Debug)]
@@ -82,6 +91,34 @@ impl RunDir {
         let mut bytes = Vec::with_capacity(MAX_EXIT_RECORD_BYTES + 1);
         file.take(MAX_EXIT_RECORD_BYTES as u64 + 1).read_to_end(&mut bytes).os(step)?;
         Ok(ExitRecord::decode(&bytes))
+    }
+
+    /// Marks the container as this program's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::error::ErrorKind::Os): the directory cannot be opened again or locked.
+    pub fn lock_for_creator(&self) -> Result<CreatorLock> {
+        let flock = Flock::take(self.reopen()?, FlockOperation::NonBlockingLockExclusive);
+        Ok(CreatorLock { _flock: flock.os(|| format!("flock({:?}, LOCK_EX)", self.path))? })
+    }
+
+    /// Whether the program that created the container lives and has not let it go. Asked under the container's lock,
+    /// because asking looks like a creator for a moment.
+    ///
+    /// # Errors
+    /// As [`lock_for_creator`](Self::lock_for_creator).
+    pub fn has_creator(&self) -> Result<bool> {
+        match Flock::take(self.reopen()?, FlockOperation::NonBlockingLockExclusive) {
+            Ok(_) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(errno).os(|| format!("flock({:?}, LOCK_EX)", self.path)),
+        }
+    }
+
+    /// An open file of its own, because a lock belongs to one.
+    fn reopen(&self) -> Result<OwnedFd> {
+        rustix::fs::openat(&self.fd, ".", DIRECTORY, Mode::empty())
+            .os(|| format!("openat({:?}, O_DIRECTORY)", self.path))
     }
 
     /// Removes every file that this crate makes in the directory.

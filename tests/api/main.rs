@@ -11,6 +11,7 @@ mod export;
 mod files;
 mod forward_signals;
 mod hot_mounts;
+mod ids;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod lifecycle;

@@ -53,8 +53,11 @@ impl ContainerBuilder {
         record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
         record.pid_file = self.pid_file;
         let core = Handle::new(root, record, None);
-        let Self { stdio, extra_fds, console, user_log, zygote, .. } = self;
-        Ok(Container::new(core, Blueprint { stdio, extra_fds, console, user_log, zygote, ..blueprint }))
+        let Self { stdio, extra_fds, console, user_log, zygote, replace, .. } = self;
+        Ok(Container::new(
+            core,
+            Blueprint { stdio, extra_fds, console, user_log, zygote, replace, ..blueprint },
+        ))
     }
 
     /// Builds, creates and starts, as [`std::process::Command::spawn`] does with a process.

@@ -63,6 +63,7 @@ pub struct ContainerBuilder {
     pub(super) pid_file: Option<PathBuf>,
     pub(super) user_log: Option<UserLog>,
     pub(super) zygote: Option<Zygote>,
+    pub(super) replace: bool,
     /// The first argument that a method could not take.
     pub(super) refused: Option<Error>,
     /// The methods whose descriptors stayed with the builder that this one is a copy of.
@@ -93,6 +94,7 @@ impl ContainerBuilder {
             pid_file: None,
             user_log: None,
             zygote: None,
+            replace: false,
             refused: None,
             left: BTreeSet::new(),
             default_ids: true,
@@ -127,6 +129,15 @@ impl ContainerBuilder {
                 self.refused.get_or_insert(error);
             }
         }
+        self
+    }
+
+    /// Lets `create` delete a container that has the same [`id`](Self::id) and has ended. One that lives is refused, as
+    /// without this: [`AnyContainer::delete_by_name`](crate::AnyContainer::delete_by_name) ends and deletes it.
+    ///
+    /// What a program that was killed left of a container that was attached to it, `create` deletes in any case.
+    pub fn replace(mut self) -> Self {
+        self.replace = true;
         self
     }
 
@@ -348,6 +359,7 @@ impl Clone for ContainerBuilder {
             pid_file: self.pid_file.clone(),
             user_log,
             zygote: self.zygote.clone(),
+            replace: self.replace,
             refused: self.refused.as_ref().map(Error::again),
             left,
             default_ids: self.default_ids,

@@ -25,6 +25,8 @@ pub(in crate::container) struct Blueprint {
     pub(in crate::container) user_log: Option<UserLog>,
     /// The zygote that forks the helpers; `None` executes them.
     pub(in crate::container) zygote: Option<Zygote>,
+    /// Delete a container that has the id and has ended.
+    pub(in crate::container) replace: bool,
     /// The first word of errors about the configuration.
     pub(in crate::container) origin: &'static str,
 }
@@ -64,6 +66,7 @@ pub(in crate::container) fn blueprint(
         console: ConsoleTarget::default(),
         user_log: None,
         zygote: None,
+        replace: false,
         origin: origin.as_str(),
     })
 }

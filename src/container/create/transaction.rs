@@ -2,6 +2,7 @@
 
 use super::blueprint::Blueprint;
 use super::id_maps;
+use super::namesake;
 use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_sandbox, misbehaved};
 use crate::cgroup::{Cgroup, systemd};
 use crate::container::attachment::DropGuard;
@@ -40,7 +41,9 @@ pub(in crate::container) fn launch(
     let spawner = Spawner::of(blueprint.zygote.as_ref())?;
     // Connect to the terminal's receiver before making anything, so that a missing receiver leaves no trace.
     let terminal = find_console(blueprint)?;
-    let claim = core.root.claim(&core.record.id, &core.record.sandbox_id)?;
+    let claim = namesake::claim(&core.root, &core.record, blueprint.replace)?;
+    // Before the record can be seen: a record without a creator is garbage.
+    let creator = claim.run_dir().lock_for_creator()?;
     let untouched = core.record.clone();
     let record = &mut core.record;
     record.created_at = since_epoch_ms();
@@ -62,6 +65,7 @@ pub(in crate::container) fn launch(
         Ok((live, streams, lifeline)) => {
             core.tether = Some(DropGuard::new(
                 lifeline,
+                creator,
                 core.root.clone(),
                 found.clone(),
                 core.record.created_at,
