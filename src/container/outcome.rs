@@ -80,7 +80,10 @@ pub struct Output {
 #[non_exhaustive]
 pub struct ProcessExit {
     /// How it ended: [`Outcome::Exited`], [`Outcome::Signalled`], [`Outcome::Killed`] by a signal that its
-    /// [`Process`](crate::Process) sent, or [`Outcome::TimedOut`].
+    /// [`Process`](crate::Process) sent, [`Outcome::OutOfMemory`], or [`Outcome::TimedOut`].
+    ///
+    /// `OutOfMemory` is a SIGKILL that did not come from its [`Process`](crate::Process), when the container's memory
+    /// cgroup has counted an OOM kill since the process was there, and the container goes on.
     pub outcome: Outcome,
     /// CPU time in user mode, of the process and the descendants it waited for.
     pub user_time: Duration,
@@ -97,6 +100,8 @@ impl ProcessExit {
                 let signal = Signal::new(number).unwrap_or(Signal::KILL);
                 if sent == Some(signal) {
                     Outcome::Killed { signal }
+                } else if end.out_of_memory {
+                    Outcome::OutOfMemory
                 } else {
                     Outcome::Signalled { signal, core_dumped }
                 }

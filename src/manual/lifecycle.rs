@@ -97,7 +97,7 @@
 //! | `Exited` | the wait status. Also if the workload caught a signal of this API and then exited by itself. |
 //! | `Signalled` | the wait status; this API did not send the signal |
 //! | `Killed` | the wait status names the signal that this API sent, or the SIGKILL that it sent instead |
-//! | `OutOfMemory` | a SIGKILL that this API did not send, and the memory cgroup counted a kill. Without a memory cgroup: `Signalled`. |
+//! | `OutOfMemory` | a SIGKILL that this API did not send, and the memory cgroup counted a kill; of an executed process, a kill during its life. Without a memory cgroup: `Signalled`. |
 //! | `TimedOut` | the sandbox killed it at its time limit |
 //! | `CallerGone` | the sandbox killed it because the lifeline closed |
 //! | `PodEnded` | the sandbox ended it because the root container of its pod had ended |

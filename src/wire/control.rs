@@ -178,6 +178,8 @@ pub(crate) struct ProcessEnd {
     pub(crate) user_us: u64,
     pub(crate) system_us: u64,
     pub(crate) max_rss_kib: u64,
+    /// Whether it was the kernel that killed it, because memory ran out.
+    pub(crate) out_of_memory: bool,
 }
 
 /// The answer to [`Operation::Mount`] and [`Operation::Unmount`].

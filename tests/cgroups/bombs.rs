@@ -6,7 +6,7 @@ use crate::kit::limits::directory_on_a_disk;
 use crate::kit::{may_limit, skip, stage, start};
 use cofferdam::builder::IoLimit;
 use cofferdam::events::Event;
-use cofferdam::{AnyContainer, Container, Outcome, Running, Stats};
+use cofferdam::{AnyContainer, Container, Exec, Outcome, Running, Signal, Stats};
 use std::time::{Duration, Instant};
 
 /// The first statistics of which `enough` is true; none if it ends before.
@@ -64,6 +64,33 @@ fn memory_filled_by_files_ends_the_workload_and_not_the_sandbox() {
         assert!(exit.started_at.is_some() && exit.finished_at.is_some(), "{exit:?}");
         assert!(exit.memory_peak.is_some_and(|peak| peak >= 31 << 20), "{exit:?}");
     }
+    assert!(stage.changes().is_empty(), "{:?}", stage.changes());
+}
+
+#[test]
+fn an_executed_process_that_runs_out_of_memory_says_so_and_the_container_goes_on() {
+    let stage = stage!();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    let running = start(stage.container("execs").args(["sleep", "1000"]).memory_limit(32 << 20));
+    let outcome = |args: &[&str]| running.exec_output(Exec::new(args)).unwrap().exit.outcome;
+    let killed = Outcome::Signalled { signal: Signal::KILL, core_dumped: false };
+    for (args, expected) in [
+        (["sh", "-c", "kill -9 $$"], killed),
+        (["sh", "-c", "exec tail /dev/zero"], Outcome::OutOfMemory),
+        // The kernel killed another process, which this one waited for.
+        (["sh", "-c", "tail /dev/zero; exit 7"], Outcome::Exited { code: 7 }),
+        // What was counted before does not matter.
+        (["sh", "-c", "kill -9 $$"], killed),
+    ] {
+        assert_eq!(outcome(&args), expected, "{args:?}");
+    }
+    let process = running.exec(Exec::new(["sh", "-c", "exec tail /dev/zero"])).unwrap();
+    let exit = process.wait().unwrap();
+    assert_eq!((exit.outcome, exit.outcome.shell_code()), (Outcome::OutOfMemory, 137));
+    drop(process);
+    running.kill().unwrap().delete().unwrap();
     assert!(stage.changes().is_empty(), "{:?}", stage.changes());
 }
 

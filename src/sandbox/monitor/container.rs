@@ -402,6 +402,11 @@ impl ContainerState {
         }
     }
 
+    /// How many of its processes the OOM killer has killed; `None` without a memory cgroup.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        self.exit.oom_kills()
+    }
+
     /// Whether the kernel has killed for memory since the last look: then it is an event.
     pub(super) fn look_for_oom(&mut self) {
         if self.oom.as_mut().is_some_and(OomWatch::happened) {

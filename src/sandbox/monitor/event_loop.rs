@@ -173,7 +173,11 @@ impl Monitor {
                     let known = self.containers.iter().find(|(known, _)| *known == container);
                     known.is_none_or(|(_, container)| container.is_ending())
                 };
-                self.processes.end(key, ends);
+                let oom_kills = |container: Key| {
+                    let known = self.containers.iter().find(|(known, _)| *known == container);
+                    known.and_then(|(_, container)| container.oom_kills())
+                };
+                self.processes.end(key, ends, oom_kills);
             }
             Watched::ProcessClient(key) => self.processes.lose_client(key),
             Watched::Client(key) => self.serve(key),

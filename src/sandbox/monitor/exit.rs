@@ -28,6 +28,12 @@ impl ExitRecorder {
         })
     }
 
+    /// How many of the container's processes the OOM killer has killed; `None` without a memory cgroup.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        let (oom, _) = self.memory.as_ref()?;
+        Some(OomEvidence::read(oom.as_fd(), None).ok()?.oom_kills)
+    }
+
     /// Init executed the program.
     pub(super) fn started(&self, at_ms: u64) {
         if let Some(log) = &self.user_log {

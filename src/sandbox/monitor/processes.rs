@@ -27,6 +27,8 @@ pub(super) struct Processes {
 pub(super) struct ExecedProcess {
     container: Key,
     pub(super) child: ExecChild,
+    /// How many of the container's processes the OOM killer had killed before this one was there.
+    oom_kills_before: Option<u64>,
     /// Its pid in the container, from its own report.
     pid_inside: Option<i32>,
     /// Whether it may still send something: until the program is executed.
@@ -42,10 +44,18 @@ pub(super) struct ExecedProcess {
 }
 
 impl Processes {
-    pub(super) fn add(&mut self, key: Key, container: Key, child: ExecChild, client: Channel) {
+    pub(super) fn add(
+        &mut self,
+        key: Key,
+        container: Key,
+        child: ExecChild,
+        oom_kills_before: Option<u64>,
+        client: Channel,
+    ) {
         let process = ExecedProcess {
             container,
             child,
+            oom_kills_before,
             pid_inside: None,
             speaks: true,
             client: Some(client),
@@ -92,8 +102,14 @@ impl Processes {
     }
 
     /// It has ended: collects it and reports that. `container_ends` tells whether its container has ended or is about
-    /// to: if so, a process that died before it was ready died with it.
-    pub(super) fn end(&mut self, key: Key, container_ends: impl FnOnce(Key) -> bool) {
+    /// to: if so, a process that died before it was ready died with it. `oom_kills` is what the container's memory cgroup
+    /// counts now.
+    pub(super) fn end(
+        &mut self,
+        key: Key,
+        container_ends: impl Fn(Key) -> bool,
+        oom_kills: impl FnOnce(Key) -> Option<u64>,
+    ) {
         let Some(place) = self.running.iter().position(|(known, _)| *known == key) else { return };
         let (_, mut process) = self.running.swap_remove(place);
         // Receive its last reports first.
@@ -112,12 +128,17 @@ impl Processes {
             }
             return;
         }
+        // The kernel counts before it kills. If the container ends, its other processes get a SIGKILL with it.
+        let out_of_memory = matches!(usage.signal, Some((libc::SIGKILL, _)))
+            && oom_kills(process.container) > process.oom_kills_before
+            && !container_ends(process.container);
         let end = ProcessEnd {
             code: usage.code,
             signal: usage.signal,
             user_us: usage.user_us,
             system_us: usage.system_us,
             max_rss_kib: usage.max_rss_kib,
+            out_of_memory,
         };
         let client = process.client.iter().map(|client| client.send_now(&ProcessEnded(end), &[]));
         let waiting = process.waiting.iter().map(|waiting| waiting.send_now(&WaitReply::Ended(end), &[]));

@@ -204,11 +204,12 @@ impl Monitor {
     }
 
     fn execute(&mut self, container: Key, connection: Channel, fds: Received) {
-        let target = self.contained(container).exec_target();
+        let state = self.contained(container);
+        let (target, oom_kills) = (state.exec_target(), state.oom_kills());
         match target.and_then(|target| ExecChild::fork(&target, &self.score, fds)) {
             Ok(child) => {
                 let key = self.next_key();
-                self.processes.add(key, container, child, connection);
+                self.processes.add(key, container, child, oom_kills, connection);
             }
             Err(error) => {
                 let _ = connection.send_now(&ExecReply::Failed(packed(&error)), &[]);
