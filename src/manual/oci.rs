@@ -58,7 +58,7 @@
 //! | `process.ioPriority.*` | applied; a real-time class without the privilege is `EPERM` |
 //! | `process.scheduler.*` | applied; if the kernel denies it, the error has its errno. `SCHED_ISO`, which no kernel has, is refused |
 //! | `process.execCPUAffinity.initial` | applied to processes of exec, as specified |
-//! | `process.execCPUAffinity.final` | applied to processes of exec, as specified |
+//! | `process.execCPUAffinity.final` | applied to processes of exec, as specified; without it, `linux.resources.cpu.cpus` |
 //!
 //! # `mounts`
 //!

@@ -4,7 +4,7 @@
 use super::process::ProcessPlan;
 use crate::error::Result;
 use crate::seccomp::{self, Filter};
-use crate::spec::{Hook, Hooks, MountAttrs, Propagation, RootfsPropagation, ValidSpec};
+use crate::spec::{Hook, Hooks, MountAttrs, NumberSet, Propagation, RootfsPropagation, ValidSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -20,6 +20,8 @@ pub(crate) struct InitPlan {
     pub(crate) root_readonly: bool,
     pub(crate) sysctl: Vec<(String, String)>,
     pub(crate) oom_score_adj: Option<i32>,
+    /// The processors that it may use once it is in its cgroups, if they are not the caller's.
+    pub(crate) processors: Option<NumberSet>,
     /// The filter of every process of the container.
     pub(crate) seccomp: Option<Filter>,
     pub(crate) process: ProcessPlan,
@@ -140,6 +142,7 @@ impl InitPlan {
         spec: &ValidSpec,
         root: RootPlan,
         (tree, layers): (Vec<TreeStep>, Vec<PathBuf>),
+        processors: Option<NumberSet>,
     ) -> Result<Self> {
         let process = &spec.process;
         let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
@@ -151,6 +154,7 @@ impl InitPlan {
             root_readonly: spec.root_readonly,
             sysctl: spec.sysctl.clone().into_iter().collect(),
             oom_score_adj: process.oom_score_adj,
+            processors,
             seccomp: filter,
             process: ProcessPlan::new(process, spec),
             hooks: InitHooks::new(&spec.hooks),

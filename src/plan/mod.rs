@@ -85,7 +85,7 @@ impl Plan {
         layout.masks();
         let (gofer, (root, tree)) = layout.finish();
         let layers = layers(&gofer, &tree);
-        let sandbox = sandbox::plan(id, spec, extras, host, (root, tree, layers))?;
+        let sandbox = sandbox::plan(id, spec, extras, host, (root, tree, layers), &unapplied_limits)?;
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
         let pipe_owner = host_ids_of(&spec.process.user, spec, (host.euid, host.egid));

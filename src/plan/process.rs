@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::host::facts::SecurityModules;
 use crate::spec::{
     self, Capabilities, ConsoleSize, ExecCpuAffinity, IdMap, IdMaps, IoPriority, MemoryPolicy,
-    NamespaceSource, Personality, Rlimit, Scheduler, User, ValidSpec,
+    NamespaceSource, NumberSet, Personality, Rlimit, Scheduler, User, ValidSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -82,8 +82,16 @@ impl ProcessPlan {
     }
 }
 
+/// The processors that the container's processes may use again, once they are in its cgroups, whatever their caller is
+/// restricted to: all, of which the kernel grants those of the cpuset. `None` without a cpuset that is in force: there
+/// the caller's own restriction holds. Not the cpuset's own list, which would hold when an update widens the cpuset.
+pub(super) fn processors(spec: &ValidSpec, unapplied_limits: &[String]) -> Option<NumberSet> {
+    let in_force = !unapplied_limits.iter().any(|field| field == "linux.resources.cpu.cpus");
+    (in_force && spec.resources.cpu.cpus.is_some()).then(NumberSet::every_processor)
+}
+
 impl ExecPlan {
-    /// Plans `process` in the container that `spec` describes.
+    /// Plans `process` in the container that `spec` describes, which runs without the `unapplied_limits`.
     ///
     /// # Errors
     /// [`Unsupported`](crate::error::ErrorKind::Unsupported) for a label of a security module that the host does not
@@ -92,10 +100,14 @@ impl ExecPlan {
         process: &spec::ValidProcess,
         spec: &ValidSpec,
         lsms: SecurityModules,
+        unapplied_limits: &[String],
         options: ExecOptions,
     ) -> Result<Self> {
         lsms.check_labels(process)?;
-        let affinity = process.exec_cpu_affinity.clone();
+        let mut affinity = process.exec_cpu_affinity.clone();
+        // "If omitted or empty, container's default CPU affinity, as defined by cpu.cpus property, is used." - OCI
+        // config.md, of `final`
+        affinity.last = affinity.last.or_else(|| processors(spec, unapplied_limits));
         Ok(Self { process: ProcessPlan::new(process, spec), options, affinity })
     }
 }

@@ -3,6 +3,7 @@
 use super::extras::{Extras, PodVolume};
 use super::init::{InitPlan, RootPlan, TreeStep};
 use super::process::host_id;
+use super::process::processors;
 use crate::error::Result;
 use crate::host::cgroups::CgroupLayout;
 use crate::host::facts::Host;
@@ -159,6 +160,7 @@ pub(super) fn plan(
     extras: &Extras,
     host: &Host,
     (root, tree, layers): (RootPlan, Vec<TreeStep>, Vec<PathBuf>),
+    unapplied_limits: &[String],
 ) -> Result<SandboxPlan> {
     let maps_root = |maps: &[crate::spec::IdMap]| maps.iter().any(|map| map.container == 0);
     Ok(SandboxPlan {
@@ -186,7 +188,7 @@ pub(super) fn plan(
         timeout: extras.timeout,
         pause: ValidSpec::is_pause(&spec.annotations),
         volumes: extras.volumes.clone(),
-        init: InitPlan::new(spec, root, (tree, layers))?,
+        init: InitPlan::new(spec, root, (tree, layers), processors(spec, unapplied_limits))?,
     })
 }
 

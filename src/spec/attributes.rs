@@ -54,6 +54,11 @@ pub(crate) struct MemoryPolicy {
 pub(crate) struct Personality(pub(crate) u32);
 
 impl NumberSet {
+    /// Every number that a processor can have.
+    pub(crate) fn every_processor() -> Self {
+        Self(vec![u64::MAX; MAX_CPUS.div_ceil(64)])
+    }
+
     /// Reads a list such as `0-3,7` of numbers below `limit`.
     fn new(field: &Field<'_>, list: &str, limit: usize) -> Result<Self> {
         let bad = || {

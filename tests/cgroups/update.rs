@@ -8,7 +8,8 @@ use cofferdam::oci_spec::runtime::{
     LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemory,
     LinuxMemoryBuilder, LinuxPids, LinuxPidsBuilder, LinuxResources,
 };
-use cofferdam::{AnyContainer, Container, ErrorKind, Running};
+use cofferdam::{AnyContainer, Container, ErrorKind, Exec, Running};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 const PIDS: &[&str] = &["pids.max"];
 const MEMORY: &[&str] = &["memory.limit_in_bytes", "memory.max"];
@@ -408,4 +409,36 @@ fn an_update_is_possible_from_create_to_the_end_by_every_handle() {
     refused(&mut stopped);
     refused(&mut loaded);
     stopped.delete(false).unwrap();
+}
+
+#[test]
+fn the_processors_of_a_container_are_those_of_its_cpuset_whatever_its_caller_is_pinned_to() {
+    let stage = stage!();
+    if !may_limit("cpuset") {
+        skip!("this user may not limit processors here");
+    }
+    let mut first = CpuSet::new();
+    first.set(0);
+    if !sched_getaffinity(None).unwrap().is_set(1) {
+        skip!("there is only one processor");
+    }
+    // What it starts inherits this.
+    sched_setaffinity(None, &first).unwrap();
+    let cpus = |list: &str| serde_json::json!({"cpu": {"cpus": list}});
+    let seen = |running: &Container<Running>, process: &str| {
+        let status = format!("/proc/{process}/status");
+        let output = running.exec_output(Exec::new(["grep", "Cpus_allowed_list", &status])).unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().rsplit('\t').next().unwrap().to_owned()
+    };
+    let mut running = start(stage.with_resources("pinned", &cpus("0-1")).unwrap());
+    assert_eq!(["1", "self"].map(|process| seen(&running, process)), ["0-1", "0-1"]);
+    for list in ["1", "0-1"] {
+        running.update(&asked(cpus(list))).unwrap();
+        assert_eq!(["1", "self"].map(|process| seen(&running, process)), [list, list]);
+    }
+    running.kill().unwrap().delete().unwrap();
+    // Without a cpuset the caller's processors are the container's.
+    let running = start(stage.with_resources("free", &serde_json::json!({})).unwrap());
+    assert_eq!(["1", "self"].map(|process| seen(&running, process)), ["0", "0"]);
+    running.kill().unwrap().delete().unwrap();
 }

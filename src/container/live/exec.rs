@@ -313,7 +313,7 @@ impl Exec {
         check_devices(core, &process, valid)?;
         let lsms = host::security_modules(process.asks_for_labels());
         let options = ExecOptions { user_name: self.user_name.clone(), attached: self.attached };
-        let plan = ExecPlan::new(&process, valid, lsms, options)?;
+        let plan = ExecPlan::new(&process, valid, lsms, &core.record.unapplied_limits, options)?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Ok((plan, host_ids_of(&process.user, valid, own)))
     }

@@ -262,6 +262,8 @@ impl First<'_> {
         rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
         rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
         given.cgroups.join(self.born)?;
+        // After joining: the kernel grants only processors of the cpuset that this process is in.
+        attributes::run_on(plan.processors.as_ref(), "linux.resources.cpu.cpus")?;
         if self.plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP) {
             // After joining: the namespace's root is the cgroup of this process (cgroup_namespaces(7)).
             unshare(Unshare::CLONE_NEWCGROUP).os(|| "unshare(CLONE_NEWCGROUP)")?;
