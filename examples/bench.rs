@@ -162,6 +162,7 @@ fn bench(options: &Options) -> Result<()> {
         big_caller_ratio: callers::ratio(&ground, amounts.caller_runs)?,
         exec: operations::exec(&ground, place.path(), &amounts)?,
         limits_run: operations::runs_with_limits(&ground, amounts.operations),
+        bind_run: operations::cost_of_a_bind(&ground, place.path(), amounts.operations)?,
         pause_resume: operations::pause_resume(&ground, amounts.operations)?,
         pod_member: operations::pod_member(&ground, amounts.operations)?,
         state_of_many: (

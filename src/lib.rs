@@ -303,7 +303,7 @@ pub mod typestate {
 
 /// What the methods of [`ContainerBuilder`] take.
 pub mod builder {
-    pub use crate::container::IoLimit;
+    pub use crate::container::{Bind, IoLimit};
     pub use crate::process::UserLog;
     pub use crate::spec::{DeviceNumber, HookKind, IdMap, Resource};
 }

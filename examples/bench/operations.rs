@@ -67,6 +67,26 @@ pub(super) fn cost_of_limits(ground: &Ground, runs: usize) -> Result<CostOfLimit
     Ok(cost)
 }
 
+/// Runs without a writable bind and with one, in turns. Root binds a directory of another user, which takes an id-mapped
+/// mount.
+pub(super) fn cost_of_a_bind(ground: &Ground, place: &Path, runs: usize) -> Result<[Samples; 2]> {
+    let bound = place.join("bound");
+    std::fs::create_dir(&bound)?;
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&bound, Some(1000), Some(1000))?;
+    }
+    let mut taken = [Samples::default(), Samples::default()];
+    for round in 0..WARM_UP + runs {
+        let without = ground.run().map(sum)?;
+        let with = ground.run_as(|container| container.bind_rw(&bound, "/tmp/bound")).map(sum)?;
+        if round >= WARM_UP {
+            taken[0].add(without);
+            taken[1].add(with);
+        }
+    }
+    Ok(taken)
+}
+
 fn sum(laps: [Duration; 5]) -> Duration {
     laps.iter().sum()
 }

@@ -98,6 +98,8 @@ pub(super) struct Report {
     pub(super) big_caller_ratio: f64,
     pub(super) exec: Execs,
     pub(super) limits_run: Result<Samples>,
+    /// Runs without a writable bind and with one, in turns.
+    pub(super) bind_run: [Samples; 2],
     pub(super) pause_resume: Samples,
     pub(super) pod_member: Samples,
     /// The number of records, and the times of reading the state of one of them.
@@ -157,6 +159,7 @@ impl Report {
                 "big_caller_ratio": rounded(self.big_caller_ratio),
                 "exec_ms": self.exec.ours.json(),
                 "limits_run_ms": self.limits_run.as_ref().ok().map(Samples::json),
+                "bind_run_ms": self.bind_run[1].json(),
                 "pause_resume_ms": self.pause_resume.json(),
                 "pod_member_ms": self.pod_member.json(),
                 "state_of_500_ms": self.state_of_many.1.json(),
@@ -281,6 +284,7 @@ impl Report {
         operation("pause and resume", &self.pause_resume);
         operation("member of a pod", &self.pod_member);
         operation(&format!("state, one of {}", self.state_of_many.0), &self.state_of_many.1);
+        operation("run with a bind", &self.bind_run[1]);
         match &self.limits_run {
             Ok(samples) => operation("run with three limits", samples),
             Err(reason) => line(text, format_args!("{:<22}left out: {reason}", "run with three limits")),

@@ -1,6 +1,6 @@
 //! Compares the measurements with their targets.
 
-use super::report::{Report, line};
+use super::report::{Report, Samples, line};
 
 /// A measurement and its upper bound; `None` if it was not taken.
 struct Target {
@@ -36,9 +36,12 @@ fn targets(report: &Report) -> Vec<Target> {
         targets.push(target(&name, share, 0.25, "x"));
     }
     let alive = &report.alive;
+    let [without, with] = report.bind_run.each_ref().map(Samples::median);
+    let bind_cost = with - without;
     let state = format!("state of one among {}", report.state_of_many.0);
     targets.extend([
         target(&state, Some(report.state_of_many.1.median()), 1.0, "ms"),
+        target("a writable bind, over a run without", Some(bind_cost), 0.2, "ms"),
         target("pause and resume", Some(report.pause_resume.median()), 2.0, "ms"),
         target("a second container in a pod, to running", Some(report.pod_member.median()), 4.0, "ms"),
         target(

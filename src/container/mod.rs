@@ -37,6 +37,7 @@ mod typestate;
 /// validation and one plan. Nothing here changes the host. Each file has the methods for one subject; `build` ends the
 /// description.
 mod builder {
+    pub(super) mod bind;
     mod build;
     mod bundle;
     pub(super) mod default_spec;
@@ -77,6 +78,7 @@ pub use crate::cgroup::stats::{
     CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, RdmaStats, Stall, Stalls, Stats,
 };
 pub use crate::wire::files::{Change, ChangeKind, Entry, FileKind, Metadata};
+pub use builder::bind::Bind;
 pub use builder::description::ContainerBuilder;
 pub use builder::limits::IoLimit;
 pub use builder::root::Rootfs;

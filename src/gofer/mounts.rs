@@ -1,7 +1,7 @@
 //! Turns each item of the gofer's plan, mostly a host path, into a detached mount.
 
-use crate::error::{Error, OsContext, Result};
-use crate::plan::{GoferItem, GoferSource, IdMapping, SealedGofer};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::{GoferItem, GoferSource, IdMapping, KEEP_IDS, Owner, OwnerMapping, SealedGofer, Shown};
 use crate::process::Channel;
 use crate::spec::{IdMap, IdMaps, MountAttrs};
 use crate::sys::{self, Forked, MountAttr, NewMount};
@@ -122,9 +122,9 @@ impl<'a> MountFactory<'a> {
                     map_ids(mount.as_fd(), namespace.as_fd(), *recursive, path, item)?;
                 }
             }
+            IdMapping::OwnerAsUser(mapping) => show_owner_as_user(mount.as_fd(), mapping, path, item)?,
             IdMapping::Through { maps, recursive } => {
-                let namespace = user_namespace(maps).map_err(|error| error.during(item.field.clone()))?;
-                map_ids(mount.as_fd(), namespace.as_fd(), *recursive, path, item)?;
+                map_through(mount.as_fd(), maps, *recursive, path, item)?
             }
         }
         Ok(Some(mount))
@@ -203,6 +203,38 @@ impl<'a> MountFactory<'a> {
         let user_attributes = takes_user_attributes(scratch.as_fd())?;
         Ok(ScratchMount { root: scratch, user_attributes })
     }
+}
+
+/// Shows the owner of what `mount` shows as the container's user, where the plan has that take a mapping.
+fn show_owner_as_user(
+    mount: BorrowedFd<'_>,
+    mapping: &OwnerMapping,
+    path: &Path,
+    item: &GoferItem,
+) -> Result<()> {
+    let stat = rustix::fs::fstat(mount).os(|| "fstat(mount)")?;
+    match mapping.show(Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode }) {
+        Shown::AsOnDisk => Ok(()),
+        Shown::Refused { why, hint } => {
+            Err(Error::unsupported(item.field.clone(), format!("{}: {why}", path.display())).hint(hint))
+        }
+        Shown::Through { maps, or_as_on_disk } => match map_through(mount, &maps, true, path, item) {
+            Err(error) if or_as_on_disk && matches!(error.kind(), ErrorKind::Unsupported { .. }) => Ok(()),
+            mapped => mapped.map_err(|error| error.hint(KEEP_IDS)),
+        },
+    }
+}
+
+/// Makes `mount` an idmapped mount with these maps.
+fn map_through(
+    mount: BorrowedFd<'_>,
+    maps: &IdMaps,
+    recursive: bool,
+    path: &Path,
+    item: &GoferItem,
+) -> Result<()> {
+    let namespace = user_namespace(maps).map_err(|error| error.during(item.field.clone()))?;
+    map_ids(mount, namespace.as_fd(), recursive, path, item)
 }
 
 /// Makes `mount` an idmapped mount: it shows each file's ids as `namespace` maps them.

@@ -33,8 +33,13 @@
 //! root, without changing the disk. The file system must support this: ext4 and xfs do, btrfs since Linux 5.15, tmpfs
 //! since 6.3. overlayfs accepts id-mapped layers since 5.19, which a scratch over such a root needs, but an overlayfs
 //! itself cannot be id-mapped. If the file system cannot be mapped, `create` says so;
-//! [`idmapped_rootfs(false)`](crate::ContainerBuilder::idmapped_rootfs) shows the owners as they are on disk. Binds of
-//! [`bind_ro`](crate::ContainerBuilder::bind_ro) and [`bind_rw`](crate::ContainerBuilder::bind_rw) are never id-mapped.
+//! [`idmapped_rootfs(false)`](crate::ContainerBuilder::idmapped_rootfs) shows the owners as they are on disk.
+//!
+//! A bind of [`bind_rw`](crate::ContainerBuilder::bind_rw) is id-mapped, too, if its owner is a user whom the container has
+//! no id for: this one id becomes the container's user, and what the user makes there belongs to the owner. The host's root
+//! never becomes the container's user unless [`Bind::map_owner`](crate::builder::Bind::map_owner) asks for it, and
+//! [`Bind::keep_ids`](crate::builder::Bind::keep_ids) asks for no mapping. A bind of
+//! [`bind_ro`](crate::ContainerBuilder::bind_ro) shows the ids on the disk.
 //!
 //! **Another user** with ranges in `/etc/subuid` and `/etc/subgid`, and with `newuidmap` and `newgidmap` installed, is
 //! root inside, and the first range becomes the ids from 1 on. The user needs a range in both files, for uids and for

@@ -1,5 +1,6 @@
 //! The gofer's plan: it makes detached mounts of host paths, in order.
 
+use super::owner::OwnerMapping;
 use crate::spec::{IdMaps, MountAttrs, RootfsPropagation};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub(crate) enum IdMapping {
     ThroughUserNamespace {
         recursive: bool,
     },
+    /// The owner of the source as the container's user, where the gofer finds that it takes a mapping.
+    OwnerAsUser(OwnerMapping),
     /// As these maps say.
     Through {
         maps: IdMaps,

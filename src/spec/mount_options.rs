@@ -61,11 +61,18 @@ pub(super) struct Options {
     pub(super) tmpcopyup: Option<usize>,
     /// Index of `idmap` (false) or `ridmap` (true).
     pub(super) idmap: Option<(usize, bool)>,
+    /// Index of [`MAP_OWNER`] (true) or [`MAP_OWNER_BUT_ROOT`] (false).
+    pub(super) map_owner: Option<(usize, bool)>,
     /// Flags for a superblock.
     pub(super) superblock: Vec<String>,
     /// Words that are not in the table, with their index: parameters of the file system, or mistakes.
     pub(super) parameters: Vec<(usize, String)>,
 }
+
+/// The bind shows the owner of its source as the container's user. For others than this crate a comment (mount(8)).
+pub(crate) const MAP_OWNER: &str = "x-cofferdam.map-owner";
+/// As [`MAP_OWNER`], but not if the host's root is the owner, nor if the container has an id for the owner.
+pub(crate) const MAP_OWNER_BUT_ROOT: &str = "x-cofferdam.map-owner-but-root";
 
 impl Options {
     /// Reads the options at `field`.
@@ -76,6 +83,9 @@ impl Options {
             field.c_string(word)?;
             match WORDS.iter().find(|(known, _)| known == word) {
                 Some((_, effect)) => options.apply(&field, index, word, *effect)?,
+                None if word == MAP_OWNER || word == MAP_OWNER_BUT_ROOT => {
+                    options.map_owner = Some((index, word == MAP_OWNER));
+                }
                 // mount(8): "x-*: comments"; they are for programs in user space.
                 None if word.starts_with("x-") => {}
                 None => options.parameters.push((index, word.clone())),

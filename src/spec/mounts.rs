@@ -30,6 +30,8 @@ pub(crate) struct Mount {
     pub(crate) tmpcopyup: bool,
     /// `idmap` or `ridmap`, or mappings.
     pub(crate) id_mapping: Option<MountIdMapping>,
+    /// Whether the owner of a bind's source is the container's user inside: `true` for every owner.
+    pub(crate) map_owner: Option<bool>,
 }
 
 /// The ids with which a bind shows its files.
@@ -133,6 +135,12 @@ impl Mount {
         }
         let is_bind = matches!(kind, MountKind::Bind { .. });
         let id_mapping = MountIdMapping::new(field, mount, options.idmap, is_bind, user)?;
+        let map_owner = match options.map_owner {
+            Some((index, _)) if !is_bind || id_mapping.is_some() => {
+                return Err(words.index(index).error("needs a bind without another mapping of ids"));
+            }
+            map_owner => map_owner.map(|(_, always)| always),
+        };
         Ok(Self {
             destination,
             kind,
@@ -143,6 +151,7 @@ impl Mount {
             propagation: options.propagation,
             tmpcopyup: options.tmpcopyup.is_some(),
             id_mapping,
+            map_owner,
         })
     }
 }

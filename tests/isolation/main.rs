@@ -1,5 +1,6 @@
 //! What a workload is, sees and can do, and what it must not: measured from inside and from the host.
 
+mod binds;
 mod devices;
 mod groups;
 mod keyring;

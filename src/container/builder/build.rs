@@ -42,6 +42,7 @@ impl ContainerBuilder {
             }
             _ => {}
         }
+        self.resolve_bind_maps()?;
         let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
         let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
         let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin, caller)?;
@@ -126,6 +127,7 @@ impl ContainerBuilder {
             let maps = host.default_id_maps();
             self.set_id_mappings(&maps.uids, &maps.gids);
         }
+        self.resolve_bind_maps()?;
         let system_dirs = if self.extras.host_rootfs { host.system_dirs } else { Vec::new() };
         bundle::write(directory.as_ref(), self.spec, &self.extras, &system_dirs)
     }

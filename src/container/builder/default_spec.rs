@@ -122,9 +122,15 @@ pub(in crate::container) fn mount(
         .build()
 }
 
-/// A bind mount of the host's `source`, with all mounts below it.
-pub(in crate::container) fn bind_mount(source: &Path, destination: &Path, writable: bool) -> Mount {
-    let options = ["rbind", "nosuid", "nodev", if writable { "rw" } else { "rro" }].map(str::to_owned);
+/// A bind mount of the host's `source`, with all mounts below it. `ids` is the option for the ids of its files.
+pub(in crate::container) fn bind_mount(
+    source: &Path,
+    destination: &Path,
+    writable: bool,
+    ids: Option<&str>,
+) -> Mount {
+    let options = ["rbind", "nosuid", "nodev", if writable { "rw" } else { "rro" }];
+    let options: Vec<_> = options.into_iter().chain(ids).map(str::to_owned).collect();
     build(|| {
         MountBuilder::default().destination(destination).typ("bind").source(source).options(options).build()
     })

@@ -64,6 +64,8 @@ pub struct ContainerBuilder {
     pub(super) user_log: Option<UserLog>,
     pub(super) zygote: Option<Zygote>,
     pub(super) replace: bool,
+    /// The ids of [`Bind::map`](super::bind::Bind::map), by destination, until the container's own maps are known.
+    pub(super) bind_maps: Vec<(PathBuf, Vec<IdMap>)>,
     /// The first argument that a method could not take.
     pub(super) refused: Option<Error>,
     /// The methods whose descriptors stayed with the builder that this one is a copy of.
@@ -95,6 +97,7 @@ impl ContainerBuilder {
             user_log: None,
             zygote: None,
             replace: false,
+            bind_maps: Vec::new(),
             refused: None,
             left: BTreeSet::new(),
             default_ids: true,
@@ -360,6 +363,7 @@ impl Clone for ContainerBuilder {
             user_log,
             zygote: self.zygote.clone(),
             replace: self.replace,
+            bind_maps: self.bind_maps.clone(),
             refused: self.refused.as_ref().map(Error::again),
             left,
             default_ids: self.default_ids,
@@ -375,7 +379,7 @@ impl Default for ContainerBuilder {
     }
 }
 
-fn oci_mapping(map: &IdMap) -> LinuxIdMapping {
+pub(super) fn oci_mapping(map: &IdMap) -> LinuxIdMapping {
     build(|| {
         LinuxIdMappingBuilder::default().container_id(map.container).host_id(map.host).size(map.size).build()
     })

@@ -1,6 +1,6 @@
-//! The methods of [`ContainerBuilder`] about what the container sees as `/`, and what is mounted there.
+//! The methods of [`ContainerBuilder`] about what the container sees as `/`, and what is mounted there besides binds.
 
-use super::default_spec::{bind_mount, build, is_bind, tmpfs_mount};
+use super::default_spec::{build, is_bind, tmpfs_mount};
 use super::description::ContainerBuilder;
 use crate::plan::Scratch;
 use oci_spec::runtime::{Mount, RootBuilder};
@@ -77,16 +77,6 @@ impl ContainerBuilder {
         self
     }
 
-    /// Shows the host's `source` at `destination`, read-only, with all mounts below it.
-    pub fn bind_ro(self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Self {
-        self.bind("bind_ro", source.as_ref(), destination.as_ref(), false)
-    }
-
-    /// Shows the host's `source` at `destination`, writable, with all mounts below it.
-    pub fn bind_rw(self, source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Self {
-        self.bind("bind_rw", source.as_ref(), destination.as_ref(), true)
-    }
-
     /// Mounts an empty directory in memory at `destination`, which holds at most `size` bytes. 0 is refused, because
     /// tmpfs(5) reads it as "no limit".
     pub fn tmpfs(mut self, destination: impl AsRef<Path>, size: u64) -> Self {
@@ -106,14 +96,10 @@ impl ContainerBuilder {
         }
         let mut mounts = self.spec.mounts().clone().unwrap_or_default();
         mounts.retain(|other| other.destination() != mount.destination());
+        self.bind_maps.retain(|(destination, _)| destination != mount.destination());
         mounts.push(mount);
         self.spec.set_mounts(Some(mounts));
         self
-    }
-
-    fn bind(mut self, method: &'static str, source: &Path, destination: &Path, writable: bool) -> Self {
-        let (source, destination) = (self.host_path(method, source), self.path(method, destination));
-        self.mount(bind_mount(&source, &destination, writable))
     }
 
     fn set_root_readonly(&mut self, readonly: bool) {

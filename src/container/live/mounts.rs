@@ -3,7 +3,8 @@
 //! The container's own gofer has given up the privileges that another mount would need. So each mount gets a new gofer,
 //! which opens the source, sends the detached mount to the sandbox, and is then killed.
 
-use crate::container::builder::default_spec::{bind_mount, is_bind, tmpfs_mount};
+use crate::container::builder::bind::Bind;
+use crate::container::builder::default_spec::{is_bind, tmpfs_mount};
 use crate::container::handle::Handle;
 use crate::container::{Alive, Container, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -60,10 +61,11 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
-        self.mount(bind_mount(source.as_ref(), destination.as_ref(), false))
+        self.mount(Bind::new(source, destination).read_only().to_mount())
     }
 
-    /// Bind-mounts the host's `source`, a file or a directory with all mounts below it, writable at `destination`.
+    /// Bind-mounts the host's `source`, a file or a directory with all mounts below it, writable at `destination`. The
+    /// owner of the source is the container's user, as for [`ContainerBuilder::bind_rw`](crate::ContainerBuilder::bind_rw).
     ///
     /// # Errors
     /// As [`mount`](Self::mount).
@@ -71,7 +73,7 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
-        self.mount(bind_mount(source.as_ref(), destination.as_ref(), true))
+        self.mount(Bind::new(source, destination).to_mount())
     }
 
     /// Mounts an empty tmpfs of at most `size` bytes at `destination`.

@@ -11,11 +11,12 @@ use super::devices::DeviceLimits;
 use super::extras::{Extras, VOLUME_FIELD, relative_to_root};
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use super::init::{RootPlan, StepSource, Target, TreeStep};
-use super::process::host_id;
+use super::owner::{KEEP_IDS, OwnerMapping};
+use super::process::{host_id, host_ids_of};
 use super::refuse::refuse_hot_mount;
 use crate::error::{Error, Result};
 use crate::host::facts::Host;
-use crate::spec::{IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
+use crate::spec::{IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -203,6 +204,9 @@ impl<'a> TreeBuilder<'a> {
 
     /// How a bind shows the ids of its files.
     fn id_mapping(&self, mount: &Mount, field: &str) -> Result<IdMapping> {
+        if let Some(always) = mount.map_owner {
+            return self.owner_as_user(always, field);
+        }
         let Some(mapping) = &mount.id_mapping else { return Ok(IdMapping::AsOnDisk) };
         if !self.may_map_files() {
             let why = "ids of files can be mapped by a privileged caller only";
@@ -213,6 +217,33 @@ impl<'a> TreeBuilder<'a> {
             Some(maps) => IdMapping::Through { maps: maps.clone(), recursive },
             None => IdMapping::ThroughUserNamespace { recursive },
         })
+    }
+
+    /// As the gofer sees ids: without privileges from inside the container's user namespace, else the host's.
+    fn owner_as_user(&self, always: bool, field: &str) -> Result<IdMapping> {
+        let user = &self.spec.process.user;
+        let IdMaps { uids, gids } = &self.spec.id_maps;
+        let ranges = |maps: &[IdMap], inside: bool| -> Vec<_> {
+            maps.iter().map(|map| (if inside { map.container } else { map.host }, map.size)).collect()
+        };
+        // Every id but the last, which means "no id" (user_namespaces(7)).
+        let all = vec![(0, u32::MAX)];
+        let inside = !self.host.privileged;
+        let (user, uids, gids) = match self.spec.namespaces.user {
+            NamespaceSource::Inherit => ((user.uid, user.gid), all.clone(), all),
+            NamespaceSource::New if inside => ((user.uid, user.gid), ranges(uids, true), ranges(gids, true)),
+            NamespaceSource::New => {
+                let own = (self.host.euid, self.host.egid);
+                (host_ids_of(user, self.spec, own), ranges(uids, false), ranges(gids, false))
+            }
+            NamespaceSource::Path(_) if always => {
+                let why = "the ids of a user namespace that is joined are not known";
+                return Err(Error::unsupported(format!("{field}.options"), why).hint(KEEP_IDS));
+            }
+            NamespaceSource::Path(_) => return Ok(IdMapping::AsOnDisk),
+        };
+        let may_map = self.may_map_files();
+        Ok(IdMapping::OwnerAsUser(OwnerMapping { user, uids, gids, always, may_map }))
     }
 
     /// `options` of a new file system, with `linux.mountLabel`.

@@ -1,0 +1,172 @@
+//! A writable bind that a user can use: its files belong to the container's user, and on the disk to the owner of what
+//! is bound. Pure: the gofer looks at the source, and this says how it shows it.
+//!
+//! | The source belongs to | By default | With `map_owner` |
+//! |---|---|---|
+//! | an id that the container has | as on disk | mapped, unless it is the user's own |
+//! | another user of the host | mapped | mapped |
+//! | the host's root | as on disk if everyone may write, else refused | mapped: the workload writes as the host's root |
+//!
+//! *Mapped* is a mount that swaps the owner's ids for the user's and leaves all other ids as they are. A
+//! caller who may not map ids gets what works without: as on disk if the user can write there, else it is refused.
+
+use crate::spec::{IdMap, IdMaps};
+use serde::{Deserialize, Serialize};
+
+/// How a bind shows its owner, with what the decision needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OwnerMapping {
+    /// The uid and gid of the container's user, as the gofer sees ids.
+    pub(crate) user: (u32, u32),
+    /// The ids that the container has, as the gofer sees ids: first and count.
+    pub(crate) uids: Vec<(u32, u32)>,
+    pub(crate) gids: Vec<(u32, u32)>,
+    /// `map_owner`: also for the host's root, and for an owner that the container has an id for.
+    pub(crate) always: bool,
+    /// Whether the caller may map the ids of files.
+    pub(crate) may_map: bool,
+}
+
+/// The owner of what is bound, as the gofer sees ids, and the permission bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
+}
+
+/// What the gofer does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    AsOnDisk,
+    /// With these maps; `or_as_on_disk` if the file system cannot map ids.
+    Through {
+        maps: IdMaps,
+        or_as_on_disk: bool,
+    },
+    Refused {
+        why: &'static str,
+        hint: &'static str,
+    },
+}
+
+/// The hint of a file system that cannot map ids, too.
+pub(crate) const KEEP_IDS: &str = "Bind::keep_ids binds it as it is on the disk";
+
+impl OwnerMapping {
+    /// How to show what belongs to `owner`.
+    pub(crate) fn show(&self, owner: Owner) -> Shown {
+        let everyone_writes = owner.mode & 0o002 != 0;
+        if owner.uid == self.user.0 || (!self.always && has(&self.uids, owner.uid)) {
+            return Shown::AsOnDisk;
+        }
+        if !self.may_map {
+            let why = "belongs to another user, and only a privileged caller can map its id to the container's user";
+            return match everyone_writes && !self.always {
+                true => Shown::AsOnDisk,
+                false => Shown::Refused { why, hint: KEEP_IDS },
+            };
+        }
+        if owner.uid == 0 && !self.always {
+            let why = "belongs to the host's root, and the container's user could not write there";
+            let hint = "Bind::map_owner lets it write as the host's root; Bind::keep_ids binds it as it is";
+            return if everyone_writes { Shown::AsOnDisk } else { Shown::Refused { why, hint } };
+        }
+        // Files of the host's group 0 are made only by a workload that may make files of its root.
+        let gid_is_free = self.always || (owner.gid != 0 && !has(&self.gids, owner.gid));
+        let gids = if gid_is_free { swap(owner.gid, self.user.1) } else { ALL.to_vec() };
+        let maps = IdMaps { uids: swap(owner.uid, self.user.0), gids };
+        Shown::Through { maps, or_as_on_disk: everyone_writes && !self.always }
+    }
+}
+
+/// Every id as it is. The last one means "no id" (user_namespaces(7)).
+const ALL: [IdMap; 1] = [IdMap { container: 0, host: 0, size: u32::MAX }];
+
+fn has(ranges: &[(u32, u32)], id: u32) -> bool {
+    ranges.iter().any(|(first, count)| id.checked_sub(*first).is_some_and(|offset| offset < *count))
+}
+
+/// On the disk `owner`, in the mount `user`. All other ids are as without a mapping: what belongs to an id that is not
+/// mapped cannot be written, not even by a user whom its mode lets.
+fn swap(owner: u32, user: u32) -> Vec<IdMap> {
+    let mut maps = vec![IdMap { container: owner, host: user, size: 1 }];
+    let mut from = 0;
+    // Neither of the two may be mapped a second time.
+    for stop in [owner.min(user), owner.max(user), u32::MAX] {
+        if stop > from {
+            maps.push(IdMap { container: from, host: from, size: stop - from });
+        }
+        from = stop.saturating_add(1);
+    }
+    maps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Root of a container whose ids are 1000 from 70000 on.
+    fn mapping(always: bool, may_map: bool) -> OwnerMapping {
+        let ids = vec![(70_000, 1000)];
+        OwnerMapping { user: (70_000, 70_000), uids: ids.clone(), gids: ids, always, may_map }
+    }
+
+    fn owner(uid: u32, gid: u32, mode: u32) -> Owner {
+        Owner { uid, gid, mode }
+    }
+
+    fn map(container: u32, host: u32, size: u32) -> IdMap {
+        IdMap { container, host, size }
+    }
+
+    fn maps(shown: Shown) -> IdMaps {
+        match shown {
+            Shown::Through { maps, .. } => maps,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_refused(shown: &Shown) -> bool {
+        matches!(shown, Shown::Refused { .. })
+    }
+
+    #[test]
+    fn an_owner_becomes_the_user_and_the_other_ids_stay() {
+        let rest = map(70_001, 70_001, u32::MAX - 70_001);
+        let shown = maps(mapping(false, true).show(owner(1000, 1001, 0o755)));
+        assert_eq!(shown.uids, [map(1000, 70_000, 1), map(0, 0, 1000), map(1001, 1001, 68_999), rest]);
+        assert_eq!(shown.gids, [map(1001, 70_000, 1), map(0, 0, 1001), map(1002, 1002, 68_998), rest]);
+        let root = OwnerMapping { user: (0, 0), ..mapping(true, true) };
+        let shown = maps(root.show(owner(1, 0, 0o755)));
+        assert_eq!(shown.uids, [map(1, 0, 1), map(2, 2, u32::MAX - 2)]);
+        assert_eq!(shown.gids, [map(0, 0, 1), map(1, 1, u32::MAX - 1)]);
+    }
+
+    #[test]
+    fn what_the_container_has_an_id_for_stays_unless_asked() {
+        assert_eq!(mapping(false, true).show(owner(70_000, 5, 0o700)), Shown::AsOnDisk);
+        assert_eq!(mapping(false, true).show(owner(70_999, 5, 0o700)), Shown::AsOnDisk);
+        let shown = maps(mapping(true, true).show(owner(70_999, 70_999, 0o700)));
+        assert_eq!(shown.uids[0], map(70_999, 70_000, 1));
+    }
+
+    #[test]
+    fn nothing_is_written_as_the_hosts_root_unless_asked() {
+        assert!(is_refused(&mapping(false, true).show(owner(0, 1000, 0o775))));
+        assert_eq!(mapping(false, true).show(owner(0, 0, 0o1777)), Shown::AsOnDisk);
+        let shown = maps(mapping(false, true).show(owner(1000, 0, 0o755)));
+        assert_eq!(shown.gids, ALL, "not as its group either");
+        let shown = maps(mapping(true, true).show(owner(0, 0, 0o755)));
+        assert_eq!((shown.uids[0], shown.gids[0]), (map(0, 70_000, 1), map(0, 70_000, 1)));
+    }
+
+    #[test]
+    fn a_caller_who_may_not_map_gets_what_works_without() {
+        assert_eq!(mapping(false, false).show(owner(70_000, 5, 0o700)), Shown::AsOnDisk);
+        assert_eq!(mapping(false, false).show(owner(1000, 1000, 0o777)), Shown::AsOnDisk);
+        assert!(is_refused(&mapping(false, false).show(owner(1000, 1000, 0o755))));
+        assert!(is_refused(&mapping(true, false).show(owner(1000, 1000, 0o777))));
+        assert_eq!(mapping(true, false).show(owner(70_000, 70_000, 0o700)), Shown::AsOnDisk);
+    }
+}
