@@ -44,6 +44,8 @@ pub(crate) struct ExecPlan {
 pub(crate) struct ExecOptions {
     /// The name of its user, looked up in the container's `/etc/passwd` and `/etc/group`. Decides the ids and groups.
     pub(crate) user_name: Option<String>,
+    /// The ids that this user may have; empty if the configuration does not say.
+    pub(crate) id_maps: IdMaps,
     /// Whether the sandbox kills the process when the caller's connection closes.
     pub(crate) attached: bool,
 }

@@ -134,6 +134,7 @@ fn run(
     let process = match &plan.options.user_name {
         Some(name) => {
             let user = accounts::look_up(name, &plan.process.user)?;
+            user.check_found(&plan.options.id_maps)?;
             plan.process.run_as(user)
         }
         None => plan.process,

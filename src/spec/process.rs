@@ -222,13 +222,28 @@ impl User {
             return Err(field.key("umask").error(format_args!("{umask:#o} is above 0o777")));
         }
         let additional_gids = user.additional_gids().clone().unwrap_or_default();
-        check_id(&field.key("uid"), user.uid(), &maps.uids, "linux.uidMappings")?;
-        check_id(&field.key("gid"), user.gid(), &maps.gids, "linux.gidMappings")?;
+        let user = Self { uid: user.uid(), gid: user.gid(), additional_gids, umask };
+        user.check_ids(field, maps)?;
+        Ok(user)
+    }
+
+    /// Checks the ids of a user that was found by its name, for an executed process. `maps` is as for
+    /// [`ValidProcess::new`].
+    ///
+    /// # Errors
+    /// As for a process that names the ids themselves.
+    pub(crate) fn check_found(&self, maps: &IdMaps) -> Result<()> {
+        self.check_ids(&Field::document(Origin::Exec).key("process").key("user"), maps)
+    }
+
+    fn check_ids(&self, field: &Field<'_>, maps: &IdMaps) -> Result<()> {
+        check_id(&field.key("uid"), self.uid, &maps.uids, "linux.uidMappings")?;
+        check_id(&field.key("gid"), self.gid, &maps.gids, "linux.gidMappings")?;
         let gids = field.key("additionalGids");
-        for (index, gid) in additional_gids.iter().enumerate() {
+        for (index, gid) in self.additional_gids.iter().enumerate() {
             check_id(&gids.index(index), *gid, &maps.gids, "linux.gidMappings")?;
         }
-        Ok(Self { uid: user.uid(), gid: user.gid(), additional_gids, umask })
+        Ok(())
     }
 }
 

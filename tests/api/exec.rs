@@ -4,8 +4,9 @@
 
 use crate::kit::inside::output;
 use crate::kit::{Stage, is_root, stage};
+use cofferdam::builder::IdMap;
 use cofferdam::oci_spec::runtime::Capability;
-use cofferdam::{Container, ErrorKind, Exec, Outcome, Running, Signal, Stdio};
+use cofferdam::{Container, ErrorKind, Exec, Outcome, Rootfs, Running, Signal, Stdio};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -194,8 +195,7 @@ fn a_user_is_found_by_name_in_the_image_or_is_an_error() {
     let rootfs = stage.busybox();
     std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:\nweb:x:33:34::/srv:\n").unwrap();
     std::fs::write(rootfs.join("etc/group"), "www:x:35:web\n").unwrap();
-    let builder =
-        stage.container("names").rootfs(cofferdam::Rootfs::directory(&rootfs)).args(["sleep", "1000"]);
+    let builder = stage.container("names").rootfs(Rootfs::directory(&rootfs)).args(["sleep", "1000"]);
     let container = builder.build().unwrap().create().unwrap().start().unwrap();
     if is_root() {
         let exec = Exec::new(["sh", "-c", "id -u; id -g; id -G; echo $HOME"]).user_name("web");
@@ -292,4 +292,30 @@ fn processes_end_with_their_container() {
     assert!(!std::path::Path::new(&format!("/proc/{}", process.id())).exists());
     assert!(process.as_fd().try_clone_to_owned().is_ok());
     stopped.delete().unwrap();
+}
+
+#[test]
+fn a_user_that_is_not_mapped_is_refused_by_number_and_by_name_alike() {
+    let stage = stage!();
+    let rootfs = stage.busybox();
+    let passwd = "root:x:0:0::/:/bin/sh\nweb:x:1000:0::/:/bin/sh\nstaff:x:0:50::/:/bin/sh\n";
+    std::fs::write(rootfs.join("etc/passwd"), passwd).unwrap();
+    let one = |host| [IdMap { container: 0, host, size: 1 }];
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let builder = stage.container("one").rootfs(Rootfs::directory(rootfs)).id_mappings(&one(uid), &one(gid));
+    let container = builder.args(["sleep", "1000"]).spawn().unwrap();
+    let refused = |exec: Exec| {
+        let error = container.exec(exec).unwrap_err();
+        (error.kind().clone(), error.to_string())
+    };
+    let exec = || Exec::new(["true"]);
+    for (by_number, by_name, field) in [
+        (exec().user(1000, 0), exec().user_name("web"), "process.user.uid: 1000"),
+        (exec().user(0, 50), exec().user_name("staff"), "process.user.gid: 50"),
+    ] {
+        let (kind, text) = refused(by_name);
+        assert!(text.starts_with(&format!("exec: {field} is not mapped (add it to linux.")), "{text}");
+        assert_eq!((kind, text), refused(by_number));
+    }
+    assert!(container.exec_output(exec().user_name("root")).unwrap().exit.outcome.success());
 }

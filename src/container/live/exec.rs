@@ -312,7 +312,11 @@ impl Exec {
             spec::ValidProcess::for_exec(&process, self.args.as_deref(), &self.env, &valid.id_maps)?;
         check_devices(core, &process, valid)?;
         let lsms = host::security_modules(process.asks_for_labels());
-        let options = ExecOptions { user_name: self.user_name.clone(), attached: self.attached };
+        let options = ExecOptions {
+            user_name: self.user_name.clone(),
+            id_maps: valid.id_maps.clone(),
+            attached: self.attached,
+        };
         let plan = ExecPlan::new(&process, valid, lsms, &core.record.unapplied_limits, options)?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Ok((plan, host_ids_of(&process.user, valid, own)))
