@@ -2,6 +2,7 @@
 //! transition gives back.
 
 use super::failed::Failed;
+use super::handle::explain_out_of_memory;
 use super::oci;
 use super::typestate::{
     Alive, AnyContainer, Container, Created, HasStreams, Phase, Running, Startable, Stopped,
@@ -37,6 +38,7 @@ impl<P: Phase> Container<P> {
                 Ok(Container { core, phase: Running { live, streams } })
             }
             Err(error) => {
+                let error = explain_out_of_memory(error, &created.core.record, "start");
                 created.await_end_of_failed_start(&error);
                 Err(created.recover(error))
             }

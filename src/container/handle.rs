@@ -82,6 +82,24 @@ pub(super) fn read_exit(root: &StateRoot, found: &Found, cgroups: &[PathBuf]) ->
     }
 }
 
+/// Says instead of `error` that the memory limit is too little, if a process of the container died before the program
+/// ran and the kernel killed one for memory. `step` is the first word.
+pub(super) fn explain_out_of_memory(error: Error, record: &Record, step: &'static str) -> Error {
+    let died = matches!(error.kind(), ErrorKind::HelperDied | ErrorKind::Ended);
+    if !died && error.raw_os_error() != Some(libc::ENOMEM) {
+        return error;
+    }
+    let memory = crate::cgroup::stats::read(&record.cgroups).ok().and_then(|stats| stats.memory);
+    match memory.and_then(|memory| memory.limit.map(|limit| (limit, memory.oom_kills))) {
+        Some((limit, Some(1..))) => {
+            let problem = format!("{limit} bytes are too little to start the program in");
+            Error::spec(step, "linux.resources.memory.limit", problem).because(error)
+        }
+        Some((limit, _)) if !died => error.hint(format!("the memory limit is {limit} bytes")),
+        _ => error,
+    }
+}
+
 /// The caller's ends of what the workload reads and writes.
 #[derive(Debug, Default)]
 pub struct Streams {

@@ -433,3 +433,18 @@ fn the_builder_says_what_a_configuration_says() {
     assert_eq!(said["hugepageLimits"], json!([{"pageSize": "2MB", "limit": 4 << 20}]));
     assert_eq!(said["unified"], json!({"memory.high": "max"}));
 }
+
+#[test]
+fn memory_that_is_too_little_to_start_in_is_the_error() {
+    let stage = stage!();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    for bytes in [4096, 8192, 16 << 10] {
+        let error = stage.container("little").args(["true"]).memory_limit(bytes).run().unwrap_err();
+        let kind = ErrorKind::InvalidSpec { path: "linux.resources.memory.limit".into() };
+        assert_eq!(*error.kind(), kind, "{error}");
+        let wanted = format!("{bytes} bytes are too little to start the program in");
+        assert!(error.to_string().ends_with(&wanted), "{error}");
+    }
+}

@@ -6,7 +6,7 @@ use super::namesake;
 use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_sandbox, misbehaved};
 use crate::cgroup::{Cgroup, systemd};
 use crate::container::attachment::DropGuard;
-use crate::container::handle::{Handle, Streams};
+use crate::container::handle::{Handle, Streams, explain_out_of_memory};
 use crate::container::{oci, teardown};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::{GOFER, SANDBOX};
@@ -75,6 +75,7 @@ pub(in crate::container) fn launch(
             Ok((live, streams))
         }
         Err(error) => {
+            let error = explain_out_of_memory(error, &core.record, blueprint.origin);
             core.record = untouched;
             let error = match &transaction.pod {
                 Some(pod) => pod.explain(error),
