@@ -48,6 +48,7 @@ mod tests {
     use std::cell::Cell;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
     use std::time::Duration;
 
     thread_local! {
@@ -103,11 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn arguments_and_variables_need_not_be_utf_8() {
+    fn arguments_variables_and_the_working_directory_need_not_be_utf_8() {
         let directory = tempfile::tempdir().unwrap();
         let handle = handle(StateRoot::open(directory.path().join("state")).unwrap());
         let odd = OsStr::from_bytes(b"\xff");
-        let (plan, _) = Exec::new([odd]).env("C", odd).env_clear().env("B", odd).plan(&handle).unwrap();
+        let exec = Exec::new([odd]).env("C", odd).env_clear().env("B", odd);
+        let (plan, _) = exec.cwd(Path::new("/").join(odd)).plan(&handle).unwrap();
+        let sealed = crate::helper::spawn::seal_plan(&plan).unwrap();
+        assert_eq!(crate::helper::spawn::read_plan::<crate::plan::ExecPlan>(sealed).unwrap(), plan);
         let words = |words: Vec<std::ffi::CString>| words.into_iter().map(Vec::from).collect::<Vec<_>>();
         assert_eq!(words(plan.process.argv), [b"\xff"]);
         assert_eq!(words(plan.process.envp), [b"B=\xff"]);

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 pub(crate) struct ProcessPlan {
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
+    #[serde(with = "path_bytes")]
     pub(crate) cwd: PathBuf,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) user: User,
@@ -28,6 +29,22 @@ pub(crate) struct ProcessPlan {
     pub(crate) selinux_label: Option<String>,
     /// A terminal in place of the standard streams.
     pub(crate) terminal: Option<TerminalPlan>,
+}
+
+/// A path as its bytes, because it need not be UTF-8.
+mod path_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Vec::deserialize(deserializer).map(|bytes| OsString::from_vec(bytes).into())
+    }
 }
 
 /// A further process of a running container.

@@ -259,9 +259,12 @@ impl RawSpec {
     /// The text of a spec that was built in memory.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidSpec`] if a path in it is not UTF-8.
+    /// [`ErrorKind::InvalidInput`] if a path in it is not UTF-8.
     pub fn from_spec(spec: &Spec) -> Result<Self> {
-        let no_text = |error: serde_json::Error| Error::spec("builder", "", &error).because(error);
+        let no_text = |error: serde_json::Error| {
+            let problem = format!("the configuration cannot be written as JSON: {error}");
+            Error::new(ErrorKind::InvalidInput, "ContainerBuilder::build", problem).because(error)
+        };
         serde_json::value::to_raw_value(spec).map(Self).map_err(no_text)
     }
 

@@ -42,7 +42,7 @@ impl StateRoot {
     /// Opens the state directory `path`, and makes it and its missing parents with mode 0700.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if it is a symbolic link, is no directory, belongs to another user, or is writable
+    /// [`ErrorKind::InvalidInput`] if it is a symbolic link, is no directory, has a path that is not UTF-8, belongs to another user, or is writable
     /// by others: records name processes that this crate sends signals to. [`ErrorKind::Os`] if it cannot be opened or
     /// made.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -50,6 +50,10 @@ impl StateRoot {
         // Rebuild the path from its components, because O_NOFOLLOW has no effect on a path that ends in a slash.
         let path: PathBuf =
             std::path::absolute(given).os(|| format!("open({given:?})"))?.components().collect();
+        if path.to_str().is_none() {
+            // Records are JSON, and name their own directory.
+            return Err(refused(&path, "is not UTF-8"));
+        }
         let dir = match rustix::fs::open(&path, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => make_path(&path)?,
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(refused(&path, "is not a directory")),

@@ -7,6 +7,7 @@ use crate::kit::witness::descendants;
 use crate::kit::{Stage, is_root, skip, stage};
 use cofferdam::oci_spec::runtime::{Mount, MountBuilder};
 use cofferdam::{AnyContainer, Container, ContainerBuilder, Error, ErrorKind, Rootfs, Running};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -245,6 +246,16 @@ fn bad_input_is_refused_by_the_name_of_the_field() {
         let (kind, problem) = refusal(container.mount(mount.clone()));
         assert!(problem.contains(expected), "{problem}\n{expected}");
         assert!(matches!(kind, ErrorKind::InvalidSpec { .. } | ErrorKind::Unsupported { .. }), "{kind:?}");
+    }
+    let odd = Path::new(std::ffi::OsStr::from_bytes(b"/x\xff"));
+    for (method, refused) in [
+        ("mount_bind_ro", container.mount_bind_ro(odd, "/data")),
+        ("mount_bind_rw", container.mount_bind_rw(here, odd)),
+        ("mount_tmpfs", container.mount_tmpfs(odd, 1 << 20)),
+        ("mount", container.mount(mount("bind", odd, "/data", &["bind"]))),
+    ] {
+        let wanted = format!("Container::{method}: \"/x\\xFF\" is not UTF-8");
+        assert_eq!(refusal(refused), (ErrorKind::InvalidInput, wanted));
     }
     let (kind, problem) = refusal(container.mount_tmpfs("/data", 0));
     assert_eq!((kind, problem.as_str()), (ErrorKind::InvalidInput, "Container::mount_tmpfs: must not be 0"));

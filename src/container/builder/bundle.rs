@@ -29,6 +29,10 @@ const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 /// Reads `directory/config.json`. Returns it with the absolute path of the bundle directory.
 pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
     let bundle = std::path::absolute(directory).os(|| format!("open bundle {directory:?}"))?;
+    if bundle.to_str().is_none() {
+        let error = Error::new(ErrorKind::InvalidInput, "from_bundle", format!("{bundle:?} is not UTF-8"));
+        return Err(error.hint("the record of a container is JSON"));
+    }
     let path = bundle.join(CONFIG);
     // Do not block: in place of the file there may be a FIFO without a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

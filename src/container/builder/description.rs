@@ -110,7 +110,8 @@ impl ContainerBuilder {
     /// without this builder's hardening. The methods of the builder then change that configuration.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidSpec`] naming the field, or the file that cannot be read.
+    /// [`ErrorKind::InvalidSpec`] naming the field, or the file that cannot be read; [`ErrorKind::InvalidInput`] if the
+    /// directory's path is not UTF-8.
     pub fn from_bundle(directory: impl AsRef<Path>) -> Result<Self> {
         let (bundle, spec) = bundle::load(directory.as_ref())?;
         let extras = bundle::extras_of(&spec)?;
@@ -181,6 +182,7 @@ impl ContainerBuilder {
     /// this mount namespace sees the container's root, also before the pivot, unless the configuration has no mount
     /// namespace of its own and the container is created already. A hook without a timeout may run forever.
     pub fn hook(mut self, kind: HookKind, hook: Hook) -> Self {
+        self.path("hook", hook.path());
         let mut hooks = self.spec.hooks().clone().unwrap_or_default();
         let mut list = match kind {
             HookKind::Prestart => hooks.prestart(),
@@ -280,14 +282,19 @@ impl ContainerBuilder {
     /// As [`path`](Self::path), for a path on the host: a relative one starts at the caller's current directory, as it
     /// is now.
     pub(super) fn host_path(&mut self, method: &'static str, path: &Path) -> PathBuf {
-        let path = self.path(method, path);
-        match std::path::absolute(&path) {
+        let absolute = self.absolute(method, path);
+        self.path(method, &absolute)
+    }
+
+    /// As [`host_path`](Self::host_path), for a path that is in no record and may have any bytes.
+    pub(super) fn absolute(&mut self, method: &'static str, path: &Path) -> PathBuf {
+        match std::path::absolute(path) {
             Ok(absolute) => absolute,
             // Validation says the same of a path that came from a configuration.
-            Err(_) if path.as_os_str().is_empty() => path,
+            Err(_) if path.as_os_str().is_empty() => path.to_owned(),
             Err(error) => {
                 self.refuse(method, format!("{path:?}: {error}"), None);
-                path
+                path.to_owned()
             }
         }
     }

@@ -37,6 +37,9 @@ impl ContainerBuilder {
 
     /// Replaces the seccomp allow-list. With `None` the workload may make every system call.
     pub fn seccomp(mut self, profile: Option<LinuxSeccomp>) -> Self {
+        if let Some(path) = profile.as_ref().and_then(|profile| profile.listener_path().as_deref()) {
+            self.path("seccomp", path);
+        }
         self.linux().set_seccomp(profile);
         self
     }

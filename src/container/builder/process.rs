@@ -152,7 +152,7 @@ impl ContainerBuilder {
     /// socket `path` and sends the caller's end over it, as one descriptor with one short message: what engines expect
     /// of `--console-socket`.
     pub fn console_socket(mut self, path: impl AsRef<Path>) -> Self {
-        let path = self.host_path("console_socket", path.as_ref());
+        let path = self.absolute("console_socket", path.as_ref());
         self.process().set_terminal(Some(true));
         self.console = ConsoleTarget::Socket(path);
         self
@@ -209,6 +209,8 @@ impl ContainerBuilder {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use crate::spec::HookKind;
+    use oci_spec::runtime::{HookBuilder, MountBuilder};
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
@@ -223,7 +225,15 @@ mod tests {
     fn what_is_not_utf8_is_refused_in_the_name_of_the_method() {
         let odd = OsStr::from_bytes(b"/x\xff");
         let new = || ContainerBuilder::new().id("odd").args(["true"]);
-        let cases: [(&str, ContainerBuilder); 12] = [
+        let mount = |source, destination| {
+            let mount = MountBuilder::default().typ("tmpfs").source(source).destination(destination);
+            mount.build().unwrap()
+        };
+        let hook = HookBuilder::default().path(odd).build().unwrap();
+        let cases: [(&str, ContainerBuilder); 15] = [
+            ("mount", new().mount(mount(odd, OsStr::new("/x")))),
+            ("mount", new().mount(mount(OsStr::new("x"), odd))),
+            ("hook", new().hook(HookKind::Poststop, hook)),
             ("args", new().args([OsStr::new("true"), odd])),
             ("env", new().env(odd, "")),
             ("env", new().env("NAME", odd)),
@@ -245,5 +255,9 @@ mod tests {
             );
             assert_eq!(error.to_string(), wanted);
         }
+        let error = ContainerBuilder::from_bundle(odd).unwrap_err().to_string();
+        assert_eq!(error, "from_bundle: \"/x\\xFF\" is not UTF-8 (the record of a container is JSON)");
+        let error = crate::StateRoot::open(odd).unwrap_err().to_string();
+        assert_eq!(error, "state directory: \"/x\\xFF\" is not UTF-8");
     }
 }

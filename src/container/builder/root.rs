@@ -88,10 +88,12 @@ impl ContainerBuilder {
     /// Adds a mount of the OCI configuration (OCI config.md, "Mounts"). It replaces a mount for the same destination,
     /// like the default one for `/tmp`. The source of a bind is relative to the caller's current directory.
     pub fn mount(mut self, mut mount: Mount) -> Self {
-        if is_bind(&mount)
-            && let Some(source) = mount.source().clone()
-        {
-            let source = self.host_path("mount", &source);
+        self.path("mount", mount.destination());
+        if let Some(source) = mount.source().clone() {
+            let source = match is_bind(&mount) {
+                true => self.host_path("mount", &source),
+                false => self.path("mount", &source),
+            };
             mount.set_source(Some(source));
         }
         let mut mounts = self.spec.mounts().clone().unwrap_or_default();

@@ -44,6 +44,8 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
+        check_utf8("mount", mount.destination())?;
+        mount.source().iter().try_for_each(|source| check_utf8("mount", source))?;
         if is_bind(&mount)
             && let Some(source) = mount.source().clone().filter(|source| !source.as_os_str().is_empty())
         {
@@ -61,6 +63,9 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
+        [source.as_ref(), destination.as_ref()]
+            .into_iter()
+            .try_for_each(|path| check_utf8("mount_bind_ro", path))?;
         self.mount(Bind::new(source, destination).read_only().to_mount())
     }
 
@@ -73,6 +78,9 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
+        [source.as_ref(), destination.as_ref()]
+            .into_iter()
+            .try_for_each(|path| check_utf8("mount_bind_rw", path))?;
         self.mount(Bind::new(source, destination).to_mount())
     }
 
@@ -88,6 +96,7 @@ impl<P: Phase + ?Sized> Container<P> {
         if size == 0 {
             return Err(Error::new(ErrorKind::InvalidInput, "Container::mount_tmpfs", "must not be 0"));
         }
+        check_utf8("mount_tmpfs", destination.as_ref())?;
         self.mount(tmpfs_mount(destination.as_ref(), size))
     }
 
@@ -101,6 +110,17 @@ impl<P: Phase + ?Sized> Container<P> {
         P: Alive,
     {
         remove(self.phase.live(), destination.as_ref())
+    }
+}
+
+/// Refuses what a plan, which is JSON, cannot have.
+fn check_utf8(method: &str, path: &Path) -> Result<()> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => {
+            let step = format!("Container::{method}");
+            Err(Error::new(ErrorKind::InvalidInput, step, format!("{path:?} is not UTF-8")))
+        }
     }
 }
 
