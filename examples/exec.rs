@@ -177,8 +177,8 @@ fn collected(container: &Container<Running>, exec: Exec) -> Result<ProcessExit, 
     let output = container.exec_output(exec)?;
     stdout().write_all(&output.stdout)?;
     stderr().write_all(&output.stderr)?;
-    if output.truncated {
-        eprintln!("exec: it exceeded the limit on its output, so it was killed");
+    if let Outcome::TooMuchOutput { .. } = output.exit.outcome {
+        eprintln!("exec: it was {}", output.exit.outcome);
     }
     Ok(output.exit)
 }

@@ -80,7 +80,8 @@ pub struct Output {
 #[non_exhaustive]
 pub struct ProcessExit {
     /// How it ended: [`Outcome::Exited`], [`Outcome::Signalled`], [`Outcome::Killed`] by a signal that its
-    /// [`Process`](crate::Process) sent, [`Outcome::OutOfMemory`], or [`Outcome::TimedOut`].
+    /// [`Process`](crate::Process) sent, [`Outcome::OutOfMemory`], [`Outcome::TimedOut`], or
+    /// [`Outcome::TooMuchOutput`] where that was collected.
     ///
     /// `OutOfMemory` is a SIGKILL that did not come from its [`Process`](crate::Process), when the container's memory
     /// cgroup has counted an OOM kill since the process was there, and the container goes on.
@@ -95,8 +96,9 @@ pub struct ProcessExit {
 
 impl ProcessExit {
     pub(super) fn new(end: ProcessEnd, sent: Option<Signal>) -> Self {
-        let outcome = match end.signal {
-            Some((number, core_dumped)) => {
+        let outcome = match (end.timed_out, end.signal) {
+            (Some(after), _) => Outcome::TimedOut { after },
+            (None, Some((number, core_dumped))) => {
                 let signal = Signal::new(number).unwrap_or(Signal::KILL);
                 if sent == Some(signal) {
                     Outcome::Killed { signal }
@@ -106,7 +108,7 @@ impl ProcessExit {
                     Outcome::Signalled { signal, core_dumped }
                 }
             }
-            None => Outcome::Exited { code: end.code.unwrap_or_default() },
+            (None, None) => Outcome::Exited { code: end.code.unwrap_or_default() },
         };
         Self {
             outcome,

@@ -282,6 +282,11 @@
 //! and sheds its privileges as init does. Its connection to the sandbox closes with the `execve`: the end of file tells
 //! the sandbox that the program was executed.
 //!
+//! The sandbox keeps the time of an [`Exec::timeout`](crate::Exec::timeout), and ends the process with everything that it
+//! started (`sandbox/offspring.rs`). It looks for what has a parent in that set, or is in a session that one of the set
+//! made; it stops all that it finds until a look finds nothing new, and only then kills them. So a fork bomb is caught,
+//! and a daemon that left its session and lost its parent before is not: that ends with the container.
+//!
 //! # Terminals
 //!
 //! The process that will have the terminal as its controlling terminal makes it, from the container's own devpts. So

@@ -6,6 +6,7 @@ use crate::spec::{
     self, Capabilities, ConsoleSize, ExecCpuAffinity, IdMap, IdMaps, IoPriority, MemoryPolicy,
     NamespaceSource, NumberSet, Personality, Rlimit, Scheduler, User, ValidSpec,
 };
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub(crate) struct ExecOptions {
     pub(crate) id_maps: IdMaps,
     /// Whether the sandbox kills the process when the caller's connection closes.
     pub(crate) attached: bool,
+    /// After which time the sandbox kills the process and what it started.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// The terminal of a process.

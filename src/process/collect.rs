@@ -25,13 +25,16 @@ pub(crate) struct Collected {
 ///
 /// The end of the process is enough: another process may hold the pipes, even one outside the container to which the
 /// workload has sent them, and may write for ever.
-pub(crate) fn collect(pipes: [Option<File>; 2], limit: u64, end: BorrowedFd<'_>) -> Result<Collected> {
+///
+/// The pipes stay open: closed ones would end a process that writes too much before its caller can.
+pub(crate) fn collect(pipes: &[Option<File>; 2], limit: u64, end: BorrowedFd<'_>) -> Result<Collected> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut streams = pipes.map(|pipe| pipe.map(|pipe| Stream { pipe, bytes: Vec::new(), open: true }));
+    let mut streams =
+        pipes.each_ref().map(|pipe| pipe.as_ref().map(|pipe| Stream { pipe, bytes: Vec::new(), open: true }));
     for stream in streams.iter().flatten() {
         // The workload can open its own pipe for reading, and take what poll(2) has announced here.
-        let flags = rustix::fs::fcntl_getfl(&stream.pipe).os(|| "fcntl(F_GETFL)")?;
-        rustix::fs::fcntl_setfl(&stream.pipe, flags | OFlags::NONBLOCK).os(|| "fcntl(F_SETFL)")?;
+        let flags = rustix::fs::fcntl_getfl(stream.pipe).os(|| "fcntl(F_GETFL)")?;
+        rustix::fs::fcntl_setfl(stream.pipe, flags | OFlags::NONBLOCK).os(|| "fcntl(F_SETFL)")?;
     }
     let mut too_much = false;
     while !too_much && streams.iter().flatten().any(|stream| stream.open) {
@@ -51,19 +54,19 @@ pub(crate) fn collect(pipes: [Option<File>; 2], limit: u64, end: BorrowedFd<'_>)
 const CHUNK: usize = 16 << 10;
 
 /// One of the pipes.
-struct Stream {
-    pipe: File,
+struct Stream<'a> {
+    pipe: &'a File,
     bytes: Vec<u8>,
     open: bool,
 }
 
-impl Stream {
+impl Stream<'_> {
     /// Reads at most `most` bytes. Returns how many there were, and whether they are more than the limit allows.
     fn read(&mut self, limit: usize, most: usize) -> Result<(usize, bool)> {
         let mut chunk = [0; CHUNK];
         // One byte more than there is room for tells whether the limit is exceeded.
         let room = (limit - self.bytes.len()).saturating_add(1).min(most).min(CHUNK);
-        match rustix::io::read(&self.pipe, &mut chunk[..room]) {
+        match rustix::io::read(self.pipe, &mut chunk[..room]) {
             Ok(0) => {
                 self.open = false;
                 Ok((0, false))
@@ -81,7 +84,7 @@ impl Stream {
 
     /// Reads what the pipe holds now, and nothing that is written meanwhile. Returns whether it exceeds the limit.
     fn read_what_is_there(&mut self, limit: usize) -> Result<bool> {
-        let there = rustix::io::ioctl_fionread(&self.pipe).os(|| "ioctl(FIONREAD)")?;
+        let there = rustix::io::ioctl_fionread(self.pipe).os(|| "ioctl(FIONREAD)")?;
         let mut left = usize::try_from(there).unwrap_or(usize::MAX);
         while left > 0 {
             match self.read(limit, left)? {
@@ -95,7 +98,7 @@ impl Stream {
 }
 
 /// Waits until a stream is readable, or `end` is. Returns whether `end` is.
-fn wait(streams: &[Option<Stream>; 2], end: BorrowedFd<'_>) -> Result<bool> {
+fn wait(streams: &[Option<Stream<'_>>; 2], end: BorrowedFd<'_>) -> Result<bool> {
     let open = streams.iter().flatten().filter(|stream| stream.open).map(|stream| stream.pipe.as_fd());
     let sources: Vec<_> = std::iter::once(end).chain(open).collect();
     let mut fds: Vec<_> = sources.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
@@ -124,7 +127,7 @@ mod tests {
         let (end, ended) = pipe();
         held.write_all(b"all of it").unwrap();
         drop(ended);
-        let read = collect([Some(stdout), None], 100, end.as_fd()).unwrap();
+        let read = collect(&[Some(stdout), None], 100, end.as_fd()).unwrap();
         assert_eq!(
             (read.stdout.as_slice(), read.stderr.as_slice(), read.too_much),
             (&b"all of it"[..], &[][..], false)
@@ -142,7 +145,7 @@ mod tests {
                 out.write_all(b"12345").unwrap();
                 let still_runs = (!ends_first).then_some(ended);
                 drop((out, err));
-                let read = collect([Some(stdout), Some(stderr)], limit, end.as_fd()).unwrap();
+                let read = collect(&[Some(stdout), Some(stderr)], limit, end.as_fd()).unwrap();
                 assert_eq!((read.stdout, read.too_much), (kept.as_bytes().to_vec(), too_much), "{limit}");
                 drop(still_runs);
             }
@@ -163,7 +166,7 @@ mod tests {
             drop(ended);
             (out, thief)
         });
-        let read = collect([Some(stdout), None], 10_000, end.as_fd()).unwrap();
+        let read = collect(&[Some(stdout), None], 10_000, end.as_fd()).unwrap();
         assert!(read.stdout.len() <= 1000 && !read.too_much);
         drop(thief.join().unwrap());
     }

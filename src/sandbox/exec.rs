@@ -35,6 +35,7 @@ use crate::wire::init::{ExecHello, ExecReport};
 use nix::sched::{CloneFlags, setns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
+use std::time::Duration;
 
 /// A process on its way to `execve`.
 pub(super) struct ExecChild {
@@ -44,6 +45,8 @@ pub(super) struct ExecChild {
     pub(super) channel: Channel,
     /// Whether the sandbox kills it when the client that asked for it disconnects.
     pub(super) attached: bool,
+    /// How long it may run.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl ExecChild {
@@ -57,7 +60,7 @@ impl ExecChild {
             numbers.map(|number| fds.take(&extra_fd_name(*number))).collect::<Result<_>>()?;
         fds.finish()?;
         let (channel, theirs) = Channel::pair()?;
-        let attached = plan.options.attached;
+        let (attached, timeout) = (plan.options.attached, plan.options.timeout);
 
         let mut keep = vec![theirs.as_fd(), target.init];
         keep.extend(stdio.iter().chain(&extra_fds).map(AsFd::as_fd));
@@ -94,7 +97,7 @@ impl ExecChild {
         })?;
         // The kernel cannot give this pid to another process until we collect our child.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
-        Ok(Self { pid, pidfd, channel, attached })
+        Ok(Self { pid, pidfd, channel, attached, timeout })
     }
 }
 

@@ -113,7 +113,7 @@ impl Member {
         link.to_str().ok()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
     }
 
-    fn stat(&self) -> Option<ProcStat> {
+    pub(super) fn stat(&self) -> Option<ProcStat> {
         ProcStat::parse(&read_below(self.directory.as_fd(), "stat", MAX_FILE).ok()?)
     }
 }

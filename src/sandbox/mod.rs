@@ -23,6 +23,7 @@ mod members;
 mod monitor;
 mod mounts;
 mod namespaces;
+mod offspring;
 mod oom_score;
 mod resolve;
 mod target;

@@ -4,6 +4,7 @@
 use super::files::Bytes;
 use crate::error::RemoteFailure;
 use crate::id::ContainerId;
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// The name under which a request brings the connection for its answers.
@@ -156,6 +157,11 @@ pub(crate) enum ExecReply {
     Failed(RemoteFailure),
 }
 
+/// To the sandbox, on the connection of an executed process: kill the process and everything that it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KillTree {}
+
 /// The last message about an executed process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessEnded(pub(crate) ProcessEnd);
@@ -180,6 +186,8 @@ pub(crate) struct ProcessEnd {
     pub(crate) max_rss_kib: u64,
     /// Whether it was the kernel that killed it, because memory ran out.
     pub(crate) out_of_memory: bool,
+    /// The time limit, if the sandbox killed it for that.
+    pub(crate) timed_out: Option<Duration>,
 }
 
 /// The answer to [`Operation::Mount`] and [`Operation::Unmount`].

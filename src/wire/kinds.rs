@@ -50,6 +50,7 @@ kinds! {
     29 => init::RootAssembled,
     30 => init::HooksDone,
     31 => init::ExecReport,
+    32 => control::KillTree,
 }
 
 /// Something to do with every message type.

@@ -6,7 +6,7 @@ use crate::kit::inside::output;
 use crate::kit::{Stage, is_root, stage};
 use cofferdam::builder::IdMap;
 use cofferdam::oci_spec::runtime::Capability;
-use cofferdam::{Container, ErrorKind, Exec, Outcome, Rootfs, Running, Signal, Stdio};
+use cofferdam::{Container, ErrorKind, Exec, Outcome, Process, Rootfs, Running, Signal, Stdio};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -228,7 +228,7 @@ fn output_is_bounded_in_size_and_time() {
     let stage = stage!();
     let container = running(&stage, "bounded");
     let output = container.exec_output(Exec::new(["yes"]).output_limit(10_000)).unwrap();
-    assert!(output.truncated);
+    assert_eq!(output.exit.outcome, Outcome::TooMuchOutput { limit: 10_000 });
     assert_eq!(output.stdout.len(), 10_000);
     // Long enough for the shell to get to its first word anywhere.
     let limit = Duration::from_secs(3);
@@ -240,6 +240,109 @@ fn output_is_bounded_in_size_and_time() {
     let orphan = container.exec_output(Exec::new(["sh", "-c", "sleep 1000 & echo done"])).unwrap();
     assert_eq!(orphan.stdout, b"done\n");
     assert!(began.elapsed() < Duration::from_secs(60), "an orphan that holds the pipe delays no one");
+}
+
+/// Starts a job, one whose parent ends, one with a session of its own, and there one whose parent ends.
+const OFFSPRING: &str = "sleep 1000 & (sleep 1000 &)
+    setsid sh -c '(sleep 1000 &); echo ready; exec sleep 1000' & exec sleep 1000";
+
+/// The pids on the host of the container's processes besides init and `other`.
+fn host_pids(container: &Container<Running>, other: &Process) -> Vec<i32> {
+    let table = container.processes().unwrap();
+    let table = table.iter().filter(|process| ![1, other.pid_inside()].contains(&process.pid));
+    table.map(|process| process.host_pid.unwrap()).collect()
+}
+
+/// Starts [`OFFSPRING`], as changed by `change`, beside another process. Has `end` end it, and asserts that all of its
+/// processes end and no others.
+fn everything_ends(
+    name: &str,
+    change: fn(Exec) -> Exec,
+    end: fn(&Container<Running>, Process) -> Outcome,
+) -> Outcome {
+    let Some(stage) = Stage::in_own_process() else { return Outcome::Lost };
+    let container = running(&stage, name);
+    let other = container.exec(Exec::new(["sleep", "1000"])).unwrap();
+    let exec = change(Exec::new(["sh", "-c", OFFSPRING]).stdout(Stdio::piped()));
+    let mut process = container.exec(exec).unwrap();
+    let mut ready = [0; 6];
+    process.take_stdout().unwrap().read_exact(&mut ready).unwrap();
+    let pids = host_pids(&container, &other);
+    assert_eq!(pids.len(), 5, "{:?}", container.processes().unwrap());
+    let outcome = end(&container, process);
+    pids.into_iter().for_each(crate::kit::await_end);
+    assert_eq!(other.try_wait().unwrap(), None);
+    assert_eq!(container.try_wait().unwrap(), None);
+    outcome
+}
+
+/// Long enough for a shell to start its jobs anywhere.
+const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMED_OUT: Outcome = Outcome::TimedOut { after: TIMEOUT };
+
+#[test]
+fn a_timeout_ends_everything_that_the_process_started() {
+    let outcome = everything_ends(
+        "timeout",
+        |exec| exec.timeout(TIMEOUT),
+        |_, process| process.wait().unwrap().outcome,
+    );
+    assert!(matches!(outcome, TIMED_OUT | Outcome::Lost), "{outcome:?}");
+}
+
+#[test]
+fn a_timeout_holds_when_nobody_waits() {
+    let outcome = everything_ends(
+        "nobody",
+        |exec| exec.timeout(TIMEOUT),
+        |container, process| {
+            let pid = process.pid_inside();
+            drop(process);
+            container.wait_pid(pid).unwrap().outcome
+        },
+    );
+    assert!(matches!(outcome, TIMED_OUT | Outcome::Lost), "{outcome:?}");
+}
+
+#[test]
+fn a_tree_is_killed_whole_when_it_is_asked_for() {
+    let outcome = everything_ends(
+        "tree",
+        |exec| exec,
+        |_, process| {
+            process.kill_tree().unwrap();
+            let outcome = process.wait().unwrap().outcome;
+            process.kill_tree().unwrap();
+            outcome
+        },
+    );
+    assert!(matches!(outcome, Outcome::Killed { signal: Signal::KILL } | Outcome::Lost), "{outcome:?}");
+}
+
+#[test]
+fn too_much_output_ends_everything_that_wrote_it() {
+    let stage = stage!();
+    let container = running(&stage, "much");
+    let shared = Exec::new(["sh", "-c", "sleep 1000 & echo $!; exec yes"]).output_limit(10_000);
+    let output = container.exec_output(shared).unwrap();
+    assert_eq!(output.exit.outcome, Outcome::TooMuchOutput { limit: 10_000 });
+    let text = String::from_utf8(output.stdout).unwrap();
+    let job: i32 = text.lines().next().unwrap().parse().unwrap();
+    let job = container.processes().unwrap().into_iter().find(|process| process.pid == job);
+    job.and_then(|job| job.host_pid).into_iter().for_each(crate::kit::await_end);
+}
+
+#[test]
+fn a_process_that_ends_in_time_is_not_touched_by_its_timeout() {
+    let stage = stage!();
+    let container = running(&stage, "in-time");
+    let process =
+        container.exec(Exec::new(["sh", "-c", "exit 7"]).timeout(Duration::from_secs(1000))).unwrap();
+    assert_eq!(process.wait().unwrap().outcome, Outcome::Exited { code: 7 });
+    // One that dies of a signal before is not said to be timed out.
+    let process = container.exec(Exec::new(["sleep", "1000"]).timeout(Duration::from_secs(1000))).unwrap();
+    process.kill().unwrap();
+    assert_eq!(process.wait().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });
 }
 
 #[test]

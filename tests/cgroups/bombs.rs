@@ -112,6 +112,26 @@ fn a_fork_bomb_gets_as_many_processes_as_it_may_have_and_dies_whole() {
 }
 
 #[test]
+fn a_fork_bomb_that_was_executed_is_gone_with_its_timeout_and_nothing_else_is() {
+    let stage = stage!();
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
+    }
+    let running = start(stage.busybox_shell("timeout", "exec sleep 1000").pids_limit(48));
+    let bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do (sleep 1000 &); done 2>/dev/null";
+    let limit = Duration::from_secs(1);
+    let exec = Exec::new(["sh", "-c", bomb]).timeout(limit);
+    let outcome = running.exec_output(exec).unwrap().exit.outcome;
+    assert_eq!(outcome, Outcome::TimedOut { after: limit });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Killed processes need a moment to end.
+    while running.processes().unwrap().len() > 1 {
+        assert!(Instant::now() < deadline, "{:?}", running.processes().unwrap());
+    }
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
 fn a_cpu_burner_gets_its_share_of_each_period_and_no_more() {
     let stage = stage!();
     if !may_limit("cpu") {

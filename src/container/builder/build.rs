@@ -104,7 +104,7 @@ impl ContainerBuilder {
         let mut created = self.build()?.create()?;
         let pipes = [created.take_stdout(), created.take_stderr()];
         let running = created.start()?;
-        let Collected { stdout, stderr, too_much } = collect(pipes, limit, running.end_fd())?;
+        let Collected { stdout, stderr, too_much } = collect(&pipes, limit, running.end_fd())?;
         let stopped = if too_much { running.kill()? } else { running.wait_stopped()? };
         let mut exit = stopped.exit().clone();
         if too_much {

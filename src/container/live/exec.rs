@@ -37,7 +37,7 @@ pub struct Exec {
     user_name: Option<String>,
     pub(super) stdio: [Stdio; 3],
     pub(super) extra_fds: ExtraFds,
-    pub(super) timeout: Option<Duration>,
+    timeout: Option<Duration>,
     pub(super) output_limit: u64,
     /// Where the terminal goes, if the process has one.
     pub(super) console: ConsoleTarget,
@@ -236,9 +236,14 @@ impl Exec {
         self
     }
 
-    /// For [`Container::exec_output`](crate::Container::exec_output) and
-    /// [`Process::wait_with_output`](crate::Process::wait_with_output): kills the process if it runs longer than this.
-    /// A limit of zero is refused.
+    /// Kills the process and everything that it started, if it runs longer than this: its
+    /// [outcome](crate::processes::ProcessExit::outcome) is then [`TimedOut`](crate::Outcome::TimedOut). If even its
+    /// program was not executed by then, `exec` fails with [`ErrorKind::TimedOut`].
+    ///
+    /// The sandbox keeps the time, from the moment when it gets the request, so that the limit holds whatever this
+    /// program does, and when it has ended. What a process started is ended as
+    /// [`Process::kill_tree`](crate::Process::kill_tree) does. A process that ends in time may leave others behind,
+    /// which go on. A limit of zero is refused.
     pub fn timeout(mut self, limit: Duration) -> Self {
         if limit.is_zero() {
             self.refuse("timeout", "must not be 0", NO_LIMIT);
@@ -248,8 +253,8 @@ impl Exec {
     }
 
     /// For [`Container::exec_output`](crate::Container::exec_output) and
-    /// [`Process::wait_with_output`](crate::Process::wait_with_output): kills the process if it writes more than this
-    /// many bytes to either stream. 16 MiB by default. 0 is refused.
+    /// [`Process::wait_with_output`](crate::Process::wait_with_output): kills the process and what
+    /// it started if more than this many bytes are written to either stream. 16 MiB by default. 0 is refused.
     pub fn output_limit(mut self, bytes: u64) -> Self {
         if bytes == 0 {
             self.refuse("output_limit", "must not be 0", "to collect nothing, use `exec` without pipes");
@@ -316,6 +321,7 @@ impl Exec {
             user_name: self.user_name.clone(),
             id_maps: valid.id_maps.clone(),
             attached: self.attached,
+            timeout: self.timeout,
         };
         let plan = ExecPlan::new(&process, valid, lsms, &core.record.unapplied_limits, options)?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

@@ -15,13 +15,11 @@ use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::process::console::Pty;
 use crate::process::stdio::CallerPipes;
-use crate::process::{Channel, Signal, Stdio, stdio};
+use crate::process::{Channel, Collected, Signal, Stdio, collect, stdio};
 use crate::state::Status;
-use crate::wire::control::{ExecReply, Operation, ProcessEnd, ProcessEnded, WaitReply};
-use rustix::event::{PollFd, PollFlags, poll};
+use crate::wire::control::{ExecReply, KillTree, Operation, ProcessEnd, ProcessEnded, WaitReply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::fs::File;
-use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,15 +40,12 @@ pub struct Process {
     end: OnceLock<ProcessEnd>,
     /// Held while the end is received; the last signal sent.
     receiving: Arc<Mutex<Option<Signal>>>,
-    /// For [`wait_with_output`](Self::wait_with_output): when the call of `exec` began, and the limits.
-    began: Instant,
-    timeout: Option<Duration>,
+    /// For [`wait_with_output`](Self::wait_with_output).
     output_limit: u64,
 }
 
 impl Process {
     pub(super) fn start(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
-        let began = Instant::now();
         let (plan, pipe_owner) = exec.plan(core)?;
         let extra_fds = exec.extra_fds.open()?;
         let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
@@ -100,8 +95,6 @@ impl Process {
             pty,
             end: OnceLock::new(),
             receiving: Arc::default(),
-            began,
-            timeout: exec.timeout,
             output_limit: exec.output_limit,
         })
     }
@@ -171,8 +164,8 @@ impl Process {
         send(&self.pidfd, &self.receiving, signal)
     }
 
-    /// Kills it, if it has not ended; then [`wait`](Self::wait) for its end. Descendants go on; they end with the
-    /// container.
+    /// Kills it, if it has not ended; then [`wait`](Self::wait) for its end. What it started goes on, and ends with the
+    /// container: see [`kill_tree`](Self::kill_tree).
     ///
     /// # Errors
     /// The errno of pidfd_send_signal(2).
@@ -181,6 +174,26 @@ impl Process {
             Err(error) if *error.kind() == ErrorKind::Ended => Ok(()),
             sent => sent,
         }
+    }
+
+    /// Kills it and everything that it started, if it has not ended; then [`wait`](Self::wait) for its end.
+    ///
+    /// That is each process whose parent, or parent's parent and so on, it is, and each process of its session and of
+    /// the sessions of those: also a background job whose shell has ended. The sandbox stops all of them before it
+    /// kills the first, so that none gets away meanwhile. A daemon (daemon(3)), which has left its session and lost its
+    /// parent before, goes on until the container ends; so does what a process left behind that has ended by itself.
+    ///
+    /// # Errors
+    /// The errno of sendmsg(2).
+    pub fn kill_tree(&self) -> Result<()> {
+        let mut last = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.channel.send(&KillTree {}, &[]) {
+            Ok(()) => *last = Some(Signal::KILL),
+            // The sandbox closed the connection when it had sent the end, which is received by `wait`.
+            Err(error) if *error.kind() == ErrorKind::HelperDied => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Sends signals as [`signal`](Self::signal) does, without borrowing this value.
@@ -234,82 +247,25 @@ impl Process {
     /// Closes its standard input, collects what it writes to pipes, and waits for its end. This returns when
     /// the process has ended, even if descendants keep its streams open.
     ///
-    /// If the process exceeds [`Exec::timeout`] or [`Exec::output_limit`], it is killed. That is no error: see
-    /// [`ProcessOutput`].
+    /// A process that runs longer than [`Exec::timeout`] is killed, and so is one that writes more than
+    /// [`Exec::output_limit`], with everything that it started. That is no error: see [`ProcessOutput`].
     ///
     /// # Errors
     /// As [`wait`](Self::wait), or the errno of reading a pipe.
     pub fn wait_with_output(mut self) -> Result<ProcessOutput> {
-        let limit = usize::try_from(self.output_limit).unwrap_or(usize::MAX);
+        let limit = self.output_limit;
         drop(self.take_stdin());
-        let mut pipes = [self.take_stdout(), self.take_stderr()];
-        let mut read = [Vec::new(), Vec::new()];
-        let deadline = self.timeout.and_then(|timeout| self.began.checked_add(timeout));
-        let (mut ended, mut truncated, mut timed_out) = (false, false, false);
-        loop {
-            // Once the process has ended, read only what is there already.
-            let until = if ended { Some(Instant::now()) } else { deadline };
-            let ready = self.wait_for_any(&pipes, ended, until)?;
-            if ready == [false; 3] {
-                if ended {
-                    break;
-                }
-                timed_out = true;
-                self.kill()?;
-                self.wait()?;
-                ended = true;
-                continue;
-            }
-            for ((pipe, bytes), _) in pipes.iter_mut().zip(&mut read).zip(ready).filter(|(_, ready)| *ready) {
-                let Some(file) = pipe else { continue };
-                let mut chunk = [0; 16 << 10];
-                let room = chunk.len().min((limit - bytes.len()).saturating_add(1));
-                match file.read(&mut chunk[..room]).os(|| "read(output)")? {
-                    0 => *pipe = None,
-                    count => bytes.extend_from_slice(&chunk[..count]),
-                }
-                if bytes.len() > limit {
-                    bytes.truncate(limit);
-                    truncated = true;
-                }
-            }
-            if truncated {
-                self.kill()?;
-                break;
-            }
-            ended = ended || ready[2];
+        let pipes = [self.take_stdout(), self.take_stderr()];
+        // The pidfd, because the message about the end may have been received before.
+        let Collected { stdout, stderr, too_much } = collect(&pipes, limit, self.pidfd.as_fd())?;
+        if too_much {
+            self.kill_tree()?;
         }
         let mut exit = self.wait()?;
-        if let (true, Some(after)) = (timed_out, self.timeout) {
-            exit.outcome = Outcome::TimedOut { after };
+        if too_much {
+            exit.outcome = Outcome::TooMuchOutput { limit };
         }
-        let [stdout, stderr] = read;
-        Ok(ProcessOutput { exit, stdout, stderr, truncated })
-    }
-
-    /// Waits until `until`, and returns which of stdout, stderr and the process's end are ready.
-    fn wait_for_any(
-        &self,
-        pipes: &[Option<File>; 2],
-        ended: bool,
-        until: Option<Instant>,
-    ) -> Result<[bool; 3]> {
-        let sources = pipes.iter().map(|pipe| pipe.as_ref().map(AsFd::as_fd));
-        let sources: Vec<_> = sources.chain([(!ended).then(|| self.channel.as_fd())]).collect();
-        let mut fds: Vec<_> =
-            sources.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let left = left.map(|left| left.try_into()).transpose().unwrap_or(None);
-        match poll(&mut fds, left.as_ref()) {
-            Err(rustix::io::Errno::INTR) => return self.wait_for_any(pipes, ended, until),
-            result => result.os(|| "poll(output)")?,
-        };
-        let mut revents = fds.iter().map(|fd| !fd.revents().is_empty());
-        let mut ready = [false; 3];
-        for (ready, source) in ready.iter_mut().zip(&sources) {
-            *ready = source.is_some() && revents.next().unwrap_or(false);
-        }
-        Ok(ready)
+        Ok(ProcessOutput { exit, stdout, stderr })
     }
 }
 
@@ -337,7 +293,8 @@ impl<P: Phase + ?Sized> Container<P> {
     /// # Errors
     /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`], [`ErrorKind::InvalidSpec`] naming the
     /// field (an unknown user, a working directory that is missing), [`ErrorKind::Os`] with the errno of the call that
-    /// failed, [`ErrorKind::Ended`] if the container has ended.
+    /// failed, [`ErrorKind::TimedOut`] if [`Exec::timeout`] passed before, [`ErrorKind::Ended`] if the container has
+    /// ended.
     pub fn exec(&self, exec: Exec) -> Result<Process>
     where
         P: Started,
@@ -385,12 +342,11 @@ impl<P: Phase + ?Sized> Container<P> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProcessOutput {
-    /// The end of the process; [`Outcome::TimedOut`] if it exceeded its time limit.
+    /// The end of the process; [`Outcome::TimedOut`] if it exceeded its time limit, [`Outcome::TooMuchOutput`] if it
+    /// wrote more than [`Exec::output_limit`] to one of its streams.
     pub exit: ProcessExit,
-    /// What it wrote to standard output.
+    /// What it wrote to standard output, up to the limit.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error.
+    /// What it wrote to standard error, up to the limit.
     pub stderr: Vec<u8>,
-    /// Whether it was killed because it wrote more than the limit to one of them; both are cut to the limit.
-    pub truncated: bool,
 }

@@ -108,7 +108,7 @@ impl Monitor {
             }
             watched.push((Watched::ProcessEnded(*key), PollFd::new(&process.child.pidfd, PollFlags::IN)));
             if let Some(client) = &process.client {
-                watched.push((Watched::ProcessClient(*key), PollFd::new(client, PollFlags::empty())));
+                watched.push((Watched::ProcessClient(*key), PollFd::new(client, PollFlags::IN)));
             }
         }
         for (key, container) in self.containers.iter().filter(|(_, container)| container.is_alive()) {
@@ -179,7 +179,7 @@ impl Monitor {
                 };
                 self.processes.end(key, ends, oom_kills);
             }
-            Watched::ProcessClient(key) => self.processes.lose_client(key),
+            Watched::ProcessClient(key) => self.processes.hear_client(key, &self.containers),
             Watched::Client(key) => self.serve(key),
         }
     }
@@ -251,6 +251,7 @@ impl Monitor {
             answered.extend(container.look_whether_paused(now));
         }
         answered.into_iter().for_each(|client| self.add_client(client));
+        self.processes.look_at_the_clock(now, &self.containers);
         self.clients.retain(|(_, client)| client.deadline.is_none_or(|deadline| deadline > now));
     }
 
@@ -258,6 +259,7 @@ impl Monitor {
         let clients = self.clients.iter().filter_map(|(_, client)| client.deadline);
         let containers = self.containers.iter().filter_map(|(_, container)| container.deadline());
         let pausing = self.containers.iter().filter_map(|(_, container)| container.pausing());
+        let containers = containers.chain(self.processes.deadline());
         let next = clients.chain(containers).chain(pausing.map(|pausing| pausing.next_look)).min()?;
         // Round up: waking just before the deadline would spin.
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(100);

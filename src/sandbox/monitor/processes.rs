@@ -1,16 +1,19 @@
 //! The processes executed in running containers, from their fork until a client has received their end.
 
 use super::client::{Key, Listener};
+use super::container::ContainerState;
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure};
 use crate::process::Channel;
 use crate::process::Delivery;
 use crate::sandbox::exec::ExecChild;
+use crate::sandbox::offspring;
 use crate::sys;
-use crate::wire::control::{ExecReply, ProcessEnd, ProcessEnded, WaitReply};
+use crate::wire::control::{ExecReply, KillTree, ProcessEnd, ProcessEnded, WaitReply};
 use crate::wire::init::{ExecHello, ExecReport};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::Signal;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// How many ends are kept for a `WaitProcess` that may still come. The end of a process whose client still listens is not
 /// kept.
@@ -39,6 +42,9 @@ pub(super) struct ExecedProcess {
     waiting: Vec<Channel>,
     /// The master of its terminal, until the client gets it with `Started`: then the client alone has it.
     terminal: Option<OwnedFd>,
+    /// When its time is up. `None` without a limit, and after that.
+    deadline: Option<Instant>,
+    timed_out: bool,
     /// Why it was not executed. Reported when it is gone, so that a client that knows no longer finds it.
     failure: Option<ExecFailure>,
 }
@@ -52,8 +58,11 @@ impl Processes {
         oom_kills_before: Option<u64>,
         client: Channel,
     ) {
+        let deadline = child.timeout.and_then(|limit| Instant::now().checked_add(limit));
         let process = ExecedProcess {
             container,
+            deadline,
+            timed_out: false,
             child,
             oom_kills_before,
             pid_inside: None,
@@ -94,10 +103,28 @@ impl Processes {
         }
     }
 
-    /// Its client is gone: its end will be kept. An attached process is killed.
-    pub(super) fn lose_client(&mut self, key: Key) {
-        if let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) {
-            process.lose_client();
+    /// Its client asks for its end, or is gone: then its end will be kept, and an attached process is killed.
+    pub(super) fn hear_client(&mut self, key: Key, containers: &[(Key, ContainerState)]) {
+        let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) else { return };
+        match process.client.as_ref().map(Channel::receive_now::<KillTree>) {
+            Some(Ok(_)) => process.kill_tree(containers),
+            _ => process.lose_client(),
+        }
+    }
+
+    /// When the next process runs out of time.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.running.iter().filter_map(|(_, process)| process.deadline).min()
+    }
+
+    /// Kills the processes whose time is up, with everything that they started.
+    pub(super) fn look_at_the_clock(&mut self, now: Instant, containers: &[(Key, ContainerState)]) {
+        for (_, process) in &mut self.running {
+            if process.deadline.is_some_and(|deadline| deadline <= now) {
+                process.deadline = None;
+                process.timed_out = true;
+                process.kill_tree(containers);
+            }
         }
     }
 
@@ -118,10 +145,15 @@ impl Processes {
             executed = process.hear();
         }
         let Ok(usage) = sys::wait4(process.child.pid) else { return };
+        let killed = usage.signal.is_some_and(|(signal, _)| signal == libc::SIGKILL);
+        let timed_out = process.child.timeout.filter(|_| process.timed_out && killed);
         if let Some(failure) = process.failure {
             let failure = match failure {
                 ExecFailure::Reported(failure) => failure,
-                ExecFailure::Died => died(container_ends(process.container)),
+                ExecFailure::Died => match timed_out {
+                    Some(limit) => too_slow(limit),
+                    None => died(container_ends(process.container)),
+                },
             };
             if let Some(client) = process.client {
                 let _ = client.send_now(&ExecReply::Failed(failure), &[]);
@@ -139,6 +171,7 @@ impl Processes {
             system_us: usage.system_us,
             max_rss_kib: usage.max_rss_kib,
             out_of_memory,
+            timed_out,
         };
         let client = process.client.iter().map(|client| client.send_now(&ProcessEnded(end), &[]));
         let waiting = process.waiting.iter().map(|waiting| waiting.send_now(&WaitReply::Ended(end), &[]));
@@ -173,9 +206,26 @@ fn died(with_its_container: bool) -> RemoteFailure {
     RemoteFailure::pack(Actor::Init, &error)
 }
 
+fn too_slow(limit: Duration) -> RemoteFailure {
+    let problem = format!("its program was not executed within {limit:?}");
+    RemoteFailure::pack(Actor::Init, &Error::new(ErrorKind::TimedOut, "exec", problem))
+}
+
 impl ExecedProcess {
     fn is(&self, container: Key, pid: i32) -> bool {
         self.container == container && self.pid_inside == Some(pid)
+    }
+
+    /// Kills it and everything that it started.
+    fn kill_tree(&self, containers: &[(Key, ContainerState)]) {
+        let container = containers.iter().find(|(key, _)| *key == self.container);
+        let view = container.and_then(|(_, container)| container.view());
+        if let (Some(view), Some(pid)) = (view, self.pid_inside) {
+            // What cannot be looked up now ends with the container at the latest.
+            let _ = offspring::kill(view.proc, pid);
+        }
+        // Whatever was found, and before it has said its pid. If it has ended already, it is about to be collected.
+        let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
     }
 
     fn lose_client(&mut self) {
