@@ -130,7 +130,11 @@ fn crash(root: StateRoot) -> Result<(), Box<dyn std::error::Error>> {
     let container = |name: &str, script: &str| {
         ContainerBuilder::new().id(name).args(["sh", "-c", script]).state_root(root.clone())
     };
-    let create = |builder: ContainerBuilder| builder.build()?.create()?.detach().map_err(Error::from);
+    let create = |builder: ContainerBuilder| -> cofferdam::Result<cofferdam::Container<cofferdam::Created>> {
+        let mut created = builder.build()?.create()?;
+        created.detach()?;
+        Ok(created)
+    };
 
     // Dropping the value of a detached container leaves the container alone.
     drop(create(container("created", "true"))?);

@@ -91,7 +91,7 @@
 //!     println!("{:?} {:?}", web.stats()?.memory, web.processes()?);
 //!     web.signal_process_group(shell.pid_inside(), Signal::HUP)?;
 //!     // A further container in the same sandbox: the same network, other files.
-//!     let _log = web.pod().container("log").args(["logger"]).build()?.create()?.start()?.detach()?;
+//!     web.pod().container("log").args(["logger"]).build()?.create()?.start()?.detach()?;
 //!     Ok(())
 //! }
 //! ```
@@ -296,7 +296,7 @@ pub use state::{StateRoot, Status};
 /// The traits say in which phases a method exists. They are sealed: the five phases are all there are.
 pub mod typestate {
     pub use crate::container::{
-        Alive, Creatable, Ended, Executed, HasStreams, Phase, Resumable, Startable, Started,
+        Alive, Built, Creatable, Ended, Executed, HasStreams, Pausable, Phase, Resumable, Startable, Started,
     };
     pub use crate::container::{FailedAny, Recovered, WrongPhase};
 }

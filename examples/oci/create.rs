@@ -182,7 +182,7 @@ impl Create {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
         let (builder, _) = self.making.builder(root, options, true)?;
         // Later commands find the container by its id.
-        let _ = builder.build()?.create()?.detach()?;
+        builder.build()?.create()?.detach()?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -205,7 +205,7 @@ impl Run {
         let (detach, keep) = (self.detach, self.keep);
         let (builder, terminal) = self.making.builder(root, options, detach)?;
         if detach {
-            let _ = builder.build()?.create()?.start()?.detach()?;
+            builder.build()?.create()?.start()?.detach()?;
             return Ok(ExitCode::SUCCESS);
         }
         // Block signals before anything starts, so that none is lost.
@@ -214,7 +214,7 @@ impl Run {
         let pty = (terminal == Terminal::Ours).then(|| created.take_pty()).flatten();
         let mut running = created.start()?;
         if keep {
-            running = running.detach()?;
+            running.detach()?;
         }
         attention.until_the_end(running.as_fd(), pty, &|signal| running.signal(signal))?;
         let stopped = running.wait_stopped()?;

@@ -317,14 +317,9 @@ impl AnyContainer {
     /// Lets it outlive this program and this value, as [`Container::detach`].
     ///
     /// # Errors
-    /// [`ErrorKind::WrongState`] before create, [`ErrorKind::Ended`] after the end.
-    pub fn detach(self) -> Result<Self, FailedAny> {
-        match self {
-            Self::Created(container) => Ok(container.detach()?.into()),
-            Self::Running(container) => Ok(container.detach()?.into()),
-            Self::Paused(container) => Ok(container.detach()?.into()),
-            other => Err(other.refused("alive")),
-        }
+    /// [`ErrorKind::WrongState`] before create, [`ErrorKind::Ended`] after the end, and else as there.
+    pub fn detach(&mut self) -> Result<()> {
+        self.as_alive_mut()?.detach()
     }
 
     /// Waits until the container has ended; repeatable, from any process, also long after the end.

@@ -115,38 +115,6 @@ impl<P: Phase> Container<P> {
         super::running::kill(self)
     }
 
-    /// Lets the container outlive this program and this value. Programs that load it by its id go on with it.
-    ///
-    /// # Errors
-    /// The errno or [`ErrorKind::TimedOut`] if the sandbox does not answer: the container then comes back attached.
-    pub fn detach(mut self) -> Result<Self, Failed<P>>
-    where
-        P: Alive,
-    {
-        if self.core.tether.is_none() {
-            return Ok(self);
-        }
-        let cut = self.core.lock_unchanged().and_then(|mut lock| {
-            match self.phase.live().ask(Operation::Detach) {
-                Ok(_) => {}
-                // The container has ended, so nothing watches the lifeline. Its record stays, and says how it ended.
-                Err(error) if *error.kind() == ErrorKind::Ended => {}
-                Err(error) => return Err(error),
-            }
-            self.core.record.attached = false;
-            lock.save(&mut self.core.record)
-        });
-        match cut {
-            Ok(()) => {
-                if let Some(tether) = self.core.tether.take() {
-                    tether.cut();
-                }
-                Ok(self)
-            }
-            Err(error) => Err(self.recover(error)),
-        }
-    }
-
     /// What a failed transition gives back: the same container if its sandbox is still alive, else the container as it
     /// is now.
     pub(super) fn recover(self, error: Error) -> Failed<P>
@@ -171,6 +139,33 @@ impl<P: Phase> Container<P> {
 }
 
 impl<P: Phase + ?Sized> Container<P> {
+    /// Lets the container outlive this program and this value. Programs that load it by its id go on with it, and so can
+    /// this value: its phase is the same, and dropping it changes nothing any more.
+    ///
+    /// # Errors
+    /// The errno or [`ErrorKind::TimedOut`] if the sandbox does not answer: the container is then attached still.
+    pub fn detach(&mut self) -> Result<()>
+    where
+        P: Alive,
+    {
+        if self.core.tether.is_none() {
+            return Ok(());
+        }
+        let mut lock = self.core.lock_unchanged()?;
+        match self.phase.live().ask(Operation::Detach) {
+            Ok(_) => {}
+            // The container has ended, so nothing watches the lifeline. Its record stays, and says how it ended.
+            Err(error) if *error.kind() == ErrorKind::Ended => {}
+            Err(error) => return Err(error),
+        }
+        self.core.record.attached = false;
+        lock.save(&mut self.core.record)?;
+        if let Some(tether) = self.core.tether.take() {
+            tether.cut();
+        }
+        Ok(())
+    }
+
     /// Takes the writing end of the workload's standard input. `None` if it is no pipe, or was taken before.
     pub fn take_stdin(&mut self) -> Option<File>
     where

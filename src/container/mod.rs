@@ -43,6 +43,7 @@ mod builder {
     pub(super) mod default_spec;
     pub(super) mod description;
     pub(super) mod limits;
+    mod not_built;
     mod pod;
     mod privileges;
     mod process;
@@ -97,6 +98,6 @@ pub use live::processes::ProcessInfo;
 pub use oci::{OciState, check_config, default_seccomp};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use typestate::{
-    Alive, AnyContainer, Container, Creatable, Created, Creating, Ended, Executed, HasStreams, Paused, Phase,
-    Resumable, Running, Startable, Started, Stopped,
+    Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Executed, HasStreams,
+    Pausable, Paused, Phase, Resumable, Running, Startable, Started, Stopped,
 };

@@ -1,7 +1,7 @@
 //! [`Paused`]: the program was executed, and all processes are frozen.
 
 use super::failed::Failed;
-use super::typestate::{Alive, Container, Paused, Phase, Resumable, Running, Started};
+use super::typestate::{Alive, Container, Pausable, Paused, Phase, Resumable, Running};
 use crate::error::Result;
 use crate::state::Status;
 use crate::wire::control::Operation;
@@ -21,7 +21,7 @@ impl<P: Phase> Container<P> {
     /// [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) if another process changed the container first.
     pub fn pause(self) -> Result<Container<Paused>, Failed<Running>>
     where
-        P: Started,
+        P: Pausable,
     {
         let mut running = self.map(P::into_running);
         match running.move_to(Status::Paused, Operation::Pause, Operation::Resume) {

@@ -98,7 +98,8 @@ pub trait Creatable: Phase {
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` cannot be started",
     label = "`start` needs a `Container<Created>`",
-    note = "call `create()` first; a container is started once, so build a new one to run the program again"
+    note = "a `Container<Creating>` has to be created first, by `create()`",
+    note = "a container is started once: one that runs, is paused or has ended was started already, so build another to run the program again"
 )]
 pub trait Startable: Phase {
     #[doc(hidden)]
@@ -109,10 +110,20 @@ pub trait Startable: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` does not run",
     label = "this needs a `Container<Running>`",
-    note = "`exec`, `pause`, `signal_process` and its variants, and `forward_signals` need a program that runs",
-    note = "a `Container<Created>` has `start()` and `kill()`; a `Container<Stopped>` has `exit()`, which says how it ended"
+    note = "`exec`, `signal_process` and its variants, and `forward_signals` need a program that runs",
+    note = "a `Container<Created>` has `start()` and `kill()`; a `Container<Paused>` has `resume()`",
+    note = "a `Container<Stopped>` has `exit()`, which says how it ended"
 )]
-pub trait Started: Alive {
+pub trait Started: Alive {}
+
+/// A phase in which the program can be frozen: [`Running`].
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` cannot be paused",
+    label = "`pause` needs a `Container<Running>`",
+    note = "a `Container<Paused>` is paused already: `resume()` it to let it run",
+    note = "before `start()` and after the end there is no program to pause"
+)]
+pub trait Pausable: Phase {
     #[doc(hidden)]
     fn into_running(self) -> Running;
 }
@@ -157,7 +168,8 @@ pub trait Resumable: Phase {
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` has not ended",
     label = "this needs a `Container<Stopped>`",
-    note = "call `kill()`, `stop(grace)` or `wait_stopped()` first; `AnyContainer::delete(true)` deletes in any phase"
+    note = "call `kill()`, `stop(grace)` or `wait_stopped()` first; `AnyContainer::delete(true)` deletes in any phase",
+    note = "before `create()` there is nothing to delete: a `Container<Creating>` is dropped"
 )]
 pub trait Ended: Phase {
     #[doc(hidden)]
@@ -175,6 +187,15 @@ pub trait HasStreams: Phase {
     #[doc(hidden)]
     fn streams_mut(&mut self) -> &mut Streams;
 }
+
+/// What a [`ContainerBuilder`](super::ContainerBuilder) becomes by `build()`. No type has this trait: it is there for
+/// what the compiler says.
+#[diagnostic::on_unimplemented(
+    message = "a `ContainerBuilder` is not a container yet",
+    label = "`build()` makes it one: `builder.build()?.create()?.start()?`",
+    note = "`spawn()` builds, creates and starts it; `run()` and `output()` also wait for its end and delete it"
+)]
+pub trait Built: sealed::Sealed {}
 
 mod sealed {
     #[diagnostic::on_unimplemented(
@@ -242,7 +263,9 @@ impl Startable for Created {
     }
 }
 
-impl Started for Running {
+impl Started for Running {}
+
+impl Pausable for Running {
     fn into_running(self) -> Running {
         self
     }

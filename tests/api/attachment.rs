@@ -80,7 +80,7 @@ fn a_container_that_was_never_created_leaves_nothing_when_dropped() {
 #[test]
 fn a_detached_container_outlives_its_value() {
     let stage = stage!();
-    let running = stage
+    let mut running = stage
         .container("detached")
         .args(["sleep", "1000"])
         .build()
@@ -90,7 +90,7 @@ fn a_detached_container_outlives_its_value() {
         .start()
         .unwrap();
     let id = running.id().to_string();
-    drop(running.detach().unwrap());
+    running.detach().unwrap();
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();
     assert_eq!(loaded.status(), Status::Running);
     assert!(!loaded.info().attached);
@@ -105,10 +105,10 @@ fn a_detached_container_outlives_its_value() {
 #[test]
 fn a_container_that_has_ended_meanwhile_is_detached_all_the_same() {
     let stage = stage!();
-    let running = stage.shell("brief", "exit 4").build().unwrap().create().unwrap().start().unwrap();
+    let mut running = stage.shell("brief", "exit 4").build().unwrap().create().unwrap().start().unwrap();
     let id = running.id().to_string();
     running.wait().unwrap();
-    drop(running.detach().unwrap());
+    running.detach().unwrap();
     let AnyContainer::Stopped(stopped) = AnyContainer::load(stage.root(), &id).unwrap() else {
         panic!("it has ended")
     };
@@ -119,7 +119,8 @@ fn a_container_that_has_ended_meanwhile_is_detached_all_the_same() {
 #[test]
 fn a_created_container_can_be_detached_and_started_by_another_handle() {
     let stage = stage!();
-    let created = stage.shell("later", "exit 9").build().unwrap().create().unwrap().detach().unwrap();
+    let mut created = stage.shell("later", "exit 9").build().unwrap().create().unwrap();
+    created.detach().unwrap();
     let id = created.id().to_string();
     drop(created);
     let AnyContainer::Created(created) = AnyContainer::load(stage.root(), &id).unwrap() else {
@@ -371,7 +372,8 @@ fn a_killed_caller_takes_its_created_container_along() {
 fn a_detached_container_outlives_a_killed_caller() {
     if let Some(directory) = caller::role() {
         let (builder, _) = callers_builder(&directory);
-        let running = builder.build().unwrap().create().unwrap().start().unwrap().detach().unwrap();
+        let mut running = builder.build().unwrap().create().unwrap().start().unwrap();
+        running.detach().unwrap();
         caller::say(format!("{} {}", running.sandbox_pid(), running.init_pid()));
         return caller::stay();
     }

@@ -79,7 +79,8 @@ fn what_lives_or_was_detached_keeps_its_id() {
     let stage = stage!();
     let id = stage.id("kept");
     let builder = || stage.container("kept").args(["sleep", "1000"]);
-    let detached = start(builder()).detach().unwrap();
+    let mut detached = start(builder());
+    detached.detach().unwrap();
     for attempt in [builder(), builder().replace()] {
         assert_eq!(*attempt.spawn().unwrap_err().kind(), ErrorKind::AlreadyExists);
     }

@@ -119,7 +119,7 @@ fn given_bytes_are_there_for_a_container_that_outlives_its_caller() {
     let script = "cat >/shared/copy; sleep 1000";
     let builder = stage.shell("detached", script).bind_rw(&shared, "/shared").input("all of it");
     let id = stage.id("detached");
-    drop(start(builder).detach().unwrap());
+    start(builder).detach().unwrap();
     let any = AnyContainer::load(stage.root(), &id).unwrap();
     let read = any.as_running().unwrap().exec_output(Exec::new([
         "sh",

@@ -135,7 +135,8 @@ fn the_end_of_the_root_container_is_the_end_of_all() {
 fn a_loaded_member_is_watched_signalled_and_deleted() {
     let stage = stage!();
     let pod = root(&stage);
-    let member = start(member(&stage, &pod, "member")).detach().unwrap();
+    let mut member = start(member(&stage, &pod, "member"));
+    member.detach().unwrap();
     let id = member.id().to_string();
     drop(member);
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();
@@ -164,8 +165,10 @@ fn a_member_ends_with_the_value_that_made_it() {
 #[test]
 fn a_pod_is_listed_and_deleted_as_a_whole() {
     let stage = stage!();
-    let pod = root(&stage).detach().unwrap();
-    let members: Vec<_> = ["a", "b"].map(|name| start(member(&stage, &pod, name)).detach().unwrap()).into();
+    let mut pod = root(&stage);
+    pod.detach().unwrap();
+    let mut members = ["a", "b"].map(|name| start(member(&stage, &pod, name)));
+    members.iter_mut().for_each(|member| member.detach().unwrap());
     let loaded = Pod::load(stage.root(), pod.id().as_str()).unwrap();
     let ids: Vec<String> = loaded.containers().unwrap().iter().map(|one| one.id().to_string()).collect();
     assert_eq!(ids, [stage.id("a"), stage.id("b"), stage.id("pod")]);

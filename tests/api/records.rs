@@ -167,7 +167,7 @@ fn a_container_is_loaded_as_what_its_record_and_the_kernel_say() {
     };
     assert_eq!(phase, Status::Running);
     let wrong = Container::<Stopped>::try_from(again).unwrap_err();
-    assert_eq!(wrong.to_string(), format!("container {:?} is running, not stopped", running.id().as_str()));
+    assert_eq!(wrong.to_string(), format!("container {:?}: is running, not stopped", running.id().as_str()));
     let right = Container::<Running>::try_from(*wrong.container).unwrap();
     assert_eq!(right.init_pid(), running.init_pid());
 
@@ -226,7 +226,8 @@ fn a_handle_never_destroys_another_container_of_the_same_name() {
 #[test]
 fn a_damaged_record_is_deleted_with_the_processes_it_named() {
     let stage = stage!();
-    let running = start(&stage, "damaged").detach().unwrap();
+    let mut running = start(&stage, "damaged");
+    running.detach().unwrap();
     let (id, init, sandbox) = (running.id().to_string(), running.init_pid(), running.sandbox_pid());
     drop(running);
     std::fs::write(file_ending_in(&stage, &id, ".state"), "not a record").unwrap();

@@ -69,7 +69,8 @@ fn a_wait_keeps_nobody_from_the_container() {
         let waits = || AnyContainer::load(stage.root(), &id).unwrap().wait().unwrap().outcome;
         let waiting = [scope.spawn(waits), scope.spawn(waits)];
         // Each takes the lock. Whether the waits have begun is not to be known; some will have.
-        let running = created.start().unwrap().detach().unwrap();
+        let mut running = created.start().unwrap();
+        running.detach().unwrap();
         let stopped = running.kill().unwrap();
         let outcome = stopped.exit().outcome;
         for waiting in waiting {

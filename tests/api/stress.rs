@@ -323,14 +323,14 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
     let (what, id) = (words[0], words[1]);
     match what {
         "create" => {
-            drop(builder(root, id).build()?.create()?.detach()?);
+            builder(root, id).build()?.create()?.detach()?;
             won()
         }
         "join" => {
             let pod = Pod::load(root, words[2])?;
             let member = pod.container(id).args(["sleep", "1000"]);
             let member = if words[3] == "1" { member.share_pid_namespace() } else { member };
-            drop(member.build()?.create()?.detach()?);
+            member.build()?.create()?.detach()?;
             won()
         }
         "come-and-go" => {
@@ -365,7 +365,7 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
         "list" => look(root).map_or_else(won, Ok),
         _ => match (what, AnyContainer::load(root, id)?) {
             ("start", AnyContainer::Created(created)) => {
-                drop(created.start()?.detach()?);
+                created.start()?.detach()?;
                 won()
             }
             ("delete", container) => {

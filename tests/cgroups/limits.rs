@@ -33,7 +33,8 @@ fn a_program_within_its_time_ends_by_itself() {
 fn the_time_limit_holds_for_a_loaded_container_too() {
     let stage = stage!();
     let builder = stage.container("detached").args(["sleep", "1000"]).timeout(Duration::from_millis(150));
-    let running = builder.build().unwrap().create().unwrap().start().unwrap().detach().unwrap();
+    let mut running = builder.build().unwrap().create().unwrap().start().unwrap();
+    running.detach().unwrap();
     let id = running.id().to_string();
     drop(running);
     let loaded = AnyContainer::load(stage.root(), &id).unwrap();

@@ -81,7 +81,8 @@ fn a_frozen_container_is_deleted_by_force_without_delay() {
         if by_drop {
             drop(running);
         } else {
-            let detached = running.detach().unwrap();
+            let mut detached = running;
+            detached.detach().unwrap();
             let id = detached.id().to_string();
             drop(detached);
             AnyContainer::load(stage.root(), &id).unwrap().delete(true).unwrap();
@@ -252,7 +253,8 @@ fn a_paused_container_still_has_its_files_and_processes_and_takes_no_new_one() {
 #[test]
 fn a_paused_container_whose_sandbox_is_killed_has_stopped() {
     let stage = stage!();
-    let paused = start(stage.shell("dead", "sleep 1000 & sleep 1000")).pause().unwrap().detach().unwrap();
+    let mut paused = start(stage.shell("dead", "sleep 1000 & sleep 1000")).pause().unwrap();
+    paused.detach().unwrap();
     let id = paused.id().to_string();
     let sandbox = rustix::process::Pid::from_raw(paused.sandbox_pid()).unwrap();
     drop(paused);

@@ -170,15 +170,17 @@ fn statistics_are_there_from_create_to_the_end_and_in_no_other_phase() {
     let AnyContainer::Creating(creating) = creating else { unreachable!() };
     let created = creating.create().unwrap();
     created.stats().unwrap();
-    let running = created.start().unwrap().detach().unwrap();
+    let mut running = created.start().unwrap();
+    running.detach().unwrap();
     let loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
     assert_eq!(loaded.as_alive().unwrap().stats().unwrap().pids, running.stats().unwrap().pids);
     let stopped = AnyContainer::from(running.kill().unwrap());
     refused(&stopped);
-    // A handle that has not heard of the end yet finds what is left, or nothing.
-    loaded.as_alive().unwrap().stats().unwrap();
+    // So does a handle that has not heard of the end yet.
+    let late = || loaded.as_alive().unwrap().stats().unwrap_err();
+    assert_eq!(*late().kind(), ErrorKind::Ended);
     stopped.delete(false).unwrap();
-    assert_eq!(loaded.as_alive().unwrap().stats().unwrap(), Stats::default());
+    assert_eq!(*late().kind(), ErrorKind::Ended);
 }
 
 #[test]

@@ -31,4 +31,10 @@ fn forwarded(container: &Container<Running>) -> cofferdam::Result<()> {
     Ok(())
 }
 
+/// A detached container goes on when it is dropped: this is no error.
+fn detached(mut container: Container<Running>) -> cofferdam::Result<()> {
+    container.detach()?;
+    Ok(())
+}
+
 fn main() {}

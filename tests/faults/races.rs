@@ -160,8 +160,7 @@ fn races_when_told_to() {
     let outcome = match (what.as_str(), loaded) {
         ("create", _) => planned
             .and_then(|planned| planned.create().map_err(Into::into))
-            .and_then(|created| created.detach().map_err(Into::into))
-            .map(drop),
+            .and_then(|mut created| created.detach()),
         ("start", Some(container)) => Container::<Created>::try_from(container)
             .map_err(|_| ErrorKind::WrongState { actual: cofferdam::Status::Running })
             .map(|created| created.start().map(drop).map_err(cofferdam::Error::from))

@@ -73,11 +73,13 @@ const MODULES: &[(&str, &[&str])] = &[
         "typestate",
         &[
             "Alive",
+            "Built",
             "Creatable",
             "Ended",
             "Executed",
             "FailedAny",
             "HasStreams",
+            "Pausable",
             "Phase",
             "Recovered",
             "Resumable",

@@ -359,7 +359,8 @@ fn racing_deletes_run_poststop_once() {
     for round in 0..5 {
         let builder = stage.container("race").args(["sleep", "1000"]);
         let builder = builder.hook(HookKind::Poststop, hook(&out, "echo x >> $OUT/ran"));
-        let running = builder.build().unwrap().create().unwrap().start().unwrap().detach().unwrap();
+        let mut running = builder.build().unwrap().create().unwrap().start().unwrap();
+        running.detach().unwrap();
         let id = running.id().to_string();
         drop(running);
         std::thread::scope(|scope| {
