@@ -128,6 +128,7 @@ fn made_up(facts: u8) -> (Host, Extras) {
         service_manager: ServiceManager::NotBuilt,
         lsms: SecurityModules { apparmor: is(4), selinux: is(5) },
         system_dirs: vec![dir("usr", None), dir("bin", Some("usr/bin")), dir("etc", None)],
+        resolver: None,
     };
     let extras = Extras {
         host_rootfs: is(5),

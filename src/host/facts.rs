@@ -35,6 +35,9 @@ pub(crate) struct Host {
     pub(crate) lsms: SecurityModules,
     /// System directories that exist at the top of the host's root, with what each is.
     pub(crate) system_dirs: Vec<SystemDir>,
+    /// Where the link at `/etc/resolv.conf` (resolv.conf(5)) leads out of the system directories: the absolute path of a
+    /// file that a service keeps, mostly in `/run`.
+    pub(crate) resolver: Option<PathBuf>,
 }
 
 /// systemd, as a container with a scope needs it.
@@ -82,10 +85,13 @@ fn check_module(field: &'static str, label: Option<&String>, enabled: bool, modu
     }
 }
 
+/// The list of name servers, which may be a link.
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// One of the host's system directories (`/usr`, `/bin`, ...), which may be a symlink (`/bin` -> `usr/bin`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SystemDir {
-    /// Its name, without the slash.
+    /// Its path, without the slash at the top.
     pub(crate) name: String,
     /// Where it points, if it is a symlink.
     pub(crate) link: Option<String>,
@@ -246,6 +252,7 @@ mod tests {
             service_manager: ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
+            resolver: None,
         }
     }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The facts that one plan depends on. The probe leaves out the others, because each costs system calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,10 +26,29 @@ pub(crate) struct Needs<'a> {
     pub(crate) labels: bool,
     /// The rootfs consists of the host's own directories.
     pub(crate) system_dirs: bool,
+    /// The container has these directories, and a network that it did not get new.
+    pub(crate) resolver: bool,
 }
 
-/// The top-level directories that make up an operating system (hier(7)), without those for data of users and services.
-const SYSTEM_DIRS: [&str; 9] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt"];
+/// The directories that make up an operating system (hier(7)), without those for data of users and services. Those of Nix
+/// and Guix, to which links in the others lead, without their daemons' sockets: a build that a daemon makes has a network.
+const SYSTEM_DIRS: [&str; 12] = [
+    "usr",
+    "bin",
+    "sbin",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "etc",
+    "opt",
+    "nix/store",
+    "nix/var/nix/profiles",
+    "gnu/store",
+];
+
+/// The most links that the kernel follows in one path (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 
 /// The directories that may contain newuidmap(1) and newgidmap(1).
 const PROGRAM_DIRS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
@@ -79,6 +98,7 @@ impl Caller {
             service_manager: ServiceManager::NotAsked,
             lsms: SecurityModules::default(),
             system_dirs: Vec::new(),
+            resolver: None,
         }))
     }
 
@@ -104,7 +124,8 @@ impl Caller {
             cgroups,
             service_manager: needs.service_manager.map_or(ServiceManager::NotAsked, |find| find()),
             lsms: security_modules(needs.labels),
-            system_dirs: if needs.system_dirs { system_dirs() } else { Vec::new() },
+            system_dirs: if needs.system_dirs { system_dirs(Path::new("/")) } else { Vec::new() },
+            resolver: if needs.resolver { resolver(Path::new("/")) } else { None },
             ..self.0
         })
     }
@@ -246,17 +267,46 @@ pub(super) fn read_bounded(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn system_dirs() -> Vec<SystemDir> {
+/// Those that a host with its root at `root` has.
+fn system_dirs(root: &Path) -> Vec<SystemDir> {
     SYSTEM_DIRS
         .into_iter()
         .filter_map(|name| {
-            let path = Path::new("/").join(name);
+            let path = root.join(name);
             let metadata = std::fs::symlink_metadata(&path).ok()?;
             let link = metadata.is_symlink().then(|| std::fs::read_link(&path).ok()).flatten();
             let link = link.and_then(|link| link.into_os_string().into_string().ok());
             Some(SystemDir { name: name.to_owned(), link })
         })
         .collect()
+}
+
+/// Follows `etc/resolv.conf` below `root` to the first path that is in none of the system directories. `None` if all
+/// are, or if there is no file in the end.
+fn resolver(root: &Path) -> Option<PathBuf> {
+    let link = root.join("etc/resolv.conf");
+    let mut at = PathBuf::from("etc/resolv.conf");
+    for _ in 0..MAX_LINKS {
+        if !SYSTEM_DIRS.iter().any(|dir| at.starts_with(dir)) {
+            return std::fs::metadata(link).is_ok().then(|| Path::new("/").join(at));
+        }
+        let next = std::fs::read_link(root.join(&at)).ok()?;
+        at = plain(&at.parent().unwrap_or(Path::new("")).join(next));
+    }
+    None
+}
+
+/// `path` below the root without `.`, and without the names that a `..` takes back.
+fn plain(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut plain, component| {
+        match component {
+            // With an absolute link, `join` has replaced the path, and the root comes first.
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => drop(plain.pop()),
+            Component::RootDir | Component::Prefix(_) | Component::CurDir => {}
+        }
+        plain
+    })
 }
 
 /// The caller's subordinate uids and gids, if the programs that map them are installed.
@@ -287,6 +337,7 @@ fn find_range(text: &str, uid: u32, name: Option<&str>) -> Option<IdRange> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests lay out the root of a host")]
 mod tests {
     use super::*;
 
@@ -296,5 +347,41 @@ mod tests {
         assert_eq!(find_range(text, 7, Some("alice")), Some(IdRange { start: 100_000, count: 65_536 }));
         assert_eq!(find_range(text, 1001, Some("bob")), Some(IdRange { start: 300_000, count: 10 }));
         assert_eq!(find_range(text, 5, Some("broken")), None);
+    }
+
+    #[test]
+    fn the_stores_of_nix_and_guix_are_shown_and_nothing_else_of_theirs() {
+        let root = tempfile::tempdir().unwrap();
+        let names = |root: &Path| system_dirs(root).into_iter().map(|dir| dir.name).collect::<Vec<_>>();
+        std::fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+        assert_eq!(names(root.path()), ["usr"]);
+        for dir in ["nix/store", "nix/var/nix/daemon-socket", "nix/var/nix/profiles", "gnu/store"] {
+            std::fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        assert_eq!(names(root.path()), ["usr", "nix/store", "nix/var/nix/profiles", "gnu/store"]);
+    }
+
+    #[test]
+    fn the_file_of_name_servers_is_found_where_its_links_leave_the_system() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        let link = |to: &str| {
+            let _ = std::fs::remove_file(path("etc/resolv.conf"));
+            std::os::unix::fs::symlink(to, path("etc/resolv.conf")).unwrap();
+            resolver(root.path())
+        };
+        for dir in ["etc/alternatives", "run/resolve"] {
+            std::fs::create_dir_all(path(dir)).unwrap();
+        }
+        std::fs::write(path("etc/own"), "").unwrap();
+        assert_eq!(link("own"), None, "it is shown anyway");
+        assert_eq!(link("../run/resolve/none"), None, "there is no file");
+        std::fs::write(path("run/resolve/stub"), "").unwrap();
+        let found = Some(PathBuf::from("/run/resolve/stub"));
+        assert_eq!(link("../run/resolve/stub"), found);
+        std::os::unix::fs::symlink("../../run/./resolve/stub", path("etc/alternatives/dns")).unwrap();
+        assert_eq!(link("alternatives/dns"), found, "through another link");
+        std::os::unix::fs::symlink("resolv.conf", path("etc/circle")).unwrap();
+        assert_eq!(link("circle"), None);
     }
 }

@@ -13,6 +13,7 @@ use crate::link::find_pod_sandbox;
 use crate::process::{Collected, Stdio, collect};
 use crate::spec::Hooks;
 use crate::state::{RawSpec, Record, StateRoot};
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::rand::GetRandomFlags;
 use std::path::{Path, PathBuf};
 
@@ -121,15 +122,23 @@ impl ContainerBuilder {
     /// [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the field,
     /// [`ErrorKind::AlreadyExists`] for a directory that is not empty.
     pub fn to_bundle(mut self, directory: impl AsRef<Path>) -> Result<()> {
+        self.refused.take().map_or(Ok(()), Err)?;
         self.check()?;
-        let host = host::probe(Needs { system_dirs: true, ..Needs::default() })?;
+        let host_rootfs = self.extras.host_rootfs;
+        let resolver = host_rootfs && !self.has_own_network();
+        let host = host::probe(Needs { system_dirs: host_rootfs, resolver, ..Needs::default() })?;
         if self.default_ids {
             let maps = host.default_id_maps();
             self.set_id_mappings(&maps.uids, &maps.gids);
         }
         self.resolve_bind_maps()?;
-        let system_dirs = if self.extras.host_rootfs { host.system_dirs } else { Vec::new() };
-        bundle::write(directory.as_ref(), self.spec, &self.extras, &system_dirs)
+        bundle::write(directory.as_ref(), self.spec, &self.extras, &host)
+    }
+
+    fn has_own_network(&self) -> bool {
+        let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let mut network = namespaces.into_iter().flatten();
+        network.any(|space| space.typ() == LinuxNamespaceType::Network && space.path().is_none())
     }
 
     fn spec_root(&self) -> PathBuf {

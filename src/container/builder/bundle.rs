@@ -2,7 +2,7 @@
 
 use super::default_spec::{build, mount};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::host::facts::SystemDir;
+use crate::host::facts::{Host, RESOLV_CONF};
 use crate::plan::{Extras, Scratch};
 use crate::spec::{self, MAX_CONFIG_BYTES};
 use oci_spec::runtime::{RootBuilder, Spec};
@@ -74,14 +74,14 @@ pub(in crate::container) fn write(
     directory: &Path,
     mut spec: Spec,
     extras: &Extras,
-    system_dirs: &[SystemDir],
+    host: &Host,
 ) -> Result<()> {
     if !extras.volumes.is_empty() {
         return Err(Error::unsupported("pod_volume", "a bundle cannot describe what containers share"));
     }
     make_empty_directory(directory)?;
     if extras.host_rootfs {
-        write_host_rootfs(directory, &mut spec, system_dirs)?;
+        write_host_rootfs(directory, &mut spec, host)?;
     }
     let mut annotations = spec.annotations().clone().unwrap_or_default();
     if let Some(scratch) = &extras.scratch {
@@ -121,24 +121,35 @@ fn make_empty_directory(directory: &Path) -> Result<()> {
 }
 
 /// Writes the host's system directories as a bundle can have them: empty directories to mount on, and read-only binds.
-fn write_host_rootfs(directory: &Path, spec: &mut Spec, system_dirs: &[SystemDir]) -> Result<()> {
+fn write_host_rootfs(directory: &Path, spec: &mut Spec, host: &Host) -> Result<()> {
     let rootfs = directory.join("rootfs");
     let make = |name: &str| -> Result<()> {
-        let path = rootfs.join(name);
-        std::fs::create_dir(&path).os(|| format!("mkdir({path:?})"))
+        let mut path = rootfs.clone();
+        name.split('/').try_for_each(|part| {
+            path.push(part);
+            match std::fs::create_dir(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                made => made.os(|| format!("mkdir({path:?})")),
+            }
+        })
     };
     std::fs::create_dir(&rootfs).os(|| format!("mkdir({rootfs:?})"))?;
     MOUNT_POINTS.into_iter().try_for_each(make)?;
     let mut mounts = Vec::new();
-    for dir in system_dirs {
+    for dir in &host.system_dirs {
         if let Some(link) = &dir.link {
             let path = rootfs.join(&dir.name);
+            make(Path::new(&dir.name).parent().and_then(Path::to_str).unwrap_or_default())?;
             symlink(link, &path).os(|| format!("symlink({link:?}, {path:?})"))?;
             continue;
         }
         make(&dir.name)?;
         let path = format!("/{}", dir.name);
         mounts.push(build(|| mount(&path, "bind", &path, "rbind,ro,nosuid,nodev")));
+    }
+    if let Some(at) = &host.resolver {
+        let at = at.display().to_string();
+        mounts.push(build(|| mount(&at, "bind", RESOLV_CONF, "bind,ro,nosuid,nodev,noexec")));
     }
     mounts.extend(spec.mounts().clone().unwrap_or_default());
     spec.set_mounts(Some(mounts));

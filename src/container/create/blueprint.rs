@@ -8,7 +8,7 @@ use crate::id::ContainerId;
 use crate::plan::{DeviceLimits, Extras, Plan};
 use crate::process::console::ConsoleTarget;
 use crate::process::{Stdio, UserLog};
-use crate::spec::{CgroupsPath, MountKind, Origin, ValidSpec};
+use crate::spec::{CgroupsPath, MountKind, NamespaceSource, Origin, ValidSpec};
 use crate::state::Record;
 use oci_spec::runtime::Spec;
 use std::path::Path;
@@ -56,6 +56,7 @@ pub(in crate::container) fn blueprint(
         cgroups_path: valid.cgroups_path.as_ref().and_then(CgroupsPath::path),
         labels: valid.asks_for_labels(),
         system_dirs: extras.host_rootfs,
+        resolver: extras.host_rootfs && valid.namespaces.network != NamespaceSource::New,
     };
     let plan = Plan::new(id, &valid, &extras, &caller.host(needs)?)?;
     Ok(Blueprint {

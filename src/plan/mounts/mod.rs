@@ -15,7 +15,7 @@ use super::owner::{KEEP_IDS, OwnerMapping};
 use super::process::{host_id, host_ids_of};
 use super::refuse::refuse_hot_mount;
 use crate::error::{Error, Result};
-use crate::host::facts::Host;
+use crate::host::facts::{Host, RESOLV_CONF};
 use crate::spec::{IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -103,6 +103,14 @@ impl<'a> TreeBuilder<'a> {
             };
             let handed = self.hand(item);
             self.steps.push(step(at, StepSource::MountBatch(handed), "root"));
+        }
+        if let Some(at) = &self.host.resolver {
+            // That one file, at the end of the link in /etc, and nothing else of the directory that it is in. It may be gone
+            // by now: services write it anew.
+            let source = GoferSource::Bind { path: RESOLV_CONF.into(), recursive: false };
+            let set = protect | MountAttrs::NOEXEC | MountAttrs::RDONLY;
+            let handed = self.hand(GoferItem { set, optional: true, ..item(source, "root") });
+            self.steps.push(step(relative_to_root(at), StepSource::MountBatch(handed), "root"));
         }
         for name in EMPTY_DIRS {
             self.steps.push(step(PathBuf::from(name), StepSource::Directory, "root"));

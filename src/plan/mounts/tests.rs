@@ -31,6 +31,7 @@ fn host(cgroups: CgroupLayout) -> Host {
         service_manager: ServiceManager::NotAsked,
         lsms: SecurityModules::default(),
         system_dirs: Vec::new(),
+        resolver: None,
     }
 }
 
