@@ -4,7 +4,10 @@
 //! [`ErrorKind`] tells a *program* what the caller can do. Errors that cross a process boundary travel as data:
 //! [`RemoteFailure`] carries step, message, hint and kind, and every kind survives the trip.
 
+mod remote;
+
 use crate::state::Status;
+pub(crate) use remote::{Actor, RemoteFailure};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -163,6 +166,22 @@ impl Error {
         self
     }
 
+    /// Whether the step or the message has `field` as a whole.
+    pub(crate) fn names_field(&self, field: &str) -> bool {
+        [&*self.0.step, &self.0.message].into_iter().any(|text| place_of(text, field).is_some())
+    }
+
+    /// Writes `name` in place of `field`, once. The kind keeps the field's path.
+    #[must_use]
+    pub(crate) fn rename_field(mut self, field: &str, name: &str) -> Self {
+        if let Some(at) = place_of(&self.0.step, field) {
+            self.0.step.to_mut().replace_range(at..at + field.len(), name);
+        } else if let Some(at) = place_of(&self.0.message, field) {
+            self.0.message.replace_range(at..at + field.len(), name);
+        }
+        self
+    }
+
     /// Adds what a person can do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -228,6 +247,15 @@ impl Error {
     }
 }
 
+/// Where `text` has `field` between characters that belong to no field.
+fn place_of(text: &str, field: &str) -> Option<usize> {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(field).map(|(at, _)| at).find(|at| {
+        let (before, after) = (&text[..*at], &text[at + field.len()..]);
+        !before.ends_with(|c| part(c) || c == '.' || c == '/') && !after.starts_with(part)
+    })
+}
+
 impl From<Error> for io::Error {
     /// The nearest [`io::ErrorKind`], with the error itself as [`get_ref`](io::Error::get_ref).
     fn from(error: Error) -> Self {
@@ -286,72 +314,6 @@ fn os_error(errno: i32, step: Cow<'static, str>) -> Error {
     Error::new(ErrorKind::Os(errno), step, format!("{errno_name:?}: {}", errno_name.desc()))
 }
 
-/// A failure in a process of this crate, as it crosses to the caller: data, never a string to parse.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RemoteFailure {
-    /// Which process failed.
-    pub(crate) actor: Actor,
-    /// The step, strace-like where it was a system call.
-    pub(crate) step: String,
-    /// The cause in words.
-    pub(crate) message: String,
-    /// What a person can do.
-    pub(crate) hint: Option<String>,
-    /// What the caller can do.
-    pub(crate) kind: ErrorKind,
-}
-
-/// The process a [`RemoteFailure`] comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Actor {
-    Gofer,
-    Sandbox,
-    Init,
-    Hooks,
-    Files,
-    Zygote,
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gofer => "gofer",
-            Self::Sandbox => "sandbox",
-            Self::Init => "init",
-            Self::Hooks => "hooks",
-            Self::Files => "file worker",
-            Self::Zygote => "zygote",
-        })
-    }
-}
-
-impl RemoteFailure {
-    /// Packs `error` for the trip. Its source stays behind: what it said is in the message.
-    pub(crate) fn pack(actor: Actor, error: &Error) -> Self {
-        let Inner { kind, step, message, hint, source: _ } = &*error.0;
-        Self {
-            actor,
-            step: step.to_string(),
-            message: message.clone(),
-            hint: hint.clone(),
-            kind: kind.clone(),
-        }
-    }
-}
-
-impl From<RemoteFailure> for Error {
-    fn from(RemoteFailure { actor, step, message, hint, kind }: RemoteFailure) -> Self {
-        let step = match kind {
-            // About what the process did: which process matters. The other kinds are about the request, and read the
-            // same in every process that finds them.
-            ErrorKind::Os(_) | ErrorKind::PeerMisbehaved | ErrorKind::TimedOut => format!("{actor}: {step}"),
-            _ => step,
-        };
-        Self(Box::new(Inner { kind, step: step.into(), message, hint, source: None }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +348,18 @@ mod tests {
         assert_eq!((format!("{error:?}"), format!("{error:#?}")), (line.to_owned(), line.to_owned()));
         let error = io::Error::from(error);
         assert_eq!(format!("{error:?}"), format!("Custom {{ kind: InvalidInput, error: {line} }}"));
+    }
+
+    #[test]
+    fn a_field_is_renamed_where_it_stands_alone() {
+        let error = |step: &'static str, message: &str| Error::new(ErrorKind::Stale, step, message);
+        let renamed = |error: Error| error.rename_field("mounts[1]", "bind_ro(\"/x\")").to_string();
+        assert_eq!(renamed(error("builder", "mounts[1].source: no")), "builder: bind_ro(\"/x\").source: no");
+        assert_eq!(renamed(error("mounts[1]", "in mounts[1]")), "bind_ro(\"/x\"): in mounts[1]");
+        for other in ["mounts[12]: no", "a.mounts[1]: no", "/mounts[1]: no"] {
+            assert_eq!(renamed(error("builder", other)), format!("builder: {other}"));
+            assert!(!error("builder", other).names_field("mounts[1]"));
+        }
     }
 
     /// One of each. A kind that is missing here does not compile: the match says which.

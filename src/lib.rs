@@ -178,7 +178,7 @@
 //!
 //! Everything that fails returns an [`Error`], or a [`Failed`] that holds one, has it as its source, and becomes one
 //! under `?`. `Display` prints one line: the step, the cause and, where a person can act, a hint. A step that was a
-//! system call prints like strace. A mistake in the configuration names its field. [`ErrorKind`] is for programs:
+//! system call prints like strace. A mistake in the configuration names its field, or the method that set it. [`ErrorKind`] is for programs:
 //!
 //! | Kind | What to do |
 //! |---|---|

@@ -53,7 +53,7 @@ impl Container<Creating> {
         }
         match launch(&mut self.core, &self.phase.blueprint) {
             Ok((live, streams)) => Ok(Container { core: self.core, phase: Created { live, streams } }),
-            Err(error) => Err(Failed::unchanged(error, self)),
+            Err(error) => Err(Failed::unchanged(self.phase.blueprint.names.explain(error), self)),
         }
     }
 

@@ -43,6 +43,7 @@ mod builder {
     pub(super) mod default_spec;
     pub(super) mod description;
     pub(super) mod limits;
+    pub(super) mod names;
     mod not_built;
     mod pod;
     mod privileges;

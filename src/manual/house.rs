@@ -9,7 +9,7 @@
 //!
 //! | Folder | What lives here | It must not |
 //! |---|---|---|
-//! | `error.rs`, `id.rs` | errors, and the id of a container | use anything below in this table |
+//! | `error.rs`, `error/`, `id.rs` | errors, and the id of a container | use anything below in this table |
 //! | `spec/` | `config.json`: parses every field once, and checks every rule of OCI that needs no host | look at the host |
 //! | `seccomp/` | profiles, and the compiler from a profile to classic BPF | load a filter, or ask the kernel |
 //! | `wire/` | the messages between processes, a type for each end of each connection; `wire/mod.rs` lists them | open a socket, or read a clock |

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 /// use cofferdam::builder::Bind;
 ///
 /// # fn main() -> cofferdam::Result<()> {
-/// let builder = ContainerBuilder::new("build")
+/// let builder = ContainerBuilder::new()
 ///     .bind_rw("/home/ann/project", "/project") // what is built belongs to ann
 ///     .bind(Bind::new("/var/cache/packages", "/cache").read_only());
 /// # Ok(())
@@ -56,7 +56,9 @@ impl Bind {
     /// Shows the host's `source` at `destination`, writable. A relative source is relative to the caller's current
     /// directory.
     pub fn new(source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Self {
-        let (source, destination) = (source.as_ref().to_owned(), destination.as_ref().to_owned());
+        let (source, destination) = (source.as_ref(), destination.as_ref().to_owned());
+        // Without a current directory the path stays relative, and the method that takes this value says why.
+        let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
         Self { source, destination, writable: true, ids: None }
     }
 
@@ -125,6 +127,7 @@ impl ContainerBuilder {
             (self.host_path(method, &bind.source), self.path(method, &bind.destination));
         let bind = Bind { source, destination, ..bind };
         self = self.mount(bind.to_mount());
+        self.name_mount(&bind.destination, method);
         if let Some(Ids::Map(ids)) = bind.ids {
             self.bind_maps.push((bind.destination, ids));
         }

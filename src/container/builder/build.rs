@@ -22,7 +22,7 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidId`], [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the
-    /// field, [`ErrorKind::Unsupported`] naming what this host or this caller cannot do.
+    /// method and the field, [`ErrorKind::Unsupported`] naming what this host or this caller cannot do.
     pub fn build(mut self) -> Result<Container<Creating>> {
         self.check()?;
         let id = match self.id.take() {
@@ -46,7 +46,9 @@ impl ContainerBuilder {
         self.resolve_bind_maps()?;
         let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
         let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
-        let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin, caller)?;
+        let names = self.field_names();
+        let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin, caller)
+            .map_err(|error| names.explain(error))?;
         let mut record = Record::new(id, sandbox_id, bundle, RawSpec::from_spec(&self.spec)?);
         record.oci_version.clone_from(self.spec.version());
         record.hooks = Hooks::from_record(self.spec.hooks().as_ref())?;
@@ -58,7 +60,7 @@ impl ContainerBuilder {
         let Self { stdio, extra_fds, console, user_log, zygote, replace, .. } = self;
         Ok(Container::new(
             core,
-            Blueprint { stdio, extra_fds, console, user_log, zygote, replace, ..blueprint },
+            Blueprint { stdio, extra_fds, console, user_log, zygote, replace, names, ..blueprint },
         ))
     }
 

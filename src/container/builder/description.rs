@@ -66,6 +66,8 @@ pub struct ContainerBuilder {
     pub(super) replace: bool,
     /// The ids of [`Bind::map`](super::bind::Bind::map), by destination, until the container's own maps are known.
     pub(super) bind_maps: Vec<(PathBuf, Vec<IdMap>)>,
+    /// By the destination of a mount, the method that made it.
+    pub(super) mount_methods: Vec<(PathBuf, &'static str)>,
     /// The first argument that a method could not take.
     pub(super) refused: Option<Error>,
     /// The methods whose descriptors stayed with the builder that this one is a copy of.
@@ -98,6 +100,7 @@ impl ContainerBuilder {
             zygote: None,
             replace: false,
             bind_maps: Vec::new(),
+            mount_methods: Vec::new(),
             refused: None,
             left: BTreeSet::new(),
             default_ids: true,
@@ -371,6 +374,7 @@ impl Clone for ContainerBuilder {
             zygote: self.zygote.clone(),
             replace: self.replace,
             bind_maps: self.bind_maps.clone(),
+            mount_methods: self.mount_methods.clone(),
             refused: self.refused.as_ref().map(Error::again),
             left,
             default_ids: self.default_ids,

@@ -83,7 +83,9 @@ impl ContainerBuilder {
     pub fn tmpfs(mut self, destination: impl AsRef<Path>, size: u64) -> Self {
         self.refuse_zero("tmpfs", Some(size));
         let destination = self.path("tmpfs", destination.as_ref());
-        self.mount(tmpfs_mount(&destination, size))
+        let mut builder = self.mount(tmpfs_mount(&destination, size));
+        builder.name_mount(&destination, "tmpfs");
+        builder
     }
 
     /// Adds a mount of the OCI configuration (OCI config.md, "Mounts"). It replaces a mount for the same destination,
@@ -100,6 +102,7 @@ impl ContainerBuilder {
         let mut mounts = self.spec.mounts().clone().unwrap_or_default();
         mounts.retain(|other| other.destination() != mount.destination());
         self.bind_maps.retain(|(destination, _)| destination != mount.destination());
+        self.name_mount(mount.destination(), "mount");
         mounts.push(mount);
         self.spec.set_mounts(Some(mounts));
         self

@@ -1,6 +1,7 @@
 //! [`Blueprint`]: everything that [`launch`](super::transaction::launch) needs to make a container, decided beforehand.
 
 use crate::cgroup;
+use crate::container::builder::names::FieldNames;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::host::{Caller, Needs};
@@ -27,6 +28,8 @@ pub(in crate::container) struct Blueprint {
     pub(in crate::container) zygote: Option<Zygote>,
     /// Delete a container that has the id and has ended.
     pub(in crate::container) replace: bool,
+    /// The builder's methods, for errors.
+    pub(in crate::container) names: FieldNames,
     /// The first word of errors about the configuration.
     pub(in crate::container) origin: &'static str,
 }
@@ -68,6 +71,7 @@ pub(in crate::container) fn blueprint(
         user_log: None,
         zygote: None,
         replace: false,
+        names: FieldNames::default(),
         origin: origin.as_str(),
     })
 }

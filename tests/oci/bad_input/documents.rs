@@ -115,7 +115,7 @@ pub(crate) fn rows_of_documents() -> Vec<Row> {
         spec(
             Builder(|builder, _| builder.rootfs(cofferdam::Rootfs::directory(""))),
             "root.path",
-            "builder: root.path: is empty",
+            "builder: rootfs: is empty",
         ),
         spec(
             Config(|| vec![("/annotations", json!({"dev.cofferdam.timeout-ms": "soon"}))]),

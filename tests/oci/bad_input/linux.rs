@@ -185,9 +185,14 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
             "ContainerBuilder::io_limit: must not be 0 (to set no limit, leave the call out)",
         ),
         spec(
+            Builder(|builder, _| builder.memory_limit(5)),
+            "linux.resources.memory.limit",
+            "builder: memory_limit: 5 is below 4096 (the unit is bytes)",
+        ),
+        spec(
             Builder(|builder, _| builder.pids_limit(u64::MAX)),
             "linux.resources.pids.limit",
-            "builder: linux.resources.pids.limit: 9223372036854775807 is above 4194304 (-1 is unlimited)",
+            "builder: pids_limit: 9223372036854775807 is above 4194304 (-1 is unlimited)",
         ),
         spec(
             Config(|| {
@@ -229,7 +234,7 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
         spec(
             Builder(|builder, _| builder.cgroups_path("/a/../../b")),
             "linux.cgroupsPath",
-            "builder: linux.cgroupsPath: \"/a/../../b\" contains \"..\"",
+            "builder: cgroups_path: \"/a/../../b\" contains \"..\"",
         ),
         spec(
             Config(|| vec![("/hooks", json!({"prestart": [{"path": "bin/hook"}]}))]),

@@ -18,17 +18,27 @@ pub(crate) fn rows_of_mounts() -> Vec<Row> {
         spec(
             Builder(|builder, place| builder.bind_ro(place.path().join("absent"), "/tmp")),
             "mounts[6].source",
-            "builder: mounts[6].source: DIR/absent: No such file or directory",
+            "builder: bind_ro(\"/tmp\").source: DIR/absent: No such file or directory",
+        ),
+        spec(
+            Builder(|builder, _| builder.bind_rw("/usr", "data")),
+            "mounts[7].destination",
+            "builder: bind_rw(\"data\").destination: \"data\" is relative (use an absolute path)",
+        ),
+        spec(
+            Builder(|builder, _| builder.tmpfs("/a/../b", 4096)),
+            "mounts[7].destination",
+            "builder: tmpfs(\"/a/../b\").destination: \"/a/../b\" contains \"..\"",
         ),
         row(
             Builder(|builder, place| builder.bind_ro(place.rootfs().join("bin/busybox"), "/etc")),
             ErrorKind::Os(libc::EISDIR),
-            "init: mounts[7]: etc: is a directory",
+            "init: bind_ro(\"/etc\"): etc: is a directory",
         ),
         row(
             Builder(|builder, place| builder.bind_ro(place.rootfs().join("etc"), "/bin/busybox")),
             ErrorKind::Os(libc::ENOTDIR),
-            "init: mounts[7]: bin/busybox: is not a directory",
+            "init: bind_ro(\"/bin/busybox\"): bin/busybox: is not a directory",
         ),
         spec(
             Config(|| mount("/a/../../b", "tmpfs", "tmpfs", &[])),
@@ -46,12 +56,12 @@ pub(crate) fn rows_of_mounts() -> Vec<Row> {
                 builder.tmpfs("/mnt", 4096)
             }),
             ErrorKind::Os(libc::EEXIST),
-            "init: mounts[7]: mkdir(rootfs/mnt): EEXIST: File exists (create the mount point in the rootfs, or give the container a scratch)",
+            "init: tmpfs(\"/mnt\"): mkdir(rootfs/mnt): EEXIST: File exists (create the mount point in the rootfs, or give the container a scratch)",
         ),
         row(
             Builder(|builder, _| builder.writable_rootfs().tmpfs("/bin/busybox/deep", 4096)),
             ErrorKind::Os(libc::ENOTDIR),
-            "init: mounts[7]: openat2(rootfs, \"bin/busybox/deep\"): ENOTDIR: Not a directory",
+            "init: tmpfs(\"/bin/busybox/deep\"): openat2(rootfs, \"bin/busybox/deep\"): ENOTDIR: Not a directory",
         ),
         unsupported(
             Config(|| mount("/tmp", "tankfs", "tank", &[])),

@@ -11,7 +11,7 @@ pub(crate) fn rows_of_programs() -> Vec<Row> {
         spec(
             Builder(|builder, _| builder.args::<&str>([])),
             "process.args",
-            "builder: process.args: is empty (name the program to run)",
+            "builder: args: is empty (name the program to run)",
         ),
         spec(
             Config(|| vec![("/process/args", json!([]))]),
@@ -71,7 +71,12 @@ pub(crate) fn rows_of_programs() -> Vec<Row> {
         spec(
             Builder(|builder, _| builder.env("A", "b\0c")),
             "process.env[1]",
-            "builder: process.env[1]: contains a NUL byte",
+            "builder: env(\"A\"): contains a NUL byte",
+        ),
+        spec(
+            Builder(|builder, _| builder.args(["true", "a\0b"])),
+            "process.args[1]",
+            "builder: args[1]: contains a NUL byte",
         ),
         spec(
             Config(|| vec![("/process/user/uid", json!(7))]),
