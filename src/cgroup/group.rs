@@ -78,7 +78,7 @@ impl Cgroup {
             .iter()
             .map(|branch| match build(branch, plan.delegate_uid, sandbox, &mut made) {
                 Err(error) if branch.optional => {
-                    tracing::debug!(%error, "no cgroup to freeze this container in");
+                    tracing::debug!(%error, "the container does without this cgroup");
                     Ok(None)
                 }
                 group => group.map(Some),

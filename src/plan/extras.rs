@@ -28,6 +28,8 @@ pub(crate) struct Extras {
     pub(crate) best_effort_limits: bool,
     /// Make no cgroup that neither a limit nor a path asks for.
     pub(crate) without_cgroup: bool,
+    /// Make cgroups without limits, where the caller may, so that everything is counted.
+    pub(crate) accounting: bool,
 }
 
 /// The writable layer.

@@ -143,6 +143,10 @@ fn plan_cgroup(
         }
         _ => cgroup::plan(resources, path, id, layout, !extras.without_cgroup)?,
     };
+    let plan = match extras.accounting {
+        true => plan.with_accounting(path, id, layout)?,
+        false => plan,
+    };
     let plan = match DeviceLimits::of(spec, host.in_user_namespace) {
         Some(limits) => plan.with_device_limits(&limits, path, id, layout)?,
         None => plan,

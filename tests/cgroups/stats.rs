@@ -126,6 +126,27 @@ fn huge_pages_and_pressure_are_what_the_kernels_files_say() {
 }
 
 #[test]
+fn without_limits_everything_is_counted_where_that_is_asked_for() {
+    let stage = stage!();
+    let counted = start(stage.container("counted").args(["sleep", "1000"]).accounting());
+    let stats = counted.stats().unwrap();
+    // Where no cgroup can be made, nothing is counted, and the container runs.
+    for (controller, is_counted) in [
+        ("memory", stats.memory.is_some()),
+        ("pids", stats.pids.is_some()),
+        ("cpu", stats.cpu.is_some_and(|cpu| cpu.usage.is_some())),
+    ] {
+        assert!(is_counted || !may_limit(controller), "{controller}: {stats:?}");
+    }
+    assert!(stats.memory.is_none_or(|memory| memory.limit.is_none() && memory.usage > 0), "{stats:?}");
+    assert!(stats.pids.is_none_or(|pids| pids.limit.is_none() && pids.current == 1), "{stats:?}");
+    let exit = counted.kill().unwrap();
+    assert_eq!(exit.exit().memory_peak.is_some(), may_limit("memory"));
+    exit.delete().unwrap();
+    assert!(stage.changes().is_empty(), "{:?}", stage.changes());
+}
+
+#[test]
 fn a_controller_the_container_is_not_in_is_absent_and_not_zero() {
     let stage = stage!();
     let running = start(stage.container("bare").args(["sleep", "1000"]).without_cgroup());

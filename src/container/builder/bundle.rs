@@ -66,6 +66,8 @@ pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
         // Not from a bundle, which must not be able to drop its own limits: the caller may choose it.
         best_effort_limits: false,
         without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
+        // The caller's choice, too.
+        accounting: false,
     })
 }
 

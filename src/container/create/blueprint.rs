@@ -45,6 +45,7 @@ pub(in crate::container) fn blueprint(
 ) -> Result<Blueprint> {
     let valid = ValidSpec::new(spec, bundle, origin)?;
     let cgroups = !valid.resources.is_empty()
+        || extras.accounting
         || valid.cgroups_path.is_some()
         || DeviceLimits::of(&valid, false).is_some()
         || valid.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Cgroup | MountKind::Cgroup2));

@@ -43,26 +43,36 @@ pub(super) fn v1_branches(
         if !hierarchy.writable {
             return Err(closed(field, &place::may_not_write(&base)));
         }
-        let mut dirs = place.dirs(base, Role::Sandbox);
-        for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
-            dir.writes = v1::inherited_cpuset();
-        }
-        if let Some(leaf) = dirs.last_mut() {
-            let controllers = hierarchy.controllers.iter().map(String::as_str);
-            leaf.writes = controllers.flat_map(|controller| v1::writes(controller, resources)).collect();
-        }
-        if APART.into_iter().any(has) {
-            dirs = with_container(dirs);
-            if has("cpuset") {
-                let leaf = dirs.iter_mut().find(|dir| dir.role == Role::Sandbox);
-                leaf.expect("it is above the container's").writes.splice(0..0, v1::inherited_cpuset());
-            }
-        }
-        let field = field.into_owned();
-        let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
-        branches.push(Branch { hierarchy, field, dirs, optional: false, named: place.explicit });
+        branches.push(v1_branch(hierarchy, resources, field.into_owned(), place));
     }
     Ok(branches)
+}
+
+/// The branch in one v1 hierarchy, with those of the limits that its controllers have.
+pub(super) fn v1_branch(
+    hierarchy: &V1Hierarchy,
+    resources: &Resources,
+    field: String,
+    place: &CgroupLocation,
+) -> Branch {
+    let has = |name: &str| hierarchy.has(name);
+    let mut dirs = place.dirs(place.base(hierarchy), Role::Sandbox);
+    for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
+        dir.writes = v1::inherited_cpuset();
+    }
+    if let Some(leaf) = dirs.last_mut() {
+        let controllers = hierarchy.controllers.iter().map(String::as_str);
+        leaf.writes = controllers.flat_map(|controller| v1::writes(controller, resources)).collect();
+    }
+    if APART.into_iter().any(has) {
+        dirs = with_container(dirs);
+        if has("cpuset") {
+            let leaf = dirs.iter_mut().find(|dir| dir.role == Role::Sandbox);
+            leaf.expect("it is above the container's").writes.splice(0..0, v1::inherited_cpuset());
+        }
+    }
+    let hierarchy = Hierarchy::V1(hierarchy.controllers.clone());
+    Branch { hierarchy, field, dirs, optional: false, named: place.explicit }
 }
 
 /// The branch in the unified hierarchy, below the cgroup that [`CgroupLocation::point`] chooses.

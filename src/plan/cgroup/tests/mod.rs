@@ -213,6 +213,47 @@ fn a_place_to_freeze_is_in_the_unified_hierarchy_where_v1_has_no_freezer() {
 }
 
 #[test]
+fn to_count_takes_cgroups_without_limits_where_they_can_be_made() {
+    let counting = |resources: &Resources, layout: &CgroupLayout| {
+        let plan = plan(resources, None, &id(), layout, true).unwrap();
+        let plan = plan.with_accounting(None, &id(), layout).unwrap();
+        assert!(plan.branches.iter().all(|branch| branch.optional || branch.field.contains("pids")));
+        show(&plan)
+    };
+    let rest = [
+        "Base /cg/freezer",
+        "Container /cg/freezer/cofferdam-job-1",
+        "Base /cg/memory/agent",
+        "Sandbox /cg/memory/agent/cofferdam-job-1",
+        "Container /cg/memory/agent/cofferdam-job-1/container",
+        "Base /cg/cpu,cpuacct",
+        "Sandbox /cg/cpu,cpuacct/cofferdam-job-1",
+    ];
+    let pids_at = |limits: &[&'static str; 2]| {
+        let dirs = ["Sandbox /cg/pids/cofferdam-job-1", "Container /cg/pids/cofferdam-job-1/container"];
+        let dirs = dirs.into_iter().zip(limits).flat_map(|(dir, limit)| [dir, *limit]);
+        let dirs = ["Base /cg/pids"].into_iter().chain(dirs.filter(|line| !line.is_empty()));
+        dirs.chain(rest).collect::<Vec<_>>()
+    };
+    assert_eq!(counting(&Resources::default(), &v1_host()), pids_at(&["", ""]));
+    assert_eq!(counting(&pids(9), &v1_host()), pids_at(&["  pids.max = 137", "  pids.max = 9"]));
+    assert!(counting(&Resources::default(), &closed(v1_host())).is_empty());
+    // The freezer's branch moves to where the controllers can be.
+    let enable = "  cgroup.subtree_control = +[] ?[\"memory\", \"pids\"]";
+    assert_eq!(
+        counting(&Resources::default(), &v2_host("/user/session", "cpuset memory pids", "pids")),
+        [
+            "Base /cg",
+            enable,
+            "Outer /cg/cofferdam-job-1",
+            enable,
+            "Sandbox /cg/cofferdam-job-1/sandbox",
+            "Container /cg/cofferdam-job-1/container"
+        ]
+    );
+}
+
+#[test]
 fn limits_that_bring_a_place_to_freeze_get_no_second_one() {
     let v2 = v2_host("/", "pids", "pids");
     let named = Some(Path::new("/pod/app"));

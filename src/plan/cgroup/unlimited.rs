@@ -1,0 +1,90 @@
+//! Cgroups of a container that no limit asks for: they count what it uses. Pure.
+
+use super::branches::{v1_branch, v2_branch_at};
+use super::model::{Branch, CgroupPlan, Hierarchy, Value};
+use super::place::{CgroupLocation, Unusable};
+use super::requested::RequestedLimits;
+use crate::error::Result;
+use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy};
+use crate::id::ContainerId;
+use crate::spec::Resources;
+use std::path::Path;
+
+/// What messages call the cgroups that the builder's method of this name asks for.
+const ACCOUNTING: &str = "accounting";
+
+/// The v1 controllers that count something.
+const COUNTING_V1: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "blkio"];
+
+/// The v2 controllers that count something.
+const COUNTING_V2: [&str; 4] = ["memory", "pids", "cpu", "io"];
+
+impl CgroupPlan {
+    /// Adds cgroups without limits, so that everything is counted that the host counts for cgroups. Where the caller may
+    /// not make one, that is not counted. systemd counts everything for a scope anyway.
+    ///
+    /// # Errors
+    /// [`InvalidSpec`](crate::error::ErrorKind::InvalidSpec) for a `cgroupsPath` that is not a plain path.
+    pub(crate) fn with_accounting(
+        mut self,
+        cgroups_path: Option<&Path>,
+        id: &ContainerId,
+        layout: &CgroupLayout,
+    ) -> Result<Self> {
+        if self.scope.is_some() {
+            return Ok(self);
+        }
+        let place = CgroupLocation::new(cgroups_path, id)?;
+        self.add_v1(&COUNTING_V1, ACCOUNTING, &place, layout);
+        if let (Some(unified), true) = (&layout.unified, layout.v1.is_empty()) {
+            self.count_in_v2(unified, &place);
+        }
+        Ok(self)
+    }
+
+    /// Adds a branch without limits in each v1 hierarchy that has one of the `controllers` and no branch yet, for `field`,
+    /// where the caller may make one.
+    fn add_v1(&mut self, controllers: &[&str], field: &str, place: &CgroupLocation, layout: &CgroupLayout) {
+        for hierarchy in layout.v1.iter().filter(|hierarchy| hierarchy.writable) {
+            let own = Hierarchy::V1(hierarchy.controllers.clone());
+            let wanted = controllers.iter().any(|controller| hierarchy.has(controller));
+            if wanted && !self.branches.iter().any(|branch| branch.hierarchy == own) {
+                let branch = v1_branch(hierarchy, &Resources::default(), field.to_owned(), place);
+                self.branches.push(Branch { optional: true, ..branch });
+            }
+        }
+        // As for limits: closing the pids cgroup is what stops a fork bomb at teardown.
+        self.branches.sort_by_key(
+            |branch| !matches!(&branch.hierarchy, Hierarchy::V1(own) if own.iter().any(|name| name == "pids")),
+        );
+    }
+
+    /// Makes the branch of the unified hierarchy one in which the controllers count, if no limit has decided where it is.
+    fn count_in_v2(&mut self, unified: &UnifiedHierarchy, place: &CgroupLocation) {
+        if self.branches.iter().any(|branch| branch.hierarchy == Hierarchy::V2 && !branch.optional) {
+            return;
+        }
+        let somewhere = |name: &String| place.point(unified, std::slice::from_ref(name)).is_ok();
+        let mut wanted: Vec<String> = COUNTING_V2.map(str::to_owned).into_iter().filter(somewhere).collect();
+        let point = loop {
+            match place.point(unified, &wanted) {
+                Ok(point) => break point,
+                Err(Unusable::Without { controller, .. }) => wanted.retain(|other| *other != controller),
+                Err(Unusable::Closed { .. }) => return,
+            }
+        };
+        let counting = wanted.iter().map(|controller| RequestedLimits {
+            controller: controller.clone().into(),
+            field: ACCOUNTING.into(),
+        });
+        let counting: Vec<_> = counting.collect();
+        let mut branch = v2_branch_at(point, &Resources::default(), &counting, place);
+        for write in branch.dirs.iter_mut().flat_map(|dir| &mut dir.writes) {
+            if let Value::Enable { required, observed } = &mut write.value {
+                observed.append(required);
+            }
+        }
+        self.branches.retain(|branch| branch.hierarchy != Hierarchy::V2);
+        self.branches.push(Branch { field: ACCOUNTING.into(), optional: true, ..branch });
+    }
+}
