@@ -30,6 +30,8 @@ pub(crate) struct Extras {
     pub(crate) without_cgroup: bool,
     /// Make cgroups without limits, where the caller may, so that everything is counted.
     pub(crate) accounting: bool,
+    /// Show the container its own cgroups below `/sys/fs/cgroup`.
+    pub(crate) cgroup_view: bool,
 }
 
 /// The writable layer.

@@ -83,6 +83,7 @@ impl Plan {
         let mut layout = mounts::TreeBuilder::new(spec, extras, host, &cgroup, spec.origin);
         layout.root();
         layout.mounts()?;
+        layout.cgroup_view();
         layout.devices()?;
         layout.masks();
         let (gofer, (root, tree)) = layout.finish();
@@ -142,6 +143,11 @@ fn plan_cgroup(
             cgroup::plan_scope(resources, scope, layout, &host.service_manager)?
         }
         _ => cgroup::plan(resources, path, id, layout, !extras.without_cgroup)?,
+    };
+    // JVMs on v1 find no limit of memory unless the hierarchies of the processor are shown, too.
+    let plan = match extras.cgroup_view && spec.namespaces.cgroup == NamespaceSource::New {
+        true => plan.with_view(path, id, layout)?,
+        false => plan,
     };
     let plan = match extras.accounting {
         true => plan.with_accounting(path, id, layout)?,

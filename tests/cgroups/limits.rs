@@ -115,6 +115,39 @@ fn a_process_is_executed_in_a_container_that_has_all_it_may_have() {
 }
 
 #[test]
+fn a_container_with_limits_sees_them_and_no_cgroup_but_its_own() {
+    let stage = stage!();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    let look = "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null; \
+                mkdir x memory/x cpu/x 2>/dev/null && echo made; \
+                echo 1 2>/dev/null >memory/memory.limit_in_bytes && echo written; \
+                grep -v -e ' / /sys/fs/cgroup' /proc/self/mountinfo | grep -e '- cgroup'; \
+                cat cgroup.procs */cgroup.procs 2>/dev/null | sort -u";
+    let output = stage.busybox_shell("seen", look).memory_limit(64 << 20).cpu_limit(0.5).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // The last are the processes of the pipe: no process of the host and no sandbox has a pid here.
+    let (limit, pids) = said.split_once('\n').unwrap();
+    assert_eq!(limit, "67108864", "{said}");
+    assert!(pids.lines().all(|pid| pid.parse::<u32>().is_ok_and(|pid| pid > 0 && pid < 20)), "{said}");
+    // What a JVM looks for first.
+    if may_limit("cpuset") && std::path::Path::new("/sys/fs/cgroup/cpuset").exists() {
+        let look = "ls /sys/fs/cgroup";
+        let output = stage.busybox_shell("names", look).memory_limit(64 << 20).output().unwrap();
+        let names = String::from_utf8_lossy(&output.stdout).into_owned();
+        for name in ["cpu", "cpuacct", "cpuset", "memory"] {
+            assert!(names.lines().any(|line| line == name), "{name}: {names}");
+        }
+    }
+    // Without limits there is nothing to see.
+    let output =
+        stage.busybox_shell("none", "ls /sys/fs/cgroup | wc -l; grep -c cgroup /proc/mounts").output();
+    assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), "0\n0\n");
+    assert!(stage.changes().is_empty(), "{:?}", stage.changes());
+}
+
+#[test]
 fn limits_are_in_the_cgroups_files_and_the_workload_is_under_them() {
     let stage = stage!();
     if !["cpu", "memory", "pids"].into_iter().all(may_limit) {

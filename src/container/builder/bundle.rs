@@ -68,6 +68,8 @@ pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
         without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
         // The caller's choice, too.
         accounting: false,
+        // A bundle lists its mounts.
+        cgroup_view: false,
     })
 }
 

@@ -1,7 +1,8 @@
 //! The configuration a builder starts from: everything isolated, nothing granted.
 //!
 //! New user, mount, pid, network, ipc, uts and cgroup namespaces; no capability; no_new_privs; the seccomp allow-list;
-//! a read-only root with `/tmp` in memory; 1024 processes at most. Each relaxation is a method of the builder, named
+//! a read-only root with `/tmp` in memory; 1024 processes at most. A container with limits also sees its own cgroups,
+//! read-only, at `/sys/fs/cgroup`: the plan adds that, because it depends on the host. Each relaxation is a method of the builder, named
 //! after what it gives away.
 
 use crate::seccomp;

@@ -87,7 +87,7 @@ impl ContainerBuilder {
         Self {
             id: None,
             spec: default_spec(),
-            extras: Extras { host_rootfs: true, idmap_rootfs: true, ..Extras::default() },
+            extras: Extras { host_rootfs: true, idmap_rootfs: true, cgroup_view: true, ..Extras::default() },
             stdio: Default::default(),
             output_limit: DEFAULT_OUTPUT_LIMIT,
             extra_fds: ExtraFds::default(),

@@ -153,6 +153,11 @@ impl CgroupPlan {
         self.branches.is_empty()
     }
 
+    /// Whether a limit or a path asked for a cgroup.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.branches.iter().any(|branch| !branch.optional)
+    }
+
     /// The directory of the container's own processes in the hierarchy mounted at `mountpoint`, if it has one there.
     pub(crate) fn directory_in(&self, mountpoint: &Path) -> Option<PathBuf> {
         let innermost = self.branches.iter().filter_map(|branch| branch.dirs.last());

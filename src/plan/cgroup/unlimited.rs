@@ -1,4 +1,4 @@
-//! Cgroups of a container that no limit asks for: they count what it uses. Pure.
+//! Cgroups of a container that no limit asks for: they count what it uses, or let it find its limits. Pure.
 
 use super::branches::{v1_branch, v2_branch_at};
 use super::model::{Branch, CgroupPlan, Hierarchy, Value};
@@ -12,6 +12,12 @@ use std::path::Path;
 
 /// What messages call the cgroups that the builder's method of this name asks for.
 const ACCOUNTING: &str = "accounting";
+
+/// What messages call the cgroups that only show something.
+const VIEW: &str = "view of the container's cgroups";
+
+/// The v1 controllers that a JVM must find before it looks for limits of any (OpenJDK, `CgroupSubsystemFactory`).
+const VIEWED_V1: [&str; 4] = ["memory", "cpu", "cpuacct", "cpuset"];
 
 /// The v1 controllers that count something.
 const COUNTING_V1: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "blkio"];
@@ -38,6 +44,26 @@ impl CgroupPlan {
         self.add_v1(&COUNTING_V1, ACCOUNTING, &place, layout);
         if let (Some(unified), true) = (&layout.unified, layout.v1.is_empty()) {
             self.count_in_v2(unified, &place);
+        }
+        Ok(self)
+    }
+
+    /// Adds the cgroups of v1 without which programs do not find the limits of memory and processors that there are.
+    ///
+    /// # Errors
+    /// As [`with_accounting`](Self::with_accounting).
+    pub(crate) fn with_view(
+        mut self,
+        cgroups_path: Option<&Path>,
+        id: &ContainerId,
+        layout: &CgroupLayout,
+    ) -> Result<Self> {
+        let limits = |branch: &Branch| match &branch.hierarchy {
+            Hierarchy::V1(_) => !branch.optional && VIEWED_V1.iter().any(|name| branch.hierarchy.has(name)),
+            Hierarchy::V2 => false,
+        };
+        if self.branches.iter().any(limits) {
+            self.add_v1(&VIEWED_V1, VIEW, &CgroupLocation::new(cgroups_path, id)?, layout);
         }
         Ok(self)
     }

@@ -4,6 +4,7 @@
 //! the listed order", OCI config.md); the devices after `/dev`; masks and read-only paths last, because they cover
 //! files of the mounts. Init makes the root read-only after that, because all other steps create mount points.
 
+mod cgroups;
 mod devices;
 
 use super::cgroup::CgroupPlan;
@@ -17,8 +18,6 @@ use super::refuse::refuse_hot_mount;
 use crate::error::{Error, Result};
 use crate::host::facts::{Host, RESOLV_CONF};
 use crate::spec::{IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// With the host's rootfs and a scratch, each of these host directories gets a writable layer, because package managers
@@ -260,72 +259,6 @@ impl<'a> TreeBuilder<'a> {
         options.iter().cloned().chain(label).collect()
     }
 
-    /// Mounts the container's cgroups: on a host with cgroup v2 alone its cgroup there, else a directory with an entry
-    /// for each v1 hierarchy. A hierarchy with several controllers also has a link named after each of them, as readers
-    /// of /sys/fs/cgroup expect.
-    fn cgroup_mount(&mut self, at: &Path, mount: &Mount, field: &str) -> Result<()> {
-        let host = self.host;
-        if host.cgroups.v1.is_empty() {
-            return self.unified_cgroup(at, mount, field);
-        }
-        let options = self.labelled(&["mode=755".into(), "size=64k".into()]);
-        let source = StepSource::Tmpfs { options, copy_up: false };
-        let set = cgroup_attributes(mount) - MountAttrs::RDONLY;
-        self.steps.push(TreeStep { set, ..step(at.to_owned(), source, field) });
-        // A hierarchy has one entry, however many controllers.
-        let mut names = BTreeSet::new();
-        for hierarchy in &host.cgroups.v1 {
-            let Some(name) = hierarchy.mountpoint.file_name() else { continue };
-            names.insert(name.to_owned());
-            let place = (at.join(name), hierarchy.mountpoint.as_path());
-            // Optional: the hierarchy may have been unmounted since the probe of the host.
-            self.cgroup_directory(place, hierarchy.own_dir(), mount, (true, field));
-        }
-        for hierarchy in host.cgroups.v1.iter().filter(|hierarchy| hierarchy.controllers.len() > 1) {
-            let to = hierarchy.mountpoint.file_name().unwrap_or_default().to_string_lossy();
-            for controller in
-                hierarchy.controllers.iter().filter(|name| !names.contains(OsStr::new(name.as_str())))
-            {
-                let link = StepSource::Symlink(to.clone().into_owned());
-                self.steps.push(step(at.join(controller), link, field));
-            }
-        }
-        if mount.set.contains(MountAttrs::RDONLY) {
-            let read_only = step(at.to_owned(), StepSource::ReadOnly, field);
-            self.steps.push(TreeStep { target: Target::IfExists, ..read_only });
-        }
-        Ok(())
-    }
-
-    /// The container's cgroup of the unified hierarchy.
-    fn unified_cgroup(&mut self, at: &Path, mount: &Mount, field: &str) -> Result<()> {
-        let Some(unified) = &self.host.cgroups.unified else {
-            let why = "no such hierarchy is mounted on this host";
-            return Err(Error::unsupported(format!("{field}.type"), why));
-        };
-        let (mountpoint, own) = (unified.mountpoint.clone(), unified.own_dir());
-        self.cgroup_directory((at.to_owned(), &mountpoint), own, mount, (false, field));
-        Ok(())
-    }
-
-    /// Binds the container's own directory in the hierarchy at a mount point. A container without one there gets the
-    /// caller's directory, read-only.
-    fn cgroup_directory(
-        &mut self,
-        (at, mountpoint): (PathBuf, &Path),
-        callers: PathBuf,
-        mount: &Mount,
-        (optional, field): (bool, &str),
-    ) {
-        let (path, set) = match self.cgroup.directory_in(mountpoint) {
-            Some(own) => (own, cgroup_attributes(mount)),
-            None => (callers, cgroup_attributes(mount) | MountAttrs::RDONLY),
-        };
-        let source = GoferSource::Bind { path, recursive: false };
-        let handed = self.hand(GoferItem { set, optional, ..item(source, field) });
-        self.steps.push(step(at, StepSource::MountBatch(handed), field));
-    }
-
     pub(super) fn masks(&mut self) {
         let host_secrets = ["/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers"];
         let secrets =
@@ -414,11 +347,6 @@ impl HotMountPlan {
 /// The uid and gid on the host of the container's root; the caller's `own` where it has no mapping.
 fn root_ids(maps: &IdMaps, own: (u32, u32)) -> (u32, u32) {
     (host_id(&maps.uids, 0).unwrap_or(own.0), host_id(&maps.gids, 0).unwrap_or(own.1))
-}
-
-/// A cgroup has no device and no program, so the mount allows neither.
-fn cgroup_attributes(mount: &Mount) -> MountAttrs {
-    mount.set | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC
 }
 
 fn item(source: GoferSource, field: &str) -> GoferItem {
