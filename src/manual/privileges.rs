@@ -45,6 +45,9 @@
 //! root inside, and the first range becomes the ids from 1 on. The user needs a range in both files, for uids and for
 //! gids.
 //!
+//! The workload has none of the caller's supplementary groups, unless
+//! [`keep_caller_groups`](crate::ContainerBuilder::keep_caller_groups) asks for them.
+//!
 //! **With a single id**, the caller's own as 0, the kernel lets an unprivileged process write the map only after
 //! setgroups(2) was denied permanently (user_namespaces(7)). This has consequences:
 //!

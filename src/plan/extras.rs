@@ -26,6 +26,8 @@ pub(crate) struct Extras {
     pub(crate) volumes: Vec<PodVolume>,
     /// Run without those limits that this host or this caller cannot set.
     pub(crate) best_effort_limits: bool,
+    /// Leave the caller's supplementary groups to the workload.
+    pub(crate) keep_groups: bool,
     /// Make no cgroup that neither a limit nor a path asks for.
     pub(crate) without_cgroup: bool,
     /// Make cgroups without limits, where the caller may, so that everything is counted.

@@ -63,6 +63,10 @@ impl Plan {
     /// [`InvalidSpec`](ErrorKind::InvalidSpec) for a value that only the planner checks, such as a volume's name.
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
         refuse::refuse_unsupported(spec, extras)?;
+        if extras.keep_groups && extras.pod.is_some() {
+            let why = "a further container of a pod has the groups of the pod's sandbox, which dropped the caller's";
+            return Err(Error::unsupported("keep_caller_groups", why));
+        }
         host.lsms.check_labels(&spec.process)?;
         host.lsms.check_mount_label(spec)?;
         let new_user = spec.namespaces.user == NamespaceSource::New;

@@ -23,6 +23,8 @@ pub(crate) struct OwnerMapping {
     pub(crate) gids: Vec<(u32, u32)>,
     /// `map_owner`: also for the host's root, and for an owner that the container has an id for.
     pub(crate) always: bool,
+    /// Whether the workload has the caller's groups, and with them what these may write.
+    pub(crate) groups_kept: bool,
     /// Whether the caller may map the ids of files.
     pub(crate) may_map: bool,
 }
@@ -56,13 +58,14 @@ pub(crate) const KEEP_IDS: &str = "Bind::keep_ids binds it as it is on the disk"
 impl OwnerMapping {
     /// How to show what belongs to `owner`.
     pub(crate) fn show(&self, owner: Owner) -> Shown {
-        let everyone_writes = owner.mode & 0o002 != 0;
+        // Whether the caller is in the group does not show here.
+        let others_write = owner.mode & if self.groups_kept { 0o022 } else { 0o002 } != 0;
         if owner.uid == self.user.0 || (!self.always && has(&self.uids, owner.uid)) {
             return Shown::AsOnDisk;
         }
         if !self.may_map {
             let why = "belongs to another user, and only a privileged caller can map its id to the container's user";
-            return match everyone_writes && !self.always {
+            return match others_write && !self.always {
                 true => Shown::AsOnDisk,
                 false => Shown::Refused { why, hint: KEEP_IDS },
             };
@@ -70,13 +73,13 @@ impl OwnerMapping {
         if owner.uid == 0 && !self.always {
             let why = "belongs to the host's root, and the container's user could not write there";
             let hint = "Bind::map_owner lets it write as the host's root; Bind::keep_ids binds it as it is";
-            return if everyone_writes { Shown::AsOnDisk } else { Shown::Refused { why, hint } };
+            return if others_write { Shown::AsOnDisk } else { Shown::Refused { why, hint } };
         }
         // Files of the host's group 0 are made only by a workload that may make files of its root.
         let gid_is_free = self.always || (owner.gid != 0 && !has(&self.gids, owner.gid));
         let gids = if gid_is_free { swap(owner.gid, self.user.1) } else { ALL.to_vec() };
         let maps = IdMaps { uids: swap(owner.uid, self.user.0), gids };
-        Shown::Through { maps, or_as_on_disk: everyone_writes && !self.always }
+        Shown::Through { maps, or_as_on_disk: others_write && !self.always }
     }
 }
 
@@ -109,7 +112,14 @@ mod tests {
     /// Root of a container whose ids are 1000 from 70000 on.
     fn mapping(always: bool, may_map: bool) -> OwnerMapping {
         let ids = vec![(70_000, 1000)];
-        OwnerMapping { user: (70_000, 70_000), uids: ids.clone(), gids: ids, always, may_map }
+        OwnerMapping {
+            user: (70_000, 70_000),
+            uids: ids.clone(),
+            gids: ids,
+            always,
+            groups_kept: false,
+            may_map,
+        }
     }
 
     fn owner(uid: u32, gid: u32, mode: u32) -> Owner {
@@ -167,6 +177,9 @@ mod tests {
         assert_eq!(mapping(false, false).show(owner(1000, 1000, 0o777)), Shown::AsOnDisk);
         assert!(is_refused(&mapping(false, false).show(owner(1000, 1000, 0o755))));
         assert!(is_refused(&mapping(true, false).show(owner(1000, 1000, 0o777))));
+        let groups = OwnerMapping { groups_kept: true, ..mapping(false, false) };
+        assert_eq!(groups.show(owner(1000, 4242, 0o770)), Shown::AsOnDisk, "by a group of the caller's");
+        assert!(is_refused(&groups.show(owner(1000, 4242, 0o750))));
         assert_eq!(mapping(true, false).show(owner(70_000, 70_000, 0o700)), Shown::AsOnDisk);
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct SandboxPlan {
     /// Whether it first makes a session keyring of its own: the container's ids on the host are others than the
     /// caller's, and their quota of keys may be used up.
     pub(crate) spare_keyring: bool,
+    /// Whether sandbox and workload keep the caller's supplementary groups.
+    pub(crate) keep_groups: bool,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     /// Whether it gives the caller its network namespace, so that the caller moves network devices there.
@@ -181,6 +183,7 @@ pub(super) fn plan(
             NamespaceSource::New => host_id(&spec.id_maps.uids, 0).is_some_and(|root| root != host.euid),
             NamespaceSource::Path(_) => host.privileged,
         },
+        keep_groups: extras.keep_groups,
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
         hands_out_network: !spec.net_devices.is_empty(),

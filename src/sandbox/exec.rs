@@ -155,6 +155,7 @@ fn run(
         filter: target.exec_config.filter.as_ref(),
         program: &program,
         labels: &labels,
+        keep_groups: target.exec_config.keep_groups,
         keep: numbers,
         parent,
         listener_report: |names| frame::encode(names, &ExecReport::Listener),

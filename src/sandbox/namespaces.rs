@@ -29,7 +29,7 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<Existing> {
             pids = Some(namespace);
             continue;
         }
-        if *kind == NamespaceKind::User {
+        if *kind == NamespaceKind::User && !plan.keep_groups {
             // Here, where the caller may be privileged: in that namespace the kernel may deny it.
             drop_groups()?;
         }
@@ -218,9 +218,9 @@ fn change_root(root: BorrowedFd<'_>) -> Result<()> {
 pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
     match plan.become_root {
         BecomeRoot::Never => {}
-        BecomeRoot::Always => become_root_of_user_namespace()?,
+        BecomeRoot::Always => become_root_of_user_namespace(plan.keep_groups)?,
         // Where 0 is not mapped, keep the ids.
-        BecomeRoot::WhereMapped => match become_root_of_user_namespace() {
+        BecomeRoot::WhereMapped => match become_root_of_user_namespace(plan.keep_groups) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
             result => result?,
         },
@@ -232,9 +232,11 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
 }
 
 /// Takes uid 0 and gid 0 of the new user namespace, and drops the caller's groups where the kernel allows that.
-fn become_root_of_user_namespace() -> Result<()> {
+fn become_root_of_user_namespace(keep_groups: bool) -> Result<()> {
     let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    drop_groups()?;
+    if !keep_groups {
+        drop_groups()?;
+    }
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| "setresgid(0, 0, 0)")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| "setresuid(0, 0, 0)")
 }

@@ -15,6 +15,8 @@ pub(super) struct ExecConfig {
     /// Namespaces that init has and the sandbox has not: `CLONE_NEW*`.
     pub(super) namespaces: u32,
     pub(super) oom_score_adj: Option<i32>,
+    /// Whether a process without groups of its own keeps the sandbox's.
+    pub(super) keep_groups: bool,
 }
 
 /// A container between the end of its creation and its own end.

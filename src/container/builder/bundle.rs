@@ -23,6 +23,8 @@ const IDMAP: &str = "dev.cofferdam.rootfs.idmap";
 const TIMEOUT: &str = "dev.cofferdam.timeout-ms";
 /// The annotation of a container that has no cgroup unless it needs one.
 const WITHOUT_CGROUP: &str = "dev.cofferdam.without-cgroup";
+/// Annotation of crun, which podman sets for `--group-add keep-groups`: the workload keeps the caller's groups.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 /// The mount points of the default configuration.
 const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 
@@ -65,6 +67,7 @@ pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
         volumes: Vec::new(),
         // Not from a bundle, which must not be able to drop its own limits: the caller may choose it.
         best_effort_limits: false,
+        keep_groups: annotations.get(KEEP_GROUPS).is_some_and(|value| value == "1"),
         without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
         // The caller's choice, too.
         accounting: false,
@@ -96,6 +99,9 @@ pub(in crate::container) fn write(
     }
     if let Some(timeout) = extras.timeout {
         annotations.insert(TIMEOUT.into(), timeout.as_millis().to_string());
+    }
+    if extras.keep_groups {
+        annotations.insert(KEEP_GROUPS.into(), "1".into());
     }
     if extras.without_cgroup {
         annotations.insert(WITHOUT_CGROUP.into(), "true".into());

@@ -51,6 +51,17 @@ impl ContainerBuilder {
         self
     }
 
+    /// Lets the workload keep the caller's supplementary groups, so that it can use files which only these may use: a
+    /// directory of mode 0770 that belongs to a group of the caller's, bound with [`bind_rw`](Self::bind_rw). Inside, they
+    /// show as `65534(nogroup)`. A process with [`groups`](Self::groups) of its own does not keep them. As root, the
+    /// caller's groups usually include the host's group 0.
+    ///
+    /// Not for a further container of a pod. crun calls this `run.oci.keep_original_groups`.
+    pub fn keep_caller_groups(mut self) -> Self {
+        self.extras.keep_groups = true;
+        self
+    }
+
     /// Runs without a user namespace: root inside is root on the host. Only root can do this.
     pub fn without_user_namespace(mut self) -> Self {
         self.without_namespace(LinuxNamespaceType::User);

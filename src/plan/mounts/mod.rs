@@ -250,7 +250,9 @@ impl<'a> TreeBuilder<'a> {
             NamespaceSource::Path(_) => return Ok(IdMapping::AsOnDisk),
         };
         let may_map = self.may_map_files();
-        Ok(IdMapping::OwnerAsUser(OwnerMapping { user, uids, gids, always, may_map }))
+        // With one id, an unprivileged caller's groups cannot be dropped (user_namespaces(7)).
+        let groups_kept = self.extras.keep_groups || (inside && matches!(gids.as_slice(), [(_, 1)]));
+        Ok(IdMapping::OwnerAsUser(OwnerMapping { user, uids, gids, always, groups_kept, may_map }))
     }
 
     /// `options` of a new file system, with `linux.mountLabel`.

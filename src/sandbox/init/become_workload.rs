@@ -27,6 +27,8 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
     pub(in crate::sandbox) filter: Option<&'a Filter>,
     pub(in crate::sandbox) program: &'a Program,
     pub(in crate::sandbox) labels: &'a Labels,
+    /// Whether it keeps the groups that it has, if its user has none.
+    pub(in crate::sandbox) keep_groups: bool,
     /// The numbers of the descriptors it keeps besides its standard streams.
     pub(in crate::sandbox) keep: &'a [i32],
     /// The connection to the sandbox, which passes on the listener of its filter.
@@ -123,7 +125,7 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
         load_filter(becoming)?;
     }
     drop_bounding_set(plan.capabilities.bounding)?;
-    take_ids(&plan.user)?;
+    take_ids(&plan.user, becoming.keep_groups)?;
     take_capabilities(plan)?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
@@ -200,12 +202,13 @@ fn drop_bounding_set(keep: CapSet) -> Result<()> {
     Ok(())
 }
 
-fn take_ids(user: &User) -> Result<()> {
+fn take_ids(user: &User, keep_groups: bool) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
     // Keep capabilities permitted across the change of ids; `take_capabilities` drops the excess.
     rustix::thread::set_keep_capabilities(true).os(|| "prctl(PR_SET_KEEPCAPS)")?;
     let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
-    match rustix::thread::set_thread_groups(&groups) {
+    let kept = keep_groups && groups.is_empty();
+    match if kept { Ok(()) } else { rustix::thread::set_thread_groups(&groups) } {
         // Denied for good, to privileged processes too, where the gid map was written without privilege
         // (user_namespaces(7)). Ask the kernel and not the plan: it alone knows how a map was written.
         Err(rustix::io::Errno::PERM) if has_capability(CapabilitySet::SETGID) => {

@@ -236,6 +236,7 @@ impl First<'_> {
                 filter: plan.seccomp.as_ref(),
                 program,
                 labels,
+                keep_groups: self.plan.keep_groups,
                 keep: numbers,
                 parent,
                 listener_report: |names| frame::encode(names, &StartReport::Listener),

@@ -74,6 +74,7 @@ impl ContainerState {
                 filter: plan.init.seccomp,
                 namespaces: (with_init - CloneFlags::NEWPID - followed).bits(),
                 oom_score_adj: plan.init.oom_score_adj,
+                keep_groups: plan.keep_groups,
             },
             traits: Traits {
                 followed,
