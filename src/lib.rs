@@ -119,9 +119,10 @@
 //!    +-- sandbox        PID 1 of its own pid namespace: killing it kills everything inside; one thread, one poll loop;
 //!          |            answers the control socket, writes the exit record before it tells anyone
 //!          |
-//!          +-- init     PID 1 of the container: assembles the root, pivots, sheds privileges, becomes the workload
+//!          +-- reaper   PID 1 of the container, one page of code: collects orphans (not in an OCI bundle)
+//!          +-- init     assembles the root, pivots, sheds privileges, becomes the workload
 //!          |
-//!          +-- processes of exec       in init's namespaces, from pid 2 on; their parent is outside
+//!          +-- processes of exec       in init's namespaces; their parent is outside
 //!          +-- file workers            one for each Files: in the container's root, and invisible inside
 //!          +-- inits of other members  of a pod; each has a gofer of its own
 //! ```
@@ -150,8 +151,9 @@
 //! | Term | Meaning here |
 //! |---|---|
 //! | *caller*, *workload* | the program that uses this crate; the program in the container, and the processes it makes |
-//! | *init* | the workload's first process, PID 1 inside; [`init_pid`](Container::init_pid) on the host |
-//! | *sandbox* | init's parent and reaper: [`sandbox_pid`](Container::sandbox_pid) |
+//! | *init* | the workload's first process: pid 2 inside, 1 without a reaper; [`init_pid`](Container::init_pid) on the host |
+//! | *reaper* | PID 1 inside, if [`ContainerBuilder::init`] is on, as it is by default: it collects orphans |
+//! | *sandbox* | the parent of both: [`sandbox_pid`](Container::sandbox_pid) |
 //! | *record* | the file that says what exists of a container; [`Container::info`] shows it |
 //! | *state root* | the directory with the records of one user: [`StateRoot`] |
 //! | *attached* | ends with its value and with its caller; [`detach`](Container::detach) ends that |

@@ -7,18 +7,16 @@
 //! helpers of all containers.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::process::memory::seal;
+use crate::process::memory::{executable_memfd, seal};
 use crate::sys::{self, MountAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// `MFD_EXEC`: since Linux 6.3, whether a memfd may be executed is decided when it is made.
-const MFD_EXEC: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
 /// An ELF file with more program headers than this is no executable of a Rust program.
 const MAX_SEGMENTS: u16 = 256;
 const COPY_CHUNK: usize = 1 << 20;
@@ -51,11 +49,7 @@ fn read_only_mount() -> Result<OwnedFd, Errno> {
 fn sealed_copy() -> Result<OwnedFd> {
     let program = rustix::fs::open(EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .os(|| "open(\"/proc/self/exe\")")?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let image = rustix::fs::memfd_create("cofferdam", flags | MFD_EXEC)
-        .or_else(|_| rustix::fs::memfd_create("cofferdam", flags)) // KERNEL(6.3): MFD_EXEC
-        .os(|| "memfd_create(\"cofferdam\")")?;
-    let (program, image) = (File::from(program), File::from(image));
+    let (program, image) = (File::from(program), File::from(executable_memfd("cofferdam")?));
     copy_loaded_parts(&program, &image)?;
     seal(image.as_fd())?;
     Ok(image.into())

@@ -71,6 +71,8 @@
 //! | init or gofer of another container of a pod | any time | its record and exit record | that container has ended, the others go on |
 //! | a process of exec, a file worker | any time | nothing | its client gets an error or the status; the container goes on |
 //! | init | during create | nothing | `create` fails and undoes |
+//! | reaper | during create | nothing | `create` fails and undoes |
+//! | reaper | later | the record and the exit record | the kernel kills the rest: `Outcome::Lost`, or `NeverStarted` before start |
 //! | init | later | the record and the exit record | the container has ended; `Signalled { KILL }`, or `NeverStarted` before start |
 //! | the host | any time | the record, if the directory survives the reboot | loads as stopped: another boot id |
 //!

@@ -63,7 +63,7 @@
 //!    meanwhile writes its id maps, and the transaction tells it to begin. In a pod, `link/pod.rs` sends the container
 //!    to the pod's sandbox instead.
 //! 7. `sandbox/mod.rs` `prepare` joins the cgroups, `sandbox/namespaces.rs` `make` makes the namespaces, and
-//!    `sandbox/init/mod.rs` `fork` forks init. From then on `sandbox/monitor/event_loop.rs` `run` is the sandbox's
+//!    `sandbox/init/mod.rs` `fork` forks init, and PID 1 before it where that is `sandbox/reaper.rs`. From then on `sandbox/monitor/event_loop.rs` `run` is the sandbox's
 //!    life.
 //! 8. `gofer/mod.rs` `prepare`, in the next helper, has `gofer/mounts.rs` open each source as a detached mount, sends
 //!    the mounts to init, and gives everything up in `gofer/confine.rs`.

@@ -102,15 +102,16 @@
 //! | `CallerGone` | the sandbox killed it because the lifeline closed |
 //! | `PodEnded` | the sandbox ended it because the root container of its pod had ended |
 //! | `NeverStarted` | init ended between create and start |
-//! | `Lost` | no exit record: the sandbox was killed from outside; or the gofer was killed, and the sandbox ended the container |
+//! | `Lost` | no exit record: the sandbox was killed from outside; or the gofer was killed, and the sandbox ended the container; or the [reaper](super::processes#the-reaper) was killed |
 //!
 //! The time limit begins when the program is executed. The sandbox enforces it, so it also holds after the caller has
 //! ended.
 //!
 //! # Signals
 //!
-//! The kernel does not deliver a signal to a PID 1 that has no handler for it; a SIGTERM to `sleep` in a container
-//! would do nothing. So [`signal`](crate::Container::signal) looks at init's signal dispositions. If init catches or
+//! By default the workload is not PID 1 of its container, and signals do to it what they do to any process. Where it is
+//! PID 1 (in a container from a bundle, and with [`init(false)`](crate::ContainerBuilder::init)), the kernel does not
+//! deliver a signal for which it has no handler; a SIGTERM to `sleep` would do nothing. So [`signal`](crate::Container::signal) looks at init's signal dispositions. If init catches or
 //! ignores the signal, it is delivered as it is. If the disposition is the default, and the default is to end the
 //! process, it is delivered as SIGKILL, and the record names the signal that the caller asked for. The *sandbox* treats
 //! a signal sent to its own pid (HUP, INT, QUIT, TERM, USR1, USR2, ALRM, CONT, WINCH) as one to init, because the PID

@@ -165,11 +165,11 @@
 //! | pid, of the sandbox | the caller, with the sandbox's clone | a process cannot move itself into one |
 //! | mount, ipc, uts | the sandbox, by unshare(2) | while the caller maps its ids |
 //! | network | the sandbox | while init assembles the root |
-//! | pid and cgroup, of the container | the sandbox, with init's clone; the cgroup namespace init, by unshare(2) | so that init is PID 1 and its cgroup is the root of its view |
+//! | pid and cgroup, of the container | the sandbox, with the reaper's clone or init's; the cgroup namespace init, by unshare(2) | so that the reaper or init is PID 1, and init's cgroup is the root of its view |
 //! | mount, ipc, uts, of the gofer | the gofer | before it opens anything |
 //!
-//! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, init of the inner one. No
-//! helper takes a pid inside or is visible there. When the sandbox is killed, the kernel kills everything below it. If
+//! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, [the reaper](#the-reaper)
+//! or init of the inner one. No other helper takes a pid inside or is visible there. When the sandbox is killed, the kernel kills everything below it. If
 //! the configuration joins another pid namespace, only init and the processes of exec are in it; the sandbox stays in
 //! the caller's.
 //!
@@ -267,10 +267,42 @@
 //! descriptor above 2, loads the seccomp filter, and calls execve. Without no_new_privs loading the filter needs
 //! `CAP_SYS_ADMIN`, so init then loads it before it drops the capabilities.
 //!
+//! # The reaper
+//!
+//! The kernel treats PID 1 unlike any other process: it drops the signals that PID 1 has no handler for, so that a
+//! program which calls `abort()` or kills itself goes on, and it gives PID 1 all orphans, which stay zombies if the
+//! program does not wait for them. So unless [`init(false)`](crate::ContainerBuilder::init) says otherwise, a container
+//! that was described with the builder and has a pid namespace of its own gets another PID 1, the *reaper*, and its
+//! workload is pid 2. In a container from a bundle the workload is PID 1 as the OCI specification has it, unless the
+//! caller asks for `init(true)`. A container that shares a pid namespace has no reaper.
+//!
+//! ```text
+//!   sandbox                      between                       reaper               init
+//!      |-- clone(VM, VFORK) -->|  new namespaces
+//!      |                       |-- clone(PARENT) ------------->|
+//!      |                       |-- clone(PARENT) ---------------------------------->|
+//!      |<------------------------------------------------------------- ready -------|
+//!      |------ become the reaper ----------------------------->|  enter init's namespaces, give up everything, execve
+//!      |<----- end of file ------------------------------------|
+//! ```
+//!
+//! Both are children of the sandbox, so the workload's status, usage and signals are what they are without a reaper.
+//! When the workload ends, the sandbox collects it and kills the reaper; the kernel then kills every other process of
+//! the pid namespace, as it does when any PID 1 ends; and when the reaper is gone, the sandbox writes the exit record.
+//! If the reaper is killed from outside, the kernel kills the workload, and the outcome is
+//! [`Lost`](crate::Outcome::Lost).
+//!
+//! Root in a container can look into PID 1, so the reaper keeps nothing of the sandbox. It enters the network and cgroup
+//! namespaces that the workload has, drops all capabilities, sets no_new_privs, and executes a program of a few hundred
+//! bytes that the crate writes into a sealed memfd: one page of code, one of stack, no library, no environment, no
+//! descriptor. The program makes itself undumpable, loads a filter that allows only waiting, closes the connection to
+//! the sandbox, and waits for ever. It need not collect anything itself: it ignores SIGCHLD, so the kernel collects its
+//! children. Its root is the container's. It is in the sandbox's cgroups and not in the workload's, and in no freezer.
+//!
 //! # Processes forked beside others
 //!
 //! Root in a container may look into every process of its pid namespace, from that process's first instruction on. The
-//! first init is alone in its pid namespace, unless it joins another one. But a process of
+//! first init is alone in its pid namespace with its reaper, unless it joins another one. But a process of
 //! [`exec`](crate::Container::exec), and the init of another container of a pod, start beside other processes, and as a
 //! plain fork of the sandbox they would have everything that the sandbox has open. So the sandbox forks them through an
 //! intermediate process, which shares the sandbox's memory, as with vfork(2), and never is inside itself. It enters the
@@ -327,5 +359,5 @@
 //! | `load`, `list`, `oci_state`, `exit` | to the files of the state root; the kernel, or in a pod the sandbox, says whether the container lives |
 //! | `delete` | to the record, its pids and its cgroups; in a pod also to the sandbox, to end the container and forget it |
 //!
-//! When init ends, the sandbox reads the counters of the memory cgroup, writes the exit record in one write, and exits
+//! When init and the reaper have ended, the sandbox reads the counters of the memory cgroup, writes the exit record in one write, and exits
 //! with init's own status (128 + n for signal n). So the process that reaps the sandbox's pid sees the true status.

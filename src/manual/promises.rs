@@ -51,7 +51,7 @@
 //! |---|---|---|
 //! | User namespace | uid 0 inside has no rights outside; capabilities count inside only | opens kernel code that would otherwise need root. The filter refuses nested user namespaces. |
 //! | Mount namespace, pivot_root | only declared files are reachable | what is bound writable is the host's own; [chroot(2) alone](super::oci#a-mount-namespace-that-is-not-new) if the configuration has no new one |
-//! | Pid namespaces | processes of others cannot be seen or signalled; killing the sandbox kills all | off if the configuration shares the host's |
+//! | Pid namespaces | processes of others cannot be seen or signalled, except [one of this crate](super::processes#the-reaper) that holds nothing; killing the sandbox kills all | off if the configuration shares the host's |
 //! | Network namespace | loopback only; abstract Unix sockets of the host are out of reach | a bound Unix socket still connects |
 //! | Ipc, uts, cgroup namespaces | own shared memory and queues, name, cgroup view | |
 //! | Capabilities | all five sets as planned, by default empty, read back before the exec | |
@@ -71,7 +71,8 @@
 //! A root directory without a scratch gets the mount points it lacks, as empty directories and files, and they stay
 //! there. With a [`scratch`](crate::ContainerBuilder::scratch) they go to the layer in memory.
 //!
-//! In a configuration that shares the host's pid namespace (the builder has no method for it), there is no PID 1 whose
+//! In a configuration that shares the host's pid namespace
+//! ([`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace) outside of a pod), there is no PID 1 whose
 //! end ends everything. `kill` then ends init, and processes that init left behind end only if the container has a
 //! cgroup of its own.
 //!

@@ -34,6 +34,8 @@ pub(crate) struct Extras {
     pub(crate) accounting: bool,
     /// Show the container its own cgroups below `/sys/fs/cgroup`.
     pub(crate) cgroup_view: bool,
+    /// PID 1 is a reaper of ours. Ignored without a new pid namespace.
+    pub(crate) init: bool,
 }
 
 /// The writable layer.

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 pub(crate) struct SandboxPlan {
     pub(crate) id: ContainerId,
     pub(crate) namespaces: NamespacePlan,
+    /// Whether PID 1 of the container's pid namespace, which is new, is a reaper, and the workload is not.
+    pub(crate) reaper: bool,
     /// Whether it becomes uid and gid 0 of the user namespace.
     pub(crate) become_root: BecomeRoot,
     /// Whether it first makes a session keyring of its own: the container's ids on the host are others than the
@@ -92,6 +94,12 @@ pub(crate) struct NamespacePlan {
 }
 
 impl NamespacePlan {
+    /// Those that a reaper enters when init is ready, because init made or entered them after the reaper was forked.
+    pub(crate) fn of_reaper(&self) -> CloneFlags {
+        let mount = if self.mount == NamespaceSource::New { CloneFlags::empty() } else { CloneFlags::NEWNS };
+        self.with_init & CloneFlags::NEWCGROUP | mount
+    }
+
     /// For a further container of a pod. It has its own mount namespace, and its own pid and cgroup namespaces if it
     /// asks for them. It shares the others with the pod.
     fn in_pod(namespaces: &Namespaces) -> Self {
@@ -171,6 +179,7 @@ pub(super) fn plan(
             Some(_) => NamespacePlan::in_pod(&spec.namespaces),
             None => NamespacePlan::new(&spec.namespaces, &host.cgroups),
         },
+        reaper: extras.init && spec.namespaces.pid == NamespaceSource::New,
         become_root: match spec.namespaces.user {
             NamespaceSource::Inherit => BecomeRoot::Never,
             NamespaceSource::New if !maps_root(&spec.id_maps.uids) => BecomeRoot::Never,

@@ -22,6 +22,20 @@ pub(crate) fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     Ok(memory.into())
 }
 
+/// Memory for a program, not sealed yet. Fails where the host lets no memfd be executed (`vm.memfd_noexec`).
+pub(crate) fn executable_memfd(name: &str) -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match rustix::fs::memfd_create(name, flags | MFD_EXEC) {
+        // KERNEL(6.3): MFD_EXEC.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        made => made,
+    }
+    .os(|| format!("memfd_create({name:?})"))
+}
+
+/// `MFD_EXEC`: since Linux 6.3, whether a memfd may be executed is decided when it is made.
+const MFD_EXEC: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
+
 /// Seals the memory behind `memfd`.
 pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
     let mut attempts = SEAL_ATTEMPTS;

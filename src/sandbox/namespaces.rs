@@ -141,13 +141,12 @@ pub(super) fn enter_mounts(
 }
 
 /// In init: its own namespaces by the names under which the sandbox gets them. First the two that the sandbox keeps, then
-/// those among `followed` that the sandbox enters. Init opens them through a proc that shows it, because the kernel need
+/// its cgroup namespace if that is `entered` by the sandbox or the reaper. Init opens them through a proc that shows it, because the kernel need
 /// not let the sandbox look into init: until it executes the program, init has the memory of the sandbox.
-pub(super) fn of_this_process(proc: BorrowedFd<'_>, followed: CloneFlags) -> Result<Vec<(String, OwnedFd)>> {
+pub(super) fn of_this_process(proc: BorrowedFd<'_>, entered: CloneFlags) -> Result<Vec<(String, OwnedFd)>> {
     let kept = [(MOUNT_NAMESPACE, "mnt"), (PID_NAMESPACE, "pid")];
-    let followed = FOLLOWED.into_iter().filter(|(flag, ..)| followed.contains(*flag));
-    let all = kept.into_iter().chain(followed.map(|(_, name, file)| (name, file)));
-    all.map(|(name, file)| Ok((name.to_owned(), own(proc, file)?))).collect()
+    let cgroup = entered.contains(CloneFlags::NEWCGROUP).then_some((CGROUP_NAMESPACE, "cgroup"));
+    kept.into_iter().chain(cgroup).map(|(name, file)| Ok((name.to_owned(), own(proc, file)?))).collect()
 }
 
 /// This process's own namespace that is called `name` in namespaces(7), through a proc that shows it.
@@ -157,25 +156,21 @@ fn own(proc: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
         .os(|| format!("openat(proc, {path:?})"))
 }
 
-/// In the sandbox: enters these namespaces of init, which is ready, and with its mount namespace its root. Not by init's
-/// pidfd: in a user namespace that was joined, the kernel lets no process look into one that was executed outside.
-pub(super) fn follow(types: CloneFlags, handles: &mut Received, root: BorrowedFd<'_>) -> Result<()> {
-    for (_, name, _) in FOLLOWED.into_iter().filter(|(flag, ..)| types.contains(*flag)) {
-        let namespace = handles.take(name)?;
-        sched::setns(namespace, sched::CloneFlags::empty()).os(|| format!("setns(init, {types:?})"))?;
+/// In the sandbox and the reaper: enters these namespaces of init, which is ready, and with its mount namespace its root.
+/// Not by init's pidfd: in a user namespace that was joined, the kernel lets no process look into one that was executed
+/// outside. The mount namespace comes last: after it, the root is the container's.
+pub(super) fn follow(cgroup: Option<BorrowedFd<'_>>, mount: Option<[BorrowedFd<'_>; 2]>) -> Result<()> {
+    if let Some(cgroup) = cgroup {
+        sched::setns(cgroup, sched::CloneFlags::CLONE_NEWCGROUP).os(|| "setns(init, CLONE_NEWCGROUP)")?;
     }
-    if types.contains(CloneFlags::NEWNS) { change_root(root) } else { Ok(()) }
+    let Some([mount, root]) = mount else { return Ok(()) };
+    sched::setns(mount, sched::CloneFlags::CLONE_NEWNS).os(|| "setns(init, CLONE_NEWNS)")?;
+    change_root(root)
 }
 
 const MOUNT_NAMESPACE: &str = "mount-namespace";
 const PID_NAMESPACE: &str = "pid-namespace";
-
-/// The namespaces that the sandbox may follow init into: their flag, their name among init's handles, and their name in
-/// namespaces(7). Init's mount namespace comes last: after it, the root is the container's.
-const FOLLOWED: [(CloneFlags, &str, &str); 2] = [
-    (CloneFlags::NEWCGROUP, "follow-cgroup-namespace", "cgroup"),
-    (CloneFlags::NEWNS, "follow-mount-namespace", "mnt"),
-];
+pub(super) const CGROUP_NAMESPACE: &str = "cgroup-namespace";
 
 /// Init's mount and pid namespaces, as the sandbox keeps them.
 pub(super) struct InitNamespaces {

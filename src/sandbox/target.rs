@@ -3,6 +3,7 @@
 use super::cgroups::ContainerCgroups;
 use super::members;
 use super::namespaces::InitNamespaces;
+use super::reaper::Reaper;
 use crate::error::{Error, ErrorKind};
 use crate::id::ContainerId;
 use crate::seccomp::Filter;
@@ -35,15 +36,18 @@ pub(super) struct ExecTarget<'a> {
     pub(super) exec_config: &'a ExecConfig,
     /// What was mounted after create, by the kernel's numbers of mounts.
     pub(super) hot_mounts: &'a [u64],
+    /// Whether PID 1 is a reaper, and not init.
+    pub(super) reaper: bool,
     /// Whether the sandbox has killed init.
     pub(super) killed: bool,
 }
 
 impl ExecTarget<'_> {
-    /// Whether init is on its way out: in the kernel, waiting for the rest of its pid namespace to end.
+    /// Whether init or PID 1 is on its way out: in the kernel, waiting for the rest of its pid namespace to end.
     pub(super) fn is_ending(&self) -> bool {
         let init = || members::find(self.proc, self.init_pid).ok().flatten();
-        self.killed || init().is_none_or(|init| init.is_exiting())
+        let first = || self.reaper && Reaper::is_ending(self.proc);
+        self.killed || init().is_none_or(|init| init.is_exiting()) || first()
     }
 
     /// `step` came too late.

@@ -118,6 +118,8 @@ pub enum Cause {
     LifelineCut,
     /// Its gofer died.
     GoferLost,
+    /// PID 1 of the container, which is none of its own processes, was killed.
+    ReaperLost,
     /// The sandbox around it died.
     SandboxLost,
     /// The root container of its pod ended.
@@ -171,6 +173,7 @@ pub(super) mod tests {
             Just(Cause::OutOfMemory),
             Just(Cause::LifelineCut),
             Just(Cause::GoferLost),
+            Just(Cause::ReaperLost),
             Just(Cause::SandboxLost),
         ];
         (status, cause, any::<[u64; 5]>(), any::<[Option<u64>; 2]>()).prop_map(

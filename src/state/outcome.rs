@@ -46,7 +46,7 @@ pub enum Outcome {
     PodEnded,
     /// It was ended between create and start: the program never ran.
     NeverStarted,
-    /// Its sandbox or its gofer was killed from outside, and it with them.
+    /// Its sandbox, its gofer or its [init](crate::ContainerBuilder::init) was killed from outside, and it with them.
     Lost,
 }
 
@@ -56,7 +56,7 @@ impl Outcome {
         let signal = |number| Signal::new(number).unwrap_or(Signal::KILL);
         match (record.status, record.cause) {
             (WaitStatus::NotStarted, _) => Self::NeverStarted,
-            (_, Cause::SandboxLost | Cause::GoferLost) => Self::Lost,
+            (_, Cause::SandboxLost | Cause::GoferLost | Cause::ReaperLost) => Self::Lost,
             (_, Cause::OutOfMemory) => Self::OutOfMemory,
             (_, Cause::TimedOut { after_ms }) => Self::TimedOut { after: Duration::from_millis(after_ms) },
             (_, Cause::LifelineCut) => Self::CallerGone,

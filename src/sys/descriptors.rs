@@ -39,6 +39,12 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
 }
 
+/// Closes standard output and standard error, for a process that has neither.
+pub(crate) fn close_stdout_and_stderr() -> Result<(), Errno> {
+    // SAFETY: no value owns these numbers: the standard library and rustix only borrow them.
+    check(unsafe { libc::syscall(libc::SYS_close_range, libc::STDOUT_FILENO, libc::STDERR_FILENO, 0) })
+}
+
 /// Puts a copy of `fd` at `number` and closes what was there: dup2(2). Only for a process on its way to execve, where
 /// the numbers have a meaning for the next program.
 pub(crate) fn place_at(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {

@@ -9,24 +9,34 @@ use std::ffi::{CStr, CString};
 /// Gives this process the default disposition for every signal and an empty mask. Ignored signals and the mask survive
 /// execve(2), so without this the caller's choices would reach the workload.
 pub(crate) fn reset_signals() {
-    // The kernel's struct sigaction, which is at most this long; all zeroes is SIG_DFL without flags.
-    let default = [0_u64; 4];
+    set_dispositions(libc::SIG_DFL as u64);
+    unblock_signals();
+}
+
+fn set_dispositions(handler: u64) {
+    // The kernel's struct sigaction, which is at most this long: the handler comes first, and no flags.
+    let action = [handler, 0, 0, 0];
     const MASK_BYTES: usize = 8;
     for signal in 1..=64 {
         // The kernel refuses SIGKILL and SIGSTOP, whose disposition is always the default. Not through libc: it refuses
         // the two signals that it uses itself, and a caller may have ignored those all the same.
-        // SAFETY: SIG_DFL installs no code, and the struct, which the call only reads, outlives it.
+        // SAFETY: SIG_DFL and SIG_IGN install no code, and the struct, which the call only reads, outlives it.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
                 signal,
-                default.as_ptr(),
+                action.as_ptr(),
                 std::ptr::null_mut::<u64>(),
                 MASK_BYTES,
             )
         };
     }
-    unblock_signals();
+}
+
+/// Has this process ignore every signal, also after execve(2). The kernel then collects its children itself when they end
+/// (sigaction(2), "SIGCHLD").
+pub(crate) fn ignore_signals() {
+    set_dispositions(libc::SIG_IGN as u64);
 }
 
 /// Gives this process an empty signal mask.
@@ -94,6 +104,23 @@ pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> Errn
     let (argv, envp) = (pointers(argv), pointers(envp));
     // SAFETY: both arrays end with a null pointer, and their C strings live across the call.
     unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    last_errno()
+}
+
+/// execveat(2) of the file itself, with `name` as its only argument and no environment. Returns only if it failed.
+pub(crate) fn execute_file(program: BorrowedFd<'_>, name: &CStr) -> Errno {
+    let (argv, envp) = ([name.as_ptr(), std::ptr::null()], [std::ptr::null::<libc::c_char>()]);
+    // SAFETY: both arrays end with a null pointer, and the C strings live across the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
     last_errno()
 }
 

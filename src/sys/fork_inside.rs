@@ -7,6 +7,7 @@ use super::last_errno;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -21,7 +22,7 @@ pub(crate) struct Inside<'a> {
     pub(crate) joins: u32,
     /// `CLONE_NEW*` (clone(2)).
     pub(crate) namespaces: u32,
-    /// The cgroup v2 directory to start in, if this process may write there.
+    /// The cgroup v2 directory to start in, if this process may write there. A process before it does not start there.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// The only descriptors that it ever has, besides 0, 1 and 2, which are `/dev/null` in every helper.
     pub(crate) keep: &'a [BorrowedFd<'a>],
@@ -29,13 +30,20 @@ pub(crate) struct Inside<'a> {
 
 /// What the process between parent and child works with. The parent prepares it, because that process must not
 /// allocate.
-struct Between<F> {
+struct Between<R, F> {
     beside: RawFd,
     joins: i32,
-    flags: u64,
+    namespaces: u32,
+    /// How the child starts, but for its cgroup.
+    child: CloneArgs,
     /// The ranges of descriptors to close.
     gaps: Vec<(u32, u32)>,
-    entry: std::cell::Cell<Option<F>>,
+    /// Whether a process comes before the child.
+    has_first: bool,
+    first: Cell<Option<R>>,
+    entry: Cell<Option<F>>,
+    /// The pid of the process before the child; 0 if there is none.
+    first_pid: AtomicI32,
     /// The pid of the child, or the negative errno.
     result: AtomicI32,
     born_in_cgroup: AtomicBool,
@@ -52,14 +60,45 @@ struct Between<F> {
 /// which values still name the descriptors that were closed. It must not return to the code that owns them; if it
 /// returns, the child exits.
 pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result<Pid, Errno> {
+    fork_between(how, None::<fn()>, entry).map(|(_, child)| child)
+}
+
+/// As [`fork_inside`], but makes two processes in the new namespaces of `how`: the first runs `first`, and in a new pid
+/// namespace it is PID 1. It has all descriptors of this process. Returns both pids, the first one's first.
+pub(crate) fn fork_two_inside<R: FnOnce(), F: FnOnce(bool)>(
+    how: &Inside<'_>,
+    first: R,
+    entry: F,
+) -> Result<(Pid, Pid), Errno> {
+    let (first, child) = fork_between(how, Some(first), entry)?;
+    Ok((first.expect("the process between forks it before the child"), child))
+}
+
+fn fork_between<R: FnOnce(), F: FnOnce(bool)>(
+    how: &Inside<'_>,
+    first: Option<R>,
+    entry: F,
+) -> Result<(Option<Pid>, Pid), Errno> {
     /// For everything the child does before it executes.
     const STACK: usize = 1 << 20;
+    let has_first = first.is_some();
+    // Two processes share namespaces only if the process between makes these.
+    let of_child = if has_first { 0 } else { how.namespaces };
+    // A child inherits the cgroup from the process between, and then has no descriptor of it. The first of two is not to
+    // be in that cgroup: there the second, which starts where nothing else looks into it, is put into it alone.
+    let (of_both, of_second) = if has_first { (None, how.cgroup) } else { (how.cgroup, None) };
+    let kept: Vec<_> = how.keep.iter().copied().chain(of_second).collect();
     let between = Between {
         beside: how.beside.map_or(-1, |pidfd| pidfd.as_raw_fd()),
         joins: libc::CLONE_NEWPID | how.joins.cast_signed(),
-        flags: libc::CLONE_PARENT as u64 | u64::from(how.namespaces),
-        gaps: gaps_between(how.keep),
-        entry: std::cell::Cell::new(Some(entry)),
+        namespaces: how.namespaces,
+        child: CloneArgs { flags: libc::CLONE_PARENT as u64 | u64::from(of_child), ..CloneArgs::default() }
+            .into_cgroup(of_second),
+        gaps: gaps_between(&kept),
+        has_first,
+        first: Cell::new(first),
+        entry: Cell::new(Some(entry)),
+        first_pid: AtomicI32::new(0),
         result: AtomicI32::new(0),
         born_in_cgroup: AtomicBool::new(how.cgroup.is_some()),
     };
@@ -73,16 +112,12 @@ pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result
     };
     let start = |args: &CloneArgs| {
         // SAFETY: the process between runs `between_main` on `stack`, which outlives it: CLONE_VFORK suspends this
-        // thread, the only one, until that process has exited. The child that it forks has copies of stack and memory.
-        unsafe { clone3_on_stack(args, between_main::<F>, (&raw const between).cast()) }
+        // thread, the only one, until that process has exited. The processes that it forks have copies of stack and
+        // memory.
+        unsafe { clone3_on_stack(args, between_main::<R, F>, (&raw const between).cast()) }
     };
-    // The child inherits the cgroup from the process between.
-    let mut forked = result_of(start(&args.into_cgroup(how.cgroup)), &between);
-    // ENOENT: the cgroup is outside of this process's cgroup namespace, on a hierarchy mounted with `nsdelegate`.
-    // EAGAIN: the cgroup has no room for the two, or not even for the child, which can still move there: the limit is
-    // for those who fork inside.
-    let elsewhere = [Errno::ACCESS, Errno::PERM, Errno::NOENT, Errno::AGAIN];
-    if how.cgroup.is_some() && forked.is_err_and(|errno| elsewhere.contains(&errno)) {
+    let mut forked = result_of(start(&args.into_cgroup(of_both)), &between);
+    if of_both.is_some() && forked.is_err_and(is_refused) {
         between.born_in_cgroup.store(false, Ordering::Release);
         forked = result_of(start(&args), &between);
     }
@@ -90,24 +125,39 @@ pub(crate) fn fork_inside<F: FnOnce(bool)>(how: &Inside<'_>, entry: F) -> Result
     forked
 }
 
-/// The child of the process between, which clone3(2) returned the pid of, or what went wrong.
-fn result_of<F>(pid: isize, between: &Between<F>) -> Result<Pid, Errno> {
+/// The children of the process between, which clone3(2) returned the pid of, or what went wrong.
+fn result_of<R, F>(pid: isize, between: &Between<R, F>) -> Result<(Option<Pid>, Pid), Errno> {
     if pid < 0 {
         return Err(Errno::from_raw_os_error(-pid as i32));
     }
     // Collect the process between, which has exited. `result` says more than its status.
     let _ = wait4(Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent"));
+    let first = Pid::from_raw(between.first_pid.load(Ordering::Acquire));
     match between.result.load(Ordering::Acquire) {
-        child @ 1.. => Ok(Pid::from_raw(child).expect("checked to be positive")),
-        errno => Err(Errno::from_raw_os_error(-errno)),
+        child @ 1.. => Ok((first, Pid::from_raw(child).expect("checked to be positive"))),
+        errno => {
+            if let Some(first) = first {
+                // Alone it is of no use.
+                let _ = rustix::process::kill_process(first, rustix::process::Signal::KILL);
+                let _ = wait4(first);
+            }
+            Err(Errno::from_raw_os_error(-errno))
+        }
     }
 }
 
+/// Whether a process cannot be born in the cgroup, and has to move there. `ENOENT`: the cgroup is outside of this
+/// process's cgroup namespace, on a hierarchy mounted with `nsdelegate`. `EAGAIN`: the cgroup has no room for it, or for
+/// the process between; it can still move there, because the limit is for those who fork inside.
+fn is_refused(errno: Errno) -> bool {
+    [Errno::ACCESS, Errno::PERM, Errno::NOENT, Errno::AGAIN].contains(&errno)
+}
+
 /// The process between: enters the namespaces, closes what its child must not have, and forks.
-extern "C" fn between_main<F: FnOnce(bool)>(between: *const c_void) -> ! {
-    // SAFETY: `fork_inside` passes a `Between<F>` that stays alive and unmoved while CLONE_VFORK suspends it. In the
-    // child this is the child's own copy.
-    let between = unsafe { &*between.cast::<Between<F>>() };
+extern "C" fn between_main<R: FnOnce(), F: FnOnce(bool)>(between: *const c_void) -> ! {
+    // SAFETY: `fork_between` passes a `Between<R, F>` that stays alive and unmoved while CLONE_VFORK suspends it. In a
+    // process that is forked here this is that process's own copy.
+    let between = unsafe { &*between.cast::<Between<R, F>>() };
     let fail = |errno: Errno| -> ! {
         between.result.store(-errno.raw_os_error(), Ordering::Release);
         exit_now(1)
@@ -119,6 +169,22 @@ extern "C" fn between_main<F: FnOnce(bool)>(between: *const c_void) -> ! {
             fail(last_errno());
         }
     }
+    if between.has_first {
+        // SAFETY: as for setns.
+        if unsafe { libc::unshare(between.namespaces.cast_signed()) } < 0 {
+            fail(last_errno());
+        }
+        match fork_here(&CloneArgs { flags: libc::CLONE_PARENT as u64, ..CloneArgs::default() }) {
+            ..0 => fail(last_errno()),
+            0 => {
+                if let Some(first) = between.first.take() {
+                    first();
+                }
+                exit_now(1)
+            }
+            pid => between.first_pid.store(pid, Ordering::Release),
+        }
+    }
     for (first, last) in &between.gaps {
         // SAFETY: the call changes this process's own descriptor table (no CLONE_FILES), and neither this process nor
         // its child uses these numbers again.
@@ -126,10 +192,11 @@ extern "C" fn between_main<F: FnOnce(bool)>(between: *const c_void) -> ! {
             fail(last_errno());
         }
     }
-    let args = CloneArgs { flags: between.flags, ..CloneArgs::default() };
-    // SAFETY: without CLONE_VM the child has its own copy of memory and stack. The sandbox is single-threaded, so no
-    // other thread holds a lock.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let mut pid = fork_here(&between.child);
+    if pid < 0 && between.has_first && is_refused(last_errno()) {
+        between.born_in_cgroup.store(false, Ordering::Release);
+        pid = fork_here(&between.child.into_cgroup(None));
+    }
     match pid {
         ..0 => fail(last_errno()),
         0 => {
@@ -139,8 +206,15 @@ extern "C" fn between_main<F: FnOnce(bool)>(between: *const c_void) -> ! {
             exit_now(1)
         }
         _ => {
-            between.result.store(pid as i32, Ordering::Release);
+            between.result.store(pid, Ordering::Release);
             exit_now(0)
         }
     }
+}
+
+/// clone3(2) as a fork, in the process between. Returns the pid, 0 in the child, or -1 with errno set.
+fn fork_here(args: &CloneArgs) -> i32 {
+    // SAFETY: without CLONE_VM the child has its own copy of memory and stack. The sandbox is single-threaded, so no
+    // other thread holds a lock.
+    unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_ref(args), size_of::<CloneArgs>()) as i32 }
 }

@@ -10,6 +10,7 @@ mod clone;
 mod descriptors;
 mod exec;
 mod fork_inside;
+mod init_program;
 mod mount_api;
 mod net;
 mod procstat;
@@ -23,14 +24,16 @@ mod trial;
 pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
 pub(crate) use clone::{Forked, fork};
 pub(crate) use descriptors::{
-    change_mode, close_all_but, close_on_exec_from, duplicate, inherited_fd, keep_on_exec, place_at,
+    change_mode, close_all_but, close_on_exec_from, close_stdout_and_stderr, duplicate, inherited_fd,
+    keep_on_exec, place_at,
 };
 pub(crate) use exec::{
-    Usage, execve, exit_now, forget_code, is_in_initial_user_namespace, join_new_session_keyring,
-    pidfd_send_raw, reset_signals, rlimit, set_rlimit, set_session_keyring_permissions, trim_heap,
-    unblock_signals, wait4,
+    Usage, execute_file, execve, exit_now, forget_code, ignore_signals, is_in_initial_user_namespace,
+    join_new_session_keyring, pidfd_send_raw, reset_signals, rlimit, set_rlimit,
+    set_session_keyring_permissions, trim_heap, unblock_signals, wait4,
 };
-pub(crate) use fork_inside::{Inside, fork_inside};
+pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside};
+pub(crate) use init_program::init_program;
 pub(crate) use mount_api::{
     MountAttr, NewMount, alone_or_whole, attach, attach_at, clone_tree, clone_tree_at, mount_setattr,
     set_propagation,

@@ -52,6 +52,17 @@ pub(crate) struct CallerGone {}
 #[serde(deny_unknown_fields)]
 pub(crate) struct JoinNetwork {}
 
+/// Sandbox to reaper, once, when init is ready: become the reaper. The namespaces that the workload has and the reaper has
+/// not come along: `network`, `cgroup`, and `mount` with the `root` to have in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BecomeReaper {}
+
+/// Reaper to sandbox, after [`BecomeReaper`]. If it succeeds, the connection closes without a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReaperFailed(pub(crate) RemoteFailure);
+
 /// Init to sandbox, once, at the end of create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -62,7 +73,7 @@ pub(crate) enum InitReport {
     /// * `root`: its root directory
     /// * `mount-namespace`, `pid-namespace`: init's own
     /// * `terminal`: the master of its terminal, if the plan has one
-    /// * `follow-..`: the namespaces that the sandbox enters, if the plan has any
+    /// * `cgroup-namespace`: init's own, if the sandbox or the reaper enters it
     /// * `upper-N`, `lower-N`: the layers of its overlays, if they can be read
     Ready {
         pid: i32,

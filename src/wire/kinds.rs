@@ -51,6 +51,8 @@ kinds! {
     30 => init::HooksDone,
     31 => init::ExecReport,
     32 => control::KillTree,
+    33 => init::BecomeReaper,
+    34 => init::ReaperFailed,
 }
 
 /// Something to do with every message type.

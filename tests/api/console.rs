@@ -125,7 +125,7 @@ fn a_signal_to_the_foreground_is_for_the_job_there_and_not_for_the_shell() {
     let (running, mut person) = bash(&stage, "foreground");
     person.types("sh -c 'echo be''gun; exec sleep 1000'\n");
     person.sees("begun");
-    running.signal_foreground(1, Signal::TERM).unwrap();
+    running.signal_foreground(2, Signal::TERM).unwrap();
     person.sees("ready> ");
     person.types("echo status=$?\n");
     person.sees("status=143");

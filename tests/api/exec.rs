@@ -31,7 +31,7 @@ fn a_process_shares_every_namespace_with_init() {
 #[test]
 fn the_first_process_is_pid_2_and_its_parent_is_not_inside() {
     let stage = stage!();
-    let container = running(&stage, "pids");
+    let container = crate::kit::start(stage.container("pids").args(["sleep", "1000"]).init(false));
     let process = container.exec(Exec::new(["sleep", "1000"])).unwrap();
     assert_eq!(process.pid_inside(), 2);
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
@@ -220,7 +220,7 @@ fn what_cannot_be_executed_is_a_typed_error_and_leaves_no_process() {
     assert_eq!(kind(Exec::new(["true"]).cwd("relative")), invalid("process.cwd"));
     assert_eq!(kind(Exec::new(["true"]).cwd("/nowhere")), ErrorKind::Os(libc::ENOENT));
     assert_eq!(kind(Exec::new(["true"]).cwd("/bin/sh")), ErrorKind::Os(libc::ENOTDIR));
-    assert_eq!(output(&container, "set -- /proc/[0-9]*; echo $#"), "2\n", "init and sh");
+    assert_eq!(output(&container, "set -- /proc/[0-9]*; echo $#"), "3\n", "init, sleep and sh");
 }
 
 #[test]
@@ -249,7 +249,8 @@ const OFFSPRING: &str = "sleep 1000 & (sleep 1000 &)
 /// The pids on the host of the container's processes besides init and `other`.
 fn host_pids(container: &Container<Running>, other: &Process) -> Vec<i32> {
     let table = container.processes().unwrap();
-    let table = table.iter().filter(|process| ![1, other.pid_inside()].contains(&process.pid));
+    let init = Some(container.init_pid());
+    let table = table.iter().filter(|process| process.host_pid != init && process.pid != other.pid_inside());
     table.map(|process| process.host_pid.unwrap()).collect()
 }
 

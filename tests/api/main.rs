@@ -12,6 +12,7 @@ mod files;
 mod forward_signals;
 mod hot_mounts;
 mod ids;
+mod init;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod lifecycle;

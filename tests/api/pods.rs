@@ -30,7 +30,7 @@ fn members_share_network_ipc_uts_and_user_and_have_their_own_mounts_and_pids() {
     for own in ["mnt", "pid", "cgroup"] {
         assert_ne!(namespace(&pod, own), namespace(&web, own), "{own}");
     }
-    assert_eq!(output(&web, "cat /proc/1/comm"), "sleep\n");
+    assert_eq!(output(&web, "cat /proc/2/comm"), "sleep\n");
     output(&web, "touch /tmp/mine");
     assert_eq!(output(&pod, "ls /tmp"), "");
     assert_eq!(web.sandbox_pid(), pod.sandbox_pid());
@@ -262,7 +262,7 @@ fn twenty_members_come_and_go_at_once() {
         }
     });
     assert_eq!(pod.pod().containers().unwrap().len(), 1);
-    assert_eq!(output(&pod, "set -- /proc/[0-9]*; echo $#"), "2\n", "init and sh");
+    assert_eq!(output(&pod, "set -- /proc/[0-9]*; echo $#"), "3\n", "init, sleep and sh");
 }
 
 #[test]

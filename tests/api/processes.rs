@@ -44,11 +44,11 @@ fn a_table_has_the_shell_and_its_children_as_the_container_counts_them() {
     let before = SystemTime::now();
     let running = ready(stage.busybox_shell("family", "sleep 1001 & sleep 1002 & echo ready; wait"));
     let table = table_when(&running, |table| sleeps(table) == 2);
-    assert_eq!(pids(&table), [1, 2, 3]);
+    assert_eq!(pids(&table), [2, 3, 4]);
     let [init, first, second] = &table[..] else { panic!("{table:?}") };
 
     assert_eq!(init.host_pid, Some(running.init_pid()));
-    assert_eq!((init.ppid, init.pgid, init.sid, init.uid), (0, 1, 1, 0));
+    assert_eq!((init.ppid, init.pgid, init.sid, init.uid), (0, 2, 2, 0));
     assert_eq!((init.name.as_str(), init.args[0].as_str(), init.args.len()), ("sh", "sh", 3));
     assert_eq!(first.args, ["sleep", "1001"]);
     assert_eq!(second.command(), "sleep 1002");
@@ -59,7 +59,7 @@ fn a_table_has_the_shell_and_its_children_as_the_container_counts_them() {
         assert!(process.cpu_time < Duration::from_secs(5), "{process:?}");
     }
     for child in [first, second] {
-        assert_eq!((child.ppid, child.pgid, child.sid), (1, 1, 1));
+        assert_eq!((child.ppid, child.pgid, child.sid), (2, 2, 2));
         assert_eq!(child.state, 'S');
         // The host's own view of the same process.
         let host = child.host_pid.expect("it has been there for a while").to_string();
@@ -79,12 +79,12 @@ fn a_zombie_is_not_in_the_table() {
     // The program that replaces the shell never collects the shell's child.
     let mut running = ready(stage.shell("zombie", "exec 3<&0; cat <&3 & echo ready; exec sleep 1000"));
     let table = running.processes().unwrap();
-    assert_eq!(pids(&table), [1, 2], "{table:?}");
+    assert_eq!(pids(&table), [2, 3], "{table:?}");
     let child = table[1].host_pid.expect("it has been there for a while");
     drop(running.take_stdin());
     crate::kit::await_end(child);
     let table = running.processes().unwrap();
-    assert_eq!(pids(&table), [1], "{table:?}");
+    assert_eq!(pids(&table), [2], "{table:?}");
     assert!(status_line(&child.to_string(), "State").starts_with('Z'), "the host still has it");
     drop(running);
 }
@@ -103,7 +103,7 @@ print('ready', flush=True); time.sleep(1000)";
     let running = ready(stage.container("threads").args(["python3", "-c", script]));
     let table = running.processes().unwrap();
     let [python] = &table[..] else { panic!("{table:?}") };
-    assert_eq!((python.threads, python.name.as_str(), python.pid, python.ppid), (3, "a) R 1\n(b", 1, 0));
+    assert_eq!((python.threads, python.name.as_str(), python.pid, python.ppid), (3, "a) R 1\n(b", 2, 0));
     assert_eq!(python.args, ["python3", "-c", script]);
     assert!(python.cpu_time >= Duration::from_millis(90), "{python:?}");
     drop(running);
@@ -119,8 +119,8 @@ fn the_terminal_and_the_session_are_the_containers() {
     lines.read_line(&mut String::new()).unwrap();
     let table = table_when(&running, |table| sleeps(table) == 2);
     let find = |command| table.iter().find(|process| process.command() == command).unwrap();
-    assert_eq!((table[0].tty.as_str(), table[0].sid), ("pts/0", 1));
-    assert_eq!((find("sleep 1002").tty.as_str(), find("sleep 1002").sid), ("pts/0", 1));
+    assert_eq!((table[0].tty.as_str(), table[0].sid), ("pts/0", 2));
+    assert_eq!((find("sleep 1002").tty.as_str(), find("sleep 1002").sid), ("pts/0", 2));
     let apart = find("sleep 1001");
     assert_eq!((apart.tty.as_str(), apart.sid, apart.pgid), ("?", apart.pid, apart.pid));
     drop(running);
@@ -199,7 +199,7 @@ fn any_container_has_a_table_while_it_runs_and_an_error_otherwise() {
     assert!(matches!(error.kind(), ErrorKind::WrongState { .. }), "{error}");
 
     let running = created.start().unwrap();
-    assert_eq!(pids(&load().as_executed().unwrap().processes().unwrap()), [1]);
+    assert_eq!(pids(&load().as_executed().unwrap().processes().unwrap()), [2]);
     let loaded = load();
     stdin.write_all(b"\n").unwrap();
     let stopped = running.wait_stopped().unwrap();
@@ -216,7 +216,7 @@ fn a_hundred_processes_come_and_go_while_the_table_is_read() {
     let running = ready(stage.busybox_shell("busy", script));
     for _ in 0..100 {
         let table = running.processes().unwrap();
-        assert!(pids(&table).is_sorted() && table[0].pid == 1);
+        assert!(pids(&table).is_sorted() && table[0].pid == 2);
         assert!(table.iter().all(|process| !matches!(process.state, 'Z' | 'X')));
     }
     drop(running);

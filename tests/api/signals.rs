@@ -64,7 +64,7 @@ fn one_process_is_signalled_by_its_pid_inside() {
     for pid in [0, -1] {
         assert_eq!(*container.signal_process(pid, Signal::TERM).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
-    container.signal_process(1, Signal::TERM).unwrap();
+    container.signal_process(2, Signal::TERM).unwrap();
     assert_eq!(container.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
 }
 
@@ -86,7 +86,7 @@ fn a_process_group_is_signalled_and_no_other() {
 fn without_a_terminal_there_is_no_foreground() {
     let stage = stage!();
     let container = running(&stage, "foreground", "sleep 1000; true");
-    let error = container.signal_foreground(1, Signal::INT).unwrap_err();
+    let error = container.signal_foreground(2, Signal::INT).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("no terminal"), "{error}");
 }

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 #[derive(Default)]
 pub(crate) struct Census {
     pub(crate) caller: BTreeMap<String, u32>,
-    /// Gofer, sandbox and init.
+    /// Gofer, sandbox, reaper and init.
     pub(crate) helpers: BTreeMap<&'static str, BTreeMap<String, u32>>,
 }
 
@@ -68,18 +68,20 @@ pub(crate) fn attach(place: &Place, caller: &Caller, scope: Scope, inject: &[Str
 /// The calls in strace's record of a whole life.
 pub(crate) fn census(record: &Path, caller: i32) -> Census {
     let text = std::fs::read_to_string(record).expect("strace's record");
-    let mut roles = BTreeMap::from([(caller, "caller")]);
-    let mut census = Census::default();
-    for line in text.lines() {
+    let lines = text.lines().filter_map(|line| {
         let (pid, rest) = line.split_once(char::is_whitespace).expect("a pid and a call");
         let (pid, rest) = (pid.parse::<i32>().expect("a pid"), rest.trim_start());
-        let Some((call, arguments)) = rest.split_once('(').filter(|(call, _)| is_name(call)) else {
-            continue;
-        };
-        if call == "execveat" {
-            let role = if arguments.contains("cofferdam-gofer") { "gofer" } else { "sandbox" };
-            roles.insert(pid, role);
-        }
+        let (call, arguments) = rest.split_once('(').filter(|(call, _)| is_name(call))?;
+        Some((pid, call, arguments))
+    });
+    let mut roles = BTreeMap::from([(caller, "caller")]);
+    for (pid, _, arguments) in lines.clone().filter(|(_, call, _)| *call == "execveat") {
+        let named =
+            ["gofer", "sandbox"].into_iter().find(|name| arguments.contains(&format!("cofferdam-{name}")));
+        roles.insert(pid, named.unwrap_or("reaper"));
+    }
+    let mut census = Census::default();
+    for (pid, call, _) in lines {
         let calls = match roles.get(&pid).copied().unwrap_or("init") {
             "caller" => &mut census.caller,
             role => census.helpers.entry(role).or_default(),

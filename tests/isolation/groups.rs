@@ -12,7 +12,7 @@ const GROUP: u32 = 4242;
 
 /// The supplementary groups of a container's init and of a further process in it.
 fn groups(builder: ContainerBuilder) -> [String; 2] {
-    let running = start(builder.args(["sleep", "1000"]));
+    let running = start(builder.init(false).args(["sleep", "1000"]));
     let of = |pid: &str| {
         let said = inside::output(&running, &format!("grep ^Groups: /proc/{pid}/status"));
         said.trim_start_matches("Groups:").trim().to_owned()

@@ -77,7 +77,7 @@ fn the_descriptors_are_the_three_streams_whatever_the_caller_leaks() {
     // A host directory without close-on-exec, two hundred times: what a careless caller leaks.
     let leaked: Vec<OwnedFd> = (0..200).map(|_| leak(File::open("/").unwrap())).collect();
     // No pipeline, between whose forks the shell holds a pipe; and a last command that the shell does not become.
-    let seen = stdout_of(stage.busybox_shell("leak", "ls /proc/1/fd; ls /proc/1/fdinfo; :"));
+    let seen = stdout_of(stage.busybox_shell("leak", "ls /proc/2/fd; ls /proc/2/fdinfo; :"));
     drop(leaked);
     assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "0", "1", "2"]);
 }

@@ -104,8 +104,8 @@ fn every_kind_runs_once_at_its_time_in_its_namespaces_with_its_state() {
         assert_eq!(&file("ns"), expected, "{kind:?}");
         let (status, pid) = match kind {
             HookKind::Prestart | HookKind::CreateRuntime => ("creating", sandbox),
-            HookKind::CreateContainer => ("creating", 1),
-            HookKind::StartContainer => ("created", 1),
+            HookKind::CreateContainer => ("creating", 2),
+            HookKind::StartContainer => ("created", 2),
             HookKind::Poststart => ("running", sandbox),
             HookKind::Poststop => ("stopped", 0),
         };

@@ -34,6 +34,7 @@ impl ContainerBuilder {
             None => StateRoot::open_default()?,
         };
         let caller = Caller::probe()?;
+        self.extras.init = self.has_init()?;
         self.extras.pod = self.find_pod()?;
         match self.extras.pod.clone() {
             Some(pod) if self.default_ids => self.take_ids_of(&find_pod_sandbox(&root, &pod)?)?,
@@ -126,6 +127,8 @@ impl ContainerBuilder {
     pub fn to_bundle(mut self, directory: impl AsRef<Path>) -> Result<()> {
         self.refused.take().map_or(Ok(()), Err)?;
         self.check()?;
+        // "The process" of a bundle is PID 1, unless the caller wants it otherwise.
+        self.extras.init = self.init.is_some() && self.has_init()?;
         let host_rootfs = self.extras.host_rootfs;
         let resolver = host_rootfs && !self.has_own_network();
         let host = host::probe(Needs { system_dirs: host_rootfs, resolver, ..Needs::default() })?;

@@ -25,6 +25,8 @@ const TIMEOUT: &str = "dev.cofferdam.timeout-ms";
 const WITHOUT_CGROUP: &str = "dev.cofferdam.without-cgroup";
 /// Annotation of crun, which podman sets for `--group-add keep-groups`: the workload keeps the caller's groups.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+/// The annotation of a container whose PID 1 is a reaper of ours.
+const INIT: &str = "dev.cofferdam.init";
 /// The mount points of the default configuration.
 const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 
@@ -73,6 +75,7 @@ pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
         accounting: false,
         // A bundle lists its mounts.
         cgroup_view: false,
+        init: annotations.get(INIT).is_some_and(|value| value == "true"),
     })
 }
 
@@ -105,6 +108,9 @@ pub(in crate::container) fn write(
     }
     if extras.without_cgroup {
         annotations.insert(WITHOUT_CGROUP.into(), "true".into());
+    }
+    if extras.init {
+        annotations.insert(INIT.into(), "true".into());
     }
     spec.set_annotations(Some(annotations));
     let step = || format!("write {:?}", directory.join(CONFIG));

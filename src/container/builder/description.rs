@@ -72,6 +72,8 @@ pub struct ContainerBuilder {
     pub(super) refused: Option<Error>,
     /// The methods whose descriptors stayed with the builder that this one is a copy of.
     pub(super) left: BTreeSet<String>,
+    /// Whether PID 1 is a reaper, if the caller said so.
+    pub(super) init: Option<bool>,
     /// Take the id mappings that suit the caller.
     pub(super) default_ids: bool,
     /// The root container of the pod to run in.
@@ -103,6 +105,7 @@ impl ContainerBuilder {
             mount_methods: Vec::new(),
             refused: None,
             left: BTreeSet::new(),
+            init: None,
             default_ids: true,
             pod: None,
             pod_annotations: true,
@@ -119,6 +122,7 @@ impl ContainerBuilder {
         let (bundle, spec) = bundle::load(directory.as_ref())?;
         let extras = bundle::extras_of(&spec)?;
         let mut builder = Self::new();
+        builder.init = extras.init.then_some(true);
         (builder.spec, builder.extras) = (spec, extras);
         (builder.origin, builder.bundle, builder.default_ids) = (Origin::ConfigJson, Some(bundle), false);
         Ok(builder)
@@ -377,6 +381,7 @@ impl Clone for ContainerBuilder {
             mount_methods: self.mount_methods.clone(),
             refused: self.refused.as_ref().map(Error::again),
             left,
+            init: self.init,
             default_ids: self.default_ids,
             pod: self.pod.clone(),
             pod_annotations: self.pod_annotations,

@@ -2,12 +2,12 @@
 
 use super::default_spec::build;
 use super::description::ContainerBuilder;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::link::PodSandbox;
 use crate::plan::PodVolume;
-use crate::spec::{PodRole, ValidSpec};
-use oci_spec::runtime::{LinuxNamespaceBuilder, LinuxNamespaceType};
+use crate::spec::{Origin, PodRole, ValidSpec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType};
 use std::path::Path;
 
 impl ContainerBuilder {
@@ -28,6 +28,43 @@ impl ContainerBuilder {
     pub fn ignore_pod_annotations(mut self) -> Self {
         self.pod_annotations = false;
         self
+    }
+
+    /// Whether PID 1 of the container is an *init*: a process of this crate that does nothing but collect the orphans of
+    /// others. Then the program is an ordinary process. It dies of any signal, its own `abort()` included, as it would
+    /// outside of a container, and processes that it leaves behind do not stay zombies. The container still ends when the
+    /// program ends, with the program's exit status.
+    ///
+    /// Inside, the program is pid 2 (1 with `init(false)`), and its parent's pid is 0; orphans get the parent 1. The init
+    /// counts in no limit of the container but `RLIMIT_NPROC`, is not among the [`processes`](crate::Container::processes),
+    /// and takes no signals. [`init_pid`](crate::Container::init_pid) is the program's pid on the host, in both cases.
+    ///
+    /// The default is `true`, except for a container [from a bundle](Self::from_bundle), where the program is PID 1 as
+    /// with any OCI runtime, and for one without a pid namespace of its own. For the latter `init(true)` is an error of
+    /// `build`. [`to_bundle`](Self::to_bundle) writes an `init(true)` that was asked for as an annotation that only this
+    /// crate knows.
+    pub fn init(mut self, init: bool) -> Self {
+        self.init = Some(init);
+        self
+    }
+
+    /// What [`init`](Self::init) comes to.
+    pub(super) fn has_init(&self) -> Result<bool> {
+        let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().clone());
+        let is_own_pids = |namespace: &LinuxNamespace| {
+            namespace.typ() == LinuxNamespaceType::Pid
+                && namespace.path().as_ref().is_none_or(|path| path.as_os_str().is_empty())
+        };
+        let own_pids = namespaces.unwrap_or_default().iter().any(is_own_pids);
+        match self.init {
+            Some(true) if !own_pids => {
+                let problem = "the container has no pid namespace of its own, and PID 1 of another one is there already";
+                Err(Error::new(ErrorKind::InvalidInput, "ContainerBuilder::init", problem)
+                    .hint("do without init(true), or without sharing a pid namespace"))
+            }
+            Some(init) => Ok(init),
+            None => Ok(own_pids && self.origin == Origin::Builder),
+        }
     }
 
     /// Shares the pid namespace of the pod's root container instead of having one of its own: each sees the processes

@@ -33,13 +33,14 @@ const MAX_COMMAND_LINE: u64 = 4 << 10;
 pub struct ProcessInfo {
     /// The effective user id; 65534 if the container's user namespace does not map it.
     pub uid: u32,
-    /// The pid. The first process of a container with a pid namespace of its own is 1.
+    /// The pid. The first process of a container with a pid namespace of its own is 2; without an
+    /// [init](crate::ContainerBuilder::init) it is 1.
     pub pid: i32,
     /// The pid on the host (in the caller's pid namespace). `None` is possible for a process that began or ended
     /// during the listing.
     pub host_pid: Option<i32>,
-    /// The parent's pid; 0 if the parent is outside the container, as for init and for processes of
-    /// [`exec`](Container::exec).
+    /// The parent's pid; 0 if the parent is outside the container, as for the first process and for processes of
+    /// [`exec`](Container::exec), and 1 for an orphan.
     pub ppid: i32,
     /// The process group; 0 if its leader is outside the container.
     pub pgid: i32,
@@ -137,6 +138,8 @@ impl<'a> ProcessTable<'a> {
         let init = *inits.last().ok_or_else(gone)?;
         let members = match init {
             1 => Members::All,
+            // A pid namespace of its own, whose PID 1 is none of its processes.
+            _ if helpers.contains(&1) => Members::All,
             _ => Members::OfMountNamespace(namespace(proc.as_fd(), init, "mnt")),
         };
         let own_user = readlinkat(CWD, "/proc/self/ns/user", Vec::new()).ok();
@@ -223,11 +226,10 @@ impl<'a> ProcessTable<'a> {
     /// process that made itself another mount namespace is then not listed.
     fn belongs(&self, pid: i32) -> bool {
         match &self.members {
+            _ if self.helpers.contains(&pid) => false,
             Members::All => true,
             Members::OfMountNamespace(inits) => {
-                !self.helpers.contains(&pid)
-                    && inits.is_some()
-                    && namespace(self.proc.as_fd(), pid, "mnt") == *inits
+                inits.is_some() && namespace(self.proc.as_fd(), pid, "mnt") == *inits
             }
         }
     }

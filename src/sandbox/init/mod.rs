@@ -26,9 +26,10 @@ pub(super) mod tree;
 use super::cgroups::ContainerCgroups;
 use super::namespaces;
 use super::namespaces::Existing;
+use super::reaper::{Reaper, Unborn};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::{Received, extra_fd_name};
-use crate::plan::{CloneFlags, SealedSandbox};
+use crate::plan::{CloneFlags, NamespacePlan, SealedSandbox};
 use crate::process::Channel;
 use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
@@ -54,6 +55,8 @@ pub(super) struct Init {
     pub(super) gofer: Channel,
     /// The cgroups of the container's processes.
     pub(super) cgroups: ContainerCgroups,
+    /// PID 1, where init itself is not.
+    pub(super) reaper: Option<Reaper>,
 }
 
 impl Init {
@@ -85,11 +88,9 @@ impl Init {
             }
             first.run();
         };
-        let pid = sys::fork_inside(&how, enter).os(|| "clone3(init)")?;
-        // It is our child and not collected, so the number is still its own.
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
+        let (pid, pidfd, reaper) = fork_inside(plan, &how, enter, |_| None)?;
         let Given { gofer, cgroups, .. } = given;
-        Ok(Self { pid, pidfd, channel, gofer, cgroups })
+        Ok(Self { pid, pidfd, channel, gofer, cgroups, reaper })
     }
 
     /// Forks the init of the root container, which enters the `existing` namespaces.
@@ -108,17 +109,22 @@ impl Init {
         };
         let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
         let cgroup = given.cgroups.directory();
-        let (pid, pidfd) = if let Some(pids) = &existing.pids {
+        let (pid, pidfd, mut reaper) = if existing.pids.is_some() || plan.reaper {
             let mut keep = given.keep(&theirs, volumes);
             keep.extend(existing.mounts.as_ref().map(AsFd::as_fd));
-            let how = Inside { beside: Some(pids.as_fd()), joins: 0, namespaces, cgroup, keep: &keep };
-            let forked = sys::fork_inside(&how, |born| run(born));
-            if let Err(errno @ (Errno::INVAL | Errno::PERM)) = forked {
-                return Err(namespaces::cannot_join(plan, NamespaceKind::Pid, errno.into()));
-            }
-            let pid = forked.os(|| "clone3(init)")?;
-            // It is our child and not collected, so the number is still its own.
-            (pid, pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?)
+            let pids = existing.pids.as_ref().map(AsFd::as_fd);
+            let how = Inside { beside: pids, joins: 0, namespaces, cgroup, keep: &keep };
+            fork_inside(
+                plan,
+                &how,
+                |born| run(born),
+                |errno| match errno {
+                    Errno::INVAL | Errno::PERM if pids.is_some() => {
+                        Some(namespaces::cannot_join(plan, NamespaceKind::Pid, errno.into()))
+                    }
+                    _ => None,
+                },
+            )?
         } else {
             // Birth in its cgroup saves the move. The kernel refuses it to a process that may not write there, as in a
             // user namespace, and where the limit of tasks leaves no room.
@@ -129,7 +135,7 @@ impl Init {
                 forked = sys::fork(namespaces, None);
             }
             match forked.os(|| "clone3(init)")? {
-                Forked::Parent { pid, pidfd } => (pid, pidfd),
+                Forked::Parent { pid, pidfd } => (pid, pidfd, None),
                 Forked::Child => {
                     drop(channel);
                     run(born)
@@ -139,10 +145,40 @@ impl Init {
         if plan.namespaces.network {
             let network = namespaces::make_network()?;
             channel.send(&JoinNetwork {}, &[("network", network.as_fd())])?;
+            if let Some(reaper) = &mut reaper {
+                reaper.lend_network(network);
+            }
         }
         let Given { gofer, cgroups, .. } = given;
-        Ok(Self { pid, pidfd, channel, gofer, cgroups })
+        Ok(Self { pid, pidfd, channel, gofer, cgroups, reaper })
     }
+}
+
+/// Init and its pidfd, and the reaper if the plan has one.
+type ForkedInit = (Pid, OwnedFd, Option<Reaper>);
+
+/// Forks init beside others, and the reaper before it. If `refused` has a better error than the errno of the fork, that is
+/// the error.
+fn fork_inside(
+    plan: &SealedSandbox<'_>,
+    how: &Inside<'_>,
+    enter: impl FnOnce(bool),
+    refused: impl Fn(Errno) -> Option<Error>,
+) -> Result<ForkedInit> {
+    let explain = |errno| match refused(errno) {
+        Some(error) => error,
+        None => Err::<(), _>(errno).os(|| "clone3(init)").expect_err("it is one"),
+    };
+    let (pid, reaper) = if plan.reaper {
+        let reaper = Unborn::new()?;
+        let (first, pid) = sys::fork_two_inside(how, || reaper.run(), enter).map_err(explain)?;
+        (pid, Some(reaper.born(first)?))
+    } else {
+        (sys::fork_inside(how, enter).map_err(explain)?, None)
+    };
+    // It is our child and not collected, so the number is still its own.
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
+    Ok((pid, pidfd, reaper))
 }
 
 /// What the sandbox received for one container, and init works with.
@@ -290,7 +326,9 @@ impl First<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let labels = Labels::open(&plan.process, proc.as_fd(), &self.plan.facts.extra_fd_numbers)?;
-        let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.followed)?;
+        let NamespacePlan { followed, .. } = self.plan.namespaces;
+        let entered = if self.plan.reaper { followed | self.plan.namespaces.of_reaper() } else { followed };
+        let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), entered)?;
         handles.extend([("proc".to_owned(), proc), ("root".to_owned(), root)]);
         handles.extend(terminal.map(|terminal| ("terminal".to_owned(), terminal)));
         for (overlay, [upper, lower]) in layers.into_iter().enumerate() {

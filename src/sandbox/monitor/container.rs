@@ -15,6 +15,7 @@ use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::namespaces;
 use crate::sandbox::namespaces::InitNamespaces;
+use crate::sandbox::reaper::{REAPER_PID, Reaper};
 use crate::sandbox::target::{ExecConfig, ExecTarget, has_ended};
 use crate::state::Cause;
 use crate::sys::{self, Usage};
@@ -43,6 +44,8 @@ pub(in crate::sandbox) struct ContainerState {
     pub(super) ended_by: Option<(Cause, i32)>,
     /// Events that were not reported yet.
     pub(super) events: Vec<SandboxEvent>,
+    /// How init ended, from then on until the reaper has ended too.
+    ending: Option<Option<Usage>>,
     exit: ExitRecorder,
 }
 
@@ -50,6 +53,8 @@ pub(in crate::sandbox) struct ContainerState {
 struct Traits {
     /// Namespaces of init that the sandbox enters when init is ready.
     followed: CloneFlags,
+    /// Those that the reaper enters then.
+    of_reaper: CloneFlags,
     /// Whether init is in a pid namespace below the sandbox's.
     own_pids: bool,
     /// Whether init has a terminal.
@@ -66,6 +71,7 @@ impl ContainerState {
         boot: Channel,
         mut donated: Received,
     ) -> Result<Self> {
+        let of_reaper = plan.namespaces.of_reaper();
         let NamespacePlan { with_init, followed, .. } = plan.namespaces;
         let state = Self {
             init,
@@ -78,6 +84,7 @@ impl ContainerState {
             },
             traits: Traits {
                 followed,
+                of_reaper,
                 own_pids: with_init.contains(CloneFlags::NEWPID),
                 terminal: plan.init.process.terminal.is_some(),
                 pause: plan.pause,
@@ -89,6 +96,7 @@ impl ContainerState {
             lifeline: donated.take_optional("lifeline").map_or(Lifeline::Released, Lifeline::Watched),
             ended_by: None,
             events: Vec::new(),
+            ending: None,
             exit: ExitRecorder::take(&plan.id, &mut donated)?,
             id: plan.id,
         };
@@ -143,6 +151,9 @@ impl ContainerState {
 
     /// The container for work in it.
     pub(super) fn target(&self, step: &'static str) -> Result<ExecTarget<'_>> {
+        if self.ending.is_some() {
+            return Err(has_ended(&self.id, step));
+        }
         let Ready { proc, root, namespaces, init_pid, hot_mounts, .. } =
             self.ready().ok_or_else(|| self.not_in_phase(step))?;
         Ok(ExecTarget {
@@ -155,6 +166,7 @@ impl ContainerState {
             cgroups: &self.init.cgroups,
             exec_config: &self.exec_config,
             hot_mounts,
+            reaper: self.init.reaper.is_some(),
             killed: self.ended_by.is_some_and(|(_, signal)| signal == libc::SIGKILL),
         })
     }
@@ -174,6 +186,16 @@ impl ContainerState {
     /// Whether no process can be born in its pid namespace: before init is ready, and when it is on its way out.
     pub(super) fn is_ending(&self) -> bool {
         self.target("create").map_or(true, |target| target.is_ending())
+    }
+
+    /// Whether init has ended. Until the reaper has ended too, the container counts as alive.
+    pub(super) fn init_has_ended(&self) -> bool {
+        self.ending.is_some() || !self.is_alive()
+    }
+
+    /// PID 1, if it is none of the container's own processes.
+    pub(super) fn reaper_pid(&self) -> Option<i32> {
+        self.init.reaper.is_some().then_some(REAPER_PID)
     }
 
     /// Another container has processes in its pid namespace from now on.
@@ -257,18 +279,33 @@ impl ContainerState {
     /// Takes what init hands over when it is ready, and enters the namespaces that the sandbox follows it into. Returns
     /// also the master of init's terminal. The sandbox keeps no copy of that: it would keep the line from hanging up.
     fn take_over(
-        &self,
+        &mut self,
         init_pid: i32,
         overlays: Vec<PathBuf>,
         mut handles: Received,
     ) -> Result<(Ready, Option<OwnedFd>)> {
         let terminal = self.traits.terminal.then(|| handles.take("terminal")).transpose()?;
         let root = handles.take("root")?;
-        namespaces::follow(self.traits.followed, &mut handles, root.as_fd())?;
+        let cgroup = handles.take_optional(namespaces::CGROUP_NAMESPACE);
+        let namespaces = InitNamespaces::take(&mut handles)?;
+        let mount = [namespaces.mount(), root.as_fd()];
+        let entered_by = |types: CloneFlags| {
+            let cgroup = cgroup.as_ref().filter(|_| types.contains(CloneFlags::NEWCGROUP));
+            (cgroup.map(AsFd::as_fd), types.contains(CloneFlags::NEWNS).then_some(mount))
+        };
+        if let Some(reaper) = &mut self.init.reaper {
+            let (cgroup, mount) = entered_by(self.traits.of_reaper);
+            let mount = mount.into_iter().flat_map(|[mount, root]| [("mount", mount), ("root", root)]);
+            reaper.settle(
+                &cgroup.map(|cgroup| ("cgroup", cgroup)).into_iter().chain(mount).collect::<Vec<_>>(),
+            )?;
+        }
+        let (cgroup, mount) = entered_by(self.traits.followed);
+        namespaces::follow(cgroup, mount)?;
         let ready = Ready {
             proc: handles.take("proc")?,
             root,
-            namespaces: InitNamespaces::take(&mut handles)?,
+            namespaces,
             init_pid,
             layers: Layers::take(overlays, &mut handles)?,
             hot_mounts: Vec::new(),
@@ -307,9 +344,14 @@ impl ContainerState {
     }
 
     pub(super) fn kill(&mut self, cause: Cause) {
-        self.ended_by = Some((cause, libc::SIGKILL));
-        let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
+        // Once init has ended, its end has a cause already, and all others are being killed.
+        if self.ending.is_none() {
+            self.ended_by = Some((cause, libc::SIGKILL));
+            let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
+        }
         self.let_run();
+        // After init, so that init's end is by this signal. The others need not wait for it: it may be in the kernel.
+        self.init.reaper.iter().for_each(Reaper::kill);
     }
 
     /// The lifeline was cut.
@@ -332,6 +374,7 @@ impl ContainerState {
     /// When its time is up.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
+            _ if self.ending.is_some() => None,
             Stage::Running { run, .. } | Stage::Paused { run, .. } => run.deadline,
             _ => None,
         }
@@ -345,10 +388,34 @@ impl ContainerState {
         self.kill(Cause::TimedOut { after_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
     }
 
-    /// Init is gone. Writes the exit record first, so that clients that learn of the end can read it. Returns init's end and
-    /// the client that is answered by it.
+    /// Init is gone: collects it, and ends everything else in its pid namespace, as the kernel does when a PID 1 ends.
+    /// Returns whether nothing is left to wait for. `cause` is why, if the container ends with another one.
+    pub(super) fn init_ended(&mut self, cause: Option<Cause>) -> bool {
+        // SIGKILL from the kernel, because PID 1 ended before init.
+        let lost =
+            || self.init.reaper.is_some() && self.view().is_some_and(|view| Reaper::is_ending(view.proc));
+        match cause {
+            Some(cause) => self.ended_by = Some((cause, libc::SIGKILL)),
+            None if self.ended_by.is_none_or(|(_, signal)| signal != libc::SIGKILL) && lost() => {
+                self.ended_by = Some((Cause::ReaperLost, libc::SIGKILL));
+            }
+            None => {}
+        }
+        // On cgroup v1, a frozen process does not end.
+        if self.is_stopping() {
+            self.let_run();
+        }
+        // Before init is collected: its pid must not be another process's while the container counts as its own.
+        self.init.reaper.iter().for_each(Reaper::kill);
+        self.ending = Some(sys::wait4(self.init.pid).ok());
+        self.init.reaper.is_none()
+    }
+
+    /// Everything is gone. Writes the exit record first, for clients that learn of the end. Returns init's end and the client
+    /// that is answered by it.
     pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
-        let usage: Option<Usage> = sys::wait4(self.init.pid).ok();
+        self.init.reaper.iter().for_each(Reaper::collect);
+        let usage: Option<Usage> = self.ending.flatten();
         // What removes and kills the cgroup of the container's own processes must not meet this one there.
         let _ = self.init.cgroups.hide_sandbox();
         let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {

@@ -44,6 +44,7 @@ enum Watched {
     Listener,
     InitSpoke(Key),
     InitEnded(Key),
+    ReaperEnded(Key),
     Lifeline(Key),
     Oom(Key),
     Gofer(Key),
@@ -115,7 +116,12 @@ impl Monitor {
             if container.init_speaks() {
                 watched.push((Watched::InitSpoke(*key), PollFd::new(&container.init.channel, PollFlags::IN)));
             }
-            watched.push((Watched::InitEnded(*key), PollFd::new(&container.init.pidfd, PollFlags::IN)));
+            watched.push(match &container.init.reaper {
+                Some(reaper) if container.init_has_ended() => {
+                    (Watched::ReaperEnded(*key), PollFd::new(&reaper.pidfd, PollFlags::IN))
+                }
+                _ => (Watched::InitEnded(*key), PollFd::new(&container.init.pidfd, PollFlags::IN)),
+            });
             if let Some(oom) = &container.oom {
                 watched.push((Watched::Oom(*key), PollFd::new(oom, oom.interest())));
             }
@@ -155,7 +161,13 @@ impl Monitor {
                 let answered = self.container(key).hear_init(pod_ends);
                 answered.into_iter().for_each(|client| self.add_client(client));
             }
-            Watched::InitEnded(key) => self.end(key),
+            Watched::InitEnded(key) => {
+                let cause = self.pod_ends(key).then_some(Cause::PodEnded);
+                if self.container(key).init_ended(cause) {
+                    self.end(key);
+                }
+            }
+            Watched::ReaperEnded(key) => self.end(key),
             Watched::Lifeline(key) => self.container(key).lose_caller(),
             Watched::Oom(key) => self.container(key).look_for_oom(),
             Watched::Gofer(key) => {
@@ -184,12 +196,9 @@ impl Monitor {
         }
     }
 
-    /// Init is gone: the container has ended.
+    /// Init and what ended with it are gone: the container has ended.
     fn end(&mut self, key: Key) {
         let root = self.root_key() == Some(key);
-        if self.pod_ends(key) {
-            self.container(key).ended_by = Some((Cause::PodEnded, libc::SIGKILL));
-        }
         let (usage, answered) = self.container(key).end();
         self.files.end(key);
         self.changes.give_up(key);

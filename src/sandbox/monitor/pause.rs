@@ -52,9 +52,14 @@ impl ContainerState {
     /// The pause that is not complete, if there is one.
     pub(super) fn pausing(&self) -> Option<&Pausing> {
         match &self.stage {
-            Stage::Running { pausing, .. } => pausing.as_ref(),
+            Stage::Running { pausing, .. } if !self.init_has_ended() => pausing.as_ref(),
             _ => None,
         }
+    }
+
+    /// Whether its processes are stopped, or are being stopped.
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self.stage, Stage::Paused { .. } | Stage::Running { pausing: Some(_), .. })
     }
 
     /// Returns the processes that are stopped already, where that matters.
@@ -64,6 +69,7 @@ impl ContainerState {
             Err(Error::new(ErrorKind::InvalidInput, "pause", problem))
         };
         match &self.stage {
+            Stage::Running { .. } if self.init_has_ended() => return Err(has_ended(&self.id, "pause")),
             Stage::Running { pausing: None, .. } => {}
             Stage::Running { pausing: Some(_), .. } => return refuse("paused"),
             Stage::Ended(_) => return Err(has_ended(&self.id, "pause")),

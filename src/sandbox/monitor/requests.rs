@@ -12,6 +12,7 @@ use crate::process::channel::Delivery;
 use crate::sandbox::exec::ExecChild;
 use crate::sandbox::members::Member;
 use crate::sandbox::mounts::MountWork;
+use crate::sandbox::reaper::Reaper;
 use crate::sandbox::target::has_ended;
 use crate::state::Cause;
 use crate::wire::control::{
@@ -170,6 +171,13 @@ impl Monitor {
     }
 
     fn start(&mut self, container: Key, client: Client) -> Option<Client> {
+        // Also of the root container, whose pid namespace this one may share.
+        let keys = [self.root_key(), Some(container)];
+        let concerned = self.containers.iter_mut().filter(|(key, _)| keys.contains(&Some(*key)));
+        let mut reapers = concerned.filter_map(|(_, known)| known.init.reaper.as_mut());
+        if let Err(error) = reapers.try_for_each(Reaper::await_settled) {
+            return client.reply(&failed(&error));
+        }
         let container = self.container(container);
         let Stage::Created { starting: starting @ None, .. } = &mut container.stage else {
             return client.reply(&failed(&container.not_in_phase("start")));

@@ -33,7 +33,7 @@ impl ContainerState {
     /// Sends `number` to init. The kernel drops signals for which PID 1 has no handler; here such a signal does what it
     /// would do to any other process.
     pub(super) fn signal_init(&mut self, number: i32) -> Result<()> {
-        if !self.is_alive() {
+        if self.init_has_ended() {
             return Err(has_ended(&self.id, "signal"));
         }
         let deliver = match self.disposition(number) {
@@ -63,7 +63,7 @@ impl ContainerState {
             // This also reaches processes that left the container's mount namespace, or fork as fast as they are killed.
             freezer.kill()?;
         }
-        if self.is_alive() { self.signal_init(number) } else { Ok(()) }
+        if self.init_has_ended() { Ok(()) } else { self.signal_init(number) }
     }
 
     fn signal_group(&mut self, number: i32, group: i32, helpers: &[i32]) -> Result<()> {
@@ -91,6 +91,10 @@ impl ContainerState {
             Error::new(ErrorKind::NotFound, "signal", problem)
         };
         let member = members::find(view.proc, pid)?.ok_or_else(not_found)?;
+        if self.reaper_pid() == Some(pid) {
+            let problem = format!("process {pid} is the init of container {:?}", self.id.as_str());
+            return Err(Error::new(ErrorKind::NotFound, "signal", problem).hint("it takes no signals"));
+        }
         let ours = self.helpers_inside(helpers).contains(&pid);
         if self.shares_pids() && (ours || !view.is_mine(&member)) {
             let problem = format!("process {pid} belongs to a different container");
@@ -105,19 +109,19 @@ impl ContainerState {
         let all = view.map(|view| members::all(view.proc)).transpose()?;
         let (shared, ours) = (self.shares_pids(), self.helpers_inside(helpers));
         let is_member = move |member: &Member| {
-            let mine = || view.is_some_and(|view| view.is_mine(member)) && !ours.contains(&member.pid());
-            !shared || mine()
+            let mine = || view.is_some_and(|view| view.is_mine(member));
+            !ours.contains(&member.pid()) && (!shared || mine())
         };
         Ok(all.into_iter().flatten().filter(is_member))
     }
 
-    /// The sandbox and its `helpers`, if they are seen in the container's proc. In a pid namespace below, where the sandbox
-    /// is not, these numbers belong to other processes.
+    /// The reaper; the sandbox and its `helpers`, if they are seen in the container's proc. In a pid namespace below, where
+    /// the sandbox is not, their numbers belong to other processes.
     pub(super) fn helpers_inside(&self, helpers: &[i32]) -> Vec<i32> {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         match self.view().and_then(|view| members::own_pid(view.proc)) {
             Some(seen) if seen == own => helpers.iter().copied().chain([own]).collect(),
-            _ => Vec::new(),
+            _ => self.reaper_pid().into_iter().collect(),
         }
     }
 

@@ -1,0 +1,194 @@
+//! The reaper: PID 1 of a container's pid namespace. It collects the orphans, and the workload is an ordinary process.
+//!
+//! ```text
+//!   sandbox                      between                       reaper               init
+//!      |-- clone(VM, VFORK) -->|  new namespaces
+//!      |                       |-- clone(PARENT) ------------->|
+//!      |                       |-- clone(PARENT) ---------------------------------->|
+//!      |<------------------------------------------------------------- Ready -------|
+//!      |------ BecomeReaper ---------------------------------->|  enter init's namespaces, give up everything, execve
+//!      |<----- end of file: it is the reaper; or else Failed --|
+//! ```
+//!
+//! Both are children of the sandbox: signals, status and usage of the workload are what they are without a reaper. A
+//! privileged process in the container may look into PID 1, so nothing of the sandbox is left in it: it executes a
+//! program of one page, with no descriptor, no environment and no capability, in the workload's namespaces and root.
+//!
+//! The program does nothing. The kernel collects the children of a process that ignores SIGCHLD, and lets a PID 1
+//! ignore all other signals from inside. When the sandbox kills it, the kernel kills everything else in the namespace.
+
+use super::init::tree::new_fs;
+use super::members;
+use super::namespaces;
+use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
+use crate::process::Channel;
+use crate::process::channel::wait_readable_until;
+use crate::process::donation::NamedFd;
+use crate::process::memory::{executable_memfd, seal};
+use crate::seccomp;
+use crate::spec::MountAttrs;
+use crate::sys::{self, MountAttr};
+use crate::wire::init::{BecomeReaper, ReaperFailed};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::time::{Duration, Instant};
+
+/// What the program calls.
+const ALLOWED: [&str; 4] = ["close", "ppoll", "restart_syscall", "exit_group"];
+/// How long the reaper may take from [`BecomeReaper`] to the end of its connection: it waits for nothing meanwhile.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// PID 1 of the container, as its parent holds it.
+pub(super) struct Reaper {
+    pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    /// Until the program runs.
+    channel: Option<Channel>,
+    /// The network namespace that it enters.
+    network: Option<OwnedFd>,
+}
+
+/// What a reaper is forked with.
+pub(super) struct Unborn {
+    ours: Channel,
+    theirs: Channel,
+    program: OwnedFd,
+}
+
+impl Unborn {
+    pub(super) fn new() -> Result<Self> {
+        let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
+        let bytes = sys::init_program(filter.instructions.iter().map(Into::into));
+        let program = in_memfd(&bytes).or_else(|_| in_file_system(&bytes))?;
+        let (ours, theirs) = Channel::pair()?;
+        Ok(Self { ours, theirs, program })
+    }
+
+    /// It was forked, and its pid is `pid`.
+    pub(super) fn born(self, pid: Pid) -> Result<Reaper> {
+        // It is our child and not collected, so the number is still its own.
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(reaper)")?;
+        Ok(Reaper { pid, pidfd, channel: Some(self.ours), network: None })
+    }
+
+    /// The new process. Never returns to the sandbox's code.
+    pub(super) fn run(&self) -> ! {
+        let error = match self.prepare() {
+            Ok(()) => {
+                let errno = sys::execute_file(self.program.as_fd(), c"init");
+                Error::new(ErrorKind::Os(errno.raw_os_error()), "execveat(init)", errno.to_string())
+            }
+            Err(error) => error,
+        };
+        let _ = self.theirs.send(&ReaperFailed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+        sys::exit_now(1)
+    }
+
+    fn prepare(&self) -> Result<()> {
+        sys::close_all_but(&[self.theirs.as_fd(), self.program.as_fd()]).os(|| "close_range()")?;
+        rustix::thread::set_name(c"init").os(|| "prctl(PR_SET_NAME)")?;
+        // Where the sandbox has no pid namespace of its own, the kernel does not end its children with it.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .os(|| "prctl(PR_SET_PDEATHSIG)")?;
+        rustix::process::setsid().os(|| "setsid()")?;
+        sys::unblock_signals();
+        sys::ignore_signals();
+
+        let mut handles = self.theirs.receive::<BecomeReaper>(None)?.fds;
+        if let Some(network) = handles.take_optional("network") {
+            namespaces::join_network(network)?;
+        }
+        let (cgroup, mount) = (handles.take_optional("cgroup"), handles.take_optional("mount"));
+        let root = handles.take_optional("root");
+        let mount = mount.as_ref().zip(root.as_ref());
+        let mount = mount.map(|(mount, root)| [mount.as_fd(), root.as_fd()]);
+        namespaces::follow(cgroup.as_ref().map(AsFd::as_fd), mount)?;
+        handles.finish()?;
+
+        rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
+        rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        // With no_new_privs, the execve of root does not bring them back.
+        rustix::thread::set_capabilities(None, sets).os(|| "capset(0)")?;
+        // The connection, which the program closes, is the only thing that is open when it starts.
+        rustix::stdio::dup2_stdin(&self.theirs).os(|| "dup2(stdin)")?;
+        sys::close_stdout_and_stderr().os(|| "close_range(1, 2)")
+    }
+}
+
+fn in_memfd(program: &[u8]) -> Result<OwnedFd> {
+    let file = executable_memfd("init")?;
+    rustix::io::write(&file, program).os(|| "write(memfd)")?;
+    rustix::fs::fchmod(&file, PROGRAM_MODE).os(|| "fchmod(memfd)")?;
+    seal(file.as_fd())?;
+    Ok(file)
+}
+
+/// In a file system of its own, which is attached nowhere: for hosts where no memfd may be executed.
+fn in_file_system(program: &[u8]) -> Result<OwnedFd> {
+    let mount = new_fs("tmpfs", &["mode=0555".to_owned()], MountAttrs::NOSUID | MountAttrs::NODEV)?;
+    let open = |flags| {
+        rustix::fs::openat(&mount, "init", flags | OFlags::CLOEXEC, PROGRAM_MODE).os(|| "openat(\"init\")")
+    };
+    rustix::io::write(open(OFlags::WRONLY | OFlags::CREATE)?, program).os(|| "write(\"init\")")?;
+    let read_only = MountAttr::change(libc::MOUNT_ATTR_RDONLY, 0);
+    sys::mount_setattr(mount.as_fd(), &read_only, false).os(|| "mount_setattr(MOUNT_ATTR_RDONLY)")?;
+    open(OFlags::PATH)
+}
+
+const PROGRAM_MODE: Mode = Mode::from_raw_mode(0o555);
+
+impl Reaper {
+    /// The sandbox has made the container's network namespace.
+    pub(super) fn lend_network(&mut self, network: OwnedFd) {
+        self.network = Some(network);
+    }
+
+    /// Init is ready, and these are the namespaces that it has and the reaper has not.
+    pub(super) fn settle(&mut self, namespaces: &[NamedFd<'_>]) -> Result<()> {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        let network = self.network.take();
+        let network = network.iter().map(|network| ("network", network.as_fd()));
+        let namespaces: Vec<_> = network.chain(namespaces.iter().copied()).collect();
+        channel.send(&BecomeReaper {}, &namespaces)
+    }
+
+    /// Waits until the program runs. It hardly ever has to: the caller needs longer from create to start.
+    pub(super) fn await_settled(&mut self) -> Result<()> {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        match channel.receive::<ReaperFailed>(Some(Instant::now() + LIMIT)) {
+            Ok(failure) => return Err(failure.message.0.into()),
+            Err(error) if *error.kind() == ErrorKind::TimedOut => return Err(error),
+            Err(_) => self.channel = None,
+        }
+        match self.has_ended() {
+            true => Err(Error::new(ErrorKind::HelperDied, "init", "PID 1 ended before the start")),
+            false => Ok(()),
+        }
+    }
+
+    /// Kills it, and with it every process of its pid namespace.
+    pub(super) fn kill(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Collects it. The kernel ends it last of all processes in its pid namespace.
+    pub(super) fn collect(&self) {
+        let _ = sys::wait4(self.pid);
+    }
+
+    /// Whether it is on its way out, as seen in the container's `proc`.
+    pub(super) fn is_ending(proc: BorrowedFd<'_>) -> bool {
+        members::find(proc, REAPER_PID).ok().flatten().is_none_or(|reaper| reaper.is_exiting())
+    }
+
+    fn has_ended(&self) -> bool {
+        wait_readable_until(self.pidfd.as_fd(), Some(Instant::now())).unwrap_or(false)
+    }
+}
+
+/// Its pid in the container.
+pub(super) const REAPER_PID: i32 = 1;
