@@ -22,10 +22,12 @@ const NAME_AT: u64 = PROGRAM_HEADERS + 2 * 56;
 const FILTER_AT: u64 = NAME_AT + 8;
 const INSTRUCTIONS_AT: u64 = FILTER_AT + 16;
 
-/// The file, with this filter. It has to allow close(2), ppoll(2) and exit_group(2).
-pub(crate) fn init_program(filter: impl Iterator<Item = libc::sock_filter>) -> Vec<u8> {
-    let filter: Vec<_> = filter.collect();
-    let code = code();
+/// What the program may call once it has its filter.
+const ALLOWED: [i64; 4] = [libc::SYS_close, libc::SYS_ppoll, libc::SYS_restart_syscall, libc::SYS_exit_group];
+
+/// The file.
+pub(crate) fn init_program() -> Vec<u8> {
+    let (filter, code) = (filter(), code());
     let code_at = INSTRUCTIONS_AT + (filter.len() * size_of::<libc::sock_filter>()) as u64;
     let size = code_at + code.len() as u64;
 
@@ -55,6 +57,30 @@ pub(crate) fn init_program(filter: impl Iterator<Item = libc::sock_filter>) -> V
     file
 }
 
+/// Kills the process if it makes another call than [`ALLOWED`], or one through another ABI. Written by hand, because
+/// every container would wait for the compiler.
+fn filter() -> [libc::sock_filter; 5 + ALLOWED.len()] {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    // Offsets in `struct seccomp_data`.
+    const NUMBER: u32 = 0;
+    const ABI: u32 = 4;
+    let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [instruction(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0); 5 + ALLOWED.len()];
+    let (kill, allow) = (filter.len() - 2, filter.len() - 1);
+    let distance = |from: usize, to: usize| (to - from - 1) as u8;
+    filter[0] = instruction(LOAD, ABI, 0, 0);
+    filter[1] = instruction(JUMP_IF_EQUAL, OWN_ABI, 0, distance(1, kill));
+    filter[2] = instruction(LOAD, NUMBER, 0, 0);
+    for (index, number) in ALLOWED.into_iter().enumerate() {
+        let at = 3 + index;
+        filter[at] = instruction(JUMP_IF_EQUAL, number as u32, distance(at, allow), 0);
+    }
+    filter[allow] = instruction(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0);
+    filter
+}
+
 fn put_u16<const N: usize>(file: &mut Vec<u8>, numbers: [u16; N]) {
     file.extend(numbers.into_iter().flat_map(u16::to_le_bytes));
 }
@@ -71,6 +97,8 @@ fn put_u64<const N: usize>(file: &mut Vec<u8>, numbers: [u64; N]) {
 const MACHINE: u16 = 62;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
+/// `AUDIT_ARCH_X86_64`, `AUDIT_ARCH_AARCH64`: the machine, 64 bits, little-endian (linux/audit.h).
+const OWN_ABI: u32 = 0xc000_0000 | MACHINE as u32;
 
 /// The machine code, which knows where the file is loaded. At the start of a program all registers but the stack
 /// pointer are zero.
@@ -204,4 +232,32 @@ fn code() -> &'static [u8] {
 fn between(start: *const u8, end: *const u8) -> &'static [u8] {
     // SAFETY: `code` took both from one block of constants of this program, the end after the start.
     unsafe { std::slice::from_raw_parts(start, end.addr() - start.addr()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_lets_the_program_wait_and_nothing_else() {
+        let filter = filter();
+        let decide = |abi: u32, number: u32| {
+            let (mut at, mut value) = (0, 0);
+            loop {
+                let libc::sock_filter { code, jt, jf, k } = filter[at];
+                at += 1;
+                match u32::from(code) & 0x07 {
+                    libc::BPF_LD => value = if k == 4 { abi } else { number },
+                    libc::BPF_JMP => at += usize::from(if value == k { jt } else { jf }),
+                    _ => return k,
+                }
+            }
+        };
+        for number in 0..1000 {
+            let allowed = ALLOWED.contains(&i64::from(number));
+            assert_eq!(decide(OWN_ABI, number) == libc::SECCOMP_RET_ALLOW, allowed, "{number}");
+            assert_eq!(decide(OWN_ABI ^ 1, number), libc::SECCOMP_RET_KILL_PROCESS);
+            assert_eq!(decide(OWN_ABI, number | 0x4000_0000), libc::SECCOMP_RET_KILL_PROCESS);
+        }
+    }
 }
