@@ -151,9 +151,11 @@ fn bench(options: &Options) -> Result<()> {
     let mut peers = peers::on_path(place.path(), ground.rootfs())?;
 
     let zygote = Zygote::spawn()?;
-    let InTurns { run, forked_run, floor, phases } = in_turns(&ground, &zygote, &mut peers, &amounts)?;
+    let InTurns { run, run_without_init, forked_run, floor, phases } =
+        in_turns(&ground, &zygote, &mut peers, &amounts)?;
     let report = Report {
         run,
+        run_without_init,
         floor,
         phases,
         parallel_per_second: parallel(amounts.parallel_runs, || ground.run())?,
@@ -227,6 +229,11 @@ impl Ground {
         self.run_as(|container| container)
     }
 
+    /// The same without the container's init.
+    fn run_without_init(&self) -> Result<[Duration; 5]> {
+        self.run_as(|container| container.init(false))
+    }
+
     /// The same with helpers forked from `zygote`.
     fn run_forked(&self, zygote: &Zygote) -> Result<[Duration; 5]> {
         self.run_as(|container| container.zygote(zygote))
@@ -268,6 +275,8 @@ impl Ground {
 #[derive(Default)]
 struct InTurns {
     run: Samples,
+    /// Runs of containers whose program is PID 1.
+    run_without_init: Samples,
     /// Runs whose helpers were forked from a zygote.
     forked_run: Samples,
     floor: Samples,
@@ -279,6 +288,7 @@ fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amou
     let mut taken = InTurns::default();
     for _ in 0..WARM_UP {
         ground.run()?;
+        ground.run_without_init()?;
         ground.run_forked(zygote)?;
         ground.run_floor()?;
     }
@@ -287,6 +297,7 @@ fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amou
         let laps = ground.run()?;
         taken.run.add(laps.iter().sum());
         taken.phases.add(laps);
+        taken.run_without_init.add(ground.run_without_init()?.iter().sum());
         taken.forked_run.add(ground.run_forked(zygote)?.iter().sum());
         taken.floor.add(ground.run_floor()?);
         if round % every == 0 {

@@ -90,6 +90,8 @@ impl CostOfLimits {
 /// All measurements.
 pub(super) struct Report {
     pub(super) run: Samples,
+    /// In turns with `run`: the same without the container's init.
+    pub(super) run_without_init: Samples,
     pub(super) floor: Samples,
     pub(super) phases: Phases,
     pub(super) parallel_per_second: f64,
@@ -148,6 +150,7 @@ impl Report {
         json!({
             "cofferdam": {
                 "run_ms": self.run.json(),
+                "init_run_ms": rounded(self.init_cost()),
                 "floor_ms": self.floor.json(),
                 "phases_ms": phases,
                 "parallel8_per_s": rounded(self.parallel_per_second),
@@ -191,6 +194,7 @@ impl Report {
             format_args!("\n{:<22}{:>9}{:>9}{:>9}{:>9}", "one run of true, ms", "p50", "p95", "p99", "ratio"),
         );
         row(&mut text, "cofferdam", &self.run, ours);
+        row(&mut text, "  without an init", &self.run_without_init, ours);
         row(&mut text, "  with a zygote", &self.forked.run, ours);
         row(&mut text, "floor", &self.floor, ours);
         for peer in &self.peers {
@@ -254,6 +258,11 @@ impl Report {
 }
 
 impl Report {
+    /// What an init adds to a run, in milliseconds.
+    pub(super) fn init_cost(&self) -> f64 {
+        self.run.median() - self.run_without_init.median()
+    }
+
     fn add_execs(&self, text: &mut String) {
         let ours = self.exec.ours.median();
         line(

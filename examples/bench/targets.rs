@@ -40,6 +40,7 @@ fn targets(report: &Report) -> Vec<Target> {
     let bind_cost = with - without;
     let state = format!("state of one among {}", report.state_of_many.0);
     targets.extend([
+        target("the container's init, of a run", Some(report.init_cost()), 0.3, "ms"),
         target(&state, Some(report.state_of_many.1.median()), 1.0, "ms"),
         target("a writable bind, over a run without", Some(bind_cost), 0.2, "ms"),
         target("pause and resume", Some(report.pause_resume.median()), 2.0, "ms"),
