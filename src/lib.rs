@@ -205,7 +205,8 @@
 //!
 //! * Containers are [`Send`] and [`Sync`]. Any thread may create, wait for and drop one; the end of a thread ends no
 //!   container.
-//! * Calls block: `create` and `start` for milliseconds, `wait` until the end. For event loops,
+//! * Calls block: `create` and `start` for milliseconds, `wait` until the end. With the feature `tokio` each call that
+//!   waits has a future beside it, named with `_async`; one that is dropped leaves nothing. For other event loops,
 //!   [`Container::end_fd`] and [`Process`] are descriptors that become readable at the end
 //!   ([`AsFd`](std::os::fd::AsFd)), and the pipes are plain [`File`](std::fs::File)s.
 //! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
@@ -225,8 +226,12 @@
 //!
 //! # Features
 //!
-//! By default the crate has none. It needs no C library and no async runtime, and nothing is downloaded when it is
+//! By default the crate has none of its two features. It needs no C library and no async runtime, and nothing is downloaded when it is
 //! built. [`oci_spec`] is re-exported, because its types are part of this API.
+//!
+//! `tokio` adds the futures: `ContainerBuilder::{spawn_async, run_async, output_async}`, `Container::{wait_async,
+//! exec_async, exec_output_async}` and `Process::{wait_async, wait_with_output_async}`. They need a runtime with I/O and
+//! time enabled, of any number of threads. Pipes are files; `tokio::net::unix::pipe` reads and writes them.
 //!
 //! `systemd` adds a D-Bus client, for a `linux.cgroupsPath` of the form `slice:prefix:name`: the container is in a scope
 //! of systemd's then, on cgroup v2. A conversation takes a thread that ends with the call; a pair of sockets stays with
@@ -236,7 +241,8 @@
 //!
 //! In the [`manual`]: [phases, transitions and outcomes](manual::lifecycle), [who starts whom](manual::processes),
 //! [what a kill leaves at each step](manual::crash_safety), [ids and kernels](manual::privileges), [every property of
-//! the OCI runtime specification](manual::oci), and [what is promised](manual::promises).
+//! the OCI runtime specification](manual::oci), [engines](manual::engines), [figures](manual::figures), and [what is
+//! promised](manual::promises).
 
 // Lints are in Cargo.toml. The modules, from what everything uses to what callers see; tests/house/layers.rs holds every
 // file against this order, and tests/house/public.rs every public item against a list.

@@ -14,6 +14,8 @@
 //! consume the container; if one fails, [`Failed`] gives it back.
 
 mod any;
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod attachment;
 mod configured;
 mod created;

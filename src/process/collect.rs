@@ -28,26 +28,66 @@ pub(crate) struct Collected {
 ///
 /// The pipes stay open: closed ones would end a process that writes too much before its caller can.
 pub(crate) fn collect(pipes: &[Option<File>; 2], limit: u64, end: BorrowedFd<'_>) -> Result<Collected> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut streams =
-        pipes.each_ref().map(|pipe| pipe.as_ref().map(|pipe| Stream { pipe, bytes: Vec::new(), open: true }));
-    for stream in streams.iter().flatten() {
-        // The workload can open its own pipe for reading, and take what poll(2) has announced here.
-        let flags = rustix::fs::fcntl_getfl(stream.pipe).os(|| "fcntl(F_GETFL)")?;
-        rustix::fs::fcntl_setfl(stream.pipe, flags | OFlags::NONBLOCK).os(|| "fcntl(F_SETFL)")?;
+    let mut collector = Collector::new(pipes, limit)?;
+    while collector.wants_more() {
+        let ended = wait(&collector.sources(end))?;
+        collector.read(ended)?;
     }
-    let mut too_much = false;
-    while !too_much && streams.iter().flatten().any(|stream| stream.open) {
-        let ended = wait(&streams, end)?;
-        for stream in streams.iter_mut().flatten().filter(|stream| stream.open) {
-            too_much |= if ended { stream.read_what_is_there(limit)? } else { stream.read(limit, CHUNK)?.1 };
+    Ok(collector.finish())
+}
+
+/// A [`collect`] that is under way. It does not wait: its caller does, in the way that suits it.
+pub(crate) struct Collector<'a> {
+    streams: [Option<Stream<'a>>; 2],
+    limit: usize,
+    too_much: bool,
+    ended: bool,
+}
+
+impl<'a> Collector<'a> {
+    pub(crate) fn new(pipes: &'a [Option<File>; 2], limit: u64) -> Result<Self> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let stream = |pipe| Stream { pipe, bytes: Vec::new(), open: true };
+        let streams = pipes.each_ref().map(|pipe| pipe.as_ref().map(stream));
+        for stream in streams.iter().flatten() {
+            // The workload can open its own pipe for reading, and take what poll(2) has announced here.
+            let flags = rustix::fs::fcntl_getfl(stream.pipe).os(|| "fcntl(F_GETFL)")?;
+            rustix::fs::fcntl_setfl(stream.pipe, flags | OFlags::NONBLOCK).os(|| "fcntl(F_SETFL)")?;
         }
-        if ended {
-            break;
-        }
+        Ok(Self { streams, limit, too_much: false, ended: false })
     }
-    let [stdout, stderr] = streams.map(|stream| stream.map(|stream| stream.bytes).unwrap_or_default());
-    Ok(Collected { stdout, stderr, too_much })
+
+    /// Whether there may be more to read.
+    pub(crate) fn wants_more(&self) -> bool {
+        !self.too_much && !self.ended && self.streams.iter().flatten().any(|stream| stream.open)
+    }
+
+    /// What to wait for: `end`, then the streams that are open.
+    pub(crate) fn sources<'b>(&self, end: BorrowedFd<'b>) -> Vec<BorrowedFd<'b>>
+    where
+        'a: 'b,
+    {
+        let open = self.streams.iter().flatten().filter(|stream| stream.open);
+        std::iter::once(end).chain(open.map(|stream| stream.pipe.as_fd())).collect()
+    }
+
+    /// Reads what is there. After the process has `ended`, that is the last.
+    pub(crate) fn read(&mut self, ended: bool) -> Result<()> {
+        for stream in self.streams.iter_mut().flatten().filter(|stream| stream.open) {
+            self.too_much |= match ended {
+                true => stream.read_what_is_there(self.limit)?,
+                false => stream.read(self.limit, CHUNK)?.1,
+            };
+        }
+        self.ended = ended;
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Collected {
+        let [stdout, stderr] =
+            self.streams.map(|stream| stream.map(|stream| stream.bytes).unwrap_or_default());
+        Collected { stdout, stderr, too_much: self.too_much }
+    }
 }
 
 /// How much to read at once: a pipe holds four times that unless it was told otherwise (pipe(7)).
@@ -97,10 +137,8 @@ impl Stream<'_> {
     }
 }
 
-/// Waits until a stream is readable, or `end` is. Returns whether `end` is.
-fn wait(streams: &[Option<Stream<'_>>; 2], end: BorrowedFd<'_>) -> Result<bool> {
-    let open = streams.iter().flatten().filter(|stream| stream.open).map(|stream| stream.pipe.as_fd());
-    let sources: Vec<_> = std::iter::once(end).chain(open).collect();
+/// Waits until one of `sources` is readable. Returns whether the first is.
+fn wait(sources: &[BorrowedFd<'_>]) -> Result<bool> {
     let mut fds: Vec<_> = sources.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     loop {
         match poll(&mut fds, None) {

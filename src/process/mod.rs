@@ -16,6 +16,8 @@ pub(crate) mod stdio;
 mod user_log;
 
 pub(crate) use channel::{Channel, Delivery};
+#[cfg(feature = "tokio")]
+pub(crate) use collect::Collector;
 pub(crate) use collect::{Collected, DEFAULT_OUTPUT_LIMIT, collect};
 pub use identity::ProcessIdentity;
 pub(crate) use identity::boot_id;

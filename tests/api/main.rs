@@ -2,6 +2,8 @@
 
 mod after_the_end;
 mod any_container;
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod attachment;
 mod console;
 mod diagnosis;

@@ -35,7 +35,7 @@ pub struct Exec {
     clear_env: bool,
     changes: Vec<ProcessChange>,
     user_name: Option<String>,
-    pub(super) stdio: [Stdio; 3],
+    pub(in crate::container) stdio: [Stdio; 3],
     pub(super) extra_fds: ExtraFds,
     timeout: Option<Duration>,
     pub(super) output_limit: u64,

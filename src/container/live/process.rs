@@ -13,7 +13,8 @@ use crate::link::client::START_LIMIT;
 use crate::link::{SandboxAddress, SandboxLink, client};
 use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
-use crate::process::console::Pty;
+use crate::process::console::{ConsoleSocket, Pty};
+use crate::process::donation::Received;
 use crate::process::stdio::CallerPipes;
 use crate::process::{Channel, Collected, Signal, Stdio, collect, stdio};
 use crate::state::Status;
@@ -44,8 +45,19 @@ pub struct Process {
     output_limit: u64,
 }
 
-impl Process {
-    pub(super) fn start(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
+/// An executed process that the sandbox has been asked for.
+pub(in crate::container) struct Pending {
+    channel: Channel,
+    pipes: CallerPipes,
+    /// The receiver of its terminal.
+    taker: Option<ConsoleSocket>,
+    deadline: Instant,
+    output_limit: u64,
+}
+
+impl Pending {
+    /// Asks the sandbox. Does not wait for it.
+    pub(in crate::container) fn ask(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
         let (plan, pipe_owner) = exec.plan(core)?;
         let extra_fds = exec.extra_fds.open()?;
         let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
@@ -59,23 +71,35 @@ impl Process {
         fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
         let channel = live.connect(Operation::Exec, &fds)?;
         drop(fds);
-        let stdio::OpenedStdio { workload, caller } = streams;
+        let stdio::OpenedStdio { workload, caller: pipes } = streams;
         drop(workload);
-        let deadline = Some(Instant::now() + START_LIMIT);
-        let mut fds = loop {
-            let Delivery { message, mut fds } =
-                channel.receive::<ExecReply>(deadline).map_err(|error| live.explain("exec", error))?;
-            match message {
-                ExecReply::Listener => {
-                    let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
-                    oci::hand_over_listener(&core.record, Status::Running, pid, fds)?;
-                }
-                ExecReply::Started => break fds,
-                ExecReply::Failed(failure) => return Err(live.explain("exec", failure.into())),
+        let deadline = Instant::now() + START_LIMIT;
+        Ok(Self { channel, pipes, taker, deadline, output_limit: exec.output_limit })
+    }
+
+    /// When the sandbox has to have answered.
+    pub(in crate::container) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Takes one answer of the sandbox, within the deadline: the process, or `self` again if more is to come.
+    pub(in crate::container) fn hear(self, core: &Handle, live: &SandboxLink) -> Result<Heard> {
+        let answer = self.channel.receive::<ExecReply>(Some(self.deadline));
+        let Delivery { message, mut fds } = answer.map_err(|error| live.explain("exec", error))?;
+        match message {
+            ExecReply::Listener => {
+                let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
+                oci::hand_over_listener(&core.record, Status::Running, pid, fds)?;
+                Ok(Heard::More(self))
             }
-        };
+            ExecReply::Started => self.started(fds, live).map(Heard::Started),
+            ExecReply::Failed(failure) => Err(live.explain("exec", failure.into())),
+        }
+    }
+
+    fn started(self, mut fds: Received, live: &SandboxLink) -> Result<Process> {
         let pidfd = fds.take("pidfd")?;
-        let taken = match taker {
+        let taken = match self.taker {
             Some(taker) => fds.take_only("terminal").and_then(|master| taker.take(master)),
             None => fds.finish().map(|()| None),
         };
@@ -85,18 +109,43 @@ impl Process {
         })?;
         // A process that has ended already has no pids, and its caller needs only the end.
         let (pid, pid_inside) = client::pids_of(pidfd.as_fd()).unwrap_or_default();
-        Ok(Self {
+        Ok(Process {
             pid,
             pid_inside,
             pidfd,
-            channel,
+            channel: self.channel,
             container: live.address().clone(),
-            pipes: caller,
+            pipes: self.pipes,
             pty,
             end: OnceLock::new(),
             receiving: Arc::default(),
-            output_limit: exec.output_limit,
+            output_limit: self.output_limit,
         })
+    }
+}
+
+impl AsFd for Pending {
+    /// Readable when the sandbox has answered.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+/// What the sandbox has said about a process.
+pub(in crate::container) enum Heard {
+    More(Pending),
+    Started(Process),
+}
+
+impl Process {
+    pub(super) fn start(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
+        let mut pending = Pending::ask(core, live, exec)?;
+        loop {
+            match pending.hear(core, live)? {
+                Heard::More(again) => pending = again,
+                Heard::Started(process) => return Ok(process),
+            }
+        }
     }
 
     /// Its pid on the host, in the caller's pid namespace; 0 if it had ended before this crate could read it.
@@ -120,6 +169,22 @@ impl Process {
     pub fn wait(&self) -> Result<ProcessExit> {
         self.pipes.close_stdin();
         self.wait_until(None).map(|exit| exit.expect("a wait without a deadline ends with an end"))
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(in crate::container) fn close_stdin(&self) {
+        self.pipes.close_stdin();
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(in crate::container) fn output_limit(&self) -> u64 {
+        self.output_limit
+    }
+
+    /// Becomes readable at its end, also if the message about that was received before.
+    #[cfg(feature = "tokio")]
+    pub(in crate::container) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Whether it has ended, and how.
@@ -147,7 +212,7 @@ impl Process {
             // Another thread may have been faster.
             if self.end.get().is_none() {
                 let received = self.channel.receive_now();
-                // Nobody but the sandbox has the other end, and it ends before its processes do only if it is killed.
+                // Only the sandbox has the other end, and it ends before its processes do only if it is killed.
                 let ProcessEnded(end) = received.map_err(|error| self.container.gone(error))?.message;
                 self.end.set(end).unwrap_or_default();
             }
