@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs the examples, as a user does")]
 
 use crate::kit::witness::{descendants, find_directories};
-use crate::kit::{Stage, await_end, is_installed, is_root, skip, stage};
+use crate::kit::{Stage, await_end, is_installed, is_root, skip, stage, write_script};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -246,10 +246,10 @@ fn pod_serves_a_page_to_its_member_and_is_gone() {
 }
 
 #[test]
-fn supervise_tells_of_every_job_how_it_ended() {
+fn jobs_tells_of_every_job_how_it_ended() {
     let stage = stage!();
     let jobs = ["--at-once", "2", "--timeout", "500ms", "echo one; echo two", "exit 3", "sleep 60"];
-    let ran = example!("supervise").on(&stage).args(jobs).run();
+    let ran = example!("jobs").on(&stage).args(jobs).run();
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert!(lines[1].contains("exited with code 0") && lines[1].ends_with("  two"), "{}", ran.stdout);
@@ -259,12 +259,153 @@ fn supervise_tells_of_every_job_how_it_ended() {
 }
 
 #[test]
-fn supervise_takes_jobs_from_its_standard_input() {
+fn jobs_come_from_the_standard_input_too() {
     let stage = stage!();
     let text = "echo 1\necho 2\necho 3\necho 4\necho 5\necho 6\necho 7\necho 8\necho 9\n";
-    let ran = example!("supervise").on(&stage).args(["--zygote", "-"]).stdin(text).run();
+    let ran = example!("jobs").on(&stage).args(["--zygote", "-"]).stdin(text).run();
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.ends_with("9 of 9 jobs did well\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn judge_has_a_verdict_for_each_kind_of_submission() {
+    let stage = stage!();
+    let judge = example!("judge");
+    let ran = judge.clone().run();
+    let verdicts: Vec<&str> = ran.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(verdicts, ["AC", "WA", "TLE", "MLE", "RE"], "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let (solution, tests) = (stage.path().join("solution"), stage.path().join("tests"));
+    write_script(&solution, "#!/bin/sh\nread n; echo $((n * $1))\n");
+    std::fs::create_dir(&tests).unwrap();
+    for (name, text) in [("a.in", "2"), ("a.out", "6\n"), ("b.in", "3"), ("b.out", "10")] {
+        std::fs::write(tests.join(name), text).unwrap();
+    }
+    let given = ["--tests", tests.to_str().unwrap(), "--", solution.to_str().unwrap(), "3"];
+    let ran = judge.args(given).run();
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].starts_with("AC") && lines[0].ends_with("/a.in"), "{}", ran.stdout);
+    assert!(lines[1].starts_with("WA") && lines[1].ends_with("/b.in"), "{}", ran.stdout);
+}
+
+#[test]
+fn agent_keeps_a_session_whose_snippet_was_killed() {
+    let _stage = stage!();
+    let snippets = "alice: echo remembered > note; echo written\nbob: echo begun; while :; do :; done\n\
+                    alice: cat note; exit 3\nbob: echo still here\nalice: get note\nalice: put /etc/passwd\n\
+                    alice: head -c 4 passwd\n";
+    let ran = example!("agent").args(["--time", "500ms"]).stdin(snippets).run();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let of = |name: &str| -> Vec<&str> { ran.stdout.lines().filter(|line| line.starts_with(name)).collect() };
+    let alice = [
+        "alice | written",
+        "alice | remembered",
+        "alice ! exited with code 3",
+        "alice = remembered",
+        "alice | root",
+    ];
+    assert_eq!(of("alice"), alice, "{}", ran.stdout);
+    assert_eq!(
+        of("bob"),
+        ["bob | begun", "bob ! timed out after 500ms", "bob | still here"],
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn ci_runs_steps_in_a_workspace_that_stays_its_owners() {
+    let stage = stage!();
+    let (workspace, owner) = workspace(&stage);
+    let artifacts = stage.path().join("artifacts");
+    let ci = example!("ci").args(["--workspace", workspace.to_str().unwrap()]);
+    let steps = ["echo one > made; echo said", "mv made kept; cp kept /out/report", "exit 4", "echo never"];
+    let ran = ci.args(["--artifacts", artifacts.to_str().unwrap()]).args(steps).run();
+    assert_eq!(ran.code, Some(4), "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines.len() == 1 && lines[0].ends_with(" 1 | said"), "{}", ran.stdout);
+    let made = std::fs::metadata(workspace.join("kept")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), owner);
+    assert_eq!(std::fs::read_to_string(artifacts.join("report")).unwrap(), "one\n");
+}
+
+/// A directory of a user, and its owner.
+fn workspace(stage: &Stage) -> (PathBuf, u32) {
+    let workspace = stage.path().join("workspace");
+    std::fs::create_dir(&workspace).unwrap();
+    let owner = if is_root() { 4321 } else { rustix::process::geteuid().as_raw() };
+    std::os::unix::fs::chown(&workspace, Some(owner), None).unwrap();
+    (workspace, owner)
+}
+
+#[test]
+fn an_interrupted_ci_leaves_nothing() {
+    let stage = stage!();
+    let ci = example!("ci").args(["--workspace", workspace(&stage).0.to_str().unwrap()]);
+    let ci = ci.arg("echo begun; sleep 1000");
+    set_child_subreaper(Some(getpid())).unwrap();
+    let mut child = Command::new(&ci.path).args(&ci.args).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let container = descendants(std::process::id());
+    assert!(container.len() > 2, "{} processes", container.len());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::SIGINT)
+        .unwrap();
+    child.wait().unwrap();
+    container.iter().for_each(|process| await_end(process.pid.cast_signed()));
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+}
+
+#[test]
+fn supervise_starts_what_fails_again_until_it_has_failed_too_often() {
+    let stage = stage!();
+    let log = stage.path().join("log");
+    let supervise =
+        example!("supervise").on(&stage).args(["--log", log.to_str().unwrap(), "--restarts", "2"]);
+    let ran = supervise.args(["bad=echo again; exit 3", "good=echo fine"]).run();
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    for line in ["bad: started\n", "bad: exited with code 3\n"] {
+        assert_eq!(ran.stdout.matches(line).count(), 3, "{}", ran.stdout);
+    }
+    assert_eq!(ran.stdout.matches("good: ").count(), 2, "{}", ran.stdout);
+    assert_eq!(std::fs::read_to_string(log.join("bad.log")).unwrap(), "again\nagain\nagain\n");
+}
+
+#[test]
+fn a_killed_supervise_leaves_its_services_to_the_next_one() {
+    let stage = stage!();
+    let supervise = example!("supervise").on(&stage);
+    let start = || {
+        let mut command = Command::new(&supervise.path);
+        command.args(&supervise.args).arg("web=sleep 1000").stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let say = |child: &mut std::process::Child| -> String {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line)
+            .unwrap();
+        line
+    };
+    let mut first = start();
+    assert_eq!(say(&mut first), "web: started\n");
+    let running = loop {
+        if let Ok(found @ cofferdam::AnyContainer::Running(_)) =
+            cofferdam::AnyContainer::load(stage.root(), "supervise-web")
+            && !found.info().attached
+        {
+            break found;
+        }
+        std::thread::yield_now();
+    };
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut second = start();
+    assert_eq!(say(&mut second), "web: taken over, running\n");
+    assert!(running.as_running().unwrap().try_wait().unwrap().is_none());
+    let stop = Command::new(&supervise.path).args(&supervise.args).args(["--stop", "web="]).status().unwrap();
+    assert!(stop.success());
+    second.wait().unwrap();
+    let gone = cofferdam::AnyContainer::load(stage.root(), "supervise-web").unwrap_err();
+    assert_eq!(*gone.kind(), cofferdam::ErrorKind::NotFound);
 }
 
 #[test]
