@@ -5,6 +5,8 @@
 //! [`ContainerBuilder`](crate::ContainerBuilder) and [`Container`](crate::Container).
 
 pub mod crash_safety;
+pub mod engines;
+pub mod figures;
 pub mod house;
 pub mod lifecycle;
 pub mod oci;

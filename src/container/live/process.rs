@@ -78,6 +78,7 @@ impl Pending {
     }
 
     /// When the sandbox has to have answered.
+    #[cfg(feature = "tokio")]
     pub(in crate::container) fn deadline(&self) -> Instant {
         self.deadline
     }

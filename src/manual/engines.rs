@@ -1,0 +1,99 @@
+//! The example `oci` as the runtime of podman, docker, containerd and Kubernetes.
+//!
+//! The example `oci` replaces runc in podman, docker, containerd and other engines that drive runc. It has runc's verbs,
+//! flags and exit codes, and the words that engines look for in runc's errors. It uses only the public API.
+//!
+//! ```sh
+//! cargo build --profile dist --example oci
+//! install -D target/dist/examples/oci /usr/local/bin/cofferdam-oci
+//! ```
+//!
+//! # podman
+//!
+//! podman takes it by its path, or by a name from `containers.conf`. With `runtime_supports_json` podman shows its errors
+//! in full.
+//!
+//! ```toml
+//! [engine]
+//! cgroup_manager = "cgroupfs"
+//! runtime = "cofferdam"
+//! runtime_supports_json = ["cofferdam"]
+//!
+//! [engine.runtimes]
+//! cofferdam = ["/usr/local/bin/cofferdam-oci"]
+//! ```
+//!
+//! ```sh
+//! podman run --rm --network none busybox echo hello
+//! podman --runtime /usr/local/bin/cofferdam-oci --cgroup-manager=cgroupfs run --rm --network none busybox echo hello
+//! ```
+//!
+//! It also works without privileges: with a range in `/etc/subuid`, or with only the caller's id.
+//!
+//! # docker
+//!
+//! docker takes it from `/etc/docker/daemon.json`, or from `dockerd --add-runtime cofferdam=/usr/local/bin/cofferdam-oci`:
+//!
+//! ```json
+//! { "runtimes": { "cofferdam": { "path": "/usr/local/bin/cofferdam-oci" } } }
+//! ```
+//!
+//! ```sh
+//! docker run --rm --runtime cofferdam --network none busybox echo hello
+//! ```
+//!
+//! # containerd and Kubernetes
+//!
+//! containerd runs it through its own shim for runc. `ctr` takes the path of the program; Kubernetes takes a handler from
+//! `/etc/containerd/config.toml`:
+//!
+//! ```sh
+//! ctr run --rm --runc-binary /usr/local/bin/cofferdam-oci docker.io/library/busybox:latest hello echo hello
+//! ```
+//!
+//! ```toml
+//! version = 2
+//!
+//! [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.cofferdam]
+//! runtime_type = "io.containerd.runc.v2"
+//!
+//! [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.cofferdam.options]
+//! BinaryName = "/usr/local/bin/cofferdam-oci"
+//! ```
+//!
+//! ```yaml
+//! apiVersion: node.k8s.io/v1
+//! kind: RuntimeClass
+//! metadata:
+//!   name: cofferdam
+//! handler: cofferdam
+//! ---
+//! apiVersion: v1
+//! kind: Pod
+//! metadata:
+//!   name: hello
+//! spec:
+//!   runtimeClassName: cofferdam
+//!   restartPolicy: Never
+//!   containers:
+//!     - name: hello
+//!       image: busybox
+//!       command: [echo, hello]
+//! ```
+//!
+//! This is also how to use cofferdam on several machines. The crate manages the containers of one machine and knows no
+//! other. On a cluster, Kubernetes decides which node runs a pod: install the program and the handler on the nodes, and name
+//! the runtime class in the pods that need it.
+//!
+//! # What is tested
+//!
+//! `tests/engines` starts podman 4.3 (as root and without privileges), docker 20.10 and containerd 1.6 with all their state
+//! in one directory. It tests run, exec, terminals, stop, kill, pause, limits, volumes, pods and more, and ran the commands
+//! above with images made from busybox. For Kubernetes it makes a kubelet's CRI calls to containerd, once with the handler
+//! above and once with runc's: pods with the node's network and with their own (CNI), shared namespaces, security contexts,
+//! limits and their update, out of memory, commands with a deadline, stop, logs and failures.
+//!
+//! Not tested: Kubernetes itself, its streaming calls (`kubectl exec`, `attach`), and engines that use systemd for cgroups
+//! (built with `--features systemd`, the program takes `--systemd-cgroup`). If an engine's default limits are above root's
+//! own, root needs `CAP_SYS_RESOURCE`; without it, set `default_ulimits` for podman, `--oom-score-adjust 0` for dockerd and
+//! `restrict_oom_score_adj` for CRI.
