@@ -48,7 +48,7 @@ const DEMONSTRATION: [&str; 5] = [
     "read a b; echo $((a * b))",
     "while :; do :; done",
     "exec tail /dev/zero",
-    "read a b; exit $((a / (b - 2)))",
+    "read a b; echo $((a + b)); kill -SEGV $$",
 ];
 
 fn main() -> Result<ExitCode> {
