@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -39,7 +39,7 @@ impl Log {
     }
 
     fn write(&self, level: &str, message: &str) {
-        let time = rfc3339(SystemTime::now());
+        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let line = match self.format {
             LogFormat::Json => json!({ "level": level, "msg": message, "time": time }).to_string(),
             LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
@@ -105,25 +105,4 @@ impl Visit for Words {
             name => write!(self.fields, " {name}={value:?}"),
         };
     }
-}
-
-/// Formats a time as in RFC 3339, in UTC, with milliseconds unless they are zero.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, of_day) = (since.as_secs() / 86400, since.as_secs() % 86400);
-    // Count years from March, so that the leap day is the last (H. Hinnant, "chrono-compatible low-level date
-    // algorithms").
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    let fraction = match since.subsec_millis() {
-        0 => String::new(),
-        ms => format!(".{ms:03}"),
-    };
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }

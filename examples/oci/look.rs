@@ -2,7 +2,6 @@
 
 use super::failure::{Done, Failure};
 use super::find;
-use super::log::rfc3339;
 use clap::ValueEnum;
 use cofferdam::info::Listed;
 use cofferdam::oci_spec::runtime::Spec;
@@ -47,7 +46,7 @@ impl State {
             status: state.status,
             rootfs: state.bundle.join(rootfs),
             bundle: state.bundle,
-            created: rfc3339(container.info().created_at),
+            created: humantime::format_rfc3339_millis(container.info().created_at).to_string(),
             annotations: state.annotations,
             owner: owner(root),
         })
