@@ -14,7 +14,7 @@ use std::fmt;
 /// # It holds the container
 ///
 /// As long as this value lives, so does an attached container: also as a `Box<dyn Error>` or in the chain of an error
-/// that an application keeps, where nobody sees it. A caller that has no use for the container lets go of it at once
+/// that an application keeps, where no caller looks for it. A caller that has no use for the container lets go of it at once
 /// by keeping the [`Error`] only:
 ///
 /// ```no_run

@@ -3,7 +3,7 @@
 //! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one
 //! process from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its
 //! terminal; [`collect`] reads what it writes to pipes; [`memory`]
-//! holds bytes that nobody can change; [`user_log`] is where lines about the workload go.
+//! holds bytes that no process can change; [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
 mod collect;

@@ -64,7 +64,7 @@ impl Stdio {
         Self(StdioSource::Bytes(bytes.into()))
     }
 
-    /// Makes a pipe `/dev/null`: nobody will take the caller's end.
+    /// Makes a pipe `/dev/null`, for a caller that takes no end of it.
     pub(crate) fn unless_piped(&mut self) {
         if matches!(self.0, StdioSource::Piped) {
             *self = Self::null();
@@ -128,7 +128,7 @@ impl CallerPipes {
         self.outputs[1].take()
     }
 
-    /// Closes a standard input that nobody took: a workload that reads it to the end would never end.
+    /// Closes a standard input that the caller did not take: a workload that reads it to the end would never end.
     pub(crate) fn close_stdin(&self) {
         drop(self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

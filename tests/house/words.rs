@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Words that leave open who acts. They are put together here, so that this file passes too.
 const HIDING: [[&str; 2]; 2] = [["who", "ever"], ["some", "body"]];
+/// Names a user where it is quoted, and hides who acts where it is not.
+const QUOTED: &str = concat!("no", "body");
 
 #[test]
 fn no_text_leaves_open_who_acts() {
@@ -28,7 +30,9 @@ fn hiding_lines(text: &str) -> impl Iterator<Item = usize> + '_ {
     let hides = |line: &str| {
         let lower = line.to_lowercase();
         let mut words = lower.split(|letter: char| !letter.is_alphabetic());
-        words.any(|word| HIDING.iter().any(|parts| word == parts.concat()))
+        let unquoted =
+            lower.split_once("//").is_some_and(|(_, comment)| comment.contains(&format!(" {QUOTED} ")));
+        unquoted || words.any(|word| HIDING.iter().any(|parts| word == parts.concat()))
     };
     text.lines().enumerate().filter(move |(_, line)| hides(line)).map(|(index, _)| index + 1)
 }
@@ -40,10 +44,10 @@ fn relative(path: &Path, root: &Path) -> String {
 #[test]
 fn the_words_are_found_whatever_stands_around_them() {
     let text = format!(
-        "plain\n// {}, it\n\"{}'s\"\n{}where",
+        "plain\n// {}, it\n\"{}'s\"\n{}where\n// {QUOTED} sees it\n// the user `{QUOTED}` sees it",
         HIDING[0].concat(),
         HIDING[1].concat().to_uppercase(),
         HIDING[0].concat()
     );
-    assert_eq!(hiding_lines(&text).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(hiding_lines(&text).collect::<Vec<_>>(), [2, 3, 5]);
 }

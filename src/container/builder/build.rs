@@ -76,7 +76,7 @@ impl ContainerBuilder {
 
     /// Builds, creates, starts, waits and deletes.
     ///
-    /// A stream that is [piped](Stdio::piped) is `/dev/null`, because nobody has the other end: [`input`](Self::input)
+    /// A stream that is [piped](Stdio::piped) is `/dev/null`, because the caller gets no end of it: [`input`](Self::input)
     /// says what the workload reads, and [`output`](Self::output) returns what it writes.
     ///
     /// # Errors
