@@ -23,7 +23,7 @@ use cofferdam::builder::Bind;
 use cofferdam::files::Transfer;
 use cofferdam::{Container, ContainerBuilder, Exec, Outcome, Running, Stdio};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{BufRead, BufReader, IsTerminal, Write, stdout};
+use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -106,14 +106,10 @@ fn run(
     timeout: Duration,
     print: impl Fn(&str) -> std::io::Result<()>,
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let exec =
-        Exec::new(["sh", "-ec", &format!("exec 2>&1; {step}")]).stdout(Stdio::piped()).timeout(timeout);
+    let exec = Exec::new(["sh", "-ec", step]).stdout(Stdio::piped()).stderr(Stdio::piped()).timeout(timeout);
     let mut process = container.exec(exec)?;
-    let mut output = BufReader::new(process.take_stdout().ok_or("no pipe")?);
-    let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line)? > 0 {
-        print(String::from_utf8_lossy(&line).trim_end())?;
-        line.clear();
+    for line in process.take_lines() {
+        print(&line?.text())?;
     }
     Ok(process.wait()?.outcome)
 }

@@ -348,6 +348,7 @@ pub mod stats {
 /// What is known of the processes of a container, and how they ended.
 pub mod processes {
     pub use crate::container::{ForwardSignals, ProcessExit, ProcessInfo, ProcessOutput};
+    pub use crate::process::{Line, Lines, OutputStream};
 }
 
 /// Terminals: what [`Pty`] takes.

@@ -9,6 +9,7 @@ use super::typestate::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::has_ended;
+use crate::process::Lines;
 use crate::process::console::Pty;
 use crate::state::Status;
 use crate::wire::control::Operation;
@@ -190,6 +191,14 @@ impl<P: Phase + ?Sized> Container<P> {
         P: HasStreams,
     {
         self.phase.streams_mut().pipes.take_stderr()
+    }
+
+    /// Takes both reading ends, and reads them line by line. A stream that is no pipe, or was taken before, has no lines.
+    pub fn take_lines(&mut self) -> Lines
+    where
+        P: HasStreams,
+    {
+        Lines::new(self.take_stdout(), self.take_stderr())
     }
 
     /// Takes the caller's end of the workload's terminal. `None` without

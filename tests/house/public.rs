@@ -53,7 +53,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("info", &["Info", "Listed", "ProcessIdentity"]),
     ("manual", &[]),
     ("oci", &["OCI_VERSIONS", "OciState", "check_config", "default_seccomp", "mount_options"]),
-    ("processes", &["ForwardSignals", "ProcessExit", "ProcessInfo", "ProcessOutput"]),
+    (
+        "processes",
+        &["ForwardSignals", "Line", "Lines", "OutputStream", "ProcessExit", "ProcessInfo", "ProcessOutput"],
+    ),
     (
         "stats",
         &[

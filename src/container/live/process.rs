@@ -16,7 +16,7 @@ use crate::process::channel::wait_readable_until;
 use crate::process::console::{ConsoleSocket, Pty};
 use crate::process::donation::Received;
 use crate::process::stdio::CallerPipes;
-use crate::process::{Channel, Collected, Signal, Stdio, collect, stdio};
+use crate::process::{Channel, Collected, Lines, Signal, Stdio, collect, stdio};
 use crate::state::Status;
 use crate::wire::control::{ExecReply, KillTree, Operation, ProcessEnd, ProcessEnded, WaitReply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -302,6 +302,11 @@ impl Process {
     /// The reading end of its standard error, if it is a pipe and was not taken yet.
     pub fn take_stderr(&mut self) -> Option<File> {
         self.pipes.take_stderr()
+    }
+
+    /// Takes both reading ends, and reads them line by line. A stream that is no pipe, or was taken before, has no lines.
+    pub fn take_lines(&mut self) -> Lines {
+        Lines::new(self.take_stdout(), self.take_stderr())
     }
 
     /// The caller's end of its terminal, if [`Exec::terminal`] was called and the end was not taken yet. Dropping it,
