@@ -52,11 +52,16 @@ impl ContainerState {
         Ok(())
     }
 
-    /// Signals init last: in its own pid namespace, its end is the end of the others.
+    /// Signals init last, because its end is the end of the others; but SIGKILL reaches it first: a shell whose child is
+    /// killed would end by itself, and its code would hide who asked for the end.
     fn signal_all(&mut self, number: i32, helpers: &[i32]) -> Result<()> {
         // A list of the processes in the workload's cgroup is not to have the sandbox in it.
         self.init.cgroups.hide_sandbox()?;
-        for member in self.members(helpers)?.filter(|member| !self.is_init(member.pid())) {
+        let members: Vec<_> = self.members(helpers)?.filter(|member| !self.is_init(member.pid())).collect();
+        if number == libc::SIGKILL && !self.init_has_ended() {
+            self.signal_init(number)?;
+        }
+        for member in members {
             member.signal(number)?;
         }
         if let (libc::SIGKILL, Some(freezer)) = (number, &self.freezer) {
