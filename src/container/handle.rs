@@ -3,6 +3,7 @@
 use super::attachment::DropGuard;
 use super::configured::{Cache, Configured};
 use super::outcome::Exit;
+use crate::cgroup::stats::MemoryStats;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{has_ended, observe};
 use crate::process::console::Pty;
@@ -83,15 +84,19 @@ pub(super) fn read_exit(root: &StateRoot, found: &Found, cgroups: &[PathBuf]) ->
 }
 
 /// Says instead of `error` that the memory limit is too little, if a process of the container died before the program
-/// ran and the kernel killed one for memory. `step` is the first word.
+/// ran and had used up the memory. `step` is the first word.
 pub(super) fn explain_out_of_memory(error: Error, record: &Record, step: &'static str) -> Error {
     let died = matches!(error.kind(), ErrorKind::HelperDied | ErrorKind::Ended);
     if !died && error.raw_os_error() != Some(libc::ENOMEM) {
         return error;
     }
     let memory = crate::cgroup::stats::read(&record.cgroups).ok().and_then(|stats| stats.memory);
-    match memory.and_then(|memory| memory.limit.map(|limit| (limit, memory.oom_kills))) {
-        Some((limit, Some(1..))) => {
+    let used_up = |memory: &MemoryStats, limit| {
+        // A process whose allocation fails may end by itself before the kernel kills it.
+        memory.oom_kills.is_some_and(|kills| kills > 0) || memory.peak.is_some_and(|peak| peak >= limit)
+    };
+    match memory.and_then(|memory| memory.limit.map(|limit| (limit, used_up(&memory, limit)))) {
+        Some((limit, true)) => {
             let problem = format!("{limit} bytes are too little to start the program in");
             Error::spec(step, "linux.resources.memory.limit", problem).because(error)
         }
