@@ -47,8 +47,10 @@ fn what_is_told_is_what_the_kernels_files_say() {
     assert_eq!(memory.limit, Some(256 << 20));
     let usage = number(&running, &["memory.usage_in_bytes", "memory.current"]).unwrap();
     assert!(memory.usage.abs_diff(usage) <= 4 << 20, "{} and {usage}", memory.usage);
+    // It may have grown since.
     let peak = number(&running, &["memory.max_usage_in_bytes", "memory.peak"]);
-    assert_eq!(memory.peak, peak);
+    assert_eq!(memory.peak.is_some(), peak.is_some());
+    assert!(memory.peak <= peak, "{:?} and {peak:?}", memory.peak);
     assert!(memory.peak.is_none_or(|peak| peak >= memory.usage));
     assert_eq!(memory.oom_kills, Some(0));
     assert!(memory.anon.is_some_and(|anon| anon > 0 && anon <= memory.usage), "{memory:?}");

@@ -157,7 +157,7 @@ fn exec_says_which_process_it_was_and_how_it_ended() {
     let exec = example!("exec").on(&stage).args(["--cwd", "/tmp", "--env", "A=b", "sh", "-c", script]);
     let said = exec.run().expect(4, "b\n/tmp\n");
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].starts_with("exec: pid 2 in the container, "), "{said}");
+    assert!(lines[0].starts_with("exec: pid 3 in the container, "), "{said}");
     assert!(lines[1].starts_with("exec: exited with code 4 after "), "{said}");
 }
 
@@ -345,7 +345,10 @@ fn an_interrupted_ci_leaves_nothing() {
     let ci = example!("ci").args(["--workspace", workspace(&stage).0.to_str().unwrap()]);
     let ci = ci.arg("echo begun; sleep 1000");
     set_child_subreaper(Some(getpid())).unwrap();
-    let mut child = Command::new(&ci.path).args(&ci.args).stdout(Stdio::piped()).spawn().unwrap();
+    // A shell without job control has its background processes ignore the signal, and these tests with them.
+    let mut child = Command::new("env");
+    child.arg("--default-signal=INT").arg(&ci.path).args(&ci.args).stdout(Stdio::piped());
+    let mut child = child.spawn().unwrap();
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
     let container = descendants(std::process::id());
     assert!(container.len() > 2, "{} processes", container.len());
