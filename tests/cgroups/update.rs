@@ -286,6 +286,24 @@ fn huge_pages_and_named_files_change_where_the_kernel_has_them() {
 }
 
 #[test]
+fn a_lifted_memory_limit_lifts_the_swap_limit_too() {
+    let stage = stage!();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    let mut running = limited(&stage, "lifted");
+    running.update(&asked(serde_json::json!({"memory": {"limit": 96 << 20, "swap": 128 << 20}}))).unwrap();
+    running.update(&asked(serde_json::json!({"memory": {"limit": -1}}))).unwrap();
+    let unlimited =
+        |text: String| text == "max" || text.parse::<u64>().is_ok_and(|bytes| bytes > u64::MAX / 4);
+    assert!(unlimited(kernel(&running, MEMORY).unwrap()));
+    // Without swap accounting there is no such file.
+    let swap = kernel(&running, &["memory.memsw.limit_in_bytes", "memory.swap.max"]);
+    assert!(swap.is_none_or(unlimited));
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
 fn what_only_the_other_version_has_is_refused_before_anything_is_written() {
     let stage = stage!();
     if !may_limit("memory") {

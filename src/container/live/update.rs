@@ -83,6 +83,7 @@ impl LimitUpdate {
     fn new(record: &Record, resources: &LinuxResources) -> Result<Self> {
         let not_json =
             |error: serde_json::Error| Error::spec("update", "linux.resources", &error).because(error);
+        let resources = &with_swap_lifted(resources, record)?;
         if !(no_devices_asked(resources) || are_devices_of(&record.spec.parse()?, resources)) {
             let why = "the devices of a container are decided when it is created";
             return Err(Error::unsupported("linux.resources.devices", why));
@@ -111,6 +112,22 @@ impl LimitUpdate {
             checked_limit: limit.filter(|_| checks),
         })
     }
+}
+
+/// `resources`, with the container's swap limit lifted if they lift its memory limit and say nothing of swap: the swap
+/// limit counts memory and swap together, and cannot be below the memory limit. runc does the same.
+fn with_swap_lifted(resources: &LinuxResources, record: &Record) -> Result<LinuxResources> {
+    let mut resources = resources.clone();
+    if let Some(memory) = resources.memory()
+        && memory.limit() == Some(-1)
+        && matches!(memory.swap(), None | Some(0))
+        && valid(record, &record.spec)?.memory.swap.is_some_and(|swap| swap > 0)
+    {
+        let mut memory = *memory;
+        memory.set_swap(Some(-1));
+        resources.set_memory(Some(memory));
+    }
+    Ok(resources)
 }
 
 /// Whether `resources` has no device rules, or only those of `LinuxResources::default()`, which the caller did not
