@@ -6,6 +6,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// What a mount point must be.
@@ -74,28 +75,63 @@ pub(super) fn open_setting(proc: BorrowedFd<'_>, path: &str) -> rustix::io::Resu
     rustix::fs::openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// Opens `path` below `root`, creating it and its parents if it is not there.
+/// How many dangling symlinks a path may lead through: as many as the kernel follows (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// Opens `path` below `root`, creating it and its parents if it is not there. Where a symlink dangles, this creates what
+/// it points to, inside the root.
 pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: TargetKind) -> Result<OwnedFd> {
+    let mut path = path.to_owned();
+    for _ in 0..=MAX_LINKS {
+        match ensure_or_follow(root, &path, kind)? {
+            Ensured::Found(found) => return check_kind(found, &path, kind),
+            Ensured::Link(leads_to) => path = leads_to,
+        }
+    }
+    Err(Errno::LOOP).os(|| format!("openat2(rootfs, {path:?})"))
+}
+
+enum Ensured {
+    Found(OwnedFd),
+    /// The path goes on here, because a symlink on the way dangles.
+    Link(PathBuf),
+}
+
+fn ensure_or_follow(root: BorrowedFd<'_>, path: &Path, kind: TargetKind) -> Result<Ensured> {
     match open(root, path) {
-        Ok(found) => return check_kind(found, path, kind),
+        Ok(found) => return Ok(Ensured::Found(found)),
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno).os(|| format!("openat2(rootfs, {path:?})")),
     }
     let mut parent = open(root, Path::new("")).os(|| "openat2(rootfs, \".\")")?;
     let mut so_far = PathBuf::new();
-    let components: Vec<&OsStr> = path.components().filter_map(normal).collect();
-    for (index, name) in components.iter().enumerate() {
+    let mut components = path.components().filter_map(name_or_parent);
+    while let Some(name) = components.next() {
+        let above = so_far.clone();
         so_far.push(name);
-        let last = index + 1 == components.len();
         parent = match open(root, &so_far) {
             Ok(found) => found,
-            Err(Errno::NOENT) => {
-                create(parent.as_fd(), name, &so_far, if last { kind } else { TargetKind::Directory })?
-            }
+            Err(Errno::NOENT) => match rustix::fs::readlinkat(&parent, name, Vec::new()) {
+                Ok(target) => {
+                    let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                    let start = if target.is_absolute() { Path::new("") } else { above.as_path() };
+                    let below = target.strip_prefix("/").unwrap_or(target);
+                    return Ok(Ensured::Link(start.join(below).join(components.collect::<PathBuf>())));
+                }
+                Err(_) => {
+                    let last = components.clone().next().is_none();
+                    create(parent.as_fd(), name, &so_far, if last { kind } else { TargetKind::Directory })?
+                }
+            },
             Err(errno) => return Err(errno).os(|| format!("openat2(rootfs, {so_far:?})")),
         };
     }
-    check_kind(parent, path, kind)
+    Ok(Ensured::Found(parent))
+}
+
+/// A component to walk along. The kernel resolves `..`, which it never lets lead above the root.
+fn name_or_parent(component: Component<'_>) -> Option<&OsStr> {
+    matches!(component, Component::Normal(_) | Component::ParentDir).then(|| component.as_os_str())
 }
 
 /// Creates one component, exclusively: a symlink placed there meanwhile causes an error and does not lead outside.
@@ -130,13 +166,6 @@ fn check_kind(found: OwnedFd, path: &Path, kind: TargetKind) -> Result<OwnedFd> 
             Err(Error::new(ErrorKind::Os(libc::EISDIR), format!("{}", path.display()), "is a directory"))
         }
         _ => Ok(found),
-    }
-}
-
-fn normal(component: Component<'_>) -> Option<&OsStr> {
-    match component {
-        Component::Normal(name) => Some(name),
-        _ => None,
     }
 }
 

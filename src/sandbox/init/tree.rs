@@ -454,7 +454,15 @@ fn unseen_proc() -> Result<OwnedFd> {
 
 /// The tmpfs of `step`; with `copy_up`, filled with a copy of the directory at its place below `root`.
 fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up: bool) -> Result<OwnedFd> {
-    let mount = new_fs("tmpfs", options, step.set - MountAttrs::RDONLY)?;
+    let mut options = options.to_vec();
+    // The directory that it covers may keep other users out, and the kernel's default is open to all. As runc does.
+    if !options.iter().any(|option| option.starts_with("mode="))
+        && let Ok(covered) = resolve::open(root, &step.at)
+    {
+        let covered = rustix::fs::fstat(&covered).os(|| format!("fstat({:?})", step.at))?;
+        options.push(format!("mode={:o}", covered.st_mode & 0o7777));
+    }
+    let mount = new_fs("tmpfs", &options, step.set - MountAttrs::RDONLY)?;
     if copy_up {
         copy_up::copy_up(root, &step.at, mount.as_fd())?;
     }

@@ -4,6 +4,7 @@ use crate::kit::bundle::add_mount;
 use crate::kit::{is_root, skip, stage};
 use crate::properties::{end, exec, mount_at, refusal, run, seen, sleeping, unsupported};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 #[test]
@@ -134,6 +135,46 @@ fn a_tmpfs_begins_with_what_it_covers_where_that_is_asked_for() {
     });
     assert_eq!(seen, "kepttmpfs");
     assert_eq!(std::fs::read_to_string(covered.join("directory/file")).unwrap(), "kept", "a copy");
+}
+
+#[test]
+fn a_tmpfs_without_a_mode_has_that_of_the_directory_it_covers() {
+    let stage = stage!();
+    let rootfs = stage.busybox();
+    let mut destinations = Vec::new();
+    for (name, mode) in [("closed", 0o710), ("shared", 0o1777), ("given", 0o755)] {
+        std::fs::create_dir(rootfs.join(name)).unwrap();
+        std::fs::set_permissions(rootfs.join(name), PermissionsExt::from_mode(mode)).unwrap();
+        let options: &[&str] = if name == "given" { &["mode=700"] } else { &[] };
+        destinations.push(json!({"destination": format!("/{name}"), "type": "tmpfs", "options": options}));
+    }
+    let seen = seen(&stage, "stat -c %a /closed /shared /given", |config| {
+        destinations.iter().for_each(|mount| add_mount(config, mount.clone()));
+    });
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["710", "1777", "700"]);
+}
+
+/// Images have such links: `/etc/localtime`, `/var/lock`, `/etc/resolv.conf`.
+#[test]
+fn a_destination_that_is_a_dangling_link_is_made_where_the_link_leads() {
+    let stage = stage!();
+    let rootfs = stage.busybox();
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, rootfs.join(at)).unwrap();
+    std::fs::create_dir_all(rootfs.join("deep/er")).unwrap();
+    link("/run/lock", "last");
+    link("../../made/conf", "deep/er/middle");
+    link("second", "first");
+    link("/../../above", "second");
+    let shown = stage.open_directory("shown");
+    std::fs::write(shown.join("file"), "shown").unwrap();
+    let bind = |from: PathBuf, to: &str| json!({"destination": to, "source": from, "options": ["bind"]});
+    let script = "cat /run/lock/file /made/conf/sub/file /above; ls /run";
+    let seen = seen(&stage, script, |config| {
+        add_mount(config, bind(shown.clone(), "/last"));
+        add_mount(config, bind(shown.clone(), "/deep/er/middle/sub"));
+        add_mount(config, bind(shown.join("file"), "/first"));
+    });
+    assert_eq!(seen, "shownshownshownlock");
 }
 
 /// A file system that the test mounted, unmounted in the end.
