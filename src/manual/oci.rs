@@ -64,14 +64,15 @@
 //!
 //! | property | state |
 //! |---|---|
-//! | `mounts[].destination` | applied; absolute, without `..`, not the root itself |
+//! | `mounts[].destination` | applied; absolute, without `..`, not the root itself; where a link of the image dangles, init makes what it leads to, inside the root |
 //! | `mounts[].type` | applied: any file system this kernel has; `cgroup` and `cgroup2` show the container's own cgroups |
 //! | `mounts[].source` | applied; the source of a bind is relative to the bundle, or to the caller's directory if it comes from a method |
 //! | `mounts[].options` | applied; `remount` is refused, because every entry is a separate mount. Superblock flags apply to a new file system only |
 //! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
 //! | `mounts[].gidMappings[].*` | as `uidMappings` |
 //!
-//! Binds with `idmap` or `ridmap` and no mappings use those of the container's user namespace. A mount of the type
+//! A tmpfs without `mode=` has the mode of the directory that it covers, if there is one. Binds with `idmap` or `ridmap`
+//! and no mappings use those of the container's user namespace. A mount of the type
 //! `cgroup` is read-only if the options have `ro`, and always in a hierarchy in which the container has no cgroup of
 //! its own, because it shows the caller's there. In a user namespace the kernel locks the flags of the host's mounts:
 //! clearing one is `EPERM`. If the container has no network namespace of its own, so that the kernel does not let it
