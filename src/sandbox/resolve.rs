@@ -186,14 +186,29 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_symlink_is_an_error_not_a_way_out() {
+    fn what_a_dangling_symlink_leads_to_is_made_inside() {
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
-        symlink(outside.path().join("planted"), dir.path().join("proc")).unwrap();
+        let planted = outside.path().join("planted");
+        symlink(&planted, dir.path().join("absolute")).unwrap();
+        symlink("../../../up", dir.path().join("relative")).unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let error = ensure(root.as_fd(), Path::new("proc"), TargetKind::Directory).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error}");
+        let make = |path: &str| ensure(root.as_fd(), Path::new(path), TargetKind::Directory);
+        make("absolute").unwrap();
+        make("relative/below").unwrap();
+        let inside = |path: &Path| dir.path().join(path.strip_prefix("/").unwrap());
+        assert!(inside(&planted).is_dir() && inside(Path::new("/up/below")).is_dir());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn symlinks_that_lead_to_each_other_for_ever_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("there/x", dir.path().join("here")).unwrap();
+        symlink("here", dir.path().join("there")).unwrap();
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let error = ensure(root.as_fd(), Path::new("here"), TargetKind::Directory).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{error}");
     }
 
     #[test]
