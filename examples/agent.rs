@@ -1,14 +1,15 @@
-//! Runs code that an agent wrote, on a tokio runtime: a session of each user is a container that stays, and each snippet
-//! is a process in it with limits of its own.
+//! Runs code that an agent wrote, on a tokio runtime. Each session is a container that stays, and each snippet is a
+//! process in it with limits of its own.
 //!
 //! ```text
 //! cargo run --features tokio --example agent                        # two sessions, as a demonstration
 //! cargo run --features tokio --example agent -- --time 2s <snippets
 //! ```
 //!
-//! A line of standard input is `SESSION: SNIPPET`, a shell command line; `SESSION: put FILE` copies a file of the host into
-//! the session's `/tmp`, and `SESSION: get NAME` shows a file from there. Sessions run side by side, and output appears as it
-//! is written. A snippet that runs too long is killed, and its session goes on. All ends with this program.
+//! A line of standard input is `SESSION: SNIPPET`, and the snippet a shell command line. `SESSION: put FILE` copies a file
+//! of the host into the session's `/tmp`, and `SESSION: get NAME` prints a file from there. Sessions run at the same time,
+//! and the program prints their output as they write it. It kills a snippet that runs too long, and the session goes on.
+//! All sessions end with this program.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -102,7 +103,7 @@ async fn run(container: &Container<Running>, name: &str, snippet: &str, time: Du
 
 async fn put(container: Arc<Container<Running>>, file: String) -> Result {
     let target = Path::new("/tmp").join(Path::new(&file).file_name().ok_or("no file name")?);
-    // Disks block, so a thread waits for them.
+    // Reading a disk blocks, so it happens in a thread for that.
     let put = move || -> Result { Ok(container.files()?.write(&target, &std::fs::read(&file)?, 0o644)?) };
     spawn_blocking(put).await?
 }

@@ -5,10 +5,10 @@
 //! cargo run --example ci -- --workspace . --artifacts ./artifacts --timeout 10m 'cargo build' 'cp target/x /out'
 //! ```
 //!
-//! The workspace is `/workspace` in the container, writable, and what the steps create there belongs to the owner of the
-//! directory. What they put into `/out` is copied to the directory of artifacts. Each line of output has the time since
-//! the job began and the number of its step; on a terminal a bar shows the progress. The first step that fails ends the
-//! job.
+//! The container sees the workspace as `/workspace`, writable. What the steps create there belongs to the owner of the
+//! directory. The program copies what they put into `/out` to the directory of artifacts. Each line of output has the time
+//! since the job began and the number of its step; on a terminal a bar shows the progress. The first step that fails ends
+//! the job.
 //!
 //! The container ends with this program: Ctrl-C ends everything, and so does `kill -9`.
 
@@ -41,7 +41,7 @@ struct Options {
     /// How long a step may run
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     timeout: Duration,
-    /// How much memory it may use, where this user may limit it
+    /// How much memory the job may use, if this user may limit it
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
     /// Shell command lines

@@ -183,7 +183,7 @@ fn collected(container: &Container<Running>, exec: Exec) -> Result<ProcessExit, 
     Ok(output.exit)
 }
 
-/// Copies between its terminal and ours until every process inside has closed that terminal. `terminal/wire.rs` does
+/// Copies between its terminal and ours until every process inside has closed that terminal. `terminal/relay.rs` does
 /// this with one poll(2), and handles signals and resizes too.
 fn on_a_terminal(
     process: &Process,

@@ -11,9 +11,8 @@
 //! ended and what it used. The exit code is 0 if all jobs succeeded.
 //!
 //! A running container has a descriptor ([`AsFd`]) that becomes readable when the container has ended, and its pipes
-//! are files, so an async runtime can take the place of this loop. With tokio, wait for the end with
-//! `AsyncFd::new(running.as_fd().try_clone_to_owned()?)?.readable().await`, and call `create` and `start`, which take
-//! milliseconds, in `spawn_blocking`.
+//! are files, so any other event loop can take the place of this one. For tokio the crate has futures: see the example
+//! `agent`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 

@@ -1,15 +1,16 @@
-//! Judges a submission as a programming contest does: runs it on every test in a container of its own, and compares what
-//! it writes.
+//! Judges a submission as a programming contest does: runs each test in a container of its own, and compares what the
+//! submission writes with the answer.
 //!
 //! ```text
 //! cargo run --example judge                                                   # five submissions, one for each verdict
 //! cargo run --example judge -- --tests ./tests --time 1s --memory 64m -- ./solution
 //! ```
 //!
-//! A test is a file `NAME.in`, and beside it `NAME.out` with the answer. The program, a path of the host, is shown in the
-//! container as `/submission`. A line for each test has the verdict, the CPU time and the peak memory: `AC` accepted, `WA`
-//! wrong answer, `TLE` time, `MLE` memory or `OLE` output limit exceeded, `RE` run-time error. The exit code is 0 if every
-//! verdict is `AC`. Where the caller may not limit memory by a cgroup, each process's address space is limited instead.
+//! A test is a file `NAME.in`, and beside it `NAME.out` with the answer. The submission is a program of the host, which the
+//! container sees as `/submission`. The judge prints a line for each test: the verdict, the CPU time and the peak memory.
+//! The verdicts are `AC` accepted, `WA` wrong answer, `TLE`, `MLE` and `OLE` limit of time, memory or output exceeded, `RE`
+//! run-time error. The exit code is 0 if every verdict is `AC`. If the caller may not limit memory by a cgroup, the judge
+//! limits the address space of each process instead.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -84,9 +85,9 @@ fn judge(options: &Options) -> Result<bool> {
     Ok(accepted)
 }
 
-/// What all tests have in common. Probes once whether memory can be limited.
+/// The container that all tests have in common. Tries once whether this user may limit memory by a cgroup.
 fn template(options: &Options) -> Result<ContainerBuilder> {
-    // The time by the clock is for programs that sleep; CPU time counts.
+    // The verdict depends on CPU time. The limit of time by the clock ends programs that sleep.
     let base = ContainerBuilder::new().cpu_time(options.time).timeout(options.time * 3).output_limit(1 << 20);
     let limited = base.clone().memory_limit(options.memory).pids_limit(64);
     match limited.clone().args(["true"]).build() {
@@ -111,7 +112,7 @@ fn verdict(submission: ContainerBuilder, input: &str, expected: &str, options: &
         _ if cpu > options.time => "TLE",
         Outcome::Exited { code: 0 } if same => "AC",
         Outcome::Exited { code: 0 } => "WA",
-        // Where only the address space is limited, the program itself learns that there is no more memory.
+        // If only the address space is limited, the kernel kills nothing: the program's allocation fails.
         Outcome::Exited { .. } if peak > options.memory / 4 * 3 => "MLE",
         _ => "RE",
     };

@@ -39,6 +39,8 @@ mod foreground;
 mod log;
 #[path = "oci/look.rs"]
 mod look;
+#[path = "terminal/relay.rs"]
+mod relay;
 #[path = "oci/spec.rs"]
 mod spec;
 #[path = "oci/stats.rs"]
@@ -47,8 +49,6 @@ mod stats;
 mod terminal;
 #[path = "oci/update.rs"]
 mod update;
-#[path = "terminal/wire.rs"]
-mod wire;
 #[path = "oci/words.rs"]
 mod words;
 

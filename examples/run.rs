@@ -246,7 +246,7 @@ fn bind(text: &str) -> Result<Bind, String> {
         Some((_, mode)) => return Err(format!("{mode:?} is neither ro nor rw")),
         None => (rest, false),
     };
-    // The builder accepts absolute paths only; a path on the command line is relative to our working directory.
+    // Relative to our working directory. Made absolute here, so that a bad path is a mistake of the command line.
     let source = std::path::absolute(source).map_err(|error| error.to_string())?;
     Ok(Bind { source, destination: destination.into(), writable })
 }

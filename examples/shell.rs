@@ -17,22 +17,22 @@
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
+#[path = "terminal/relay.rs"]
+mod relay;
 #[path = "terminal/mod.rs"]
 mod terminal;
-#[path = "terminal/wire.rs"]
-mod wire;
 
 use clap::Parser;
 use cofferdam::{ContainerBuilder, Error, Pty, Rootfs};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use relay::TerminalRelay;
 use rustix::termios::isatty;
 use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use terminal::{RawMode, our_size};
-use wire::Wire;
 
 /// Runs a shell in a container, on a terminal.
 #[derive(Parser)]
@@ -117,13 +117,13 @@ fn on_a_terminal(container: ContainerBuilder, interactive: bool) -> Result<i32, 
     };
     let mut created = container.terminal().build()?.create().map_err(Error::from)?;
     let pty = created.take_pty().ok_or("there is no terminal")?;
-    let mut wire = Wire::new(pty)?;
+    let mut relay = TerminalRelay::new(pty)?;
     let running = created.start().map_err(Error::from)?;
 
     let raw = interactive.then(RawMode::enter).transpose()?;
-    while wire.talking {
-        let signalled = wire.turn(&signals, running.as_fd())?;
-        if signalled && let Some(signal) = heed(&signals, &wire.pty)? {
+    while relay.talking {
+        let signalled = relay.turn(&signals, running.as_fd())?;
+        if signalled && let Some(signal) = heed(&signals, &relay.pty)? {
             return Ok(128 + signal as i32);
         }
     }

@@ -1,5 +1,5 @@
-//! Keeps services running: starts each in a container and restarts those that fail. They go on when it is itself killed;
-//! started again, it takes them over.
+//! Keeps services running: starts each in a container, and restarts those that fail. The services go on if the supervisor
+//! is killed, and the next supervisor takes them over.
 //!
 //! ```text
 //! cargo run --example supervise -- web='python3 -m http.server' clock='while date; do sleep 1; done'
@@ -7,7 +7,7 @@
 //! cargo run --example supervise -- --stop web= clock=
 //! ```
 //!
-//! Its container is called `supervise-NAME`. The exit code is 0 if every service succeeded in the end.
+//! The container of a service is called `supervise-NAME`. The exit code is 0 if every service succeeded in the end.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 #![expect(
@@ -71,7 +71,7 @@ fn keep(root: &StateRoot, (name, command): &Service, options: &Options) -> Resul
     let id = format!("supervise-{name}");
     let mut failures = 0;
     loop {
-        // One of an earlier supervisor, or a new one.
+        // Take over the container of an earlier supervisor, or start one.
         let container = match AnyContainer::load(root, &id) {
             Ok(found) => {
                 println!("{name}: taken over, {}", found.status());
@@ -84,7 +84,7 @@ fn keep(root: &StateRoot, (name, command): &Service, options: &Options) -> Resul
         let outcome = stopped.exit().outcome;
         stopped.delete()?;
         println!("{name}: {outcome}");
-        // Stopped by another supervisor.
+        // Another supervisor has stopped it.
         if outcome.success() || matches!(outcome, Outcome::Killed { .. }) {
             return Ok(outcome.success());
         }

@@ -37,7 +37,7 @@ impl Kill {
         };
         match sent {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            // It ended after we loaded it.
+            // The container ended after we loaded it.
             Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::NotFound) => {
                 Err(not_running())
             }
@@ -46,7 +46,7 @@ impl Kill {
     }
 }
 
-/// Engines search for these words.
+/// The error for a container without a running program, in the words that engines search for.
 fn not_running() -> Failure {
     "container not running".into()
 }

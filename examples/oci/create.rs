@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::failure::{Done, Failure, exit_code};
-use super::foreground::Attention;
+use super::foreground::SignalForwarder;
 use super::terminal::our_size;
 use cofferdam::info::Listed;
 use cofferdam::oci_spec::runtime::LinuxNamespaceType;
@@ -11,9 +11,9 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The bundle, and the connections of the container.
+/// The options of create and run.
 #[derive(clap::Args)]
-pub(crate) struct Making {
+pub(crate) struct CreationOptions {
     /// The directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
@@ -39,13 +39,13 @@ pub(crate) struct Making {
 #[derive(clap::Args)]
 pub(crate) struct Create {
     #[command(flatten)]
-    making: Making,
+    options: CreationOptions,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Run {
     #[command(flatten)]
-    making: Making,
+    options: CreationOptions,
     /// Do not wait for the end of the container
     #[arg(short, long)]
     detach: bool,
@@ -57,15 +57,15 @@ pub(crate) struct Run {
     no_subreaper: bool,
 }
 
-/// Where a configuration places its cgroups.
-enum Place {
+/// The form of `linux.cgroupsPath`.
+enum CgroupsPath {
     Default,
     Path(String),
     /// `slice:prefix:name`
     Scope(String),
 }
 
-impl Place {
+impl CgroupsPath {
     fn of(builder: &ContainerBuilder) -> Self {
         let linux = builder.spec().linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
@@ -77,15 +77,18 @@ impl Place {
     }
 }
 
-/// The other end of the container's terminal.
+/// Which program holds the other end of the container's terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Terminal {
+    /// The container has no terminal.
     None,
+    /// The one that listens at the console socket.
     Socket,
+    /// This one.
     Ours,
 }
 
-impl Making {
+impl CreationOptions {
     /// Describes the container.
     fn builder(
         self,
@@ -95,23 +98,23 @@ impl Making {
     ) -> Result<(ContainerBuilder, Terminal), Failure> {
         let default_scope = format!(":cofferdam:{}", self.id);
         let mut builder = ContainerBuilder::from_bundle(&self.bundle)?.id(self.id).state_root(root.clone());
-        match (options.systemd_cgroup, Place::of(&builder)) {
-            (true, Place::Default) => builder = builder.cgroups_path(default_scope),
-            (true, Place::Path(path)) => {
+        match (options.systemd_cgroup, CgroupsPath::of(&builder)) {
+            (true, CgroupsPath::Default) => builder = builder.cgroups_path(default_scope),
+            (true, CgroupsPath::Path(path)) => {
                 let wanted = "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups";
                 return Err(format!("{wanted}, got {path:?} instead").into());
             }
-            (false, Place::Scope(path)) => {
+            (false, CgroupsPath::Scope(path)) => {
                 return Err(
                     format!("cgroupsPath {path:?} is for systemd cgroups: use --systemd-cgroup").into()
                 );
             }
-            (true, Place::Scope(_)) | (false, Place::Default | Place::Path(_)) => {}
+            (true, CgroupsPath::Scope(_)) | (false, CgroupsPath::Default | CgroupsPath::Path(_)) => {}
         }
         if !options.pods {
             builder = builder.ignore_pod_annotations();
         }
-        if let Some(path) = pid_namespace_meant(root, &builder) {
+        if let Some(path) = container_pid_namespace(root, &builder) {
             builder = builder.join_pid_namespace(path);
         }
         if let Some(path) = self.pid_file {
@@ -151,9 +154,9 @@ impl Making {
     }
 }
 
-/// Finds the pid namespace that a path of the form `/proc/SANDBOX/ns/pid` means. An engine knows only the pid of the
-/// sandbox and joins namespaces through it, but the container's pid namespace is a child of the sandbox's.
-fn pid_namespace_meant(root: &StateRoot, builder: &ContainerBuilder) -> Option<PathBuf> {
+/// The path of the container's pid namespace, if the configuration joins `/proc/SANDBOX/ns/pid`. An engine knows only the
+/// sandbox's pid, but the container's pid namespace is a child of the sandbox's.
+fn container_pid_namespace(root: &StateRoot, builder: &ContainerBuilder) -> Option<PathBuf> {
     let namespaces = builder.spec().linux().as_ref()?.namespaces().as_ref()?;
     let joined = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Pid)?;
     let path = joined.path().as_ref()?.to_str()?;
@@ -180,7 +183,7 @@ fn activated_fds() -> u32 {
 
 impl Create {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
-        let (builder, _) = self.making.builder(root, options, true)?;
+        let (builder, _) = self.options.builder(root, options, true)?;
         // Later commands find the container by its id.
         builder.build()?.create()?.detach()?;
         Ok(ExitCode::SUCCESS)
@@ -203,20 +206,20 @@ pub(crate) fn start(container: AnyContainer) -> Done {
 impl Run {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
         let (detach, keep) = (self.detach, self.keep);
-        let (builder, terminal) = self.making.builder(root, options, detach)?;
+        let (builder, terminal) = self.options.builder(root, options, detach)?;
         if detach {
             builder.build()?.create()?.start()?.detach()?;
             return Ok(ExitCode::SUCCESS);
         }
         // Block signals before anything starts, so that none is lost.
-        let attention = Attention::new()?;
+        let forwarder = SignalForwarder::new()?;
         let mut created: Container<Created> = builder.build()?.create()?;
         let pty = (terminal == Terminal::Ours).then(|| created.take_pty()).flatten();
         let mut running = created.start()?;
         if keep {
             running.detach()?;
         }
-        attention.until_the_end(running.as_fd(), pty, &|signal| running.signal(signal))?;
+        forwarder.forward_until(running.as_fd(), pty, &|signal| running.signal(signal))?;
         let stopped = running.wait_stopped()?;
         let code = stopped.exit().outcome.shell_code();
         if !keep {

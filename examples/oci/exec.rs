@@ -2,7 +2,7 @@
 
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
-use super::foreground::Attention;
+use super::foreground::SignalForwarder;
 use super::terminal::our_size;
 use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
 use cofferdam::{AnyContainer, Container, Running, StateRoot};
@@ -107,19 +107,19 @@ impl Exec {
             (true, true, None) => {
                 Err("cannot allocate tty if runc will detach without setting console socket".into())
             }
-            (true, true, Some(socket)) => self.leave(&container, exec.console_socket(socket)),
+            (true, true, Some(socket)) => self.execute_detached(&container, exec.console_socket(socket)),
             (_, _, Some(_)) => {
                 Err("cannot use console socket if runc will not detach or allocate tty".into())
             }
-            (false, true, None) => self.leave(&container, exec.inherit_stdio()),
+            (false, true, None) => self.execute_detached(&container, exec.inherit_stdio()),
             (true, false, None) => {
                 let exec = match our_size() {
                     Some(size) => exec.terminal_size(size),
                     None => exec,
                 };
-                self.stay(&container, exec.terminal())
+                self.execute_in_foreground(&container, exec.terminal())
             }
-            (false, false, None) => self.stay(&container, exec.inherit_stdio()),
+            (false, false, None) => self.execute_in_foreground(&container, exec.inherit_stdio()),
         }
     }
 
@@ -178,20 +178,22 @@ impl Exec {
         Ok(sets)
     }
 
-    /// Goes, and leaves a process behind that stands in for the one inside.
-    fn leave(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
+    /// Executes the process without waiting for its end. Leaves an exec proxy, whose pid and end are the process's to an
+    /// engine.
+    fn execute_detached(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
         let pid = container.exec(exec)?.into_exec_proxy()?;
         self.write_pid(pid)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn stay(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
+    /// Executes the process and waits for its end.
+    fn execute_in_foreground(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
         // Block signals before anything starts, so that none is lost.
-        let attention = Attention::new()?;
+        let forwarder = SignalForwarder::new()?;
         let mut process = container.exec(exec)?;
         self.write_pid(process.id())?;
         let pty = process.take_pty();
-        attention.until_the_end(process.as_fd(), pty, &|signal| process.signal(signal))?;
+        forwarder.forward_until(process.as_fd(), pty, &|signal| process.signal(signal))?;
         Ok(exit_code(process.wait()?.outcome.shell_code()))
     }
 

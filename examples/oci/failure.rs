@@ -31,7 +31,7 @@ impl From<&str> for Failure {
 }
 
 impl From<Error> for Failure {
-    /// Most error texts of the crate contain the words that engines search for; this adds those that are missing.
+    /// Engines search for words of runc's. Most error texts of the crate contain them; this adds the one that is missing.
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::AlreadyExists => format!("container with given ID already exists: {error}").into(),
@@ -64,7 +64,7 @@ impl From<nix::errno::Errno> for Failure {
     }
 }
 
-/// Exits with the code of a program that has ended.
+/// The exit code of this program for the `code` of a program that has ended.
 pub(crate) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(OUR_FAULT))
 }

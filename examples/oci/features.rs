@@ -89,7 +89,7 @@ fn supports(change: impl FnOnce(&mut Value)) -> bool {
     check_config(config.to_string().as_bytes(), Path::new("/x")).is_ok()
 }
 
-/// The names that a configuration may use.
+/// The capabilities that a configuration may name.
 fn capabilities() -> Vec<String> {
     let names = caps::all().into_iter().map(|capability| capability.to_string());
     let known =
@@ -121,7 +121,7 @@ fn seccomp_features() -> Value {
         words.into_iter().filter(|word| compiles(probe(word))).collect()
     };
     let operator = |op: &str| rule("SCMP_ACT_ERRNO", json!([{ "index": 0, "value": 1, "op": op }]));
-    // An alias for the machine's architecture, which the specification does not have.
+    // Leave out the alias for the machine's architecture: the specification does not have it.
     let architectures = words::<Arch>().into_iter().filter(|word| *word != "SCMP_ARCH_NATIVE").collect();
     let flags = only(
         words::<LinuxSeccompFilterFlag>(),

@@ -1,8 +1,8 @@
-//! Stays in the foreground of a container's process: passes on signals, and connects the terminals.
+//! Waits for a process in a container: passes signals on to it, and copies between its terminal and ours.
 
 use super::failure::Failure;
+use super::relay::TerminalRelay;
 use super::terminal::{RawMode, our_size};
-use super::wire::Wire;
 use cofferdam::{Pty, Signal};
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -12,7 +12,7 @@ use rustix::termios::isatty;
 use std::io::stdin;
 use std::os::fd::BorrowedFd;
 
-/// Signals that concern only this program.
+/// Signals that are not passed on, because they concern only this program.
 const OWN: [Named; 11] = [
     Named::SIGKILL,
     Named::SIGSTOP,
@@ -27,10 +27,10 @@ const OWN: [Named; 11] = [
     Named::SIGSYS,
 ];
 
-/// Blocks the signals of this program, and reads them from a descriptor.
-pub(crate) struct Attention(SignalFd);
+/// Blocks the signals of this program, reads them from a descriptor, and passes them on.
+pub(crate) struct SignalForwarder(SignalFd);
 
-impl Attention {
+impl SignalForwarder {
     pub(crate) fn new() -> Result<Self, Failure> {
         let mut watched = SigSet::all();
         OWN.into_iter().for_each(|signal| watched.remove(signal));
@@ -39,7 +39,7 @@ impl Attention {
     }
 
     /// Passes signals to `send`, and copies between our terminal and `pty`, until `end` is readable.
-    pub(crate) fn until_the_end(
+    pub(crate) fn forward_until(
         &self,
         end: BorrowedFd<'_>,
         pty: Option<Pty>,
@@ -58,11 +58,11 @@ impl Attention {
                 self.pass_on(None, send)?;
             }
         };
-        let mut wire = Wire::new(pty)?;
+        let mut relay = TerminalRelay::new(pty)?;
         let raw = isatty(stdin()).then(RawMode::enter).transpose()?;
-        while wire.talking {
-            if wire.turn(&self.0, end)? {
-                self.pass_on(Some(&wire.pty), send)?;
+        while relay.talking {
+            if relay.turn(&self.0, end)? {
+                self.pass_on(Some(&relay.pty), send)?;
             }
         }
         drop(raw);

@@ -161,11 +161,11 @@ impl Ps {
         let column = head.split_ascii_whitespace().position(|name| name == "PID");
         let column = column.ok_or("couldn't find PID field in ps output")?;
         println!("{head}");
-        let of_ours = |line: &&str| {
+        let is_inside = |line: &&str| {
             let pid = line.split_ascii_whitespace().nth(column).and_then(|pid| pid.parse().ok());
             pid.is_some_and(|pid| pids.contains(&pid))
         };
-        lines.filter(of_ours).for_each(|line| println!("{line}"));
+        lines.filter(is_inside).for_each(|line| println!("{line}"));
         Ok(())
     }
 }

@@ -6,25 +6,27 @@ use std::fmt;
 
 /// The values of an enum, or the keys of a struct, in alphabetical order.
 pub(crate) fn words<T: Deserialize<'static>>() -> Vec<&'static str> {
-    let mut words = match T::deserialize(Listener) {
-        Err(Heard(words)) => words.to_vec(),
+    let mut words = match T::deserialize(NameRecorder) {
+        Err(Names(words)) => words.to_vec(),
         Ok(_) => Vec::new(),
     };
     words.sort_unstable();
     words
 }
 
-/// A deserializer that only records the names that the type expects: a derived `Deserialize` passes them first.
-struct Listener;
+/// A deserializer that has no value, and returns as its error the names that the type expects: a derived `Deserialize`
+/// passes them first.
+struct NameRecorder;
 
+/// The names, as the error of [`NameRecorder`].
 #[derive(Debug)]
-struct Heard(&'static [&'static str]);
+struct Names(&'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Listener {
-    type Error = Heard;
+impl<'de> Deserializer<'de> for NameRecorder {
+    type Error = Names;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Heard> {
-        Err(Heard(&[]))
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Names> {
+        Err(Names(&[]))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -32,8 +34,8 @@ impl<'de> Deserializer<'de> for Listener {
         _: &'static str,
         variants: &'static [&'static str],
         _: V,
-    ) -> Result<V::Value, Heard> {
-        Err(Heard(variants))
+    ) -> Result<V::Value, Names> {
+        Err(Names(variants))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -41,8 +43,8 @@ impl<'de> Deserializer<'de> for Listener {
         _: &'static str,
         fields: &'static [&'static str],
         _: V,
-    ) -> Result<V::Value, Heard> {
-        Err(Heard(fields))
+    ) -> Result<V::Value, Names> {
+        Err(Names(fields))
     }
 
     serde::forward_to_deserialize_any! {
@@ -51,15 +53,15 @@ impl<'de> Deserializer<'de> for Listener {
     }
 }
 
-impl Error for Heard {
+impl Error for Names {
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self(&[])
     }
 }
 
-impl std::error::Error for Heard {}
+impl std::error::Error for Names {}
 
-impl fmt::Display for Heard {
+impl fmt::Display for Names {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "one of {:?}", self.0)
     }

@@ -12,10 +12,10 @@ use std::os::fd::BorrowedFd;
 /// Ctrl-D: a terminal takes it as the end of input, which a pipe would show by closing.
 const END_OF_INPUT: u8 = 0x04;
 
-/// The connection between the two terminals.
-pub(crate) struct Wire {
+/// Copies between our standard streams and a terminal.
+pub(crate) struct TerminalRelay {
     pub(crate) pty: Pty,
-    /// Typed bytes that the terminal inside has not taken yet. Until it has, no more are read.
+    /// Typed bytes that the terminal inside has not taken yet. Until it takes them, we read no more.
     typed: Vec<u8>,
     /// Our input is still open.
     listening: bool,
@@ -23,7 +23,7 @@ pub(crate) struct Wire {
     pub(crate) talking: bool,
 }
 
-impl Wire {
+impl TerminalRelay {
     pub(crate) fn new(pty: Pty) -> Result<Self> {
         fcntl_setfl(&pty, fcntl_getfl(&pty)? | OFlags::NONBLOCK)?;
         Ok(Self { pty, typed: Vec::new(), listening: true, talking: true })
@@ -59,10 +59,10 @@ impl Wire {
         // A program can close the terminal and go on: wait for its end, although typing no longer reaches it.
         self.talking &= ended.is_empty();
         if inside.contains(PollFlags::OUT) {
-            self.pass_on()?;
+            self.write_typed()?;
         }
         if !typing.is_empty() {
-            self.listen()?;
+            self.read_typed()?;
         }
         Ok(!signalled.is_empty())
     }
@@ -88,7 +88,8 @@ impl Wire {
         }
     }
 
-    fn listen(&mut self) -> Result<()> {
+    /// Reads what was typed.
+    fn read_typed(&mut self) -> Result<()> {
         let mut bytes = [0; 4 << 10];
         // Bypass std: bytes in its buffer would be invisible to poll.
         match rustix::io::read(stdin(), &mut bytes) {
@@ -103,7 +104,8 @@ impl Wire {
         Ok(())
     }
 
-    fn pass_on(&mut self) -> Result<()> {
+    /// Writes typed bytes to the terminal inside, as many as it takes now.
+    fn write_typed(&mut self) -> Result<()> {
         match self.pty.write(&self.typed) {
             Ok(count) => drop(self.typed.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
