@@ -15,10 +15,10 @@ const DEFAULT_NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// Something of the host that keeps a container, or a part of one, from being made.
+/// A fact about the host because of which the crate cannot make a container, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Obstacle {
-    /// The host fact.
+    /// The fact.
     pub(crate) cause: String,
     /// What a person can do about it.
     pub(crate) remedy: String,
@@ -29,7 +29,7 @@ impl Obstacle {
         Self { cause: cause.into(), remedy: remedy.into() }
     }
 
-    /// What `error` says, which is about this host: its text without the field, and its hint.
+    /// An error about this host as an obstacle: its text without the field, and its hint.
     pub(crate) fn of(error: &Error) -> Self {
         Self::new(error.message(), error.hint_text().unwrap_or_default())
     }
@@ -48,7 +48,7 @@ pub(crate) struct Switches {
     userns_clone: String,
     /// `kernel.apparmor_restrict_unprivileged_userns`, of Ubuntu's.
     apparmor: String,
-    /// `user.max_*_namespaces`, by the word in the middle.
+    /// `user.max_KIND_namespaces`, by the kind.
     max_namespaces: Vec<(&'static str, String)>,
     /// `/proc/self/status`.
     status: String,

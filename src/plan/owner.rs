@@ -1,5 +1,5 @@
-//! A writable bind that a user can use: its files belong to the container's user, and on the disk to the owner of what
-//! is bound. Pure: the gofer looks at the source, and this says how it shows it.
+//! Decides how a writable bind shows the owner of its source, so that the container's user can write there and what it
+//! makes belongs to that owner on the disk. Pure: the gofer looks at the source, and asks here what to do.
 //!
 //! | The source belongs to | By default | With `map_owner` |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | another user of the host | mapped | mapped |
 //! | the host's root | as on disk if everyone may write, else refused | mapped: the workload writes as the host's root |
 //!
-//! *Mapped* is a mount that swaps the owner's ids for the user's and leaves all other ids as they are. A
-//! caller who may not map ids gets what works without: as on disk if the user can write there, else it is refused.
+//! *Mapped* is a mount that shows the owner's ids as the user's and leaves all other ids as they are. If the caller may
+//! not map ids, the source is shown as on disk if the user can write there, and otherwise refused.
 
 use crate::spec::{IdMap, IdMaps};
 use serde::{Deserialize, Serialize};
@@ -21,9 +21,9 @@ pub(crate) struct OwnerMapping {
     /// The ids that the container has, as the gofer sees ids: first and count.
     pub(crate) uids: Vec<(u32, u32)>,
     pub(crate) gids: Vec<(u32, u32)>,
-    /// `map_owner`: also for the host's root, and for an owner that the container has an id for.
+    /// `map_owner`: maps the host's root, too, and an owner that the container has an id for.
     pub(crate) always: bool,
-    /// Whether the workload has the caller's groups, and with them what these may write.
+    /// Whether the workload has the caller's groups, and so may write what these may write.
     pub(crate) groups_kept: bool,
     /// Whether the caller may map the ids of files.
     pub(crate) may_map: bool,
@@ -58,7 +58,7 @@ pub(crate) const KEEP_IDS: &str = "Bind::keep_ids binds it as it is on the disk"
 impl OwnerMapping {
     /// How to show what belongs to `owner`.
     pub(crate) fn show(&self, owner: Owner) -> Shown {
-        // Whether the caller is in the group does not show here.
+        // With the caller's groups, take a group that may write for one of them: its membership is not known here.
         let others_write = owner.mode & if self.groups_kept { 0o022 } else { 0o002 } != 0;
         if owner.uid == self.user.0 || (!self.always && has(&self.uids, owner.uid)) {
             return Shown::AsOnDisk;
@@ -75,7 +75,7 @@ impl OwnerMapping {
             let hint = "Bind::map_owner lets it write as the host's root; Bind::keep_ids binds it as it is";
             return if others_write { Shown::AsOnDisk } else { Shown::Refused { why, hint } };
         }
-        // Files of the host's group 0 are made only by a workload that may make files of its root.
+        // Map the host's group 0 only with `map_owner`, which lets the workload make files of root as well.
         let gid_is_free = self.always || (owner.gid != 0 && !has(&self.gids, owner.gid));
         let gids = if gid_is_free { swap(owner.gid, self.user.1) } else { ALL.to_vec() };
         let maps = IdMaps { uids: swap(owner.uid, self.user.0), gids };
@@ -83,15 +83,15 @@ impl OwnerMapping {
     }
 }
 
-/// Every id as it is. The last one means "no id" (user_namespaces(7)).
+/// Maps every id to itself, but the highest number, which means "no id" (user_namespaces(7)).
 const ALL: [IdMap; 1] = [IdMap { container: 0, host: 0, size: u32::MAX }];
 
 fn has(ranges: &[(u32, u32)], id: u32) -> bool {
     ranges.iter().any(|(first, count)| id.checked_sub(*first).is_some_and(|offset| offset < *count))
 }
 
-/// On the disk `owner`, in the mount `user`. All other ids are as without a mapping: what belongs to an id that is not
-/// mapped cannot be written, not even by a user whom its mode lets.
+/// Maps `owner` on the disk to `user` in the mount, and every other id to itself: a process cannot write to a file whose
+/// id is not mapped, whatever the file's mode.
 fn swap(owner: u32, user: u32) -> Vec<IdMap> {
     let mut maps = vec![IdMap { container: owner, host: user, size: 1 }];
     let mut from = 0;

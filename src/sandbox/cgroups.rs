@@ -20,15 +20,16 @@ fn join(tasks: &OwnedFd) -> Result<()> {
 
 /// The cgroups of one container's own processes.
 pub(super) struct ContainerCgroups {
-    /// The v2 directory, to be born in.
+    /// The v2 directory, in which clone3(2) makes new processes.
     directory: Option<OwnedFd>,
     /// `tasks` of the v1 directories.
     v1: Vec<OwnedFd>,
-    /// `cgroup.procs` of the v2 directory, for processes that may not be born in it. The whole machine waits for this
-    /// kind of move.
+    /// `cgroup.procs` of the v2 directory, for processes that clone3(2) may not make there. The kernel stops the whole
+    /// machine for this kind of move.
     v2: Vec<OwnedFd>,
-    /// Where the sandbox itself is seen between create and start, and where it goes back to.
+    /// The cgroups in which the sandbox is between create and start, because an engine looks for it there.
     shown: Vec<OwnedFd>,
+    /// The cgroups to which the sandbox returns from there.
     back: Vec<OwnedFd>,
     is_shown: Cell<bool>,
 }
@@ -47,14 +48,16 @@ impl ContainerCgroups {
 
     /// For another container of a pod. The sandbox is not in that container's cgroups, so its processes join all of them.
     pub(super) fn take_in_pod(donated: &mut Received) -> Self {
-        // The outer directories first: where there is one of the container's own processes below, they end in that.
+        // Join the outer directories first: if one has a directory for the container's own processes below it, the
+        // later join moves the process there.
         let outer = donated.take_all(SANDBOX_JOIN);
         let inner = Self::take(donated);
         let v1 = outer.into_iter().chain(inner.v1).collect();
         Self { v1, shown: Vec::new(), back: Vec::new(), ..inner }
     }
 
-    /// Moves the sandbox to where an engine looks for the container. Whatever goes wrong, only the engine sees less.
+    /// Moves the sandbox to where an engine looks for the container. Errors are ignored: the container works all the
+    /// same, and only the engine sees less.
     pub(super) fn show_sandbox(&self) {
         self.is_shown.set(!self.shown.is_empty());
         let _ = self.shown.iter().try_for_each(join);
@@ -80,7 +83,7 @@ impl ContainerCgroups {
         self.v1.iter().chain(&self.v2).map(AsFd::as_fd)
     }
 
-    /// Moves this single-threaded process into the cgroups that it was not `born` in.
+    /// Moves this single-threaded process into the cgroups. `born` says that clone3(2) made it in the v2 directory.
     pub(super) fn join(&self, born: bool) -> Result<()> {
         let not_born_in = if born { &[] } else { self.v2.as_slice() };
         self.v1.iter().chain(not_born_in).try_for_each(join)

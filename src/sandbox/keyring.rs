@@ -1,16 +1,16 @@
-//! Session keyrings (session-keyring(7)): no process of a container has its caller's, in which are the keys of the
-//! caller's login: tickets, passwords, keys of file systems.
+//! Session keyrings (session-keyring(7)). The caller's holds the keys of the caller's login (tickets, passwords, keys of
+//! file systems), so every process of a container gets another one.
 //!
 //! ```text
-//!   sandbox: the spare keyring, if its ids on the host will change
-//!      |-- init: a keyring of its own, before the first hook that is a program of the container
-//!      |-- exec: a keyring of its own
+//!   sandbox: makes the spare keyring, if its ids on the host will change
+//!      |-- init: makes its own keyring, before the first hook that is a program of the container
+//!      |-- exec: makes its own keyring
 //! ```
 //!
-//! A new keyring counts against a quota of its owner on the host (`kernel.keys.maxkeys`, 200). The containers of root may
-//! all have the same ids there, so their quota can be used up, also by a container that means to. Then the process keeps
-//! the *spare* keyring: empty, of the sandbox's own, made with the caller's ids, and with no right to write to it, because
-//! what a container wrote would count against the caller's quota. Without a spare keyring the container is refused.
+//! A new keyring counts against a quota of its owner on the host (`kernel.keys.maxkeys`, 200). All containers of root may
+//! have the same ids there, so one container can use up the quota of all, also on purpose. Then a process keeps the
+//! *spare* keyring: an empty one that the sandbox has made with the caller's ids. No process of a container may write to
+//! it, because what it wrote would count against the caller's quota. Without a spare keyring, create fails.
 
 use crate::error::{OsContext, Result};
 use crate::plan::SandboxPlan;
@@ -46,8 +46,8 @@ pub(super) fn leave_callers() -> Result<()> {
     }
 }
 
-/// Joins a new session keyring. Returns false where there are none: on a kernel without keyrings, or under a filter that
-/// says so, which the workload inherits.
+/// Joins a new session keyring. Returns false if keyctl(2) does not exist: the kernel has no keyrings, or a seccomp filter
+/// around this program says so, which the workload inherits.
 fn join_new() -> Result<bool> {
     match sys::join_new_session_keyring() {
         Err(Errno::NOSYS) => Ok(false),

@@ -1,11 +1,11 @@
 //! Ends a process of the container together with everything that it started.
 //!
-//! The kernel has no name for that set where the process has no cgroup of its own, so it is looked up: each process whose
-//! parent is in the set, and each process of a session that a member of the set made. To belong to neither, a process has
-//! to leave its session and lose its parent before, as daemon(3) does.
+//! An executed process has no cgroup of its own, so the kernel has no name for this set. The sandbox looks its members up
+//! in the container's proc: each process whose parent is a member, and each process in a session that a member made. A
+//! process that has left its session and then lost its parent, as daemon(3) makes one, is no member.
 //!
-//! First the set is stopped, and only then killed: a member that is stopped can neither start another process nor lose
-//! its children, so the lookups come to an end, and nothing gets away between them.
+//! The sandbox stops all members before it kills the first. A stopped member can neither start another process nor lose
+//! its children, so the lookups come to an end, and no member gets away between two of them.
 
 use super::members;
 use super::members::Member;
@@ -13,18 +13,18 @@ use crate::error::Result;
 use rustix::fd::BorrowedFd;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often to look for members that are not stopped yet. Each look stops all that it finds, so one more is needed only
-/// for what was started meanwhile.
+/// How often to look for members that are not stopped yet. Each look stops all that it finds, and only processes that
+/// were started meanwhile make another look necessary.
 const LOOKS: usize = 64;
 
 /// Kills the process `root` and its offspring. Pids are those of `proc`.
 ///
-/// `root` still has to be there, if only as a zombie, so that its pid is no other process's.
+/// The sandbox must not have collected `root` yet: until then no other process can have its pid.
 pub(super) fn kill(proc: BorrowedFd<'_>, root: i32) -> Result<()> {
     let mut offspring = Offspring::default();
     for signal in [libc::SIGSTOP, libc::SIGKILL] {
-        // What is stopped is killed youngest first: the end of a parent would wake a stopped process group (SIGCONT,
-        // credentials(7) on orphaned groups).
+        // Kill the youngest first: if the end of a parent orphans a process group with a stopped member, the kernel
+        // sends SIGCONT to the group (setpgid(2)).
         if signal == libc::SIGKILL {
             for process in offspring.known.iter().rev() {
                 process.signal(proc, signal)?;
@@ -70,7 +70,7 @@ impl Seen {
     }
 }
 
-/// What was found so far.
+/// The members found so far.
 #[derive(Default)]
 struct Offspring {
     /// Parents before their children.
@@ -81,7 +81,7 @@ struct Offspring {
 }
 
 impl Offspring {
-    /// Adds those of `all` that belong to it, and returns them.
+    /// Adds the members among `all` that are not known yet, and returns them.
     fn add(&mut self, root: i32, all: &[Seen]) -> Vec<Seen> {
         let now: BTreeMap<i32, u64> = all.iter().map(|process| (process.pid, process.started_at)).collect();
         let before = self.known.len();
@@ -96,15 +96,15 @@ impl Offspring {
                 if !belongs || is_known(process.pid) {
                     continue;
                 }
-                // The root leads a session of its own from the moment when it can start others. Theirs are this one, or
-                // were made by one of them.
+                // The root starts others only after setsid(2). Until then its session is not its own; every other
+                // member is in the root's session or in one that a member made.
                 if process.pid != root || process.session == root {
                     self.sessions.insert(process.session);
                 }
                 self.known.push(*process);
                 self.starts.insert(process.pid, process.started_at);
             }
-            // A parent may be listed after its child, so until nothing is added.
+            // A child may be listed before its parent: repeat until a pass adds nothing.
             if self.known.len() == in_this_pass {
                 return self.known[before..].to_vec();
             }

@@ -1,21 +1,22 @@
-//! The reaper: PID 1 of a container's pid namespace. It collects the orphans, and the workload is an ordinary process.
+//! The reaper: PID 1 of a container's pid namespace. It collects orphans, so that the workload need not be PID 1.
 //!
 //! ```text
-//!   sandbox                      between                       reaper               init
+//!   sandbox                 intermediate process               reaper               init
 //!      |-- clone(VM, VFORK) -->|  new namespaces
 //!      |                       |-- clone(PARENT) ------------->|
 //!      |                       |-- clone(PARENT) ---------------------------------->|
 //!      |<------------------------------------------------------------- Ready -------|
 //!      |------ BecomeReaper ---------------------------------->|  enter init's namespaces, give up everything, execve
-//!      |<----- end of file: it is the reaper; or else Failed --|
+//!      |<----- end of file: its program runs; or ReaperFailed -|
 //! ```
 //!
-//! Both are children of the sandbox: signals, status and usage of the workload are what they are without a reaper. A
-//! privileged process in the container may look into PID 1, so nothing of the sandbox is left in it: it executes a
-//! program of one page, with no descriptor, no environment and no capability, in the workload's namespaces and root.
+//! The sandbox is the parent of both, so it signals the workload and collects its status and usage as it does without a
+//! reaper. A privileged process in the container may read the memory of PID 1 (ptrace(2)). So the reaper keeps nothing
+//! of the sandbox: it executes a program of one page, with no descriptor, no environment and no capability, in the
+//! workload's namespaces and root.
 //!
-//! The program does nothing. The kernel collects the children of a process that ignores SIGCHLD, and lets a PID 1
-//! ignore all other signals from inside. When the sandbox kills it, the kernel kills everything else in the namespace.
+//! The program only waits. It ignores SIGCHLD, so the kernel collects its children, and from inside its pid namespace
+//! the kernel delivers it no signal. When the sandbox kills the reaper, the kernel kills every other process there.
 
 use super::init::tree::new_fs;
 use super::members;
@@ -34,27 +35,27 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::time::{Duration, Instant};
 
-/// How long the reaper may take from [`BecomeReaper`] to the end of its connection: it waits for nothing meanwhile.
+/// How long the reaper may take from [`BecomeReaper`] to the end of its connection: a few system calls.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// PID 1 of the container, as its parent holds it.
 pub(super) struct Reaper {
     pid: Pid,
     pub(super) pidfd: OwnedFd,
-    /// Until the program runs.
+    /// The connection to it, until its program runs.
     channel: Option<Channel>,
-    /// The network namespace that it enters.
+    /// The container's network namespace, until [`execute_program`](Self::execute_program) sends it.
     network: Option<OwnedFd>,
 }
 
-/// What a reaper is forked with.
-pub(super) struct Unborn {
+/// What the fork of a reaper needs.
+pub(super) struct ReaperSetup {
     ours: Channel,
     theirs: Channel,
     program: OwnedFd,
 }
 
-impl Unborn {
+impl ReaperSetup {
     pub(super) fn new() -> Result<Self> {
         let bytes = sys::init_program();
         let program = in_memfd(&bytes).or_else(|_| in_file_system(&bytes))?;
@@ -62,14 +63,14 @@ impl Unborn {
         Ok(Self { ours, theirs, program })
     }
 
-    /// It was forked, and its pid is `pid`.
-    pub(super) fn born(self, pid: Pid) -> Result<Reaper> {
-        // It is our child and not collected, so the number is still its own.
+    /// The reaper, in the sandbox: the fork returned `pid`.
+    pub(super) fn forked(self, pid: Pid) -> Result<Reaper> {
+        // The sandbox has not collected this child, so the pid still is the child's.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(reaper)")?;
         Ok(Reaper { pid, pidfd, channel: Some(self.ours), network: None })
     }
 
-    /// The new process. Never returns to the sandbox's code.
+    /// Runs in the new process, and never returns to the sandbox's code.
     pub(super) fn run(&self) -> ! {
         let error = match self.prepare() {
             Ok(()) => {
@@ -107,9 +108,9 @@ impl Unborn {
         rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
         let none = CapabilitySet::empty();
         let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        // With no_new_privs, the execve of root does not bring them back.
+        // After no_new_privs, because execve(2) would otherwise give uid 0 its capabilities back.
         rustix::thread::set_capabilities(None, sets).os(|| "capset(0)")?;
-        // The connection, which the program closes, is the only thing that is open when it starts.
+        // The program starts with one descriptor, the connection, and closes it to tell the sandbox that it runs.
         rustix::stdio::dup2_stdin(&self.theirs).os(|| "dup2(stdin)")?;
         sys::close_stdout_and_stderr().os(|| "close_range(1, 2)")
     }
@@ -123,7 +124,7 @@ fn in_memfd(program: &[u8]) -> Result<OwnedFd> {
     Ok(file)
 }
 
-/// In a file system of its own, which is attached nowhere: for hosts where no memfd may be executed.
+/// The program in a detached tmpfs, for hosts that let no memfd be executed (`vm.memfd_noexec`).
 fn in_file_system(program: &[u8]) -> Result<OwnedFd> {
     let mount = new_fs("tmpfs", &["mode=0555".to_owned()], MountAttrs::NOSUID | MountAttrs::NODEV)?;
     let open = |flags| {
@@ -138,13 +139,13 @@ fn in_file_system(program: &[u8]) -> Result<OwnedFd> {
 const PROGRAM_MODE: Mode = Mode::from_raw_mode(0o555);
 
 impl Reaper {
-    /// The sandbox has made the container's network namespace.
-    pub(super) fn lend_network(&mut self, network: OwnedFd) {
+    /// Keeps the container's network namespace, which the sandbox has made, for [`execute_program`](Self::execute_program).
+    pub(super) fn keep_network(&mut self, network: OwnedFd) {
         self.network = Some(network);
     }
 
-    /// Init is ready, and these are the namespaces that it has and the reaper has not.
-    pub(super) fn settle(&mut self, namespaces: &[NamedFd<'_>]) -> Result<()> {
+    /// Once init is ready: has the reaper enter `namespaces`, those of init's that it is not in, and execute its program.
+    pub(super) fn execute_program(&mut self, namespaces: &[NamedFd<'_>]) -> Result<()> {
         let Some(channel) = &self.channel else { return Ok(()) };
         let network = self.network.take();
         let network = network.iter().map(|network| ("network", network.as_fd()));
@@ -152,8 +153,8 @@ impl Reaper {
         channel.send(&BecomeReaper {}, &namespaces)
     }
 
-    /// Waits until the program runs. It hardly ever has to: the caller needs longer from create to start.
-    pub(super) fn await_settled(&mut self) -> Result<()> {
+    /// Waits until the program runs. By the time of start it usually does.
+    pub(super) fn await_program(&mut self) -> Result<()> {
         let Some(channel) = &self.channel else { return Ok(()) };
         match channel.receive::<ReaperFailed>(Some(Instant::now() + LIMIT)) {
             Ok(failure) => return Err(failure.message.0.into()),
@@ -166,17 +167,17 @@ impl Reaper {
         }
     }
 
-    /// Kills it, and with it every process of its pid namespace.
+    /// Kills the reaper; the kernel then kills every other process of its pid namespace.
     pub(super) fn kill(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
-    /// Collects it. The kernel ends it last of all processes in its pid namespace.
+    /// Waits for the end of the reaper and collects it. It ends as the last process of its pid namespace.
     pub(super) fn collect(&self) {
         let _ = sys::wait4(self.pid);
     }
 
-    /// Whether it is on its way out, as seen in the container's `proc`.
+    /// Whether the reaper is exiting, by the container's `proc`.
     pub(super) fn is_ending(proc: BorrowedFd<'_>) -> bool {
         members::find(proc, REAPER_PID).ok().flatten().is_none_or(|reaper| reaper.is_exiting())
     }

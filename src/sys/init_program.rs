@@ -5,7 +5,7 @@
 //!   prctl(PR_SET_NAME, "init")
 //!   prctl(PR_SET_DUMPABLE, 0)
 //!   seccomp(SECCOMP_SET_MODE_FILTER, the filter in the file)
-//!   close(0)                      the sandbox, at the other end, sees that all of this is done
+//!   close(0)                      tells the sandbox, at the other end, that all of this is done
 //!   for ever: ppoll(nothing)
 //! ```
 //!
@@ -25,7 +25,7 @@ const INSTRUCTIONS_AT: u64 = FILTER_AT + 16;
 /// What the program may call once it has its filter.
 const ALLOWED: [i64; 4] = [libc::SYS_close, libc::SYS_ppoll, libc::SYS_restart_syscall, libc::SYS_exit_group];
 
-/// The file.
+/// The program, as the bytes of an ELF file.
 pub(crate) fn init_program() -> Vec<u8> {
     let (filter, code) = (filter(), code());
     let code_at = INSTRUCTIONS_AT + (filter.len() * size_of::<libc::sock_filter>()) as u64;
@@ -58,7 +58,7 @@ pub(crate) fn init_program() -> Vec<u8> {
 }
 
 /// Kills the process if it makes another call than [`ALLOWED`], or one through another ABI. Written by hand, because
-/// every container would wait for the compiler.
+/// compiling a profile would delay every container.
 fn filter() -> [libc::sock_filter; 5 + ALLOWED.len()] {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;

@@ -1,4 +1,4 @@
-//! Trying what a container needs first: new namespaces, and mounts in them.
+//! Tries out what every container needs of the kernel: new namespaces, and mounts in them.
 
 use super::clone::{CloneArgs, clone3_on_stack, new_stack};
 use super::exec::{exit_now, wait4};
@@ -35,7 +35,7 @@ struct Trial {
 }
 
 /// Makes a process in new `namespaces` (`CLONE_NEW*`, among them a user, a mount and a pid namespace), has it make two
-/// mounts there, and collects it. Nothing of that is left. From any thread, as [`spawn_helper`](super::spawn_helper).
+/// mounts there, and collects it. Leaves nothing behind. Any thread may call this, as [`spawn_helper`](super::spawn_helper).
 ///
 /// # Errors
 /// The step that the kernel refused, and its errno.
@@ -60,7 +60,7 @@ pub(crate) fn try_namespaces(namespaces: u32) -> Result<(), (TrialStep, Errno)> 
     if pid < 0 {
         return Err((TrialStep::Clone, Errno::from_raw_os_error(-pid as i32)));
     }
-    // It has exited, and what it found is in `trial`. If the caller reaps every child itself, it is gone already.
+    // The child has exited, and its result is in `trial`. The wait fails if the caller has reaped the child itself.
     let _ = wait4(Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent"));
     let step = match trial.failed_step.load(Ordering::Acquire) {
         0 => return Ok(()),

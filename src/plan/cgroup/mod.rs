@@ -4,7 +4,8 @@
 //! [`model`] has the plan as a value. [`requested`](mod@requested) finds the controllers that the limits need, [`place`]
 //! chooses the parent cgroup and the names of directories, and [`branches`] makes the directories of each hierarchy from
 //! that, with the writes that [`v1`] and [`v2`] spell. [`devices`] adds the device rules, [`scope`] plans a scope of
-//! systemd, [`unlimited`] adds cgroups that only count, and [`update`](mod@update) changes the limits of a container that exists.
+//! systemd, [`unlimited`] adds cgroups without limits, and [`update`](mod@update) changes the limits of a container that
+//! exists.
 
 mod branches;
 mod devices;

@@ -1,4 +1,4 @@
-//! Cgroups of a container that no limit asks for: they count what it uses, or let it find its limits. Pure.
+//! Cgroups without limits: they count what a container uses, or let its programs find its limits. Pure.
 
 use super::branches::{v1_branch, v2_branch_at};
 use super::model::{Branch, CgroupPlan, Hierarchy, Value};
@@ -13,7 +13,7 @@ use std::path::Path;
 /// What messages call the cgroups that the builder's method of this name asks for.
 const ACCOUNTING: &str = "accounting";
 
-/// What messages call the cgroups that only show something.
+/// What messages call the cgroups that exist only so that programs find their limits.
 const VIEW: &str = "view of the container's cgroups";
 
 /// The v1 controllers that a JVM must find before it looks for limits of any (OpenJDK, `CgroupSubsystemFactory`).
@@ -26,8 +26,8 @@ const COUNTING_V1: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "blkio"];
 const COUNTING_V2: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
 impl CgroupPlan {
-    /// Adds cgroups without limits, so that everything is counted that the host counts for cgroups. Where the caller may
-    /// not make one, that is not counted. systemd counts everything for a scope anyway.
+    /// Adds cgroups without limits for the controllers that count, where the caller may make them. A scope needs none:
+    /// systemd has everything counted for it.
     ///
     /// # Errors
     /// [`InvalidSpec`](crate::error::ErrorKind::InvalidSpec) for a `cgroupsPath` that is not a plain path.
@@ -48,7 +48,8 @@ impl CgroupPlan {
         Ok(self)
     }
 
-    /// Adds the cgroups of v1 without which programs do not find the limits of memory and processors that there are.
+    /// Adds the v1 cgroups without which a JVM does not look for limits of memory and processors, if there is a limit to
+    /// be found.
     ///
     /// # Errors
     /// As [`with_accounting`](Self::with_accounting).
@@ -79,13 +80,13 @@ impl CgroupPlan {
                 self.branches.push(Branch { optional: true, ..branch });
             }
         }
-        // As for limits: closing the pids cgroup is what stops a fork bomb at teardown.
+        // pids first, as for limits: teardown keeps this order, and closing the pids cgroup stops a fork bomb.
         self.branches.sort_by_key(
             |branch| !matches!(&branch.hierarchy, Hierarchy::V1(own) if own.iter().any(|name| name == "pids")),
         );
     }
 
-    /// Makes the branch of the unified hierarchy one in which the controllers count, if no limit has decided where it is.
+    /// Replaces the branch of the unified hierarchy by one whose controllers count, unless a limit has placed it already.
     fn count_in_v2(&mut self, unified: &UnifiedHierarchy, place: &CgroupLocation) {
         if self.branches.iter().any(|branch| branch.hierarchy == Hierarchy::V2 && !branch.optional) {
             return;

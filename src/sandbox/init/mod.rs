@@ -26,7 +26,7 @@ pub(super) mod tree;
 use super::cgroups::ContainerCgroups;
 use super::namespaces;
 use super::namespaces::Existing;
-use super::reaper::{Reaper, Unborn};
+use super::reaper::{Reaper, ReaperSetup};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::{Received, extra_fd_name};
 use crate::plan::{CloneFlags, NamespacePlan, SealedSandbox};
@@ -146,7 +146,7 @@ impl Init {
             let network = namespaces::make_network()?;
             channel.send(&JoinNetwork {}, &[("network", network.as_fd())])?;
             if let Some(reaper) = &mut reaper {
-                reaper.lend_network(network);
+                reaper.keep_network(network);
             }
         }
         let Given { gofer, cgroups, .. } = given;
@@ -157,8 +157,8 @@ impl Init {
 /// Init and its pidfd, and the reaper if the plan has one.
 type ForkedInit = (Pid, OwnedFd, Option<Reaper>);
 
-/// Forks init beside others, and the reaper before it. If `refused` has a better error than the errno of the fork, that is
-/// the error.
+/// Forks init beside other processes, and the reaper before it if the plan has one. Returns the error of `refused`, if it
+/// has one for the errno of the fork.
 fn fork_inside(
     plan: &SealedSandbox<'_>,
     how: &Inside<'_>,
@@ -170,13 +170,13 @@ fn fork_inside(
         None => Err::<(), _>(errno).os(|| "clone3(init)").expect_err("it is one"),
     };
     let (pid, reaper) = if plan.reaper {
-        let reaper = Unborn::new()?;
+        let reaper = ReaperSetup::new()?;
         let (first, pid) = sys::fork_two_inside(how, || reaper.run(), enter).map_err(explain)?;
-        (pid, Some(reaper.born(first)?))
+        (pid, Some(reaper.forked(first)?))
     } else {
         (sys::fork_inside(how, enter).map_err(explain)?, None)
     };
-    // It is our child and not collected, so the number is still its own.
+    // The sandbox has not collected this child, so the pid still is the child's.
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
     Ok((pid, pidfd, reaper))
 }

@@ -296,7 +296,7 @@ impl ContainerState {
         if let Some(reaper) = &mut self.init.reaper {
             let (cgroup, mount) = entered_by(self.traits.of_reaper);
             let mount = mount.into_iter().flat_map(|[mount, root]| [("mount", mount), ("root", root)]);
-            reaper.settle(
+            reaper.execute_program(
                 &cgroup.map(|cgroup| ("cgroup", cgroup)).into_iter().chain(mount).collect::<Vec<_>>(),
             )?;
         }

@@ -171,11 +171,11 @@ impl Monitor {
     }
 
     fn start(&mut self, container: Key, client: Client) -> Option<Client> {
-        // Also of the root container, whose pid namespace this one may share.
+        // Wait for the reaper of the root container, too: this container may share its pid namespace.
         let keys = [self.root_key(), Some(container)];
         let concerned = self.containers.iter_mut().filter(|(key, _)| keys.contains(&Some(*key)));
         let mut reapers = concerned.filter_map(|(_, known)| known.init.reaper.as_mut());
-        if let Err(error) = reapers.try_for_each(Reaper::await_settled) {
+        if let Err(error) = reapers.try_for_each(Reaper::await_program) {
             return client.reply(&failed(&error));
         }
         let container = self.container(container);
