@@ -1,10 +1,10 @@
-//! The calls that wait, as futures for a tokio runtime.
+//! Run, wait and exec as futures for a tokio runtime.
 //!
-//! A future waits for descriptors, which the runtime's own thread does. Only what makes and deletes a container takes
-//! milliseconds of system calls, and runs in [`tokio::task::spawn_blocking`].
+//! A future waits for descriptors, so it blocks no thread. Making and deleting a container takes milliseconds of system
+//! calls: a future does that in [`tokio::task::spawn_blocking`].
 //!
-//! A future that is dropped leaves nothing: a container that it made is destroyed, a process that it executed is killed,
-//! and a wait has changed nothing.
+//! Dropping a future destroys the container that it made and kills the process that it executed. A wait changes nothing,
+//! whether it is dropped or not.
 
 use super::live::process::{Heard, Pending};
 use super::outcome::{Exit, Output};
@@ -105,7 +105,7 @@ impl<P: Phase + ?Sized> Container<P> {
         let mut pending = Pending::ask(&self.core, live, exec.attached())?;
         loop {
             let deadline = Instant::from_std(pending.deadline());
-            // `hear` says what is wrong if the deadline has passed.
+            // The result does not matter: if the deadline has passed, `hear` returns the error.
             let _ = timeout_at(deadline, readable(&[pending.as_fd()])).await;
             match pending.hear(&self.core, live)? {
                 Heard::More(again) => pending = again,
@@ -163,7 +163,7 @@ impl Process {
     }
 }
 
-/// As the function of this name that waits by poll(2).
+/// As `process::collect`, but without blocking the thread.
 async fn collect(pipes: &[Option<File>; 2], limit: u64, end: BorrowedFd<'_>) -> Result<Collected> {
     let mut collector = Collector::new(pipes, limit)?;
     while collector.wants_more() {
@@ -179,8 +179,8 @@ async fn delete(ended: Container<Running>) -> Result<()> {
     blocking(move || Ok(ended.wait_stopped()?.delete()?)).await
 }
 
-/// Runs what makes or deletes a container, which takes milliseconds, where it may block. If the future is dropped, the
-/// call goes on, and its result is dropped: an attached container ends with its value.
+/// Runs a `call` that makes or deletes a container on a thread that may block. If the future is dropped, the call goes
+/// on, and its result is dropped: an attached container ends with its value.
 async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,
@@ -193,9 +193,9 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + '
     }
 }
 
-/// Waits until one of `fds` is readable. They may be in any number of these calls at once.
+/// Waits until one of `fds` is readable. Several calls may wait for the same descriptor.
 async fn readable(fds: &[BorrowedFd<'_>]) -> Result<()> {
-    // One of its own for each call: the runtime's takes a descriptor only once.
+    // Each call has an epoll of its own, because the runtime's takes a descriptor only once.
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).os(|| "epoll_create1()")?;
     for fd in fds {
         epoll::add(&epoll, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)

@@ -188,7 +188,8 @@ fn explain(spec: &ValidSpec, unapplied: &[String]) -> Explanation {
     Explanation { layers }
 }
 
-/// `None` if the container does not share the caller's namespace. `method` of the builder is the way to share it.
+/// What is missing if the namespace is not the container's own. `method` is the builder's method that gives it up, or
+/// empty if there is none.
 fn namespace(source: &NamespaceSource, method: &str) -> Option<Missing> {
     match source {
         NamespaceSource::New => None,
@@ -223,7 +224,7 @@ fn given_up(holds: bool, cause: &str, remedy: &str) -> Option<Missing> {
     (!holds).then(|| Missing::new(cause, remedy))
 }
 
-/// `controller` is a key of `linux.resources`.
+/// What is missing if the limit that `method` sets is not in force. `controller` is a key of `linux.resources`.
 fn limit(is_set: bool, controller: &str, method: &str, unapplied: &[String]) -> Option<Missing> {
     let prefix = format!("linux.resources.{controller}.");
     if unapplied.iter().any(|field| field.starts_with(&prefix)) {

@@ -129,9 +129,9 @@ pub struct HostReport {
 }
 
 impl HostReport {
-    /// Looks: reads files of `/proc` and `/sys`, and makes one process in new namespaces, which ends at once. Takes about
-    /// a millisecond and leaves nothing on the host; [`Feature::StateRoot`] is tried by opening it, which makes the
-    /// directory if it is missing.
+    /// Looks at the host: reads files of `/proc` and `/sys`, and makes one process in new namespaces, which ends at once.
+    /// Takes about a millisecond. It leaves nothing on the host but the directory of [`Feature::StateRoot`], which it
+    /// makes if it is missing.
     #[must_use]
     pub fn probe() -> Self {
         let limits = Limits::probe();
@@ -215,7 +215,7 @@ fn id_range() -> Option<Missing> {
     })
 }
 
-/// The cgroups that this caller may make, asked for one limit at a time.
+/// The host's cgroups, for plans with one limit each: a plan that fails says why the limit is missing.
 struct Limits(Result<crate::host::cgroups::CgroupLayout>);
 
 impl Limits {
@@ -256,7 +256,7 @@ fn file_system(name: &str) -> Option<Missing> {
 
 fn landlock() -> Option<Missing> {
     let modules = std::fs::read_to_string("/sys/kernel/security/lsm");
-    // securityfs need not be mounted: then ask the kernel itself.
+    // If securityfs is not mounted, ask the kernel by a system call.
     let enabled = match modules {
         Ok(modules) => modules.split(',').any(|module| module.trim() == "landlock"),
         Err(_) => crate::sys::has_landlock(),

@@ -7,8 +7,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::File;
 
-/// How many bytes of each stream a caller keeps, unless it says otherwise: what a program prints for people is far
-/// below, and a program that prints for ever does not use up the caller's memory.
+/// How many bytes of each stream a caller keeps by default: far more than a program prints for people, and few enough
+/// that a program which prints for ever does not use up the caller's memory.
 pub(crate) const DEFAULT_OUTPUT_LIMIT: u64 = 16 << 20;
 
 /// What was read.
@@ -23,10 +23,10 @@ pub(crate) struct Collected {
 /// Reads standard output and standard error, at most `limit` bytes of each, until all writers have closed them or
 /// `end` is readable, which says that the process has ended.
 ///
-/// The end of the process is enough: another process may hold the pipes, even one outside the container to which the
-/// workload has sent them, and may write for ever.
+/// Does not wait for the writers after `end`: another process may hold the pipes and write for ever, even one outside of
+/// the container to which the workload has sent them.
 ///
-/// The pipes stay open: closed ones would end a process that writes too much before its caller can.
+/// Does not close the pipes: SIGPIPE would end a process that writes too much, before its caller can kill it.
 pub(crate) fn collect(pipes: &[Option<File>; 2], limit: u64, end: BorrowedFd<'_>) -> Result<Collected> {
     let mut collector = Collector::new(pipes, limit)?;
     while collector.wants_more() {
@@ -36,7 +36,7 @@ pub(crate) fn collect(pipes: &[Option<File>; 2], limit: u64, end: BorrowedFd<'_>
     Ok(collector.finish())
 }
 
-/// A [`collect`] that is under way. It does not wait: its caller does, in the way that suits it.
+/// What [`collect`] has read so far. It does not wait, so that a runtime can wait in its own way.
 pub(crate) struct Collector<'a> {
     streams: [Option<Stream<'a>>; 2],
     limit: usize,
@@ -50,7 +50,7 @@ impl<'a> Collector<'a> {
         let stream = |pipe| Stream { pipe, bytes: Vec::new(), open: true };
         let streams = pipes.each_ref().map(|pipe| pipe.as_ref().map(stream));
         for stream in streams.iter().flatten() {
-            // The workload can open its own pipe for reading, and take what poll(2) has announced here.
+            // Do not block: the workload can open its pipe for reading, and take the bytes that poll(2) announced.
             let flags = rustix::fs::fcntl_getfl(stream.pipe).os(|| "fcntl(F_GETFL)")?;
             rustix::fs::fcntl_setfl(stream.pipe, flags | OFlags::NONBLOCK).os(|| "fcntl(F_SETFL)")?;
         }
@@ -71,7 +71,7 @@ impl<'a> Collector<'a> {
         std::iter::once(end).chain(open.map(|stream| stream.pipe.as_fd())).collect()
     }
 
-    /// Reads what is there. After the process has `ended`, that is the last.
+    /// Reads from the open streams. If the process has `ended`, reads what the pipes hold, and nothing after that.
     pub(crate) fn read(&mut self, ended: bool) -> Result<()> {
         for stream in self.streams.iter_mut().flatten().filter(|stream| stream.open) {
             self.too_much |= match ended {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_reader_takes_away_is_not_waited_for() {
+    fn bytes_that_another_reader_takes_are_not_waited_for() {
         let ((stdout, mut out), (end, ended)) = (pipe(), pipe());
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&stdout));
         let thief = std::thread::spawn(move || {

@@ -13,7 +13,7 @@ const DEFAULT_MAX_LENGTH: usize = 64 << 10;
 /// How much to read at once.
 const CHUNK: usize = 16 << 10;
 
-/// One of the two streams that a program writes to. Closed on purpose: there is no third.
+/// One of the two streams that a program writes to. Closed on purpose: programs have no third.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputStream {
     /// Standard output.
@@ -49,7 +49,7 @@ impl Line {
 /// [`Container::take_lines`](crate::Container::take_lines), [`Process::take_lines`](crate::Process::take_lines).
 ///
 /// The iterator waits for the next line, and ends when every process that holds the pipes has closed them. Lines of one
-/// stream keep their order. Which of two lines of different streams was written first, no reader of pipes can know.
+/// stream keep their order. The order of lines of different streams is unknown, because each stream has its own pipe.
 #[derive(Debug)]
 pub struct Lines {
     pipes: Vec<Pipe>,
@@ -61,7 +61,7 @@ pub struct Lines {
 struct Pipe {
     stream: OutputStream,
     file: File,
-    /// What was read of a line whose end was not.
+    /// The beginning of a line whose newline was not read yet.
     begun: Vec<u8>,
 }
 
@@ -73,8 +73,8 @@ impl Lines {
         Self { pipes, max_length: DEFAULT_MAX_LENGTH, ready: VecDeque::new() }
     }
 
-    /// Cuts lines that are longer than this many bytes, at least 1, into parts. 65536 by default. So a program that writes
-    /// no newline does not use up the caller's memory.
+    /// Cuts lines that are longer than this many bytes, at least 1, into parts. 65536 by default. The limit keeps a program
+    /// that writes no newline from using up the caller's memory.
     #[must_use]
     pub fn max_length(mut self, bytes: usize) -> Self {
         self.max_length = bytes.max(1);

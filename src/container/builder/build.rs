@@ -1,4 +1,4 @@
-//! What ends a description: a container in its first phase, a container run to its end, or a bundle on disk.
+//! The methods that end a description: they make a container in its first phase, run one to its end, or write a bundle.
 
 use super::bundle;
 use super::description::ContainerBuilder;
@@ -68,8 +68,8 @@ impl ContainerBuilder {
     /// Builds, creates and starts, as [`std::process::Command::spawn`] does with a process.
     ///
     /// # Errors
-    /// As each of these. Nothing of the container is left then, so the error is a plain [`Error`] and holds none: the
-    /// single steps give it back in a [`Failed`](crate::Failed).
+    /// As each of these. Nothing of the container is left then, so the error is a plain [`Error`], and not a
+    /// [`Failed`](crate::Failed) with the container, as that of a single step.
     pub fn spawn(self) -> Result<Container<Running>> {
         Ok(self.build()?.create()?.start()?)
     }
@@ -154,8 +154,8 @@ impl ContainerBuilder {
     }
 }
 
-/// An id such as `k7m2-q9tw-3hxd`: 60 random bits. Two of them are practically never equal; if they were, the claim
-/// would refuse the second.
+/// An id such as `k7m2-q9tw-3hxd`: 60 random bits, so that two are practically never equal. If two are, `create` refuses
+/// the second.
 fn random_id() -> Result<ContainerId> {
     /// Without the letters that a person confuses with a digit or with each other.
     const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

@@ -25,7 +25,7 @@ const TIMEOUT: &str = "dev.cofferdam.timeout-ms";
 const WITHOUT_CGROUP: &str = "dev.cofferdam.without-cgroup";
 /// Annotation of crun, which podman sets for `--group-add keep-groups`: the workload keeps the caller's groups.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
-/// The annotation of a container whose PID 1 is a reaper of ours.
+/// The annotation of a container whose PID 1 is this crate's reaper.
 const INIT: &str = "dev.cofferdam.init";
 /// The mount points of the default configuration.
 const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
@@ -51,7 +51,8 @@ pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
     Ok((bundle, spec::parse(&bytes)?))
 }
 
-/// Reads the annotations that [`write`] makes. They can only narrow what the workload can reach.
+/// Reads the annotations that [`write`] makes. They can only narrow what the workload can reach, except that one lets it
+/// keep the caller's groups.
 pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
     let annotations = spec.annotations().clone().unwrap_or_default();
     let number = |key: &str| -> Result<Option<u64>> {
@@ -67,13 +68,13 @@ pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
         timeout: number(TIMEOUT)?.map(Duration::from_millis),
         pod: None,
         volumes: Vec::new(),
-        // Not from a bundle, which must not be able to drop its own limits: the caller may choose it.
+        // Only the caller may choose this: a bundle must not be able to drop its own limits.
         best_effort_limits: false,
         keep_groups: annotations.get(KEEP_GROUPS).is_some_and(|value| value == "1"),
         without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
-        // The caller's choice, too.
+        // Only the caller may choose this, too.
         accounting: false,
-        // A bundle lists its mounts.
+        // A bundle lists all its mounts.
         cgroup_view: false,
         init: annotations.get(INIT).is_some_and(|value| value == "true"),
     })

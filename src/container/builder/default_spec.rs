@@ -2,8 +2,8 @@
 //!
 //! New user, mount, pid, network, ipc, uts and cgroup namespaces; no capability; no_new_privs; the seccomp allow-list;
 //! a read-only root with `/tmp` in memory; 1024 processes at most. A container with limits also sees its own cgroups,
-//! read-only, at `/sys/fs/cgroup`: the plan adds that, because it depends on the host. Each relaxation is a method of the builder, named
-//! after what it gives away.
+//! read-only, at `/sys/fs/cgroup`: the plan adds that, because it depends on the host. Each relaxation is a method of the
+//! builder, named after what it gives away.
 
 use crate::seccomp;
 use crate::spec::CapSet;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// The methods of the three standard streams.
 pub(super) const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
-/// What to do about a limit that is none.
+/// The hint for a limit of 0.
 pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call out";
 
 /// Describes a container.
@@ -146,7 +146,7 @@ impl ContainerBuilder {
     /// Lets `create` delete a container that has the same [`id`](Self::id) and has ended. One that lives is refused, as
     /// without this: [`AnyContainer::delete_by_name`](crate::AnyContainer::delete_by_name) ends and deletes it.
     ///
-    /// What a program that was killed left of a container that was attached to it, `create` deletes in any case.
+    /// With and without this, `create` deletes a container whose program was killed while the container was attached.
     pub fn replace(mut self) -> Self {
         self.replace = true;
         self
@@ -293,7 +293,7 @@ impl ContainerBuilder {
         self.path(method, &absolute)
     }
 
-    /// As [`host_path`](Self::host_path), for a path that is in no record and may have any bytes.
+    /// As [`host_path`](Self::host_path), for a path that no record keeps, so that it may have any bytes.
     pub(super) fn absolute(&mut self, method: &'static str, path: &Path) -> PathBuf {
         match std::path::absolute(path) {
             Ok(absolute) => absolute,

@@ -1,7 +1,7 @@
 //! [`FieldNames`]: the methods of the builder by the fields that they set, for errors.
 //!
-//! Validation, plan and helpers know the OCI configuration, and name its fields: `mounts[7].source`. The configuration
-//! of a program that calls methods is nowhere to be read, so its errors name the call: `bind_ro("/data").source`.
+//! Validation, plan and helpers work on the OCI configuration, and name its fields: `mounts[7].source`. A program that
+//! calls methods never sees that configuration, so its errors name the call: `bind_ro("/data").source`.
 //! [`ErrorKind::InvalidSpec`] keeps the field's path.
 
 use super::description::ContainerBuilder;
@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind};
 use crate::spec::Origin;
 use std::path::Path;
 
-/// The fields that a method alone sets, if the configuration began as the builder's own; the longer of two that begin
-/// alike first.
+/// Fields, each with the one method that sets it if the configuration began as the builder's own. The first that matches
+/// counts, so a longer field stands before its beginning.
 const METHODS: [(&str, &str); 24] = [
     ("annotations", "annotation"),
     ("hooks", "hook"),
@@ -43,7 +43,7 @@ const METHODS: [(&str, &str); 24] = [
 pub(in crate::container) struct FieldNames {
     /// Elements of lists, each by its index: `mounts[7]`.
     elements: Vec<(String, String)>,
-    /// Whether [`METHODS`] holds.
+    /// Whether the configuration began as the builder's own, so that [`METHODS`] applies.
     whole: bool,
 }
 
@@ -54,7 +54,7 @@ impl FieldNames {
         if let Some((field, name)) = found {
             return error.rename_field(field, name);
         }
-        // A controller that the host lacks is no fault of a method's argument.
+        // Errors of other kinds, such as a controller that the host lacks, are not about a method's argument.
         let ErrorKind::InvalidSpec { path } = error.kind() else { return error };
         let of_path = |field: &str| {
             path.strip_prefix(field).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))

@@ -1,15 +1,16 @@
-//! What people look for on a builder and find on a container: methods that cannot be called, so that the compiler says
-//! `build()` where it would say only that there is no such method.
+//! Methods of a container that people try on a builder. They cannot be called: they exist so that the compiler's message
+//! says `build()`, and not only that the builder has no such method.
 //!
-//! Their bound is on [`Built`], which no type has. `for<'a>` makes the compiler check it where a method is called, and not
-//! here. The results are those of the container's methods, so that nothing else in the caller's line is an error.
+//! Each is bound by [`Built`], which no type implements. `for<'a>` makes the compiler check the bound where a method is
+//! called, and not here. The results are those of the container's methods, so that the compiler reports one error and no
+//! other in the caller's line.
 
 use super::description::ContainerBuilder;
 use crate::container::{Built, Container, Created, Exec, Exit, Process, ProcessOutput, Running, Stopped};
 use crate::error::Result;
 use std::time::Duration;
 
-/// Why the bodies below are never reached.
+/// Why the bodies below never run.
 const NEVER: &str = "no type is `Built`";
 
 #[doc(hidden)]

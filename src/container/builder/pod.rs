@@ -30,8 +30,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Whether PID 1 of the container is an *init*: a process of this crate that does nothing but collect the orphans of
-    /// others. Then the program is an ordinary process. It dies of any signal, its own `abort()` included, as it would
+    /// Whether PID 1 of the container is an *init*: a process of this crate that does nothing but collect orphans. Then the
+    /// program is an ordinary process. It dies of any signal, its own `abort()` included, as it would
     /// outside of a container, and processes that it leaves behind do not stay zombies. The container still ends when the
     /// program ends, with the program's exit status.
     ///
@@ -48,7 +48,7 @@ impl ContainerBuilder {
         self
     }
 
-    /// What [`init`](Self::init) comes to.
+    /// Whether the container gets a reaper: what [`init`](Self::init) asked for, or the default.
     pub(super) fn has_init(&self) -> Result<bool> {
         let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().clone());
         let is_own_pids = |namespace: &LinuxNamespace| {
