@@ -16,7 +16,7 @@
 //! }
 //! ```
 //!
-//! Nothing has to be prepared for this. The default root directory is the host's own system directories, read-only
+//! This needs no preparation. The default root directory is the host's own system directories, read-only
 //! ([`Rootfs::host`]); the default container has a user namespace of its own, no capability, no_new_privs, a seccomp
 //! allow-list, no network but loopback and 1024 processes at most. Every relaxation is a method of
 //! [`ContainerBuilder`] with a name of its own. [`ContainerBuilder::from_bundle`] takes an OCI bundle instead and
@@ -44,10 +44,9 @@
 //! }
 //! ```
 //!
-//! A type says what *this program* did, and the world moves on: the workload ends, another process deletes the
-//! container. So every transition takes the container's lock, reads its record again, compares, acts, saves and
-//! unlocks. One that fails returns [`Failed`]: the error, and the container as it was, or as it is now if another
-//! process moved it.
+//! A type says what *this program* did. Meanwhile the workload may have ended, or another process may have deleted the
+//! container. So a transition takes the container's lock, reads its record again, compares, acts, saves and unlocks. One
+//! that fails returns [`Failed`]: the error, and the container as it was, or as it is now if another process changed it.
 //!
 //! ```no_run
 //! use cofferdam::{ContainerBuilder, Outcome, Signal, Stdio};
@@ -83,7 +82,7 @@
 //!     let date = web.exec_output(Exec::new(["date"]).timeout(Duration::from_secs(5)))?;
 //!     let mut shell = web.exec(Exec::new(["sh"]).terminal())?;
 //!     let _keyboard = shell.take_pty();
-//!     // Its files, as it sees them, with nothing needed of its image.
+//!     // Its files, as it sees them. The image needs no program for this.
 //!     let files = web.files()?;
 //!     files.write("/tmp/started", &date.stdout, 0o644)?;
 //!     files.copy_out("/tmp", "collected", &Transfer::up_to(1 << 30))?;
@@ -91,7 +90,7 @@
 //!     println!("{:?} {:?}", web.stats()?.memory, web.processes()?);
 //!     web.signal_process_group(shell.pid_inside(), Signal::HUP)?;
 //!     // A further container in the same sandbox: the same network, other files.
-//!     web.pod().container("log").args(["logger"]).build()?.create()?.start()?.detach()?;
+//!     web.pod().container("log").args(["logger"]).spawn()?.detach()?;
 //!     Ok(())
 //! }
 //! ```
@@ -99,7 +98,8 @@
 //! | For | There is |
 //! |---|---|
 //! | another program inside | [`exec`](Container::exec), [`exec_output`](Container::exec_output), [`Process`], [`wait_pid`](Container::wait_pid) |
-//! | signals | to init, [all](Container::signal_all), [one](Container::signal_process), [a group](Container::signal_process_group), [a terminal's foreground](Container::signal_foreground); [`forward_signals`](Container::forward_signals) passes on the caller's |
+//! | its output | [`take_stdout`](Container::take_stdout), [`take_stderr`](Container::take_stderr), or both line by line: [`take_lines`](Container::take_lines) |
+//! | signals | to [init](Container::signal), [all](Container::signal_all), [one](Container::signal_process), [a group](Container::signal_process_group), [a terminal's foreground](Container::signal_foreground); [`forward_signals`](Container::forward_signals) passes on the caller's |
 //! | a terminal | [`terminal`](ContainerBuilder::terminal) and [`Pty`], or a [console socket](ContainerBuilder::console_socket) |
 //! | its files | [`Files`]: read, write, list, copy trees [in](Files::copy_in) and [out](Files::copy_out), what [changed](Files::diff), a [layer](Files::export_layer) of that |
 //! | mounts while it lives | [`mount`](Container::mount), [`mount_bind_ro`](Container::mount_bind_ro), [`mount_bind_rw`](Container::mount_bind_rw), [`mount_tmpfs`](Container::mount_tmpfs), [`unmount`](Container::unmount) |
@@ -117,7 +117,7 @@
 //!    |                  hands them over by descriptor, gives up every privilege and waits for the end
 //!    |
 //!    +-- sandbox        PID 1 of its own pid namespace: killing it kills everything inside; one thread, one poll loop;
-//!          |            answers the control socket, writes the exit record before it tells anyone
+//!          |            answers the control socket, writes the exit record before it reports the end
 //!          |
 //!          +-- reaper   PID 1 of the container, one page of code: collects orphans (not in an OCI bundle)
 //!          +-- init     assembles the root, pivots, sheds privileges, becomes the workload
@@ -180,7 +180,8 @@
 //!
 //! Everything that fails returns an [`Error`], or a [`Failed`] that holds one, has it as its source, and becomes one
 //! under `?`. `Display` prints one line: the step, the cause and, where a person can act, a hint. A step that was a
-//! system call prints like strace. A mistake in the configuration names its field, or the method that set it. [`ErrorKind`] is for programs:
+//! system call prints like strace. A mistake in the configuration names its field, or the method that set it.
+//! [`ErrorKind`] is for programs:
 //!
 //! | Kind | What to do |
 //! |---|---|
@@ -205,14 +206,14 @@
 //!
 //! * Containers are [`Send`] and [`Sync`]. Any thread may create, wait for and drop one; the end of a thread ends no
 //!   container.
-//! * Calls block: `create` and `start` for milliseconds, `wait` until the end. With the feature `tokio` each call that
-//!   waits has a future beside it, named with `_async`; one that is dropped leaves nothing. For other event loops,
-//!   [`Container::end_fd`] and [`Process`] are descriptors that become readable at the end
-//!   ([`AsFd`](std::os::fd::AsFd)), and the pipes are plain [`File`](std::fs::File)s.
+//! * Calls block: `create` and `start` for milliseconds, `wait` until the end. With the feature `tokio`, run, wait and
+//!   exec also exist as futures (see [Features](#features)). For other event loops, [`Container::end_fd`] and
+//!   [`Process`] are descriptors that become readable at the end ([`AsFd`](std::os::fd::AsFd)), and the pipes are plain
+//!   [`File`](std::fs::File)s.
 //! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
 //!   cgroup, no `waitpid(-1)`, and no thread that outlives a call. Helpers are collected by pidfd. A caller that
-//!   reaps all children itself takes nothing away, because the exit status is on disk. The one exception is asked for
-//!   by name: [`forward_signals`](Container::forward_signals), as long as its guard lives.
+//!   reaps all children itself takes nothing away, because the exit status is on disk. The one exception is
+//!   [`forward_signals`](Container::forward_signals), which has signal handlers as long as its guard lives.
 //! * Dropping an attached container destroys it. Errors there go to `tracing` at debug level, and what is left keeps
 //!   its record. Dropping a loaded or a detached one changes nothing. `std::process::exit` runs no destructor; there
 //!   the lifeline does it.
@@ -226,16 +227,17 @@
 //!
 //! # Features
 //!
-//! By default the crate has none of its two features. It needs no C library and no async runtime, and nothing is downloaded when it is
-//! built. [`oci_spec`] is re-exported, because its types are part of this API.
+//! Both features are off by default. The crate then needs no C library and no async runtime. Its build downloads nothing.
+//! [`oci_spec`] is re-exported, because its types are part of this API.
 //!
 //! `tokio` adds the futures: `ContainerBuilder::{spawn_async, run_async, output_async}`, `Container::{wait_async,
 //! exec_async, exec_output_async}` and `Process::{wait_async, wait_with_output_async}`. They need a runtime with I/O and
-//! time enabled, of any number of threads. Pipes are files; `tokio::net::unix::pipe` reads and writes them.
+//! time enabled, of any number of threads. Dropping a future destroys the container that it made, or kills the process
+//! that it executed. Pipes are files; `tokio::net::unix::pipe` reads and writes them.
 //!
 //! `systemd` adds a D-Bus client, for a `linux.cgroupsPath` of the form `slice:prefix:name`: the container is in a scope
-//! of systemd's then, on cgroup v2. A conversation takes a thread that ends with the call; a pair of sockets stays with
-//! the process from the first one on.
+//! of systemd's then, on cgroup v2. Each exchange with systemd takes a thread, which ends with the call. From the first
+//! exchange on the process keeps a pair of sockets.
 //!
 //! # Where to read on
 //!

@@ -44,10 +44,10 @@
 //! caller ends, the kernel closes the pipe, and the sandbox kills init and records why. `PR_SET_PDEATHSIG` would not
 //! do: it fires when the *thread* that made the child ends.
 //!
-//! The same program holds a flock(2) on the run directory. Where the container is recorded as attached and that lock is
-//! free, its creator is gone: it is garbage, and the next `create` with its id deletes it first, as `delete` would.
-//! Another program's living container, or a detached one, is never touched;
-//! [`replace`](crate::ContainerBuilder::replace) also deletes one that has ended.
+//! The caller also holds a flock(2) on the run directory. If the record says that the container is attached and no process
+//! holds that lock, the container's caller is gone. The next `create` with its id then deletes the container, as `delete`
+//! would, and takes the id over. `create` never deletes a container that was detached or whose caller lives; with
+//! [`replace`](crate::ContainerBuilder::replace) it deletes them if they have ended.
 //!
 //! The descriptors are close-on-exec. But a child that the caller forks *without* an exec inherits them, and the container
 //! then lives until that child has ended too.

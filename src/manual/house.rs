@@ -63,8 +63,8 @@
 //!    meanwhile writes its id maps, and the transaction tells it to begin. In a pod, `link/pod.rs` sends the container
 //!    to the pod's sandbox instead.
 //! 7. `sandbox/mod.rs` `prepare` joins the cgroups, `sandbox/namespaces.rs` `make` makes the namespaces, and
-//!    `sandbox/init/mod.rs` `fork` forks init, and PID 1 before it where that is `sandbox/reaper.rs`. From then on `sandbox/monitor/event_loop.rs` `run` is the sandbox's
-//!    life.
+//!    `sandbox/init/mod.rs` `fork` forks init, and before it the reaper (`sandbox/reaper.rs`) if the plan has one. From
+//!    then on the sandbox is in `sandbox/monitor/event_loop.rs` `run`.
 //! 8. `gofer/mod.rs` `prepare`, in the next helper, has `gofer/mounts.rs` open each source as a detached mount, sends
 //!    the mounts to init, and gives everything up in `gofer/confine.rs`.
 //! 9. `sandbox/init/tree.rs` `assemble` attaches the mounts below the root, and `enter` pivots.
@@ -91,7 +91,8 @@
 //! 9. `sandbox/monitor/processes.rs` `hear` sees the connection close: the program runs. It sends "started" and a pidfd
 //!    to the caller, which returns a [`Process`](crate::Process).
 //! 10. `sandbox/monitor/processes.rs` `end` collects the status when the process ends and sends it over the same
-//!     connection; `wait` receives it there.
+//!     connection; `wait` receives it there. At a timeout, `sandbox/offspring.rs` `kill` kills the process with all that
+//!     it started.
 //!
 //! # delete
 //!

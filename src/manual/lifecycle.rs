@@ -98,22 +98,24 @@
 //! | `Signalled` | the wait status; this API did not send the signal |
 //! | `Killed` | the wait status names the signal that this API sent, or the SIGKILL that it sent instead |
 //! | `OutOfMemory` | a SIGKILL that this API did not send, and the memory cgroup counted a kill; of an executed process, a kill during its life. Without a memory cgroup: `Signalled`. |
-//! | `TimedOut` | the sandbox killed it at its time limit |
+//! | `TimedOut` | the sandbox killed it at its time limit: a container's [`timeout`](crate::ContainerBuilder::timeout), or that of an [executed process](crate::Exec::timeout) |
+//! | `TooMuchOutput` | the caller collected its output, and had it killed at the limit; not in the record of a container |
 //! | `CallerGone` | the sandbox killed it because the lifeline closed |
 //! | `PodEnded` | the sandbox ended it because the root container of its pod had ended |
 //! | `NeverStarted` | init ended between create and start |
 //! | `Lost` | no exit record: the sandbox was killed from outside; or the gofer was killed, and the sandbox ended the container; or the [reaper](super::processes#the-reaper) was killed |
 //!
-//! The time limit begins when the program is executed. The sandbox enforces it, so it also holds after the caller has
-//! ended.
+//! The time limit begins when the program is executed; that of a process of exec, when the sandbox gets the request. The
+//! sandbox enforces it, so it also holds after the caller has ended.
 //!
 //! # Signals
 //!
 //! By default the workload is not PID 1 of its container, and signals do to it what they do to any process. Where it is
 //! PID 1 (in a container from a bundle, and with [`init(false)`](crate::ContainerBuilder::init)), the kernel does not
-//! deliver a signal for which it has no handler; a SIGTERM to `sleep` would do nothing. So [`signal`](crate::Container::signal) looks at init's signal dispositions. If init catches or
-//! ignores the signal, it is delivered as it is. If the disposition is the default, and the default is to end the
-//! process, it is delivered as SIGKILL, and the record names the signal that the caller asked for. The *sandbox* treats
+//! deliver a signal for which it has no handler; a SIGTERM to `sleep` would do nothing. So there
+//! [`signal`](crate::Container::signal) looks at init's signal dispositions. If init catches or ignores the signal, it is
+//! delivered as it is. If the disposition is the default, and the default is to end the process, it is delivered as
+//! SIGKILL, and the record names the signal that the caller asked for. The *sandbox* treats
 //! a signal sent to its own pid (HUP, INT, QUIT, TERM, USR1, USR2, ALRM, CONT, WINCH) as one to init, because the PID
 //! file has the sandbox's pid; in a pod, to the root container's init.
 //!
@@ -129,8 +131,12 @@
 //! [`exec`](crate::Container::exec) returns when the program was executed, or with the reason why not. The process is
 //! in init's namespaces and cgroups and has the container's seccomp filter. Its user, capabilities, environment,
 //! directory and limits are init's unless [`Exec`](crate::Exec) changes them. Its parent is the sandbox, which is not
-//! visible inside, and it ends with the container. Dropping the [`Process`](crate::Process) leaves it running: any
-//! handle to the container can then [wait for its pid](crate::Container::wait_pid), once.
+//! visible inside, and it ends with the container. Dropping the [`Process`](crate::Process) leaves it running, unless it
+//! is [`attached`](crate::Exec::attached): any handle to the container can then
+//! [wait for its pid](crate::Container::wait_pid), once.
+//!
+//! At its [`timeout`](crate::Exec::timeout) the sandbox kills the process [with all that it
+//! started](super::processes#processes-forked-beside-others), whatever the caller does meanwhile.
 //!
 //! # Pods
 //!
@@ -168,8 +174,9 @@
 //! # Attached and detached
 //!
 //! A container that this program made is *attached*: it is destroyed when its value is dropped, and killed when this
-//! program ends in any way. Then its cgroups are gone too, and only a record of how it ended remains, which you delete
-//! by its id. [`detach`](crate::Container::detach) ends both. After that any process of the same user can load the
+//! program ends in any way. Then its cgroups are gone too, and only a record of how it ended remains. Delete it by its id,
+//! or create another container with the id. [`detach`](crate::Container::detach) ends both, and leaves the value in its
+//! phase. After that any process of the same user can load the
 //! container by its id; [`AnyContainer::load`](crate::AnyContainer::load) never attaches it again. The helpers of a
 //! detached container remain children of this program. The next `load`, `create` or `delete` after their end collects
 //! them.

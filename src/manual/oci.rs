@@ -15,7 +15,7 @@
 //! | `root.readonly` | applied |
 //! | `hostname` | applied, also in an existing uts namespace |
 //! | `domainname` | applied, also in an existing uts namespace |
-//! | `annotations` | applied: in the state, and so passed to hooks |
+//! | `annotations` | applied: in the state, and so passed to hooks; some [have an effect](#annotations) |
 //! | `hooks.prestart[].*` | applied |
 //! | `hooks.createRuntime[].*` | applied |
 //! | `hooks.createContainer[].*` | applied; refused in a pod, except for its root container |
@@ -28,6 +28,14 @@
 //! | `zos.*` | for another platform: ignored |
 //! | `uidMappings[].*` | not in the specification at this place; ignored |
 //! | `gidMappings[].*` | not in the specification at this place; ignored |
+//!
+//! # Annotations
+//!
+//! The annotations with which containerd and CRI-O describe a pod put a container into the sandbox of another one, see
+//! [`in_pod`](crate::ContainerBuilder::in_pod). `run.oci.keep_original_groups`, crun's, is
+//! [`keep_caller_groups`](crate::ContainerBuilder::keep_caller_groups). Those that begin with `dev.cofferdam.` are what
+//! [`to_bundle`](crate::ContainerBuilder::to_bundle) writes for settings that the specification has no property for:
+//! scratch, id-mapped root directory, timeout, init, and the choice of no cgroup.
 //!
 //! # `process`
 //!

@@ -10,6 +10,7 @@
 //! | Without a user namespace | yes, with [`without_user_namespace`](crate::ContainerBuilder::without_user_namespace) | refused: `linux.namespaces` |
 //! | In the caller's mount namespace, or another existing one | without a new user namespace | refused: `linux.namespaces` |
 //! | cgroup limits, also of a living container | yes | in a cgroup delegated to the user; otherwise refused by field, or [left out](crate::ContainerBuilder::best_effort_limits) and named |
+//! | Writable binds of another user's directory | yes: [its owner appears as the container's user](#ids) | only if its mode lets the workload write there; otherwise refused |
 //! | Device rules | enforced | moot: a process in a user namespace cannot make a device node |
 //! | Statistics | yes | what the kernel counts for the container's own cgroup; the rest is `None` |
 //! | exec, files, terminals, pods, process table | yes | yes |
@@ -21,13 +22,13 @@
 //!
 //! # Ids
 //!
-//! **Root** of a user namespace, as in an outer container, gives its containers the most of its ids that follow each other,
-//! without its own; if it has no other, its own.
-//!
 //! **Root** of the host gets the host ids from 1878982656 to 1879048191, the last 65536 of the range that systemd reserves for
 //! containers. No login user has them. *All* containers of root share this range unless you set
 //! [`id_mappings`](crate::ContainerBuilder::id_mappings). Processes of two containers cannot see each other, but a file
 //! that both can write has the same owner for both.
+//!
+//! **Root** of a user namespace, as in an outer container, gives its containers the longest run of ids that it has besides
+//! its own, or its own if it has no other.
 //!
 //! On the disk, root usually owns the files of an image. An id-mapped mount shows them as owned by the container's
 //! root, without changing the disk. The file system must support this: ext4 and xfs do, btrfs since Linux 5.15, tmpfs
@@ -35,11 +36,11 @@
 //! itself cannot be id-mapped. If the file system cannot be mapped, `create` says so;
 //! [`idmapped_rootfs(false)`](crate::ContainerBuilder::idmapped_rootfs) shows the owners as they are on disk.
 //!
-//! A bind of [`bind_rw`](crate::ContainerBuilder::bind_rw) is id-mapped, too, if its owner is a user whom the container has
-//! no id for: this one id becomes the container's user, and what the user makes there belongs to the owner. The host's root
-//! never becomes the container's user unless [`Bind::map_owner`](crate::builder::Bind::map_owner) asks for it, and
-//! [`Bind::keep_ids`](crate::builder::Bind::keep_ids) asks for no mapping. A bind of
-//! [`bind_ro`](crate::ContainerBuilder::bind_ro) shows the ids on the disk.
+//! A bind of [`bind_rw`](crate::ContainerBuilder::bind_rw) is id-mapped, too, if the container has no id for its owner: the
+//! mount shows the owner as the container's user, and what the user makes there belongs to the owner. A source of the
+//! host's root is never mapped unless [`Bind::map_owner`](crate::builder::Bind::map_owner) asks for it: it is shown as it
+//! is if everyone may write there, and otherwise refused. [`Bind::keep_ids`](crate::builder::Bind::keep_ids) asks for no
+//! mapping. A bind of [`bind_ro`](crate::ContainerBuilder::bind_ro) shows the ids on the disk.
 //!
 //! **Another user** with ranges in `/etc/subuid` and `/etc/subgid`, and with `newuidmap` and `newgidmap` installed, is
 //! root inside, and the first range becomes the ids from 1 on. The user needs a range in both files, for uids and for
@@ -127,7 +128,6 @@
 //! Distributions and hosts may disable what an unprivileged caller needs: `kernel.unprivileged_userns_clone=0`,
 //! `user.max_user_namespaces=0`, AppArmor's `apparmor_restrict_unprivileged_userns`, a container engine's seccomp profile
 //! around the caller, or a `/proc` that is partly masked, over which the kernel mounts no new one in a user namespace.
-//! [`HostReport::probe`](crate::diagnosis::HostReport::probe) finds out by trying, and names the cause and the remedy of
-//! each thing that is missing. A `create` that fails for such a cause says the same after the system call that was
-//! refused. [`Container::explain`](crate::Container::explain) says which layers of protection a container has here and
+//! [`HostReport::probe`](crate::diagnosis::HostReport::probe) tries it out, and names the cause and the remedy of each thing
+//! that is missing. A `create` that fails for such a cause names them, too, after the system call that was refused. [`Container::explain`](crate::Container::explain) says which layers of protection a container has here and
 //! which it lacks. `cargo run --example doctor` prints both.

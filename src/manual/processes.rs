@@ -110,6 +110,9 @@
 //! workload, and a workload that reaches its memory limit, be it with files in a tmpfs, is killed and not the sandbox,
 //! which then reports `OutOfMemory`. The gofer is in the caller's cgroups.
 //!
+//! A container of the builder with limits sees these cgroups of its own, and no others, at `/sys/fs/cgroup`, read-only: a
+//! JVM or node looks there for the memory and the processors that it may use.
+//!
 //! The path itself has the limits of memory and tasks, too, with room for the helpers: 32 MiB and 128 tasks more. So a
 //! program that reads `memory.max` there sees more than the configuration says, and the configured value in
 //! `container`. On v1 only the hierarchies of memory, pids and freezer have that directory: in the others the sandbox,
@@ -169,9 +172,9 @@
 //! | mount, ipc, uts, of the gofer | the gofer | before it opens anything |
 //!
 //! There are two pid namespaces, one inside the other: the sandbox is PID 1 of the outer one, [the reaper](#the-reaper)
-//! or init of the inner one. No other helper takes a pid inside or is visible there. When the sandbox is killed, the kernel kills everything below it. If
-//! the configuration joins another pid namespace, only init and the processes of exec are in it; the sandbox stays in
-//! the caller's.
+//! or init of the inner one. No other helper takes a pid inside or is visible there. When the sandbox is killed, the
+//! kernel kills everything below it. If the configuration joins another pid namespace, only init and the processes of exec
+//! are in it; the sandbox stays in the caller's.
 //!
 //! The OCI state gives the sandbox's pid as the container's, and other programs look there for the container's
 //! namespaces. So when init is ready, the sandbox enters the cgroup namespace that init has made, and another container
@@ -260,11 +263,12 @@
 //! namespace is the container's, so after the pivot the sandbox has the same root.
 //!
 //! Already at create, before any program of the container runs, init leaves the caller's session keyring for a new one. If
-//! the quota of keys of the container's ids is used up, it keeps an empty one of the sandbox's, which it cannot write to.
-//! At start it sheds what the workload must not have, in this order: limits, scheduling attributes, security labels,
-//! working directory (checked to be inside the root, CVE-2024-21626; if root may not enter it, init enters it later with
-//! the workload's ids), capability bounding set, groups and ids, capability sets, no_new_privs, umask. Then init reads back its ids and capabilities and compares them with the plan, sets close-on-exec on every
-//! descriptor above 2, loads the seccomp filter, and calls execve. Without no_new_privs loading the filter needs
+//! the quota of keys of the container's ids is used up, init keeps the sandbox's keyring, which is empty and not writable
+//! for it. At start it sheds what the workload must not have, in this order: limits, scheduling attributes, security
+//! labels, working directory (checked to be inside the root, CVE-2024-21626; if root may not enter it, init enters it
+//! later with the workload's ids), capability bounding set, groups and ids, capability sets, no_new_privs, umask. Then init
+//! reads back its ids and capabilities and compares them with the plan, sets close-on-exec on every descriptor above 2,
+//! loads the seccomp filter, and calls execve. Without no_new_privs loading the filter needs
 //! `CAP_SYS_ADMIN`, so init then loads it before it drops the capabilities.
 //!
 //! # The reaper
@@ -277,7 +281,7 @@
 //! caller asks for `init(true)`. A container that shares a pid namespace has no reaper.
 //!
 //! ```text
-//!   sandbox                      between                       reaper               init
+//!   sandbox                 intermediate process               reaper               init
 //!      |-- clone(VM, VFORK) -->|  new namespaces
 //!      |                       |-- clone(PARENT) ------------->|
 //!      |                       |-- clone(PARENT) ---------------------------------->|
@@ -286,7 +290,8 @@
 //!      |<----- end of file ------------------------------------|
 //! ```
 //!
-//! Both are children of the sandbox, so the workload's status, usage and signals are what they are without a reaper.
+//! The sandbox is the parent of both, so it signals the workload and collects its status and usage as it does without a
+//! reaper.
 //! When the workload ends, the sandbox collects it and kills the reaper; the kernel then kills every other process of
 //! the pid namespace, as it does when any PID 1 ends; and when the reaper is gone, the sandbox writes the exit record.
 //! If the reaper is killed from outside, the kernel kills the workload, and the outcome is
@@ -314,10 +319,10 @@
 //! and sheds its privileges as init does. Its connection to the sandbox closes with the `execve`: the end of file tells
 //! the sandbox that the program was executed.
 //!
-//! The sandbox keeps the time of an [`Exec::timeout`](crate::Exec::timeout), and ends the process with everything that it
-//! started (`sandbox/offspring.rs`). It looks for what has a parent in that set, or is in a session that one of the set
-//! made; it stops all that it finds until a look finds nothing new, and only then kills them. So a fork bomb is caught,
-//! and a daemon that left its session and lost its parent before is not: that ends with the container.
+//! The sandbox keeps the time of an [`Exec::timeout`](crate::Exec::timeout), and kills the process with everything that it
+//! started (`sandbox/offspring.rs`): each process whose parent is in that set, and each process in a session that a member
+//! of the set made. It stops all that it finds until it finds no more, and only then kills them, so no fork bomb gets
+//! away. A daemon that has left its session and lost its parent before goes on until the container ends.
 //!
 //! # Terminals
 //!
@@ -359,5 +364,5 @@
 //! | `load`, `list`, `oci_state`, `exit` | to the files of the state root; the kernel, or in a pod the sandbox, says whether the container lives |
 //! | `delete` | to the record, its pids and its cgroups; in a pod also to the sandbox, to end the container and forget it |
 //!
-//! When init and the reaper have ended, the sandbox reads the counters of the memory cgroup, writes the exit record in one write, and exits
-//! with init's own status (128 + n for signal n). So the process that reaps the sandbox's pid sees the true status.
+//! When init and the reaper have ended, the sandbox reads the counters of the memory cgroup, writes the exit record in one
+//! write, and exits with init's own status (128 + n for signal n). So the process that reaps the sandbox's pid sees the true status.

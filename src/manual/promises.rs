@@ -11,7 +11,8 @@
 //! * The crate reads, writes and creates no object of the host by path on the container's behalf, outside of the
 //!   declared root and mounts.
 //! * No privilege, descriptor, environment variable, key or memory of the caller or of a helper reaches the workload,
-//!   except supplementary groups [if there is a single id](super::privileges#ids).
+//!   except supplementary groups [if there is a single id](super::privileges#ids), or if
+//!   [`keep_caller_groups`](crate::ContainerBuilder::keep_caller_groups) asks for them.
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
 //!   error; with [best effort](crate::ContainerBuilder::best_effort_limits), a limit whose controller is missing is
 //!   [named](crate::info::Info::unapplied_limits) instead.
@@ -60,7 +61,7 @@
 //! | Masked and read-only paths | parts of `/proc` and `/sys` hidden or read-only | a list; the kernel adds files |
 //! | Session keyring | a new, empty one, never the caller's; read-only where the quota of the container's ids is used up | the other keyrings are not namespaced; the filter refuses their calls |
 //! | `RLIMIT_NPROC` | stops a fork bomb | [not for the host's root](super::privileges#processes) |
-//! | cgroups | memory, CPU and process limits, and [which devices open](super::oci#device-rules), if requested | by default only a cgroup to freeze, if the caller may make one |
+//! | cgroups | limits of memory, CPU and processes [for the container's own processes](super::processes#limits-and-who-is-under-them), and [which devices open](super::oci#device-rules), if requested | by default only a cgroup to freeze, if the caller may make one |
 //! | Landlock | confines the waiting gofer: to removing its container's cgroups | not applied to the workload |
 //!
 //! `Rootfs::host()` shows the host's `/etc` among other directories, read-only and with the host's permissions.
