@@ -62,7 +62,7 @@ fn every_operation_is_ended_and_says_how() {
 }
 
 #[test]
-fn it_is_the_same_for_a_value_that_was_loaded() {
+fn every_operation_on_a_loaded_value_is_ended_and_says_how() {
     let stage = stage!();
     let container = ends_with_3(&stage, "loaded");
     let loaded = AnyContainer::load(stage.root(), container.id().as_str()).unwrap();
@@ -90,7 +90,7 @@ fn a_member_of_a_pod_ends_by_itself_and_says_so() {
 }
 
 #[test]
-fn a_killed_sandbox_is_said_to_be_lost_whatever_is_asked() {
+fn every_operation_says_that_a_killed_sandbox_is_lost() {
     let stage = stage!();
     let container = start(stage.container("lost").args(["sleep", "1000"]));
     let id = container.id().to_string();

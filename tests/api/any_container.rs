@@ -141,7 +141,7 @@ fn what_would_not_compile_is_refused_by_name_and_changes_nothing() {
 }
 
 #[test]
-fn who_asks_for_the_end_of_what_is_stopped_has_it() {
+fn ending_what_is_stopped_succeeds() {
     let Some(stage) = stage() else { return };
     let outcome = Outcome::Exited { code: 3 };
     let stopped = crate::kit::start(stage.shell("stopped", "exit 3")).wait_stopped().unwrap();

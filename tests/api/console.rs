@@ -165,7 +165,7 @@ fn a_resize_reaches_the_workload_as_a_signal_and_a_size() {
 }
 
 #[test]
-fn nobody_but_the_caller_holds_the_terminal_so_dropping_it_hangs_up() {
+fn only_the_caller_holds_the_terminal_so_dropping_it_hangs_up() {
     let stage = stage!();
     let script = "trap 'exit 7' HUP; echo ready; sleep 1000 & wait";
     let (running, mut person) = start(stage.shell("hangup", script).terminal());
@@ -183,7 +183,7 @@ fn nobody_but_the_caller_holds_the_terminal_so_dropping_it_hangs_up() {
 }
 
 #[test]
-fn a_terminal_nobody_took_lives_as_long_as_the_container() {
+fn a_terminal_that_was_not_taken_lives_as_long_as_the_container() {
     let stage = stage!();
     let exit = stage.shell("untaken", "echo hello; test -t 1").terminal().run().unwrap();
     assert_eq!(exit.outcome, Outcome::Exited { code: 0 });
@@ -235,7 +235,7 @@ fn receive(stream: &std::os::unix::net::UnixStream) -> (String, Vec<OwnedFd>) {
 }
 
 #[test]
-fn a_console_socket_that_nobody_listens_on_is_creates_error_and_leaves_nothing() {
+fn a_console_socket_without_a_listener_is_creates_error_and_leaves_nothing() {
     let stage = stage!();
     let path = stage.path().join("nobody.sock");
     let error = stage.shell("deaf", "true").console_socket(&path).build().unwrap().create().unwrap_err();
@@ -256,7 +256,7 @@ fn bundle(stage: &Stage, script: &str, edit: impl FnOnce(&mut Value)) -> std::pa
 }
 
 #[test]
-fn a_terminal_that_nobody_takes_is_creates_error() {
+fn a_terminal_that_no_method_takes_is_creates_error() {
     let stage = stage!();
     let directory = bundle(&stage, "tty", |process| process["terminal"] = json!(true));
     let load = || stage.bundled("bundle", &directory).unwrap();

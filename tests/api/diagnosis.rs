@@ -38,7 +38,7 @@ fn a_host_that_runs_containers_is_reported_as_one_and_left_as_it_was() {
 
 /// What the report says about a limit is what `build` says.
 #[test]
-fn what_is_missing_is_said_in_the_words_of_the_error() {
+fn the_report_words_what_is_missing_as_the_error_does() {
     let stage = stage!();
     let report = HostReport::probe();
     let limited = stage.container("limited").args(["true"]).memory_limit(1 << 30).build();

@@ -89,7 +89,7 @@ fn further_descriptors_get_the_numbers_they_were_given() {
     let exec = Exec::new(["sh", "-c", "cat <&7; cat <&3; cat <&4; ls /proc/self/fd"]);
     let exec = exec.fd(4, file("four ")).fd(3, file("three ")).fd(7, file("seven "));
     let output = container.exec_output(exec).unwrap();
-    // And `ls` has one more: the directory it reads.
+    // `ls` has one more descriptor: the directory that it reads.
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "seven three four 0\n1\n2\n3\n4\n5\n7\n");
     let twice = Exec::new(["true"]).fd(3, file("")).fd(3, file(""));
     assert_eq!(*container.exec(twice).unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -119,7 +119,7 @@ fn an_attached_process_ends_with_its_handle() {
     crate::kit::await_end(pid);
 }
 
-/// Collects a child of this process. Its exit code, or the signal it died of.
+/// Collects a child of this process. Returns its exit code, or the signal that killed it.
 fn collect(pid: i32) -> (Option<i32>, Option<i32>) {
     use rustix::process::{Pid, WaitOptions, waitpid};
     let (_, status) = waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap().expect("it ended");
@@ -127,20 +127,20 @@ fn collect(pid: i32) -> (Option<i32>, Option<i32>) {
 }
 
 #[test]
-fn a_stand_in_ends_as_the_process_does_and_passes_signals_on() {
+fn an_exec_proxy_ends_as_the_process_does_and_passes_signals_on() {
     let stage = stage!();
-    let container = running(&stage, "stand-in");
-    let stand_in = |script: &str| {
+    let container = running(&stage, "exec-proxy");
+    let attached = |script: &str| {
         let exec = Exec::new(["sh", "-c", script]).attached();
         container.exec(exec.stdout(Stdio::piped())).unwrap()
     };
-    assert_eq!(collect(stand_in("exit 7").into_exec_proxy().unwrap()), (Some(7), None));
-    assert_eq!(collect(stand_in("kill -SEGV $$").into_exec_proxy().unwrap()), (None, Some(libc::SIGSEGV)));
-    let heard = stand_in("exit 9");
+    assert_eq!(collect(attached("exit 7").into_exec_proxy().unwrap()), (Some(7), None));
+    assert_eq!(collect(attached("kill -SEGV $$").into_exec_proxy().unwrap()), (None, Some(libc::SIGSEGV)));
+    let heard = attached("exit 9");
     heard.wait().unwrap();
     assert_eq!(collect(heard.into_exec_proxy().unwrap()), (Some(9), None));
 
-    let mut process = stand_in("trap 'exit 3' USR1; echo ready; while :; do sleep 0.01; done");
+    let mut process = attached("trap 'exit 3' USR1; echo ready; while :; do sleep 0.01; done");
     let mut stdout = process.take_stdout().unwrap();
     stdout.read_exact(&mut [0; 6]).unwrap();
     let pid = process.into_exec_proxy().unwrap();
@@ -153,18 +153,18 @@ fn a_stand_in_ends_as_the_process_does_and_passes_signals_on() {
 }
 
 #[test]
-fn killing_a_stand_in_kills_the_process() {
+fn killing_an_exec_proxy_kills_the_process() {
     let stage = stage!();
-    let container = running(&stage, "kill-stand-in");
+    let container = running(&stage, "kill-exec-proxy");
     let process = container.exec(Exec::new(["sleep", "1000"]).attached()).unwrap();
     let pid = process.id();
-    let stand_in = process.into_exec_proxy().unwrap();
+    let proxy = process.into_exec_proxy().unwrap();
     rustix::process::kill_process(
-        rustix::process::Pid::from_raw(stand_in).unwrap(),
+        rustix::process::Pid::from_raw(proxy).unwrap(),
         rustix::process::Signal::KILL,
     )
     .unwrap();
-    assert_eq!(collect(stand_in), (None, Some(libc::SIGKILL)));
+    assert_eq!(collect(proxy), (None, Some(libc::SIGKILL)));
     crate::kit::await_end(pid);
 }
 
@@ -239,10 +239,10 @@ fn output_is_bounded_in_size_and_time() {
     let began = Instant::now();
     let orphan = container.exec_output(Exec::new(["sh", "-c", "sleep 1000 & echo done"])).unwrap();
     assert_eq!(orphan.stdout, b"done\n");
-    assert!(began.elapsed() < Duration::from_secs(60), "an orphan that holds the pipe delays no one");
+    assert!(began.elapsed() < Duration::from_secs(60), "an orphan that holds the pipe delays nothing");
 }
 
-/// Starts a job, one whose parent ends, one with a session of its own, and there one whose parent ends.
+/// Starts a background job, a job whose parent ends, and a session of its own with another job whose parent ends.
 const OFFSPRING: &str = "sleep 1000 & (sleep 1000 &)
     setsid sh -c '(sleep 1000 &); echo ready; exec sleep 1000' & exec sleep 1000";
 
@@ -254,8 +254,8 @@ fn host_pids(container: &Container<Running>, other: &Process) -> Vec<i32> {
     table.map(|process| process.host_pid.unwrap()).collect()
 }
 
-/// Starts [`OFFSPRING`], as changed by `change`, beside another process. Has `end` end it, and asserts that all of its
-/// processes end and no others.
+/// Executes [`OFFSPRING`], with `change` applied, beside another process. Has `end` end it, and asserts that all of its
+/// processes end, and neither the other process nor init.
 fn everything_ends(
     name: &str,
     change: fn(Exec) -> Exec,
@@ -292,9 +292,9 @@ fn a_timeout_ends_everything_that_the_process_started() {
 }
 
 #[test]
-fn a_timeout_holds_when_nobody_waits() {
+fn a_timeout_holds_when_no_caller_waits() {
     let outcome = everything_ends(
-        "nobody",
+        "no-waiter",
         |exec| exec.timeout(TIMEOUT),
         |container, process| {
             let pid = process.pid_inside();
@@ -340,7 +340,7 @@ fn a_process_that_ends_in_time_is_not_touched_by_its_timeout() {
     let process =
         container.exec(Exec::new(["sh", "-c", "exit 7"]).timeout(Duration::from_secs(1000))).unwrap();
     assert_eq!(process.wait().unwrap().outcome, Outcome::Exited { code: 7 });
-    // One that dies of a signal before is not said to be timed out.
+    // A process that a signal kills before its timeout is not reported as timed out.
     let process = container.exec(Exec::new(["sleep", "1000"]).timeout(Duration::from_secs(1000))).unwrap();
     process.kill().unwrap();
     assert_eq!(process.wait().unwrap().outcome, Outcome::Killed { signal: Signal::KILL });

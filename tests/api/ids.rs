@@ -14,7 +14,7 @@ fn callers(directory: &Path) -> ContainerBuilder {
 }
 
 #[test]
-fn what_a_killed_caller_left_takes_no_id() {
+fn a_killed_callers_container_does_not_keep_its_id() {
     if let Some(directory) = caller::role() {
         let builder = callers(&directory);
         let creating = builder.build().unwrap();
@@ -47,7 +47,7 @@ fn what_a_killed_caller_left_takes_no_id() {
 }
 
 #[test]
-fn of_creators_that_find_garbage_at_once_one_wins() {
+fn one_of_several_creators_takes_over_an_abandoned_id() {
     if let Some(directory) = caller::role() {
         let running = callers(&directory).spawn().unwrap();
         caller::say("made");
@@ -75,7 +75,7 @@ fn of_creators_that_find_garbage_at_once_one_wins() {
 }
 
 #[test]
-fn what_lives_or_was_detached_keeps_its_id() {
+fn a_container_that_lives_or_was_detached_keeps_its_id() {
     let stage = stage!();
     let id = stage.id("kept");
     let builder = || stage.container("kept").args(["sleep", "1000"]);

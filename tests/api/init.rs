@@ -58,7 +58,7 @@ fn a_program_that_kills_itself_dies_of_sigkill() {
 }
 
 #[test]
-fn an_alarm_ends_a_program_that_does_not_expect_it() {
+fn sigalrm_ends_a_program_without_a_handler() {
     let stage = stage!();
     assert_eq!(outcome(&stage, "alarm", "kill -ALRM $$; echo still here"), signalled(number(libc::SIGALRM)));
 }
@@ -188,7 +188,7 @@ fn signals_reach_the_program_and_its_processes_and_not_the_init() {
 }
 
 #[test]
-fn a_signal_without_a_handler_is_the_outcome() {
+fn a_signal_without_a_handler_ends_the_program_and_is_the_outcome() {
     let stage = stage!();
     let container = start(stage.container("term").args(["sleep", "1000"]));
     container.signal(Signal::TERM).unwrap();

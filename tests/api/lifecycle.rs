@@ -92,9 +92,9 @@ fn the_exit_code_is_the_programs() {
 }
 
 #[test]
-fn a_signal_nobody_here_sent_is_told_apart() {
+fn a_shells_exit_code_for_a_killed_child_is_no_signal_of_the_container() {
     let stage = stage!();
-    // The program is a child of init: a PID 1 cannot kill itself by a signal it has no handler for.
+    // The shell turns the signal of its child into an exit code.
     let script = "sh -c 'kill -SEGV $$'; exit $?";
     assert_eq!(stage.shell("segv", script).run().unwrap().outcome, Outcome::Exited { code: 139 });
 }

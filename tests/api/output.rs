@@ -62,7 +62,7 @@ fn output_is_over_with_the_container_while_another_process_holds_the_pipe() {
 }
 
 #[test]
-fn a_piped_input_that_nobody_took_is_closed_before_every_wait() {
+fn a_piped_input_that_was_not_taken_is_closed_before_every_wait() {
     let stage = stage!();
     let cat = |name: &str| stage.container(name).args(["cat"]).stdin(Stdio::piped());
     assert!(cat("run").run().unwrap().outcome.success());
@@ -84,7 +84,7 @@ fn a_piped_input_that_nobody_took_is_closed_before_every_wait() {
 }
 
 #[test]
-fn nobody_reads_a_pipe_of_run_so_the_workload_need_not_wait_for_that() {
+fn run_gives_null_for_a_pipe_so_the_workload_does_not_block() {
     let stage = stage!();
     let much = stage.shell("much", &format!("head -c {MUCH} /dev/zero; head -c {MUCH} /dev/zero >&2"));
     assert!(much.stdout(Stdio::piped()).stderr(Stdio::piped()).run().unwrap().outcome.success());

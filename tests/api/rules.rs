@@ -61,7 +61,7 @@ fn run_leaves_nothing_whatever_fails() {
 }
 
 #[test]
-fn a_wait_keeps_nobody_from_the_container() {
+fn a_wait_blocks_no_other_operation() {
     let stage = stage!();
     let created = stage.container("waited").args(["sleep", "1000"]).build().unwrap().create().unwrap();
     let id = created.id().to_string();

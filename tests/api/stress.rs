@@ -92,7 +92,7 @@ fn ends_are_asked_for_by_many_and_come_once() {
 }
 
 #[test]
-fn everybody_who_waits_learns_the_same_end() {
+fn every_waiter_gets_the_same_exit() {
     let Some(stage) = stage() else { return };
     let mut programs = Programs::new(&stage, 5);
     for round in 0..ROUNDS {

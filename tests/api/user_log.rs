@@ -80,7 +80,7 @@ fn a_log_may_be_a_pipe_or_a_socket() {
 }
 
 #[test]
-fn a_log_that_is_full_or_that_nobody_reads_holds_nothing_up() {
+fn a_log_that_is_full_or_not_read_delays_nothing() {
     let stage = stage!();
     let (reader, writer) = std::io::pipe().unwrap();
     let flags = rustix::fs::fcntl_getfl(&writer).unwrap();

@@ -35,7 +35,7 @@ fn busy(stage: &Stage, name: &str) -> Container<Running> {
 }
 
 #[test]
-fn what_is_told_is_what_the_kernels_files_say() {
+fn statistics_are_what_the_kernels_files_say() {
     let stage = stage!();
     if !may_limit("memory") {
         skip!("this user may not limit memory here");

@@ -19,7 +19,7 @@ use std::time::Duration;
 const CROWD: usize = 100;
 
 #[test]
-fn a_client_that_does_not_speak_the_language_keeps_nobody_else_from_being_served() {
+fn a_client_that_sends_garbage_delays_no_other_client() {
     alone(|| {
         let place = Place::new();
         let id = place.id("raw");
@@ -152,7 +152,7 @@ fn operations_that_bring_descriptors_are_answered_or_hung_up_on_whatever_comes_a
 }
 
 #[test]
-fn a_client_that_never_reads_its_replies_keeps_nobody_waiting() {
+fn a_client_that_never_reads_its_replies_delays_no_other_client() {
     alone(|| {
         let place = Place::new();
         let id = place.id("deaf");

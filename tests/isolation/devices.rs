@@ -206,7 +206,7 @@ fn without_nodes(stage: &Stage, name: &str) -> ContainerBuilder {
 }
 
 #[test]
-fn who_could_make_nodes_is_executed_where_the_rules_are_enforced() {
+fn a_process_that_could_make_nodes_is_executed_where_the_rules_are_enforced() {
     let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");
@@ -218,7 +218,7 @@ fn who_could_make_nodes_is_executed_where_the_rules_are_enforced() {
 }
 
 #[test]
-fn who_could_make_nodes_is_not_executed_where_the_rules_are_not_enforced() {
+fn a_process_that_could_make_nodes_is_refused_where_the_rules_are_not_enforced() {
     let stage = stage!();
     if !is_root() {
         skip!("only root has containers that can make nodes");

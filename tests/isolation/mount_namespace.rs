@@ -218,7 +218,7 @@ fn nothing_more_is_mounted_into_it_and_no_further_container_joins_its_sandbox() 
 }
 
 #[test]
-fn a_sandbox_that_is_killed_leaves_nothing_mounted_and_nobody_running() {
+fn a_killed_sandbox_leaves_no_mount_and_no_process() {
     let stage = stage!();
     if !is_root() {
         skip!("{SKIPPED}");

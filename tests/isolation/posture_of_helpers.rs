@@ -127,7 +127,7 @@ fn helpers_are_nowhere_near_the_callers_working_directory() {
 }
 
 #[test]
-fn what_helpers_run_can_be_written_by_nobody() {
+fn the_executable_of_a_helper_cannot_be_written() {
     let stage = stage!();
     if !is_root() {
         skip!("the image of a process that is not dumpable is root's to look at");

@@ -200,7 +200,7 @@ fn a_tmpfs_is_empty_and_no_larger_than_asked() {
 }
 
 #[test]
-fn streams_nobody_asked_for_are_null() {
+fn streams_are_null_by_default() {
     let stage = stage!();
     let shared = stage.open_directory("shared");
     let script = "wc -c < /proc/self/fd/0 > /shared/read; readlink /proc/self/fd/0 > /shared/link; echo lost; echo lost >&2";

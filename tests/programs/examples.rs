@@ -246,7 +246,7 @@ fn pod_serves_a_page_to_its_member_and_is_gone() {
 }
 
 #[test]
-fn jobs_tells_of_every_job_how_it_ended() {
+fn jobs_prints_how_every_job_ended() {
     let stage = stage!();
     let jobs = ["--at-once", "2", "--timeout", "500ms", "echo one; echo two", "exit 3", "sleep 60"];
     let ran = example!("jobs").on(&stage).args(jobs).run();

@@ -162,7 +162,7 @@ fn a_record_of_another_version_names_both() {
 }
 
 #[test]
-fn a_field_nobody_knows_is_refused() {
+fn an_unknown_field_is_refused() {
     let bytes = sample().encode().unwrap();
     let json = std::str::from_utf8(&bytes[..bytes.len() - TRAILER_LEN]).unwrap();
     let extended = json.replacen("\"version\":1", "\"version\":1,\"colour\":\"red\"", 1);

@@ -247,7 +247,7 @@ fn a_lock_excludes_and_its_drop_frees() {
 }
 
 #[test]
-fn who_waits_for_the_lock_of_a_removed_container_learns_that_it_is_gone() {
+fn a_wait_for_the_lock_of_a_removed_container_ends_with_not_found() {
     let (_parent, root) = root();
     for _ in 0..50 {
         create(&root, "web", "web");
