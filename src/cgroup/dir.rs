@@ -110,7 +110,7 @@ impl CgroupDir {
     /// The directory of the container's own processes below this leaf, which has their limits and counts what they use.
     /// `None` if they are in the leaf itself.
     pub(super) fn container(&self) -> Result<Option<Self>> {
-        // Where the plan makes no such directory, a workload that may make cgroups could have made it.
+        // If the plan makes no such directory, the workload may have made one of that name.
         let apart = || Ok::<_, Error>(self.has("pids.max")? || self.has(v1::OOM)?);
         if self.version == CgroupVersion::V1 && !apart()? {
             return Ok(None);

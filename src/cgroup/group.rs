@@ -342,7 +342,7 @@ fn enable(file: &str, required: &[String], observed: &[String], dir: &CgroupDir)
     if !required.is_empty() {
         dir.write(file, &required)?;
     }
-    // One by one: of several in one write, the kernel enables none if it does not have one.
+    // Write one by one: if the kernel lacks one of several in a write, it enables none of them.
     for name in
         observed.iter().map(|name| missing(std::slice::from_ref(name))).filter(|name| !name.is_empty())
     {

@@ -273,8 +273,7 @@ impl AnyContainer {
         Container::try_from(self)
     }
 
-    /// Ends it and waits until it has, as [`Container::kill`]. One that is stopped already stays so: a caller that asks for the
-    /// end has it.
+    /// Kills the container and waits for its end, as [`Container::kill`]. Returns one that is already stopped as it is.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] before create; [`ErrorKind::TimedOut`] if the kernel does not get rid of its processes.
@@ -288,7 +287,8 @@ impl AnyContainer {
         }
     }
 
-    /// Asks it to end, and kills it after `grace`, as [`Container::stop`]. One that is stopped already stays so.
+    /// Asks the container to end, and kills it after `grace`, as [`Container::stop`]. Returns one that is already stopped as
+    /// it is.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] before its program was executed, and else as [`kill`](Self::kill).
@@ -301,7 +301,7 @@ impl AnyContainer {
         }
     }
 
-    /// Waits until it has ended, as [`Container::wait_stopped`]. One that is stopped already stays so.
+    /// Waits for the end of the container, as [`Container::wait_stopped`]. Returns one that is already stopped as it is.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] before its program was executed, or the system call that failed.
@@ -314,7 +314,7 @@ impl AnyContainer {
         }
     }
 
-    /// Lets it outlive this program and this value, as [`Container::detach`].
+    /// Lets the container outlive this program and this value, as [`Container::detach`].
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] before create, [`ErrorKind::Ended`] after the end, and else as there.

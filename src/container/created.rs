@@ -142,8 +142,8 @@ impl<P: Phase> Container<P> {
 }
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// Lets the container outlive this program and this value. Programs that load it by its id go on with it, and so can
-    /// this value: its phase is the same, and dropping it changes nothing any more.
+    /// Lets the container outlive this program and this value. Other programs can load it by its id. The value stays in its
+    /// phase and can be used as before, but dropping it no longer destroys the container.
     ///
     /// # Errors
     /// The errno or [`ErrorKind::TimedOut`] if the sandbox does not answer: the container is then attached still.

@@ -15,8 +15,9 @@ impl<P: Phase> Container<P> {
     /// program, and waits.
     ///
     /// # Errors
-    /// * [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the id is taken. What was attached to a program
-    ///   that was killed takes no id: it is deleted first, with its poststop hooks, and a failure of that is an error.
+    /// * [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the id is taken. If a killed program left a
+    ///   container with the id that was attached to it, `create` deletes that first, with its poststop hooks; if it
+    ///   cannot, that is the error.
     /// * [`ErrorKind::ProgramNotFound`](crate::ErrorKind::ProgramNotFound) and
     ///   [`ErrorKind::ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable) if the program is missing in the
     ///   container's root or cannot be executed.

@@ -83,8 +83,8 @@ pub(super) fn read_exit(root: &StateRoot, found: &Found, cgroups: &[PathBuf]) ->
     }
 }
 
-/// Says instead of `error` that the memory limit is too little, if a process of the container died before the program
-/// ran and had used up the memory. `step` is the first word.
+/// Replaces `error` by one that says that the memory limit is too little, if a process of the container died before the
+/// program ran and had used up the memory. The error begins with `step`.
 pub(super) fn explain_out_of_memory(error: Error, record: &Record, step: &'static str) -> Error {
     let died = matches!(error.kind(), ErrorKind::HelperDied | ErrorKind::Ended);
     if !died && error.raw_os_error() != Some(libc::ENOMEM) {

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_enough_while_another_process_holds_the_pipe() {
+    fn reading_stops_at_the_end_while_another_process_holds_the_pipe() {
         let (stdout, mut held) = pipe();
         let (end, ended) = pipe();
         held.write_all(b"all of it").unwrap();

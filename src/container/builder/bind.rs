@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 
 /// A path of the host, a file or a directory with all mounts below it, that a container sees at another place.
 ///
-/// Writable unless [`read_only`](Self::read_only), without device files, and set-user-ID programs in it raise nothing.
-/// What it shows as the owner of its files is one of:
+/// It is writable, unless [`read_only`](Self::read_only) is called. Device files in it do not open, and set-user-ID
+/// programs raise nothing. There are four ways to show the owners of its files:
 ///
 /// * **The owner of the source as the container's user**, the default of a writable bind. Files of the owner belong
 ///   inside to the user of the container's process, and what this user makes belongs on the host to the owner. All other
-///   ids stay as they are. It is an id-mapped mount (mount_setattr(2)), which takes a privileged caller and a
-///   file system that can be mapped.
+///   ids stay as they are. The crate makes an id-mapped mount for this (mount_setattr(2)), which takes a privileged caller
+///   and a file system that can be mapped.
 ///
-///   It maps no source whose owner the container has an id for: such a source is shown as it is, also for an unprivileged
-///   caller, whose own files belong to root inside. It never maps the host's root: a source of root is shown as it is if
-///   everyone may write there, and otherwise refused, by `create`. It never maps group 0 either; what the user makes
-///   then has its own group.
+///   If the container has an id for the owner, the source is shown as it is, and so are an unprivileged caller's own
+///   files, which belong to root inside. The host's root is never mapped: `create` shows a source of root as it is if
+///   everyone may write there, and otherwise refuses it. Group 0 is never mapped either; what the user makes then has
+///   the user's own group.
 /// * **The same for every owner**, by [`map_owner`](Self::map_owner).
-/// * **A mapping of the caller's**, by [`map`](Self::map).
+/// * **A mapping that the caller chooses**, by [`map`](Self::map).
 /// * **The ids on the disk**, by [`keep_ids`](Self::keep_ids), and the default of a bind that is read-only.
 ///
 /// ```no_run
@@ -149,7 +149,7 @@ impl ContainerBuilder {
         Ok(())
     }
 
-    /// By the ids on the disk, the ids of the host as which a mount shows them.
+    /// The mappings of a mount for `ids`: from ids on the disk to the ids of the host as which the mount shows them.
     fn on_host(
         &self,
         ids: &[IdMap],

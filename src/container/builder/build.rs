@@ -127,7 +127,7 @@ impl ContainerBuilder {
     pub fn to_bundle(mut self, directory: impl AsRef<Path>) -> Result<()> {
         self.refused.take().map_or(Ok(()), Err)?;
         self.check()?;
-        // "The process" of a bundle is PID 1, unless the caller wants it otherwise.
+        // For any OCI runtime the process of a bundle is PID 1. Write an init only if the caller asked for one.
         self.extras.init = self.init.is_some() && self.has_init()?;
         let host_rootfs = self.extras.host_rootfs;
         let resolver = host_rootfs && !self.has_own_network();

@@ -35,8 +35,8 @@ pub struct IoLimit {
 
 impl ContainerBuilder {
     /// The most memory the container's own processes may use, in bytes, with the files in its tmpfs mounts and the page
-    /// cache of what they read. Beyond it the kernel kills one of them, and never the sandbox, which is outside of the
-    /// limit. 0 is refused. Needs a memory cgroup. A bundle's `memory.swap` limits memory and swap together, stays as it
+    /// cache of what they read. If they need more, the kernel kills one of them, but not the sandbox, which is outside of
+    /// the limit. 0 is refused. Needs a memory cgroup. A bundle's `memory.swap` limits memory and swap together, stays as it
     /// is, and must not be below `bytes`.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.refuse_zero("memory_limit", Some(bytes));
@@ -50,11 +50,10 @@ impl ContainerBuilder {
     }
 
     /// The most tasks (processes and threads) the container may have: with 1, its program runs and can make no other.
-    /// Helpers are not counted. 0 is refused. Beyond the limit fork(2) fails inside with `EAGAIN`.
+    /// Helpers are not counted. 0 is refused. At the limit fork(2) fails inside with `EAGAIN`.
     ///
-    /// [`exec`](crate::Container::exec) works at the limit too, as with other runtimes: the executed process joins the
-    /// container, and joining is not forking. It counts from then on, so that it cannot fork itself. Needs a pids
-    /// cgroup.
+    /// [`exec`](crate::Container::exec) works at the limit too, as with other runtimes: the kernel limits forks, and the
+    /// executed process is forked outside and moves in. There it counts, so that it cannot fork. Needs a pids cgroup.
     pub fn pids_limit(mut self, tasks: u64) -> Self {
         self.refuse_zero("pids_limit", Some(tasks));
         let pids = build(|| LinuxPidsBuilder::default().limit(signed(tasks)).build());

@@ -44,8 +44,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Uses the caller's network instead of an empty one. With the host's rootfs, names resolve as on the host also where
-    /// `/etc/resolv.conf` is a link to a file in `/run`: that file is shown, read-only.
+    /// Uses the caller's network instead of an empty one. With the host's rootfs, names resolve as on the host: if
+    /// `/etc/resolv.conf` is a link to a file in `/run`, the container sees that file, too, read-only.
     pub fn host_network(mut self) -> Self {
         self.without_namespace(LinuxNamespaceType::Network);
         self

@@ -18,8 +18,8 @@ enum Source {
 
 impl Rootfs {
     /// The host's own system directories (`/usr`, `/bin`, `/lib`, `/etc`, `/opt` and their like), read-only and without
-    /// the password hashes, and the stores of Nix and Guix. Nothing of the host's users, services or devices is there, but
-    /// with [`host_network`](ContainerBuilder::host_network) the file that `/etc/resolv.conf` leads to. This is the
+    /// the password hashes, and the stores of Nix and Guix. Files of the host's users, services and devices are not there;
+    /// only with [`host_network`](ContainerBuilder::host_network) the file that `/etc/resolv.conf` leads to is. This is the
     /// default, and needs no image.
     #[must_use]
     pub fn host() -> Self {

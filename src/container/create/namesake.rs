@@ -6,8 +6,8 @@
 //!   anything else                       -> the claim refuses the id
 //! ```
 //!
-//! What an attached container whose creator is gone still has is about to end, or has ended: its sandbox kills it when
-//! the lifeline closes. No program is left that would delete it, so the id would stay taken for ever.
+//! If the creator of an attached container is gone, the container has ended or is about to: its sandbox kills it when the
+//! lifeline closes. No program is left that would delete it, so without this the id would stay taken for ever.
 
 use crate::container::teardown;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +35,7 @@ fn make_room(root: &StateRoot, id: &ContainerId, replace: bool) -> Result<bool> 
     match remove(root, id, replace) {
         // Another program has deleted it meanwhile.
         Err(error) if *error.kind() == ErrorKind::NotFound => Ok(true),
-        // It may live: only `delete_by_name` finds its processes without a record.
+        // The container of a damaged record may live, and only `delete_by_name` finds its processes.
         Err(error) if *error.kind() == ErrorKind::Stale => Ok(false),
         removed => removed.map_err(|error| error.during("replace")),
     }

@@ -42,7 +42,7 @@ pub(in crate::container) fn launch(
     // Connect to the terminal's receiver before making anything, so that a missing receiver leaves no trace.
     let terminal = find_console(blueprint)?;
     let claim = namesake::claim(&core.root, &core.record, blueprint.replace)?;
-    // Before the record can be seen: a record without a creator is garbage.
+    // Before other programs can see the record: they delete an attached container whose creator is gone.
     let creator = claim.run_dir().lock_for_creator()?;
     let untouched = core.record.clone();
     let record = &mut core.record;
@@ -395,7 +395,7 @@ impl CreateTransaction {
     }
 }
 
-/// Adds to a call that the kernel refused why it refuses namespaces or mounts, if a trial shows that it does.
+/// If the kernel refused a call, tries whether it refuses namespaces or mounts at all, and adds the reason to the error.
 fn explained(error: Error) -> Error {
     let refused = [libc::EPERM, libc::EACCES, libc::ENOSYS, libc::ENOSPC, libc::EUSERS];
     match error.raw_os_error().filter(|errno| refused.contains(errno)).and_then(|_| namespaces_obstacle()) {

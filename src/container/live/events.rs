@@ -62,7 +62,7 @@ impl<P: Phase + ?Sized> Container<P> {
         P: Alive,
     {
         let stats = cgroup::stats::read(&self.core.record.cgroups)?;
-        // Afterwards, because the container may end while they are read.
+        // Check after reading, because the container may end while the statistics are read.
         self.phase.live().check_alive("stats")?;
         Ok(stats)
     }

@@ -10,8 +10,9 @@ use std::time::Instant;
 impl<P: Phase + ?Sized> Container<P> {
     /// Sends `signal` to init, the workload's first process.
     ///
-    /// The kernel discards a signal for which PID 1 has no handler. This crate then applies the signal's default
-    /// action, so that SIGTERM ends a program that does not handle it.
+    /// If init is PID 1 of its pid namespace, because the container has no [reaper](crate::ContainerBuilder::init), the
+    /// kernel discards a signal for which init has no handler. This crate then applies the signal's default action, so that
+    /// SIGTERM ends a program that does not handle it.
     ///
     /// # Errors
     /// [`ErrorKind::Ended`](crate::ErrorKind::Ended) if the container has ended.

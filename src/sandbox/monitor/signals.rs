@@ -52,8 +52,8 @@ impl ContainerState {
         Ok(())
     }
 
-    /// Signals init last, because its end is the end of the others; but SIGKILL reaches it first: a shell whose child is
-    /// killed would end by itself, and its code would hide who asked for the end.
+    /// Signals init last, because all others end with init. SIGKILL it signals first: otherwise a shell whose child is
+    /// killed would exit by itself, and its exit code would hide that this API ended the container.
     fn signal_all(&mut self, number: i32, helpers: &[i32]) -> Result<()> {
         // A list of the processes in the workload's cgroup is not to have the sandbox in it.
         self.init.cgroups.hide_sandbox()?;
@@ -136,7 +136,7 @@ impl ContainerState {
 
     fn disposition(&self, number: i32) -> InitDisposition {
         let first = self.view().filter(|view| view.init_pid == 1);
-        // The kernel treats only a first process differently.
+        // The kernel drops signals only for PID 1 of a namespace.
         let (false, Some(view)) = (matches!(number, libc::SIGKILL | libc::SIGSTOP), first) else {
             return InitDisposition::Handled;
         };
