@@ -1,4 +1,4 @@
-//! A value whose container has ended meanwhile: every operation says that, and how it ended.
+//! Operations on a value whose container has ended meanwhile: each error says so, and how the container ended.
 
 use crate::kit::{Stage, stage, start};
 use cofferdam::oci_spec::runtime::LinuxResources;
@@ -6,7 +6,7 @@ use cofferdam::{
     AnyContainer, Container, Error, ErrorKind, Exec, Outcome, Paused, Result, Running, Signal, Stdio,
 };
 
-/// What errors call an operation, and the operation.
+/// The name of an operation in errors, and the operation.
 type Operation = (&'static str, fn(&Container<Running>) -> Result<()>);
 
 const OPERATIONS: &[Operation] = &[
@@ -31,12 +31,12 @@ fn check(error: &Error, step: &str, container: &str, how: &str) {
     assert_eq!(error.to_string(), format!("{step}: container {container:?} has ended: {how}"));
 }
 
-/// A container whose program ends with code 3 when its input does.
+/// A container whose program exits with code 3 when its standard input is closed.
 fn ends_with_3(stage: &Stage, name: &str) -> Container<Running> {
     start(stage.shell(name, "cat; exit 3").stdin(Stdio::piped()))
 }
 
-/// Tries everything on `container`, which ends first.
+/// Waits for the end of `container`, and then tries every operation on it.
 fn everything_is_too_late(mut container: Container<Running>) {
     let id = container.id().to_string();
     let files = container.files().unwrap();

@@ -34,7 +34,7 @@ fn stage() -> Option<Stage> {
     })
 }
 
-/// What an accessor or a transition calls the phases it is for, those phases, and a use of it.
+/// The words of an accessor's error for the phases that it is for, those phases, and a use of the accessor.
 type Borrowed = (&'static str, &'static [Status], fn(&AnyContainer) -> Result<(), Error>);
 
 const BORROWED: &[Borrowed] = &[
@@ -56,7 +56,7 @@ const BORROWED: &[Borrowed] = &[
     ("stopped", &[Status::Stopped], |any| any.as_stopped().map(|stopped| drop(stopped.exit().clone()))),
 ];
 
-/// A transition, likewise.
+/// The same for a transition.
 type Transition = (&'static str, &'static [Status], fn(AnyContainer) -> Result<(), FailedAny>);
 
 const TRANSITIONS: &[Transition] = &[
@@ -71,7 +71,7 @@ const TRANSITIONS: &[Transition] = &[
     }),
 ];
 
-/// Asks for everything that this phase has not. The container comes back as it was.
+/// Tries everything that this phase does not have. Returns the container as it was.
 fn refuses_what_is_of_other_phases(mut any: AnyContainer) -> AnyContainer {
     let actual = any.status();
     let wrong_state = match actual {
@@ -83,7 +83,7 @@ fn refuses_what_is_of_other_phases(mut any: AnyContainer) -> AnyContainer {
     for (wanted, phases, call) in BORROWED {
         let done = call(&any);
         if phases.contains(&actual) {
-            // It may be refused for other reasons: there is no process 4000, and no terminal.
+            // In its own phase it may fail for other reasons: there is no process 4000, and no terminal.
             let state = done
                 .is_err_and(|error| matches!(error.kind(), ErrorKind::WrongState { .. } | ErrorKind::Ended));
             assert!(!state, "what is {wanted} works in {actual}");
@@ -129,7 +129,7 @@ fn what_would_not_compile_is_refused_by_name_and_changes_nothing() {
     let any = AnyContainer::from(any.into_phase::<Paused>().unwrap().resume().unwrap());
     assert_eq!(any.status(), Status::Running);
     assert_eq!(any.try_wait().unwrap(), None);
-    // Attached still: a refusal destroys nothing.
+    // The container is still attached: a refusal destroys nothing.
     let refused = any.delete(false).unwrap_err();
     let any = refused.into_parts().1.unwrap();
     assert_eq!(any.try_wait().unwrap(), None);
@@ -156,7 +156,7 @@ fn ending_what_is_stopped_succeeds() {
         any = stopped.into();
     }
     any.delete(false).unwrap();
-    // Also a value that has not noticed the end yet.
+    // The same for a value that has not noticed the end yet.
     for end in ends {
         let running = crate::kit::start(stage.shell("unnoticed", "exit 3"));
         running.wait().unwrap();

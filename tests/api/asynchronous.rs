@@ -1,4 +1,4 @@
-//! The calls that wait, as futures on one thread: none blocks it, and one that is dropped leaves nothing.
+//! Run, wait and exec as futures on one thread: none blocks the thread, and a future that is dropped leaves nothing.
 
 use crate::kit::witness::descendants;
 use crate::kit::{Stage, stage};
@@ -77,7 +77,7 @@ fn a_process_keeps_its_limits_of_time_and_output() {
     });
 }
 
-/// While one task waits, others go on, and its pipes are readable by the runtime's own types.
+/// One task waits for the container; another reads and writes the pipes of a process with the runtime's own types.
 #[test]
 fn waiting_lets_other_tasks_of_the_thread_run() {
     let stage = stage!();
@@ -115,7 +115,7 @@ async fn read_line(from: &Receiver) -> String {
     String::from_utf8(line).unwrap()
 }
 
-/// At each of its first steps.
+/// Drops the future after each of its first polls.
 #[test]
 fn a_future_that_is_dropped_leaves_nothing() {
     let stage = stage!();
@@ -128,7 +128,7 @@ fn a_future_that_is_dropped_leaves_nothing() {
             let output = stage.container(&format!("dropped{polls}")).args(["sleep", "1000"]).output_async();
             give_up_after(polls, output).await;
         }
-        // Nothing tells when the sandbox has ended what was given up: look until it has.
+        // No event says when the sandbox has ended what the futures had made: look until it has.
         while descendants(std::process::id()).len() > before {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -136,7 +136,7 @@ fn a_future_that_is_dropped_leaves_nothing() {
     });
 }
 
-/// Polls `future` so many times, lets the runtime work in between, and drops it.
+/// Polls `future` `polls` times, lets the runtime work in between, and drops it.
 async fn give_up_after<T>(polls: usize, future: impl Future<Output = T>) {
     let mut future = std::pin::pin!(future);
     for _ in 0..polls {

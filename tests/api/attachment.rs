@@ -1,4 +1,4 @@
-//! Who a container lives and dies with: attached, dropped, detached, and the caller killed.
+//! When a container ends with its value or its caller, and when it does not: attached, dropped, detached, caller killed.
 
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
@@ -13,7 +13,7 @@ use cofferdam::{
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// A container that a caller process makes; its id is the stage's, handed over by file.
+/// The container that a caller process makes. The test writes its id into a file.
 fn callers_builder(directory: &Path) -> (ContainerBuilder, StateRoot) {
     let root = caller::root(directory);
     let id = std::fs::read_to_string(directory.join("id")).unwrap();
@@ -97,7 +97,7 @@ fn a_detached_container_outlives_its_value() {
     loaded.as_alive().unwrap().signal(Signal::TERM).unwrap();
     assert_eq!(loaded.wait().unwrap().outcome, Outcome::Killed { signal: Signal::TERM });
     AnyContainer::load(stage.root(), &id).unwrap().delete(false).unwrap();
-    // The children of a container that was let go are collected at the next look at any container.
+    // The next call that looks at any container collects the helpers of one that was detached.
     assert!(AnyContainer::load(stage.root(), &id).is_err());
     assert_eq!(descendants_of_this_process(), Vec::<String>::new());
 }
@@ -152,7 +152,7 @@ fn a_killed_caller_takes_its_attached_container_along() {
     loaded.delete(false).unwrap();
 }
 
-/// What the caller tells of a container: its helpers and its first process, and its cgroups.
+/// What the caller reports about a container: its helpers and its first process, and its cgroups.
 fn tell_of(record: &Info, init: i32) -> String {
     let pid = |identity: Option<ProcessIdentity>| identity.expect("it is created").pid;
     let cgroups: Vec<_> = record.cgroups.iter().map(|cgroup| cgroup.to_str().unwrap()).collect();
@@ -203,7 +203,7 @@ fn a_killed_caller_leaves_no_cgroup() {
     let id = stage.id("limitedgone");
     let mut caller = spawn_caller(&stage, &id);
     let told = Told::hear(&mut caller);
-    // As a workload makes them that is given its own cgroup.
+    // Nested cgroups, as a workload makes them if it may write to its own cgroup.
     for cgroup in &told.cgroups {
         std::fs::create_dir_all(cgroup.join("nested/deeper")).unwrap();
         std::fs::create_dir(cgroup.join("nested/beside")).unwrap();
@@ -252,7 +252,7 @@ fn a_killed_caller_leaves_no_cgroup_of_a_created_or_paused_container_and_none_th
         let id = std::fs::read_to_string(directory.join("id")).unwrap();
         let build = |name: &str| {
             let builder = ContainerBuilder::new().id(format!("{id}{name}")).state_root(root.clone());
-            // Found by the stage's witness, by its name.
+            // The stage's witness finds the cgroup by its name.
             let path = format!("cofferdam-{id}{name}/above/leaf");
             builder.args(["sleep", "1000"]).cgroups_path(path).build().unwrap().create().unwrap()
         };
@@ -319,7 +319,7 @@ fn a_killed_caller_leaves_nothing_of_a_member_that_shares_its_processes() {
             panic!("it runs")
         };
         let member = pod.pod().container(format!("{}m", pod.id().as_str())).share_pid_namespace();
-        // One that outlives it, and goes to the root container's init.
+        // A process that outlives the member's first one, and becomes a child of the root container's init.
         let script = "setsid sh -c 'sleep 1000 & echo $!; wait' & wait";
         let member = member.args(["sh", "-c", script]).pids_limit(20).stdout(Stdio::piped());
         let mut member = member.build().unwrap().create().unwrap().start().unwrap();
@@ -404,7 +404,7 @@ fn the_end_of_the_thread_that_made_it_does_not_end_a_container() {
 }
 
 #[test]
-fn an_error_that_is_kept_keeps_its_container_and_dropping_it_is_the_end() {
+fn a_kept_error_keeps_its_container_and_dropping_it_destroys_the_container() {
     let stage = stage!();
     let fails = || -> Result<(), Box<dyn std::error::Error>> {
         let started = {

@@ -1,4 +1,4 @@
-//! What the host can do, and which layers a container has: each missing one with its cause and its remedy.
+//! The report on the host, and the layers of a container: what is missing is named with its cause and its remedy.
 
 #![expect(clippy::disallowed_methods, reason = "starts itself again with unshare(1)")]
 
@@ -36,7 +36,6 @@ fn a_host_that_runs_containers_is_reported_as_one_and_left_as_it_was() {
     }
 }
 
-/// What the report says about a limit is what `build` says.
 #[test]
 fn the_report_words_what_is_missing_as_the_error_does() {
     let stage = stage!();
@@ -51,7 +50,7 @@ fn the_report_words_what_is_missing_as_the_error_does() {
     }
 }
 
-/// In a user namespace that allows no further network namespace.
+/// The host is a user namespace that allows no further network namespace.
 #[test]
 fn a_host_without_namespaces_is_explained_by_the_report_and_by_create() {
     if let Some(directory) = caller::role() {
@@ -70,7 +69,7 @@ fn a_host_without_namespaces_is_explained_by_the_report_and_by_create() {
     again_in_user_namespace("echo 0 >/proc/sys/user/max_net_namespaces; exec \"$@\"");
 }
 
-/// As in an outer container, whose root is not the host's and has few ids.
+/// The caller is as in an outer container: its root is not the host's and has few ids.
 #[test]
 fn root_of_a_user_namespace_gives_its_containers_ids_that_it_has() {
     if let Some(directory) = caller::role() {
@@ -88,7 +87,8 @@ fn root_of_a_user_namespace_gives_its_containers_ids_that_it_has() {
     again_in_user_namespace("exec \"$@\"");
 }
 
-/// Runs this test again as root of a user namespace that has the caller's own id alone, after `script`.
+/// Runs this test again as root of a user namespace that maps only the caller's own id. `script` prepares the namespace
+/// and executes the test.
 fn again_in_user_namespace(script: &str) {
     let thread = std::thread::current();
     let directory = tempfile::tempdir().unwrap();

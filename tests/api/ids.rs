@@ -7,7 +7,7 @@ use crate::kit::{await_end, stage, start};
 use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Status};
 use std::path::Path;
 
-/// What a caller process creates, and the test after it; the id is the stage's, handed over by file.
+/// The container that a caller process creates, and after it the test. The test writes the id into a file for both.
 fn callers(directory: &Path) -> ContainerBuilder {
     let id = std::fs::read_to_string(directory.join("id")).unwrap();
     ContainerBuilder::new().id(id).state_root(caller::root(directory)).args(["sleep", "1000"])
@@ -37,7 +37,7 @@ fn a_killed_callers_container_does_not_keep_its_id() {
         assert!(taken.to_string().ends_with("already exists (it is running)"), "{taken}");
         assert_eq!(*mine().replace().spawn().unwrap_err().kind(), ErrorKind::AlreadyExists, "and so does it");
         caller.kill();
-        // At once, and after the sandbox has killed the container and ended.
+        // The first round does not wait until the sandbox has killed the container and ended; the others do.
         if round > 0 {
             await_end(sandbox);
         }
@@ -90,7 +90,7 @@ fn a_container_that_lives_or_was_detached_keeps_its_id() {
     assert!(refused.to_string().ends_with("(it has ended: delete it, or call `replace`)"), "{refused}");
     assert_eq!(AnyContainer::load(stage.root(), &id).unwrap().status(), Status::Stopped);
 
-    // Detached and ended, or attached to a value that still is there: both have ended, and are replaced if asked for.
+    // `replace` deletes what has ended: the first container was detached, the second is attached to a living value.
     let second = start(builder().replace().args(["sh", "-c", "exit 3"])).wait_stopped().unwrap();
     assert_eq!(*builder().spawn().unwrap_err().kind(), ErrorKind::AlreadyExists, "its value is still there");
     let third = start(builder().replace());

@@ -1,4 +1,4 @@
-//! PID 1 of a container that is a process of ours: what it does for the program, and what is seen of it.
+//! The reaper as PID 1 of a container: what it does for the program, and what others see of it.
 
 use crate::kit::{Stage, is_readable_within, is_root, skip, stage, start, status_line, stdout_of};
 use cofferdam::oci_spec::runtime::Capability;
@@ -7,7 +7,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
-/// The outcome of a shell's script.
+/// The outcome of a container that runs `script`.
 fn outcome(stage: &Stage, name: &str, script: &str) -> Outcome {
     stage.shell(name, script).run().unwrap().outcome
 }
@@ -66,7 +66,7 @@ fn sigalrm_ends_a_program_without_a_handler() {
 #[test]
 fn a_file_that_becomes_too_large_ends_the_program() {
     let stage = stage!();
-    // The shell itself writes: a builtin of the first process.
+    // `echo` is a builtin, so the first process itself writes.
     let script =
         "ulimit -c 0; ulimit -f 1; while :; do echo 0123456789012345678901234567890; done > /tmp/file";
     assert_eq!(outcome(&stage, "xfsz", script), signalled(number(libc::SIGXFSZ)));
@@ -102,7 +102,7 @@ fn an_init_needs_a_pid_namespace_of_its_own() {
         assert_eq!(*error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("ContainerBuilder::init"), "{error}");
     }
-    // By default there is none.
+    // By default such a container has no reaper.
     assert_ne!(stdout_of(member()), "2");
     let own = container.pod().container(stage.id("own")).args(["sh", "-c", "echo $$"]);
     assert_eq!(stdout_of(own), "2");
@@ -180,7 +180,7 @@ fn signals_reach_the_program_and_its_processes_and_not_the_init() {
     assert!(listed.iter().all(|process| process.pid != 1), "{listed:?}");
     let error = container.signal_process(1, Signal::TERM).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NotFound, "{error}");
-    // From inside, too.
+    // A process inside cannot signal it either.
     let kill = Exec::new(["sh", "-c", "kill -9 1; kill -TERM 1; kill -CHLD 1; kill -STOP 1; kill -0 1"]);
     assert!(container.exec(kill).unwrap().wait().unwrap().outcome.success());
     container.signal_all(Signal::TERM).unwrap();
@@ -235,7 +235,7 @@ fn the_init_of_a_member_dies_with_a_sandbox_in_the_hosts_pid_namespace() {
 #[test]
 fn a_container_that_mounts_and_traces_sees_only_its_own_in_its_init() {
     let stage = stage!();
-    // Numbers of namespaces, the network and the cgroup as PID 1 has them, and as the program has them.
+    // Compares namespaces, network devices and mounts of PID 1 with those of the program.
     let script = "for n in cgroup ipc mnt net pid user uts; do
         [ $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) ] || echo $n; done
         cmp /proc/1/net/dev /proc/self/net/dev && cmp /proc/1/mountinfo /proc/self/mountinfo && echo same";

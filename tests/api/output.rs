@@ -1,4 +1,4 @@
-//! What callers give a workload to read, and collect of what it writes.
+//! The input that callers give a workload, and the output that they collect.
 
 #![expect(clippy::disallowed_methods, reason = "tests write plain files of their own")]
 
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Longer than anything a healthy machine takes; a test that fails waits this long at most.
+/// The longest wait, which only a test that fails reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More than any pipe holds.
 const MUCH: usize = 3 << 20;
@@ -25,7 +25,7 @@ fn a_workload_that_writes_for_ever_is_killed_at_the_limit_and_the_outcome_says_s
     assert_eq!(output.exit.outcome.to_string(), "killed because it wrote more than 100000 bytes");
     assert_eq!(output.stdout, b"y\n".repeat(50_000));
     assert_eq!(output.stderr, b"oops\n");
-    // Each of the streams, and without being asked.
+    // The default limit holds for standard error, too.
     let output = stage.shell("default", "exec yes >&2").output().unwrap();
     assert_eq!(output.exit.outcome, Outcome::TooMuchOutput { limit: 16 << 20 });
     assert_eq!((output.stdout.len(), output.stderr.len()), (0, 16 << 20));
@@ -103,7 +103,7 @@ fn given_bytes_are_the_input_however_many_they_are_and_however_few_are_read() {
     let script = "read line && test $line = hello && ! read line && test -r /dev/stdin";
     assert!(stage.shell("text", script).input("hello\n").run().unwrap().outcome.success());
     let change = stage.shell("change", "echo more >&0").input("bytes").run().unwrap();
-    assert!(!change.outcome.success(), "it is not the workload's to write");
+    assert!(!change.outcome.success(), "the workload may not write to its input");
 
     let container = sleeping(&stage, "exec");
     let output = container.exec_output(Exec::new(["cat"]).input(bytes.clone())).unwrap();

@@ -1,5 +1,5 @@
-//! Several programs act on the same containers at once: for each thing that can be had once, one gets it and the others
-//! are told why not; what is looked at meanwhile makes sense; and nothing is left on the host.
+//! Several programs act on the same containers at once. If only one of them can succeed, one does and the others get an
+//! error that says why; what another program reads meanwhile is consistent; and nothing is left on the host.
 
 use crate::kit::caller::{self, Caller};
 use crate::kit::{Stage, start};
@@ -62,7 +62,7 @@ fn what_is_done_to_a_container_that_is_being_deleted_succeeds_or_says_why_not() 
         };
         let words = programs.do_each(&acts.map(|act| format!("{act} {id}")));
         for (act, word) in acts.iter().zip(&words) {
-            // Who loads it after another has deleted it finds nothing to delete.
+            // A program that loads the container after another has deleted it finds nothing to delete.
             let too_late = if *act == "delete" { &TOO_LATE[..1] } else { &TOO_LATE };
             let expected = word == "won" || too_late.contains(&word.as_str());
             assert!(expected, "round {round}: {act}: {word} of {words:?}");
@@ -222,7 +222,8 @@ fn a_pod_that_ends_ends_also_what_is_just_being_made_in_it() {
     programs.finish();
 }
 
-/// This test's stage, as of [`stage!`](crate::kit::stage); in a program that takes part in it, this does not return.
+/// This test's stage, as [`stage!`](crate::kit::stage) makes it. In a program that takes part in the test, this does not
+/// return.
 fn stage() -> Option<Stage> {
     if let Some(directory) = caller::role() {
         play(&directory);
@@ -234,7 +235,7 @@ fn count(words: &[String], word: &str) -> usize {
     words.iter().filter(|said| *said == word).count()
 }
 
-/// Programs of their own, each doing what it is told, one thing after the other; and one that looks on all the time.
+/// Programs that do what the test asks of them, one thing after the other, and one that reads all the time.
 struct Programs {
     actors: Vec<Caller>,
     onlooker: Caller,
@@ -389,7 +390,7 @@ fn act(root: &StateRoot, words: &[&str]) -> cofferdam::Result<String> {
                 running.exec(Exec::new(["true"]))?.wait()?;
             },
             ("exec-25", AnyContainer::Running(running)) => Ok(execute_25(&running)),
-            // What was expected of it is no longer, or not yet, its phase.
+            // The container is no longer, or not yet, in the expected phase.
             (_, _) => Ok("WrongState".to_owned()),
         },
     }
@@ -439,7 +440,7 @@ fn execute_25(container: &Container<Running>) -> String {
     })
 }
 
-/// Looks until it is told that it is enough.
+/// Reads the list and the containers until the test sends a line.
 fn look_on(root: &StateRoot) {
     let (told, enough) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {

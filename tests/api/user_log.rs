@@ -50,7 +50,7 @@ fn a_log_has_the_start_and_the_end_of_each_container_that_appends_to_it() {
     );
 }
 
-/// A filter that kills who makes a directory.
+/// A filter that kills a process which makes a directory.
 fn no_directories() -> LinuxSeccomp {
     let forbidden = serde_json::json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"});
     serde_json::from_value(serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [forbidden]}))

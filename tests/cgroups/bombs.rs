@@ -1,6 +1,5 @@
-//! Programs that take all they can get: each is held by its limit, the kernel's counters say so, and nothing is left.
-//!
-//! The one that opens every device is in `devices`, beside the other containers that can make nodes.
+//! Programs that take all that they can get: a limit holds each of them, the kernel's counters show it, and nothing is
+//! left. The program that opens every device is in `isolation/devices`.
 
 use crate::kit::limits::directory_on_a_disk;
 use crate::kit::{may_limit, skip, stage, start};
@@ -9,7 +8,7 @@ use cofferdam::events::Event;
 use cofferdam::{AnyContainer, Container, Exec, Outcome, Running, Signal, Stats};
 use std::time::{Duration, Instant};
 
-/// The first statistics of which `enough` is true; none if it ends before.
+/// The first statistics for which `enough` is true; `None` if the container ends before.
 fn stats_before_exit(running: &Container<Running>, enough: impl Fn(&Stats) -> bool) -> Option<Stats> {
     let events = running.events().unwrap().stats_every(Duration::from_millis(20));
     events.map(Result::unwrap).find_map(|event| match event {
@@ -29,7 +28,8 @@ fn a_memory_bomb_ends_as_out_of_memory_with_its_peak_at_the_limit() {
         skip!("this user may not limit memory here");
     }
     let limit: u64 = 32 << 20;
-    // Every process doubles a string of its own: the kernel may pick any of them, init is waited for.
+    // Each process doubles a string of its own, init too: the kernel may kill the others first, and the test waits for
+    // init.
     let hoard = "hoard() { s=0123456789abcdef; while :; do s=$s$s; done; }; hoard & hoard & hoard";
     let running = start(stage.busybox_shell("memory", hoard).memory_limit(limit));
     let events: Vec<Event> = running.events().unwrap().map(Result::unwrap).collect();
@@ -60,7 +60,7 @@ fn memory_filled_by_files_ends_the_workload_and_not_the_sandbox() {
         ]);
         let exit = fill.memory_limit(32 << 20).run().unwrap();
         assert_eq!(exit.outcome, Outcome::OutOfMemory, "{exit:?}");
-        // Only a sandbox writes these down.
+        // Only a sandbox that lives records these.
         assert!(exit.started_at.is_some() && exit.finished_at.is_some(), "{exit:?}");
         assert!(exit.memory_peak.is_some_and(|peak| peak >= 31 << 20), "{exit:?}");
     }
@@ -79,9 +79,9 @@ fn an_executed_process_that_runs_out_of_memory_says_so_and_the_container_goes_on
     for (args, expected) in [
         (["sh", "-c", "kill -9 $$"], killed),
         (["sh", "-c", "exec tail /dev/zero"], Outcome::OutOfMemory),
-        // The kernel killed another process, which this one waited for.
+        // The kernel kills a child of this process, which then exits by itself.
         (["sh", "-c", "tail /dev/zero; exit 7"], Outcome::Exited { code: 7 }),
-        // What was counted before does not matter.
+        // Kills that the kernel counted before the process began do not matter.
         (["sh", "-c", "kill -9 $$"], killed),
     ] {
         assert_eq!(outcome(&args), expected, "{args:?}");
@@ -100,7 +100,7 @@ fn a_fork_bomb_gets_as_many_processes_as_it_may_have_and_dies_whole() {
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
-    // The classic, begun by a first process that is not part of it and does not fork again.
+    // The first process starts the bomb and is no part of it: it does not fork again.
     let bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null; exec sleep 1000";
     let running = start(stage.busybox_shell("forks", bomb).pids_limit(24));
     let stats = stats_when(&running, |stats| stats.pids.is_some_and(|pids| pids.refused >= Some(1)));
@@ -118,7 +118,7 @@ fn a_fork_bomb_that_was_executed_is_gone_with_its_timeout_and_nothing_else_is() 
         skip!("this user may not limit pids here");
     }
     let running = start(stage.busybox_shell("timeout", "exec sleep 1000").pids_limit(48));
-    // Begun by a first process that does not fork again, as above.
+    // As above, the first process does not fork again.
     let bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null; exec sleep 1000";
     let limit = Duration::from_secs(1);
     let exec = Exec::new(["sh", "-c", bomb]).timeout(limit);
@@ -162,7 +162,7 @@ fn an_io_writer_writes_at_its_rate_and_no_faster() {
     }
     let Some((scratch, disk)) = directory_on_a_disk() else { skip!("temporary files are on no whole disk") };
     let rate: u64 = 1 << 20;
-    // Past the page cache: what is written to that, a kernel thread writes to the disk later.
+    // Bypass the page cache, whose content a kernel thread writes to the disk later.
     let write = "while dd if=/dev/zero of=/scratch/file bs=65536 count=64 oflag=direct; do :; done";
     let limit = IoLimit { write_bytes: Some(rate), ..IoLimit::default() };
     let builder = stage.busybox_shell("writer", write).bind_rw(scratch.path(), "/scratch");
@@ -196,7 +196,7 @@ fn the_kernels_count_outlives_a_sandbox_that_was_killed_with_its_container() {
     if !may_limit("memory") {
         skip!("this user may not limit memory here");
     }
-    // Init waits and lives: the sandbox has no end to write down when it is killed.
+    // Init goes on: when the sandbox is killed, it has recorded no end.
     let hoard = "(s=0123456789abcdef; while :; do s=$s$s; done); exec sleep 1000";
     let running = start(stage.busybox_shell("both", hoard).memory_limit(32 << 20));
     stats_when(&running, |stats| stats.memory.is_some_and(|memory| memory.oom_kills >= Some(1)));

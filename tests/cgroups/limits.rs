@@ -1,4 +1,4 @@
-//! Limits: time, memory, processes, CPU; and what is said where they cannot be set.
+//! Limits of time, memory, processes and CPU, and the errors where they cannot be set.
 
 use crate::kit::limits::{disk, kernel, own_cgroups};
 use crate::kit::{Stage, is_root, may_limit, note_skip, skip, stage, start};
@@ -79,12 +79,12 @@ fn more_processes_than_allowed_cannot_be_made() {
 }
 
 #[test]
-fn a_limit_of_processes_is_for_the_containers_own() {
+fn helpers_do_not_count_for_a_limit_of_processes() {
     let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
-    // How many there are, the shell included, until one more cannot be made.
+    // Counts the processes, the shell included, until fork(2) fails.
     let count = "i=1; while echo $i; do i=$((i+1)); sleep 1000 & done";
     for limit in [1, 2, 6] {
         let output = stage.busybox_shell(&format!("n{limit}"), count).pids_limit(limit).output().unwrap();
@@ -95,7 +95,7 @@ fn a_limit_of_processes_is_for_the_containers_own() {
 }
 
 #[test]
-fn a_process_is_executed_in_a_container_that_has_all_it_may_have() {
+fn a_process_is_executed_in_a_container_at_its_limit_of_processes() {
     let stage = stage!();
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
@@ -103,11 +103,11 @@ fn a_process_is_executed_in_a_container_that_has_all_it_may_have() {
     let running = start(stage.busybox_shell("full", "exec sleep 1000").pids_limit(1));
     let pids = || running.stats().unwrap().pids.unwrap();
     assert_eq!((pids().current, pids().limit), (1, Some(1)));
-    // The executed process can be there, and make no other.
+    // The executed process runs, and cannot fork.
     let output = running.exec_output(Exec::new(["sh", "-c", "echo alone; (echo another); true"])).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "alone\n", "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("fork"), "{output:?}");
-    // Nor is a helper counted.
+    // A helper of the sandbox does not count either.
     running.files().unwrap().read_link("/bin/sh").unwrap();
     assert_eq!(pids().current, 1);
     running.kill().unwrap().delete().unwrap();
@@ -127,11 +127,11 @@ fn a_container_with_limits_sees_them_and_no_cgroup_but_its_own() {
                 cat cgroup.procs */cgroup.procs 2>/dev/null | sort -u";
     let output = stage.busybox_shell("seen", look).memory_limit(64 << 20).cpu_limit(0.5).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    // The last are the processes of the pipe: no process of the host and no sandbox has a pid here.
+    // The last numbers are the processes of the pipe. A process of the host or the sandbox would show as 0.
     let (limit, pids) = said.split_once('\n').unwrap();
     assert_eq!(limit, "67108864", "{said}");
     assert!(pids.lines().all(|pid| pid.parse::<u32>().is_ok_and(|pid| pid > 0 && pid < 20)), "{said}");
-    // What a JVM looks for first.
+    // A JVM looks for these first.
     if may_limit("cpuset") && std::path::Path::new("/sys/fs/cgroup/cpuset").exists() {
         let look = "ls /sys/fs/cgroup";
         let output = stage.busybox_shell("names", look).memory_limit(64 << 20).output().unwrap();
@@ -140,7 +140,7 @@ fn a_container_with_limits_sees_them_and_no_cgroup_but_its_own() {
             assert!(names.lines().any(|line| line == name), "{name}: {names}");
         }
     }
-    // Without limits there is nothing to see.
+    // A container without limits gets no such mount.
     let output =
         stage.busybox_shell("none", "ls /sys/fs/cgroup | wc -l; grep -c cgroup /proc/mounts").output();
     assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), "0\n0\n");

@@ -47,7 +47,7 @@ fn statistics_are_what_the_kernels_files_say() {
     assert_eq!(memory.limit, Some(256 << 20));
     let usage = number(&running, &["memory.usage_in_bytes", "memory.current"]).unwrap();
     assert!(memory.usage.abs_diff(usage) <= 4 << 20, "{} and {usage}", memory.usage);
-    // It may have grown since.
+    // The use may have grown since.
     let peak = number(&running, &["memory.max_usage_in_bytes", "memory.peak"]);
     assert_eq!(memory.peak.is_some(), peak.is_some());
     assert!(memory.peak <= peak, "{:?} and {peak:?}", memory.peak);
@@ -132,7 +132,7 @@ fn without_limits_everything_is_counted_where_that_is_asked_for() {
     let stage = stage!();
     let counted = start(stage.container("counted").args(["sleep", "1000"]).accounting());
     let stats = counted.stats().unwrap();
-    // Where no cgroup can be made, nothing is counted, and the container runs.
+    // If the caller may make no cgroup, the container runs, and nothing is counted.
     for (controller, is_counted) in [
         ("memory", stats.memory.is_some()),
         ("pids", stats.pids.is_some()),
@@ -199,7 +199,7 @@ fn statistics_are_there_from_create_to_the_end_and_in_no_other_phase() {
     assert_eq!(loaded.as_alive().unwrap().stats().unwrap().pids, running.stats().unwrap().pids);
     let stopped = AnyContainer::from(running.kill().unwrap());
     refused(&stopped);
-    // So does a handle that has not heard of the end yet.
+    // The same for a handle that has not noticed the end yet.
     let late = || loaded.as_alive().unwrap().stats().unwrap_err();
     assert_eq!(*late().kind(), ErrorKind::Ended);
     stopped.delete(false).unwrap();

@@ -221,7 +221,7 @@ fn a_device_that_is_not_named_keeps_its_throttle_and_a_rate_of_zero_lifts_one() 
     assert_eq!(recorded_whole(&running), before);
     running.update(&asked(read(0))).unwrap();
     assert!(!kernel(&running, READ_BPS).unwrap().contains("2097152"));
-    // What was never set is set back to nothing.
+    // A limit that was never set is removed again.
     let iops = serde_json::json!({"blockIO": {
         "throttleReadBpsDevice": throttle(7 << 20),
         "throttleReadIOPSDevice": [{"major": 4095, "minor": 1, "rate": 5}]
@@ -421,7 +421,7 @@ fn an_update_is_possible_from_create_to_the_end_by_every_handle() {
     let mut running = created.start().unwrap();
     let mut loaded = AnyContainer::load(stage.root(), running.id().as_str()).unwrap();
     loaded.as_alive_mut().unwrap().update(&nothing).unwrap();
-    // What another handle changed is no obstacle as long as the phase is the same.
+    // A change by another handle is no obstacle as long as the phase is the same.
     running.update(&nothing).unwrap();
     let mut stopped = AnyContainer::from(running.kill().unwrap());
     refused(&mut stopped);
@@ -440,7 +440,7 @@ fn the_processors_of_a_container_are_those_of_its_cpuset_whatever_its_caller_is_
     if !sched_getaffinity(None).unwrap().is_set(1) {
         skip!("there is only one processor");
     }
-    // What it starts inherits this.
+    // Helpers and containers inherit the affinity of this thread.
     sched_setaffinity(None, &first).unwrap();
     let cpus = |list: &str| serde_json::json!({"cpu": {"cpus": list}});
     let seen = |running: &Container<Running>, process: &str| {

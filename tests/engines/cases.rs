@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-/// A container that does nothing until it is told to end, and then says so.
+/// A program that waits for SIGTERM, and then prints a line and exits.
 const OBEDIENT: &str = "trap 'echo ending; exit 5' TERM; while :; do sleep 0.05; done";
-/// One that does not listen.
+/// A program that ignores SIGTERM.
 const STUBBORN: &str = "trap '' TERM; while :; do sleep 0.05; done";
 
 fn stdout(output: &Output) -> String {

@@ -1,4 +1,4 @@
-//! containerd, with a daemon of its own, told by its own client what to do. Its shim is what Kubernetes uses, too.
+//! containerd, with a daemon of its own and its own client. Kubernetes uses the same shim.
 
 use crate::daemon::Daemon;
 use crate::engine::{Engine, Wish, limited, own_cgroup, succeed};

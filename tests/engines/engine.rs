@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 pub(crate) enum Wish<'a> {
     /// Its root cannot be written to.
     ReadOnly,
-    /// Who its first process is.
+    /// The user of its first process.
     User(&'a str),
     /// An environment variable, `NAME=VALUE`.
     Env(&'a str),
@@ -49,24 +49,24 @@ pub(crate) enum Wish<'a> {
     Terminal,
 }
 
-/// An engine that runs, with nothing in it but an image. What is not said otherwise is docker's command line, which
-/// podman's is, too. Ends with its value.
+/// An engine that runs and has only an image. The default methods make docker's command line, which is podman's, too.
+/// Dropping the value ends the engine.
 pub(crate) trait Engine {
-    /// The client, told where its engine is.
+    /// A command of the client, with the options that say where the engine is.
     fn client(&self) -> Command;
 
-    /// The words for a wish; `None` if the engine has none.
+    /// The options for a wish; `None` if the engine has none.
     fn words(&self, wish: Wish<'_>) -> Option<Vec<String>>;
 
-    /// What every container is told.
+    /// The options of every container.
     fn common(&self) -> Vec<String>;
 
-    /// The words for a wish about a further process.
+    /// The options for a wish about a further process.
     fn exec_words(&self, wish: Wish<'_>) -> Option<Vec<String>> {
         self.words(wish)
     }
 
-    /// What a pod is told.
+    /// The options of a pod.
     fn pod_words(&self) -> Vec<String> {
         panic!("no pods here")
     }

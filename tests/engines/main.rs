@@ -1,10 +1,10 @@
 //! podman, docker and containerd drive the example `oci` in place of runc: each test starts the engine, with all its
 //! state in a directory of its own, and asserts that nothing is left when it has ended.
 //!
-//! What an engine is told to do is in [`cases`], one list for all of them; how it is told is in the module with its
-//! name. What a kubelet tells containerd, which is something else, is in [`cri`]. The images are made here from busybox,
-//! and no network is used but what a test makes. An engine that is not installed, or that this machine or user cannot
-//! run, is skipped with the reason.
+//! [`cases`] has the tests, one list for all engines. The module with an engine's name knows its command line. [`cri`]
+//! makes the calls of a kubelet to containerd. The tests make their images from busybox, and use no network but what
+//! they make. If an engine is not installed, or this machine or user cannot run it, its tests are skipped with the
+//! reason.
 
 #![expect(clippy::disallowed_methods, reason = "tests run engines and write plain files of their own")]
 

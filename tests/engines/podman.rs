@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Who an engine without privileges runs as.
+/// The user that an engine without privileges runs as.
 const NOBODY: u32 = 65_534;
 
 struct Podman {

@@ -1,4 +1,4 @@
-//! The caller that things happen to: this program once more, which makes a container when it is told to.
+//! The caller of the faults: this program once more, which makes a container when the test asks for it.
 
 use crate::kit::place::Place;
 use crate::orphans::again;
@@ -90,7 +90,7 @@ impl Caller {
     }
 }
 
-/// Not a test but the other program of this file: without being told to, it does nothing.
+/// Not a test but the other program of this file. Without the variables that the test sets, it does nothing.
 #[test]
 fn makes_a_container_when_told_to() {
     let (Some(dir), Ok(id)) = (std::env::var_os(DIR).map(PathBuf::from), std::env::var(ID)) else { return };

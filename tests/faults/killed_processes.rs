@@ -101,7 +101,7 @@ fn sweep_lane(place: &Place, points: Vec<(String, u32)>, scope: Scope, lane: Lan
         kills += round.killed.len();
         match round.verdict {
             Err(hangs) => found.push(hangs),
-            // It may reach the same count on a path the census did not see; then this was a kill of the caller.
+            // The caller may make as many calls on a path that the census did not see: then this has killed the caller.
             Ok(None) if round.caller_lives => found.push("the caller died along".into()),
             Ok(_) => {}
         }

@@ -74,7 +74,7 @@ fn with_a_device(test: impl FnOnce(&mut Host)) {
         if !rustix::process::geteuid().is_root() {
             return note_skip("only root has network devices to move");
         }
-        // What is started from this thread is there, too.
+        // Processes that this thread starts are in that namespace, too.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
         let kinds = ["mount", "pid", "network", "ipc", "uts"];
         let config = json!({

@@ -138,7 +138,7 @@ impl Racer {
     }
 }
 
-/// Not a test but a racer: without being told to, it does nothing.
+/// Not a test but a racer. Without the variables that the test sets, it does nothing.
 #[test]
 fn races_when_told_to() {
     let (Ok(what), Some(dir), Ok(id)) = (std::env::var(RACE), std::env::var_os(DIR), std::env::var(ID))

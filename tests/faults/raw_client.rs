@@ -175,7 +175,7 @@ fn a_client_that_never_reads_its_replies_delays_no_other_client() {
     });
 }
 
-/// Those that bring descriptors, as they are on the wire.
+/// Requests that bring descriptors, as they are on the wire.
 const OPERATIONS: [&str; 5] =
     [r#""exec""#, r#"{"wait_process":{"pid":1}}"#, r#""watch""#, r#""files""#, r#""launch""#];
 

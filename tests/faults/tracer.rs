@@ -27,7 +27,7 @@ impl Census {
     }
 }
 
-/// Who is traced.
+/// The processes that are traced.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Scope {
     /// The one thread that makes the container.

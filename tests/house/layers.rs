@@ -51,7 +51,7 @@ const TABLE: &[Row] = &[
     },
     // System calls, and nothing that knows what they are for.
     Row { at: "sys", kind: Kind::Effects, uses: &["error"] },
-    // What looks at the host.
+    // Looks at the host.
     Row { at: "host", kind: Kind::Effects, uses: &["error", "spec", "sys"] },
     // Actors: each knows plans, what is said over a connection, and how to run; none knows another.
     Row { at: "process", kind: Kind::Effects, uses: &["error", "sys", "wire"] },
@@ -83,7 +83,7 @@ const TABLE: &[Row] = &[
         kind: Kind::Effects,
         uses: &["cgroup", "error", "helper", "id", "process", "state", "sys", "wire"],
     },
-    // What callers see.
+    // Public.
     Row {
         at: "container",
         kind: Kind::Effects,

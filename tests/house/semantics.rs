@@ -48,7 +48,7 @@
 //! |---|---|
 //! | OOM score: of workload and gofer | `cgroups/oom_score::everything_of_a_single_container_has_its_score` |
 //! | OOM score: of the sandbox | `cgroups/oom_score::the_sandbox_has_the_lowest_score_of_its_containers_as_they_come_and_go`, `cgroups/oom_score::a_pause_container_does_not_count_and_none_left_is_the_score_from_before` |
-//! | Pids: the program is 2, and PID 1 collects orphans | `api/init::without_an_init_the_program_is_pid_1`, `api/init::orphans_of_many_execs_are_collected`, `api/init::a_program_that_kills_itself_dies_of_sigkill`, `isolation/posture_of_init::it_can_do_nothing_and_holds_nothing` |
+//! | Pids: the program is 2, and PID 1 collects orphans | `api/init::without_an_init_the_program_is_pid_1`, `api/init::orphans_of_many_execs_are_collected`, `api/init::a_program_that_kills_itself_dies_of_sigkill`, `isolation/posture_of_init::the_reaper_can_do_nothing_and_holds_nothing` |
 //! | Pids: without an init the program is 1, helpers use up none | `api/exec::the_first_process_is_pid_2_and_its_parent_is_not_inside`, `api/lifecycle::the_pids_are_those_of_sandbox_and_workload` |
 //! | Pids: a further container may share | `api/pods::a_member_without_pids_of_its_own_is_seen_by_the_root_container` |
 //! | Namespaces missing from a configuration are the runtime's | `api/rules::a_namespace_that_a_configuration_leaves_out_is_the_runtimes`, `api/processes::a_container_that_shares_the_hosts_pids_lists_its_own_only` |

@@ -1,4 +1,4 @@
-//! Binds that a user can write to: whose files are whose, inside and on the host.
+//! Writable binds: the owners of files, as the container sees them and on the host.
 
 #![expect(clippy::disallowed_methods, reason = "tests read and make plain files of their own")]
 
@@ -45,7 +45,7 @@ fn can_map(stage: &Stage) -> bool {
     }
 }
 
-/// Why creation is refused.
+/// The error of `create`, which has to be `Unsupported`.
 fn refusal(builder: ContainerBuilder) -> String {
     let failed = builder.args(["true"]).build().unwrap().create().unwrap_err();
     assert!(matches!(failed.error().kind(), ErrorKind::Unsupported { .. }), "{failed}");
@@ -69,7 +69,7 @@ fn the_owner_of_a_writable_bind_is_the_containers_user_and_owns_what_it_makes() 
         assert_eq!(seen, format!("private{uid}:{uid}\n{uid}:{uid}"));
         assert_eq!(owner(place.join("made")), ANN);
     }
-    // A single file, in a container that runs.
+    // Bind a single file into a container that runs.
     let place = directory(&stage, "late", ANN, 0o700);
     let running = start(stage.busybox_shell("late", "sleep 1000").scratch(None));
     running.mount_bind_rw(place.join("private"), "/late").unwrap();
@@ -98,7 +98,7 @@ fn other_users_of_the_container_keep_their_ids_in_it() {
     running.kill().unwrap().delete().unwrap();
     assert_eq!(owner(place.join("of-another")), (CONTAINER + 7, CONTAINER + 8));
     assert_eq!(owner(place.join("of-the-user")), ANN);
-    // What belongs to an id of the container's is that id's, and not the user's.
+    // An owner that the container has an id for appears as that id, and not as the user.
     let place = directory(&stage, "of-a-database", (CONTAINER + 999, CONTAINER + 999), 0o700);
     let seen = stdout_of(stage.busybox_shell("database", "stat -c %u:%g /mnt").bind_rw(&place, "/mnt"));
     assert_eq!(seen, "999:999");
@@ -124,7 +124,7 @@ fn nothing_is_made_as_the_hosts_root_unless_asked_for_by_name() {
     }
     let group = directory(&stage, "group", (ANN.0, 0), 0o755);
     assert_eq!(stdout_of(stage.busybox_shell("group", make).bind_rw(&group, "/mnt")), "0:65534");
-    assert_eq!(owner(group.join("made")), (ANN.0, CONTAINER), "not as its group either");
+    assert_eq!(owner(group.join("made")), (ANN.0, CONTAINER), "nor as the group of the host's root");
     let asked = stage.busybox_shell("asked", make).bind(Bind::new(&closed, "/mnt").map_owner());
     assert_eq!(stdout_of(asked), "0:0");
     assert_eq!(owner(closed.join("made")), (0, 0));
@@ -168,7 +168,7 @@ fn a_caller_owns_what_its_container_makes_in_a_directory_of_its_own() {
     std::fs::create_dir(&place).unwrap();
     let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let own = Bind::new(&place, "/mnt");
-    // Root has to ask for it by name.
+    // As root the owner is the host's root, which only `map_owner` maps.
     let own = if is_root() { own.map_owner() } else { own };
     let builder = stage.busybox_shell("own", "touch /mnt/made && stat -c %u:%g /mnt/made").bind(own);
     match builder.output() {

@@ -1,4 +1,4 @@
-//! The caller's supplementary groups, which a workload has no use for.
+//! The caller's supplementary groups, which a workload must not have unless the caller asks for it.
 
 use crate::kit::unshared::Unshared;
 use crate::kit::{inside, is_root, skip, stage, start};
@@ -79,7 +79,7 @@ fn no_group_of_a_privileged_caller_stays_in_a_user_namespace_that_denies_setgrou
         skip!("the user namespace of another process can be entered by its owner's root only");
     }
     have_a_group();
-    // "Writing "deny" to /proc/pid/setgroups" is what unshare(1) does for this option.
+    // For `--map-root-user`, unshare(1) writes "deny" to /proc/PID/setgroups.
     let other = Unshared::new(&["--user", "--map-root-user"]);
     let template = stage.busybox_shell("template", "true").without_user_namespace();
     let bundle = stage.write_bundle("bundle", template, |config: &mut Value| {

@@ -1,4 +1,4 @@
-//! The host's own directories as the root, on hosts that are laid out in other ways: in a mount namespace of a thread.
+//! The host's own directories as the root, on hosts with other layouts, which a thread makes in its own mount namespace.
 
 #![expect(clippy::disallowed_methods, reason = "tests make plain files of their own")]
 
@@ -11,7 +11,8 @@ use std::path::Path;
 /// Does `work` in a thread with a mount namespace of its own, in which `etc` is at `/etc`, and `/run` is empty but for
 /// `/run/resolve/stub` with a name server.
 fn on_a_host_with(stage: &Stage, etc: &Path, work: impl FnOnce() + Send) {
-    // The crate opens /dev/null once for all containers. Not in the thread, or the witness would see one that is gone.
+    // The crate opens /dev/null once for all containers. Have it do so here: the one of the thread's namespace ends with
+    // the thread, and the witness would report it.
     assert!(stage.container("first").args(["true"]).run().unwrap().outcome.success());
     let new_host = || {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -50,9 +51,9 @@ fn the_name_servers_of_the_host_are_shown_with_its_network_wherever_their_file_i
         assert_eq!((lines.next(), lines.next()), (Some("nameserver 127.0.0.53"), Some("./resolve/stub")));
         assert!(lines.next().is_some_and(|line| line.ends_with("Read-only file system")), "{seen}");
         assert_eq!(lines.next(), None, "nothing else of /run: {seen}");
-        // Without the host's network, its name servers are of no use.
+        // Without the host's network the file is not shown.
         assert_eq!(stdout_of(stage.shell("own", "find /run -type f")), "");
-        // The same as a bundle, for any runtime.
+        // A bundle shows it, too.
         let bundle = stage.path().join("bundle");
         stage.shell("template", "cat /etc/resolv.conf").host_network().to_bundle(&bundle).unwrap();
         let ids = |builder: cofferdam::ContainerBuilder| builder.without_user_namespace();

@@ -1,4 +1,4 @@
-//! The caller's session keyring stays the caller's, also when the quota of keys is used up.
+//! No process of a container has its caller's session keyring, not even when the quota of keys is used up.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,16 +15,16 @@ use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Stdio};
 
-/// The key of the caller that no container may find.
+/// A key of the caller, which no container may find.
 const TOKEN: &str = "cofferdam-test-token";
-/// In a container: this executable looks for [`TOKEN`], and writes what it found to the path that this names.
+/// Set in a container: this executable looks for [`TOKEN`], and writes the result to the path in this variable.
 const LOOK: &str = "COFFERDAM_TEST_LOOK_FOR_KEY";
-/// On the host: this executable uses up the quota of its user.
+/// Set on the host: this executable uses up the quota of its user.
 const FILL: &str = "COFFERDAM_TEST_FILL_KEYS";
 /// More than the quota of any user but root.
 const MANY: usize = 100_000;
 
-/// Plays the part that the environment gives to this process: true if there was one.
+/// Does what the environment asks of this process. Returns whether it asked for anything.
 fn played_a_part() -> bool {
     if let Some(path) = std::env::var_os(LOOK) {
         let found = keys::is_in_session(TOKEN);
@@ -71,7 +71,7 @@ impl Drop for Filler {
     }
 }
 
-/// A container with this executable in it, that may use keys.
+/// A container that has this executable in it and may use keys.
 fn with_this_program(stage: &Stage, name: &str) -> ContainerBuilder {
     let program = std::env::current_exe().unwrap();
     stage.container(name).bind_ro(program, "/tmp/test").seccomp(None)
@@ -122,7 +122,7 @@ fn no_process_of_a_container_finds_the_callers_keys() {
     }
     let ids = own_ids();
     let _filler = Filler::of(ids.host);
-    // What it adds would count against the quota of the host's root.
+    // The keyring that it gets is the spare one, which it may not write to.
     let refused = format!("Err(Some({}))", libc::EACCES);
     check("used-up", &|builder| builder.id_mappings(&[ids], &[ids]), &refused);
 }

@@ -203,7 +203,7 @@ fn oci_spec_capability() -> oci_spec::runtime::Capability {
 #[test]
 fn the_devices_are_ours_and_no_others() {
     let stage = stage!();
-    // What the image has at /dev plays no part.
+    // The image's own /dev has no effect.
     std::fs::write(stage.busybox().join("dev/planted"), "x").unwrap();
     let script = "ls /dev | tr '\\n' ' '; stat -c '%t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; \
                   for l in fd stdin ptmx; do readlink /dev/$l; done; echo x > /dev/null && head -c 2 /dev/zero | wc -c";

@@ -135,7 +135,7 @@ fn look_into(process: &Path, seen: &mut BTreeSet<String>) {
             _ if found.is_file() && (link.ends_with("/tasks") || link.ends_with("/cgroup.procs")) => {
                 format!("cgroup file {link}")
             }
-            // What its own program opened, or what it was looked for by: a file of the container's.
+            // A file of the container's, which its program opened, or by which the sandbox looked for the program.
             _ if is_same(&found, std::fs::metadata(&link).ok()) => continue,
             _ => format!("{link} ({:?})", found.file_type()),
         };
@@ -150,7 +150,7 @@ fn look_into(process: &Path, seen: &mut BTreeSet<String>) {
     if std::fs::OpenOptions::new().write(true).open(process.join("exe")).is_ok() {
         facts.push("writable exe".to_owned());
     }
-    // One that became another program meanwhile is looked at again.
+    // Drop the facts if the process has executed another program meanwhile: a later look sees that program.
     if !before.is_empty() && before == comm() {
         seen.extend(facts.into_iter().map(|fact| format!("{}: {fact}", before.trim_end())));
     }

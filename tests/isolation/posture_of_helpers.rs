@@ -44,7 +44,7 @@ fn the_gofer_can_do_nothing_but_wait_and_remove_its_containers_cgroups() {
     let builder = stage.container("without").args(["sleep", "1000"]).without_cgroup();
     for running in [with_cgroups, crate::kit::start(builder)] {
         let gofer = gofer_pid(&running).to_string();
-        // Where not even the owner of a directory may remove what is in it: at the top of a hierarchy.
+        // At the top of a hierarchy not even the owner of a directory may remove what is in it.
         let parents = running.info().cgroups.into_iter().map(|cgroup| cgroup.parent().unwrap().to_owned());
         let closed = |parent: PathBuf| std::fs::metadata(parent).unwrap().mode() & libc::S_IWUSR == 0;
         let takes_override = is_root() && parents.into_iter().any(closed);

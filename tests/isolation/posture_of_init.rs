@@ -1,5 +1,4 @@
-//! What PID 1 of a container is, where it is none of the container's own processes: seen from the host, and from a
-//! container that may look into it.
+//! The reaper as PID 1 of a container: what the host sees of it, and what a container sees that may look into it.
 
 use crate::kit::witness::descriptors;
 use crate::kit::{is_root, skip, stage, start, status_line, stdout_of};
@@ -8,7 +7,7 @@ use cofferdam::{Container, Rootfs, Running};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// The host's pid of PID 1 in this container, which is the newest of its sandbox.
+/// The host's pid of PID 1 in this container, which is the newest one of its pod.
 fn reaper_of(container: &Container<Running>) -> String {
     let sandbox = container.sandbox_pid();
     let children = std::fs::read_to_string(format!("/proc/{sandbox}/task/{sandbox}/children")).unwrap();
@@ -23,7 +22,7 @@ fn reaper_of(container: &Container<Running>) -> String {
 }
 
 #[test]
-fn it_can_do_nothing_and_holds_nothing() {
+fn the_reaper_can_do_nothing_and_holds_nothing() {
     let stage = stage!();
     let container = start(stage.container("waits").args(["sleep", "1000"]));
     let reaper = reaper_of(&container);
@@ -37,7 +36,7 @@ fn it_can_do_nothing_and_holds_nothing() {
     }
     let ignored = u64::from_str_radix(&status_line(&reaper, "SigIgn"), 16).unwrap();
     assert_eq!(!ignored, 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1), "all that can be");
-    // The files of a process that is not dumpable belong to root, of the user namespace that it was executed in.
+    // If a process is not dumpable, its files in /proc belong to root of the user namespace in which it was executed.
     let of_root = status_line(&container.sandbox_pid().to_string(), "Uid");
     let owner = std::fs::metadata(format!("/proc/{reaper}/environ")).unwrap().uid().to_string();
     assert!(owner == "0" || of_root.starts_with(&format!("{owner} ")), "{owner}, {of_root}");
@@ -62,7 +61,7 @@ fn it_can_do_nothing_and_holds_nothing() {
 }
 
 #[test]
-fn it_has_the_namespaces_and_the_root_of_the_program() {
+fn the_reaper_has_the_namespaces_and_the_root_of_the_program() {
     let stage = stage!();
     if !is_root() {
         skip!("the root and the namespaces of a process that is not dumpable are root's to see");
@@ -82,7 +81,7 @@ fn it_has_the_namespaces_and_the_root_of_the_program() {
     look_at(start(member));
     look_at(start(on_busybox("plain").without_user_namespace()));
     look_at(start(on_busybox("host").host_network()));
-    // Where the program ends up in a mount namespace that was there before.
+    // A configuration without a new mount namespace: the program enters the caller's.
     let bundle = stage.write_bundle("bundle", on_busybox("template").without_user_namespace(), |config| {
         let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|namespace| namespace["type"] != "mount");
@@ -104,7 +103,7 @@ fn it_has_the_namespaces_and_the_root_of_the_program() {
 }
 
 #[test]
-fn a_container_that_may_trace_sees_nothing_but_itself_in_it() {
+fn a_container_that_may_trace_sees_nothing_of_the_sandbox_in_the_reaper() {
     let stage = stage!();
     let script = "for f in exe root cwd; do readlink /proc/1/$f; done; ls /proc/1/fd; cat /proc/1/environ
         grep -v -e /memfd:init -e '\\[' /proc/1/maps
@@ -125,7 +124,7 @@ fn a_container_that_may_trace_sees_nothing_but_itself_in_it() {
 }
 
 #[test]
-fn a_container_cannot_end_it_but_by_its_own_end() {
+fn a_container_cannot_kill_its_reaper() {
     let stage = stage!();
     let script =
         "for s in 1 2 3 6 9 14 15 19 34 64; do kill -$s 1 || echo refused; done; kill -0 1 && echo there";

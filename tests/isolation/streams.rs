@@ -1,4 +1,4 @@
-//! Streams by name: a workload opens `/dev/stdout` and its like, which are links to the descriptors that it has.
+//! Streams by name: a workload opens `/dev/stdin`, `/dev/stdout` and `/dev/stderr`, which are links to its descriptors.
 
 #![expect(clippy::disallowed_methods, reason = "tests read and make plain files of their own")]
 
@@ -9,10 +9,10 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-/// Writes what comes in to both outputs, all three opened by name.
+/// Copies a line of standard input to both outputs, and opens all three streams by name.
 const BY_NAME: &str = "read line </dev/stdin; echo out $line >/dev/stdout; echo err $line >/dev/stderr";
 
-/// The users to try: the container's root, and another one where it is mapped.
+/// The users to try: the container's root, and another one if the container has an id for it.
 fn users(stage: &Stage) -> Vec<u32> {
     if stage.container("users").args(["true"]).user(1000, 1000).build().is_ok() {
         return vec![0, 1000];
@@ -21,14 +21,14 @@ fn users(stage: &Stage) -> Vec<u32> {
     vec![0]
 }
 
-/// What can be read until the writers are gone.
+/// Reads until all writers have closed the pipe.
 fn text(mut from: impl Read) -> String {
     let mut text = String::new();
     from.read_to_string(&mut text).unwrap();
     text
 }
 
-/// A pipe that has a line to read.
+/// A pipe with `line` in it.
 fn with_line(line: &str) -> std::io::PipeReader {
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::io::Write::write_all(&mut writer, line.as_bytes()).unwrap();
@@ -106,7 +106,7 @@ fn what_has_a_path_on_the_host_keeps_its_mode_and_owner() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     std::fs::write(&file, "").unwrap();
     let before = [&fifo, &file].map(|path| path.metadata().unwrap());
-    // Read and write, so that it opens without waiting for the other side.
+    // Open it for reading and writing: open(2) then does not wait for another process.
     let both = File::options().read(true).write(true).open(&fifo).unwrap();
     let builder = stage.busybox_shell("paths", "echo kept; echo kept >&2");
     let exit = builder.stdout(both).stderr(File::create(&file).unwrap()).run().unwrap();

@@ -1,5 +1,5 @@
-//! A test that needs a calling process of its own, to be killed or to be strange, runs itself again: the same test in
-//! the same executable, told by the environment to play the caller.
+//! A test that needs a calling process of its own, for example to kill it, runs itself again: the same test in the same
+//! executable. A variable of the environment tells that process that it is the caller.
 
 use super::process::again;
 use cofferdam::StateRoot;
@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-/// The variable that tells a test to be a caller, and where.
+/// The variable that makes a test the caller, with its directory.
 pub const ROLE: &str = "COFFERDAM_TEST_CALLER";
 /// What the caller's lines begin with, to tell them from the harness's.
 const MARK: &str = "caller: ";

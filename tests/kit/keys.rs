@@ -1,4 +1,4 @@
-//! Keys of the kernel (keyrings(7)), for tests about what a container gets of its caller's.
+//! Keys of the kernel (keyrings(7)), for tests that look for the caller's keys in a container.
 
 #![expect(unsafe_code, reason = "no crate here has keyctl(2)")]
 
@@ -8,7 +8,7 @@ const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
 const KEYCTL_SEARCH: i32 = 10;
 const KEY_SPEC_SESSION_KEYRING: i32 = -3;
 
-/// Joins a new session keyring; false on a kernel without.
+/// Joins a new session keyring. Returns false if the kernel has no keyrings.
 pub fn join_new_session() -> bool {
     // SAFETY: a null name asks for an anonymous keyring, and the kernel reads no memory.
     let serial =
@@ -16,7 +16,7 @@ pub fn join_new_session() -> bool {
     serial > 0
 }
 
-/// Adds the key `name` to this thread's session keyring; or why not.
+/// Adds the key `name` to this thread's session keyring.
 pub fn add_to_session(name: &str) -> std::io::Result<()> {
     let name = std::ffi::CString::new(name).expect("a name");
     // SAFETY: the strings end with a zero byte, and the payload has the length that the call is given.
@@ -36,7 +36,7 @@ pub fn add_to_session(name: &str) -> std::io::Result<()> {
 /// Whether this thread's session keyring has the key `name`.
 pub fn is_in_session(name: &str) -> bool {
     let name = std::ffi::CString::new(name).expect("a name");
-    // SAFETY: both strings end with a zero byte, and 0 asks for no link to what is found.
+    // SAFETY: both strings end with a zero byte, and 0 asks the kernel not to link the key that it finds.
     let serial = unsafe {
         libc::syscall(
             libc::SYS_keyctl,

@@ -20,7 +20,7 @@ impl Stage {
     }
 }
 
-/// The cgroups of the container's own processes, before those that contain the sandbox, too.
+/// The container's cgroups: first those with its own processes alone, then those that contain the sandbox, too.
 pub fn own_cgroups(container: &Container<Running>) -> Vec<PathBuf> {
     let cgroups = container.info().cgroups;
     let own = cgroups.iter().map(|dir| dir.join("container")).filter(|dir| dir.exists());

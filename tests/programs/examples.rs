@@ -1,4 +1,4 @@
-//! The examples, each run as its user runs it: what it prints, its exit code, and that nothing of it is left.
+//! The examples, run as users run them: the output, the exit code, and that nothing is left.
 //!
 //! They are built by `cargo test` without a `--test`, and by `cargo build --examples`.
 
@@ -86,7 +86,7 @@ impl Example {
 }
 
 impl Ran {
-    /// Checks its exit code and its standard output, and returns what it had to say besides.
+    /// Checks its exit code and its standard output, and returns its standard error.
     #[track_caller]
     fn expect(self, code: i32, stdout: &str) -> String {
         let Self { code: got, stdout: said, stderr } = self;
@@ -345,7 +345,7 @@ fn an_interrupted_ci_leaves_nothing() {
     let ci = example!("ci").args(["--workspace", workspace(&stage).0.to_str().unwrap()]);
     let ci = ci.arg("echo begun; sleep 1000");
     set_child_subreaper(Some(getpid())).unwrap();
-    // A shell without job control has its background processes ignore the signal, and these tests with them.
+    // A shell without job control starts background processes with SIGINT ignored. These tests may be one of them.
     let mut child = Command::new("env");
     child.arg("--default-signal=INT").arg(&ci.path).args(&ci.args).stdout(Stdio::piped());
     let mut child = child.spawn().unwrap();

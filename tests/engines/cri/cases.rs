@@ -5,9 +5,9 @@ use super::{Cri, NETWORK_PLUGINS};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Does nothing until it is told to end, and then says so.
+/// A program that waits for SIGTERM, and then prints a line and exits.
 const OBEDIENT: &str = "trap 'echo ending; exit 5' TERM; touch /tmp/ready; while :; do sleep 0.05; done";
-/// Does not listen.
+/// A program that ignores SIGTERM.
 const STUBBORN: &str = "trap '' TERM; touch /tmp/ready; while :; do sleep 0.05; done";
 
 /// `DeadlineExceeded` of gRPC.
@@ -43,7 +43,7 @@ pub(crate) fn a_pod_that_shares_pids_sees_and_signals_all_of_them(cri: &Cri) {
     let pod = cri.run_pod("pod", PodSpec { pid: Mode::Pod, ..on_the_node() });
     let one = cri.run(&pod, "one", shell("sleep 4322 & exec sleep 4321"));
     let other = cri.run(&pod, "other", idle());
-    // What holds the pod is its first process.
+    // The pod lives as long as its first process.
     assert_eq!(cri.shell(&other, "tr '\\0' ' ' </proc/1/cmdline"), "sleep 1000000");
     let pids = "ps -o pid,args | awk '$3 ~ /^432/ { print $1, $3 }'";
     let seen = cri.shell(&other, pids);
@@ -126,7 +126,7 @@ pub(crate) fn a_container_is_what_its_configuration_says(cri: &Cri) {
             "grep -E 'CapBnd|NoNewPrivs' /proc/self/status",
             "CapBnd:\t0000000000000400\nNoNewPrivs:\t1",
         ),
-        // Those that containerd gives to every container, and that of setting the time.
+        // The capabilities that containerd gives to every container, and the one to set the time.
         (
             Spec { drop_capabilities: &["MKNOD"], add_capabilities: &["SYS_TIME"], ..default },
             "grep CapEff /proc/self/status",

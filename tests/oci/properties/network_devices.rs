@@ -114,7 +114,7 @@ fn network_devices_that_cannot_come_back_are_all_named() {
     if !is_root() {
         skip!("only root has network devices to move");
     }
-    // Where the devices were there are others now, by their names.
+    // Other devices have taken the names of those that moved.
     let take_their_names = "ip link add here0 type veth peer there0; exit 7";
     with_two_devices(|| {
         let error = refusal(&stage, |config| {

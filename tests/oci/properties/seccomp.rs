@@ -12,7 +12,7 @@ const SYS_MKDIR: i64 = libc::SYS_mkdir;
 #[cfg(not(target_arch = "x86_64"))]
 const SYS_MKDIR: i64 = libc::SYS_mkdirat;
 
-/// An agent at a socket: takes one listener, and answers what it notifies with `errno` until it is told to end.
+/// An agent at a socket: takes one listener, and answers its notifications until the container has ended.
 struct Agent {
     socket: PathBuf,
     thread: std::thread::JoinHandle<(Value, Vec<i32>)>,
@@ -32,7 +32,7 @@ impl Agent {
         Self { socket, thread }
     }
 
-    /// What it was told, and the calls it was asked about. The container has ended by now.
+    /// The state that it got, and the calls that it was asked about. Waits for the end of the container.
     fn end(self) -> (Value, Vec<i32>) {
         self.thread.join().unwrap()
     }

@@ -210,7 +210,7 @@ fn containers_are_listed() {
     let words: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
     assert_eq!(words, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
     assert!(lines.next().unwrap().starts_with(first.as_str()));
-    // What was never started is deleted without force.
+    // A container that was never started is deleted without force.
     engine.must(&["delete", first]);
     engine.must(&["delete", "--force", second]);
 }

@@ -175,7 +175,7 @@ impl<'a> Bench<'a> {
 pub(crate) struct Container<'a> {
     bench: &'a Bench<'a>,
     pub(crate) id: String,
-    /// As the state told it after create.
+    /// The pid in the state after create.
     pub(crate) pid: i32,
     is_ours_to_end: bool,
 }

@@ -30,9 +30,9 @@ pub(crate) struct NotHere(pub(crate) String);
 pub(crate) enum Finding {
     Holds,
     Fails,
-    /// It fails, as is declared.
+    /// The case fails, as declared.
     Differs,
-    /// It holds, although it is declared not to.
+    /// The case holds, although it is declared to fail.
     HoldsYetDeclared,
     NotHere(NotHere),
 }

@@ -119,8 +119,8 @@ struct Limited {
 }
 
 impl Limited {
-    /// The group with its limits, which is where the configuration says: the processes that have them are there, or one
-    /// below, apart from the runtime's own process that the state names.
+    /// The group with the container's limits. The container's processes are in the group that the configuration names, or
+    /// one below it, so that the runtime's own process, which the state names, is not under the limits.
     fn group(&self, hierarchy: &Hierarchy) -> Group {
         let mut group = hierarchy.of(self.pid);
         let path = group.path.strip_suffix("/container").unwrap_or(&group.path);

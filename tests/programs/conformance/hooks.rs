@@ -74,7 +74,7 @@ const KINDS: [(&str, &str); 5] = [
     ("poststop", "stopped"),
 ];
 
-/// What each kind of hook was given, and the pid the state told.
+/// What each kind of hook got on standard input, and the pid in the state.
 fn given(bench: &Bench<'_>) -> (Vec<Value>, i32) {
     bench.configure("exec sleep 1000", |config| {
         config["annotations"] = json!({ "org.example.key": "hook stdin test" });

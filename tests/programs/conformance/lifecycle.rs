@@ -259,7 +259,7 @@ fn delete_takes_away_what_create_made(bench: &Bench<'_>) -> Verdict {
     let container = bench.create("resources");
     let group = hierarchy.of(container.pid);
     assert_eq!(group.path(), path);
-    // A runtime whose own process is in the group may leave room for it there.
+    // If the runtime's own process is in the group, the limit there may leave room for it.
     assert!(group.value("pids.max").parse::<u64>().unwrap() >= 1000);
     container.start();
     container.await_end();
