@@ -61,8 +61,8 @@ impl RemoteFailure {
 impl From<RemoteFailure> for Error {
     fn from(RemoteFailure { actor, step, message, hint, kind }: RemoteFailure) -> Self {
         let step = match kind {
-            // About what the process did: which process matters. The other kinds are about the request, and read the
-            // same in every process that finds them.
+            // These kinds are about what the process did, so the text names it. The others are about the request, whichever
+            // process has found them.
             ErrorKind::Os(_) | ErrorKind::PeerMisbehaved | ErrorKind::TimedOut => format!("{actor}: {step}"),
             _ => step,
         };

@@ -205,7 +205,7 @@ impl<'a> MountFactory<'a> {
     }
 }
 
-/// Shows the owner of what `mount` shows as the container's user, where the plan has that take a mapping.
+/// Maps the ids of `mount` so that the owner of its root appears as the container's user, if `mapping` says so.
 fn show_owner_as_user(
     mount: BorrowedFd<'_>,
     mapping: &OwnerMapping,

@@ -58,7 +58,7 @@ impl ExtraFds {
             open.numbers.push(*number);
             open.given.push(fd.as_fd());
         }
-        // A workload opens these again by name, too: `/dev/fd/3`.
+        // A workload may open these again by name, too, as `/dev/fd/3`.
         open.fds().try_for_each(let_reopen)?;
         Ok(open)
     }

@@ -146,8 +146,8 @@ impl IdRange {
 impl Host {
     /// The id mappings of a container without mappings of its own.
     ///
-    /// For a privileged caller: 65536 ids that no user of the host has, or those that its user namespace has. For others: the caller's own id as 0, followed
-    /// by its subordinate range, if it has one.
+    /// For a privileged caller: 65536 ids that no user of the host has, or those that its user namespace has. For others:
+    /// the caller's own id as 0, followed by its subordinate range, if it has one.
     #[must_use]
     pub(crate) fn default_id_maps(&self) -> IdMaps {
         if self.privileged {

@@ -1,5 +1,5 @@
-//! [`SandboxAddress`]: which container, and where its sandbox is. [`Ending`]: what came too late for a container is told
-//! from other failures, and how the container ended.
+//! [`SandboxAddress`]: which container, and where its sandbox is. [`Ending`]: whether an operation failed because its
+//! container has ended, and how the container ended.
 
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, Result};
@@ -51,15 +51,14 @@ impl SandboxAddress {
         has_ended(&self.container, step, self.outcome())
     }
 
-    /// `error`, which came of talking to the sandbox. If that is gone, or says that it is too late, because the
-    /// container has ended, `step` came after the end, and the error says how the container ended. `ended` is readable
-    /// when it has.
+    /// Explains the `error` of a request to the sandbox. If `step` came after the end of the container, the error returned
+    /// says how the container ended; else it is `error`. `ended` is readable if the container has ended.
     pub(super) fn explain(&self, ended: BorrowedFd<'_>, step: &'static str, error: Error) -> Error {
         let too_late = matches!(error.kind(), ErrorKind::Ended | ErrorKind::HelperDied);
         if too_late && is_near(ended).unwrap_or(false) { self.has_ended(step) } else { error }
     }
 
-    /// `error`, which came of waiting for a process of the container. If the sandbox is gone, the container is.
+    /// Explains the `error` of a wait for a process of the container. If the sandbox is gone, so is the container.
     pub(crate) fn gone(&self, error: Error) -> Error {
         if *error.kind() == ErrorKind::HelperDied { self.has_ended("wait") } else { error }
     }

@@ -97,8 +97,8 @@ impl PodSandbox {
         Err(Error::unsupported("pod", problem))
     }
 
-    /// `error`, which failed the creation of a container in this sandbox. A helper that died because the pod ended is
-    /// [`ErrorKind::Ended`], as any other request to the pod would be.
+    /// Explains the `error` of a creation in this sandbox. If a helper died because the pod ended, the error returned is
+    /// [`ErrorKind::Ended`], as for any other request to the pod.
     pub(crate) fn explain(&self, error: Error) -> Error {
         // The end of the pod's PID namespace kills a new init before the sandbox itself learns of that end.
         match *error.kind() == ErrorKind::HelperDied && self.ends().unwrap_or(false) {

@@ -109,13 +109,12 @@ impl SandboxLink {
         Ok(ours)
     }
 
-    /// `error`, which came of a conversation with the sandbox about `step`. If the container has ended, that is why, and
-    /// the error says how.
+    /// Explains the `error` of a request to the sandbox for `step`: if the container has ended, the error returned says how.
     pub(crate) fn explain(&self, step: &'static str, error: Error) -> Error {
         self.address.explain(self.ended(), step, error)
     }
 
-    /// `step` needs a live container: fails if this one has ended.
+    /// Fails if the container has ended, for a `step` that needs a live one.
     pub(crate) fn check_alive(&self, step: &'static str) -> Result<()> {
         match self.wait_until(Some(Instant::now()))? {
             true => Err(self.address.has_ended(step)),
@@ -139,7 +138,7 @@ impl SandboxLink {
             Some(channel) => Connection::Creator(channel),
             None => {
                 let run_dir = self.address.run_dir().map_err(|error| match error.kind() {
-                    // It had a sandbox when this value was made.
+                    // The container had a sandbox when this value was made.
                     ErrorKind::NotFound => Error::new(ErrorKind::Ended, "connect(control socket)", "deleted"),
                     _ => error,
                 })?;

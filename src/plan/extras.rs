@@ -34,7 +34,7 @@ pub(crate) struct Extras {
     pub(crate) accounting: bool,
     /// Show the container its own cgroups below `/sys/fs/cgroup`.
     pub(crate) cgroup_view: bool,
-    /// PID 1 is a reaper of ours. Ignored without a new pid namespace.
+    /// Make PID 1 a reaper. Ignored without a new pid namespace.
     pub(crate) init: bool,
 }
 

@@ -50,7 +50,7 @@ pub(crate) enum IdMapping {
     ThroughUserNamespace {
         recursive: bool,
     },
-    /// The owner of the source as the container's user, where the gofer finds that it takes a mapping.
+    /// Shows the owner of the source as the container's user, if the gofer finds that this takes a mapping.
     OwnerAsUser(OwnerMapping),
     /// As these maps say.
     Through {

@@ -148,7 +148,7 @@ fn plan_cgroup(
         }
         _ => cgroup::plan(resources, path, id, layout, !extras.without_cgroup)?,
     };
-    // JVMs on v1 find no limit of memory unless the hierarchies of the processor are shown, too.
+    // On v1 a JVM finds no limit of memory unless it sees the hierarchies of the processor, too.
     let plan = match extras.cgroup_view && spec.namespaces.cgroup == NamespaceSource::New {
         true => plan.with_view(path, id, layout)?,
         false => plan,

@@ -104,9 +104,9 @@ impl ProcessPlan {
     }
 }
 
-/// The processors that the container's processes may use again, once they are in its cgroups, whatever their caller is
-/// restricted to: all, of which the kernel grants those of the cpuset. `None` without a cpuset that is in force: there
-/// the caller's own restriction holds. Not the cpuset's own list, which would hold when an update widens the cpuset.
+/// The processors that the container's processes ask for once they are in its cgroups, whatever their caller is
+/// restricted to: all, of which the kernel grants those of the cpuset. With the cpuset's own list instead, an update that
+/// widens the cpuset would have no effect. `None` if no cpuset is in force: the caller's own restriction holds then.
 pub(super) fn processors(spec: &ValidSpec, unapplied_limits: &[String]) -> Option<NumberSet> {
     let in_force = !unapplied_limits.iter().any(|field| field == "linux.resources.cpu.cpus");
     (in_force && spec.resources.cpu.cpus.is_some()).then(NumberSet::every_processor)

@@ -195,8 +195,8 @@ impl OpenedStdio {
 /// `echo >/dev/stdout` is an open(2) of `/proc/self/fd/1`, for which the kernel checks the pipe's mode and owner. A new
 /// pipe has mode 0600, and the workload may have other ids than its owner, also ones that it takes later (su(1)).
 ///
-/// Only the mode can do that for every caller: giving a pipe away needs `CAP_CHOWN`. A pipe has no path, so the mode
-/// admits no process that could not use the descriptor itself. It does not let the reader of a pipe write to it.
+/// This changes the mode and not the owner, because only a caller with `CAP_CHOWN` can give a pipe away. A pipe has no
+/// path, so the mode admits only processes that can use the descriptor anyway. The reader of a pipe may not write to it.
 pub(crate) fn let_reopen(end: BorrowedFd<'_>) -> Result<()> {
     // A FIFO that has a path in a file system stays as it is: its mode holds for users of the host, too.
     if rustix::fs::fstatfs(end).os(|| "fstatfs(stream)")?.f_type as u64 != PIPEFS_MAGIC {
@@ -210,7 +210,7 @@ pub(crate) fn let_reopen(end: BorrowedFd<'_>) -> Result<()> {
     };
     let mode = rustix::fs::fstat(end).os(|| "fstat(stream)")?.st_mode & 0o7777;
     if mode | bits != mode {
-        // Ignore a failure: a pipe of another user, given by an unprivileged caller, opens for those whom it lets in.
+        // Ignore a failure: the pipe of another user keeps its mode, if the caller is unprivileged.
         let _ = rustix::fs::fchmod(end, Mode::from_raw_mode(mode | bits));
     }
     Ok(())

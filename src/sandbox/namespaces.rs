@@ -30,7 +30,7 @@ pub(super) fn make(plan: &SandboxPlan) -> Result<Existing> {
             continue;
         }
         if *kind == NamespaceKind::User && !plan.keep_groups {
-            // Here, where the caller may be privileged: in that namespace the kernel may deny it.
+            // Before setns(2): this process may be privileged here, and the namespace may deny setgroups(2).
             drop_groups()?;
         }
         sched::setns(namespace, clone_flag(*kind)).map_err(|errno| cannot_join(plan, *kind, errno.into()))?;
@@ -141,8 +141,8 @@ pub(super) fn enter_mounts(
 }
 
 /// In init: its own namespaces by the names under which the sandbox gets them. First the two that the sandbox keeps, then
-/// its cgroup namespace if that is `entered` by the sandbox or the reaper. Init opens them through a proc that shows it, because the kernel need
-/// not let the sandbox look into init: until it executes the program, init has the memory of the sandbox.
+/// its cgroup namespace if the sandbox or the reaper enters that (`entered`). Init opens them itself, through a proc in
+/// which it is, because the kernel need not let the sandbox look into init.
 pub(super) fn of_this_process(proc: BorrowedFd<'_>, entered: CloneFlags) -> Result<Vec<(String, OwnedFd)>> {
     let kept = [(MOUNT_NAMESPACE, "mnt"), (PID_NAMESPACE, "pid")];
     let cgroup = entered.contains(CloneFlags::NEWCGROUP).then_some((CGROUP_NAMESPACE, "cgroup"));
@@ -236,8 +236,8 @@ fn become_root_of_user_namespace(keep_groups: bool) -> Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| "setresuid(0, 0, 0)")
 }
 
-/// Drops the caller's supplementary groups. They stay where the kernel denies that to everyone: to an unprivileged
-/// process, and where the gid map was written without privilege (user_namespaces(7)).
+/// Drops the caller's supplementary groups. They stay if the kernel denies this: to an unprivileged process, and to every
+/// process if the gid map was written without privilege (user_namespaces(7)).
 fn drop_groups() -> Result<()> {
     match rustix::thread::set_thread_groups(&[]) {
         Err(Errno::PERM) => Ok(()),

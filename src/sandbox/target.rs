@@ -43,7 +43,7 @@ pub(super) struct ExecTarget<'a> {
 }
 
 impl ExecTarget<'_> {
-    /// Whether init or PID 1 is on its way out: in the kernel, waiting for the rest of its pid namespace to end.
+    /// Whether init or the reaper is exiting, and only waits in the kernel for the rest of its pid namespace to end.
     pub(super) fn is_ending(&self) -> bool {
         let init = || members::find(self.proc, self.init_pid).ok().flatten();
         let first = || self.reaper && Reaper::is_ending(self.proc);

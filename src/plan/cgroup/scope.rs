@@ -98,7 +98,7 @@ fn properties_of_scope(resources: &Resources) -> Vec<Property> {
             _ => continue,
         };
         if let PropertyValue::Number(limit) = value {
-            // Infinity stays infinity.
+            // No limit stays no limit.
             *limit = limit.saturating_add(more);
         }
     }

@@ -209,8 +209,8 @@ fn take_ids(user: &User, keep_groups: bool) -> Result<()> {
     let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
     let kept = keep_groups && groups.is_empty();
     match if kept { Ok(()) } else { rustix::thread::set_thread_groups(&groups) } {
-        // Denied for good, to privileged processes too, where the gid map was written without privilege
-        // (user_namespaces(7)). Ask the kernel and not the plan: it alone knows how a map was written.
+        // If the gid map was written without privilege, the kernel denies this to privileged processes, too
+        // (user_namespaces(7)). Only the kernel knows how the map was written, so the plan cannot tell.
         Err(rustix::io::Errno::PERM) if has_capability(CapabilitySet::SETGID) => {
             if !groups.is_empty() {
                 let why = "setgroups is denied in this user namespace";

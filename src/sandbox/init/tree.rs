@@ -323,7 +323,7 @@ impl Tree<'_> {
     fn existing(&self, at: &Path) -> Result<Option<OwnedFd>> {
         match resolve::open(self.root.as_fd(), at) {
             Ok(found) => Ok(Some(found)),
-            // Not EACCES: with the right group, the workload may be able to go where its root cannot.
+            // EACCES is an error: the workload may have a group that may go where its root may not.
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(errno).os(|| format!("openat2(rootfs, {at:?})")),
         }
@@ -455,7 +455,8 @@ fn unseen_proc() -> Result<OwnedFd> {
 /// The tmpfs of `step`; with `copy_up`, filled with a copy of the directory at its place below `root`.
 fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up: bool) -> Result<OwnedFd> {
     let mut options = options.to_vec();
-    // The directory that it covers may keep other users out, and the kernel's default is open to all. As runc does.
+    // Take the mode of the covered directory, as runc does: it may keep other users out, and the kernel's default lets
+    // all in.
     if !options.iter().any(|option| option.starts_with("mode="))
         && let Ok(covered) = resolve::open(root, &step.at)
     {

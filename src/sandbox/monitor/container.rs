@@ -344,13 +344,14 @@ impl ContainerState {
     }
 
     pub(super) fn kill(&mut self, cause: Cause) {
-        // Once init has ended, its end has a cause already, and all others are being killed.
+        // If init has ended, the cause of its end stays, and the others are being killed already.
         if self.ending.is_none() {
             self.ended_by = Some((cause, libc::SIGKILL));
             let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
         }
         self.let_run();
-        // After init, so that init's end is by this signal. The others need not wait for it: it may be in the kernel.
+        // Kill the reaper after init, so that this signal is what ended init. Do not wait for init's end in between: init
+        // may be in an uninterruptible system call.
         self.init.reaper.iter().for_each(Reaper::kill);
     }
 
@@ -388,10 +389,10 @@ impl ContainerState {
         self.kill(Cause::TimedOut { after_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
     }
 
-    /// Init is gone: collects it, and ends everything else in its pid namespace, as the kernel does when a PID 1 ends.
-    /// Returns whether nothing is left to wait for. `cause` is why, if the container ends with another one.
+    /// After the end of init: collects it, and ends everything else in its pid namespace, as the kernel does when a PID 1
+    /// ends. Returns false if the reaper is yet to end. `cause` is set if the container ends with its pod.
     pub(super) fn init_ended(&mut self, cause: Option<Cause>) -> bool {
-        // SIGKILL from the kernel, because PID 1 ended before init.
+        // If the reaper ended first, the kernel has killed init.
         let lost =
             || self.init.reaper.is_some() && self.view().is_some_and(|view| Reaper::is_ending(view.proc));
         match cause {
@@ -405,18 +406,18 @@ impl ContainerState {
         if self.is_stopping() {
             self.let_run();
         }
-        // Before init is collected: its pid must not be another process's while the container counts as its own.
+        // Kill before init is collected: after that, a process still inside could get init's pid.
         self.init.reaper.iter().for_each(Reaper::kill);
         self.ending = Some(sys::wait4(self.init.pid).ok());
         self.init.reaper.is_none()
     }
 
-    /// Everything is gone. Writes the exit record first, for clients that learn of the end. Returns init's end and the client
-    /// that is answered by it.
+    /// After the end of init and the reaper: writes the exit record, before any client learns of the end. Returns how init
+    /// ended, and the client whose request the end answers.
     pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
         self.init.reaper.iter().for_each(Reaper::collect);
         let usage: Option<Usage> = self.ending.flatten();
-        // What removes and kills the cgroup of the container's own processes must not meet this one there.
+        // Leave the cgroup of the container's own processes, because others may now kill what is in it and remove it.
         let _ = self.init.cgroups.hide_sandbox();
         let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
             Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => (None, None, None),

@@ -103,7 +103,8 @@ impl Processes {
         }
     }
 
-    /// Its client asks for its end, or is gone: then its end will be kept, and an attached process is killed.
+    /// Its client asks to kill the tree, or is gone. If it is gone, kills an attached process; `wait_pid` can still ask for
+    /// the end of another one.
     pub(super) fn hear_client(&mut self, key: Key, containers: &[(Key, ContainerState)]) {
         let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) else { return };
         match process.client.as_ref().map(Channel::receive_now::<KillTree>) {
@@ -221,10 +222,10 @@ impl ExecedProcess {
         let container = containers.iter().find(|(key, _)| *key == self.container);
         let view = container.and_then(|(_, container)| container.view());
         if let (Some(view), Some(pid)) = (view, self.pid_inside) {
-            // What cannot be looked up now ends with the container at the latest.
+            // Ignore a failure: processes that cannot be looked up end with the container at the latest.
             let _ = offspring::kill(view.proc, pid);
         }
-        // Whatever was found, and before it has said its pid. If it has ended already, it is about to be collected.
+        // Kill the process itself in any case: it may not have reported its pid yet, or the lookup may have failed.
         let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
     }
 

@@ -55,7 +55,7 @@ impl ContainerState {
     /// Signals init last, because all others end with init. SIGKILL it signals first: otherwise a shell whose child is
     /// killed would exit by itself, and its exit code would hide that this API ended the container.
     fn signal_all(&mut self, number: i32, helpers: &[i32]) -> Result<()> {
-        // A list of the processes in the workload's cgroup is not to have the sandbox in it.
+        // Leave the workload's cgroup, so that a kill of the processes in it spares the sandbox.
         self.init.cgroups.hide_sandbox()?;
         let members: Vec<_> = self.members(helpers)?.filter(|member| !self.is_init(member.pid())).collect();
         if number == libc::SIGKILL && !self.init_has_ended() {
