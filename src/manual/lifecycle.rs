@@ -14,12 +14,12 @@
 //!                                                   gone
 //! ```
 //!
-//! | Phase | On the host | Methods besides `id`, `status`, `info`, `config` |
+//! | Phase | On the host | Methods besides `id`, `status`, `info`, `config`, `explain` |
 //! |---|---|---|
 //! | [`Creating`](crate::Creating) | nothing | `create` |
-//! | [`Created`](crate::Created) | gofer, sandbox, init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its variants, `kill`, `detach`, `take_stdin` and its variants, `files`, `stats`, `update`, `pod`, the pids |
-//! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its variants, `forward_signals`, `wait_stopped`, `stop`, `AsFd`, and the methods of `Created` except `start` |
-//! | [`Paused`](crate::Paused) | the same, with all processes stopped | `pause` from `Running`, `resume` back to it |
+//! | [`Created`](crate::Created) | gofer, sandbox, [reaper](super::processes#the-reaper), init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its variants, `end_fd`, `kill`, `detach`, `take_stdin` and its variants, `take_lines`, `files`, `mount` and its variants, `stats`, `events`, `update`, `pod`, the pids |
+//! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its variants, `forward_signals`, `wait_stopped`, `stop`, `pause`, `AsFd`, and the methods of `Created` except `start` |
+//! | [`Paused`](crate::Paused) | the same, with all processes stopped | `resume`, `wait_pid`, `processes`, `wait_stopped`, `stop`, and the methods of `Created` except `start` |
 //! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its variants |
 //!
 //! A phase's type holds what exists in that phase, and no `Option` for what may exist. A method is bound by a trait
