@@ -30,12 +30,17 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Stats> {
             Err(error) if is_absent(&error) => None,
             opened => opened?,
         };
+        let before = stats.cpu;
         // The leaf counts the sandbox, too. It counts for controllers that are enabled for the leaf only.
         if container.as_ref().is_none_or(|container| counts_more(&dir, container)) {
             add(&mut stats, &dir)?;
         }
         if let Some(container) = container {
+            let of_leaf = std::mem::replace(&mut stats.cpu, before);
             add(&mut stats, &container)?;
+            if let Some(of_leaf) = of_leaf {
+                stats.cpu = Some(v2::completed(stats.cpu.unwrap_or_default(), of_leaf));
+            }
         }
     }
     Ok(stats)

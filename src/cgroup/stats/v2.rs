@@ -10,17 +10,7 @@ pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
     // The file exists without the controller, too, but then without the lines about throttling. What is there already is
     // of v1.
     if let Some(text) = dir.statistic("cpu.stat")? {
-        let (v1, v2) = (stats.cpu.unwrap_or_default(), cpu(&text));
-        stats.cpu = Some(CpuStats {
-            usage: v1.usage.or(v2.usage),
-            user: v1.user.or(v2.user),
-            system: v1.system.or(v2.system),
-            periods: v1.periods.or(v2.periods),
-            throttled: v1.throttled.or(v2.throttled),
-            throttled_time: v1.throttled_time.or(v2.throttled_time),
-            bursts: v1.bursts.or(v2.bursts),
-            burst_time: v1.burst_time.or(v2.burst_time),
-        });
+        stats.cpu = Some(completed(stats.cpu.unwrap_or_default(), cpu(&text)));
     }
     if let Some(usage) = dir.number("memory.current")? {
         stats.memory = Some(MemoryStats {
@@ -63,6 +53,20 @@ pub(super) fn add(stats: &mut Stats, dir: &CgroupDir) -> Result<()> {
         stats.hugetlb = Some(pages);
     }
     Ok(())
+}
+
+/// `counted`, with the values of `other` where it has none.
+pub(super) fn completed(counted: CpuStats, other: CpuStats) -> CpuStats {
+    CpuStats {
+        usage: counted.usage.or(other.usage),
+        user: counted.user.or(other.user),
+        system: counted.system.or(other.system),
+        periods: counted.periods.or(other.periods),
+        throttled: counted.throttled.or(other.throttled),
+        throttled_time: counted.throttled_time.or(other.throttled_time),
+        bursts: counted.bursts.or(other.bursts),
+        burst_time: counted.burst_time.or(other.burst_time),
+    }
 }
 
 fn cpu(stat: &str) -> CpuStats {

@@ -69,7 +69,11 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     let cgroup = Cgroup::create(&plan, None).unwrap();
     assert!(cgroup.sandbox_dir_fd().is_some());
     let names: Vec<String> = cgroup.join_fds().unwrap().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, [CONTAINER_DIR.to_owned(), format!("{CONTAINER_JOIN}-v2")]);
+    let own = [CONTAINER_DIR.to_owned(), format!("{CONTAINER_JOIN}-v2")];
+    assert_eq!(
+        names,
+        own.into_iter().chain([SANDBOX_SHOWN, SANDBOX_BACK].map(str::to_owned)).collect::<Vec<_>>()
+    );
     let leaf = plan.leaves().remove(0);
     std::fs::create_dir(leaf.join("container/inner")).unwrap();
     let mut child = inhabitant(&leaf.join("container/inner/cgroup.procs"), SLEEP);
