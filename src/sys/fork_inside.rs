@@ -195,7 +195,14 @@ extern "C" fn between_main<R: FnOnce(), F: FnOnce(bool)>(between: *const c_void)
     let mut pid = fork_here(&between.child);
     if pid < 0 && between.has_first && is_refused(last_errno()) {
         between.born_in_cgroup.store(false, Ordering::Release);
-        pid = fork_here(&between.child.into_cgroup(None));
+        let outside = between.child.into_cgroup(None);
+        // The fork that was refused has used up the number 2, which the child would have had: ask for it.
+        let number: libc::pid_t = 2;
+        let numbered = CloneArgs { set_tid: &raw const number as u64, set_tid_size: 1, ..outside };
+        pid = fork_here(&numbered);
+        if pid < 0 {
+            pid = fork_here(&outside);
+        }
     }
     match pid {
         ..0 => fail(last_errno()),
