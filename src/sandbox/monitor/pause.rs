@@ -23,6 +23,8 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 /// The first time between looks, doubled with each: the processes need about a fifth of a millisecond.
 const FIRST_LOOK: Duration = crate::cgroup::RECHECK;
 const LAST_LOOK: Duration = Duration::from_millis(10);
+/// How long the sandbox waits, and answers no client, until the processes stand still.
+const HOLD_LIMIT: Duration = Duration::from_millis(200);
 
 /// After how many looks the sandbox starts freezing anew.
 const LOOKS_OF_ONE_TRY: u32 = 8;
@@ -60,6 +62,18 @@ impl ContainerState {
     /// Whether its processes are stopped, or are being stopped.
     pub(super) fn is_stopping(&self) -> bool {
         matches!(self.stage, Stage::Paused { .. } | Stage::Running { pausing: Some(_), .. })
+    }
+
+    /// Calls `act` while the container's processes stand still, so that none of them starts another meanwhile. Where they
+    /// cannot be frozen in [`HOLD_LIMIT`], `act` is called all the same. One that is paused, or is being paused, stays so.
+    pub(super) fn hold_still(&self, act: impl FnOnce()) {
+        let Some(freezer) = self.freezer.as_ref().filter(|_| !self.is_stopping()) else { return act() };
+        let deadline = Instant::now() + HOLD_LIMIT;
+        while freezer.freeze().is_ok() && !freezer.frozen().unwrap_or(true) && Instant::now() < deadline {
+            rustix::thread::sched_yield();
+        }
+        act();
+        let _ = freezer.thaw();
     }
 
     /// Returns the processes that are stopped already, where that matters.

@@ -219,11 +219,13 @@ impl ExecedProcess {
 
     /// Kills it and everything that it started.
     fn kill_tree(&self, containers: &[(Key, ContainerState)]) {
-        let container = containers.iter().find(|(key, _)| *key == self.container);
-        let view = container.and_then(|(_, container)| container.view());
-        if let (Some(view), Some(pid)) = (view, self.pid_inside) {
-            // Ignore a failure: processes that cannot be looked up end with the container at the latest.
-            let _ = offspring::kill(view.proc, pid);
+        let container =
+            containers.iter().find(|(key, _)| *key == self.container).map(|(_, container)| container);
+        let view = container.and_then(ContainerState::view);
+        if let (Some(container), Some(view), Some(pid)) = (container, view, self.pid_inside) {
+            // What forks as fast as it is looked up has to stand still for that. Ignore a failure: processes that cannot
+            // be looked up end with the container at the latest.
+            container.hold_still(|| drop(offspring::kill(view.proc, pid)));
         }
         // Kill the process itself in any case: it may not have reported its pid yet, or the lookup may have failed.
         let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
