@@ -69,11 +69,10 @@ fn on_v2_destroy_kills_the_whole_subtree_at_once() {
     let cgroup = Cgroup::create(&plan, None).unwrap();
     assert!(cgroup.sandbox_dir_fd().is_some());
     let names: Vec<String> = cgroup.join_fds().unwrap().into_iter().map(|(name, _)| name).collect();
-    let own = [CONTAINER_DIR.to_owned(), format!("{CONTAINER_JOIN}-v2")];
-    assert_eq!(
-        names,
-        own.into_iter().chain([SANDBOX_SHOWN, SANDBOX_BACK].map(str::to_owned)).collect::<Vec<_>>()
-    );
+    let (own, others) = names.split_at(2);
+    assert_eq!(own, [CONTAINER_DIR.to_owned(), format!("{CONTAINER_JOIN}-v2")]);
+    // Where this hierarchy counts memory, the sandbox is shown in the workload's cgroup for a while.
+    assert!(others.is_empty() || others == [SANDBOX_SHOWN, SANDBOX_BACK], "{others:?}");
     let leaf = plan.leaves().remove(0);
     std::fs::create_dir(leaf.join("container/inner")).unwrap();
     let mut child = inhabitant(&leaf.join("container/inner/cgroup.procs"), SLEEP);
