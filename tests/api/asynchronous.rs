@@ -130,7 +130,7 @@ fn a_future_that_is_dropped_leaves_nothing() {
         }
         // No event says when the sandbox has ended what the futures had made: look until it has.
         while descendants(std::process::id()).len() > before {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            yield_now().await;
         }
         assert!(session.exec_output_async(Exec::new(["true"])).await.unwrap().exit.outcome.success());
     });
