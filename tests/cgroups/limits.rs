@@ -433,6 +433,7 @@ fn a_limit_the_kernel_has_no_file_for_names_field_and_file_and_leaves_nothing() 
                 .info()
                 .cgroups
                 .iter()
+                .flat_map(|dir| [dir.clone(), dir.join("container")])
                 .flat_map(|dir| file.map(|file| dir.join(file)))
                 .filter_map(|file| std::fs::read_to_string(file).ok())
                 .collect();
