@@ -24,7 +24,7 @@ fn keyed(container: &Container<Running>, file: &str, key: &str) -> Option<u64> {
 
 /// A container that did some work and waits, counted by every controller there is.
 fn busy(stage: &Stage, name: &str) -> Container<Running> {
-    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done; sleep 1000";
+    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done; exec sleep 1000";
     let builder = stage.shell(name, script).stdout(cofferdam::Stdio::piped());
     let builder = builder.cgroups_path(stage.id(name));
     let mut running = start(builder.memory_limit(256 << 20).pids_limit(77).cpu_limit(0.2));
