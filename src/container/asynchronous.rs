@@ -36,9 +36,8 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub async fn run_async(mut self) -> Result<Exit> {
-        self.stdio.iter_mut().for_each(Stdio::unless_piped);
-        let running = self.spawn_async().await?;
+    pub async fn run_async(self) -> Result<Exit> {
+        let running = self.without_pipes().spawn_async().await?;
         let exit = running.wait_async().await?;
         delete(running).await?;
         Ok(exit)
@@ -48,12 +47,9 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// As [`output`](Self::output).
-    pub async fn output_async(mut self) -> Result<Output> {
+    pub async fn output_async(self) -> Result<Output> {
         let limit = self.output_limit;
-        self.stdio[0].unless_piped();
-        self.stdio[1] = Stdio::piped();
-        self.stdio[2] = Stdio::piped();
-        let mut running = self.spawn_async().await?;
+        let mut running = self.with_piped_output().spawn_async().await?;
         let pipes = [running.take_stdout(), running.take_stderr()];
         let Collected { stdout, stderr, too_much } = collect(&pipes, limit, running.end_fd()).await?;
         let exit = match too_much {

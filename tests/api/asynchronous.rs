@@ -33,6 +33,10 @@ fn output_is_fed_bounded_and_timed_as_without_a_runtime() {
         let output = stage.container("yes").args(["yes"]).output_limit(1000).output_async().await.unwrap();
         assert_eq!(output.stdout.len(), 1000);
         assert_eq!(output.exit.outcome, Outcome::TooMuchOutput { limit: 1000 });
+        // A copy has no descriptors of its own, and needs none for what is collected.
+        let template = stage.shell("copy", "echo copied").stdout(std::fs::File::open("/dev/null").unwrap());
+        let output = template.clone().output_async().await.unwrap();
+        assert_eq!(output.stdout, b"copied\n");
         let limit = Duration::from_millis(200);
         let exit = stage.container("late").args(["sleep", "1000"]).timeout(limit).run_async().await.unwrap();
         assert_eq!(exit.outcome, Outcome::TimedOut { after: limit });

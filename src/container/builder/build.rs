@@ -81,9 +81,8 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// As each of these. A container that was made is gone again.
-    pub fn run(mut self) -> Result<Exit> {
-        self.stdio.iter_mut().for_each(Stdio::unless_piped);
-        let stopped = self.spawn()?.wait_stopped()?;
+    pub fn run(self) -> Result<Exit> {
+        let stopped = self.without_pipes().spawn()?.wait_stopped()?;
         let exit = stopped.exit().clone();
         stopped.delete()?;
         Ok(exit)
@@ -100,12 +99,9 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// As [`run`](Self::run), and the errno of read(2).
-    pub fn output(mut self) -> Result<Output> {
-        self.stdio[0].unless_piped();
-        self.set_stream(1, Stdio::piped());
-        self.set_stream(2, Stdio::piped());
+    pub fn output(self) -> Result<Output> {
         let limit = self.output_limit;
-        let mut created = self.build()?.create()?;
+        let mut created = self.with_piped_output().build()?.create()?;
         let pipes = [created.take_stdout(), created.take_stderr()];
         let running = created.start()?;
         let Collected { stdout, stderr, too_much } = collect(&pipes, limit, running.end_fd())?;
@@ -116,6 +112,20 @@ impl ContainerBuilder {
         }
         stopped.delete()?;
         Ok(Output { exit, stdout, stderr })
+    }
+
+    /// With `/dev/null` for each pipe, for a caller that takes no end of them.
+    pub(in crate::container) fn without_pipes(mut self) -> Self {
+        self.stdio.iter_mut().for_each(Stdio::unless_piped);
+        self
+    }
+
+    /// With pipes for what the workload writes, for a caller that reads both and takes no other end.
+    pub(in crate::container) fn with_piped_output(mut self) -> Self {
+        self.stdio[0].unless_piped();
+        self.set_stream(1, Stdio::piped());
+        self.set_stream(2, Stdio::piped());
+        self
     }
 
     /// Writes the container as an OCI bundle that any OCI runtime accepts: `directory/config.json`, and a `rootfs`

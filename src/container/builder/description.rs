@@ -53,7 +53,7 @@ pub struct ContainerBuilder {
     pub(super) id: Option<ContainerId>,
     pub(super) spec: Spec,
     pub(super) extras: Extras,
-    pub(in crate::container) stdio: [Stdio; 3],
+    pub(super) stdio: [Stdio; 3],
     pub(in crate::container) output_limit: u64,
     pub(super) extra_fds: ExtraFds,
     pub(super) console: ConsoleTarget,
