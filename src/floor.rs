@@ -6,6 +6,7 @@
 //! difference between the two is what that machinery costs.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::host::DEFAULT_NAMESPACES;
 use crate::sys::{self, Forked, MountAttr};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -16,15 +17,6 @@ use rustix::process::{WaitId, WaitIdOptions};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// user, mount, pid, network, ipc, uts, cgroup.
-const NAMESPACES: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWCGROUP;
 
 /// A device of the host, and its path in the new root.
 const DEVICES: [(&CStr, &CStr); 6] = [
@@ -61,7 +53,7 @@ pub fn run(rootfs: &Path, program: &Path) -> Result<i32> {
     let (rootfs, program) = (text(rootfs)?, text(program)?);
     let argv = [program.clone()];
     let (mapped, map) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
-    match sys::fork(NAMESPACES as u32, None).os(|| "clone3()")? {
+    match sys::fork(DEFAULT_NAMESPACES as u32, None).os(|| "clone3()")? {
         Forked::Child => {
             drop(map);
             let errno = match enter(mapped, &rootfs) {

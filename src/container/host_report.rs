@@ -255,13 +255,7 @@ fn file_system(name: &str) -> Option<Missing> {
 }
 
 fn landlock() -> Option<Missing> {
-    let modules = std::fs::read_to_string("/sys/kernel/security/lsm");
-    // If securityfs is not mounted, ask the kernel by a system call.
-    let enabled = match modules {
-        Ok(modules) => modules.split(',').any(|module| module.trim() == "landlock"),
-        Err(_) => crate::sys::has_landlock(),
-    };
-    (!enabled).then(|| {
+    (!crate::sys::has_landlock()).then(|| {
         Missing::new(
             "the kernel runs without Landlock",
             "boot with lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)",

@@ -8,7 +8,7 @@ pub(crate) mod facts;
 mod obstacle;
 mod probe;
 
-pub(crate) use obstacle::{Obstacle, namespaces_obstacle};
+pub(crate) use obstacle::{DEFAULT_NAMESPACES, Obstacle, namespaces_obstacle};
 pub(crate) use probe::{Caller, Needs, cgroup_layout, in_user_namespace, probe, security_modules};
 #[cfg(test)]
 pub(crate) use probe::{cgroups_for, count};

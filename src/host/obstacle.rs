@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use std::path::Path;
 
 /// The namespaces of the builder's default container, `CLONE_NEW*`.
-const DEFAULT_NAMESPACES: i32 = libc::CLONE_NEWUSER
+pub(crate) const DEFAULT_NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
