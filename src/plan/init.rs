@@ -16,7 +16,7 @@ pub(crate) struct InitPlan {
     pub(crate) tree: Vec<TreeStep>,
     /// Where the roots of the overlays are, relative to the container's root, in the order the gofer makes them.
     pub(crate) layers: Vec<PathBuf>,
-    /// `root.readonly`: set after everything below it is in place.
+    /// `root.readonly`: set after everything below it is in place, and hooks ran.
     pub(crate) root_readonly: bool,
     pub(crate) sysctl: Vec<(String, String)>,
     pub(crate) oom_score_adj: Option<i32>,
@@ -72,6 +72,8 @@ pub(crate) struct TreeStep {
     pub(crate) set: MountAttrs,
     pub(crate) clear: MountAttrs,
     pub(crate) propagation: Option<Propagation>,
+    /// What mount(8) shows as the source of a new file system; if absent, its type.
+    pub(crate) name: Option<String>,
     /// The configuration field this serves, for errors.
     pub(crate) field: String,
 }

@@ -18,7 +18,7 @@
 //! The program only waits. It ignores SIGCHLD, so the kernel collects its children, and from inside its pid namespace
 //! the kernel delivers it no signal. When the sandbox kills the reaper, the kernel kills every other process there.
 
-use super::init::tree::new_fs;
+use super::init::file_systems::new_fs;
 use super::members;
 use super::namespaces;
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};

@@ -1,6 +1,6 @@
 //! The pod's volumes: file systems in memory that its containers share, kept as detached mounts.
 
-use super::init::tree::new_fs;
+use super::init::file_systems::new_fs;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::PodVolume;
 use crate::spec::MountAttrs;

@@ -16,6 +16,8 @@ pub(crate) struct Mount {
     pub(crate) destination: PathBuf,
     /// What is mounted.
     pub(crate) kind: MountKind,
+    /// `source` of a new file system, where there is one: a block device, a remote directory, or only a name.
+    pub(crate) source: Option<String>,
     /// Attributes to set on the mount (mount_setattr(2)).
     pub(crate) set: MountAttrs,
     /// Attributes to clear.
@@ -81,8 +83,6 @@ pub(crate) enum MountKind {
     Other {
         /// `type`, which the kernel has to know.
         file_system: String,
-        /// `source`: a block device, a remote directory, or only a name.
-        source: Option<String>,
         /// Parameters for the file system.
         options: Vec<String>,
     },
@@ -134,6 +134,7 @@ impl Mount {
             return Err(words.index(index).error("only a tmpfs can start with a copy"));
         }
         let is_bind = matches!(kind, MountKind::Bind { .. });
+        let source = if is_bind { None } else { name(&field.key("source"), mount.source().as_deref())? };
         let id_mapping = MountIdMapping::new(field, mount, options.idmap, is_bind, user)?;
         let map_owner = match options.map_owner {
             Some((index, _)) if !is_bind || id_mapping.is_some() => {
@@ -144,6 +145,7 @@ impl Mount {
         Ok(Self {
             destination,
             kind,
+            source,
             set: options.set,
             clear: options.clear,
             set_recursive: options.set_recursive,
@@ -153,6 +155,20 @@ impl Mount {
             id_mapping,
             map_owner,
         })
+    }
+}
+
+/// The longest string that fsconfig(2) takes.
+const MAX_NAME: usize = 255;
+
+/// The `source` of a new file system, unless it is empty.
+fn name(field: &Field<'_>, source: Option<&Path>) -> Result<Option<String>> {
+    let Some(source) = source.filter(|source| !source.as_os_str().is_empty()) else { return Ok(None) };
+    let source = source.to_str().ok_or_else(|| field.error("is not UTF-8"))?;
+    field.c_string(source)?;
+    match source.len() {
+        ..=MAX_NAME => Ok(Some(source.to_owned())),
+        length => Err(field.error(format_args!("is {length} bytes long, the limit is {MAX_NAME}"))),
     }
 }
 
@@ -210,7 +226,7 @@ impl MountKind {
         // "A mount is a bind mount if it has either `bind` or `rbind` in the options." - OCI config.md. The type does
         // not decide, but "bind" as a type without the option can mean nothing else.
         if let Some(recursive) = bind.or_else(|| (file_system == "bind").then_some(false)) {
-            mount_options::parameters(&words, parameters, &[])?;
+            mount_options::refuse_mistakes(&words, &parameters)?;
             let Some(source) = mount.source() else {
                 return Err(field.key("source").error("is missing"));
             };
@@ -239,17 +255,9 @@ impl MountKind {
             }
             other => {
                 field.key("type").c_string(other)?;
-                let source = match mount.source().as_deref().map(Path::to_str) {
-                    Some(None) => return Err(field.key("source").error("is not UTF-8")),
-                    Some(Some(source)) if !source.is_empty() => {
-                        field.key("source").c_string(source)?;
-                        Some(source.to_owned())
-                    }
-                    _ => None,
-                };
                 let parameters = parameters.into_iter().map(|(_, word)| word);
                 let options = superblock.into_iter().chain(parameters).collect();
-                return Ok(Self::Other { file_system: other.to_owned(), source, options });
+                return Ok(Self::Other { file_system: other.to_owned(), options });
             }
         };
         mount_options::parameters(&words, parameters, &[])?;

@@ -2,7 +2,8 @@
 //!
 //! Tests check the order: first the root; then the configuration's mounts as listed ("the runtime MUST mount entries in
 //! the listed order", OCI config.md); the devices after `/dev`; masks and read-only paths last, because they cover
-//! files of the mounts. Init makes the root read-only after that, because all other steps create mount points.
+//! files of the mounts. Init makes the root, `/dev` and each tmpfs read-only after that, because all other steps create
+//! mount points.
 
 mod cgroups;
 mod devices;
@@ -182,10 +183,10 @@ impl<'a> TreeBuilder<'a> {
             MountKind::Mqueue => StepSource::Mqueue,
             MountKind::Cgroup => return self.cgroup_mount(&at, mount, field),
             MountKind::Cgroup2 => return self.unified_cgroup(&at, mount, field),
-            MountKind::Other { file_system, source, options } => {
+            MountKind::Other { file_system, options } => {
                 let source = GoferSource::New {
                     file_system: file_system.clone(),
-                    source: source.clone(),
+                    source: mount.source.clone(),
                     options: self.labelled(options),
                 };
                 let handed = self.hand(GoferItem {
@@ -204,6 +205,7 @@ impl<'a> TreeBuilder<'a> {
             set: mount.set | mount.set_recursive,
             clear: mount.clear | mount.clear_recursive,
             propagation: mount.propagation,
+            name: mount.source.clone(),
             ..step(at, source, field)
         });
         Ok(())
@@ -373,6 +375,7 @@ fn step(at: PathBuf, source: StepSource, field: &str) -> TreeStep {
         set: MountAttrs::empty(),
         clear: MountAttrs::empty(),
         propagation: None,
+        name: None,
         field: field.to_owned(),
     }
 }

@@ -19,6 +19,7 @@ pub(super) mod attributes;
 pub(super) mod become_workload;
 pub(super) mod console;
 mod copy_up;
+pub(super) mod file_systems;
 mod hooks;
 pub(super) mod program;
 pub(super) mod tree;
@@ -307,7 +308,7 @@ impl First<'_> {
         }
         rustix::process::umask(Mode::empty());
 
-        let Assembled { root, proc, layers } =
+        let Assembled { root, proc, layers, read_only } =
             tree::assemble(plan, &given.gofer, self.network, self.volumes)?;
         tree::write_kernel_settings(plan, proc.as_fd())?;
         given.hooks.before_pivot(root.as_fd())?;
@@ -320,6 +321,7 @@ impl First<'_> {
         let terminal =
             terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
         // After the terminal, which is the last mount.
+        tree::make_read_only(read_only)?;
         if let Some(mounts) = self.mounts {
             tree::take_along(&self.plan.namespaces.mount, mounts.as_fd())?;
         }

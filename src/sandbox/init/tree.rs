@@ -3,7 +3,7 @@
 //! Init makes every mount detached, sets its attributes while no path leads to it, and moves it onto a target that it
 //! resolved below the root. The plan has the steps and their order; this file decides nothing.
 
-use super::copy_up;
+use super::file_systems::{new_fs, new_of, new_proc, new_tmpfs, unseen_proc};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
 use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
@@ -11,7 +11,7 @@ use crate::process::Channel;
 use crate::sandbox::namespaces;
 use crate::sandbox::resolve::{self, TargetKind};
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
-use crate::sys::{self, MountAttr, NewMount, StatusText, attach, clone_tree};
+use crate::sys::{self, MountAttr, attach, clone_tree};
 use crate::wire::init::{JoinNetwork, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -42,6 +42,7 @@ struct Tree<'a> {
     volumes: &'a [OwnedFd],
     /// The container's own proc, straight from the kernel: independent of any mount at `/proc`.
     proc: Option<OwnedFd>,
+    read_only: Vec<OwnedFd>,
 }
 
 /// A complete tree.
@@ -52,6 +53,8 @@ pub(in crate::sandbox) struct Assembled {
     pub(in crate::sandbox) proc: OwnedFd,
     /// The upper and the lower layer of each overlay of the tree.
     pub(in crate::sandbox) layers: Vec<[OwnedFd; 2]>,
+    /// What [`make_read_only`] makes read-only.
+    pub(in crate::sandbox) read_only: Vec<OwnedFd>,
 }
 
 /// Builds the whole tree.
@@ -68,7 +71,7 @@ pub(in crate::sandbox) fn assemble(
     };
     // On top of the old root, which stays this process's root until the pivot: a place that always exists.
     sys::attach_at(root.as_fd(), Path::new("/")).os(|| "move_mount(rootfs, \"/\")")?;
-    let mut tree = Tree { root, network, handed, volumes, proc: None };
+    let mut tree = Tree { root, network, handed, volumes, proc: None, read_only: Vec::new() };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
             ErrorKind::Os(_) => error.during(step.field.clone()),
@@ -86,14 +89,22 @@ pub(in crate::sandbox) fn assemble(
         }
     }
     if plan.root_readonly {
-        sys::mount_setattr(tree.root.as_fd(), &MountAttr::change(MountAttrs::RDONLY.bits(), 0), false)
-            .os(|| "mount_setattr(rootfs, MOUNT_ATTR_RDONLY)")?;
+        tree.read_only.push(duplicate(tree.root.as_fd())?);
     }
     let proc = match tree.proc {
         Some(proc) => proc,
         None => unseen_proc()?,
     };
-    Ok(Assembled { root: tree.root, proc, layers })
+    Ok(Assembled { root: tree.root, proc, layers, read_only: tree.read_only })
+}
+
+/// Makes the root, `/dev` and other file systems of the tree read-only, as the configuration says. Last: until now, mount
+/// points were made in them, createContainer hooks changed them, and the terminal came into `/dev`.
+pub(in crate::sandbox) fn make_read_only(mounts: Vec<OwnedFd>) -> Result<()> {
+    mounts.iter().try_for_each(|mount| {
+        sys::mount_setattr(mount.as_fd(), &MountAttr::change(MountAttrs::RDONLY.bits(), 0), false)
+            .os(|| "mount_setattr(MOUNT_ATTR_RDONLY)")
+    })
 }
 
 /// Attaches another mount to the tree below `root`, which is in use and may be hostile. Returns the mount.
@@ -105,7 +116,11 @@ pub(in crate::sandbox) fn attach_further(
     let (mount, kind) = match (&step.source, gofer) {
         (StepSource::MountBatch(index), Some(gofer)) => receive(gofer)?.0.take(*index)?,
         (StepSource::Tmpfs { options, copy_up }, None) => {
-            (new_tmpfs(root, step, options, *copy_up)?, TargetKind::Directory)
+            let mount = new_tmpfs(root, step, options, *copy_up)?;
+            let read_only = (step.set & MountAttrs::RDONLY).bits();
+            sys::mount_setattr(mount.as_fd(), &MountAttr::change(read_only, 0), false)
+                .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
+            (mount, TargetKind::Directory)
         }
         _ => return Err(misbehaved("a step for a gofer without one, or the other way round")),
     };
@@ -249,8 +264,8 @@ impl Tree<'_> {
                 put(volume.as_fd(), target.as_fd(), step)
             }
             StepSource::Proc { options } => {
-                let proc = new_proc(options, step.set)?;
-                let shown = rustix::io::fcntl_dupfd_cloexec(&proc, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+                let proc = new_proc(Some(step), options, step.set)?;
+                let shown = duplicate(proc.as_fd())?;
                 self.attach(proc, step, TargetKind::Directory)?;
                 // Not the mount that is shown: a privileged process inside could cover parts of it.
                 // KERNEL(6.15): a mount that is not attached can be cloned too.
@@ -258,7 +273,7 @@ impl Tree<'_> {
                 let own = if options.is_empty() {
                     clone_tree(shown.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?
                 } else {
-                    new_proc(&[], step.set)?
+                    new_proc(None, &[], step.set)?
                 };
                 sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, false)
                     .os(|| "mount_setattr(proc, MS_PRIVATE)")?;
@@ -267,14 +282,17 @@ impl Tree<'_> {
             }
             StepSource::Sysfs => {
                 self.join_network()?;
-                self.attach(new_fs("sysfs", &[], step.set)?, step, TargetKind::Directory)
+                self.attach(new_of(step, "sysfs", &[], step.set)?, step, TargetKind::Directory)
             }
-            StepSource::Mqueue => self.attach(new_fs("mqueue", &[], step.set)?, step, TargetKind::Directory),
+            StepSource::Mqueue => {
+                self.attach(new_of(step, "mqueue", &[], step.set)?, step, TargetKind::Directory)
+            }
             StepSource::Devpts { options } => {
-                self.attach(new_fs("devpts", options, step.set)?, step, TargetKind::Directory)
+                self.attach(new_of(step, "devpts", options, step.set)?, step, TargetKind::Directory)
             }
             StepSource::Tmpfs { options, copy_up } => {
                 let mount = new_tmpfs(self.root.as_fd(), step, options, *copy_up)?;
+                self.read_only_later(mount.as_fd(), step)?;
                 self.attach(mount, step, TargetKind::Directory)
             }
             StepSource::Devices { options, nodes } => self.devices(step, options, nodes),
@@ -290,7 +308,9 @@ impl Tree<'_> {
 
     /// The device directory, filled while it is detached; bound nodes follow once it is attached.
     fn devices(&mut self, step: &TreeStep, options: &[String], nodes: &[DeviceNode]) -> Result<()> {
-        let directory = new_fs("tmpfs", options, step.set - MountAttrs::NODEV - MountAttrs::RDONLY)?;
+        let attributes = step.set - MountAttrs::NODEV - MountAttrs::RDONLY;
+        let directory = new_of(step, "tmpfs", options, attributes)?;
+        self.read_only_later(directory.as_fd(), step)?;
         for (name, to) in DEVICE_LINKS {
             rustix::fs::symlinkat(to, &directory, name).os(|| format!("symlink({to:?}, dev/{name})"))?;
         }
@@ -305,6 +325,13 @@ impl Tree<'_> {
             let mount = self.take_device(index, node)?;
             let place = resolve::create(directory.as_fd(), name, &node.path, TargetKind::File)?;
             attach(mount.as_fd(), place.as_fd()).os(|| format!("move_mount({:?})", node.path))?;
+        }
+        Ok(())
+    }
+
+    fn read_only_later(&mut self, mount: BorrowedFd<'_>, step: &TreeStep) -> Result<()> {
+        if step.set.contains(MountAttrs::RDONLY) {
+            self.read_only.push(duplicate(mount)?);
         }
         Ok(())
     }
@@ -401,6 +428,10 @@ impl Tree<'_> {
     }
 }
 
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)")
+}
+
 fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<()> {
     let kind = FileType::from_raw_mode(node.mode);
     let device = rustix::fs::makedev(node.major, node.minor);
@@ -421,65 +452,6 @@ fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, step: &TreeStep) -> Result
     let (flag, recursive) = propagation_flag(propagation);
     sys::set_propagation(mount, flag, recursive)
         .os(|| format!("mount_setattr({:?}, {propagation:?})", step.at))
-}
-
-fn new_proc(options: &[String], set: MountAttrs) -> Result<OwnedFd> {
-    new_fs("proc", options, set).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => error.hint("the kernel refuses where parts of the host's /proc are hidden"),
-        _ => error,
-    })
-}
-
-/// A proc through which to look at the container's processes, where its configuration mounts none.
-fn unseen_proc() -> Result<OwnedFd> {
-    let refused = match new_proc(&[], MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => error,
-        made => return made,
-    };
-    // Root of a user namespace may make none for a pid namespace of the host's; but then the one that this process sees
-    // from its old root is the right one. One number says so: "the first is the ID in the PID namespace of the procfs
-    // mount", the last in the process's own (proc_pid_status(5)).
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if StatusText(&status).pids().count() != 1 {
-        return Err(refused);
-    }
-    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .os(|| "open(\"/proc\", O_PATH)")?;
-    // With the mounts in it: the kernel refuses a copy that would uncover what they hide.
-    let own = clone_tree(proc.as_fd(), true).os(|| "open_tree(\"/proc\", OPEN_TREE_CLONE|AT_RECURSIVE)")?;
-    sys::set_propagation(own.as_fd(), libc::MS_PRIVATE, true)
-        .os(|| "mount_setattr(proc, AT_RECURSIVE, MS_PRIVATE)")?;
-    Ok(own)
-}
-
-/// The tmpfs of `step`; with `copy_up`, filled with a copy of the directory at its place below `root`.
-fn new_tmpfs(root: BorrowedFd<'_>, step: &TreeStep, options: &[String], copy_up: bool) -> Result<OwnedFd> {
-    let mut options = options.to_vec();
-    // Take the mode of the covered directory, as runc does: it may keep other users out, and the kernel's default lets
-    // all in.
-    if !options.iter().any(|option| option.starts_with("mode="))
-        && let Ok(covered) = resolve::open(root, &step.at)
-    {
-        let covered = rustix::fs::fstat(&covered).os(|| format!("fstat({:?})", step.at))?;
-        options.push(format!("mode={:o}", covered.st_mode & 0o7777));
-    }
-    let mount = new_fs("tmpfs", &options, step.set - MountAttrs::RDONLY)?;
-    if copy_up {
-        copy_up::copy_up(root, &step.at, mount.as_fd())?;
-    }
-    let read_only = step.set & MountAttrs::RDONLY;
-    sys::mount_setattr(mount.as_fd(), &MountAttr::change(read_only.bits(), 0), false)
-        .os(|| "mount_setattr(tmpfs, MOUNT_ATTR_RDONLY)")?;
-    Ok(mount)
-}
-
-/// A new instance of a file system, detached, with its attributes set.
-pub(in crate::sandbox) fn new_fs(kind: &str, options: &[String], set: MountAttrs) -> Result<OwnedFd> {
-    let new = NewMount::open(kind)?;
-    // What the first column of mount(8) shows; without it, "none".
-    new.set("source", kind)?;
-    options.iter().try_for_each(|option| new.option(option))?;
-    new.mount(set.bits())
 }
 
 fn propagation_flag(propagation: Propagation) -> (u64, bool) {

@@ -74,6 +74,16 @@ pub(crate) fn rows_of_mounts() -> Vec<Row> {
             "config.json: mounts[1].options[0]: unknown option \"fast\"",
         ),
         spec(
+            Config(|| mount("/tmp", "bind", "/usr", &["rbind", "r0"])),
+            "mounts[1].options[1]",
+            "config.json: mounts[1].options[1]: unknown option \"r0\"",
+        ),
+        spec(
+            Config(|| mount("/tmp", "tmpfs", &"x".repeat(256), &[])),
+            "mounts[1].source",
+            "config.json: mounts[1].source: is 256 bytes long, the limit is 255",
+        ),
+        spec(
             Config(|| mount("/tmp", "tmpfs", "tmpfs", &["size=lots"])),
             "mounts[1].options[0]",
             "config.json: mounts[1].options[0]: \"size=lots\" has a bad value",

@@ -14,6 +14,14 @@ table! {
         "If readonly is true then the root filesystem MUST be read-only inside the container";
     every_mount_has_its_type_and_options => "mounts":
         "The runtime MUST mount entries in the listed order, with the type, the source and the options of each";
+    the_source_of_a_mount_is_its_name => "mounts":
+        "source: a device name, but can also be a file or directory name for bind mounts or a dummy";
+    parameters_of_file_systems_have_no_effect_on_a_bind => "mounts":
+        "data: with MS_BIND, the remaining bits of mountflags and data are ignored (mount(2))";
+    a_read_only_dev_is_complete_before_it_is_read_only => "mounts":
+        "The runtime MUST mount entries in the listed order, and supply the default devices and links in /dev";
+    a_read_only_tmpfs_takes_the_mounts_listed_after_it => "mounts":
+        "The runtime MUST mount entries in the listed order";
     recursive_options_reach_what_is_mounted_below => "mounts_recursive":
         "Options rro, rnosuid, rnodev, rnoexec, rnoatime: recursive, as mount_setattr(2) with AT_RECURSIVE (1.1)";
     a_root_is_shared_if_asked_for => "linux_rootfs_propagation":
@@ -36,6 +44,8 @@ table! {
         "The values MUST be absolute paths in the container namespace";
     devices_are_there_as_described => "linux_devices":
         "devices lists devices that MUST be available in the container: type, path, major, minor, fileMode, uid, gid";
+    a_default_device_has_the_owner_and_mode_that_are_listed => "linux_devices":
+        "devices lists devices that MUST be available in the container: fileMode, uid and gid are those of the device";
     a_mount_label_is_the_mounts => "linux_mount_label":
         "mountLabel will set the SELinux context for the mounts in the container";
 }
@@ -84,6 +94,65 @@ fn every_mount_has_its_type_and_options(bench: &Bench<'_>) -> Verdict {
     // In whole pages.
     assert!(file_system.contains("mode=755") && file_system.contains("size=4k"), "{file_system}");
     assert!(mount_at(&seen, "/tmp/shown").0.split(',').any(|option| option == "ro"), "{seen}");
+    Ok(())
+}
+
+fn the_source_of_a_mount_is_its_name(bench: &Bench<'_>) -> Verdict {
+    let seen = bench.output("cat /proc/self/mountinfo", |config| {
+        for mount in config["mounts"].as_array_mut().unwrap() {
+            let at = mount["destination"].as_str().unwrap().replace('/', "-");
+            mount["source"] = json!(format!("named{at}"));
+        }
+        add_mount(config, json!({ "destination": "/tmp", "type": "tmpfs", "source": "named-tmp" }));
+    });
+    for at in ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/tmp"] {
+        let file_system = mount_at(&seen, at).2;
+        let name = format!(" named{} ", at.replace('/', "-"));
+        assert!(file_system.contains(&name), "{at}: {file_system}");
+    }
+    Ok(())
+}
+
+fn parameters_of_file_systems_have_no_effect_on_a_bind(bench: &Bench<'_>) -> Verdict {
+    let shown = bench.directory("shown");
+    let seen = bench.output("stat -c %a /tmp/shown; cat /proc/self/mountinfo", |config| {
+        let options = ["rbind", "ro", "mode=700", "size=1k", "uid=7", "noswap"];
+        add_mount(config, json!({ "destination": "/tmp/shown", "source": shown, "options": options }));
+    });
+    assert!(!seen.starts_with("700\n"), "{seen}");
+    assert!(mount_at(&seen, "/tmp/shown").0.split(',').any(|option| option == "ro"), "{seen}");
+    Ok(())
+}
+
+fn a_read_only_dev_is_complete_before_it_is_read_only(bench: &Bench<'_>) -> Verdict {
+    let script =
+        "echo x >/dev/null && test -d /dev/shm && readlink /dev/stdin; test -c /dev/added || echo none
+        touch /dev/file 2>&1; touch /dev/shm/file && echo written below; cat /proc/self/mountinfo";
+    let seen = bench.output(script, |config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        let dev = mounts.iter_mut().find(|mount| mount["destination"] == "/dev").unwrap();
+        dev["options"] = json!(["nosuid", "mode=755", "ro"]);
+        if is_root() {
+            config["linux"]["devices"] =
+                json!([{ "path": "/dev/added", "type": "c", "major": 1, "minor": 3 }]);
+        }
+    });
+    let added = if is_root() { "" } else { "none\n" };
+    let end = "touch: /dev/file: Read-only file system\nwritten below\n";
+    assert!(seen.starts_with(&format!("/proc/self/fd/0\n{added}{end}")), "{seen}");
+    assert!(mount_at(&seen, "/dev").0.split(',').any(|option| option == "ro"), "{seen}");
+    Ok(())
+}
+
+fn a_read_only_tmpfs_takes_the_mounts_listed_after_it(bench: &Bench<'_>) -> Verdict {
+    let script = "touch /tmp/deep/place/file && ls /tmp/deep/place; touch /tmp/file 2>&1";
+    let seen = bench.output(script, |config| {
+        for (at, options) in [("/tmp", json!(["ro"])), ("/tmp/deep/place", json!([]))] {
+            let tmpfs = json!({ "destination": at, "type": "tmpfs", "source": "tmpfs", "options": options });
+            add_mount(config, tmpfs);
+        }
+    });
+    assert_eq!(seen, "file\ntouch: /tmp/file: Read-only file system\n");
     Ok(())
 }
 
@@ -256,6 +325,18 @@ fn devices_are_there_as_described(bench: &Bench<'_>) -> Verdict {
          test2 block special file 8:29a 600 7:8\n\
          test3 fifo 0:0 640 0:0\n"
     );
+    Ok(())
+}
+
+fn a_default_device_has_the_owner_and_mode_that_are_listed(bench: &Bench<'_>) -> Verdict {
+    needs_root("nodes of devices are made by root, or are the host's")?;
+    let seen = bench.output("cd /dev; stat -c '%n %t:%T %a %u:%g' tty null zero", |config| {
+        config["linux"]["devices"] = json!([
+            { "path": "/dev/tty", "type": "c", "major": 5, "minor": 0, "fileMode": 0o20660, "uid": 0, "gid": 5 },
+            { "path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 7, "gid": 8 },
+        ]);
+    });
+    assert_eq!(seen, "tty 5:0 660 0:5\nnull 1:3 666 0:0\nzero 1:5 600 7:8\n");
     Ok(())
 }
 

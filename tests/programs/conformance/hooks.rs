@@ -19,6 +19,8 @@ table! {
     a_prestart_hook_that_fails_is_an_error_and_the_end => "prestart_fail":
         "If any prestart hook fails, the runtime MUST generate an error, stop the container, and continue the \
          lifecycle at step 12";
+    create_container_hooks_change_a_root_that_will_be_read_only => "hooks":
+        "createContainer hooks are called after the environment has been created, before the pivot_root operation";
     poststart_hooks_are_called_after_the_program_was_started => "poststart":
         "The poststart hooks MUST be called after the user-specified process is executed but before the start \
          operation returns";
@@ -62,6 +64,17 @@ fn hooks_are_called_in_the_order_they_are_listed(bench: &Bench<'_>) -> Verdict {
     let expected =
         "prestart1 prestart2 createRuntime1 createRuntime2 poststart1 poststart2 poststop1 poststop2 ";
     assert_eq!(log(bench), expected);
+    Ok(())
+}
+
+fn create_container_hooks_change_a_root_that_will_be_read_only(bench: &Bench<'_>) -> Verdict {
+    let bin = bench.rootfs().join("bin/sh");
+    let seen = bench.output("cat /made; touch /late 2>&1", |config| {
+        config["root"]["readonly"] = json!(true);
+        let script = format!("echo by the hook >{}/made", bench.rootfs().display());
+        config["hooks"]["createContainer"] = json!([{ "path": bin, "args": ["sh", "-c", script] }]);
+    });
+    assert_eq!(seen, "by the hook\ntouch: /late: Read-only file system\n");
     Ok(())
 }
 
