@@ -19,11 +19,11 @@ impl TreeBuilder<'_> {
             let name = device.path.strip_prefix("/dev").ok().and_then(Path::to_str);
             if let Some((name, major, minor)) = DEFAULT_DEVICES.into_iter().find(|(it, ..)| Some(*it) == name)
             {
-                let same = (device.kind, device.major, device.minor) == (DeviceKind::Char, major, minor);
-                if same && (device.mode & 0o777, device.uid, device.gid) == (0o666, 0, 0) {
+                if (device.kind, device.major, device.minor) == (DeviceKind::Char, major, minor) {
+                    // Among the default nodes, with this owner and mode.
                     continue;
                 }
-                let why = format!("/dev/{name} is always the device {major}:{minor} with mode 0666 of root");
+                let why = format!("/dev/{name} is always the character device {major}:{minor}");
                 return Err(Error::unsupported(field, why));
             }
             // Skip ptmx: init makes it a link to that of the container's own devpts. Engines that list every device of
@@ -50,7 +50,11 @@ impl TreeBuilder<'_> {
                         ..item(source, "linux.devices")
                     })
                 });
-                DeviceNode { path, mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0, handed }
+                let listed =
+                    self.spec.devices.iter().find(|device| device.path == Path::new("/").join(&path));
+                let (mode, uid, gid) =
+                    listed.map_or((0o666, 0, 0), |device| (device.mode, device.uid, device.gid));
+                DeviceNode { path, mode: libc::S_IFCHR | mode, major, minor, uid, gid, handed }
             })
             .collect()
     }

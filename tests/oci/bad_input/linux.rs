@@ -30,7 +30,7 @@ pub(crate) fn rows_of_linux() -> Vec<Row> {
                 vec![("/linux/devices", json!([node]))]
             }),
             "linux.devices[0]",
-            "linux.devices[0]: /dev/null is always the device 1:3 with mode 0666 of root",
+            "linux.devices[0]: /dev/null is always the character device 1:3",
         ),
         unsupported(
             Config(|| vec![("/linux/namespaces/1/path", json!("/proc/1/ns/mnt"))]),
