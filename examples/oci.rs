@@ -202,9 +202,7 @@ fn main() -> ExitCode {
             return ExitCode::from(OUR_FAULT);
         }
     };
-    if options.debug {
-        log.follow_decisions();
-    }
+    log.follow_decisions(if options.debug { tracing::Level::DEBUG } else { tracing::Level::WARN });
     match verb.obey(&options) {
         Ok(code) => code,
         Err(Failure { message, code }) => {

@@ -53,20 +53,23 @@ impl Log {
         };
     }
 
-    /// Logs the events in which the crate reports its decisions, from now on.
-    pub(crate) fn follow_decisions(&self) {
+    /// From now on, logs the events of this and of more severe levels in which the crate reports its decisions.
+    pub(crate) fn follow_decisions(&self, least: Level) {
         let file = self.file.as_ref().and_then(|file| file.try_clone().ok());
         let log = Self { file, format: self.format };
-        let _ = tracing::subscriber::set_global_default(Decisions(Mutex::new(log)));
+        let _ = tracing::subscriber::set_global_default(Decisions { log: Mutex::new(log), least });
     }
 }
 
 /// Receives the events of the crate, but not those of its dependencies.
-struct Decisions(Mutex<Log>);
+struct Decisions {
+    log: Mutex<Log>,
+    least: Level,
+}
 
 impl Subscriber for Decisions {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::DEBUG && metadata.target().starts_with("cofferdam")
+        *metadata.level() <= self.least && metadata.target().starts_with("cofferdam")
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -80,9 +83,16 @@ impl Subscriber for Decisions {
     fn event(&self, event: &Event<'_>) {
         let mut words = Words::default();
         event.record(&mut words);
-        let level = event.metadata().level().as_str().to_ascii_lowercase();
-        if let Ok(log) = self.0.lock() {
-            log.write(&level, &format!("{}{}", words.message, words.fields));
+        // In the words of runc's log.
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        if let Ok(log) = self.log.lock() {
+            log.write(level, &format!("{}{}", words.message, words.fields));
         }
     }
 

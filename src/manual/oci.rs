@@ -74,14 +74,14 @@
 //! |---|---|
 //! | `mounts[].destination` | applied; absolute, without `..`, not the root itself; where a link of the image dangles, init makes what it leads to, inside the root |
 //! | `mounts[].type` | applied: any file system this kernel has; `cgroup` and `cgroup2` show the container's own cgroups |
-//! | `mounts[].source` | applied; the source of a bind is relative to the bundle, or to the caller's directory if it comes from a method |
-//! | `mounts[].options` | applied; `remount` is refused, because every entry is a separate mount. Superblock flags apply to a new file system only |
+//! | `mounts[].source` | applied; the source of a bind is relative to the bundle, or to the caller's directory if it comes from a method. Of a new file system it is the name that mount(8) shows, at most 255 bytes |
+//! | `mounts[].options` | applied; `remount` is refused, because every entry is a separate mount. Superblock flags apply to a new file system only; parameters of file systems have no effect on a bind, and the log has a warning. Other unknown words are refused, unlike with runc: `r0` must not make a writable bind |
 //! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
 //! | `mounts[].gidMappings[].*` | as `uidMappings` |
 //!
-//! A tmpfs without `mode=` has the mode of the directory that it covers, if there is one. Binds with `idmap` or `ridmap`
-//! and no mappings use those of the container's user namespace. A mount of the type
-//! `cgroup` is read-only if the options have `ro`, and always in a hierarchy in which the container has no cgroup of
+//! The root, `/dev` and each tmpfs become read-only, if the configuration says so, after all mounts and the
+//! createContainer hooks. A tmpfs without `mode=` has the mode of the directory that it covers, if there is one. Binds
+//! with `idmap` or `ridmap` and no mappings use those of the container's user namespace. A mount of the type `cgroup` is read-only if the options have `ro`, and always in a hierarchy in which the container has no cgroup of
 //! its own, because it shows the caller's there. In a user namespace the kernel locks the flags of the host's mounts:
 //! clearing one is `EPERM`. If the container has no network namespace of its own, so that the kernel does not let it
 //! mount sysfs, it gets the host's sysfs, bound read-only.
@@ -95,7 +95,7 @@
 //! | `linux.timeOffsets.*` | applied with a new time namespace; refused in a pod, except for its root container |
 //! | `linux.uidMappings[].*` | applied; ids that the caller may not map are refused |
 //! | `linux.gidMappings[].*` | as `uidMappings` |
-//! | `linux.devices[].path` | applied |
+//! | `linux.devices[].path` | applied; a default device may have another owner and mode, but is always the same device |
 //! | `linux.devices[].type` | applied |
 //! | `linux.devices[].major` | applied |
 //! | `linux.devices[].minor` | applied |

@@ -307,6 +307,23 @@ pub(super) fn parameters(
     words.into_iter().map(check).collect()
 }
 
+/// Passes over parameters of file systems among the words for a bind, because the kernel ignores them there (mount(2)),
+/// and runtimes that call mount(2) pass them on. Any other word is a mistake: `r0` must not make a writable bind.
+pub(super) fn refuse_mistakes(field: &Field<'_>, words: &[(usize, String)]) -> Result<()> {
+    let flags = [TMPFS, DEVPTS, PROC].into_iter().flatten();
+    let flags: Vec<_> =
+        flags.filter(|(_, kind)| matches!(kind, Parameter::Flag)).map(|(name, _)| *name).collect();
+    for (index, word) in words {
+        let name = word.split_once('=').map(|(name, _)| name).filter(|name| !name.is_empty());
+        if name.is_none() && !flags.contains(&word.as_str()) {
+            return Err(unknown(&field.index(*index), word));
+        }
+        // Without the value, which may be a password.
+        tracing::warn!(option = name.unwrap_or(word), "an option of a file system has no effect on a bind");
+    }
+    Ok(())
+}
+
 impl Parameter {
     fn accepts(self, value: Option<&str>) -> bool {
         match (self, value) {
