@@ -1,6 +1,6 @@
 //! The connections between the four processes of a creation, and what the helpers report over them.
 
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::link::client;
 use crate::process::donation::Received;
 use crate::process::{Channel, Delivery};
@@ -8,7 +8,6 @@ use crate::state::{CONTROL_SOCKET, RunDir};
 use crate::wire::boot::{GoferReport, SandboxReport};
 use crate::wire::init::RootAssembled;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::pipe::{PipeFlags, pipe_with};
 use std::time::{Duration, Instant};
 
 /// How long creation may take. Only an image on a slow network file system takes that long.
@@ -20,7 +19,8 @@ pub(super) struct Sockets {
     pub(super) boot_gofer: (Channel, Channel),
     pub(super) boot_sandbox: (Channel, Channel),
     pub(super) mounts: (Channel, Channel),
-    pub(super) lifeline: (OwnedFd, OwnedFd),
+    /// The sandbox's end of the lifeline.
+    pub(super) lifeline: OwnedFd,
     /// The creator's connection, and the listening socket for other clients. `None` in a pod, whose sandbox has both.
     pub(super) control: Option<((Channel, Channel), OwnedFd)>,
     pub(super) exit_record: OwnedFd,
@@ -29,14 +29,14 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn open(run_dir: &RunDir, hooks: bool, own_sandbox: bool) -> Result<Self> {
+    pub(super) fn open(run_dir: &RunDir, lifeline: OwnedFd, hooks: bool, own_sandbox: bool) -> Result<Self> {
         let control =
             || Ok::<_, Error>((Channel::pair()?, client::listen_in(run_dir.as_fd(), CONTROL_SOCKET)?));
         Ok(Self {
             boot_gofer: Channel::pair()?,
             boot_sandbox: Channel::pair()?,
             mounts: Channel::pair()?,
-            lifeline: pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?,
+            lifeline,
             control: own_sandbox.then(control).transpose()?,
             exit_record: run_dir.create_exit_record()?,
             hooks: if hooks { Some(Channel::pair()?) } else { None },

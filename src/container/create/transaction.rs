@@ -24,6 +24,7 @@ use crate::state::{StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
 use crate::wire::init::HooksDone;
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::pipe::{PipeFlags, pipe_with};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,7 @@ pub(in crate::container) fn launch(
     let spawner = Spawner::of(blueprint.zygote.as_ref())?;
     // Connect to the terminal's receiver before making anything, so that a missing receiver leaves no trace.
     let terminal = find_console(blueprint)?;
+    let (sandboxs_lifeline, creators_lifeline) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
     let claim = namesake::claim(&core.root, &core.record, blueprint.replace)?;
     // Before other programs can see the record: they delete an attached container whose creator is gone.
     let creator = claim.run_dir().lock_for_creator()?;
@@ -61,10 +63,10 @@ pub(in crate::container) fn launch(
     let found = lock.found(&record.id);
 
     let mut transaction = CreateTransaction { lock, pod, spawner, children: Vec::new(), devices: None };
-    match transaction.make(core, blueprint, terminal) {
-        Ok((live, streams, lifeline)) => {
+    match transaction.make(core, blueprint, terminal, sandboxs_lifeline) {
+        Ok((live, streams)) => {
             core.tether = Some(DropGuard::new(
-                lifeline,
+                creators_lifeline,
                 creator,
                 core.root.clone(),
                 found.clone(),
@@ -76,6 +78,8 @@ pub(in crate::container) fn launch(
         }
         Err(error) => {
             let error = explain_out_of_memory(error, &core.record, blueprint.origin);
+            // Not before: once it closes, the sandbox has the gofer remove the cgroups, whose counters say why.
+            drop(creators_lifeline);
             core.record = untouched;
             let error = match &transaction.pod {
                 Some(pod) => pod.explain(error),
@@ -100,22 +104,27 @@ struct CreateTransaction {
 
 impl CreateTransaction {
     /// Makes the cgroups, starts the sandbox and the gofer, moves the devices, and runs the caller's hooks. Then waits
-    /// until both helpers are ready, and records the container as created. Returns also the creator's end of the lifeline:
-    /// the sandbox kills the container when it closes.
+    /// until both helpers are ready, and records the container as created. The sandbox kills the container when the other
+    /// end of `lifeline` closes.
     fn make(
         &mut self,
         core: &mut Handle,
         blueprint: &Blueprint,
         terminal: Option<ConsoleSocket>,
-    ) -> Result<(SandboxLink, Streams, OwnedFd)> {
+        lifeline: OwnedFd,
+    ) -> Result<(SandboxLink, Streams)> {
         let cgroup = match &blueprint.plan.cgroup.scope {
             // systemd makes a scope only around a running process: `enter_scope` does it once the sandbox runs.
             Some(_) => Cgroup::default(),
             None => self.make_cgroup(core, blueprint, None)?,
         };
         let run_dir = self.lock.run_dir()?;
-        let sockets =
-            Sockets::open(&run_dir, blueprint.plan.sandbox.init.hooks.at_create, self.pod.is_none())?;
+        let sockets = Sockets::open(
+            &run_dir,
+            lifeline,
+            blueprint.plan.sandbox.init.hooks.at_create,
+            self.pod.is_none(),
+        )?;
         let owner = blueprint.plan.pipe_owner;
         let [stdin, stdout, stderr] = &blueprint.stdio;
         let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], owner)?;
@@ -148,7 +157,7 @@ impl CreateTransaction {
         let Sockets { boot_gofer, boot_sandbox, mounts, lifeline, control, exit_record, hooks } = sockets;
         // Close our copies of the helpers' ends: while we hold them, the processes at the other ends see no hangup when a
         // helper dies.
-        drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline.0, exit_record, extra_fds));
+        drop((boot_gofer.1, boot_sandbox.1, mounts, lifeline, exit_record, extra_fds));
         let creator = control.map(|((ours, _), _)| ours);
         // Move the devices before the hooks, which may configure them.
         self.move_devices(&boot_sandbox.0, &blueprint.plan.net_devices)?;
@@ -170,7 +179,7 @@ impl CreateTransaction {
             None => fds.finish().map(|()| None)?,
         };
         let live = self.record_created(core, init, creator)?;
-        Ok((live, Streams { pipes: caller, pty }, lifeline.1))
+        Ok((live, Streams { pipes: caller, pty }))
     }
 
     /// Puts the sandbox into its scope, if the plan has one, and maps its ids. Then tells it to start, because it waits
@@ -324,7 +333,7 @@ impl CreateTransaction {
             donations.give("control", listener);
         }
         donations.give("exit", &sockets.exit_record);
-        donations.give("lifeline", &sockets.lifeline.0);
+        donations.give("lifeline", &sockets.lifeline);
         if let Some((_, init)) = &sockets.hooks {
             donations.give("hooks", init);
         }
