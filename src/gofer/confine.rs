@@ -53,9 +53,9 @@ pub(super) fn give_up_everything_but(cgroups: Option<Remover>) -> Result<Option<
     let cgroups = cgroups.filter(|_| confined);
     give_up_capabilities_but_for(cgroups.as_ref())?;
     let filter = seccomp::compile(&seccomp::helper_profile(&calls(cgroups.is_some())))?;
-    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
-        .map(drop)
-        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")?;
+    // Never freed: that may be a system call, and the filter may forbid it.
+    let program = filter.program().leak();
+    sys::load_seccomp(program, filter.flags).map(drop).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")?;
     Ok(cgroups)
 }
 

@@ -38,7 +38,7 @@
 
 mod one;
 
-pub(crate) use one::{HookIo, HookState, NamedHook, run_one};
+pub(crate) use one::{HookIo, HookState, NamedHook, execute_on_host, run_one};
 
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::reap;
@@ -152,8 +152,8 @@ pub(crate) fn serve(mut donated: Received) {
             rustix::fs::open(&round.cwd, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let cwd = cwd.or(root).os(|| "open(\"/\", O_PATH)")?;
         for named in &round.hooks {
-            let surroundings = HookIo { cwd: cwd.as_fd(), null, watched };
-            if let Err(error) = run_one(named, &round.state, &surroundings) {
+            let execute = |hook: &Hook| execute_on_host(hook, cwd.as_fd());
+            if let Err(error) = run_one(named, &round.state, &HookIo { execute: &execute, null, watched }) {
                 let _ = tell(error);
                 if round.on_failure == OnFailure::Stop {
                     break;

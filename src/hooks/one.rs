@@ -2,6 +2,7 @@
 
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::seal_plan;
+use crate::process::stdio::let_reopen;
 use crate::process::{Channel, Signal};
 use crate::spec::Hook;
 use crate::sys::{self, Forked};
@@ -13,15 +14,13 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal as Raw, WaitId, WaitIdOptions, WaitIdStatus};
 use serde::{Deserialize, Serialize};
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 /// How much of a hook's standard error goes into the error: the last bytes.
 const MAX_STDERR: usize = 2 << 10;
 /// The size of one read.
 const CHUNK: usize = 16 << 10;
-/// The umask of hooks.
+/// The umask of hooks of the host.
 const UMASK: u32 = 0o022;
 
 /// The state a hook reads: the fields of OCI runtime.md, "State".
@@ -38,8 +37,9 @@ pub(crate) struct NamedHook {
 /// What a hook is given besides its own fields.
 #[derive(Clone, Copy)]
 pub(crate) struct HookIo<'a> {
-    /// Its working directory.
-    pub(crate) cwd: BorrowedFd<'a>,
+    /// Has this process execute the hook: its standard streams are in place, and all else is as in the process that forked
+    /// it. Returns only what went wrong. See [`execute_on_host`].
+    pub(crate) execute: &'a dyn Fn(&Hook) -> Error,
     /// Where its standard output goes.
     pub(crate) null: BorrowedFd<'a>,
     /// A connection: the hook is killed when it closes.
@@ -91,6 +91,8 @@ fn supervise(
     // In memory, not a pipe, so that nothing waits for a hook that does not read it.
     let stdin = seal_plan(state)?;
     let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
+    // A hook of the container may have other ids than this process.
+    let_reopen(theirs.as_fd())?;
     let (channel, child_channel) = Channel::pair()?;
     let deadline = hook.timeout.and_then(|limit| Instant::now().checked_add(limit));
     match sys::fork(0, None).os(|| "clone3(hook)")? {
@@ -134,25 +136,31 @@ fn execute(hook: &Hook, stdin: &OwnedFd, around: &HookIo<'_>, stderr: &OwnedFd) 
         // Its own session and process group: a signal to the group reaches its children, and it has no terminal.
         rustix::process::setsid().os(|| "setsid()")?;
         rustix::process::set_parent_process_death_signal(Some(Raw::KILL)).os(|| "prctl(PR_SET_PDEATHSIG)")?;
-        rustix::process::umask(Mode::from_raw_mode(UMASK));
-        rustix::process::fchdir(around.cwd).os(|| "fchdir(cwd)")?;
         rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
         rustix::stdio::dup2_stdout(around.null).os(|| "dup2(stdout)")?;
-        rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+        rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")
+    };
+    match steps() {
+        Ok(()) => (around.execute)(hook),
+        Err(error) => error,
+    }
+}
+
+/// Executes a hook of the host with the identity and the privileges of this process, and `cwd` as its working directory.
+/// Returns only what went wrong.
+pub(crate) fn execute_on_host(hook: &Hook, cwd: BorrowedFd<'_>) -> Error {
+    let steps = || -> Result<()> {
+        rustix::process::umask(Mode::from_raw_mode(UMASK));
+        rustix::process::fchdir(cwd).os(|| "fchdir(cwd)")?;
         sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")
     };
     if let Err(error) = steps() {
         return error;
     }
-    let path = c_string(hook.path.as_os_str());
-    let argv: Vec<CString> = hook.args.iter().map(|arg| c_string(OsStr::new(arg))).collect();
-    let envp: Vec<CString> = hook.env.iter().map(|variable| c_string(OsStr::new(variable))).collect();
-    let errno = sys::execve(&path, &argv, &envp);
-    Err::<(), _>(errno).os(|| format!("execve({:?})", hook.path)).expect_err("made from an errno")
-}
-
-fn c_string(text: &OsStr) -> CString {
-    CString::new(text.as_bytes()).expect("validation refused NUL")
+    let (path, argv) = (hook.c_path(), hook.argv());
+    let envp = hook.envp().unwrap_or_default();
+    let errno = sys::Execution::new(&path, &argv, &envp).execve();
+    Err::<(), _>(errno).os(|| format!("execve({path:?})")).expect_err("made from an errno")
 }
 
 /// Waits for the hook's end, the deadline, or the end of the watched connection, and keeps reading meanwhile. Does not wait

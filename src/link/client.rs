@@ -46,18 +46,20 @@ impl<C: Borrow<Channel>> PendingReply<C> {
         self.delivery().map(|delivery| delivery.message)
     }
 
-    /// Waits for the reply to a start. If the program's seccomp filter has a listener, passes the listener and the
-    /// connection on which the program waits to `take` before.
-    pub(crate) fn started(self, take: impl FnOnce(Received) -> Result<()>) -> Result<Reply> {
-        let first = self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::gone_means_ended)?;
-        let taken = match first.message {
-            Reply::Failed(failure) => return Err(failure.into()),
-            Reply::Listener => take(first.fds),
-            reply => return Ok(reply),
-        };
-        // Receive the reply in any case, or the next request on this connection would get it.
-        let reply = self.reply();
-        taken.and(reply)
+    /// Waits for the reply to a start. If the seccomp filter has a listener, passes each listener, the program's and those
+    /// of hooks before it, to `take` with the connection on which its process waits.
+    pub(crate) fn started(self, mut take: impl FnMut(Received) -> Result<()>) -> Result<Reply> {
+        let mut taken = Ok(());
+        loop {
+            let next =
+                self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::gone_means_ended)?;
+            // Go on to the reply in any case, or the next request on this connection would get it.
+            match next.message {
+                Reply::Failed(failure) => return taken.and(Err(failure.into())),
+                Reply::Listener => taken = taken.and(take(next.fds)),
+                reply => return taken.map(|()| reply),
+            }
+        }
     }
 
     /// Waits for the reply and the descriptors that come with it.

@@ -168,7 +168,7 @@ impl LinkReply<'_> {
     }
 
     /// As [`PendingReply::started`].
-    pub(crate) fn started(self, take: impl FnOnce(Received) -> Result<()>) -> Result<Reply> {
+    pub(crate) fn started(self, take: impl FnMut(Received) -> Result<()>) -> Result<Reply> {
         self.pending.started(take).map_err(|error| self.link.explain(self.step, error))
     }
 

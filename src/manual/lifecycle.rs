@@ -156,12 +156,12 @@
 //! |---|---|---|---|
 //! | prestart, createRuntime | create, between the last mount and the pivot | on the host | create fails, everything is undone, poststop runs |
 //! | createContainer | after those | a program of the host in the container's namespaces, in its root | likewise |
-//! | startContainer | start, before the program | in the container, before privileges are shed | start fails, the container has ended |
+//! | startContainer | start, before the program | a program of the image, in the container, with the ids, capabilities, filter, limits and working directory of the workload | start fails, the container has ended |
 //! | poststart | start, after the program was executed | on the host | a warning to `tracing`; from `ociVersion` 1.3 on, start fails and the container is ended |
 //! | poststop | delete, when all but the record is gone | on the host | a warning to `tracing` |
 //!
 //! Each hook gets the container's OCI state on standard input, its own arguments and environment, and nothing else of
-//! the caller. The error, [`HookFailed`](crate::ErrorKind::HookFailed), names the field, the path, the exit code,
+//! the caller. A startContainer hook without `env` has the workload's environment. The error, [`HookFailed`](crate::ErrorKind::HookFailed), names the field, the path, the exit code,
 //! signal or time limit, and the end of the hook's standard error. A hook that fails or takes too long is killed with
 //! its process group. If a hook succeeds, the processes that it left running go on.
 //!

@@ -19,7 +19,7 @@
 //! | `hooks.prestart[].*` | applied |
 //! | `hooks.createRuntime[].*` | applied |
 //! | `hooks.createContainer[].*` | applied; refused in a pod, except for its root container |
-//! | `hooks.startContainer[].*` | applied |
+//! | `hooks.startContainer[].*` | applied; with the workload's ids, capabilities, filter, limits, labels and working directory, and its environment if `env` is absent |
 //! | `hooks.poststart[].*` | applied |
 //! | `hooks.poststop[].*` | applied |
 //! | `solaris.*` | for another platform: ignored |
@@ -236,6 +236,10 @@
 //! executed. If that fails, the program is not executed, and the error names `linux.seccomp.listenerPath`.
 //!
 //! The profile may notify any system call, even those with which the listener is handed over. For this the process that
-//! loads the filter has an exception for two calls, `sendmsg` and `read`, that is opened by 128 random bits in argument
-//! registers which these calls do not use. The process draws the bits, no other process has them, and they are gone
+//! loads the filter has an exception for three calls, `sendmsg`, `read` and `close`, that is opened by 128 random bits in
+//! argument registers which these calls do not use. The process draws the bits, no other process has them, and they are gone
 //! after `execve`.
+//!
+//! A filter without `SCMP_ACT_NOTIFY` need not allow anything for the crate's sake but `execve`: no other call follows the
+//! load of the filter. If `execve` itself fails then, and the filter allows neither to send the error nor to exit, the
+//! program seems to have been started, and to have ended at once.

@@ -44,7 +44,8 @@
 //!   channel, knows them of the others. Workloads are executed, and have their own.
 //! * That a process which leaves the container's mount namespace, in a pid namespace that it shares with others, still
 //!   counts as the container's. Only the kill of its cgroup still reaches it.
-//! * That hooks are harmless: hooks of the host run with the caller's own privileges.
+//! * That hooks are harmless: hooks of the host run with the caller's own privileges. A startContainer hook is a program
+//!   of the image, and can do what the workload can.
 //!
 //! # The layers
 //!

@@ -157,6 +157,7 @@ fn run(
         labels: &labels,
         keep_groups: target.exec_config.keep_groups,
         keep: numbers,
+        is_hook: false,
         parent,
         listener_report: |names| frame::encode(names, &ExecReport::Listener),
     }))

@@ -17,6 +17,13 @@ pub(crate) struct Filter {
     pub(crate) notify: bool,
 }
 
+impl Filter {
+    /// The program as seccomp(2) takes it.
+    pub(crate) fn program(&self) -> Vec<libc::sock_filter> {
+        self.instructions.iter().map(Into::into).collect()
+    }
+}
+
 /// One instruction, laid out as the kernel's `struct sock_filter`. On the wire it is one `u64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]

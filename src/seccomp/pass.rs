@@ -1,9 +1,9 @@
 //! A way past the filter for the process that loads it. Without it, a profile that notifies `sendmsg` would stop the
 //! call that sends the listener to the agent, before the agent can answer.
 //!
-//! The filter allows two calls if their fourth and fifth argument, which neither of them uses, are a secret of 128
-//! bits. The loading process draws the secret. No other process has it in memory, and `execve` discards it. It allows
-//! sending and reading only, on descriptors that are closed by then.
+//! The filter allows three calls if their fourth and fifth argument, which none of them uses, are a secret of 128 bits.
+//! The loading process draws the secret. No other process has it in memory, and `execve` discards it. It allows
+//! sending, reading and closing only, of descriptors that are closed by then.
 
 use super::arch::{Machine, SyscallName};
 use super::assemble::{JUMP_IF_EQUAL, LOAD, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NUMBER, RETURN};
@@ -12,16 +12,16 @@ use super::rules::RET_ALLOW;
 use crate::error::{Error, Result};
 
 /// The calls, by name.
-const CALLS: [&str; 2] = ["sendmsg", "read"];
+const CALLS: [&str; 3] = ["sendmsg", "read", "close"];
 /// The first of the two arguments that hold the secret, counted from 0.
 const FIRST_ARGUMENT: u32 = 3;
 
 impl Filter {
-    /// The program, with a way past it for `sendmsg` and `read` with this secret.
+    /// The program, with a way past it for `sendmsg`, `read` and `close` with this secret.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec) if there is no room for it.
-    pub(crate) fn with_pass(&self, secret: [u64; 2]) -> Result<Vec<BpfInstruction>> {
+    pub(crate) fn with_pass(&self, secret: [u64; 2]) -> Result<Self> {
         let machine = Machine::HOST.ok_or_else(|| Error::unsupported("linux.seccomp", "unknown machine"))?;
         let native = machine.abis(&[])[0];
         let mut tests = Vec::new();
@@ -55,7 +55,7 @@ impl Filter {
                 Error::spec("config.json", "linux.seccomp", problem).hint("use fewer rules with args")
             );
         }
-        Ok(program)
+        Ok(Self { instructions: program, ..*self })
     }
 }
 
@@ -65,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_two_calls_with_the_secret_pass() {
+    fn only_the_three_calls_with_the_secret_pass() {
         let profile = oci_spec::runtime::LinuxSeccompBuilder::default()
             .default_action(oci_spec::runtime::LinuxSeccompAction::ScmpActKillProcess)
             .build()
             .unwrap();
         let filter = super::super::compile(&profile).unwrap();
         let secret = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
-        let program = filter.with_pass(secret).unwrap();
+        let program = filter.with_pass(secret).unwrap().instructions;
         check(&program);
         let native = Machine::HOST.unwrap().abis(&[])[0];
         let number = |name| native.numbers(SyscallName::new(name)).regular.unwrap();
@@ -81,7 +81,7 @@ mod tests {
         };
         let call = |name, args| verdict(number(name), native.audit(), args);
         let allow = 0x7fff_0000;
-        assert_eq!((call("sendmsg", secret), call("read", secret)), (allow, allow));
+        assert_eq!(CALLS.map(|name| call(name, secret)), [allow; 3]);
         assert_ne!(call("write", secret), allow);
         for bit in 0..128 {
             let mut guess = secret;

@@ -5,6 +5,8 @@ use crate::error::Result;
 use core::time::Duration;
 use oci_spec::runtime;
 use serde::{Deserialize, Serialize};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// The point of the lifecycle a hook runs at (OCI config.md, "POSIX-platform Hooks").
@@ -60,8 +62,8 @@ pub(crate) struct Hook {
     pub(crate) path: PathBuf,
     /// `args`, `argv[0]` included; the path alone where absent.
     pub(crate) args: Vec<String>,
-    /// `env`: the hook's whole environment.
-    pub(crate) env: Vec<String>,
+    /// `env`: the hook's whole environment; `None` where absent.
+    pub(crate) env: Option<Vec<String>>,
     /// `timeout`: positive.
     pub(crate) timeout: Option<Duration>,
 }
@@ -98,6 +100,23 @@ impl Hooks {
 }
 
 impl Hook {
+    /// `path`, for execve(2).
+    pub(crate) fn c_path(&self) -> CString {
+        c_string(self.path.as_os_str())
+    }
+
+    /// `args`, for execve(2).
+    pub(crate) fn argv(&self) -> Vec<CString> {
+        self.args.iter().map(|arg| c_string(OsStr::new(arg))).collect()
+    }
+
+    /// `env`, for execve(2).
+    pub(crate) fn envp(&self) -> Option<Vec<CString>> {
+        let variables =
+            |env: &Vec<String>| env.iter().map(|variable| c_string(OsStr::new(variable))).collect();
+        self.env.as_ref().map(variables)
+    }
+
     fn new(field: &Field<'_>, hook: &runtime::Hook) -> Result<Self> {
         // "This specification extends the IEEE standard in that `path` MUST be absolute." - OCI config.md
         let path = field.key("path").absolute(hook.path())?;
@@ -109,8 +128,8 @@ impl Hook {
         if args.is_empty() {
             args.push(path.to_string_lossy().into_owned());
         }
-        let env = hook.env().clone().unwrap_or_default();
-        for (index, variable) in env.iter().enumerate() {
+        let env = hook.env().clone();
+        for (index, variable) in env.iter().flatten().enumerate() {
             env_field.index(index).variable(variable.as_bytes())?;
         }
         // "If set, `timeout` MUST be greater than zero." - OCI config.md
@@ -126,4 +145,8 @@ impl Hook {
         };
         Ok(Self { path, args, env, timeout })
     }
+}
+
+fn c_string(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).expect("validation refused NUL")
 }

@@ -4,7 +4,8 @@ use super::{check, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
+use std::marker::PhantomData;
 
 /// Gives this process the default disposition for every signal and an empty mask. Ignored signals and the mask survive
 /// execve(2), so without this the caller's choices would reach the workload.
@@ -96,20 +97,35 @@ pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
-/// execve(2). Returns only if it failed.
-pub(crate) fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
-    let pointers = |strings: &[CString]| {
-        strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
-    };
-    let (argv, envp) = (pointers(argv), pointers(envp));
-    // SAFETY: both arrays end with a null pointer, and their C strings live across the call.
-    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    last_errno()
+/// execve(2) with its arguments laid out. [`execve`](Self::execve) makes that one system call and no other: after a
+/// seccomp filter was loaded, not even memory can be allocated, because the filter may refuse brk(2).
+pub(crate) struct Execution<'a> {
+    program: &'a CStr,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    /// What the pointers point to.
+    strings: PhantomData<&'a [CString]>,
+}
+
+impl<'a> Execution<'a> {
+    pub(crate) fn new(program: &'a CStr, argv: &'a [CString], envp: &'a [CString]) -> Self {
+        let pointers = |strings: &[CString]| {
+            strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+        };
+        Self { program, argv: pointers(argv), envp: pointers(envp), strings: PhantomData }
+    }
+
+    /// Returns only if it failed.
+    pub(crate) fn execve(&self) -> Errno {
+        // SAFETY: both arrays end with a null pointer, and the C strings live as long as this value.
+        unsafe { libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+        last_errno()
+    }
 }
 
 /// execveat(2) of the file itself, with `name` as its only argument and no environment. Returns only if it failed.
 pub(crate) fn execute_file(program: BorrowedFd<'_>, name: &CStr) -> Errno {
-    let (argv, envp) = ([name.as_ptr(), std::ptr::null()], [std::ptr::null::<libc::c_char>()]);
+    let (argv, envp) = ([name.as_ptr(), std::ptr::null()], [std::ptr::null::<c_char>()]);
     // SAFETY: both arrays end with a null pointer, and the C strings live across the call.
     unsafe {
         libc::syscall(

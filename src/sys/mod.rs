@@ -28,7 +28,7 @@ pub(crate) use descriptors::{
     keep_on_exec, place_at,
 };
 pub(crate) use exec::{
-    Usage, execute_file, execve, exit_now, forget_code, ignore_signals, is_in_initial_user_namespace,
+    Execution, Usage, execute_file, exit_now, forget_code, ignore_signals, is_in_initial_user_namespace,
     join_new_session_keyring, pidfd_send_raw, reset_signals, rlimit, set_rlimit,
     set_session_keyring_permissions, trim_heap, unblock_signals, wait4,
 };
@@ -44,7 +44,7 @@ pub(crate) use scheduling::{
     RESET_ON_FORK, SCHED_DEADLINE, SchedAttr, set_affinity, set_io_priority, set_memory_policy,
     set_personality, set_scheduler,
 };
-pub(crate) use seccomp::{draw_secret, load_seccomp, read_with_secret, send_with_secret};
+pub(crate) use seccomp::{close_with_secret, draw_secret, load_seccomp, read_with_secret, send_with_secret};
 pub(crate) use sibling::{ArgumentArea, SharedPid, fork_sibling};
 pub(crate) use signals::Caught;
 pub(crate) use spawn::{Helper, spawn_helper};

@@ -2,17 +2,13 @@
 //! they carry a secret, which our additions to the filter let pass.
 
 use super::{check, last_errno};
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 /// Installs a filter on this thread, for good. Returns the listener if `SECCOMP_FILTER_FLAG_NEW_LISTENER` is among the
-/// flags.
-pub(crate) fn load_seccomp(
-    instructions: impl Iterator<Item = libc::sock_filter>,
-    flags: u32,
-) -> Result<Option<OwnedFd>, Errno> {
+/// flags. Makes no other system call.
+pub(crate) fn load_seccomp(instructions: &[libc::sock_filter], flags: u32) -> Result<Option<OwnedFd>, Errno> {
     const NEW_LISTENER: u32 = 1 << 3;
-    let instructions: Vec<_> = instructions.collect();
     let program = libc::sock_fprog {
         len: u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?,
         filter: instructions.as_ptr().cast_mut(),
@@ -20,8 +16,6 @@ pub(crate) fn load_seccomp(
     // SAFETY: `program` points to `len` instructions, which live across the call; the kernel copies and verifies them.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
-    // Do not free: that may be a system call, and the filter may forbid it.
-    std::mem::forget(instructions);
     check(result)?;
     if flags & NEW_LISTENER == 0 {
         return Ok(None);
@@ -93,4 +87,10 @@ pub(crate) fn read_with_secret(
         libc::syscall(libc::SYS_read, file.as_raw_fd(), bytes.as_mut_ptr(), bytes.len(), secret[0], secret[1])
     };
     usize::try_from(result).map_err(|_| last_errno())
+}
+
+/// close(2), with `secret` as [`send_with_secret`].
+pub(crate) fn close_with_secret(file: OwnedFd, secret: [u64; 2]) {
+    // SAFETY: the number was owned by `file`, which is gone. The kernel ignores all arguments of this call but the first.
+    unsafe { libc::syscall(libc::SYS_close, file.into_raw_fd(), 0, 0, secret[0], secret[1]) };
 }

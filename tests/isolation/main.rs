@@ -11,6 +11,7 @@ mod mount_namespace;
 mod posture;
 mod posture_of_exec;
 mod posture_of_helpers;
+mod posture_of_hooks;
 mod posture_of_init;
 mod seccomp;
 mod streams;

@@ -400,7 +400,7 @@ fn a_start_container_hook_is_looked_for_in_the_container() {
         .unwrap();
     let failed = created.start().unwrap_err();
     assert_eq!(*failed.error().kind(), ErrorKind::HookFailed { path: "hooks.startContainer[0]".into() });
-    assert!(failed.to_string().contains("ENOENT"), "{failed}");
+    assert!(failed.to_string().contains("no such file or directory"), "{failed}");
     drop(failed);
     let _ = out;
 }

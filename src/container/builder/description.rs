@@ -182,9 +182,12 @@ impl ContainerBuilder {
 
     /// Adds a hook, after those of its kind that are there already (OCI config.md, "POSIX-platform Hooks").
     ///
-    /// Hooks are trusted: those of the runtime namespace run with the caller's ids and capabilities. A hook gets its
-    /// own arguments and environment, and the container's state on standard input. Its working directory is the bundle
-    /// (createContainer: the container's root; startContainer: `/`), and its standard output is thrown away. In the
+    /// Hooks that are programs of the host are trusted: they run with the caller's ids and capabilities. startContainer
+    /// hooks are programs of the image, and run as the workload will: with its ids, capabilities, filter, limits and
+    /// working directory, and with its environment if they have none of their own.
+    ///
+    /// A hook gets its own arguments, and the container's state on standard input. The working directory of a hook of the
+    /// host is the bundle (createContainer: the container's root). Its standard output is thrown away. In the
     /// state, `pid` is the sandbox's, whose mount, net, ipc and uts namespaces are the container's. A hook that enters
     /// this mount namespace sees the container's root, also before the pivot, unless the configuration has no mount
     /// namespace of its own and the container is created already. A hook without a timeout may run forever.

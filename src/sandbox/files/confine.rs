@@ -98,9 +98,9 @@ pub(super) fn to_file_work() -> Result<()> {
         .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
     rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
-    sys::load_seccomp(filter.instructions.iter().map(Into::into), filter.flags)
-        .map(drop)
-        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+    // Never freed: that may be a system call, and the filter may forbid it.
+    let program = filter.program().leak();
+    sys::load_seccomp(program, filter.flags).map(drop).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
 }
 
 #[cfg(test)]

@@ -6,12 +6,17 @@ use crate::plan::ProcessPlan;
 use crate::sandbox::resolve;
 use crate::spec::{NumberSet, Scheduler};
 use crate::sys::{self, SchedAttr};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 /// Labels, and the files to write them to, which are opened while this process still has a proc of ours.
 #[derive(Default)]
-pub(in crate::sandbox) struct Labels(Vec<(&'static str, OwnedFd, String)>);
+pub(in crate::sandbox) struct Labels {
+    /// Field, file, and text of each.
+    labels: Vec<(&'static str, OwnedFd, String)>,
+    /// That proc, if there are labels.
+    proc: Option<OwnedFd>,
+}
 
 impl Labels {
     /// Whether `plan` has labels.
@@ -50,12 +55,20 @@ impl Labels {
             let file = file.os(|| format!("open(\"/proc/{first}\")")).map_err(|error| error.during(field))?;
             Ok((field, file, text))
         };
-        apparmor.chain(selinux).map(open).collect::<Result<_>>().map(Self)
+        let labels: Vec<_> = apparmor.chain(selinux).map(open).collect::<Result<_>>()?;
+        let copy = || rustix::io::fcntl_dupfd_cloexec(proc, above).os(|| "fcntl(F_DUPFD_CLOEXEC)");
+        let proc = if labels.is_empty() { None } else { Some(copy()?) };
+        Ok(Self { labels, proc })
+    }
+
+    /// The same labels for this process, which the process that opened these has forked: a process may change only its own.
+    pub(in crate::sandbox) fn of_this_process(&self, plan: &ProcessPlan) -> Result<Self> {
+        self.proc.as_ref().map_or_else(|| Ok(Self::default()), |proc| Self::open(plan, proc.as_fd(), &[]))
     }
 
     /// Makes the next `execve` change to these labels.
     pub(in crate::sandbox) fn write(&self) -> Result<()> {
-        self.0.iter().try_for_each(|(field, file, text)| {
+        self.labels.iter().try_for_each(|(field, file, text)| {
             rustix::io::write(file, text.as_bytes())
                 .map(drop)
                 .os(|| format!("write(\"/proc/thread-self/attr/exec\", {text:?})"))

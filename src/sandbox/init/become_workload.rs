@@ -3,7 +3,11 @@
 //! The steps that need privileges come first, at create: [`prepare`] leaves the caller's keyring, checks the capabilities,
 //! raises limits, sets the scheduling. Then, at start: limits, scheduling again, labels, working directory, bounding set,
 //! groups and ids, capabilities, no_new_privs; read back and compare uid, gid, capabilities; descriptors, filter, execve.
-//! Without no_new_privs, loading the filter needs `CAP_SYS_ADMIN`, so there the filter comes before the capabilities.
+//!
+//! Nothing but execve(2) follows the filter, which may refuse any other call. Without no_new_privs, loading the filter
+//! needs `CAP_SYS_ADMIN`. The process then keeps that capability in its permitted and effective sets until execve(2),
+//! which computes both anew without looking at what they were (capabilities(7), "Transformation of capabilities during
+//! execve()").
 
 use super::attributes::{self, Labels};
 use super::program::Program;
@@ -16,7 +20,9 @@ use crate::spec::{CapSet, User};
 use crate::sys;
 use crate::wire::init::LISTENER_FDS;
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::cell::Cell;
 
 /// Where OCI says nothing, the umask every Linux distribution starts its users with.
 const DEFAULT_UMASK: u32 = 0o022;
@@ -31,6 +37,9 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
     pub(in crate::sandbox) keep_groups: bool,
     /// The numbers of the descriptors it keeps besides its standard streams.
     pub(in crate::sandbox) keep: &'a [i32],
+    /// Whether it is a hook of the image: the kernel kills it when its parent ends, and it does not get a scheduling under
+    /// which it could not fork.
+    pub(in crate::sandbox) is_hook: bool,
     /// The connection to the sandbox, which passes on the listener of its filter.
     pub(in crate::sandbox) parent: &'a Channel,
     /// The frame with which this kind of process reports its listener, given the names of the descriptors.
@@ -71,14 +80,19 @@ fn of_rlimits(error: Error) -> Error {
 
 /// Becomes the workload, [prepared](prepare) to be it. Returns only what went wrong.
 pub(in crate::sandbox) fn execute(becoming: &ExecRequest<'_>) -> Error {
-    match shed(becoming) {
-        Err(error) => error,
-        Ok(()) => {
-            let ExecRequest { plan, program, .. } = becoming;
-            let errno = sys::execve(&program.path, &plan.argv, &program.environment);
-            exec_error(program, errno)
-        }
+    let ExecRequest { plan, program, filter, .. } = becoming;
+    let ready = shed(becoming).and_then(|()| filter.map(|filter| Loading::of(filter, becoming)).transpose());
+    let loading = match ready {
+        Ok(loading) => loading,
+        Err(error) => return error,
+    };
+    let execution = sys::Execution::new(&program.path, &plan.argv, &program.environment);
+    // From here on the filter decides about every call. So everything is prepared by now, and stays in memory until
+    // execve: to free memory can be a call, too.
+    if let Some(Err(error)) = loading.as_ref().map(Loading::load) {
+        return error.during("linux.seccomp");
     }
+    exec_error(program, execution.execve())
 }
 
 /// Gives descriptors their numbers: first copies all of them above every number in use, then puts each into place.
@@ -113,7 +127,9 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
     for limit in &plan.rlimits {
         set_rlimit(limit.resource, limit.soft, limit.hard)?;
     }
-    attributes::settle(plan)?;
+    if !becoming.is_hook {
+        attributes::settle(plan)?;
+    }
     labels.write()?;
     // Try with root's privileges first: a user's process may start in a directory that only root can enter. On some file
     // systems only the user can, so try again after the change of ids.
@@ -121,12 +137,10 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => false,
         result => result.map(|()| true)?,
     };
-    if !plan.no_new_privileges {
-        load_filter(becoming)?;
-    }
     drop_bounding_set(plan.capabilities.bounding)?;
     take_ids(&plan.user, becoming.keep_groups)?;
-    take_capabilities(plan)?;
+    let until_execve = to_load_filter(becoming);
+    take_capabilities(plan, until_execve)?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     }
@@ -134,54 +148,95 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
     if !entered {
         enter_working_directory(plan)?;
     }
-    check_posture(plan)?;
+    if becoming.is_hook {
+        // Again: the kernel forgets it when ids change (prctl(2)).
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .os(|| "prctl(PR_SET_PDEATHSIG)")?;
+    }
+    check_posture(plan, until_execve)?;
     sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
     for number in *keep {
         sys::keep_on_exec(*number).os(|| format!("fcntl({number}, F_SETFD)"))?;
     }
-    if plan.no_new_privileges { load_filter(becoming) } else { Ok(()) }
+    Ok(())
 }
 
-fn load_filter(becoming: &ExecRequest<'_>) -> Result<()> {
-    let Some(filter) = becoming.filter else { return Ok(()) };
-    let loaded = if filter.notify {
-        load_and_hand_over(filter, becoming.parent, becoming.listener_report)
-    } else {
-        let instructions = filter.instructions.iter().map(Into::into);
-        sys::load_seccomp(instructions, filter.flags).map(drop).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
-    };
-    loaded.map_err(|error| error.during("linux.seccomp"))
+/// A filter, and all that it takes to load it and to hand over its listener, if it notifies.
+struct Loading<'a> {
+    program: Vec<libc::sock_filter>,
+    flags: u32,
+    handover: Option<Handover<'a>>,
 }
 
-/// Loads a filter that notifies, and waits until its listener is where it belongs.
+/// How the listener of a filter reaches the agent.
 ///
-/// With the filter loaded, any system call may block until the agent answers, and the agent cannot answer before it has the
-/// listener. So this process prepares everything before, and the calls after that carry a secret that the filter lets pass.
-fn load_and_hand_over(
-    filter: &Filter,
-    parent: &Channel,
-    report: fn(&[&str]) -> Result<Vec<u8>>,
-) -> Result<()> {
-    let secret = sys::draw_secret().os(|| "getrandom()")?;
-    let program = filter.with_pass(secret)?;
-    let (taken, theirs) = Channel::pair()?;
-    let report = report(&LISTENER_FDS)?;
-    let mut answer = [0; ANSWER];
+/// With the filter loaded, any system call may block until the agent answers, and the agent cannot answer before it has
+/// the listener. So the calls after that carry a secret that the filter lets pass.
+struct Handover<'a> {
+    secret: [u64; 2],
+    parent: &'a Channel,
+    report: Vec<u8>,
+    /// Where this process waits until the listener is taken.
+    taken: Channel,
+    /// The other end, which goes with the listener.
+    theirs: Cell<Option<OwnedFd>>,
+}
 
-    let listener = sys::load_seccomp(program.iter().map(Into::into), filter.flags)
-        .os(|| "seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER)")?;
-    let Some(listener) = listener else { return Ok(()) };
-    let sent = sys::send_with_secret(parent.as_fd(), &report, [listener.as_fd(), theirs.as_fd()], secret);
-    // Our copy of the other end would keep the connection open. If the filter blocks this close, that does no harm: the
-    // message with the listener is on its way already.
-    drop(theirs);
-    sent.os(|| "sendmsg(listener)")?;
-    // Closed by execve.
-    std::mem::forget(listener);
-    match sys::read_with_secret(taken.as_fd(), &mut answer, secret).os(|| "read(listener)")? {
-        0 => Err(Error::new(ErrorKind::HelperDied, "read(listener)", "the client did not take the listener")),
-        _ => Ok(()),
+impl<'a> Loading<'a> {
+    fn of(filter: &Filter, becoming: &ExecRequest<'a>) -> Result<Self> {
+        if !filter.notify {
+            return Ok(Self { program: filter.program(), flags: filter.flags, handover: None });
+        }
+        let secret = sys::draw_secret().os(|| "getrandom()")?;
+        let filter = filter.with_pass(secret)?;
+        let (taken, theirs) = Channel::pair()?;
+        let report = (becoming.listener_report)(&LISTENER_FDS)?;
+        let theirs = Cell::new(Some(theirs.into()));
+        let handover = Some(Handover { secret, parent: becoming.parent, report, taken, theirs });
+        Ok(Self { program: filter.program(), flags: filter.flags, handover })
     }
+
+    /// Makes no other call than seccomp(2), and those with the secret.
+    fn load(&self) -> Result<()> {
+        let listener =
+            sys::load_seccomp(&self.program, self.flags).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")?;
+        match (&self.handover, listener) {
+            (Some(handover), Some(listener)) => handover.hand_over(listener),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Handover<'_> {
+    /// Sends the listener and waits until it is where it belongs.
+    fn hand_over(&self, listener: OwnedFd) -> Result<()> {
+        let Some(theirs) = self.theirs.take() else { return Ok(()) };
+        let fds = [listener.as_fd(), theirs.as_fd()];
+        let sent = sys::send_with_secret(self.parent.as_fd(), &self.report, fds, self.secret);
+        // Our copy of the other end would keep the connection open.
+        sys::close_with_secret(theirs, self.secret);
+        sent.os(|| "sendmsg(listener)")?;
+        // Closed by execve.
+        std::mem::forget(listener);
+        let mut answer = [0; ANSWER];
+        match sys::read_with_secret(self.taken.as_fd(), &mut answer, self.secret).os(|| "read(listener)")? {
+            0 => {
+                let problem = "the client did not take the listener";
+                Err(Error::new(ErrorKind::HelperDied, "read(listener)", problem))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What this process needs for its filter and the workload must not have: seccomp(2) asks for `CAP_SYS_ADMIN` or
+/// no_new_privs. Nothing if this process does not have it either; the kernel then refuses the filter.
+fn to_load_filter(becoming: &ExecRequest<'_>) -> CapabilitySet {
+    if becoming.filter.is_none() || becoming.plan.no_new_privileges {
+        return CapabilitySet::empty();
+    }
+    let own = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
+    own & CapabilitySet::SYS_ADMIN
 }
 
 /// Longer than a [`ListenerTaken`](crate::wire::init::ListenerTaken): only its arrival counts.
@@ -228,13 +283,14 @@ fn has_capability(capability: CapabilitySet) -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
 }
 
-fn take_capabilities(plan: &ProcessPlan) -> Result<()> {
+/// Takes the plan's sets, with `until_execve` in those that execve(2) computes anew.
+fn take_capabilities(plan: &ProcessPlan, until_execve: CapabilitySet) -> Result<()> {
     let wanted = plan.capabilities;
     let set = |set: CapSet| CapabilitySet::from_bits_retain(set.bits());
     rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
     let sets = CapabilitySets {
-        effective: set(wanted.effective),
-        permitted: set(wanted.permitted),
+        effective: set(wanted.effective) | until_execve,
+        permitted: set(wanted.permitted) | until_execve,
         inheritable: set(wanted.inheritable),
     };
     rustix::thread::set_capabilities(None, sets).map_err(|errno| {
@@ -263,13 +319,13 @@ fn enter_working_directory(plan: &ProcessPlan) -> Result<()> {
 }
 
 /// Reads back what the kernel has set. A workload never starts with privileges other than the plan's.
-fn check_posture(plan: &ProcessPlan) -> Result<()> {
+fn check_posture(plan: &ProcessPlan, until_execve: CapabilitySet) -> Result<()> {
     let mismatch =
         |what: &str| Err(Error::new(ErrorKind::Os(libc::EPERM), "check posture", format!("{what} differ")));
     let sets = rustix::thread::capabilities(None).os(|| "capget()")?;
-    let wanted = plan.capabilities;
+    let (wanted, more) = (plan.capabilities, until_execve.bits());
     if (sets.effective.bits(), sets.permitted.bits(), sets.inheritable.bits())
-        != (wanted.effective.bits(), wanted.permitted.bits(), wanted.inheritable.bits())
+        != (wanted.effective.bits() | more, wanted.permitted.bits() | more, wanted.inheritable.bits())
     {
         return mismatch("capabilities");
     }

@@ -7,15 +7,23 @@
 //!      |------- HooksDone ------------>|
 //!      |                               |  createContainer: a program of the host, in the container's namespaces
 //!      |                               |  pivot ... start
-//!      |                               |  startContainer: a program of the container, in the container
+//!      |                               |  startContainer: a program of the container, as the workload will be
 //! ```
+//!
+//! A startContainer hook is a program of the image and not trusted. So its process takes the very steps to execve(2) that
+//! init takes: it has the workload's identity, capabilities, filter, limits, labels and working directory, and, if the hook
+//! has none of its own, the workload's environment. It has no descriptors besides its standard streams.
 //!
 //! Init and the caller have a connection of their own for this, so the sandbox goes on serving.
 
+use super::attributes::Labels;
+use super::become_workload;
+use super::become_workload::ExecRequest;
+use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
-use crate::hooks::{HookIo, named, run_one};
-use crate::plan::InitHooks;
+use crate::hooks::{HookIo, execute_on_host, named, run_one};
+use crate::plan::{InitHooks, ProcessPlan};
 use crate::process::Channel;
 use crate::spec::{Hook, HookKind};
 use crate::wire::init::{HooksDone, RootAssembled};
@@ -63,23 +71,38 @@ impl<'a> HookPoints<'a> {
         // If its hooks failed, the caller closes the connection and kills us.
         caller.receive::<HooksDone>(None).map_err(|error| error.during("hooks"))?;
         // As working directory, because `/` is still the host's root.
-        self.run(HookKind::CreateContainer, &self.plan.create_container, "creating", root)
+        let execute = |hook: &Hook| execute_on_host(hook, root);
+        self.run(HookKind::CreateContainer, &self.plan.create_container, "creating", &execute)
     }
 
     /// "The `startContainer` hooks MUST be called before the user-specified process is executed as part of the `start`
     /// operation" - OCI config.md.
-    pub(in crate::sandbox) fn before_execve(&self) -> Result<()> {
-        if self.plan.start_container.is_empty() {
-            return Ok(());
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-        self.run(HookKind::StartContainer, &self.plan.start_container, "created", root.as_fd())
+    ///
+    /// `workload` is what this process will become. `labels` opens the files for its labels in the hook's process.
+    pub(in crate::sandbox) fn before_execve(
+        &self,
+        workload: &ExecRequest<'_>,
+        labels: &dyn Fn() -> Result<Labels>,
+    ) -> Result<()> {
+        let execute = |hook: &Hook| match labels() {
+            Ok(labels) => execute_as(workload, hook, &labels),
+            Err(error) => error,
+        };
+        self.run(HookKind::StartContainer, &self.plan.start_container, "created", &execute)
     }
 
-    fn run(&self, kind: HookKind, hooks: &[Hook], status: &str, cwd: BorrowedFd<'_>) -> Result<()> {
+    fn run(
+        &self,
+        kind: HookKind,
+        hooks: &[Hook],
+        status: &str,
+        execute: &dyn Fn(&Hook) -> Error,
+    ) -> Result<()> {
+        if hooks.is_empty() {
+            return Ok(());
+        }
         let null = self.null.as_ref().expect("opened because there are hooks");
-        let around = HookIo { cwd, null: null.as_fd(), watched: None };
+        let around = HookIo { execute, null: null.as_fd(), watched: None };
         let mut state = self.state.clone();
         // "For hooks executed in the container namespace, it is the pid as seen by the container." - OCI runtime.md
         let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -87,4 +110,19 @@ impl<'a> HookPoints<'a> {
         state.insert("status".into(), status.into());
         named(kind, hooks).try_for_each(|named| run_one(&named, &state, &around))
     }
+}
+
+/// Becomes a hook that is a program of the image, in all else as the workload. Returns only what went wrong.
+fn execute_as(workload: &ExecRequest<'_>, hook: &Hook, labels: &Labels) -> Error {
+    let environment = hook.envp().unwrap_or_else(|| workload.program.environment.clone());
+    let program = Program { path: hook.c_path(), environment };
+    let plan = ProcessPlan { argv: hook.argv(), ..workload.plan.clone() };
+    become_workload::execute(&ExecRequest {
+        plan: &plan,
+        program: &program,
+        labels,
+        keep: &[],
+        is_hook: true,
+        ..*workload
+    })
 }

@@ -262,22 +262,22 @@ impl First<'_> {
 
     /// Becomes the workload. Returns only what went wrong.
     fn start(&self, parent: &Channel, program: &program::Program, labels: &Labels) -> Error {
-        if let Err(error) = self.given.hooks.before_execve() {
-            return error;
-        }
         let plan = &self.plan.init;
         let numbers = &self.plan.facts.extra_fd_numbers;
-        match become_workload::place(&self.given.extra_fds, numbers) {
-            Ok(()) => become_workload::execute(&ExecRequest {
-                plan: &plan.process,
-                filter: plan.seccomp.as_ref(),
-                program,
-                labels,
-                keep_groups: self.plan.keep_groups,
-                keep: numbers,
-                parent,
-                listener_report: |names| frame::encode(names, &StartReport::Listener),
-            }),
+        let workload = ExecRequest {
+            plan: &plan.process,
+            filter: plan.seccomp.as_ref(),
+            program,
+            labels,
+            keep_groups: self.plan.keep_groups,
+            keep: numbers,
+            is_hook: false,
+            parent,
+            listener_report: |names| frame::encode(names, &StartReport::Listener),
+        };
+        let hooks = self.given.hooks.before_execve(&workload, &|| labels.of_this_process(&plan.process));
+        match hooks.and_then(|()| become_workload::place(&self.given.extra_fds, numbers)) {
+            Ok(()) => become_workload::execute(&workload),
             Err(error) => error,
         }
     }

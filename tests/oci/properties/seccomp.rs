@@ -1,7 +1,7 @@
 //! `linux.seccomp`: what a filter does, and the agent it asks.
 
-use crate::kit::{Stage, stage, stdout_of};
-use crate::properties::{builder, bundle, end, exec, refusal, sleeping};
+use crate::kit::{Stage, is_root, stage, stdout_of};
+use crate::properties::{builder, bundle, end, exec, refusal, seen, sleeping};
 use cofferdam::{ContainerBuilder, Exec, Outcome};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -160,6 +160,94 @@ fn an_executed_process_has_a_listener_of_its_own() {
         });
     });
     assert_eq!(error.step(), "linux.seccomp.listenerPath", "{error}");
+}
+
+/// What a static program needs to run, and none of the calls by which a process becomes the workload.
+const OF_A_STATIC_PROGRAM: [&str; 24] = [
+    "getgid",
+    "setgid",
+    "setuid",
+    "execve",
+    "arch_prctl",
+    "brk",
+    "clock_nanosleep",
+    "exit_group",
+    "futex",
+    "getrandom",
+    "getuid",
+    "mprotect",
+    "nanosleep",
+    "newfstatat",
+    "fstat",
+    "prlimit64",
+    "readlink",
+    "readlinkat",
+    "rseq",
+    "set_robust_list",
+    "set_tid_address",
+    "write",
+    "ioctl",
+    "uname",
+];
+
+#[test]
+fn no_call_but_execve_follows_the_filter() {
+    let stage = stage!();
+    stage.open_to_everybody();
+    // The process dies of any other call.
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_KILL_PROCESS",
+        "syscalls": [
+            {"names": OF_A_STATIC_PROGRAM, "action": "SCMP_ACT_ALLOW"},
+            {"names": ["prctl"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 0, "value": libc::PR_GET_NAME, "op": "SCMP_CMP_EQ"}]},
+        ],
+    });
+    for (uid, no_new_privileges) in [(0, true), (0, false), (1000, true), (1000, false)] {
+        if uid != 0 && !is_root() {
+            continue;
+        }
+        let configured = |args: Value| {
+            bundle(&stage, "", |config| {
+                config["process"]["args"] = args;
+                config["process"]["user"] = json!({"uid": uid, "gid": uid});
+                config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+                config["linux"]["seccomp"] = profile.clone();
+                config["hooks"]["startContainer"] = json!([{"path": "/bin/echo", "args": ["echo", "hook"]}]);
+            })
+        };
+        let bundle = configured(json!(["echo", "ran"]));
+        let said = stdout_of(stage.bundled("init", &bundle).unwrap());
+        assert_eq!(said, "ran", "{uid} {no_new_privileges}");
+        let bundle = configured(json!(["sleep", "1000"]));
+        let running = crate::kit::start(stage.bundled("exec", &bundle).unwrap());
+        let output = running.exec_output(Exec::new(["echo", "executed"])).unwrap();
+        assert_eq!(output.stdout, b"executed\n", "{uid} {no_new_privileges}");
+        end(running);
+    }
+}
+
+#[test]
+fn what_a_process_keeps_to_load_its_filter_is_gone_when_the_program_runs() {
+    let stage = stage!();
+    stage.open_to_everybody();
+    let caps = json!(["CAP_CHOWN"]);
+    for uid in [0, 1000] {
+        if uid != 0 && !is_root() {
+            continue;
+        }
+        let seen = seen(&stage, "grep Cap /proc/self/status", |config| {
+            config["process"]["user"] = json!({"uid": uid, "gid": uid});
+            config["process"]["noNewPrivileges"] = json!(false);
+            config["process"]["capabilities"] =
+                json!({"bounding": caps, "effective": caps, "permitted": caps});
+            config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        });
+        let set = |name: &str| crate::kit::line_of(&seen, name);
+        let held = format!("{:016x}", u8::from(uid == 0));
+        assert_eq!((set("CapPrm"), set("CapEff")), (held.clone(), held), "{uid}");
+        assert_eq!(set("CapBnd"), "0000000000000001");
+    }
 }
 
 /// How a container whose shell makes a directory ends, under this rule for it.

@@ -2,6 +2,7 @@
 
 use crate::conformance::bench::Bench;
 use crate::conformance::case::{Verdict, table};
+use crate::kit::is_root;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
@@ -21,6 +22,9 @@ table! {
          lifecycle at step 12";
     create_container_hooks_change_a_root_that_will_be_read_only => "hooks":
         "createContainer hooks are called after the environment has been created, before the pivot_root operation";
+    start_container_hooks_are_called_before_the_program_as_what_it_will_be => "hooks":
+        "The startContainer hooks MUST be called before the user-specified process is executed as part of the start \
+         operation";
     poststart_hooks_are_called_after_the_program_was_started => "poststart":
         "The poststart hooks MUST be called after the user-specified process is executed but before the start \
          operation returns";
@@ -151,6 +155,30 @@ fn a_prestart_hook_that_fails_is_an_error_and_the_end(bench: &Bench<'_>) -> Verd
     });
     assert!(!bench.rootfs().join("output").exists());
     assert_eq!(log(bench), "poststop ", "step 12");
+    Ok(())
+}
+
+/// The identity and the privileges of a process.
+const STATUS: &str = "grep -E '^(Uid|Gid|Groups|Cap[A-Z]|NoNewPrivs|Seccomp)' /proc/self/status";
+
+fn start_container_hooks_are_called_before_the_program_as_what_it_will_be(bench: &Bench<'_>) -> Verdict {
+    bench.configure(&format!("{STATUS} >>/tmp/seen"), |config| {
+        if is_root() {
+            config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        }
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/tmp", "type": "bind", "source": bench.directory("seen"), "options": ["bind", "rw"],
+        }));
+        let script = format!("{STATUS} >/tmp/seen; echo after >>/tmp/seen");
+        config["hooks"]["startContainer"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    });
+    let container = bench.create("start-hook");
+    container.start();
+    container.await_end();
+    let seen = bench.read("../seen/seen");
+    let (hook, program) = seen.split_once("after\n").expect("the hook is first");
+    assert_eq!(hook, program);
+    container.delete();
     Ok(())
 }
 
