@@ -24,6 +24,8 @@ pub(super) mod v1 {
     /// A single-threaded process writes `0` here to join. `cgroup.procs` would do the same after an RCU grace period;
     /// `tasks` needs none, since the process cannot create another thread meanwhile.
     pub(in super::super) const JOIN: &str = "tasks";
+    /// Whether the tasks of a cgroup may run. Shows a freezing by a cgroup above, too.
+    pub(in super::super) const FREEZER: &str = "freezer.state";
     /// OOM kills of the memory controller.
     pub(in super::super) const OOM: &str = "memory.oom_control";
     /// The most memory used, in bytes.
@@ -215,6 +217,18 @@ impl CgroupDir {
             Err(Errno::NOENT) => Ok(false),
             found => found.map(|_| true).os(|| format!("stat({:?})", self.path.join(file))),
         }
+    }
+
+    /// Whether a process that joins it would be frozen: by itself, or by a cgroup above.
+    pub(super) fn is_frozen(&self) -> Result<bool> {
+        let (file, frozen) = match self.version {
+            // "FREEZING" until the last task has stopped.
+            CgroupVersion::V1 => (v1::FREEZER, ["FROZEN", "FREEZING"].as_slice()),
+            CgroupVersion::V2 => (v2::EVENTS, ["frozen 1"].as_slice()),
+        };
+        // Absent outside of the freezer's hierarchy, and on v2 in the root.
+        let text = self.read_if_present(file)?.unwrap_or_default();
+        Ok(text.lines().any(|line| frozen.contains(&line)))
     }
 
     /// Writes a control file, in one write(2) as the kernel wants it.

@@ -8,7 +8,7 @@
 //!                                                                       deadline: thaw()
 //! ```
 
-use super::dir::{CgroupDir, CgroupVersion, read_text, v2};
+use super::dir::{CgroupDir, CgroupVersion, read_text, v1, v2};
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -47,7 +47,7 @@ pub(crate) struct Freezer {
 pub(super) fn open(dir: &CgroupDir) -> Result<Vec<(String, OwnedFd)>> {
     let mut fds = vec![(DIR.into(), dir.duplicate()?)];
     match dir.version() {
-        CgroupVersion::V1 => fds.push((FREEZE.into(), dir.open_read_write(STATE_V1)?)),
+        CgroupVersion::V1 => fds.push((FREEZE.into(), dir.open_read_write(v1::FREEZER)?)),
         CgroupVersion::V2 => {
             fds.push((FREEZE.into(), dir.open_write("cgroup.freeze")?));
             fds.push((EVENTS.into(), dir.open_read(v2::EVENTS)?));
@@ -57,9 +57,6 @@ pub(super) fn open(dir: &CgroupDir) -> Result<Vec<(String, OwnedFd)>> {
     }
     Ok(fds)
 }
-
-/// The file of v1 that shows and sets whether the tasks of a cgroup may run.
-const STATE_V1: &str = "freezer.state";
 
 impl Freezer {
     /// Takes the fds by their donation names from `take`; `None` if the container has no place to freeze.
@@ -93,7 +90,7 @@ impl Freezer {
     }
 
     fn file(&self) -> &'static str {
-        if self.events.is_some() { "cgroup.freeze" } else { STATE_V1 }
+        if self.events.is_some() { "cgroup.freeze" } else { v1::FREEZER }
     }
 
     /// Whether every process has stopped. On v1 the kernel checks this only when the file is read.

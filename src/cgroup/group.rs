@@ -6,7 +6,9 @@
 use super::dir::{CgroupDir, CgroupVersion, v1, v2};
 use super::{devices, freezer, oom, teardown};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::cgroup::{Branch, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Role, Value};
+use crate::plan::cgroup::{
+    Branch, CGROUPS_PATH, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Role, Value,
+};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -230,9 +232,16 @@ fn build(
     let mut parent = CgroupDir::open(&base.path).map_err(during)?;
     base.writes.iter().try_for_each(|write| apply(write, &parent, &parent))?;
     let (mut outer, mut sandbox, mut container) = (None, None, None);
+    // A place that the configuration names may be below a frozen cgroup. The caller's own is not frozen: the caller runs.
+    let mut may_be_frozen = branch.named;
     for planned in below {
         let above = outer.as_ref().or(sandbox.as_ref()).unwrap_or(&parent);
+        let known = made.len();
         let dir = enter(above, planned, made).map_err(during)?;
+        may_be_frozen |= made.len() == known;
+        if branch.hierarchy.has_freezer() && planned.role.is_leaf() && std::mem::take(&mut may_be_frozen) {
+            refuse_frozen(&dir, if branch.named { CGROUPS_PATH } else { &branch.field })?;
+        }
         match (planned.role, &outer) {
             // Its writes follow when the sandbox's directory is there.
             (Role::Outer | Role::SystemdScope, _) => {}
@@ -291,6 +300,17 @@ fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf
             .hint("choose another linux.cgroupsPath, or delete the container it belongs to"));
     }
     Ok(dir)
+}
+
+/// Refuses a frozen cgroup, or one below a frozen cgroup: a process that joins it stands still, and create would wait for
+/// it.
+fn refuse_frozen(dir: &CgroupDir, field: &str) -> Result<()> {
+    if !dir.is_frozen()? {
+        return Ok(());
+    }
+    let problem = format!("{:?} is frozen", dir.path());
+    Err(Error::new(ErrorKind::InvalidInput, field.to_owned(), problem)
+        .hint("thaw it and the cgroups above it, or choose another linux.cgroupsPath"))
 }
 
 /// Writes one value into `dir`, under the name of the field it serves.

@@ -2,7 +2,7 @@
 //!
 //! Waits for the kernel's own events (pidfds, `cgroup.events`) until a deadline, and never sleeps.
 
-use super::dir::{CgroupDir, CgroupVersion, read_text, v2};
+use super::dir::{CgroupDir, CgroupVersion, read_text, v1, v2};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -38,7 +38,7 @@ fn kill_v1(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     // than forking.
     let _ = dir.write("pids.max", "0");
     // On v1 alone, a frozen task does not act on SIGKILL until it is thawed.
-    let _ = dir.write("freezer.state", "THAWED");
+    let _ = dir.write(v1::FREEZER, "THAWED");
     end_listed(dir, deadline, End::Killed)
 }
 

@@ -4,7 +4,7 @@
 //! Every wait has a time limit and uses the kernel's own events, never sleep. What may not: removing a directory that is
 //! not on a cgroup filesystem, or that is a mount point.
 
-use super::dir::{CgroupDir, CgroupVersion, Removal};
+use super::dir::{CgroupDir, CgroupVersion, Removal, v1};
 use super::kill::{End, check, empty, gone_is_none};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::{CONTAINER, SANDBOX};
@@ -49,7 +49,7 @@ pub(crate) fn thaw(paths: &[PathBuf]) {
         let inner = dir.child(OsStr::new(CONTAINER));
         for dir in [Ok(dir), inner].into_iter().flatten().filter(|dir| dir.version() == CgroupVersion::V1) {
             // Ignore errors: only the freezer's hierarchy has this file.
-            let _ = dir.write("freezer.state", "THAWED");
+            let _ = dir.write(v1::FREEZER, "THAWED");
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use model::{
     Branch, CONTAINER, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Property, Role, SANDBOX, ScopePlan,
     Value, with_headroom,
 };
-pub(crate) use requested::{OtherVersion, Version, drop_limits_beside};
+pub(crate) use requested::{CGROUPS_PATH, OtherVersion, Version, drop_limits_beside};
 pub(crate) use scope::{ScopeUpdate, update_scope};
 pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, update};
 
@@ -35,7 +35,7 @@ use crate::id::ContainerId;
 use crate::spec::{Resources, SystemdScope};
 use branches::{freezer_branch, v1_branches, v2_branch};
 use place::{CgroupLocation, default_name};
-use requested::{CGROUPS_PATH, check_swap, requested, requested_unified};
+use requested::{check_swap, requested, requested_unified};
 use std::path::{Path, PathBuf};
 
 /// Plans the cgroups of container `id`.

@@ -109,7 +109,8 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn is_leaf(self) -> bool {
+    /// Whether it is the container's alone: removed with it.
+    pub(crate) fn is_leaf(self) -> bool {
         matches!(self, Self::Outer | Self::SystemdScope | Self::Sandbox | Self::Container)
     }
 }

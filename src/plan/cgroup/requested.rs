@@ -6,7 +6,7 @@ use crate::spec::{BlockIo, CpuLimits, MemoryLimits, Resources, UnifiedValue};
 use std::borrow::Cow;
 
 /// The field that names a container's cgroup.
-pub(super) const CGROUPS_PATH: &str = "linux.cgroupsPath";
+pub(crate) const CGROUPS_PATH: &str = "linux.cgroupsPath";
 
 /// Fields that cgroup v2 has no file for.
 pub(super) const SWAPPINESS: &str = "linux.resources.memory.swappiness";
