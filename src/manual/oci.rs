@@ -103,7 +103,7 @@
 //! | `linux.devices[].uid` | as `fileMode` |
 //! | `linux.devices[].gid` | as `fileMode` |
 //! | `linux.netDevices.*` | applied, for a caller with `CAP_NET_ADMIN` in the namespace of the devices; refused in a pod, except for its root container |
-//! | `linux.cgroupsPath` | applied as a path; as `slice:prefix:name`, a systemd scope, with the feature `systemd`, on cgroup v2, for a container with its own sandbox; else refused |
+//! | `linux.cgroupsPath` | applied as a path; as `slice:prefix:name`, a systemd scope, with the feature `systemd`, on cgroup v2, for a container with its own sandbox; else refused. A frozen cgroup is refused: create would wait for it |
 //! | `linux.sysctl` | applied to keys of the container's own namespaces; any other key breaks a rule |
 //! | `linux.rootfsPropagation` | applied; other than `private`, refused in a mount namespace that is not new |
 //! | `linux.maskedPaths` | applied; a path that does not exist is skipped |
@@ -127,6 +127,9 @@
 //! The crate notices a missing file when it makes the cgroup, and removes the cgroup again. Engines write 0 for "not
 //! set", so 0 requests nothing, unless the table says otherwise. -1 means no limit, if the specification has a signed
 //! number.
+//!
+//! An update changes the limits of controllers that the container joined when it was created: those with a limit, and
+//! if the configuration names the cgroup, also memory, pids, cpu, cpuset and blkio.
 //!
 //! | property | state |
 //! |---|---|

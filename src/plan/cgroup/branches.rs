@@ -10,8 +10,8 @@ use crate::spec::Resources;
 use std::borrow::Cow;
 
 /// If the configuration names a place, the container joins these controllers besides those with limits: a caller who
-/// names the cgroup reads its statistics and freezes it.
-const OBSERVED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
+/// names the cgroup reads its statistics, freezes it, and gives it limits later.
+const OBSERVED: [&str; 8] = ["memory", "pids", "cpu", "cpuacct", "freezer", "cpuset", "io", "blkio"];
 
 /// In the v1 hierarchies with one of these controllers the container's own processes have a directory apart from the
 /// sandbox's: they are frozen, and may use up their memory and their number of tasks, without the sandbox.

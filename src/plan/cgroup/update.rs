@@ -89,6 +89,11 @@ pub(crate) fn update(
             // first if it falls, which is the order for a new container.
             "memory" if raises(old.memory.limit, new.memory.limit) => to_the_front(&mut v1, MEMSW),
             "cpu" => {
+                // A quota is checked as a share of its period, against the cgroup above. With the old quota, a shorter
+                // period might be too large a share.
+                if new.cpu.period.unwrap_or(CPU_PERIOD) < old.cpu.period.unwrap_or(CPU_PERIOD) {
+                    to_the_front(&mut v1, "cpu.cfs_quota_us");
+                }
                 lift_cpu(&mut v1, lifted, "cpu.cfs_burst_us");
                 lift_cpu(&mut v2, lifted, "cpu.max.burst");
                 // In the same way a burst stays within its quota, and a realtime runtime within its period.
@@ -122,6 +127,8 @@ pub(crate) fn update(
 const PIDS_LIMIT: &str = "linux.resources.pids.limit";
 const CPU_BURST: &str = "linux.resources.cpu.burst";
 const CPU_IDLE: &str = "linux.resources.cpu.idle";
+/// The period of a new cgroup, in microseconds (`default_cfs_period` in kernel/sched/fair.c).
+const CPU_PERIOD: u64 = 100_000;
 const MEMSW: &str = "memory.memsw.limit_in_bytes";
 
 fn no_pids_limit() -> PlannedWrite {
@@ -273,6 +280,21 @@ mod tests {
                 .unwrap();
         assert_eq!(shown(&plan[0].v1), ["cpu.cfs_quota_us = 70000"]);
         assert_eq!(shown(&plan[0].v2), ["cpu.max = 70000 200000"]);
+    }
+
+    #[test]
+    fn a_quota_falls_before_its_period_and_rises_after_it() {
+        let cpu = |quota, period| Resources {
+            cpu: CpuLimits { quota: Some(quota), period, ..CpuLimits::default() },
+            ..Resources::default()
+        };
+        let order = |old: &Resources, new: &Resources| {
+            shown(&update(old, new, new, Lifted::default()).unwrap()[0].v1)
+        };
+        let (long, short) = (cpu(50_000, None), cpu(20_000, Some(40_000)));
+        assert_eq!(order(&long, &short), ["cpu.cfs_quota_us = 20000", "cpu.cfs_period_us = 40000"]);
+        let longer = cpu(80_000, Some(160_000));
+        assert_eq!(order(&short, &longer), ["cpu.cfs_period_us = 160000", "cpu.cfs_quota_us = 80000"]);
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! Where a container's cgroups are, and which it has.
+
+use crate::cli::{Engine, assert_success, need};
+use crate::kit::{is_root, may_limit, skip, stage};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The directory of `controller`'s hierarchy: of v1, or else the unified one.
+fn hierarchy(controller: &str) -> PathBuf {
+    let v1 = Path::new("/sys/fs/cgroup").join(controller);
+    if v1.join("cgroup.procs").exists() { v1 } else { "/sys/fs/cgroup".into() }
+}
+
+/// A cgroup that no container made. Removed in the end.
+struct Above(PathBuf);
+
+impl Above {
+    fn new(controller: &str, name: &str) -> Self {
+        let path = hierarchy(controller).join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Writes the file of v1, or another one of v2.
+    fn write(&self, v1: (&str, &str), v2: (&str, &str)) {
+        let (file, text) = if self.0.join(v1.0).exists() { v1 } else { v2 };
+        std::fs::write(self.0.join(file), text).unwrap();
+    }
+
+    fn freeze(&self, yes: bool) {
+        let (v1, v2) = if yes { ("FROZEN", "1") } else { ("THAWED", "0") };
+        self.write(("freezer.state", v1), ("cgroup.freeze", v2));
+    }
+}
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(self.0.join("leaf"));
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_place_that_is_frozen_is_refused_at_once_and_nothing_is_left() {
+    need!(ours);
+    if !is_root() {
+        skip!("needs cgroups that the caller may make");
+    }
+    let stage = stage!();
+    let engine = Engine::on(&stage, "true");
+    let id = &stage.id("frozen");
+    let above = Above::new("freezer", id);
+    above.freeze(true);
+    for place in ["", "/leaf"] {
+        engine.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{id}{place}")));
+        let begun = Instant::now();
+        let said = engine.refused(&["run", id]);
+        assert!(said.contains("linux.cgroupsPath: ") && said.contains("is frozen"), "{said}");
+        assert!(begun.elapsed() < crate::cli::LIMIT / 2, "{:?}", begun.elapsed());
+        assert!(engine.refused(&["state", id]).contains("does not exist"));
+    }
+    assert!(!above.0.join("leaf").exists());
+    // The directory itself may be the container's, empty as it is.
+    above.freeze(false);
+    engine.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{id}/leaf")));
+    assert_success(&engine.call(&["run", id]));
+}
+
+#[test]
+fn processors_are_chosen_for_a_container_that_was_created_without_a_choice() {
+    need!(runtime);
+    if !is_root() || !may_limit("cpuset") {
+        skip!("needs cgroups with cpuset");
+    }
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = &stage.id("processors");
+    engine.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{id}")));
+    let pid = engine.running(id);
+    engine.must(&["update", "--cpuset-cpus", "0", id]);
+    let inside = engine.must(&["ps", "--format", "json", id]);
+    let inside: Vec<i32> = serde_json::from_str(&inside).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", inside[0])).unwrap();
+    assert_eq!(crate::kit::line_of(&status, "Cpus_allowed_list"), "0", "of {inside:?}, {pid}");
+    engine.must(&["delete", "--force", id]);
+}
+
+#[test]
+fn a_quota_and_a_shorter_period_change_together_below_a_limit() {
+    // runc does it too, and leaves the cgroups above the container's.
+    need!(ours);
+    if !is_root() || !may_limit("cpu") {
+        skip!("needs cgroups with cpu");
+    }
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = &stage.id("period");
+    let above = Above::new("cpu", id);
+    if hierarchy("cpu") == Path::new("/sys/fs/cgroup") {
+        let _ = std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu");
+    }
+    above.write(("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"));
+    engine.edit(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/{id}/leaf"));
+        config["linux"]["resources"]["cpu"] = json!({ "quota": 50_000, "period": 100_000 });
+    });
+    engine.running(id);
+    for [period, quota] in [["50000", "25000"], ["200000", "100000"], ["10000", "4000"]] {
+        engine.must(&["update", "--cpu-period", period, "--cpu-quota", quota, id]);
+        let leaf = above.0.join("leaf");
+        let read = |file: &str| std::fs::read_to_string(leaf.join(file)).map(|text| text.trim().to_owned());
+        let found = read("cpu.cfs_quota_us")
+            .and_then(|quota| Ok(format!("{quota} {}", read("cpu.cfs_period_us")?)))
+            .or_else(|_| read("container/cpu.max"));
+        assert_eq!(found.unwrap(), format!("{quota} {period}"));
+    }
+    engine.must(&["delete", "--force", id]);
+}
