@@ -57,7 +57,7 @@ pub(crate) fn serve(mut donated: Received) {
 /// Hands over every mount and gives up every privilege. Returns the connection whose end means that the sandbox is gone, and
 /// the cgroups to remove if it asks for that.
 fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<Remover>)> {
-    sys::reset_signals();
+    sys::block_signals();
     // Leave the caller's session: a Ctrl-C there is for the caller, and the gofer notices the caller's end.
     rustix::process::setsid().os(|| "setsid()")?;
     let plan: SealedGofer<'_> = read_plan(donated.take("plan")?)?;

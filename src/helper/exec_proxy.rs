@@ -49,10 +49,9 @@ pub(crate) fn serve(mut donated: Received) {
 
 /// Forwards signals until the process has ended. Returns how it ended, if the sandbox reported that.
 fn forward_until_end(process: &OwnedFd, channel: &Channel) -> Option<ProcessEnd> {
-    let all = SigSet::all();
-    all.thread_block().ok()?;
+    sys::block_signals();
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let signals = SignalFd::with_flags(&all, flags).ok()?;
+    let signals = SignalFd::with_flags(&SigSet::all(), flags).ok()?;
     loop {
         let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
         match poll(&mut fds, None) {

@@ -169,7 +169,9 @@ pub(crate) fn serve(mut donated: Received) {
 }
 
 fn prepare(donated: &mut Received) -> Result<Round> {
-    sys::reset_signals();
+    // Each hook unblocks them.
+    sys::reset_dispositions();
+    sys::block_signals();
     // Leave the caller's session: a Ctrl-C there is for the caller, and the runner notices the caller's end.
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-hooks").os(|| "prctl(PR_SET_NAME)")?;

@@ -72,7 +72,10 @@ struct Prepared {
 }
 
 fn prepare(caller: &Channel, donated: &mut Received) -> Result<Prepared> {
-    sys::reset_signals();
+    // The dispositions are those that the workload will have. It unblocks what is blocked here; the monitor reads the signals
+    // that it passes on.
+    sys::reset_dispositions();
+    sys::block_signals();
     // The caller's working directory would be a way to the host: a pivot moves only processes that are at the root.
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
     rustix::process::setsid().os(|| "setsid()")?;

@@ -10,8 +10,13 @@ use std::marker::PhantomData;
 /// Gives this process the default disposition for every signal and an empty mask. Ignored signals and the mask survive
 /// execve(2), so without this the caller's choices would reach the workload.
 pub(crate) fn reset_signals() {
-    set_dispositions(libc::SIG_DFL as u64);
+    reset_dispositions();
     unblock_signals();
+}
+
+/// Gives this process the default disposition for every signal.
+pub(crate) fn reset_dispositions() {
+    set_dispositions(libc::SIG_DFL as u64);
 }
 
 fn set_dispositions(handler: u64) {
@@ -38,6 +43,23 @@ fn set_dispositions(handler: u64) {
 /// (sigaction(2), "SIGCHLD").
 pub(crate) fn ignore_signals() {
     set_dispositions(libc::SIG_IGN as u64);
+}
+
+/// Blocks every signal in this process and in what it forks, so that only SIGKILL, SIGSTOP and faults of its own end or stop
+/// it: a supervisor that signals every process below it must not end a helper. Not through libc, which leaves out the two
+/// signals that it uses itself.
+pub(crate) fn block_signals() {
+    let all = u64::MAX;
+    // SAFETY: the call only reads `all`, which has the length of the kernel's set.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const all,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
 }
 
 /// Gives this process an empty signal mask.

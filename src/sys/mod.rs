@@ -28,9 +28,9 @@ pub(crate) use descriptors::{
     keep_on_exec, place_at,
 };
 pub(crate) use exec::{
-    Execution, Usage, execute_file, exit_now, forget_code, ignore_signals, is_in_initial_user_namespace,
-    join_new_session_keyring, pidfd_send_raw, reset_signals, rlimit, set_rlimit,
-    set_session_keyring_permissions, trim_heap, unblock_signals, wait4,
+    Execution, Usage, block_signals, execute_file, exit_now, forget_code, ignore_signals,
+    is_in_initial_user_namespace, join_new_session_keyring, pidfd_send_raw, reset_dispositions,
+    reset_signals, rlimit, set_rlimit, set_session_keyring_permissions, trim_heap, unblock_signals, wait4,
 };
 pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside};
 pub(crate) use init_program::init_program;

@@ -51,7 +51,7 @@ struct ChildPlan {
 const CALLS: [&str; 6] = ["", "dup3(source)", "dup3(target)", "close_range", "execveat", "capset"];
 
 /// Starts a helper from any thread. No page table is copied, and no signal handler of the caller can run in the child.
-/// The helper starts with every signal blocked; it calls [`reset_signals`](super::reset_signals) first.
+/// The helper starts with the signals blocked that libc can block, and with the caller's ignored ones ignored.
 pub(crate) fn spawn_helper(helper: &Helper<'_>) -> Result<(Pid, OwnedFd), SpawnError> {
     let null_terminated = |strings: &[&CStr]| {
         strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()

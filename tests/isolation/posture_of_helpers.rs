@@ -37,6 +37,55 @@ fn helpers_have_names_of_their_own_and_are_children_of_the_caller() {
     }
 }
 
+/// Sends the process every signal but SIGKILL and SIGSTOP, which no process can ignore, and SIGCONT.
+fn signal_with_everything(pid: i32) {
+    let script = "for s in $(seq 64); do case $s in 9|18|19) ;; *) kill -$s $0 || exit 1;; esac; done";
+    let sent = std::process::Command::new("sh").args(["-c", script, &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "{pid} was there until the end");
+}
+
+#[test]
+fn a_supervisor_that_signals_every_process_ends_no_helper_and_the_workload_has_its_signals() {
+    let stage = stage!();
+    let zygote = cofferdam::Zygote::spawn().unwrap();
+    let ignoring = "trap '' HUP INT QUIT USR1 USR2 ALRM TERM; echo ready >/tmp/ready; exec sleep 1000";
+    for forked in [false, true] {
+        let builder = stage.shell(if forked { "forked" } else { "executed" }, ignoring);
+        let running = crate::kit::start(if forked { builder.zygote(&zygote) } else { builder });
+        let files = running.files().unwrap();
+        while files.read("/tmp/ready", 9).is_err() {
+            std::thread::yield_now();
+        }
+        let helpers = || {
+            let all = crate::kit::witness::descendants(std::process::id()).into_iter();
+            all.filter(|process| process.name.starts_with("cofferdam")).collect::<Vec<_>>()
+        };
+        let before = helpers();
+        let named = |name: &str| before.iter().any(|process| process.name.starts_with(name));
+        for name in ["cofferdam-gofer", "cofferdam-sandb", "cofferdam-files", "cofferdam-zygot"] {
+            assert!(
+                named(name),
+                "{name} in {:?}",
+                before.iter().map(ToString::to_string).collect::<Vec<_>>()
+            );
+        }
+        for helper in &before {
+            signal_with_everything(i32::try_from(helper.pid).unwrap());
+        }
+        let status = running.exec_output(cofferdam::Exec::new(["cat", "/proc/self/status"])).unwrap().stdout;
+        let status = String::from_utf8(status).unwrap();
+        for mask in ["SigBlk", "SigIgn", "SigPnd", "ShdPnd"] {
+            assert_eq!(crate::kit::line_of(&status, mask), NONE, "{mask}");
+        }
+        files.write("/tmp/after", b"", 0o600).unwrap();
+        let pids = |all: &[crate::kit::witness::Process]| all.iter().map(|one| one.pid).collect::<Vec<_>>();
+        assert_eq!(pids(&helpers()), pids(&before));
+        drop(files);
+        running.kill().unwrap().delete().unwrap();
+    }
+    drop(zygote);
+}
+
 #[test]
 fn the_gofer_can_do_nothing_but_wait_and_remove_its_containers_cgroups() {
     let stage = stage!();

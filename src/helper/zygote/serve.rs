@@ -47,7 +47,8 @@ struct Forker {
 
 impl Forker {
     fn prepare(donated: &mut Received) -> Result<Self> {
-        sys::reset_signals();
+        sys::reset_dispositions();
+        sys::block_signals();
         rustix::process::setsid().os(|| "setsid()")?;
         rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
         rustix::thread::set_name(c"cofferdam-zygote").os(|| "prctl(PR_SET_NAME)")?;

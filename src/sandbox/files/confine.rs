@@ -3,7 +3,6 @@
 use crate::error::{OsContext, Result};
 use crate::seccomp;
 use crate::sys;
-use nix::sys::signal::{SigSet, Signal};
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -86,8 +85,6 @@ const ALLOWED: [&str; 61] = [
 
 /// Gives up everything but file work.
 pub(super) fn to_file_work() -> Result<()> {
-    // A client that stops reading is an error of write(2), not the end.
-    [Signal::SIGPIPE].into_iter().collect::<SigSet>().thread_set_mask().os(|| "sigprocmask(SIG_SETMASK)")?;
     rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
     let own = rustix::thread::capabilities(None).os(|| "capget()")?.permitted;
     let kept = own & KEPT;

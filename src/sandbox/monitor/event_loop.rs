@@ -65,7 +65,6 @@ impl Monitor {
         creator: Channel,
     ) -> Result<Self> {
         let forwarded = forwarded();
-        forwarded.thread_block().os(|| "sigprocmask(SIG_BLOCK)")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         score.settle(root.oom_score().into_iter());
         Ok(Self {

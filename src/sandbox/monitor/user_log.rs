@@ -10,7 +10,6 @@
 //! not block; the sandbox drops a line that does not fit or has no reader, because it has more important work.
 
 use crate::state::{ExitRecord, Outcome};
-use nix::sys::signal::{SigSet, Signal as Named};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -24,9 +23,6 @@ pub(super) struct UserLogWriter {
 
 impl UserLogWriter {
     pub(super) fn new(to: OwnedFd, container: impl ToString) -> Self {
-        // The sandbox must not end because a reader is gone or a file has grown too large.
-        let quiet: SigSet = [Named::SIGPIPE, Named::SIGXFSZ].into_iter().collect();
-        let _ = quiet.thread_block();
         Self { to, container: container.to_string() }
     }
 

@@ -3,10 +3,10 @@
 use crate::cli::{Engine, as_monitor, collect, need};
 use crate::kit::caller::Caller;
 use crate::kit::example::is_ours;
-use crate::kit::{await_end, caller, is_root, skip, stage};
-use rustix::process::Pid;
+use crate::kit::{await_end, caller, is_root, skip, stage, witness};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -165,6 +165,28 @@ fn the_monitor_of_an_engine_sees_how_the_first_process_ended() {
 }
 
 #[test]
+fn a_supervisor_may_signal_the_process_that_waits_and_every_helper() {
+    need!(ours);
+    let stage = stage!();
+    // As a batch system does that warns a job: it signals every process below its own.
+    let script = "trap 'echo warned; exit 3' USR1; echo ready; while :; do sleep 0.01; done";
+    let engine = Engine::on(&stage, script);
+    let id = stage.id("warned");
+    let mut run = engine.command(&["run", &id]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    let helpers = witness::descendants(run.id()).into_iter();
+    let helpers = helpers.filter(|process| process.name.starts_with("cofferdam")).map(|process| process.pid);
+    let helpers: Vec<_> = helpers.collect();
+    assert_eq!(helpers.len(), 2, "{helpers:?}");
+    for pid in helpers.into_iter().rev().chain([run.id()]) {
+        kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::USR1).unwrap();
+    }
+    assert_eq!(lines.next().unwrap().unwrap(), "warned");
+    assert_eq!(run.wait().unwrap().code(), Some(3));
+}
+
+#[test]
 fn run_waits_and_deletes_or_leaves_alone() {
     need!(runtime);
     let stage = stage!();
@@ -186,7 +208,7 @@ fn run_waits_and_deletes_or_leaves_alone() {
     engine.edit(|config| config["process"]["args"] = json!(["sh", "-c", script]));
     let mut child = engine.command(&["run", id]).stdout(Stdio::piped()).spawn().unwrap();
     child.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
-    rustix::process::kill_process(Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(8));
     assert!(engine.refused(&["state", id]).contains("does not exist"));
 }
