@@ -5,7 +5,7 @@ use super::accounts;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{ProcessPlan, relative_to_root};
 use crate::sandbox::resolve;
-use crate::spec::User;
+use crate::spec::{CapSet, User};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -38,7 +38,7 @@ pub(in crate::sandbox) fn find(plan: &ProcessPlan) -> Result<Program> {
     let not_executable = || Error::new(ErrorKind::ProgramNotExecutable, step.clone(), "permission denied");
     if name.to_bytes().contains(&b'/') {
         let path = plan.cwd.join(OsStr::from_bytes(name.to_bytes()));
-        return match candidate(&root, &path, &plan.user) {
+        return match candidate(&root, &path, plan) {
             Ok(()) => program(plan, path),
             Err(Refusal::NotExecutable) => Err(not_executable()),
             Err(Refusal::Missing) => {
@@ -50,7 +50,7 @@ pub(in crate::sandbox) fn find(plan: &ProcessPlan) -> Result<Program> {
     let mut seen_not_executable = false;
     for directory in search_path(&plan.envp).split(|byte| *byte == b':') {
         let path = plan.cwd.join(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name.to_bytes()));
-        match candidate(&root, &path, &plan.user) {
+        match candidate(&root, &path, plan) {
             Ok(()) => return program(plan, path),
             Err(Refusal::NotExecutable) => seen_not_executable = true,
             Err(Refusal::Missing) => {}
@@ -73,10 +73,11 @@ fn search_path(env: &[CString]) -> &[u8] {
     env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH)
 }
 
-/// The workload's environment: the configuration's, and a `HOME` if it has none: the home directory in the image's
-/// `/etc/passwd`, or `/`.
+/// The workload's environment: the configuration's, and a `HOME` if it has none or an empty one: the home directory in
+/// the image's `/etc/passwd`, or `/`.
 fn environment(plan: &ProcessPlan) -> Vec<CString> {
     let mut environment = plan.envp.clone();
+    environment.retain(|entry| entry.to_bytes() != b"HOME=");
     if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
         let home = accounts::home_of(plan.user.uid).unwrap_or_else(|| b"/".to_vec());
         environment.extend(CString::new([b"HOME=".as_slice(), &home].concat()));
@@ -84,8 +85,8 @@ fn environment(plan: &ProcessPlan) -> Vec<CString> {
     environment
 }
 
-/// Whether `path` is a regular file that `user` may execute. Directories are skipped, as a shell does.
-fn candidate(root: &OwnedFd, path: &Path, user: &User) -> Result<(), Refusal> {
+/// Whether `path` is a regular file that the process may execute. Directories are skipped, as a shell does.
+fn candidate(root: &OwnedFd, path: &Path, plan: &ProcessPlan) -> Result<(), Refusal> {
     let found = match resolve::open(root.as_fd(), &relative_to_root_keeping_parents(path)) {
         Ok(found) => found,
         Err(Errno::ACCESS) => return Err(Refusal::NotExecutable),
@@ -94,7 +95,7 @@ fn candidate(root: &OwnedFd, path: &Path, user: &User) -> Result<(), Refusal> {
     let stat = rustix::fs::fstat(found.as_fd()).map_err(|_| Refusal::Missing)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile
-            if may_execute(stat.st_mode, (stat.st_uid, stat.st_gid), user, found.as_fd()) =>
+            if may_execute(stat.st_mode, (stat.st_uid, stat.st_gid), plan, found.as_fd()) =>
         {
             Ok(())
         }
@@ -102,18 +103,23 @@ fn candidate(root: &OwnedFd, path: &Path, user: &User) -> Result<(), Refusal> {
     }
 }
 
-fn may_execute(mode: u32, (uid, gid): (u32, u32), user: &User, file: BorrowedFd<'_>) -> bool {
+fn may_execute(mode: u32, owner: (u32, u32), plan: &ProcessPlan, file: BorrowedFd<'_>) -> bool {
     let no_exec = rustix::fs::fstatvfs(file).is_ok_and(|fs| fs.f_flag.bits() & libc::ST_NOEXEC != 0);
-    let bit = if user.uid == uid {
+    !no_exec && mode & execute_bits(owner, &plan.user, plan.capabilities.effective) != 0
+}
+
+/// Any of these bits lets a process execute a file of `owner`. Whether the kernel agrees shows at execve.
+fn execute_bits((uid, gid): (u32, u32), user: &User, effective: CapSet) -> u32 {
+    // The superuser, or any process with this capability, needs any one of the bits (path_resolution(7)).
+    if user.uid == 0 || effective.contains(CapSet::DAC_OVERRIDE) {
+        0o111
+    } else if user.uid == uid {
         0o100
     } else if user.gid == gid || user.additional_gids.contains(&gid) {
         0o010
     } else {
         0o001
-    };
-    // The superuser needs any one of the bits (path_resolution(7)); whether the kernel agrees shows at execve.
-    let wanted = if user.uid == 0 { 0o111 } else { bit };
-    !no_exec && mode & wanted != 0
+    }
 }
 
 /// Keeps `..`: only the kernel knows where it leads after symlinks.
@@ -136,8 +142,7 @@ mod tests {
 
     #[test]
     fn the_permission_bits_of_the_right_class_decide() {
-        let file = std::fs::File::open("/").unwrap();
-        let check = |mode, owner, user: &User| may_execute(mode, owner, user, file.as_fd());
+        let check = |mode, owner, user: &User| mode & execute_bits(owner, user, CapSet::empty()) != 0;
         assert!(check(0o100, (7, 7), &user(7, 1)));
         assert!(!check(0o011, (7, 7), &user(7, 7)), "the owner's bit decides for the owner");
         assert!(check(0o010, (7, 8), &user(1, 8)));
@@ -145,6 +150,8 @@ mod tests {
         assert!(check(0o001, (7, 8), &user(1, 1)));
         assert!(check(0o010, (7, 8), &user(0, 0)), "any bit will do for root");
         assert!(!check(0o644, (0, 0), &user(0, 0)));
+        let capable = |mode| mode & execute_bits((0, 0), &user(7, 7), CapSet::DAC_OVERRIDE) != 0;
+        assert!(capable(0o744) && !capable(0o666), "any bit will do for the capability");
     }
 
     #[test]
