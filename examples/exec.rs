@@ -23,7 +23,7 @@ mod arguments;
 #[path = "terminal/mod.rs"]
 mod terminal;
 
-use arguments::{duration, size, variable};
+use arguments::{duration, size, user, variable};
 use clap::Parser;
 use cofferdam::processes::ProcessExit;
 use cofferdam::{
@@ -46,7 +46,7 @@ struct Options {
     /// The directory with the records of containers
     #[arg(long, value_name = "STATE_DIR")]
     root: Option<PathBuf>,
-    /// Run it as this user: ids, or a name from the container's /etc/passwd
+    /// Run it as this user: UID:GID, a UID, or a name from the container's /etc/passwd
     #[arg(long, value_name = "UID:GID|NAME")]
     user: Option<String>,
     /// The directory to start in
@@ -132,11 +132,10 @@ fn container(options: &Options) -> Result<Container<Running>, Box<dyn std::error
 /// The process that the command line describes. Everything else is inherited from the container's configuration.
 fn process(options: &Options) -> Exec {
     let mut exec = Exec::new(&options.program);
-    if let Some(user) = &options.user {
-        let ids = user.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-        exec = match ids {
-            Some((uid, gid)) => exec.user(uid, gid),
-            None => exec.user_name(user),
+    if let Some(text) = &options.user {
+        exec = match user(text) {
+            Ok((uid, Some(gid))) => exec.user(uid, gid),
+            Ok((_, None)) | Err(_) => exec.user_name(text),
         };
     }
     if let Some(directory) = &options.cwd {

@@ -19,7 +19,7 @@
 #[path = "arguments/mod.rs"]
 mod arguments;
 
-use arguments::{duration, size, variable};
+use arguments::{duration, size, user, variable};
 use clap::Parser;
 use cofferdam::{ContainerBuilder, Error, ErrorKind, Exit, Outcome, Rootfs, StateRoot};
 use serde_json::json;
@@ -69,7 +69,7 @@ struct Options {
     cwd: Option<PathBuf>,
     /// Run the program as this user in the container
     #[arg(long, value_name = "UID[:GID]", value_parser = user)]
-    user: Option<(u32, u32)>,
+    user: Option<(u32, Option<u32>)>,
     /// The host name inside
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -188,7 +188,7 @@ fn container(options: Options) -> Result<ContainerBuilder, Error> {
         container = container.cwd(directory);
     }
     if let Some((uid, gid)) = options.user {
-        container = container.user(uid, gid);
+        container = container.user(uid, gid.unwrap_or(0));
     }
     if let Some(name) = options.hostname {
         container = container.hostname(name);
@@ -257,12 +257,4 @@ fn tmpfs(text: &str) -> Result<Tmpfs, String> {
         None => (text, 64 << 20),
     };
     Ok(Tmpfs { destination: destination.into(), size: bytes })
-}
-
-fn user(text: &str) -> Result<(u32, u32), String> {
-    let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a numeric id"));
-    match text.split_once(':') {
-        Some((uid, gid)) => Ok((id(uid)?, id(gid)?)),
-        None => Ok((id(text)?, 0)),
-    }
 }

@@ -1,4 +1,4 @@
-//! Parses command-line values such as `1.5s`, `64m` and `KEY=value`.
+//! Parses command-line values such as `1.5s`, `64m`, `1000:1000` and `KEY=value`.
 
 #![allow(dead_code, reason = "each example includes this file and uses some of its functions")]
 
@@ -29,4 +29,19 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("needs K=V")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A user or group id: a decimal number, without a sign or a leading zero.
+pub(crate) fn id(text: &str) -> Result<u32, String> {
+    let plain = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let id = text.parse().ok().filter(|_| plain);
+    id.ok_or_else(|| format!("{text:?} is not a numeric user or group id"))
+}
+
+/// The ids in `UID` or `UID:GID`.
+pub(crate) fn user(text: &str) -> Result<(u32, Option<u32>), String> {
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((id(uid)?, Some(id(gid)?))),
+        None => Ok((id(text)?, None)),
+    }
 }

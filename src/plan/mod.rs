@@ -27,7 +27,7 @@ pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::HotMountPlan;
 pub(crate) use owner::{KEEP_IDS, Owner, OwnerMapping, Shown};
-pub(crate) use process::{ExecOptions, ExecPlan, ProcessPlan, TerminalPlan, host_ids_of};
+pub(crate) use process::{Account, ExecOptions, ExecPlan, ProcessPlan, TerminalPlan, host_ids_of};
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
 pub(crate) use sealed::{GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedSandbox};
 

@@ -60,14 +60,36 @@ pub(crate) struct ExecPlan {
 /// What a caller can ask for beyond the `process` object of the OCI configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExecOptions {
-    /// The name of its user, looked up in the container's `/etc/passwd` and `/etc/group`. Decides the ids and groups.
-    pub(crate) user_name: Option<String>,
+    /// Its user, looked up in the container's `/etc/passwd` and `/etc/group`. Decides the ids and groups.
+    pub(crate) user: Option<Account>,
     /// The ids that this user may have; empty if the configuration does not say.
     pub(crate) id_maps: IdMaps,
     /// Whether the sandbox kills the process when the caller's connection closes.
     pub(crate) attached: bool,
     /// After which time the sandbox kills the process and what it started.
     pub(crate) timeout: Option<Duration>,
+}
+
+/// A user of the container's `/etc/passwd`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Account {
+    Name(String),
+    /// Of this uid, whether or not the file has a line for it.
+    Uid(u32),
+}
+
+impl Account {
+    /// Reads a name, or a decimal uid. A number never is a name: the image could give it any uid. `None` for what is
+    /// neither, or would be either to different programs: `01`, `+1`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.as_bytes() {
+            [] | [b'+' | b'-', ..] => None,
+            [b'0', _, ..] if is_number => None,
+            _ if is_number => text.parse().ok().map(Self::Uid),
+            _ => Some(Self::Name(text.to_owned())),
+        }
+    }
 }
 
 /// The terminal of a process.
@@ -150,4 +172,21 @@ pub(super) fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
         let offset = id.checked_sub(map.container)?;
         (offset < map.size).then(|| map.host + offset)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_a_uid_and_never_a_name() {
+        assert_eq!(Account::parse("1000"), Some(Account::Uid(1000)));
+        assert_eq!(Account::parse("0"), Some(Account::Uid(0)));
+        for name in ["web", "_apt", "7zip", "0x1"] {
+            assert_eq!(Account::parse(name), Some(Account::Name(name.into())));
+        }
+        for neither in ["", "+1", "-1", "+", "00", "01", "4294967296"] {
+            assert_eq!(Account::parse(neither), None, "{neither}");
+        }
+    }
 }

@@ -134,9 +134,9 @@ fn run(
     rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
     rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
     rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
-    let process = match &plan.options.user_name {
-        Some(name) => {
-            let user = accounts::look_up(name, &plan.process.user)?;
+    let process = match &plan.options.user {
+        Some(account) => {
+            let user = accounts::look_up(account, &plan.process.user)?;
             user.check_found(&plan.options.id_maps)?;
             plan.process.run_as(user)
         }

@@ -207,6 +207,34 @@ fn a_user_is_found_by_name_in_the_image_or_is_an_error() {
 }
 
 #[test]
+fn a_number_is_a_uid_whatever_names_the_image_has() {
+    let stage = stage!();
+    let rootfs = stage.busybox();
+    let passwd = "root:x:0:0::/root:\n1000:x:0:0::/:\n0:x:7:7::/:\nweb:x:33:34::/srv:\n";
+    std::fs::write(rootfs.join("etc/passwd"), passwd).unwrap();
+    std::fs::write(rootfs.join("etc/group"), "www:x:35:web\nwheel:x:10:1000\n").unwrap();
+    let builder = stage.container("numbers").rootfs(Rootfs::directory(&rootfs)).args(["sleep", "1000"]);
+    let container = builder.spawn().unwrap();
+    let ids = |user: &str| {
+        let exec = Exec::new(["sh", "-c", "id -u; id -g; id -G"]).user_name(user);
+        container.exec_output(exec).map(|output| String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(ids("0").unwrap(), "0\n0\n0\n");
+    if is_root() {
+        assert_eq!(ids("1000").unwrap(), "1000\n0\n0\n", "the group is the container's own process's");
+        assert_eq!(ids("33").unwrap(), "33\n34\n34 35\n");
+    } else {
+        assert!(ids("1000").unwrap_err().to_string().contains("1000 is not mapped"));
+    }
+    for neither in ["", "+1", "-1", "00", "01", "4294967296"] {
+        let error = ids(neither).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::InvalidInput, "{neither}");
+        let said = "Exec::user_name: is neither a name nor a uid (write a uid in plain digits)";
+        assert_eq!(error.to_string(), said);
+    }
+}
+
+#[test]
 fn what_cannot_be_executed_is_a_typed_error_and_leaves_no_process() {
     let stage = stage!();
     let container = running(&stage, "errors");

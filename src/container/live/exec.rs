@@ -7,7 +7,7 @@ use crate::container::handle::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::ExtraFds;
 use crate::host;
-use crate::plan::{DeviceLimits, ExecOptions, ExecPlan, host_ids_of};
+use crate::plan::{Account, DeviceLimits, ExecOptions, ExecPlan, host_ids_of};
 use crate::process::console::{ConsoleTarget, WindowSize};
 use crate::process::{DEFAULT_OUTPUT_LIMIT, Stdio};
 use crate::spec;
@@ -34,7 +34,7 @@ pub struct Exec {
     env: Vec<OsString>,
     clear_env: bool,
     changes: Vec<ProcessChange>,
-    user_name: Option<String>,
+    account: Option<Account>,
     pub(in crate::container) stdio: [Stdio; 3],
     pub(super) extra_fds: ExtraFds,
     timeout: Option<Duration>,
@@ -88,7 +88,7 @@ impl Exec {
             env: Vec::new(),
             clear_env: false,
             changes: Vec::new(),
-            user_name: None,
+            account: None,
             stdio: Default::default(),
             extra_fds: ExtraFds::default(),
             timeout: None,
@@ -136,8 +136,19 @@ impl Exec {
     }
 
     /// The process's user, by name: the image's `/etc/passwd` and `/etc/group` give ids and supplementary groups.
-    pub fn user_name(mut self, name: impl Into<String>) -> Self {
-        self.user_name = Some(name.into());
+    ///
+    /// A decimal number is a uid, whatever name the image may have. Its group and supplementary groups are those of the
+    /// image's line for that uid; without one, the group of the container's own process, and no others.
+    ///
+    /// # Errors
+    /// [`exec`](crate::Container::exec) refuses an empty name, one that begins with a sign, and a number that begins
+    /// with 0 or is no uid ([`InvalidInput`](ErrorKind::InvalidInput)); and a name that the image does not have
+    /// ([`InvalidSpec`](ErrorKind::InvalidSpec)).
+    pub fn user_name(mut self, name: impl AsRef<str>) -> Self {
+        match Account::parse(name.as_ref()) {
+            None => self.refuse("user_name", "is neither a name nor a uid", "write a uid in plain digits"),
+            account => self.account = account,
+        }
         self
     }
 
@@ -313,12 +324,18 @@ impl Exec {
             process.set_env(None);
         }
         self.changes.iter().for_each(|change| change.apply(&mut process));
+        if let Some(Account::Uid(uid)) = &self.account {
+            // Known before the image is read, for the checks and for the owner of pipes.
+            let mut user = process.user().clone();
+            user.set_uid(*uid);
+            process.set_user(user);
+        }
         let process =
             spec::ValidProcess::for_exec(&process, self.args.as_deref(), &self.env, &valid.id_maps)?;
         check_devices(core, &process, valid)?;
         let lsms = host::security_modules(process.asks_for_labels());
         let options = ExecOptions {
-            user_name: self.user_name.clone(),
+            user: self.account.clone(),
             id_maps: valid.id_maps.clone(),
             attached: self.attached,
             timeout: self.timeout,

@@ -2,6 +2,7 @@
 //! root. An image may have anything there, of any size.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Account;
 use crate::sandbox::resolve;
 use crate::spec::User;
 use rustix::fd::AsFd;
@@ -18,19 +19,31 @@ pub(in crate::sandbox) fn home_of(uid: u32) -> Option<Vec<u8>> {
     home_in(&read("etc/passwd")?, uid)
 }
 
-/// `user` with the ids of the user called `name`: its uid, its group, and the groups that list it.
-pub(in crate::sandbox) fn look_up(name: &str, user: &User) -> Result<User> {
+/// `user` with the ids of `account`: its uid, its group, and the groups that list it. A uid without a line keeps the
+/// group of `user`, and has no further ones.
+pub(in crate::sandbox) fn look_up(account: &Account, user: &User) -> Result<User> {
     let passwd = read("etc/passwd").unwrap_or_default();
-    let Some((uid, gid)) = ids_in(&passwd, name.as_bytes()) else {
-        let problem = format!("there is no user {name:?} in the container's /etc/passwd");
-        return Err(Error::new(
-            ErrorKind::InvalidSpec { path: "process.user.username".into() },
-            "process.user.username",
-            problem,
-        ));
-    };
-    let group = read("etc/group").unwrap_or_default();
-    Ok(User { uid, gid, additional_gids: groups_in(&group, name.as_bytes()), ..*user })
+    let groups = |name: &[u8]| groups_in(&read("etc/group").unwrap_or_default(), name);
+    match account {
+        Account::Name(name) => {
+            let Some((uid, gid)) = ids_in(&passwd, name.as_bytes()) else {
+                let problem = format!("there is no user {name:?} in the container's /etc/passwd");
+                return Err(Error::new(
+                    ErrorKind::InvalidSpec { path: "process.user.username".into() },
+                    "process.user.username",
+                    problem,
+                ));
+            };
+            Ok(User { uid, gid, additional_gids: groups(name.as_bytes()), ..*user })
+        }
+        Account::Uid(uid) => {
+            let (gid, additional_gids) = match group_of(&passwd, *uid) {
+                Some((name, gid)) => (gid, groups(name)),
+                None => (user.gid, Vec::new()),
+            };
+            Ok(User { uid: *uid, gid, additional_gids, ..*user })
+        }
+    }
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {
@@ -53,7 +66,9 @@ fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 fn number(field: Option<&&[u8]>) -> Option<u32> {
-    std::str::from_utf8(field?).ok()?.parse().ok()
+    // `parse` allows a sign.
+    let digits = field.filter(|field| field.iter().all(u8::is_ascii_digit))?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// The sixth field of the first line whose third is `uid`.
@@ -69,6 +84,13 @@ fn ids_in(passwd: &[u8], name: &[u8]) -> Option<(u32, u32)> {
     lines(passwd)
         .find(|fields| fields.first() == Some(&name))
         .and_then(|fields| Some((number(fields.get(2))?, number(fields.get(3))?)))
+}
+
+/// The first and the fourth field of the first line whose third is `uid`.
+fn group_of(passwd: &[u8], uid: u32) -> Option<(&[u8], u32)> {
+    lines(passwd)
+        .find(|fields| number(fields.get(2)) == Some(uid))
+        .and_then(|fields| Some((*fields.first()?, number(fields.get(3))?)))
 }
 
 /// The third field of every line that lists `name` in its fourth.
@@ -97,6 +119,8 @@ mod tests {
         assert_eq!(ids_in(PASSWD, b"web"), Some((33, 34)));
         assert_eq!(ids_in(PASSWD, b"33"), None);
         assert_eq!(ids_in(PASSWD, b"broken"), None);
+        assert_eq!(group_of(PASSWD, 33), Some((b"web".as_slice(), 34)));
+        assert_eq!(group_of(b"33:x:0:0::/:\n", 33), None, "a name of digits is no uid");
         assert_eq!(groups_in(b"a:x:5:web,root\nb:x:6:webber\nc:x:7:web\n", b"web"), [5, 7]);
     }
 }
