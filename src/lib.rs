@@ -361,7 +361,7 @@ pub mod terminal {
 /// What the OCI runtime specification defines, beyond the types of [`oci_spec`]: for programs that behave as an OCI
 /// runtime.
 pub mod oci {
-    pub use crate::container::{OciState, check_config, default_seccomp};
+    pub use crate::container::{OciState, check_config, default_seccomp, parse_process};
     pub use crate::spec::{OCI_VERSIONS, mount_options};
 }
 

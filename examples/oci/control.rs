@@ -23,13 +23,14 @@ impl Kill {
         // Signal 0 only asks whether a signal could be sent (kill(2)).
         if self.signal == "0" {
             return match container {
+                // With `--all`, a container without processes is no error.
+                AnyContainer::Stopped(_) if self.all => Ok(ExitCode::SUCCESS),
                 AnyContainer::Stopped(_) | AnyContainer::Creating(_) => Err(not_running()),
                 _ => Ok(ExitCode::SUCCESS),
             };
         }
         let signal: Signal = self.signal.parse().map_err(|_| format!("unknown signal {:?}", self.signal))?;
         let sent = match container {
-            // With `--all`, a container without processes is no error.
             AnyContainer::Stopped(_) if self.all => return Ok(ExitCode::SUCCESS),
             AnyContainer::Stopped(_) | AnyContainer::Creating(_) => return Err(not_running()),
             container if self.all => container.as_alive().and_then(|alive| alive.signal_all(signal)),

@@ -1,9 +1,11 @@
 //! The verb exec: another process in a running container.
 
+use super::arguments::{id, user};
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
 use super::foreground::SignalForwarder;
 use super::terminal::our_size;
+use cofferdam::oci::parse_process;
 use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
 use cofferdam::{AnyContainer, Container, Running, StateRoot};
 use std::fs::File;
@@ -39,12 +41,12 @@ pub(crate) struct Exec {
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
     /// Run the process as this user
-    #[arg(short, long, value_name = "UID[:GID]")]
-    user: Option<String>,
+    #[arg(short, long, value_name = "UID[:GID]", value_parser = user)]
+    user: Option<(u32, Option<u32>)>,
     /// Add a supplementary group
-    #[arg(short = 'g', long, value_name = "GID")]
+    #[arg(short = 'g', long, value_name = "GID", value_parser = id)]
     additional_gids: Vec<u32>,
-    /// Add a capability to the container's
+    /// Add a capability to the bounding, effective and permitted sets
     #[arg(short, long, value_name = "CAP")]
     cap: Vec<String>,
     /// Prevent the process from gaining privileges
@@ -134,8 +136,7 @@ impl Exec {
             process.set_env(Some(env));
         }
         let mut user = process.user().clone();
-        if let Some(text) = &self.user {
-            let (uid, gid) = parse_user(text)?;
+        if let Some((uid, gid)) = self.user {
             let gid = gid.unwrap_or(user.gid());
             user.set_uid(uid).set_gid(gid);
         }
@@ -146,7 +147,7 @@ impl Exec {
         }
         process.set_user(user);
         if !self.cap.is_empty() {
-            process.set_capabilities(Some(self.with_capabilities(&process)?));
+            process.set_capabilities(Some(self.with_capabilities(&process)));
         }
         if self.no_new_privs {
             process.set_no_new_privileges(Some(true));
@@ -160,22 +161,25 @@ impl Exec {
         Ok(process)
     }
 
-    fn with_capabilities(&self, process: &Process) -> Result<LinuxCapabilities, Failure> {
-        let parse = |name: &String| -> Result<Capability, Failure> {
+    /// As with runc, not the inheritable and ambient sets: a program of another user than root gets none of these
+    /// capabilities from its file.
+    fn with_capabilities(&self, process: &Process) -> LinuxCapabilities {
+        let parse = |name: &String| -> Option<Capability> {
             let parsed = serde_json::from_value(serde_json::Value::String(name.to_ascii_uppercase()));
-            parsed.map_err(|_| format!("unknown capability {name:?}").into())
+            if parsed.is_err() {
+                tracing::warn!("unknown capability {name:?}");
+            }
+            parsed.ok()
         };
-        let more = self.cap.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let more: Vec<_> = self.cap.iter().filter_map(parse).collect();
         let mut sets = process.capabilities().clone().unwrap_or_default();
         let grown = |set: &Option<std::collections::HashSet<Capability>>| {
             Some(set.iter().flatten().copied().chain(more.iter().copied()).collect())
         };
         let (bounding, effective, permitted) =
             (grown(sets.bounding()), grown(sets.effective()), grown(sets.permitted()));
-        let (inheritable, ambient) = (grown(sets.inheritable()), grown(sets.ambient()));
         sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
-        sets.set_inheritable(inheritable).set_ambient(ambient);
-        Ok(sets)
+        sets
     }
 
     /// Executes the process without waiting for its end. Leaves an exec proxy, whose pid and end are the process's to an
@@ -219,15 +223,5 @@ fn read_process(path: &Path) -> Result<Process, Failure> {
     let file = File::open(path).map_err(|error| failed(&error))?;
     let mut text = Vec::new();
     file.take(MAX_DOCUMENT).read_to_end(&mut text).map_err(|error| failed(&error))?;
-    serde_json::from_slice(&text).map_err(|error| failed(&error))
-}
-
-fn parse_user(text: &str) -> Result<(u32, Option<u32>), Failure> {
-    let id = |text: &str| {
-        text.parse().map_err(|_| Failure::from(format!("{text:?} is not a numeric user or group id")))
-    };
-    match text.split_once(':') {
-        Some((uid, gid)) => Ok((id(uid)?, Some(id(gid)?))),
-        None => Ok((id(text)?, None)),
-    }
+    parse_process(&text).map_err(|error| failed(&error))
 }

@@ -61,7 +61,7 @@ impl Log {
     }
 }
 
-/// Receives the events of the crate, but not those of its dependencies.
+/// Receives the events of the crate and of this program, but not those of their dependencies.
 struct Decisions {
     log: Mutex<Log>,
     least: Level,
@@ -69,7 +69,8 @@ struct Decisions {
 
 impl Subscriber for Decisions {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.least && metadata.target().starts_with("cofferdam")
+        *metadata.level() <= self.least
+            && ["cofferdam", "oci"].iter().any(|ours| metadata.target().starts_with(ours))
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -135,9 +135,8 @@ impl Ps {
             AnyContainer::Running(_) | AnyContainer::Paused(_) => {
                 container.as_executed()?.processes()?.iter().filter_map(|process| process.host_pid).collect()
             }
-            AnyContainer::Stopped(_) | AnyContainer::Creating(_) => {
-                return Err("container not running".into());
-            }
+            AnyContainer::Stopped(_) => Vec::new(),
+            AnyContainer::Creating(_) => return Err("container not running".into()),
         };
         match self.format {
             Format::Json => println!("{}", serde_json::json!(pids)),

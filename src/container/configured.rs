@@ -31,7 +31,7 @@ impl Cache {
         #[cfg(test)]
         tests::PARSES.with(|parses| parses.set(parses.get() + 1));
         let spec = record.spec.parse()?;
-        let valid = ValidSpec::new(&spec, Some(&record.bundle), Origin::ConfigJson)?;
+        let valid = ValidSpec::new(&spec, Some(&record.bundle), Origin::Record)?;
         let process = spec.process().clone().unwrap_or_default();
         let raw = record.spec.clone();
         Ok(Arc::clone(cached.insert(Arc::new(Configured { raw, process, valid }))))

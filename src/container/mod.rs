@@ -98,7 +98,7 @@ pub use live::forward::ForwardSignals;
 pub use live::pod::Pod;
 pub use live::process::{Process, ProcessOutput};
 pub use live::processes::ProcessInfo;
-pub use oci::{OciState, check_config, default_seccomp};
+pub use oci::{OciState, check_config, default_seccomp, parse_process};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use typestate::{
     Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Executed, HasStreams,

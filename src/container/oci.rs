@@ -14,7 +14,7 @@ use crate::spec::{CapSet, Hook, HookKind, Hooks, Origin, ValidSpec};
 use crate::state::{Record, StateLock, Status};
 use crate::sys::connect_stream;
 use crate::wire::init::{LISTENER_FDS, ListenerTaken};
-use oci_spec::runtime::{Capabilities, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Capabilities, LinuxSeccomp, Process, Spec};
 use rustix::fd::{AsFd, OwnedFd};
 use serde::Serialize;
 use serde_json::json;
@@ -69,6 +69,15 @@ pub fn check_config(text: &[u8], bundle: &Path) -> Result<Spec> {
     let valid = ValidSpec::new(&spec, Some(bundle), Origin::ConfigJson)?;
     valid.seccomp.as_ref().map(seccomp::compile).transpose()?;
     Ok(spec)
+}
+
+/// Reads the text of a `process` as `runc exec --process` takes it, for [`Exec::from_oci`](crate::Exec::from_oci). What
+/// is read is the `process` of a `config.json` (OCI config.md, "Process"); without `user` it is root's.
+///
+/// # Errors
+/// [`ErrorKind::InvalidSpec`], naming the field, if the text is not such a document.
+pub fn parse_process(text: &[u8]) -> Result<Process> {
+    spec::parse_process(text)
 }
 
 /// The seccomp profile of a container that is built without one: an allow-list, which has a few calls more for each

@@ -46,10 +46,10 @@
 //! | `process.consoleSize.width` | applied, with a terminal |
 //! | `process.args` | applied |
 //! | `process.commandLine` | for another platform: ignored |
-//! | `process.env` | applied; if two entries set one name, the later one counts |
+//! | `process.env` | applied; if two entries set one name, the later one counts. A `HOME` that is absent or empty is the user's, from the image's `/etc/passwd`, else `/` |
 //! | `process.cwd` | applied; created if it is missing |
-//! | `process.user.uid` | applied |
-//! | `process.user.gid` | applied |
+//! | `process.user.uid` | applied; 0 if absent, as with runc |
+//! | `process.user.gid` | as `uid` |
 //! | `process.user.umask` | applied; 022 if absent |
 //! | `process.user.additionalGids` | applied; refused in a user namespace with one gid, because the kernel denies setgroups(2) there |
 //! | `process.user.username` | for another platform: ignored |
@@ -57,7 +57,7 @@
 //! | `process.capabilities.effective` | applied |
 //! | `process.capabilities.inheritable` | applied |
 //! | `process.capabilities.permitted` | applied; create refuses a capability that the caller does not have |
-//! | `process.capabilities.ambient` | applied |
+//! | `process.capabilities.ambient` | applied; what is not permitted and inheritable is left out, with a warning in the log |
 //! | `process.rlimits[].*` | applied; raising a hard limit without the privilege is `EPERM`, at create |
 //! | `process.noNewPrivileges` | applied |
 //! | `process.oomScoreAdj` | applied |
@@ -67,6 +67,9 @@
 //! | `process.scheduler.*` | applied; if the kernel denies it, the error has its errno. `SCHED_ISO`, which no kernel has, is refused |
 //! | `process.execCPUAffinity.initial` | applied to processes of exec, as specified |
 //! | `process.execCPUAffinity.final` | applied to processes of exec, as specified; without it, `linux.resources.cpu.cpus` |
+//!
+//! A capability with an unknown name is left out, with a warning in the log (OCI config.md, since 1.2). From the builder's
+//! methods it is an error.
 //!
 //! # `mounts`
 //!

@@ -27,6 +27,8 @@ bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(transparent)]
     pub(crate) struct CapSet: u64 {
+        /// `CAP_DAC_OVERRIDE`, with which any bit of a file's mode is enough to execute it.
+        const DAC_OVERRIDE = 1 << 1;
         /// `CAP_SYS_ADMIN`, which the mount and seccomp code checks for.
         const SYS_ADMIN = 1 << 21;
         /// `CAP_MKNOD`, which makes rules about devices matter.
@@ -66,22 +68,27 @@ fn unknown(name: &str) -> String {
 /// The properties of `process.capabilities`.
 const SETS: [&str; 5] = ["bounding", "effective", "inheritable", "permitted", "ambient"];
 
-/// Refuses unknown names while their index is known: `oci-spec` reads them into sets. The typed reader refuses wrong
-/// types later.
-pub(super) fn check_names(document: &Field<'_>, value: &Value) -> Result<()> {
-    let (process, sets) = (document.key("process"), &value["process"]["capabilities"]);
-    let capabilities = process.key("capabilities");
+/// Takes unknown names out of `process`, with a warning: `oci-spec` has a closed set of them. The typed reader refuses
+/// wrong types later. "Any value which cannot be mapped to a relevant kernel interface, or cannot be granted otherwise,
+/// MUST be logged as a warning by the runtime." - OCI config.md
+pub(super) fn drop_unknown(process: &Field<'_>, value: &mut Value) {
+    let field = process.key("capabilities");
+    let Some(sets) = value.get_mut("capabilities").and_then(Value::as_object_mut) else { return };
     for set in SETS {
-        let field = capabilities.key(set);
-        for (index, name) in sets[set].as_array().into_iter().flatten().enumerate() {
-            if let Value::String(name) = name
-                && by_name(name).is_none()
-            {
-                return Err(field.index(index).error(unknown(name)));
+        let Some(names) = sets.get_mut(set).and_then(Value::as_array_mut) else { continue };
+        let field = field.key(set);
+        let mut index = 0..;
+        names.retain(|name| {
+            let index = index.next().expect("more numbers than names");
+            match name {
+                Value::String(name) if by_name(name).is_none() => {
+                    field.index(index).warn(unknown(name));
+                    false
+                }
+                _ => true,
             }
-        }
+        });
     }
-    Ok(())
 }
 
 impl Capabilities {
@@ -103,13 +110,21 @@ impl Capabilities {
             ambient: read("ambient", sets.ambient())?,
         };
         within(&field.key("effective"), this.effective, "permitted", this.permitted)?;
-        within(&field.key("ambient"), this.ambient, "permitted", this.permitted)?;
         if sets.inheritable().is_none() {
             // `runc spec` of 1.1 lists ambient capabilities and leaves `inheritable` out. "No capability can ever be
             // ambient if it is not both permitted and inheritable" (capabilities(7)), so the set it means is empty.
             this.ambient = CapSet::empty();
         }
-        within(&field.key("ambient"), this.ambient, "inheritable", this.inheritable)?;
+        let ambient = field.key("ambient");
+        for (name, outer) in [("permitted", this.permitted), ("inheritable", this.inheritable)] {
+            match within(&ambient, this.ambient, name, outer) {
+                Err(error) if field.is_built() => return Err(error),
+                // The kernel does not grant it, and a workload that does not need it runs.
+                Err(_) => ambient.warn(format_args!("{} not in {name}", names_of(this.ambient - outer))),
+                Ok(()) => {}
+            }
+            this.ambient &= outer;
+        }
         Ok(this)
     }
 
@@ -128,16 +143,22 @@ fn collect(field: &Field<'_>, names: &runtime::Capabilities) -> Result<CapSet> {
 }
 
 fn within(field: &Field<'_>, set: CapSet, outer_name: &str, outer: CapSet) -> Result<()> {
-    let excess = set - outer;
-    match (0..u64::BITS as u8).find(|bit| excess.bits() >> bit & 1 == 1) {
-        None => Ok(()),
-        Some(number) => {
-            let name = caps::all().into_iter().find(|capability| capability.index() == number);
-            let name =
-                name.map_or_else(|| format!("capability {number}"), |capability| capability.to_string());
-            Err(field.error(format_args!("{name} is not in {outer_name}")))
-        }
+    match set - outer {
+        excess if excess.is_empty() => Ok(()),
+        excess => Err(field.error(format_args!("{} not in {outer_name}", names_of(excess)))),
     }
+}
+
+/// `CAP_KILL is`, or `CAP_CHOWN and CAP_KILL are`.
+fn names_of(set: CapSet) -> String {
+    let numbers = (0..u64::BITS as u8).filter(|bit| set.bits() >> bit & 1 == 1);
+    let name = |number: u8| {
+        let known = caps::all().into_iter().find(|capability| capability.index() == number);
+        known.map_or_else(|| format!("capability {number}"), |capability| capability.to_string())
+    };
+    let names: Vec<_> = numbers.map(name).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", names.join(" and "))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use super::attributes::SCHEDULER_FLAGS_OF_OCI_SPEC;
 use super::field::{Field, Origin};
 use super::{capabilities, json, typed};
 use crate::error::Result;
-use oci_spec::runtime::Spec;
-use serde_json::Value;
+use oci_spec::runtime::{Process, Spec};
+use serde_json::{Value, json};
 
 /// The largest `config.json`, in bytes. Docker's, with a full seccomp profile, stay below 64 KiB.
 pub(crate) const MAX_CONFIG_BYTES: usize = 16 << 20;
@@ -23,6 +23,31 @@ pub(crate) const MAX_CONFIG_BYTES: usize = 16 << 20;
 /// twice, lacks a required property, or holds a value of the wrong type.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Spec> {
     let document = Field::document(Origin::ConfigJson);
+    let mut value = read(&document, bytes)?;
+    if let Value::Object(properties) = &mut value {
+        for section in OTHER_PLATFORMS {
+            properties.remove(*section);
+        }
+        if let Some(process) = properties.get_mut("process") {
+            complete_process(&document.key("process"), process);
+        }
+    }
+    typed::read(&document, &value)
+}
+
+/// Reads a document with the `process` of a configuration.
+///
+/// # Errors
+/// As for [`parse`]. Paths begin with `process`.
+pub(crate) fn parse_process(bytes: &[u8]) -> Result<Process> {
+    let document = Field::document(Origin::Exec);
+    let mut value = read(&document, bytes)?;
+    let process = document.key("process");
+    complete_process(&process, &mut value);
+    typed::read(&process, &value)
+}
+
+fn read(document: &Field<'_>, bytes: &[u8]) -> Result<Value> {
     // Check the size before anything is parsed.
     if bytes.len() > MAX_CONFIG_BYTES {
         return Err(
@@ -34,20 +59,36 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Spec> {
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| document.error(format_args!("is not UTF-8 at byte {}", error.valid_up_to())))?;
-    let mut value = json::read(&document, text)?;
-    if let Value::Object(properties) = &mut value {
-        for section in OTHER_PLATFORMS {
-            properties.remove(*section);
+    json::read(document, text)
+}
+
+/// Makes of a `process` what `oci-spec` reads.
+fn complete_process(field: &Field<'_>, process: &mut Value) {
+    give_user(process);
+    rename_scheduler_flags(process);
+    capabilities::drop_unknown(field, process);
+}
+
+/// The user and group that are left out are 0, as runc has it.
+fn give_user(process: &mut Value) {
+    let Value::Object(process) = process else { return };
+    let user = process.entry("user").or_insert(Value::Null);
+    if user.is_null() {
+        *user = json!({});
+    }
+    if let Value::Object(user) = user {
+        for id in ["uid", "gid"] {
+            let id = user.entry(id).or_insert(Value::Null);
+            if id.is_null() {
+                *id = json!(0);
+            }
         }
     }
-    rename_scheduler_flags(&mut value);
-    capabilities::check_names(&document, &value)?;
-    typed::read(&document, &value)
 }
 
 /// Gives flags of the scheduler the names that `oci-spec` reads.
-fn rename_scheduler_flags(document: &mut Value) {
-    let flags = document.pointer_mut("/process/scheduler/flags").and_then(Value::as_array_mut);
+fn rename_scheduler_flags(process: &mut Value) {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
     for flag in flags.into_iter().flatten() {
         let known = SCHEDULER_FLAGS_OF_OCI_SPEC.iter().find(|(name, _)| flag.as_str() == Some(name));
         if let Some((_, name)) = known {

@@ -22,14 +22,16 @@ pub(crate) enum Origin {
     Update,
     /// A further mount for a container that exists.
     HotMount,
+    /// The configuration of a container that exists, read again. Its warnings were given before.
+    Record,
 }
 
 impl Origin {
-    /// `config.json`, `builder`, `exec`, `update` or `hot mount`.
+    /// `config.json`, `builder`, `exec`, `update` or `hot mount`; a record has the text of a `config.json`.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::ConfigJson => "config.json",
+            Self::ConfigJson | Self::Record => "config.json",
             Self::Builder => "builder",
             Self::Exec => "exec",
             Self::Update => "update",
@@ -83,6 +85,24 @@ impl<'a> Field<'a> {
     /// An error about a valid property that this crate does not implement.
     pub(super) fn unsupported(&self, why: impl fmt::Display) -> Error {
         Error::unsupported(self.to_string(), why).during(self.origin.as_str())
+    }
+
+    /// Logs that a valid property has no effect, or not the whole one. Not for what an earlier operation logged already.
+    pub(super) fn warn(&self, problem: impl fmt::Display) {
+        let field = self.to_string();
+        let is_new = match self.origin {
+            Origin::ConfigJson | Origin::Builder | Origin::Exec | Origin::HotMount => true,
+            Origin::Update => field.starts_with("linux.resources"),
+            Origin::Record => false,
+        };
+        if is_new {
+            tracing::warn!("{}: {field}: {problem}", self.origin);
+        }
+    }
+
+    /// Whether a builder in this program has set the property, and not a document.
+    pub(super) fn is_built(&self) -> bool {
+        self.origin == Origin::Builder
     }
 
     /// A string for the kernel: without NUL bytes.

@@ -32,7 +32,7 @@ pub(crate) use capabilities::{CapSet, Capabilities, parse_capability_set};
 pub(crate) use cgroups_path::{CgroupsPath, SystemdScope};
 pub(crate) use cri::PodRole;
 pub(crate) use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
-pub(crate) use document::{MAX_CONFIG_BYTES, parse};
+pub(crate) use document::{MAX_CONFIG_BYTES, parse, parse_process};
 pub(crate) use field::Origin;
 pub use hooks::HookKind;
 pub(crate) use hooks::{Hook, Hooks};

@@ -315,11 +315,12 @@ pub(super) fn refuse_mistakes(field: &Field<'_>, words: &[(usize, String)]) -> R
         flags.filter(|(_, kind)| matches!(kind, Parameter::Flag)).map(|(name, _)| *name).collect();
     for (index, word) in words {
         let name = word.split_once('=').map(|(name, _)| name).filter(|name| !name.is_empty());
+        let field = field.index(*index);
         if name.is_none() && !flags.contains(&word.as_str()) {
-            return Err(unknown(&field.index(*index), word));
+            return Err(unknown(&field, word));
         }
         // Without the value, which may be a password.
-        tracing::warn!(option = name.unwrap_or(word), "an option of a file system has no effect on a bind");
+        field.warn(format_args!("{:?} has no effect on a bind", shorten(name.unwrap_or(word))));
     }
     Ok(())
 }

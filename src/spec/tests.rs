@@ -262,6 +262,53 @@ fn a_document_of_runc_is_accepted() {
 }
 
 #[test]
+fn capabilities_that_the_kernel_does_not_grant_are_dropped() {
+    let sets = serde_json::json!({
+        "bounding": ["CAP_KILL", "CAP_FLY", "CAP_CHOWN"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        "inheritable": ["CAP_CHOWN"], "ambient": ["CAP_FLY", "CAP_KILL", "CAP_CHOWN", "CAP_SYS_ADMIN"],
+    });
+    let found = check(&patched(RUNC, &[("/process/capabilities", sets)])).unwrap().process.capabilities;
+    let (chown, kill) = (CapSet::from_bits_retain(1), CapSet::from_bits_retain(1 << 5));
+    assert_eq!((found.bounding, found.permitted, found.ambient), (chown | kill, chown | kill, chown));
+}
+
+#[test]
+fn a_builder_is_told_of_ambient_capabilities_that_are_not_granted() {
+    let ambient =
+        serde_json::json!({ "permitted": ["CAP_KILL"], "inheritable": [], "ambient": ["CAP_KILL"] });
+    let patches = [("/process/capabilities", ambient), ("/root/path", "/r".into())];
+    let spec = parse(&patched(RUNC, &patches)).unwrap();
+    let error = ValidSpec::new(&spec, None, Origin::Builder).unwrap_err();
+    assert_eq!(error.to_string(), "builder: process.capabilities.ambient: CAP_KILL is not in inheritable");
+}
+
+#[test]
+fn a_process_without_a_user_is_roots() {
+    for user in [Value::Null, serde_json::json!({}), serde_json::json!({ "uid": null, "umask": 18 })] {
+        let spec = check(&patched(RUNC, &[("/process/user", user)])).unwrap();
+        assert_eq!((spec.process.user.uid, spec.process.user.gid), (0, 0));
+    }
+}
+
+#[test]
+fn a_process_to_execute_is_read_as_that_of_a_configuration() {
+    let text = br#"{"args": ["x"], "cwd": "/", "scheduler": {"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+        "capabilities": {"bounding": ["CAP_FLY", "CAP_KILL"]}}"#;
+    let process = parse_process(text).unwrap();
+    assert_eq!(process.user().uid(), 0);
+    assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 1);
+    assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
+    let refused = |text: &str| parse_process(text.as_bytes()).unwrap_err().to_string();
+    assert_eq!(refused(r#"{"args": ["x"]}"#), "exec: process.cwd: is missing");
+    assert_eq!(
+        refused(r#"{"args": [7], "cwd": "/"}"#),
+        "exec: process.args[0]: expected a string, found a number"
+    );
+    assert_eq!(refused("[]"), "exec: process: expected an object, found an array");
+    assert_eq!(refused(""), "exec: is empty");
+}
+
+#[test]
 fn a_document_of_docker_is_accepted() {
     let spec = check(DOCKER.as_bytes()).unwrap();
     assert_eq!(spec.resources.memory.limit, Some(512 << 20));

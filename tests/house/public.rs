@@ -52,7 +52,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("files", &["Change", "ChangeKind", "Copied", "Entry", "FileKind", "Metadata", "Skipped", "Transfer"]),
     ("info", &["Info", "Listed", "ProcessIdentity"]),
     ("manual", &[]),
-    ("oci", &["OCI_VERSIONS", "OciState", "check_config", "default_seccomp", "mount_options"]),
+    (
+        "oci",
+        &["OCI_VERSIONS", "OciState", "check_config", "default_seccomp", "mount_options", "parse_process"],
+    ),
     (
         "processes",
         &["ForwardSignals", "Line", "Lines", "OutputStream", "ProcessExit", "ProcessInfo", "ProcessOutput"],

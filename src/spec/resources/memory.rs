@@ -79,7 +79,7 @@ fn warn_of_ignored(field: &Field<'_>, memory: &LinuxMemory) {
     for (name, bytes) in [("kernel", memory.kernel()), ("kernelTCP", memory.kernel_tcp())] {
         // 0 and -1 ask for nothing.
         if bytes.is_some_and(|bytes| bytes > 0) {
-            tracing::warn!(field = %field.key(name), "ignored, as recommended by the specification");
+            field.key(name).warn("is ignored, as recommended by the specification");
         }
     }
 }

@@ -104,11 +104,6 @@ pub(crate) fn rows_of_programs() -> Vec<Row> {
             "config.json: process.rlimits[0].type: unknown rlimit type \"RLIMIT_LUCK\" (known are RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC, RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME)",
         ),
         spec(
-            Config(|| vec![("/process/capabilities", json!({"bounding": ["CAP_FLY"]}))]),
-            "process.capabilities.bounding[0]",
-            "config.json: process.capabilities.bounding[0]: unknown capability \"CAP_FLY\"",
-        ),
-        spec(
             Config(|| vec![("/process/capabilities", json!({"effective": ["CAP_KILL"]}))]),
             "process.capabilities.effective",
             "config.json: process.capabilities.effective: CAP_KILL is not in permitted",

@@ -26,11 +26,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         runtime: "runc",
-        case: "a_capability_that_does_not_exist_is_an_error",
-        why: "It follows 1.1 here, by which it is a warning, whatever version the configuration names.",
-    },
-    Difference {
-        runtime: "runc",
         case: "a_masked_path_is_absolute",
         why: "It passes over paths that are not there, and looks for relative ones from its own directory.",
     },

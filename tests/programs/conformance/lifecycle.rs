@@ -27,6 +27,8 @@ table! {
         "This operation MUST send the specified signal to the container process";
     a_signal_for_what_has_ended_or_does_not_exist_is_an_error => "kill":
         "Attempting to send a signal to a container that is neither created nor running MUST generate an error";
+    a_stopped_container_has_no_processes_to_list_or_to_signal => "kill":
+        "--all: send the specified signal to all processes inside the container (command line interface)";
     a_signal_for_what_has_ended_changes_nothing => "kill_no_effect":
         "Attempting to send a signal to a container that is neither created nor running MUST have no effect on the \
          container";
@@ -173,6 +175,25 @@ fn a_signal_for_what_has_ended_or_does_not_exist_is_an_error(bench: &Bench<'_>) 
     container.start();
     container.await_end();
     bench.refuses(&["kill", &container.id, "KILL"]);
+    container.delete();
+    Ok(())
+}
+
+fn a_stopped_container_has_no_processes_to_list_or_to_signal(bench: &Bench<'_>) -> Verdict {
+    bench.configure("true", |_| {});
+    let container = bench.create("stopped");
+    container.start();
+    container.await_end();
+    let call = |arguments: &[&str]| {
+        let output = bench.call(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = call(&["ps", &container.id]);
+    assert!(listed.starts_with("UID") && listed.lines().count() == 1, "{listed}");
+    for signal in ["0", "KILL"] {
+        call(&["kill", "--all", &container.id, signal]);
+    }
     container.delete();
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The process: what it is executed as, and with what rights and limits.
 
-use crate::conformance::bench::{Bench, needs_root};
+use crate::conformance::bench::{Bench, Container, needs_root};
 use crate::conformance::case::{NotHere, Verdict, table};
 use crate::kit::line_of;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 table! {
@@ -15,8 +16,18 @@ table! {
         "user specifies the user and groups that the process runs as";
     capabilities_are_those_listed_and_no_others => "process_capabilities":
         "capabilities is an object containing arrays that specifies the sets of capabilities for the process";
-    a_capability_that_does_not_exist_is_an_error => "process_capabilities_fail":
-        "Any value which cannot be mapped to a relevant kernel interface MUST cause an error";
+    capabilities_that_cannot_be_granted_are_a_warning => "process_capabilities_fail":
+        "Any value which cannot be mapped to a relevant kernel interface, or cannot be granted otherwise, MUST be \
+         logged as a warning by the runtime (1.2)";
+    a_capability_for_an_executed_process_is_in_three_sets => "process_capabilities":
+        "--cap <CAP>: add a capability to the bounding, effective and permitted sets (command line of runc)";
+    a_process_without_a_user_is_roots => "process_user":
+        "user is a platform-specific object; engines leave it out, for uid 0 and gid 0";
+    a_program_may_be_executable_by_a_capability_alone => "process":
+        "The runtime MUST run the user-specified program; CAP_DAC_OVERRIDE bypasses execute permission checks \
+         (capabilities(7))";
+    an_empty_home_is_the_users => "process":
+        "env: engines set HOME to an empty value and expect the home directory of the user";
     the_oom_score_is_adjusted => "process_oom_score_adj":
         "If oomScoreAdj is set, the runtime MUST set oom_score_adj to the given value";
     limits_are_the_processs => "process_rlimits":
@@ -94,11 +105,103 @@ fn capabilities_are_those_listed_and_no_others(bench: &Bench<'_>) -> Verdict {
     Ok(())
 }
 
-fn a_capability_that_does_not_exist_is_an_error(bench: &Bench<'_>) -> Verdict {
-    bench.refuses_to_create(|config| {
-        let bounding = config["process"]["capabilities"]["bounding"].as_array_mut().unwrap();
-        bounding.push(json!("CAP_TEST"));
+fn capabilities_that_cannot_be_granted_are_a_warning(bench: &Bench<'_>) -> Verdict {
+    bench.configure("cat /proc/self/status", |config| {
+        let capabilities = &mut config["process"]["capabilities"];
+        for set in ["bounding", "effective", "permitted"] {
+            capabilities[set] = json!(["CAP_KILL", "CAP_TEST", "CAP_AUDIT_WRITE"]);
+        }
+        capabilities["inheritable"] = json!(["CAP_AUDIT_WRITE"]);
+        capabilities["ambient"] = json!(["CAP_AUDIT_WRITE", "CAP_NET_ADMIN", "CAP_TEST"]);
     });
+    let container = bench.create("granted");
+    let said = bench.read("stderr");
+    assert!(said.contains("level=warning") && said.contains("CAP_TEST"), "{said}");
+    container.start();
+    container.await_end();
+    container.delete();
+    let seen = bench.read("stdout");
+    for (set, bits) in [("CapBnd", "20000020"), ("CapPrm", "20000020"), ("CapAmb", "20000000")] {
+        assert_eq!(line_of(&seen, set), format!("{bits:0>16}"), "{set}");
+    }
+    Ok(())
+}
+
+/// A container of this configuration that waits for others to be executed in it.
+fn waiting<'a>(bench: &'a Bench<'_>, change: impl FnOnce(&mut Value)) -> Container<'a> {
+    bench.configure("exec sleep 1000", change);
+    let container = bench.create("waiting");
+    container.start();
+    container
+}
+
+fn executed(bench: &Bench<'_>, arguments: &[&str]) -> String {
+    let output = bench.call(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn a_capability_for_an_executed_process_is_in_three_sets(bench: &Bench<'_>) -> Verdict {
+    let container = waiting(bench, |config| {
+        config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
+        config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
+    });
+    let arguments =
+        ["exec", "--cap", "CAP_CHOWN", "--cap", "CAP_TEST", &container.id, "cat", "/proc/self/status"];
+    let seen = executed(bench, &arguments);
+    for (set, bits) in [
+        ("CapBnd", "20000421"),
+        ("CapPrm", "20000421"),
+        ("CapEff", "20000421"),
+        ("CapInh", "20"),
+        ("CapAmb", "20"),
+    ] {
+        assert_eq!(line_of(&seen, set), format!("{bits:0>16}"), "{set}");
+    }
+    container.end();
+    Ok(())
+}
+
+fn a_process_without_a_user_is_roots(bench: &Bench<'_>) -> Verdict {
+    let container = waiting(bench, |config| {
+        config["process"].as_object_mut().unwrap().remove("user");
+    });
+    let process = json!({
+        "args": ["sh", "-c", "id -u; id -g; stat -c %u:%g /proc/1"], "cwd": "/", "env": ["PATH=/bin"],
+        "scheduler": { "policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_RESET_ON_FORK"] },
+    });
+    let file = bench.bundle().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let seen = executed(bench, &["exec", "--process", file.to_str().unwrap(), &container.id]);
+    assert_eq!(seen, "0\n0\n0:0\n");
+    container.end();
+    Ok(())
+}
+
+fn a_program_may_be_executable_by_a_capability_alone(bench: &Bench<'_>) -> Verdict {
+    needs_root("a user namespace of one id has one user")?;
+    let program = bench.rootfs().join("bin/owners");
+    std::fs::write(&program, "#!/bin/sh\necho executed\n").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o744)).unwrap();
+    let configure = |config: &mut Value, capabilities: &[&str]| {
+        config["process"]["args"] = json!(["owners"]);
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+            config["process"]["capabilities"][set] = json!(capabilities);
+        }
+    };
+    let seen = bench.output("", |config| configure(config, &["CAP_DAC_OVERRIDE"]));
+    assert_eq!(seen, "executed\n");
+    bench.refuses_to_create(|config| configure(config, &["CAP_KILL"]));
+    Ok(())
+}
+
+fn an_empty_home_is_the_users(bench: &Bench<'_>) -> Verdict {
+    std::fs::write(bench.rootfs().join("etc/passwd"), "root:x:0:0::/of/root:/bin/sh\n").unwrap();
+    let seen = bench.output("echo $HOME; env | grep -c ^HOME=", |config| {
+        config["process"]["env"] = json!(["PATH=/bin", "HOME="]);
+    });
+    assert_eq!(seen, "/of/root\n1\n");
     Ok(())
 }
 
