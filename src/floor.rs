@@ -57,7 +57,7 @@ pub fn run(rootfs: &Path, program: &Path) -> Result<i32> {
         Forked::Child => {
             drop(map);
             let errno = match enter(mapped, &rootfs) {
-                Ok(()) => sys::Execution::new(&program, &argv, &[]).execve(),
+                Ok(()) => sys::Execution::new(&program, &argv, &[]).execute().1,
                 Err(errno) => errno,
             };
             sys::exit_now(errno.raw_os_error())

@@ -21,7 +21,11 @@ pub struct Exit {
     pub user_time: Duration,
     /// CPU time in kernel mode, likewise.
     pub system_time: Duration,
-    /// The largest resident set of any one of them, bytes.
+    /// The largest resident set of any one of them, bytes, from their `execve` on (getrusage(2), `ru_maxrss`).
+    ///
+    /// Not less than what the process of this crate that executes the program keeps until then: its heap and the
+    /// relocated constants of your program, often half a megabyte. A few megabytes if the process may not reset the
+    /// count (proc_pid_clear_refs(5)), as in a joined user namespace, or an exec where `/proc` is not mounted.
     pub max_rss: u64,
     /// The most memory that the container used at one time, bytes; `None` without a memory cgroup.
     pub memory_peak: Option<u64>,
@@ -90,7 +94,7 @@ pub struct ProcessExit {
     pub user_time: Duration,
     /// CPU time in kernel mode, likewise.
     pub system_time: Duration,
-    /// The largest resident set of any one of them, bytes.
+    /// The largest resident set of any one of them, bytes; see [`Exit::max_rss`].
     pub max_rss: u64,
 }
 

@@ -159,7 +159,7 @@ pub(crate) fn execute_on_host(hook: &Hook, cwd: BorrowedFd<'_>) -> Error {
     }
     let (path, argv) = (hook.c_path(), hook.argv());
     let envp = hook.envp().unwrap_or_default();
-    let errno = sys::Execution::new(&path, &argv, &envp).execve();
+    let (_, errno) = sys::Execution::new(&path, &argv, &envp).execute();
     Err::<(), _>(errno).os(|| format!("execve({path:?})")).expect_err("made from an errno")
 }
 

@@ -21,6 +21,7 @@ use super::init::attributes::Labels;
 use super::init::become_workload;
 use super::init::become_workload::ExecRequest;
 use super::init::console::Console;
+use super::init::peak::Peak;
 use super::init::{accounts, program};
 use super::oom_score::OomScore;
 use super::target::ExecTarget;
@@ -149,12 +150,14 @@ fn run(
         parent.send(&ExecReport::Terminal, &[("terminal", master.as_fd())])?;
     }
     let labels = Labels::open(&process, target.proc, numbers)?;
+    let peak = Peak::open_inside(numbers);
     become_workload::place(extra_fds, numbers)?;
     Err(become_workload::execute(&ExecRequest {
         plan: &process,
         filter: target.exec_config.filter.as_ref(),
         program: &program,
         labels: &labels,
+        peak: &peak,
         keep_groups: target.exec_config.keep_groups,
         keep: numbers,
         is_hook: false,

@@ -4,8 +4,7 @@ use super::{check, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
-use std::ffi::{CStr, CString, c_char};
-use std::marker::PhantomData;
+use std::ffi::{CStr, c_char};
 
 /// Gives this process the default disposition for every signal and an empty mask. Ignored signals and the mask survive
 /// execve(2), so without this the caller's choices would reach the workload.
@@ -119,32 +118,6 @@ pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
-/// execve(2) with its arguments laid out. [`execve`](Self::execve) makes that one system call and no other: after a
-/// seccomp filter was loaded, not even memory can be allocated, because the filter may refuse brk(2).
-pub(crate) struct Execution<'a> {
-    program: &'a CStr,
-    argv: Vec<*const c_char>,
-    envp: Vec<*const c_char>,
-    /// What the pointers point to.
-    strings: PhantomData<&'a [CString]>,
-}
-
-impl<'a> Execution<'a> {
-    pub(crate) fn new(program: &'a CStr, argv: &'a [CString], envp: &'a [CString]) -> Self {
-        let pointers = |strings: &[CString]| {
-            strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
-        };
-        Self { program, argv: pointers(argv), envp: pointers(envp), strings: PhantomData }
-    }
-
-    /// Returns only if it failed.
-    pub(crate) fn execve(&self) -> Errno {
-        // SAFETY: both arrays end with a null pointer, and the C strings live as long as this value.
-        unsafe { libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
-        last_errno()
-    }
-}
-
 /// execveat(2) of the file itself, with `name` as its only argument and no environment. Returns only if it failed.
 pub(crate) fn execute_file(program: BorrowedFd<'_>, name: &CStr) -> Errno {
     let (argv, envp) = ([name.as_ptr(), std::ptr::null()], [std::ptr::null::<c_char>()]);
@@ -167,35 +140,6 @@ pub(crate) fn pidfd_send_raw(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), E
     let pidfd = pidfd.as_raw_fd();
     // SAFETY: with a null siginfo the kernel reads no memory.
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, std::ptr::null::<u8>(), 0) })
-}
-
-/// Unmaps the pages of the program's code and constants that this process has used. They stay in the page cache, and
-/// are mapped again on the next access. For a process that is about to wait for long.
-pub(crate) fn forget_code() {
-    extern "C" fn forget(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> i32 {
-        // SAFETY: dl_iterate_phdr(3) passes a pointer to a struct that is valid for the call.
-        let info = unsafe { &*info };
-        // SAFETY: dlpi_phdr points to dlpi_phnum headers, which stay mapped as long as the program does.
-        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-        let page = rustix::param::page_size() as u64;
-        // Never a writable segment: it holds relocations and variables, and the kernel cannot read those from the
-        // image.
-        let constant =
-            |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
-        for header in headers.iter().filter(constant) {
-            let from = (info.dlpi_addr + header.p_vaddr).next_multiple_of(page);
-            let to = (info.dlpi_addr + header.p_vaddr + header.p_memsz) / page * page;
-            if from < to {
-                // SAFETY: these are whole pages of a segment without PF_W, so their content is that of the image, and
-                // the next access reads it from there again.
-                unsafe { libc::madvise(from as *mut _, (to - from) as usize, libc::MADV_DONTNEED) };
-            }
-        }
-        // Stop after the first object, the program: the libraries are shared with the whole system anyway.
-        1
-    }
-    // SAFETY: the callback has the signature that dl_iterate_phdr(3) asks for and keeps no pointer beyond the call.
-    unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
 }
 
 /// Gives the free pages of the heap back to the kernel: malloc_trim(3). Helpers call it when the container is made:

@@ -9,6 +9,7 @@ mod bpf;
 mod clone;
 mod descriptors;
 mod exec;
+mod execution;
 mod fork_inside;
 mod init_program;
 mod mount_api;
@@ -28,10 +29,11 @@ pub(crate) use descriptors::{
     keep_on_exec, place_at,
 };
 pub(crate) use exec::{
-    Execution, Usage, block_signals, execute_file, exit_now, forget_code, ignore_signals,
-    is_in_initial_user_namespace, join_new_session_keyring, pidfd_send_raw, reset_dispositions,
-    reset_signals, rlimit, set_rlimit, set_session_keyring_permissions, trim_heap, unblock_signals, wait4,
+    Usage, block_signals, execute_file, exit_now, ignore_signals, is_in_initial_user_namespace,
+    join_new_session_keyring, pidfd_send_raw, reset_dispositions, reset_signals, rlimit, set_rlimit,
+    set_session_keyring_permissions, trim_heap, unblock_signals, wait4,
 };
+pub(crate) use execution::{Execution, LastCall, forget_code, forget_peak};
 pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside};
 pub(crate) use init_program::init_program;
 pub(crate) use mount_api::{

@@ -130,3 +130,33 @@ fn given_bytes_are_there_for_a_container_that_outlives_its_caller() {
     assert_eq!(std::fs::read(shared.join("copy")).unwrap(), b"all of it");
     any.delete(true).unwrap();
 }
+
+/// `VmHWM` of the program that prints it, bytes.
+fn own_peak(stdout: &[u8]) -> u64 {
+    let line = String::from_utf8_lossy(stdout);
+    let kib = line.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    kib.unwrap_or_else(|| panic!("{line:?}")) << 10
+}
+
+#[test]
+fn the_largest_resident_set_is_the_workloads_and_not_that_of_the_process_which_executed_it() {
+    const MIB: u64 = 1 << 20;
+    let stage = stage!();
+    // The kernel counts pages per CPU, and adds them up when a process looks, not always when it ends.
+    let close_to = |max_rss: u64, peak: u64| max_rss.abs_diff(peak) < MIB;
+    let small = ["grep", "VmHWM", "/proc/self/status"];
+    let output = stage.container("small").args(small).output().unwrap();
+    let peak = own_peak(&output.stdout);
+    assert!(close_to(output.exit.max_rss, peak), "{} of {peak}", output.exit.max_rss);
+    let container = sleeping(&stage, "exec");
+    let output = container.exec_output(Exec::new(small)).unwrap();
+    let peak = own_peak(&output.stdout);
+    assert!(close_to(output.exit.max_rss, peak), "{} of {peak}", output.exit.max_rss);
+
+    let large = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"];
+    let init = stage.container("large").args(large).output().unwrap().exit.max_rss;
+    let executed = container.exec_output(Exec::new(large)).unwrap().exit.max_rss;
+    for max_rss in [init, executed] {
+        assert!((63 * MIB..68 * MIB).contains(&max_rss), "{max_rss}");
+    }
+}

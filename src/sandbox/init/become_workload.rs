@@ -10,6 +10,7 @@
 //! execve()").
 
 use super::attributes::{self, Labels};
+use super::peak::Peak;
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::ProcessPlan;
@@ -17,7 +18,7 @@ use crate::process::Channel;
 use crate::sandbox::keyring;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
-use crate::sys;
+use crate::sys::{self, Execution, LastCall};
 use crate::wire::init::LISTENER_FDS;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::Signal;
@@ -33,6 +34,7 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
     pub(in crate::sandbox) filter: Option<&'a Filter>,
     pub(in crate::sandbox) program: &'a Program,
     pub(in crate::sandbox) labels: &'a Labels,
+    pub(in crate::sandbox) peak: &'a Peak,
     /// Whether it keeps the groups that it has, if its user has none.
     pub(in crate::sandbox) keep_groups: bool,
     /// The numbers of the descriptors it keeps besides its standard streams.
@@ -80,20 +82,56 @@ fn of_rlimits(error: Error) -> Error {
 
 /// Becomes the workload, [prepared](prepare) to be it. Returns only what went wrong.
 pub(in crate::sandbox) fn execute(becoming: &ExecRequest<'_>) -> Error {
-    let ExecRequest { plan, program, filter, .. } = becoming;
+    let ExecRequest { program, filter, .. } = becoming;
     let ready = shed(becoming).and_then(|()| filter.map(|filter| Loading::of(filter, becoming)).transpose());
     let loading = match ready {
         Ok(loading) => loading,
         Err(error) => return error,
     };
-    let execution = sys::Execution::new(&program.path, &plan.argv, &program.environment);
-    // From here on the filter decides about every call. So everything is prepared by now, and stays in memory until
+    // From the filter on, that decides about every call. So everything is prepared by now, and stays in memory until
     // execve: to free memory can be a call, too.
-    if let Some(Err(error)) = loading.as_ref().map(Loading::load) {
-        return error.during("linux.seccomp");
+    match prepare_execution(becoming, loading.as_ref()) {
+        Err(error) => error,
+        Ok(execution) => match execution.execute() {
+            (LastCall::Seccomp, errno) => of_filter(errno),
+            (LastCall::Execve, errno) => exec_error(program, errno),
+        },
     }
-    exec_error(program, execution.execve())
 }
+
+/// Loads the filter if it notifies; any other one is part of what is returned.
+fn prepare_execution<'a>(
+    ExecRequest { plan, program, peak, .. }: &ExecRequest<'a>,
+    loading: Option<&'a Loading<'a>>,
+) -> Result<Execution<'a>> {
+    let execution = Execution::new(&program.path, &plan.argv, &program.environment);
+    match loading {
+        Some(loading) if loading.handover.is_some() => {
+            peak.file().into_iter().for_each(sys::forget_peak);
+            loading.load().map_err(|error| error.during(FILTER))?;
+            Ok(execution)
+        }
+        loading => {
+            let execution = match peak.file() {
+                Some(file) => execution.forget_peak(file),
+                None => execution,
+            };
+            match loading {
+                Some(Loading { program, flags, .. }) => {
+                    execution.load_filter(program, *flags).map_err(of_filter)
+                }
+                None => Ok(execution),
+            }
+        }
+    }
+}
+
+fn of_filter(errno: rustix::io::Errno) -> Error {
+    let failed: Result<()> = Err(errno).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)");
+    failed.expect_err("made from an errno").during(FILTER)
+}
+
+const FILTER: &str = "linux.seccomp";
 
 /// Gives descriptors their numbers: first copies all of them above every number in use, then puts each into place.
 pub(in crate::sandbox) fn place(fds: &[OwnedFd], numbers: &[i32]) -> Result<()> {

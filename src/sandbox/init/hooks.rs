@@ -19,6 +19,7 @@
 use super::attributes::Labels;
 use super::become_workload;
 use super::become_workload::ExecRequest;
+use super::peak::Peak;
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
@@ -121,6 +122,7 @@ fn execute_as(workload: &ExecRequest<'_>, hook: &Hook, labels: &Labels) -> Error
         plan: &plan,
         program: &program,
         labels,
+        peak: &Peak::open_inside(&[]),
         keep: &[],
         is_hook: true,
         ..*workload

@@ -21,6 +21,7 @@ pub(super) mod console;
 mod copy_up;
 pub(super) mod file_systems;
 mod hooks;
+pub(super) mod peak;
 pub(super) mod program;
 pub(super) mod tree;
 
@@ -41,6 +42,7 @@ use become_workload::ExecRequest;
 use console::Console;
 use hooks::HookPoints;
 use nix::sched::{CloneFlags as Unshare, unshare};
+use peak::Peak;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -218,6 +220,13 @@ impl<'a> Given<'a> {
 /// What init hands to the sandbox when it is ready, by name.
 type Handles = Vec<(String, OwnedFd)>;
 
+/// What init found at create, for start.
+struct Workload {
+    program: program::Program,
+    labels: Labels,
+    peak: Peak,
+}
+
 /// What the new process works with.
 struct First<'a> {
     plan: &'a SealedSandbox<'a>,
@@ -236,11 +245,11 @@ impl First<'_> {
     /// The new process. Never returns to the sandbox's code.
     fn run(&self) -> ! {
         let ready = InitReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
-        let (program, labels) = match self.prepare() {
-            Ok((program, labels, handles)) => {
+        let workload = match self.prepare() {
+            Ok((workload, handles)) => {
                 let handles: Vec<_> = handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
                 match self.parent.send(&ready, &handles) {
-                    Ok(()) => (program, labels),
+                    Ok(()) => workload,
                     Err(_) => sys::exit_now(1),
                 }
             }
@@ -255,13 +264,13 @@ impl First<'_> {
         let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(self.parent, above).map(Channel::from) else {
             sys::exit_now(1)
         };
-        let error = self.start(&parent, &program, &labels);
+        let error = self.start(&parent, &workload);
         let _ = parent.send(&StartReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
         sys::exit_now(1)
     }
 
     /// Becomes the workload. Returns only what went wrong.
-    fn start(&self, parent: &Channel, program: &program::Program, labels: &Labels) -> Error {
+    fn start(&self, parent: &Channel, Workload { program, labels, peak }: &Workload) -> Error {
         let plan = &self.plan.init;
         let numbers = &self.plan.facts.extra_fd_numbers;
         let workload = ExecRequest {
@@ -269,6 +278,7 @@ impl First<'_> {
             filter: plan.seccomp.as_ref(),
             program,
             labels,
+            peak,
             keep_groups: self.plan.keep_groups,
             keep: numbers,
             is_hook: false,
@@ -287,9 +297,8 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create. Returns the program to execute, its labels, and what the sandbox gets: see
-    /// [`InitReport::Ready`].
-    fn prepare(&self) -> Result<(program::Program, Labels, Handles)> {
+    /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
+    fn prepare(&self) -> Result<(Workload, Handles)> {
         let (plan, given) = (&self.plan.init, self.given);
         let [stdin, stdout, stderr] = &given.stdio;
         // The dispositions are the sandbox's, which are the defaults.
@@ -327,7 +336,9 @@ impl First<'_> {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-        let labels = Labels::open(&plan.process, proc.as_fd(), &self.plan.facts.extra_fd_numbers)?;
+        let numbers = &self.plan.facts.extra_fd_numbers;
+        let labels = Labels::open(&plan.process, proc.as_fd(), numbers)?;
+        let peak = Peak::open(proc.as_fd(), numbers);
         let NamespacePlan { followed, .. } = self.plan.namespaces;
         let entered = if self.plan.reaper { followed | self.plan.namespaces.of_reaper() } else { followed };
         let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), entered)?;
@@ -336,6 +347,6 @@ impl First<'_> {
         for (overlay, [upper, lower]) in layers.into_iter().enumerate() {
             handles.extend([(upper_name(overlay), upper), (lower_name(overlay), lower)]);
         }
-        Ok((program, labels, handles))
+        Ok((Workload { program, labels, peak }, handles))
     }
 }
