@@ -3,13 +3,13 @@
 //!
 //! ```text
 //! cargo run --features tokio --example agent                        # two sessions, as a demonstration
-//! cargo run --features tokio --example agent -- --time 2s <snippets
+//! cargo run --features tokio --example agent -- --time 2s --memory 64 <snippets
 //! ```
 //!
 //! A line of standard input is `SESSION: SNIPPET`, and the snippet a shell command line. `SESSION: put FILE` copies a file
 //! of the host into the session's `/tmp`, and `SESSION: get NAME` prints a file from there. Sessions run at the same time,
-//! and the program prints their output as they write it. It kills a snippet that runs too long, and the session goes on.
-//! All sessions end with this program.
+//! and the program prints their output as they write it. It kills a snippet that runs too long or needs too much memory,
+//! and the session goes on. All sessions end with this program.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -20,7 +20,7 @@ use arguments::duration;
 use clap::Parser;
 use cofferdam::{Container, ContainerBuilder, Exec, Running, Stdio};
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, read_to_string, stdin};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +30,14 @@ use tokio::task::{JoinSet, spawn_blocking};
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Runs snippets of code in sessions.
-#[derive(Parser)]
+#[derive(Clone, Copy, Parser)]
 struct Options {
     /// How long a snippet may run
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     time: Duration,
+    /// How much memory a snippet may use, in MiB; needs a cgroup
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
 }
 
 const DEMONSTRATION: &str = "\
@@ -45,34 +48,29 @@ bob: echo still here; ls /tmp | wc -l
 alice: get note";
 
 fn main() -> Result {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(Options::parse().time))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(Options::parse()))
 }
 
-async fn serve(time: Duration) -> Result {
-    let input = match std::io::stdin().is_terminal() {
-        true => DEMONSTRATION.to_owned(),
-        false => std::io::read_to_string(std::io::stdin())?,
-    };
+async fn serve(options: Options) -> Result {
+    let input = if stdin().is_terminal() { DEMONSTRATION.to_owned() } else { read_to_string(stdin())? };
     let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in input.lines().filter(|line| !line.trim().is_empty()) {
         let (name, snippet) = line.split_once(':').ok_or_else(|| format!("not SESSION: SNIPPET: {line}"))?;
         sessions.entry(name.trim().to_owned()).or_default().push(snippet.trim().to_owned());
     }
-    let mut tasks = JoinSet::new();
-    for (name, snippets) in sessions {
-        tasks.spawn(session(name, snippets, time));
-    }
-    tasks.join_all().await.into_iter().collect()
+    let sessions = sessions.into_iter().map(|(name, snippets)| session(name, snippets, options));
+    sessions.collect::<JoinSet<_>>().join_all().await.into_iter().collect()
 }
 
-async fn session(name: String, snippets: Vec<String>, time: Duration) -> Result {
-    let container = Arc::new(ContainerBuilder::new().args(["sleep", "infinity"]).spawn_async().await?);
+async fn session(name: String, snippets: Vec<String>, options: Options) -> Result {
+    // With accounting, the session has the cgroups that a snippet's limit of memory needs.
+    let builder = ContainerBuilder::new().args(["sleep", "infinity"]).accounting();
+    let container = Arc::new(builder.spawn_async().await?);
     for snippet in snippets {
         let done = match snippet.split_once(' ') {
             Some(("put", file)) => put(Arc::clone(&container), file.to_owned()).await,
             Some(("get", file)) => get(Arc::clone(&container), &name, file.to_owned()).await,
-            _ => run(&container, &name, &snippet, time).await,
+            _ => run(&container, &name, &snippet, options).await,
         };
         done.unwrap_or_else(|error| println!("{name} ! {error}"));
     }
@@ -80,9 +78,10 @@ async fn session(name: String, snippets: Vec<String>, time: Duration) -> Result 
 }
 
 /// Runs one snippet, and shows what it writes while it runs.
-async fn run(container: &Container<Running>, name: &str, snippet: &str, time: Duration) -> Result {
+async fn run(container: &Container<Running>, name: &str, snippet: &str, options: Options) -> Result {
     let exec = Exec::new(["sh", "-c", &format!("exec 2>&1; {snippet}")]).cwd("/tmp").stdout(Stdio::piped());
-    let mut process = container.exec_async(exec.timeout(time)).await?;
+    let exec = options.memory.into_iter().fold(exec, |exec, mib| exec.memory_limit(mib << 20));
+    let mut process = container.exec_async(exec.timeout(options.time)).await?;
     let output = Receiver::from_file(process.take_stdout().ok_or("no pipe")?)?;
     let mut chunk = [0; 4096];
     loop {
@@ -90,7 +89,7 @@ async fn run(container: &Container<Running>, name: &str, snippet: &str, time: Du
         match output.try_read(&mut chunk) {
             Ok(0) => break,
             Ok(count) => show(name, '|', &chunk[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -248,6 +248,12 @@ impl CgroupDir {
             .os(|| format!("chown({:?}, {uid})", self.path.join(file)))
     }
 
+    /// The user that a control file belongs to.
+    pub(super) fn owner(&self, file: &str) -> Result<u32> {
+        let stat = rustix::fs::statat(&self.fd, file, AtFlags::SYMLINK_NOFOLLOW);
+        stat.map(|stat| stat.st_uid).os(|| format!("stat({:?})", self.path.join(file)))
+    }
+
     /// Another descriptor of this directory, to pass on.
     pub(super) fn duplicate(&self) -> Result<OwnedFd> {
         self.fd.try_clone().os(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))
@@ -283,6 +289,29 @@ impl AsFd for CgroupDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Opens the child `name` of a cgroup that is known by descriptor only.
+pub(super) fn cgroup_directory_at(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(dir, name, DIRECTORY, Mode::empty(), resolve)
+}
+
+/// The names of the cgroups directly below one that is known by descriptor only; none if it was removed meanwhile.
+pub(super) fn children_of(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    let entries = match cgroup_directory_at(dir, OsStr::new(".")).and_then(Dir::new) {
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(names),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// The result of a removal.

@@ -9,12 +9,10 @@
 //! ```
 
 use super::dir::{CgroupDir, CgroupVersion, read_text, v1, v2};
+use super::members::Members;
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Donation name of the file that freezes: `cgroup.freeze` (v2) or `freezer.state` (v1).
@@ -37,9 +35,7 @@ pub(crate) struct Freezer {
     state: OwnedFd,
     /// Only on v2.
     events: Option<OwnedFd>,
-    /// The directory, and not the open list: on v1 one open file gives the same list again for up to a second
-    /// (`CGROUP_PIDLIST_DESTROY_DELAY` in kernel/cgroup/cgroup-v1.c).
-    dir: OwnedFd,
+    members: Members,
     kill: Option<OwnedFd>,
 }
 
@@ -61,7 +57,8 @@ pub(super) fn open(dir: &CgroupDir) -> Result<Vec<(String, OwnedFd)>> {
 impl Freezer {
     /// Takes the fds by their donation names from `take`; `None` if the container has no place to freeze.
     pub(crate) fn take(mut take: impl FnMut(&str) -> Option<OwnedFd>) -> Option<Self> {
-        Some(Self { state: take(FREEZE)?, dir: take(DIR)?, events: take(EVENTS), kill: take(KILL) })
+        let (state, members) = (take(FREEZE)?, Members(take(DIR)?));
+        Some(Self { state, members, events: take(EVENTS), kill: take(KILL) })
     }
 
     /// Tells the kernel to stop the container's processes. They have stopped when [`frozen`](Self::frozen) returns
@@ -89,6 +86,12 @@ impl Freezer {
         }
     }
 
+    /// The container's own processes, for tests.
+    #[cfg(test)]
+    pub(crate) fn members(&self) -> Result<std::collections::BTreeSet<i32>> {
+        self.members.list()
+    }
+
     fn file(&self) -> &'static str {
         if self.events.is_some() { "cgroup.freeze" } else { v1::FREEZER }
     }
@@ -105,25 +108,6 @@ impl Freezer {
             }
             // "FREEZING" until the last task has stopped.
             None => Ok(read_text(self.state.as_fd()).os(|| "read(freezer.state)")?.trim() == "FROZEN"),
-        }
-    }
-
-    /// The container's own processes, as pids of the caller's pid namespace: also those whose parents have ended, and in
-    /// a pid namespace that others share. A process of another pid namespace that was moved in has no pid here and is left out.
-    ///
-    /// # Errors
-    /// The errno of openat2(2) or read(2).
-    pub(crate) fn members(&self) -> Result<BTreeSet<i32>> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let procs = rustix::fs::openat2(&self.dir, "cgroup.procs", flags, Mode::empty(), resolve);
-        match procs.and_then(|procs| read_text(procs.as_fd())) {
-            Ok(text) => {
-                Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
-            }
-            // The cgroup was removed while we held it, so no process is in it.
-            Err(Errno::NOENT | Errno::NODEV) => Ok(BTreeSet::new()),
-            Err(errno) => Err(errno).os(|| "read(cgroup.procs)"),
         }
     }
 
@@ -145,41 +129,10 @@ impl Freezer {
             // No fork escapes it, and on v2 frozen processes die, too.
             return rustix::io::write(kill, b"1").map(drop).os(|| "write(cgroup.kill, \"1\")");
         }
-        // Frozen processes cannot fork while we kill them one by one. `kill_each` finds the children of those that were
+        // Frozen processes cannot fork while we kill them one by one. [`Members::kill_each`] finds the children of those that were
         // not frozen yet, because it lists again.
         let frozen = self.freeze();
-        let killed = self.kill_each();
+        let killed = self.members.kill_each();
         frozen.and(killed).and(self.thaw())
-    }
-
-    fn kill_each(&self) -> Result<()> {
-        let mut killed = BTreeSet::new();
-        loop {
-            let members = self.members()?;
-            let new: Vec<i32> = members.difference(&killed).copied().collect();
-            if new.is_empty() {
-                return Ok(());
-            }
-            for pid in new {
-                self.kill_one(pid)?;
-                killed.insert(pid);
-            }
-        }
-    }
-
-    /// A pid can be reused until a pidfd holds it: if it is still listed after the pidfd was opened, it is that process.
-    fn kill_one(&self, pid: i32) -> Result<()> {
-        let Some(number) = Pid::from_raw(pid) else { return Ok(()) };
-        let pidfd = match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => return Ok(()),
-            opened => opened.os(|| format!("pidfd_open({pid})"))?,
-        };
-        if !self.members()?.contains(&pid) {
-            return Ok(());
-        }
-        match rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
-            Err(Errno::SRCH) => Ok(()),
-            sent => sent.os(|| format!("pidfd_send_signal({pid}, SIGKILL)")),
-        }
     }
 }

@@ -314,7 +314,7 @@ fn refuse_frozen(dir: &CgroupDir, field: &str) -> Result<()> {
 }
 
 /// Writes one value into `dir`, under the name of the field it serves.
-fn apply(write: &PlannedWrite, parent: &CgroupDir, dir: &CgroupDir) -> Result<()> {
+pub(super) fn apply(write: &PlannedWrite, parent: &CgroupDir, dir: &CgroupDir) -> Result<()> {
     let file = write.file.as_str();
     match &write.value {
         Value::Text(text) => dir.write(file, text).map_err(|error| refused(write, dir, error)),
@@ -343,7 +343,7 @@ fn apply(write: &PlannedWrite, parent: &CgroupDir, dir: &CgroupDir) -> Result<()
     }
 }
 
-fn inherit(file: &str, parent: &CgroupDir, dir: &CgroupDir) -> Result<()> {
+pub(super) fn inherit(file: &str, parent: &CgroupDir, dir: &CgroupDir) -> Result<()> {
     if !dir.read(file)?.trim().is_empty() {
         return Ok(());
     }

@@ -21,6 +21,8 @@
 //! `<name>`, and the container's processes are in `<name>/container`, as for memory. Freezing or killing the container
 //! never stops the sandbox.
 //!
+//! An executed process with limits of its own has a leaf below its container's directory: see [`leaf`].
+//!
 //! A container without limits has only the freezer's directory. It is in v1's hierarchy where the host has one, also
 //! beside a mounted v2: joining it is one write to `tasks` (20 us), while a move through v2's `cgroup.procs`, which a
 //! container with a user namespace needs, may wait for an RCU grace period (10 to 20 ms).
@@ -30,6 +32,8 @@ mod dir;
 mod freezer;
 mod group;
 mod kill;
+mod leaf;
+mod members;
 mod oom;
 mod remover;
 pub(crate) mod stats;
@@ -43,6 +47,7 @@ pub(crate) use group::{
     CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_BACK, SANDBOX_JOIN,
     SANDBOX_SHOWN,
 };
+pub(crate) use leaf::{ExecLeaf, NewLeaf, Split};
 pub(crate) use oom::{OomEvidence, OomWatch};
 pub(crate) use remover::Remover;
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};

@@ -3,14 +3,15 @@
 //! What lives here: the held directories, and their removal once the processes inside have ended. What may not: ending a
 //! process.
 
-use super::dir::CgroupDir;
+use super::dir::{CgroupDir, Removal};
 use super::kill::{End, gone_is_none};
 use super::teardown::{TEARDOWN_LIMIT, open_parent, remove};
 use crate::error::{OsContext, Result};
+use crate::plan::cgroup::{CONTAINER, exec_leaf_name};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The cgroups of one container, held where they can be removed from.
 #[derive(Debug)]
@@ -71,6 +72,27 @@ impl Remover {
         }
     }
 }
+
+impl Remover {
+    /// Removes the leaf with this number, which is empty, from all of the cgroups.
+    pub(crate) fn remove_exec_leaf(&self, number: u64) {
+        let deadline = Instant::now() + LEAF_LIMIT;
+        let name = exec_leaf_name(number);
+        for (_, dir) in &self.leaves {
+            for path in [PathBuf::from(&name), Path::new(CONTAINER).join(&name)] {
+                // As in `remove_leaf`: the kernel may not be done with a task that is no longer listed.
+                while let Removal::Busy = dir.remove(path.as_os_str())
+                    && Instant::now() < deadline
+                {
+                    rustix::thread::sched_yield();
+                }
+            }
+        }
+    }
+}
+
+/// How long [`Remover::remove_exec_leaf`] tries.
+const LEAF_LIMIT: Duration = Duration::from_millis(100);
 
 impl RemovalTarget {
     fn open(path: &Path) -> Result<Option<Self>> {

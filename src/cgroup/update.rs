@@ -67,11 +67,11 @@ impl Drop for PropertyUpdate<'_> {
 
 /// The open directories with a container's limits.
 #[derive(Debug)]
-pub(crate) struct LimitDirs(Vec<LimitDir>);
+pub(crate) struct LimitDirs(pub(super) Vec<LimitDir>);
 
 /// The directories with limits in one hierarchy.
 #[derive(Debug)]
-struct LimitDir {
+pub(super) struct LimitDir {
     /// The recorded one.
     leaf: CgroupDir,
     /// The one of the container's own processes below, if they are apart from the sandbox: it has the limits as the
@@ -86,7 +86,7 @@ impl LimitDir {
     }
 
     /// The directory with exactly the limits of the configuration.
-    fn exact(&self) -> &CgroupDir {
+    pub(super) fn exact(&self) -> &CgroupDir {
         self.container.as_ref().unwrap_or(&self.leaf)
     }
 }
@@ -143,7 +143,11 @@ impl LimitDirs {
         Ok(written)
     }
 
-    fn place<'a>(&self, update: &'a ControllerUpdate) -> Result<(&LimitDir, &'a [PlannedWrite])> {
+    /// The directories of the controller that `update` is for, and what to write there.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(super) fn place<'a>(&self, update: &'a ControllerUpdate) -> Result<(&LimitDir, &'a [PlannedWrite])> {
         for dir in &self.0 {
             if has_controller(&dir.leaf, update)? {
                 enable(dir, update)?;

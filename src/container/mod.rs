@@ -67,6 +67,7 @@ mod live {
     pub(super) mod copy;
     pub(super) mod events;
     pub(super) mod exec;
+    mod exec_limits;
     mod file_worker;
     pub(super) mod files;
     pub(super) mod forward;

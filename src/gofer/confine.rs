@@ -32,10 +32,19 @@ const ALLOWED: [&str; 18] = [
     "exit_group",
 ];
 
-/// The system calls to remove cgroups: to list the processes in them, to wait for their end (which gives no right over them),
+/// The system calls to remove cgroups: to see how long the message is that asks for it, to list the processes in them, to wait for their end (which gives no right over them),
 /// and to measure time. Landlock limits what can be opened and removed; a kernel without Landlock gets none of these calls.
-const ALLOWED_TO_REMOVE: [&str; 8] =
-    ["openat2", "getdents64", "pread64", "unlinkat", "pidfd_open", "sched_yield", "getpid", "clock_gettime"];
+const ALLOWED_TO_REMOVE: [&str; 9] = [
+    "recvfrom",
+    "openat2",
+    "getdents64",
+    "pread64",
+    "unlinkat",
+    "pidfd_open",
+    "sched_yield",
+    "getpid",
+    "clock_gettime",
+];
 
 /// Gives up every capability, the right to gain any, the file system except `cgroups`, and every system call except those to
 /// wait and to remove them. Returns the cgroups that can still be removed.

@@ -4,6 +4,8 @@
 //!   caller --plan, start--> gofer --detached mounts--> init (in the sandbox)
 //!                             |  <--CallerGone--  sandbox, when the container has ended
 //!                             +- removes the container's cgroups
+//!                             |  <--LeafEmpty---  sandbox, when an executed process with a cgroup of its own has ended
+//!                             +- removes that
 //! ```
 //!
 //! It resolves every source of the plan to a *detached* mount, sets the mount's attributes, and hands it over by descriptor:
@@ -11,24 +13,25 @@
 //!
 //! It has one more task: if the caller was killed, and with it an attached container, the container's cgroups would stay until
 //! its record is deleted, and the sandbox cannot remove them, because it is in them. So the gofer opens their directories
-//! before it gives up its privileges. It treats the sandbox as hostile: it waits for one message, does not parse it, and then
-//! removes these cgroups once they are empty. A container that is detached, or whose caller lives, keeps its cgroups until
+//! before it gives up its privileges. It treats the sandbox as hostile: what a message can name is the number of a cgroup
+//! below these, which is removed only if it is empty. Every other message has these cgroups themselves removed once they
+//! are empty. A container that is detached, or whose caller lives, keeps its cgroups until
 //! it is deleted.
 
 mod confine;
 mod mounts;
 
 use crate::cgroup::Remover;
-use crate::error::{Actor, OsContext, RemoteFailure, Result};
+use crate::error::{Actor, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
 use crate::plan::{GoferPlan, SealedGofer};
-use crate::process::Channel;
+use crate::process::{Channel, Delivery};
 use crate::spec::RootfsPropagation;
 use crate::sys;
 use crate::wire::boot::{GoferReport, GoferStart};
 use crate::wire::frame::MAX_FDS;
-use crate::wire::init::{MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
+use crate::wire::init::{LeafEmpty, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
 use mounts::{Layers, MountFactory};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fd::{AsFd, OwnedFd};
@@ -42,14 +45,25 @@ pub(crate) fn serve(mut donated: Received) {
             // If the caller is gone by now, the sandbox will notice and say so.
             let _ = caller.send(&GoferReport::Ready, &[]);
             drop(caller);
-            if sandbox.wait_for_message()
-                && let Some(cgroups) = cgroups
-            {
-                cgroups.remove_when_empty();
+            match cgroups {
+                Some(cgroups) => remove_as_asked(&sandbox, &cgroups),
+                None => drop(sandbox.wait_for_message()),
             }
         }
         Err(error) => {
             let _ = caller.send(&GoferReport::Failed(RemoteFailure::pack(Actor::Gofer, &error)), &[]);
+        }
+    }
+}
+
+/// Removes the cgroup of each executed process that has ended. Any other message means that the caller is gone, and
+/// makes it remove all of them. Returns after that, or when the sandbox is gone.
+fn remove_as_asked(sandbox: &Channel, cgroups: &Remover) {
+    loop {
+        match sandbox.receive::<LeafEmpty>(None) {
+            Ok(Delivery { message: LeafEmpty { number }, .. }) => cgroups.remove_exec_leaf(number),
+            Err(error) if *error.kind() == ErrorKind::HelperDied => return,
+            Err(_) => return cgroups.remove_when_empty(),
         }
     }
 }

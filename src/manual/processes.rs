@@ -206,14 +206,15 @@
 //! any other process can see the mount. It sends the descriptors to init, and after them a read-only mount of each
 //! layer of an overlay, for [`diff`](crate::Files::diff) and [`export_layer`](crate::Files::export_layer). Then it
 //! gives up all capabilities, the file system (by Landlock, if the kernel has it) and every system call except those it
-//! waits with, and waits until the sandbox ends. It takes no requests. If the gofer is killed, its container ends.
+//! waits with, and waits until the sandbox ends. If the gofer is killed, its container ends.
 //!
 //! If the container has cgroups that the crate made, the gofer keeps descriptors of their directories. When an attached
 //! container ends and its caller is gone, no other process can remove them: the sandbox is inside the cgroups, and may
-//! be another user of the host. So after the sandbox has written the exit record, it sends the gofer one message, whose
-//! content the gofer ignores. The gofer waits, five seconds at most, until every process in the cgroups has ended, and
+//! be another user of the host. So after the sandbox has written the exit record, it sends the gofer a message, whose
+//! content the gofer ignores. The gofer then waits, five seconds at most, until every process in the cgroups has ended, and
 //! removes them: nested ones first, at last the parent directories that were made for the container, if they are empty.
-//! The record stays, and says how the container ended. A false message can do no more than that: Landlock allows only
+//! The record stays, and says how the container ended. The one other message is the number of an executed process's own
+//! cgroup, which the gofer removes if it is empty. A false message can do no more than that: Landlock allows only
 //! removing directories below the parents of these cgroups and reading below the cgroups, no allowed system call ends a
 //! process, and the kernel removes no cgroup with a process in it. At the top of a hierarchy even root needs a
 //! capability to make or remove a directory; if a parent is there, a gofer of root keeps `CAP_DAC_OVERRIDE`. On a
@@ -323,6 +324,14 @@
 //! started (`sandbox/offspring.rs`): each process whose parent is in that set, and each process in a session that a member
 //! of the set made. It stops all that it finds until it finds no more, and only then kills them, so no fork bomb gets
 //! away. A daemon that has left its session and lost its parent before goes on until the container ends.
+//!
+//! A process with limits of its own ([`Exec::memory_limit`](crate::Exec::memory_limit)) has a cgroup below the container's,
+//! which holds everything that it starts. The caller makes the cgroup, sets the limits and opens the files by which the
+//! process joins it, before it asks the sandbox for the process. On cgroup v2 the first of them also has the sandbox move
+//! the container's other processes into a cgroup beside it (`container/init`), because a cgroup that gives controllers to
+//! others holds no process itself. At the timeout the sandbox kills all that is in the cgroup, daemons included, also
+//! when the process itself has ended. Once the cgroup is empty, the sandbox sends its number to [the
+//! gofer](#the-gofer), which removes it.
 //!
 //! # Terminals
 //!

@@ -53,6 +53,8 @@ pub(crate) struct SealedExec<'a> {
     plan: Cow<'a, ExecPlan>,
     /// The numbers that the process's extra descriptors get, in the order in which they are sent.
     pub(crate) extra_fd_numbers: Vec<i32>,
+    /// The number in the name of the process's own cgroup, if it has one.
+    pub(crate) leaf: Option<u64>,
 }
 
 impl GoferPlan {
@@ -70,9 +72,9 @@ impl SandboxPlan {
 }
 
 impl ExecPlan {
-    /// Adds the numbers of the extra descriptors.
-    pub(crate) fn resolve(&self, extra_fd_numbers: Vec<i32>) -> SealedExec<'_> {
-        SealedExec { plan: Cow::Borrowed(self), extra_fd_numbers }
+    /// Adds the numbers of the extra descriptors, and that of the cgroup.
+    pub(crate) fn resolve(&self, extra_fd_numbers: Vec<i32>, leaf: Option<u64>) -> SealedExec<'_> {
+        SealedExec { plan: Cow::Borrowed(self), extra_fd_numbers, leaf }
     }
 }
 

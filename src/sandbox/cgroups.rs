@@ -2,7 +2,8 @@
 //! them, and in a user namespace no right to open one.
 
 use crate::cgroup::{CONTAINER_DIR, CONTAINER_JOIN, SANDBOX_BACK, SANDBOX_JOIN, SANDBOX_SHOWN};
-use crate::error::{OsContext, Result};
+use crate::cgroup::{ExecLeaf, Split};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::cell::Cell;
@@ -27,6 +28,8 @@ pub(super) struct ContainerCgroups {
     /// `cgroup.procs` of the v2 directory, for processes that clone3(2) may not make there. The kernel stops the whole
     /// machine for this kind of move.
     v2: Vec<OwnedFd>,
+    /// The v2 directory that the processes were in before the [split](Self::split).
+    split_from: Option<OwnedFd>,
     /// The cgroups in which the sandbox is between create and start, because an engine looks for it there.
     shown: Vec<OwnedFd>,
     /// The cgroups to which the sandbox returns from there.
@@ -40,6 +43,7 @@ impl ContainerCgroups {
             directory: donated.take_optional(CONTAINER_DIR),
             v1: donated.take_all(&format!("{CONTAINER_JOIN}-v1")),
             v2: donated.take_all(&format!("{CONTAINER_JOIN}-v2")),
+            split_from: None,
             shown: donated.take_all(SANDBOX_SHOWN),
             back: donated.take_all(SANDBOX_BACK),
             is_shown: Cell::new(false),
@@ -73,19 +77,50 @@ impl ContainerCgroups {
         Ok(())
     }
 
-    /// The directory for clone3(2) with `CLONE_INTO_CGROUP`.
-    pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.directory.as_ref().map(AsFd::as_fd)
+    /// Has further processes join where `split` says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] without a v2 directory.
+    pub(super) fn split(&mut self, split: &Split) -> Result<()> {
+        let dup = |fd: &OwnedFd| fd.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, cgroup)");
+        let (dir, join) = (dup(&split.dir)?, dup(&split.join)?);
+        let Some(directory) = &mut self.directory else {
+            return Err(Error::new(ErrorKind::InvalidInput, "exec", "the container has no cgroup of v2"));
+        };
+        if self.split_from.is_none() {
+            self.split_from = Some(std::mem::replace(directory, dir));
+            self.v2 = vec![join];
+        }
+        Ok(())
+    }
+
+    /// Moves the processes that were there before [`split`](Self::split).
+    ///
+    /// # Errors
+    /// As [`Split::carry_out`].
+    pub(super) fn move_to(&self, split: &Split) -> Result<()> {
+        self.split_from.as_ref().map_or(Ok(()), |from| split.carry_out(from.as_fd()))
+    }
+
+    /// The directory for clone3(2) with `CLONE_INTO_CGROUP`, for a process that has this `leaf`, if it has one.
+    pub(super) fn directory<'a>(&'a self, leaf: Option<&'a ExecLeaf>) -> Option<BorrowedFd<'a>> {
+        leaf.and_then(ExecLeaf::directory).or(self.directory.as_ref().map(AsFd::as_fd))
     }
 
     /// The descriptors that a new process needs to [`join`](Self::join).
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.v1.iter().chain(&self.v2).map(AsFd::as_fd)
+    pub(super) fn fds<'a>(&'a self, leaf: Option<&'a ExecLeaf>) -> impl Iterator<Item = BorrowedFd<'a>> {
+        let leaf = leaf.into_iter().flat_map(|leaf| leaf.v1().iter().chain(leaf.v2()));
+        self.v1.iter().chain(&self.v2).chain(leaf).map(AsFd::as_fd)
     }
 
-    /// Moves this single-threaded process into the cgroups. `born` says that clone3(2) made it in the v2 directory.
-    pub(super) fn join(&self, born: bool) -> Result<()> {
-        let not_born_in = if born { &[] } else { self.v2.as_slice() };
-        self.v1.iter().chain(not_born_in).try_for_each(join)
+    /// Moves this single-threaded process into the cgroups, and then into its `leaf`, if it has one. `born` says that
+    /// clone3(2) made it in the v2 [`directory`](Self::directory).
+    pub(super) fn join(&self, born: bool, leaf: Option<&ExecLeaf>) -> Result<()> {
+        self.v1.iter().chain(leaf.into_iter().flat_map(ExecLeaf::v1)).try_for_each(join)?;
+        match leaf.and_then(ExecLeaf::v2) {
+            _ if born => Ok(()),
+            Some(leaf) => join(leaf),
+            None => self.v2.iter().try_for_each(join),
+        }
     }
 }

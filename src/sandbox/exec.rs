@@ -8,8 +8,9 @@
 //!   sandbox                    between                       the process
 //!      |-- clone(VM, VFORK) -->|  enter pid and mount namespaces, close what the process must not have
 //!      |                       |------ clone(PARENT) -------->|  parent: the sandbox
+//!      |                                                      |  join cgroups
 //!      |<------------------- ExecHello (its pid) -------------|
-//!      |                                                      |  join cgroups, then init's other namespaces
+//!      |                                                      |  enter init's other namespaces
 //!      |                                                      |  take stdio, find the user and the program
 //!      |<-------- ExecReport::Terminal, if it has one --------|  open the terminal
 //!      |                                                      |  shed privileges, execve
@@ -25,7 +26,8 @@ use super::init::peak::Peak;
 use super::init::{accounts, program};
 use super::oom_score::OomScore;
 use super::target::ExecTarget;
-use crate::error::{Actor, OsContext, RemoteFailure, Result};
+use crate::cgroup::ExecLeaf;
+use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::read_plan;
 use crate::helper::{Received, extra_fd_name};
 use crate::plan::{ExecPlan, SealedExec};
@@ -48,6 +50,8 @@ pub(super) struct ExecChild {
     pub(super) attached: bool,
     /// How long it may run.
     pub(super) timeout: Option<Duration>,
+    /// Its own cgroup, if it has one.
+    pub(super) leaf: Option<ExecLeaf>,
 }
 
 impl ExecChild {
@@ -59,13 +63,14 @@ impl ExecChild {
         let numbers = plan.extra_fd_numbers.iter();
         let extra_fds: Vec<_> =
             numbers.map(|number| fds.take(&extra_fd_name(*number))).collect::<Result<_>>()?;
+        let leaf = plan.leaf.map(|number| ExecLeaf::take(number, &mut fds)).transpose()?;
         fds.finish()?;
         let (channel, theirs) = Channel::pair()?;
         let (attached, timeout) = (plan.options.attached, plan.options.timeout);
 
         let mut keep = vec![theirs.as_fd(), target.init];
         keep.extend(stdio.iter().chain(&extra_fds).map(AsFd::as_fd));
-        keep.extend(target.cgroups.fds());
+        keep.extend(target.cgroups.fds(leaf.as_ref()));
         if Labels::asked_for(&plan.process) {
             keep.push(target.proc);
         }
@@ -73,7 +78,7 @@ impl ExecChild {
             beside: Some(target.init),
             joins: target.exec_config.namespaces & CloneFlags::CLONE_NEWNS.bits().cast_unsigned(),
             namespaces: 0,
-            cgroup: target.cgroups.directory(),
+            cgroup: target.cgroups.directory(leaf.as_ref()),
             keep: &keep,
         };
         let enter = |born_in_cgroup| {
@@ -84,7 +89,9 @@ impl ExecChild {
                 return;
             };
             let (plan, numbers) = plan.into_parts();
-            if let Err(error) = run(target, plan, &numbers, &parent, &stdio, &extra_fds, born_in_cgroup) {
+            let ran = join(target, &plan, &parent, born_in_cgroup, leaf.as_ref())
+                .and_then(|()| run(target, plan, &numbers, &parent, &stdio, &extra_fds));
+            if let Err(error) = ran {
                 let _ = parent.send(&ExecReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
             }
         };
@@ -94,12 +101,36 @@ impl ExecChild {
         let pid = forked.map_err(|error| match target.is_ending() {
             // Once init is ending, every fork into its pid namespace fails: report the end, not the errno.
             true => target.has_ended("exec"),
+            false if leaf.is_some() && error.raw_os_error() == Some(libc::ENOMEM) => too_little_memory(),
             false => error,
         })?;
         // The kernel cannot give this pid to another process until we collect our child.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
-        Ok(Self { pid, pidfd, channel, attached, timeout })
+        let leaf = leaf.map(ExecLeaf::joined);
+        Ok(Self { pid, pidfd, channel, attached, timeout, leaf })
     }
+}
+
+/// The process did not get as far as its program, because of its own limit.
+pub(super) fn too_little_memory() -> Error {
+    let problem = "its limit is too little to start the program in";
+    Error::new(ErrorKind::InvalidInput, "Exec::memory_limit", problem)
+}
+
+/// The first steps in the new process: it joins the cgroups, and greets the sandbox. In this order, so that every process
+/// that the sandbox has heard of is where it belongs.
+fn join(
+    target: &ExecTarget<'_>,
+    plan: &ExecPlan,
+    parent: &Channel,
+    born_in_cgroup: bool,
+    leaf: Option<&ExecLeaf>,
+) -> Result<()> {
+    // `initial` holds until the cgroups are joined, `final` from then on.
+    let joined = attributes::run_on(plan.affinity.initial.as_ref(), "process.execCPUAffinity.initial")
+        .and_then(|()| target.cgroups.join(born_in_cgroup, leaf));
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    parent.send(&ExecHello { pid }, &[]).and(joined)
 }
 
 /// Runs in the new process until `execve`. Returns only if a step fails.
@@ -110,16 +141,10 @@ fn run(
     parent: &Channel,
     stdio: &[OwnedFd; 3],
     extra_fds: &[OwnedFd],
-    born_in_cgroup: bool,
 ) -> Result<()> {
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
-    parent.send(&ExecHello { pid }, &[])?;
     sys::unblock_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
-    // `initial` holds until the cgroups are joined, `final` from then on.
-    attributes::run_on(plan.affinity.initial.as_ref(), "process.execCPUAffinity.initial")?;
-    target.cgroups.join(born_in_cgroup)?;
     attributes::run_on(plan.affinity.last.as_ref(), "process.execCPUAffinity.final")?;
     let namespaces = CloneFlags::from_bits_retain(target.exec_config.namespaces.cast_signed());
     // The process between has entered the mount namespace already.

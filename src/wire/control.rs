@@ -36,8 +36,11 @@ pub(crate) enum Operation {
     Detach,
     /// Where the container stands.
     Query,
-    /// Execute another process. Descriptors: connection, `plan`, `stdin`, `stdout`, `stderr`, and `extra-N` for each
-    /// number N of the plan. Answered by [`ExecReply`] and [`ProcessEnded`].
+    /// Move the container's processes one cgroup down, so that executed processes can have cgroups beside them, and enable
+    /// controllers for both, as `enable` says: `+memory +pids`. Descriptors: `dir`, `join` and `control`.
+    SplitCgroup { enable: String },
+    /// Execute another process. Descriptors: connection, `plan`, `stdin`, `stdout`, `stderr`, `extra-N` for each number N
+    /// of the plan, and those of the process's own cgroup if the plan has one. Answered by [`ExecReply`] and [`ProcessEnded`].
     Exec,
     /// Wait for the process with this pid in the container's pid namespace. Brings a connection. Answered by
     /// [`WaitReply`].
@@ -75,7 +78,7 @@ impl Operation {
             Self::Kill => "kill",
             Self::Detach => "detach",
             Self::Query => "query",
-            Self::Exec => "exec",
+            Self::Exec | Self::SplitCgroup { .. } => "exec",
             Self::WaitProcess { .. } => "wait",
             Self::Watch => "watch",
             Self::Launch => "create",

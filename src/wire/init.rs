@@ -47,6 +47,13 @@ pub(crate) fn lower_name(overlay: usize) -> String {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CallerGone {}
 
+/// Sandbox to gofer: the cgroup of an executed process is empty, remove it. The number is part of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeafEmpty {
+    pub(crate) number: u64,
+}
+
 /// Sandbox to init: the container's network namespace comes along as `network`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -53,6 +53,7 @@ kinds! {
     32 => control::KillTree,
     33 => init::BecomeReaper,
     34 => init::ReaperFailed,
+    35 => init::LeafEmpty,
 }
 
 /// Something to do with every message type.

@@ -1,6 +1,7 @@
 //! Limits, statistics, the freezer and the OOM score: what the kernel's cgroups say about a container.
 
 mod bombs;
+mod exec_limits;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod limits;

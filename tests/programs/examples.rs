@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs the examples, as a user does")]
 
 use crate::kit::witness::{descendants, find_directories};
-use crate::kit::{Stage, await_end, is_installed, is_root, skip, stage, write_script};
+use crate::kit::{Stage, await_end, is_installed, is_root, may_limit, skip, stage, write_script};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -287,6 +287,18 @@ fn judge_has_a_verdict_for_each_kind_of_submission() {
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert!(lines[0].starts_with("AC") && lines[0].ends_with("/a.in"), "{}", ran.stdout);
     assert!(lines[1].starts_with("WA") && lines[1].ends_with("/b.in"), "{}", ran.stdout);
+}
+
+#[test]
+fn agent_keeps_a_session_whose_snippet_used_up_its_memory() {
+    let _stage = stage!();
+    if !may_limit("memory") {
+        skip!("this user may not limit memory here");
+    }
+    let snippets = "eve: exec tail /dev/zero\neve: echo still here\n";
+    let ran = example!("agent").args(["--time", "20s", "--memory", "64"]).stdin(snippets).run();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "eve ! out of memory\neve | still here\n");
 }
 
 #[test]

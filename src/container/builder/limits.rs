@@ -66,17 +66,14 @@ impl ContainerBuilder {
     /// The most CPU time the container may use, in CPUs: 0.5 is half the time of one, and 0.01 is the least that the
     /// kernel can give. Needs a cpu cgroup.
     pub fn cpu_limit(mut self, cpus: f64) -> Self {
-        if !(MIN_CPUS..=MAX_CPUS).contains(&cpus) {
-            self.refuse("cpu_limit", format!("{cpus} is not between {MIN_CPUS} and {MAX_CPUS}"), NO_LIMIT);
-            return self;
+        match cpu_quota(cpus) {
+            Ok((quota, period)) => self.resources(|resources| {
+                let mut cpu = resources.cpu().clone().unwrap_or_default();
+                cpu.set_quota(Some(quota)).set_period(Some(period));
+                resources.set_cpu(Some(cpu));
+            }),
+            Err(problem) => self.refuse("cpu_limit", problem, NO_LIMIT),
         }
-        #[expect(clippy::cast_possible_truncation, reason = "the range was checked above")]
-        let quota = (cpus * CPU_PERIOD as f64) as i64;
-        self.resources(|resources| {
-            let mut cpu = resources.cpu().clone().unwrap_or_default();
-            cpu.set_quota(Some(quota)).set_period(Some(CPU_PERIOD));
-            resources.set_cpu(Some(cpu));
-        });
         self
     }
 
@@ -196,8 +193,18 @@ impl ContainerBuilder {
     }
 }
 
+/// A limit in CPUs as the kernel takes it: the quota in a period, both in microseconds. An error says what is wrong.
+pub(in crate::container) fn cpu_quota(cpus: f64) -> Result<(i64, u64), String> {
+    if !(MIN_CPUS..=MAX_CPUS).contains(&cpus) {
+        return Err(format!("{cpus} is not between {MIN_CPUS} and {MAX_CPUS}"));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the range was checked above")]
+    let quota = (cpus * CPU_PERIOD as f64) as i64;
+    Ok((quota, CPU_PERIOD))
+}
+
 /// As a configuration has it. More than the signed number holds is more than any host has.
-fn signed(amount: u64) -> i64 {
+pub(in crate::container) fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }
 

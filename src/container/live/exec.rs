@@ -11,11 +11,12 @@ use crate::plan::{Account, DeviceLimits, ExecOptions, ExecPlan, host_ids_of};
 use crate::process::console::{ConsoleTarget, WindowSize};
 use crate::process::{DEFAULT_OUTPUT_LIMIT, Stdio};
 use crate::spec;
-use crate::spec::Resource;
 use crate::spec::ValidSpec;
+use crate::spec::{Resource, Resources};
 use oci_spec::runtime::Process as OciProcess;
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilitiesBuilder, PosixRlimit, User};
 use rustix::fd::OwnedFd;
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Exec {
     pub(super) extra_fds: ExtraFds,
     timeout: Option<Duration>,
     pub(super) output_limit: u64,
+    /// Those of its own cgroup.
+    pub(super) limits: Resources,
     /// Where the terminal goes, if the process has one.
     pub(super) console: ConsoleTarget,
     terminal_size: Option<WindowSize>,
@@ -51,7 +54,7 @@ pub struct Exec {
 #[derive(Debug)]
 struct Refused {
     method: &'static str,
-    problem: &'static str,
+    problem: Cow<'static, str>,
     hint: &'static str,
 }
 
@@ -93,6 +96,7 @@ impl Exec {
             extra_fds: ExtraFds::default(),
             timeout: None,
             output_limit: DEFAULT_OUTPUT_LIMIT,
+            limits: Resources::default(),
             console: ConsoleTarget::default(),
             terminal_size: None,
             attached: false,
@@ -100,7 +104,13 @@ impl Exec {
         }
     }
 
-    fn refuse(&mut self, method: &'static str, problem: &'static str, hint: &'static str) {
+    pub(super) fn refuse(
+        &mut self,
+        method: &'static str,
+        problem: impl Into<Cow<'static, str>>,
+        hint: &'static str,
+    ) {
+        let problem = problem.into();
         self.refused.get_or_insert(Refused { method, problem, hint });
     }
 
@@ -254,7 +264,8 @@ impl Exec {
     /// The sandbox keeps the time, from the moment when it gets the request, so that the limit holds whatever this
     /// program does, and when it has ended. What a process started is ended as
     /// [`Process::kill_tree`](crate::Process::kill_tree) does. A process that ends in time may leave others behind,
-    /// which go on. A limit of zero is refused.
+    /// which go on; if it has a cgroup of its own, as with [`memory_limit`](Self::memory_limit), they are killed when
+    /// the time is up. A limit of zero is refused.
     pub fn timeout(mut self, limit: Duration) -> Self {
         if limit.is_zero() {
             self.refuse("timeout", "must not be 0", NO_LIMIT);
@@ -303,7 +314,7 @@ impl Exec {
     /// pipes.
     pub(in crate::container) fn plan(&self, core: &Handle) -> Result<(ExecPlan, (u32, u32))> {
         if let Some(Refused { method, problem, hint }) = &self.refused {
-            let error = Error::new(ErrorKind::InvalidInput, format!("Exec::{method}"), *problem);
+            let error = Error::new(ErrorKind::InvalidInput, format!("Exec::{method}"), problem.clone());
             return Err(error.hint(*hint));
         }
         let configured = core.configured()?;

@@ -1,6 +1,7 @@
 //! [`Process`]: a process that [`Exec`] started in a running container.
 
 use super::exec::Exec;
+use crate::cgroup::NewLeaf;
 use crate::container::handle::Handle;
 use crate::container::oci;
 use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
@@ -53,6 +54,8 @@ pub(in crate::container) struct Pending {
     taker: Option<ConsoleSocket>,
     deadline: Instant,
     output_limit: u64,
+    /// Its cgroup, which goes with this value unless the process was started.
+    leaf: Option<NewLeaf>,
 }
 
 impl Pending {
@@ -60,21 +63,25 @@ impl Pending {
     pub(in crate::container) fn ask(core: &Handle, live: &SandboxLink, exec: Exec) -> Result<Self> {
         let (plan, pipe_owner) = exec.plan(core)?;
         let extra_fds = exec.extra_fds.open()?;
-        let plan = seal_plan(&plan.resolve(extra_fds.numbers.clone()))?;
         // Connect to the receiver of the terminal before there is one.
         let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
         let [stdin, stdout, stderr] = &exec.stdio;
         let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], pipe_owner)?;
+        let leaf = exec.make_leaf(core, live)?;
+        let numbers = extra_fds.numbers.clone();
+        let plan = seal_plan(&plan.resolve(numbers, leaf.as_ref().map(NewLeaf::number)))?;
         let names: Vec<_> = extra_fds.numbers.iter().map(|number| extra_fd_name(*number)).collect();
         let mut fds = vec![("plan", plan.as_fd())];
         fds.extend(["stdin", "stdout", "stderr"].into_iter().zip(streams.workload.iter().map(AsFd::as_fd)));
         fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
+        fds.extend(leaf.iter().flat_map(NewLeaf::fds));
         let channel = live.connect(Operation::Exec, &fds)?;
         drop(fds);
         let stdio::OpenedStdio { workload, caller: pipes } = streams;
         drop(workload);
         let deadline = Instant::now() + START_LIMIT;
-        Ok(Self { channel, pipes, taker, deadline, output_limit: exec.output_limit })
+        let leaf = leaf.map(NewLeaf::handed_over);
+        Ok(Self { channel, pipes, taker, deadline, output_limit: exec.output_limit, leaf })
     }
 
     /// When the sandbox has to have answered.
@@ -99,6 +106,7 @@ impl Pending {
     }
 
     fn started(self, mut fds: Received, live: &SandboxLink) -> Result<Process> {
+        self.leaf.into_iter().for_each(NewLeaf::keep);
         let pidfd = fds.take("pidfd")?;
         let taken = match self.taker {
             Some(taker) => fds.take_only("terminal").and_then(|master| taker.take(master)),
@@ -248,6 +256,7 @@ impl Process {
     /// the sessions of those: also a background job whose shell has ended. The sandbox stops all of them before it
     /// kills the first, so that none gets away meanwhile. A daemon (daemon(3)), which has left its session and lost its
     /// parent before, goes on until the container ends; so does what a process left behind that has ended by itself.
+    /// From a process with a cgroup of its own, as with [`Exec::memory_limit`], no daemon gets away.
     ///
     /// # Errors
     /// The errno of sendmsg(2).

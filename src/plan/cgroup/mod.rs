@@ -21,12 +21,12 @@ mod v2;
 #[cfg(feature = "systemd")]
 pub(crate) use model::PropertyValue;
 pub(crate) use model::{
-    Branch, CONTAINER, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Property, Role, SANDBOX, ScopePlan,
-    Value, with_headroom,
+    Branch, CONTAINER, CONTAINER_INIT, CgroupPlan, Hierarchy, PlannedDir, PlannedWrite, Property, Role,
+    SANDBOX, ScopePlan, Value, exec_leaf_name, with_headroom,
 };
 pub(crate) use requested::{CGROUPS_PATH, OtherVersion, Version, drop_limits_beside};
 pub(crate) use scope::{ScopeUpdate, update_scope};
-pub(crate) use update::{ControllerUpdate, Lifted, Spelling, not_joined, undo, update};
+pub(crate) use update::{ControllerUpdate, Lifted, Spelling, for_exec, not_joined, undo, update};
 
 use crate::error::{Error, Result};
 use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy};

@@ -176,6 +176,14 @@ impl CgroupPlan {
 /// The directory of the container's own processes, below the leaf.
 pub(crate) const CONTAINER: &str = "container";
 
+/// The directory below [`CONTAINER`] of the processes without a cgroup of their own, once one process has one (v2).
+pub(crate) const CONTAINER_INIT: &str = "init";
+
+/// The directory of an executed process that has limits of its own, beside [`CONTAINER_INIT`].
+pub(crate) fn exec_leaf_name(number: u64) -> String {
+    format!("exec-{number:016x}")
+}
+
 /// The directory of the sandbox, below the leaf (v2).
 pub(crate) const SANDBOX: &str = "sandbox";
 

@@ -124,6 +124,26 @@ pub(crate) fn update(
     Ok(updates)
 }
 
+/// Plans the limits of one executed process, as for a new container. Each controller and its writes are named after the
+/// caller's method that `name` gives for it.
+///
+/// # Errors
+/// As [`update`].
+pub(crate) fn for_exec(
+    limits: &Resources,
+    name: impl Fn(&str) -> &'static str,
+) -> Result<Vec<ControllerUpdate>> {
+    let mut updates = update(&Resources::default(), limits, limits, Lifted::default())?;
+    for ControllerUpdate { controller, field, v1, v2 } in &mut updates {
+        let name = name(controller);
+        *field = name.into();
+        for write in [v1, v2].into_iter().flatten().flatten() {
+            write.field = name.to_owned();
+        }
+    }
+    Ok(updates)
+}
+
 const PIDS_LIMIT: &str = "linux.resources.pids.limit";
 const CPU_BURST: &str = "linux.resources.cpu.burst";
 const CPU_IDLE: &str = "linux.resources.cpu.idle";

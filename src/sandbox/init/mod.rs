@@ -79,7 +79,7 @@ impl Init {
             beside: (!own_pids).then_some(pids),
             joins: 0,
             namespaces: (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits(),
-            cgroup: given.cgroups.directory(),
+            cgroup: given.cgroups.directory(None),
             keep: &keep,
         };
         let enter = |born| {
@@ -111,7 +111,7 @@ impl Init {
             First { plan, parent: &theirs, network, mounts, volumes, given: &given, born }.run()
         };
         let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
-        let cgroup = given.cgroups.directory();
+        let cgroup = given.cgroups.directory(None);
         let (pid, pidfd, mut reaper) = if existing.pids.is_some() || plan.reaper {
             let mut keep = given.keep(&theirs, volumes);
             keep.extend(existing.mounts.as_ref().map(AsFd::as_fd));
@@ -211,7 +211,7 @@ impl<'a> Given<'a> {
         [parent.as_fd(), self.gofer.as_fd()]
             .into_iter()
             .chain(files)
-            .chain(self.cgroups.fds())
+            .chain(self.cgroups.fds(None))
             .chain(self.hooks.fds())
             .collect()
     }
@@ -308,7 +308,7 @@ impl First<'_> {
         rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
         rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
         rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
-        given.cgroups.join(self.born)?;
+        given.cgroups.join(self.born, None)?;
         // After joining: the kernel grants only processors of the cpuset that this process is in.
         attributes::run_on(plan.processors.as_ref(), "linux.resources.cpu.cpus")?;
         if self.plan.namespaces.with_init.contains(CloneFlags::NEWCGROUP) {

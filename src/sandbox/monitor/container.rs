@@ -2,7 +2,7 @@
 
 use super::client::{Client, Listener, packed};
 use super::exit;
-use super::exit::ExitRecorder;
+use super::exit::{ExitRecorder, LeafKills};
 use super::stage::{Lifeline, Pausing, ProcessView, Ready, Remains, Run, Stage};
 use crate::cgroup::{Freezer, OomWatch};
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure, Result};
@@ -414,7 +414,7 @@ impl ContainerState {
 
     /// After the end of init and the reaper: writes the exit record, before any client learns of the end. Returns how init
     /// ended, and the client whose request the end answers.
-    pub(super) fn end(&mut self) -> (Option<Usage>, Option<Client>) {
+    pub(super) fn end(&mut self, leaf_kills: LeafKills) -> (Option<Usage>, Option<Client>) {
         self.init.reaper.iter().for_each(Reaper::collect);
         let usage: Option<Usage> = self.ending.flatten();
         // Leave the cgroup of the container's own processes, because others may now kill what is in it and remove it.
@@ -438,7 +438,7 @@ impl ContainerState {
             namespaces: Some(namespaces),
         };
         self.stage = Stage::Ended(ready.map(remains));
-        let recorded = self.exit.ended(usage, started_at_ms, self.ended_by);
+        let recorded = self.exit.ended(usage, started_at_ms, self.ended_by, leaf_kills);
         // The kernel counts before it notifies: without this look, an OOM kill that ends init would be reported too late.
         self.look_for_oom();
         self.events.push(SandboxEvent::Ended);

@@ -13,7 +13,7 @@ use crate::sandbox::oom_score::OomScore;
 use crate::sandbox::volumes::Volumes;
 use crate::state::Cause;
 use crate::sys::Usage;
-use crate::wire::control::SignalTarget;
+use crate::wire::control::{SandboxEvent, SignalTarget};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -53,6 +53,7 @@ enum Watched {
     ProcessSpoke(Key),
     ProcessEnded(Key),
     ProcessClient(Key),
+    LeafMemberEnded(Key),
     Client(Key),
 }
 
@@ -106,11 +107,16 @@ impl Monitor {
                 watched
                     .push((Watched::ProcessSpoke(*key), PollFd::new(&process.child.channel, PollFlags::IN)));
             }
-            watched.push((Watched::ProcessEnded(*key), PollFd::new(&process.child.pidfd, PollFlags::IN)));
+            // Before its end: what it started is still killed, if the client asked for that before it ended.
             if let Some(client) = &process.client {
                 watched.push((Watched::ProcessClient(*key), PollFd::new(client, PollFlags::IN)));
             }
+            watched.push((Watched::ProcessEnded(*key), PollFd::new(&process.child.pidfd, PollFlags::IN)));
         }
+        let members = self.processes.left_behind();
+        watched.extend(
+            members.map(|(key, member)| (Watched::LeafMemberEnded(key), PollFd::new(member, PollFlags::IN))),
+        );
         for (key, container) in self.containers.iter().filter(|(_, container)| container.is_alive()) {
             if container.init_speaks() {
                 watched.push((Watched::InitSpoke(*key), PollFd::new(&container.init.channel, PollFlags::IN)));
@@ -180,16 +186,11 @@ impl Monitor {
             Watched::ChangeEnded(key) => self.changes.end(key, &mut self.containers),
             Watched::ProcessSpoke(key) => self.processes.hear(key),
             Watched::ProcessEnded(key) => {
-                let ends = |container: Key| {
-                    let known = self.containers.iter().find(|(known, _)| *known == container);
-                    known.is_none_or(|(_, container)| container.is_ending())
-                };
-                let oom_kills = |container: Key| {
-                    let known = self.containers.iter().find(|(known, _)| *known == container);
-                    known.and_then(|(_, container)| container.oom_kills())
-                };
-                self.processes.end(key, ends, oom_kills);
+                if let Some(out_of_memory) = self.processes.end(key, &self.containers) {
+                    self.container(out_of_memory).events.push(SandboxEvent::OutOfMemory);
+                }
             }
+            Watched::LeafMemberEnded(key) => self.processes.look_at_leaf(key, &self.containers),
             Watched::ProcessClient(key) => self.processes.hear_client(key, &self.containers),
             Watched::Client(key) => self.serve(key),
         }
@@ -198,7 +199,9 @@ impl Monitor {
     /// Init and what ended with it are gone: the container has ended.
     fn end(&mut self, key: Key) {
         let root = self.root_key() == Some(key);
-        let (usage, answered) = self.container(key).end();
+        let leaf_kills = self.processes.leaf_kills(key);
+        let (usage, answered) = self.container(key).end(leaf_kills);
+        self.processes.give_up_leaves(key);
         self.files.end(key);
         self.changes.give_up(key);
         self.settle_oom_score();

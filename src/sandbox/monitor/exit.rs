@@ -41,17 +41,19 @@ impl ExitRecorder {
         }
     }
 
-    /// Init is gone. Returns whether the record could be written; if not, readers report that the sandbox was lost.
+    /// Init is gone. `leaf_kills` are those of executed processes' own cgroups. Returns whether the record could be written;
+    /// if not, readers report that the sandbox was lost.
     pub(super) fn ended(
         &self,
         usage: Option<Usage>,
         started_at_ms: Option<u64>,
         ended_by: Option<(Cause, i32)>,
+        leaf_kills: LeafKills,
     ) -> bool {
         let memory = self.memory.as_ref();
         let memory = memory
             .and_then(|(oom, peak)| OomEvidence::read(oom.as_fd(), peak.as_ref().map(AsFd::as_fd)).ok());
-        let record = conclude(usage, &ExitEvidence { started_at_ms, ended_by, memory }, now_ms());
+        let record = conclude(usage, &ExitEvidence { started_at_ms, ended_by, memory, leaf_kills }, now_ms());
         let written = rustix::io::pwrite(&self.record, &record.encode(), 0).is_ok();
         if let Some(log) = &self.user_log {
             log.ended(&record);
@@ -68,6 +70,16 @@ struct ExitEvidence {
     /// The last thing that the sandbox did to end init, and the signal that init got.
     ended_by: Option<(Cause, i32)>,
     memory: Option<OomEvidence>,
+    leaf_kills: LeafKills,
+}
+
+/// How many processes the OOM killer has killed in the own cgroups of executed processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeafKills {
+    /// Those that the container's cgroup counts, too.
+    pub(super) above: u64,
+    /// Those that it does not count.
+    pub(super) beside: u64,
 }
 
 /// The exit record. It names a cause only if the status confirms it: a workload that caught our SIGTERM and exited did so
@@ -84,7 +96,7 @@ fn conclude(usage: Option<Usage>, what: &ExitEvidence, now_ms: u64) -> ExitRecor
     let oom_kills = what.memory.map_or(0, |memory| memory.oom_kills);
     let cause = match (usage.and_then(|usage| usage.signal), what.ended_by) {
         (Some((signal, _)), Some((cause, sent))) if signal == sent => cause,
-        (Some((libc::SIGKILL, _)), _) if oom_kills > 0 => Cause::OutOfMemory,
+        (Some((libc::SIGKILL, _)), _) if oom_kills > what.leaf_kills.above => Cause::OutOfMemory,
         _ => Cause::Itself,
     };
     let mut record = ExitRecord::new(status, cause, now_ms);
@@ -93,7 +105,7 @@ fn conclude(usage: Option<Usage>, what: &ExitEvidence, now_ms: u64) -> ExitRecor
         (record.user_us, record.system_us, record.max_rss_kib) =
             (usage.user_us, usage.system_us, usage.max_rss_kib);
     }
-    record.oom_kills = oom_kills;
+    record.oom_kills = oom_kills + what.leaf_kills.beside;
     record.memory_peak = what.memory.and_then(|memory| memory.peak);
     record
 }
@@ -133,6 +145,9 @@ mod tests {
         let oom = ExitEvidence { memory: Some(OomEvidence { oom_kills: 1, peak: Some(9) }), ..started() };
         assert_eq!(conclude(killed_by(9), &oom, 7).cause, Cause::OutOfMemory);
         assert_eq!(conclude(killed_by(9), &oom, 7).memory_peak, Some(9));
+        // The kernel killed an executed process in its own cgroup.
+        let leaf_kills = LeafKills { above: 1, beside: 0 };
+        assert_eq!(conclude(killed_by(9), &ExitEvidence { leaf_kills, ..oom }, 7).cause, Cause::Itself);
         assert_eq!(conclude(killed_by(9), &started(), 7).cause, Cause::Itself);
     }
 

@@ -18,6 +18,7 @@ mod client;
 mod container;
 mod event_loop;
 mod exit;
+mod leaves;
 mod mounts;
 mod pause;
 mod pod;

@@ -2,9 +2,14 @@
 
 use super::client::{Key, Listener};
 use super::container::ContainerState;
+use super::exit::LeafKills;
+use super::leaves;
+use super::leaves::Leaves;
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure};
 use crate::process::Channel;
 use crate::process::Delivery;
+use crate::process::channel::wait_readable_until;
+use crate::sandbox::exec;
 use crate::sandbox::exec::ExecChild;
 use crate::sandbox::offspring;
 use crate::sys;
@@ -19,11 +24,16 @@ use std::time::{Duration, Instant};
 /// kept.
 const MAX_UNCLAIMED: usize = 1024;
 
+/// How long a new process may take to join its cgroups. The kernel may wait for an RCU grace period, and stops the whole
+/// machine.
+const JOIN_LIMIT: Duration = Duration::from_secs(5);
+
 #[derive(Default)]
 pub(super) struct Processes {
     pub(super) running: Vec<(Key, ExecedProcess)>,
     /// Ends that no client has received, the oldest first.
     unclaimed: VecDeque<(Key, i32, ProcessEnd)>,
+    leaves: Leaves,
 }
 
 /// A process that has not ended.
@@ -96,6 +106,40 @@ impl Processes {
         }
     }
 
+    /// Waits until no process of the container is on its way into the cgroups.
+    pub(super) fn await_joined(&mut self, container: Key) {
+        let deadline = Instant::now() + JOIN_LIMIT;
+        for (_, process) in self.running.iter_mut().filter(|(_, process)| process.container == container) {
+            while process.speaks && process.pid_inside.is_none() {
+                match wait_readable_until(process.child.channel.as_fd(), Some(deadline)) {
+                    Ok(true) => drop(process.hear()),
+                    _ => return,
+                }
+            }
+        }
+    }
+
+    /// The processes that others left behind in their cgroups, one of each cgroup.
+    pub(super) fn left_behind(&self) -> impl Iterator<Item = (Key, &OwnedFd)> {
+        self.leaves.left_behind()
+    }
+
+    /// A process that was left behind has ended.
+    pub(super) fn look_at_leaf(&mut self, key: Key, containers: &[(Key, ContainerState)]) {
+        self.leaves.look(key, containers);
+    }
+
+    /// What the OOM killer did in the own cgroups of the container's processes.
+    pub(super) fn leaf_kills(&self, container: Key) -> LeafKills {
+        let running = self.running.iter().filter(|(_, process)| process.container == container);
+        self.leaves.kills(container, running.filter_map(|(_, process)| process.child.leaf.as_ref()))
+    }
+
+    /// The container has ended: its cgroups are removed as a whole.
+    pub(super) fn give_up_leaves(&mut self, container: Key) {
+        self.leaves.give_up(container);
+    }
+
     /// Its channel is readable: a report, or end of file because `execve` closed the channel.
     pub(super) fn hear(&mut self, key: Key) {
         if let Some((_, process)) = self.running.iter_mut().find(|(known, _)| *known == key) {
@@ -115,7 +159,8 @@ impl Processes {
 
     /// When the next process runs out of time.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.running.iter().filter_map(|(_, process)| process.deadline).min()
+        let running = self.running.iter().filter_map(|(_, process)| process.deadline);
+        running.chain(self.leaves.deadline()).min()
     }
 
     /// Kills the processes whose time is up, with everything that they started.
@@ -127,25 +172,30 @@ impl Processes {
                 process.kill_tree(containers);
             }
         }
+        self.leaves.look_at_the_clock(now, containers);
     }
 
-    /// It has ended: collects it and reports that. `container_ends` tells whether its container has ended or is about
-    /// to: if so, a process that died before it was ready died with it. `oom_kills` is what the container's memory cgroup
-    /// counts now.
-    pub(super) fn end(
-        &mut self,
-        key: Key,
-        container_ends: impl Fn(Key) -> bool,
-        oom_kills: impl FnOnce(Key) -> Option<u64>,
-    ) {
-        let Some(place) = self.running.iter().position(|(known, _)| *known == key) else { return };
+    /// It has ended: collects it and reports that. Returns its container if the kernel has killed it for its own memory
+    /// limit and only this sees that.
+    pub(super) fn end(&mut self, key: Key, containers: &[(Key, ContainerState)]) -> Option<Key> {
+        let place = self.running.iter().position(|(known, _)| *known == key)?;
         let (_, mut process) = self.running.swap_remove(place);
         // Receive its last reports first.
         let mut executed = !process.speaks;
         while process.speaks {
             executed = process.hear();
         }
-        let Ok(usage) = sys::wait4(process.child.pid) else { return };
+        let collected = sys::wait4(process.child.pid);
+        let leaf = process.child.leaf.take();
+        let leaf_kills = leaf.as_ref().map(|leaf| (leaf.oom_kills(), leaf.counts_above()));
+        // Before a client learns of the end, and looks.
+        if let Some(leaf) = leaf {
+            self.leaves.add(key, process.container, leaf, process.deadline, containers);
+        }
+        let usage = collected.ok()?;
+        let container = containers.iter().find(|(known, _)| *known == process.container);
+        let container = container.map(|(_, container)| container);
+        let container_ends = container.is_none_or(ContainerState::is_ending);
         let killed = usage.signal.is_some_and(|(signal, _)| signal == libc::SIGKILL);
         let timed_out = process.child.timeout.filter(|_| process.timed_out && killed);
         if let Some(failure) = process.failure {
@@ -153,18 +203,26 @@ impl Processes {
                 ExecFailure::Reported(failure) => failure,
                 ExecFailure::Died => match timed_out {
                     Some(limit) => too_slow(limit),
-                    None => died(container_ends(process.container)),
+                    None if leaf_kills.is_some_and(|(kills, _)| kills > Some(0)) => {
+                        RemoteFailure::pack(Actor::Init, &exec::too_little_memory())
+                    }
+                    None => died(container_ends),
                 },
             };
             if let Some(client) = process.client {
                 let _ = client.send_now(&ExecReply::Failed(failure), &[]);
             }
-            return;
+            return None;
         }
         // The kernel counts before it kills. If the container ends, its other processes get a SIGKILL with it.
-        let out_of_memory = matches!(usage.signal, Some((libc::SIGKILL, _)))
-            && oom_kills(process.container) > process.oom_kills_before
-            && !container_ends(process.container);
+        let for_memory = match leaf_kills {
+            Some((Some(kills), _)) => kills > 0,
+            _ => {
+                container.and_then(|known| self.oom_kills(process.container, known))
+                    > process.oom_kills_before
+            }
+        };
+        let out_of_memory = killed && for_memory && !container_ends;
         let end = ProcessEnd {
             code: usage.code,
             signal: usage.signal,
@@ -183,6 +241,14 @@ impl Processes {
             }
             self.unclaimed.push_back((process.container, pid, end));
         }
+        let unseen = leaf_kills.is_some_and(|(kills, above)| kills > Some(0) && !above);
+        unseen.then_some(process.container)
+    }
+
+    /// How many processes of the container the OOM killer has killed, without those in cgroups of their own; `None`
+    /// without a memory cgroup.
+    pub(super) fn oom_kills(&self, key: Key, container: &ContainerState) -> Option<u64> {
+        container.oom_kills().map(|kills| kills.saturating_sub(self.leaf_kills(key).above))
     }
 
     /// Forgets the ends of a container's processes.
@@ -222,7 +288,9 @@ impl ExecedProcess {
         let container =
             containers.iter().find(|(key, _)| *key == self.container).map(|(_, container)| container);
         let view = container.and_then(ContainerState::view);
-        if let (Some(container), Some(view), Some(pid)) = (container, view, self.pid_inside) {
+        if let (Some(container), Some(leaf)) = (container, &self.child.leaf) {
+            leaves::kill(leaf, container);
+        } else if let (Some(container), Some(view), Some(pid)) = (container, view, self.pid_inside) {
             // What forks as fast as it is looked up has to stand still for that. Ignore a failure: processes that cannot
             // be looked up end with the container at the latest.
             container.hold_still(|| drop(offspring::kill(view.proc, pid)));

@@ -3,6 +3,7 @@
 use super::client::{Client, ClientRole, Key, failed, packed};
 use super::event_loop::Monitor;
 use super::stage::{Lifeline, Stage};
+use crate::cgroup::Split;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
@@ -70,6 +71,13 @@ impl Monitor {
             Operation::Exec => {
                 if let Some(connection) = connection {
                     self.execute(container, connection, fds);
+                }
+                Some(client)
+            }
+            Operation::SplitCgroup { enable } => {
+                if let Some(connection) = connection {
+                    let reply = self.split_cgroup(container, enable, fds);
+                    let _ = connection.send_now(&reply.unwrap_or_else(|error| failed(&error)), &[]);
                 }
                 Some(client)
             }
@@ -213,7 +221,7 @@ impl Monitor {
 
     fn execute(&mut self, container: Key, connection: Channel, fds: Received) {
         let state = self.contained(container);
-        let (target, oom_kills) = (state.exec_target(), state.oom_kills());
+        let (target, oom_kills) = (state.exec_target(), self.processes.oom_kills(container, state));
         match target.and_then(|target| ExecChild::fork(&target, &self.score, fds)) {
             Ok(child) => {
                 let key = self.next_key();
@@ -223,6 +231,21 @@ impl Monitor {
                 let _ = connection.send_now(&ExecReply::Failed(packed(&error)), &[]);
             }
         }
+    }
+
+    /// Moves the container's processes one cgroup down.
+    fn split_cgroup(&mut self, container: Key, enable: String, mut fds: Received) -> Result<Reply> {
+        let (dir, join, control) = (fds.take("dir")?, fds.take("join")?, fds.take("control")?);
+        fds.finish()?;
+        self.contained(container).exec_target()?;
+        let split = Split { enable, dir, join, control };
+        // One that is still to join would not find the cgroup that it knows of.
+        self.processes.await_joined(container);
+        self.container(container).init.cgroups.split(&split)?;
+        let container = self.contained(container);
+        let mut moved = Ok(());
+        container.hold_still(|| moved = container.init.cgroups.move_to(&split));
+        moved.map(|()| Reply::Done)
     }
 
     fn serve_files(&mut self, container: Key, connection: &Channel) {
