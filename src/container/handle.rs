@@ -5,9 +5,11 @@ use super::configured::{Cache, Configured};
 use super::outcome::Exit;
 use crate::cgroup::stats::MemoryStats;
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::OpenFds;
 use crate::link::{has_ended, observe};
+use crate::plan::Descriptors;
 use crate::process::console::Pty;
-use crate::process::stdio::CallerPipes;
+use crate::process::stdio::{CallerPipes, StreamEnd};
 use crate::state::{Found, Record, StateLock, StateRoot, Status};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,4 +113,13 @@ pub struct Streams {
     pub(super) pipes: CallerPipes,
     /// The end of the terminal, if there is one.
     pub(super) pty: Option<Pty>,
+}
+
+/// The descriptors of a process of the workload, besides the standard streams that it is given.
+pub(super) fn descriptors_of(streams: &[StreamEnd; 3], extra: &OpenFds<'_>) -> Descriptors {
+    let devices = (0..).zip(streams).filter_map(|(number, stream)| Some((number, stream.device()?)));
+    Descriptors {
+        given: extra.numbers.clone(),
+        devices: devices.chain(extra.devices.iter().copied()).collect(),
+    }
 }

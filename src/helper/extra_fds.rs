@@ -1,7 +1,7 @@
 //! Descriptors that a process of the workload gets in addition to its standard streams, and their numbers there.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::process::stdio::let_reopen;
+use crate::process::stdio::{let_reopen, memory_device};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The highest number that one may have: below the usual limit of open files, 1024.
@@ -45,18 +45,24 @@ impl ExtraFds {
         if count > MAX_COUNT {
             return Err(refuse(format!("{count} extra descriptors, allowed are {MAX_COUNT}")));
         }
-        let mut open = OpenFds { numbers: Vec::new(), own: Vec::new(), given: Vec::new() };
+        let mut open = OpenFds::default();
         for number in 3..3 + inherited {
             let copy = crate::sys::duplicate(number).os(|| format!("fcntl({number}, F_DUPFD_CLOEXEC)"))?;
-            open.numbers.push(number);
-            open.own.push(copy);
+            if !open.is_device(number, copy.as_fd())? {
+                open.numbers.push(number);
+                open.own.push(copy);
+            }
         }
         for (number, fd) in &self.given {
-            if !(3..=MAX_NUMBER).contains(number) || open.numbers.contains(number) {
+            let taken =
+                open.numbers.contains(number) || open.devices.iter().any(|(device, _)| device == number);
+            if !(3..=MAX_NUMBER).contains(number) || taken {
                 return Err(refuse(format!("{number} is not a free number from 3 to {MAX_NUMBER}")));
             }
-            open.numbers.push(*number);
-            open.given.push(fd.as_fd());
+            if !open.is_device(*number, fd.as_fd())? {
+                open.numbers.push(*number);
+                open.given.push(fd.as_fd());
+            }
         }
         // A workload may open these again by name, too, as `/dev/fd/3`.
         open.fds().try_for_each(let_reopen)?;
@@ -65,15 +71,25 @@ impl ExtraFds {
 }
 
 /// Descriptors that are ready to be sent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct OpenFds<'a> {
     /// Their numbers in the process, in the order of [`fds`](Self::fds).
     pub(crate) numbers: Vec<i32>,
+    /// The numbers of those that are not sent, because the process opens a device of the container instead, and the
+    /// device: see [`memory_device`].
+    pub(crate) devices: Vec<(i32, u32)>,
     own: Vec<OwnedFd>,
     given: Vec<BorrowedFd<'a>>,
 }
 
 impl OpenFds<'_> {
+    /// Whether this is a device that the container has of its own; notes it then.
+    fn is_device(&mut self, number: i32, fd: BorrowedFd<'_>) -> Result<bool> {
+        let device = memory_device(fd)?;
+        self.devices.extend(device.map(|device| (number, device)));
+        Ok(device.is_some())
+    }
+
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.own.iter().map(AsFd::as_fd).chain(self.given.iter().copied())
     }
@@ -83,21 +99,32 @@ impl OpenFds<'_> {
 mod tests {
     use super::*;
 
-    fn null() -> OwnedFd {
-        std::fs::File::open("/dev/null").unwrap().into()
+    fn file() -> OwnedFd {
+        std::fs::File::open("/proc/self/status").unwrap().into()
+    }
+
+    #[test]
+    fn a_device_that_the_container_has_is_not_sent() {
+        let mut fds = ExtraFds::default();
+        fds.give(5, std::fs::File::open("/dev/null").unwrap().into());
+        fds.give(4, file());
+        let open = fds.open().unwrap();
+        assert_eq!((open.numbers.as_slice(), open.devices.as_slice()), ([4].as_slice(), [(5, 3)].as_slice()));
+        fds.give(5, file());
+        assert_eq!(*fds.open().unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
     #[test]
     fn a_number_is_used_once_and_is_no_standard_streams() {
         let mut fds = ExtraFds::default();
-        fds.give(5, null());
-        fds.give(3, null());
+        fds.give(5, file());
+        fds.give(3, file());
         let open = fds.open().unwrap();
         assert_eq!((open.numbers.as_slice(), open.fds().count()), ([5, 3].as_slice(), 2));
         for number in [-1, 0, 2, 5, 1024] {
             let mut fds = ExtraFds::default();
-            fds.give(5, null());
-            fds.give(number, null());
+            fds.give(5, file());
+            fds.give(number, file());
             assert_eq!(*fds.open().unwrap_err().kind(), ErrorKind::InvalidInput, "{number}");
         }
     }

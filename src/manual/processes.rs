@@ -149,13 +149,21 @@
 //! | `hooks` | | yes | if there are hooks of creation: init's connection to the caller |
 //! | `lifeline` | | yes | a pipe whose other end only the caller has |
 //! | `user-log` | | yes | the user log, if there is one |
-//! | `stdin`, `stdout`, `stderr` | | yes | passed on to init; no other process keeps them |
+//! | `stdin`, `stdout`, `stderr` | | yes | passed on to init; no other process keeps them; absent where the stream is a device of the container |
 //! | `cgroup-...` | | yes | where to join, the freezer and the process list of the container, OOM notifications, and the counters for the exit record |
 //!
 //! By path the sandbox opens on the host only a namespace that the configuration joins by path, its own entries in
-//! `/proc`, `/` to change mount propagation, and `/dev/null` if there are hooks. The caller opened everything else that
-//! it needs. The workload gets descriptors 0, 1 and 2, the environment of the configuration, and `HOME` from the
-//! image's `/etc/passwd` if the configuration sets none.
+//! `/proc`, and `/` to change mount propagation. The caller opened everything else that it needs. The workload gets
+//! descriptors 0, 1 and 2, the environment of the configuration, and `HOME` from the image's `/etc/passwd` if the
+//! configuration sets none.
+//!
+//! No process of a container has the host's `/dev/null`, `zero`, `full`, `random` or `urandom` open: with the host's uid
+//! 0 it could change the mode of the host's device. Where a caller asks for `/dev/null`, or gives or inherits such a
+//! device, the process opens the one in the container's `/dev` itself, so that no two containers share an open file
+//! either. If a mount of the configuration has put something else there, init makes a device of its own. If the container
+//! replaced its `/dev/null` later, a process of exec gets the one that init opened. In a user namespace the nodes in
+//! `/dev` are read-only binds of the host's, because the kernel lets no process make devices there. Other devices and
+//! terminals that a caller gives are passed on as they are.
 //!
 //! Failures cross processes as data: process, step, errno, object, hint. The call returns them as an
 //! [`Error`](crate::Error) like any other.

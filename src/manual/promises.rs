@@ -13,6 +13,8 @@
 //! * No privilege, descriptor, environment variable, key or memory of the caller or of a helper reaches the workload,
 //!   except supplementary groups [if there is a single id](super::privileges#ids), or if
 //!   [`keep_caller_groups`](crate::ContainerBuilder::keep_caller_groups) asks for them.
+//! * No process of the container has a [memory device of the host](super::processes#descriptors) open, such as its
+//!   `/dev/null`.
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
 //!   error; with [best effort](crate::ContainerBuilder::best_effort_limits), a limit whose controller is missing is
 //!   [named](crate::info::Info::unapplied_limits) instead.

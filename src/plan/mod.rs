@@ -29,7 +29,7 @@ pub(crate) use mounts::HotMountPlan;
 pub(crate) use owner::{KEEP_IDS, Owner, OwnerMapping, Shown};
 pub(crate) use process::{Account, ExecOptions, ExecPlan, ProcessPlan, TerminalPlan, host_ids_of};
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
-pub(crate) use sealed::{GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedSandbox};
+pub(crate) use sealed::{Descriptors, GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedSandbox};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;

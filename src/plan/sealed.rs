@@ -27,10 +27,32 @@ pub(crate) struct GoferFacts {
 /// The facts that a sandbox needs besides its plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SandboxFacts {
-    /// The numbers that the workload's extra descriptors get, in the order in which they are donated.
-    pub(crate) extra_fd_numbers: Vec<i32>,
+    pub(crate) descriptors: Descriptors,
     /// The container's OCI state (OCI runtime.md, "State"), if init has hooks to run: init adds its pid and the status.
     pub(crate) hook_state: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The descriptors of a process of the workload, besides the standard streams that it is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Descriptors {
+    /// The numbers that its extra descriptors get, in the order in which it is given them.
+    pub(crate) given: Vec<i32>,
+    /// The numbers, also of standard streams, at which it opens a device of the container's own; and the minor number of
+    /// the device (Linux admin-guide/devices.txt, "1 char").
+    pub(crate) devices: Vec<(i32, u32)>,
+}
+
+impl Descriptors {
+    /// All but the standard streams.
+    pub(crate) fn extra(&self) -> impl Iterator<Item = i32> {
+        let devices = self.devices.iter().map(|(number, _)| *number).filter(|number| *number > 2);
+        self.given.iter().copied().chain(devices)
+    }
+
+    /// The first number that has no meaning for the program, nor has any above it.
+    pub(crate) fn first_free(&self) -> i32 {
+        self.extra().fold(2, i32::max) + 1
+    }
 }
 
 /// The gofer's work, as the gofer receives it.
@@ -51,8 +73,7 @@ pub(crate) struct SealedSandbox<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SealedExec<'a> {
     plan: Cow<'a, ExecPlan>,
-    /// The numbers that the process's extra descriptors get, in the order in which they are sent.
-    pub(crate) extra_fd_numbers: Vec<i32>,
+    pub(crate) descriptors: Descriptors,
     /// The number in the name of the process's own cgroup, if it has one.
     pub(crate) leaf: Option<u64>,
 }
@@ -72,9 +93,9 @@ impl SandboxPlan {
 }
 
 impl ExecPlan {
-    /// Adds the numbers of the extra descriptors, and that of the cgroup.
-    pub(crate) fn resolve(&self, extra_fd_numbers: Vec<i32>, leaf: Option<u64>) -> SealedExec<'_> {
-        SealedExec { plan: Cow::Borrowed(self), extra_fd_numbers, leaf }
+    /// Adds the descriptors, and the number of the cgroup.
+    pub(crate) fn resolve(&self, descriptors: Descriptors, leaf: Option<u64>) -> SealedExec<'_> {
+        SealedExec { plan: Cow::Borrowed(self), descriptors, leaf }
     }
 }
 
@@ -86,9 +107,9 @@ impl SealedSandbox<'_> {
 }
 
 impl SealedExec<'_> {
-    /// The plan, and the numbers of the extra descriptors.
-    pub(crate) fn into_parts(self) -> (ExecPlan, Vec<i32>) {
-        (self.plan.into_owned(), self.extra_fd_numbers)
+    /// The plan, and the descriptors.
+    pub(crate) fn into_parts(self) -> (ExecPlan, Descriptors) {
+        (self.plan.into_owned(), self.descriptors)
     }
 }
 

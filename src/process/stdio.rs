@@ -3,7 +3,7 @@
 use super::memory;
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -27,13 +27,14 @@ enum StdioSource {
 }
 
 impl Stdio {
-    /// `/dev/null`, the default.
+    /// `/dev/null`, the default: the container's own, opened anew.
     #[must_use]
     pub fn null() -> Self {
         Self(StdioSource::Null)
     }
 
-    /// The caller's own stream.
+    /// The caller's own stream. If that is `/dev/null`, `/dev/zero`, `/dev/full`, `/dev/random` or `/dev/urandom` of the
+    /// host, the workload gets the same device of the container instead: it could change the mode of the host's.
     #[must_use]
     pub fn inherit() -> Self {
         Self(StdioSource::Inherit)
@@ -48,7 +49,8 @@ impl Stdio {
 
     /// This descriptor: a file, a socket, a pipe, a terminal. Of a pipe(2) the mode changes (fchmod(2)), so that the
     /// workload can open it again as `/dev/stdout`, as shells do for `>/dev/stdout`, whatever its user is. For a file
-    /// or a terminal that depends on its own mode and owner, which stay.
+    /// or a terminal that depends on its own mode and owner, which stay. Instead of a device of the host, the workload
+    /// gets the container's, as by [`inherit`](Self::inherit).
     #[must_use]
     pub fn fd(fd: impl Into<OwnedFd>) -> Self {
         Self(StdioSource::Fd(fd.into()))
@@ -139,13 +141,25 @@ impl CallerPipes {
 pub(crate) enum StreamEnd {
     Owned(OwnedFd),
     Borrowed(BorrowedFd<'static>),
+    /// The container's own device, which the workload's process opens: see [`memory_device`].
+    Device(u32),
 }
 
-impl AsFd for StreamEnd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+impl StreamEnd {
+    /// What the workload is given.
+    pub(crate) fn given(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Owned(fd) => fd.as_fd(),
-            Self::Borrowed(fd) => *fd,
+            Self::Owned(fd) => Some(fd.as_fd()),
+            Self::Borrowed(fd) => Some(*fd),
+            Self::Device(_) => None,
+        }
+    }
+
+    /// What the workload's process opens.
+    pub(crate) fn device(&self) -> Option<u32> {
+        match self {
+            Self::Device(minor) => Some(*minor),
+            _ => None,
         }
     }
 }
@@ -158,7 +172,7 @@ impl OpenedStdio {
         let mut caller = [None, None, None];
         let mut open = |index: usize| -> Result<StreamEnd> {
             let end = match &wanted[index].0 {
-                StdioSource::Null => return dev_null().map(StreamEnd::Borrowed),
+                StdioSource::Null => return Ok(StreamEnd::Device(NULL)),
                 StdioSource::Inherit => StreamEnd::Borrowed(match index {
                     0 => rustix::stdio::stdin(),
                     1 => rustix::stdio::stdout(),
@@ -181,7 +195,11 @@ impl OpenedStdio {
                     StreamEnd::Owned(theirs)
                 }
             };
-            let_reopen(end.as_fd())?;
+            let Some(fd) = end.given() else { return Ok(end) };
+            if let Some(device) = memory_device(fd)? {
+                return Ok(StreamEnd::Device(device));
+            }
+            let_reopen(fd)?;
             Ok(end)
         };
         let workload = [open(0)?, open(1)?, open(2)?];
@@ -189,6 +207,25 @@ impl OpenedStdio {
         let caller = CallerPipes { stdin: Mutex::new(stdin), outputs: [stdout, stderr] };
         Ok(Self { workload, caller })
     }
+}
+
+/// The minor number of the null device (null(4)).
+pub(crate) const NULL: u32 = 3;
+
+/// The memory devices that every container has of its own, by name and minor number: null(4), full(4), random(4).
+pub(crate) const MEMORY_DEVICES: [(&str, u32); 5] =
+    [("null", NULL), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
+
+/// The minor number of this device, if it is one of [`MEMORY_DEVICES`]. A descriptor of the host's must not reach a
+/// workload: with the host's uid 0 it could change the mode and the owner of the host's device by fchmod(2).
+pub(crate) fn memory_device(file: BorrowedFd<'_>) -> Result<Option<u32>> {
+    const MEMORY: u32 = 1;
+    let stat = rustix::fs::fstat(file).os(|| "fstat(stream)")?;
+    let minor = rustix::fs::minor(stat.st_rdev);
+    let is_one = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && rustix::fs::major(stat.st_rdev) == MEMORY
+        && MEMORY_DEVICES.iter().any(|(_, known)| *known == minor);
+    Ok(is_one.then_some(minor))
 }
 
 /// If `end` is an end of a pipe, lets every user that has it open it again, in the direction that it has:
@@ -219,7 +256,7 @@ pub(crate) fn let_reopen(end: BorrowedFd<'_>) -> Result<()> {
 /// `PIPEFS_MAGIC` (statfs(2)).
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 
-/// `/dev/null`, opened once per process.
+/// The host's `/dev/null`, opened once per process: for helpers, which are not the workload.
 pub(crate) fn dev_null() -> Result<BorrowedFd<'static>> {
     static NULL: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(null) = NULL.get() {

@@ -17,6 +17,7 @@
 //!      |<------- end of file: executed; or else Failed -------|
 //! ```
 
+use super::init::STREAMS;
 use super::init::attributes;
 use super::init::attributes::Labels;
 use super::init::become_workload;
@@ -25,12 +26,13 @@ use super::init::console::Console;
 use super::init::peak::Peak;
 use super::init::{accounts, program};
 use super::oom_score::OomScore;
+use super::own_device::OwnDevices;
 use super::target::ExecTarget;
 use crate::cgroup::ExecLeaf;
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::read_plan;
 use crate::helper::{Received, extra_fd_name};
-use crate::plan::{ExecPlan, SealedExec};
+use crate::plan::{Descriptors, ExecPlan, SealedExec};
 use crate::process::Channel;
 use crate::sys::{self, Inside};
 use crate::wire::frame;
@@ -59,8 +61,8 @@ impl ExecChild {
     /// Returns once the process exists, which then reports over [`channel`](Self::channel) whether its program runs.
     pub(super) fn fork(target: &ExecTarget<'_>, score: &OomScore, mut fds: Received) -> Result<Self> {
         let plan: SealedExec<'_> = read_plan(fds.take("plan")?)?;
-        let stdio = [fds.take("stdin")?, fds.take("stdout")?, fds.take("stderr")?];
-        let numbers = plan.extra_fd_numbers.iter();
+        let stdio = STREAMS.map(|name| fds.take_optional(name));
+        let numbers = plan.descriptors.given.iter();
         let extra_fds: Vec<_> =
             numbers.map(|number| fds.take(&extra_fd_name(*number))).collect::<Result<_>>()?;
         let leaf = plan.leaf.map(|number| ExecLeaf::take(number, &mut fds)).transpose()?;
@@ -69,7 +71,10 @@ impl ExecChild {
         let (attached, timeout) = (plan.options.attached, plan.options.timeout);
 
         let mut keep = vec![theirs.as_fd(), target.init];
-        keep.extend(stdio.iter().chain(&extra_fds).map(AsFd::as_fd));
+        keep.extend(stdio.iter().flatten().chain(&extra_fds).map(AsFd::as_fd));
+        if !plan.descriptors.devices.is_empty() {
+            keep.push(target.null);
+        }
         keep.extend(target.cgroups.fds(leaf.as_ref()));
         if Labels::asked_for(&plan.process) {
             keep.push(target.proc);
@@ -79,18 +84,20 @@ impl ExecChild {
             joins: target.exec_config.namespaces & CloneFlags::CLONE_NEWNS.bits().cast_unsigned(),
             namespaces: 0,
             cgroup: target.cgroups.directory(leaf.as_ref()),
+            streams: theirs.as_fd(),
             keep: &keep,
         };
         let enter = |born_in_cgroup| {
             // Move the channel above the extra descriptors' numbers: `place` puts those descriptors there later, over
             // what is open.
-            let above = plan.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+            let above = plan.descriptors.first_free();
             let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(&theirs, above).map(Channel::from) else {
                 return;
             };
-            let (plan, numbers) = plan.into_parts();
+            let (plan, descriptors) = plan.into_parts();
+            let fds = Fds { descriptors: &descriptors, stdio: &stdio, extra: &extra_fds };
             let ran = join(target, &plan, &parent, born_in_cgroup, leaf.as_ref())
-                .and_then(|()| run(target, plan, &numbers, &parent, &stdio, &extra_fds));
+                .and_then(|()| run(target, plan, &fds, &parent));
             if let Err(error) = ran {
                 let _ = parent.send(&ExecReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
             }
@@ -133,15 +140,15 @@ fn join(
     parent.send(&ExecHello { pid }, &[]).and(joined)
 }
 
+/// The descriptors that the process becomes the workload with.
+struct Fds<'a> {
+    descriptors: &'a Descriptors,
+    stdio: &'a [Option<OwnedFd>; 3],
+    extra: &'a [OwnedFd],
+}
+
 /// Runs in the new process until `execve`. Returns only if a step fails.
-fn run(
-    target: &ExecTarget<'_>,
-    plan: ExecPlan,
-    numbers: &[i32],
-    parent: &Channel,
-    stdio: &[OwnedFd; 3],
-    extra_fds: &[OwnedFd],
-) -> Result<()> {
+fn run(target: &ExecTarget<'_>, plan: ExecPlan, fds: &Fds<'_>, parent: &Channel) -> Result<()> {
     sys::unblock_signals();
     rustix::process::setsid().os(|| "setsid()")?;
     rustix::thread::set_name(c"cofferdam-exec").os(|| "prctl(PR_SET_NAME)")?;
@@ -156,10 +163,10 @@ fn run(
         }
     }
     rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
-    let [stdin, stdout, stderr] = stdio;
-    rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
-    rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
-    rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+    become_workload::take_streams(fds.stdio)?;
+    let wanted = &fds.descriptors.devices;
+    let devices = OwnDevices::of_own_root(wanted, target.null)?;
+    devices.become_streams(wanted)?;
     let process = match &plan.options.user {
         Some(account) => {
             let user = accounts::look_up(account, &plan.process.user)?;
@@ -174,9 +181,11 @@ fn run(
         let master = Console::of_this_process(terminal, process.user.uid, false)?;
         parent.send(&ExecReport::Terminal, &[("terminal", master.as_fd())])?;
     }
-    let labels = Labels::open(&process, target.proc, numbers)?;
-    let peak = Peak::open_inside(numbers);
-    become_workload::place(extra_fds, numbers)?;
+    let above = fds.descriptors.first_free();
+    let labels = Labels::open(&process, target.proc, above)?;
+    let peak = Peak::open_inside(above);
+    let given = fds.descriptors.given.iter().copied().zip(fds.extra.iter().map(AsFd::as_fd));
+    become_workload::place(&given.chain(devices.extra(wanted)).collect::<Vec<_>>(), above)?;
     Err(become_workload::execute(&ExecRequest {
         plan: &process,
         filter: target.exec_config.filter.as_ref(),
@@ -184,7 +193,7 @@ fn run(
         labels: &labels,
         peak: &peak,
         keep_groups: target.exec_config.keep_groups,
-        keep: numbers,
+        keep: &fds.descriptors.extra().collect::<Vec<_>>(),
         is_hook: false,
         parent,
         listener_report: |names| frame::encode(names, &ExecReport::Listener),

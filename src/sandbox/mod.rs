@@ -25,6 +25,7 @@ mod mounts;
 mod namespaces;
 mod offspring;
 mod oom_score;
+mod own_device;
 mod reaper;
 mod resolve;
 mod target;

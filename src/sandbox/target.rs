@@ -31,6 +31,8 @@ pub(super) struct ExecTarget<'a> {
     /// The container's own proc.
     pub(super) proc: BorrowedFd<'a>,
     pub(super) root: BorrowedFd<'a>,
+    /// Its null device, which init opened: the container may have changed its `/dev` since.
+    pub(super) null: BorrowedFd<'a>,
     pub(super) namespaces: &'a InitNamespaces,
     pub(super) cgroups: &'a ContainerCgroups,
     pub(super) exec_config: &'a ExecConfig,

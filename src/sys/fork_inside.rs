@@ -1,7 +1,7 @@
 //! Forking a child into another pid namespace, with nothing open that processes there must not get.
 
 use super::clone::{CloneArgs, clone3_on_stack, new_stack};
-use super::descriptors::gaps_between;
+use super::descriptors::{FIRST_AFTER_STDIO, gaps_between};
 use super::exec::{exit_now, wait4};
 use super::last_errno;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -12,7 +12,6 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// How [`fork_inside`] makes a process.
-#[derive(Default)]
 pub(crate) struct Inside<'a> {
     /// The pid namespace of the new process, or a pidfd of a process in it. If `None`, the one in which all children of
     /// the caller start.
@@ -24,7 +23,10 @@ pub(crate) struct Inside<'a> {
     pub(crate) namespaces: u32,
     /// The cgroup v2 directory to start in, if this process may write there. A process before it does not start there.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// The only descriptors that it ever has, besides 0, 1 and 2, which are `/dev/null` in every helper.
+    /// What its descriptors 0, 1 and 2 are at first, because in this process they are the host's `/dev/null`. It is among
+    /// `keep`.
+    pub(crate) streams: BorrowedFd<'a>,
+    /// The only descriptors that it ever has besides those three.
     pub(crate) keep: &'a [BorrowedFd<'a>],
 }
 
@@ -36,6 +38,7 @@ struct Between<R, F> {
     namespaces: u32,
     /// How the child starts, but for its cgroup.
     child: CloneArgs,
+    streams: RawFd,
     /// The ranges of descriptors to close.
     gaps: Vec<(u32, u32)>,
     /// Whether a process comes before the child.
@@ -94,6 +97,7 @@ fn fork_between<R: FnOnce(), F: FnOnce(bool)>(
         namespaces: how.namespaces,
         child: CloneArgs { flags: libc::CLONE_PARENT as u64 | u64::from(of_child), ..CloneArgs::default() }
             .into_cgroup(of_second),
+        streams: how.streams.as_raw_fd(),
         gaps: gaps_between(&kept),
         has_first,
         first: Cell::new(first),
@@ -189,6 +193,12 @@ extern "C" fn between_main<R: FnOnce(), F: FnOnce(bool)>(between: *const c_void)
         // SAFETY: the call changes this process's own descriptor table (no CLONE_FILES), and neither this process nor
         // its child uses these numbers again.
         if unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) } < 0 {
+            fail(last_errno());
+        }
+    }
+    for stream in 0..FIRST_AFTER_STDIO {
+        // SAFETY: as for close_range: in this process's own descriptor table.
+        if unsafe { libc::dup2(between.streams, stream) } < 0 {
             fail(last_errno());
         }
     }

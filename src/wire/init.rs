@@ -78,6 +78,7 @@ pub(crate) enum InitReport {
     ///
     /// * `proc`: the container's own proc
     /// * `root`: its root directory
+    /// * `null`: its null device, open
     /// * `mount-namespace`, `pid-namespace`: init's own
     /// * `terminal`: the master of its terminal, if the plan has one
     /// * `cgroup-namespace`: init's own, if the sandbox or the reaper enters it

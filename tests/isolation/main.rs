@@ -8,6 +8,7 @@ mod keyring;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod mount_namespace;
+mod own_devices;
 mod posture;
 mod posture_of_exec;
 mod posture_of_helpers;

@@ -36,6 +36,15 @@ fn a_member_of_a_pod_that_may_trace_sees_nothing_of_the_others_in_what_is_execut
     execute_and_judge(container);
 }
 
+#[test]
+fn a_container_that_may_trace_and_has_the_hosts_ids_sees_no_descriptor_of_the_host() {
+    let stage = stage!();
+    if !is_root() {
+        crate::kit::skip!("only root can do without a user namespace");
+    }
+    execute_and_judge(start_watcher(stage.container("watcher").without_user_namespace()));
+}
+
 /// A container whose init is this program as [`watches_when_told_to`], with the right to look into other processes.
 fn start_watcher(builder: ContainerBuilder) -> Container<Running> {
     let builder = builder.bind_ro(std::env::current_exe().unwrap(), "/tmp/watcher").env(WATCH, "1");
@@ -131,7 +140,7 @@ fn look_into(process: &Path, seen: &mut BTreeSet<String>) {
             "socket" => "socket".to_owned(),
             "anon_inode" if link.contains("pidfd") => "pidfd".to_owned(),
             _ if link.starts_with("pidfd:") => "pidfd".to_owned(),
-            _ if found.file_type().is_char_device() && link.ends_with("/null") => "/dev/null".to_owned(),
+            _ if is_same(&found, std::fs::metadata("/dev/null").ok()) => "/dev/null".to_owned(),
             _ if found.is_file() && (link.ends_with("/tasks") || link.ends_with("/cgroup.procs")) => {
                 format!("cgroup file {link}")
             }

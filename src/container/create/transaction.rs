@@ -6,7 +6,7 @@ use super::namesake;
 use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_sandbox, misbehaved};
 use crate::cgroup::{Cgroup, systemd};
 use crate::container::attachment::DropGuard;
-use crate::container::handle::{Handle, Streams, explain_out_of_memory};
+use crate::container::handle::{Handle, Streams, descriptors_of, explain_out_of_memory};
 use crate::container::{oci, teardown};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::{GOFER, SANDBOX};
@@ -18,6 +18,7 @@ use crate::link::{PodSandbox, SandboxAddress, SandboxLink, client, find_pod_sand
 use crate::network::Moved;
 use crate::plan::{GoferFacts, Plan, SandboxFacts, SealedGofer};
 use crate::process::console::ConsoleSocket;
+use crate::process::stdio::StreamEnd;
 use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
 use crate::spec::NetDevice;
 use crate::state::{StateLock, Status};
@@ -139,7 +140,8 @@ impl CreateTransaction {
             true => oci::state(Status::Creating, &core.record)?,
             false => serde_json::Map::new(),
         };
-        let sandbox_facts = SandboxFacts { extra_fd_numbers: extra_fds.numbers.clone(), hook_state };
+        let descriptors = descriptors_of(&streams.workload, &extra_fds);
+        let sandbox_facts = SandboxFacts { descriptors, hook_state };
         let sandbox_plan = seal_plan(&blueprint.plan.sandbox.resolve(sandbox_facts))?;
 
         // Start the sandbox first, because its namespaces take longer than the gofer's mounts. It makes them while the
@@ -340,8 +342,11 @@ impl CreateTransaction {
         if let Some(user_log) = &user_log {
             donations.give("user-log", user_log);
         }
-        for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload) {
-            donations.give(name, stream);
+        let given: Vec<_> = streams.workload.iter().map(StreamEnd::given).collect();
+        for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&given) {
+            if let Some(stream) = stream {
+                donations.give(name, stream);
+            }
         }
         let extra_fds: Vec<_> = extra_fds.numbers.iter().zip(extra_fds.fds()).collect();
         for (number, fd) in &extra_fds {

@@ -2,7 +2,7 @@
 
 use super::exec::Exec;
 use crate::cgroup::NewLeaf;
-use crate::container::handle::Handle;
+use crate::container::handle::{Handle, descriptors_of};
 use crate::container::oci;
 use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
 use crate::error::{ErrorKind, OsContext, Result};
@@ -68,11 +68,12 @@ impl Pending {
         let [stdin, stdout, stderr] = &exec.stdio;
         let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], pipe_owner)?;
         let leaf = exec.make_leaf(core, live)?;
-        let numbers = extra_fds.numbers.clone();
-        let plan = seal_plan(&plan.resolve(numbers, leaf.as_ref().map(NewLeaf::number)))?;
+        let descriptors = descriptors_of(&streams.workload, &extra_fds);
+        let plan = seal_plan(&plan.resolve(descriptors, leaf.as_ref().map(NewLeaf::number)))?;
         let names: Vec<_> = extra_fds.numbers.iter().map(|number| extra_fd_name(*number)).collect();
         let mut fds = vec![("plan", plan.as_fd())];
-        fds.extend(["stdin", "stdout", "stderr"].into_iter().zip(streams.workload.iter().map(AsFd::as_fd)));
+        let given = ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload);
+        fds.extend(given.filter_map(|(name, stream)| Some((name, stream.given()?))));
         fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
         fds.extend(leaf.iter().flat_map(NewLeaf::fds));
         let channel = live.connect(Operation::Exec, &fds)?;

@@ -12,6 +12,11 @@ use std::path::Path;
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
+/// The attributes of the mount of a host's device. No nodev: the device must open. Read-only, so that a container that
+/// maps the host's uid 0 cannot change mode and owner of the host's device; this does not keep it from writing to the
+/// device.
+const OF_A_DEVICE: MountAttrs = MountAttrs::NOSUID.union(MountAttrs::NOEXEC).union(MountAttrs::RDONLY);
+
 impl TreeBuilder<'_> {
     pub(in crate::plan) fn devices(&mut self) -> Result<()> {
         for (index, device) in self.spec.devices.iter().enumerate() {
@@ -44,11 +49,7 @@ impl TreeBuilder<'_> {
                 let path = Path::new("dev").join(name);
                 let handed = self.must_bind_devices().then(|| {
                     let source = GoferSource::Bind { path: Path::new("/").join(&path), recursive: false };
-                    // No nodev on this mount: the device must open.
-                    self.hand(GoferItem {
-                        set: MountAttrs::NOSUID | MountAttrs::NOEXEC,
-                        ..item(source, "linux.devices")
-                    })
+                    self.hand(GoferItem { set: OF_A_DEVICE, ..item(source, "linux.devices") })
                 });
                 let listed =
                     self.spec.devices.iter().find(|device| device.path == Path::new("/").join(&path));
@@ -68,7 +69,7 @@ impl TreeBuilder<'_> {
         let bind = device.kind != DeviceKind::Fifo && self.must_bind_devices();
         let handed = bind.then(|| {
             let source = GoferSource::Bind { path: device.path.clone(), recursive: false };
-            self.hand(GoferItem { set: MountAttrs::NOSUID | MountAttrs::NOEXEC, ..item(source, field) })
+            self.hand(GoferItem { set: OF_A_DEVICE, ..item(source, field) })
         });
         DeviceNode {
             path: relative_to_root(&device.path),

@@ -24,13 +24,9 @@ impl Labels {
         plan.apparmor_profile.is_some() || plan.selinux_label.is_some()
     }
 
-    /// Opens the files for the labels of `plan` in `proc`, which must be an instance for this process's pid namespace.
-    pub(in crate::sandbox) fn open(
-        plan: &ProcessPlan,
-        proc: BorrowedFd<'_>,
-        numbers: &[i32],
-    ) -> Result<Self> {
-        let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+    /// Opens the files for the labels of `plan` in `proc`, which must be an instance for this process's pid namespace, at
+    /// numbers from `above` on.
+    pub(in crate::sandbox) fn open(plan: &ProcessPlan, proc: BorrowedFd<'_>, above: i32) -> Result<Self> {
         // AppArmor has its own directory since Linux 5.8; the files above it belong to the first module.
         let apparmor = plan.apparmor_profile.iter().map(|profile| {
             (
@@ -63,7 +59,7 @@ impl Labels {
 
     /// The same labels for this process, which the process that opened these has forked: a process may change only its own.
     pub(in crate::sandbox) fn of_this_process(&self, plan: &ProcessPlan) -> Result<Self> {
-        self.proc.as_ref().map_or_else(|| Ok(Self::default()), |proc| Self::open(plan, proc.as_fd(), &[]))
+        self.proc.as_ref().map_or_else(|| Ok(Self::default()), |proc| Self::open(plan, proc.as_fd(), 3))
     }
 
     /// Makes the next `execve` change to these labels.

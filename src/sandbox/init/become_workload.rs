@@ -20,7 +20,7 @@ use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
 use crate::sys::{self, Execution, LastCall};
 use crate::wire::init::LISTENER_FDS;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::cell::Cell;
@@ -133,13 +133,22 @@ fn of_filter(errno: rustix::io::Errno) -> Error {
 
 const FILTER: &str = "linux.seccomp";
 
-/// Gives descriptors their numbers: first copies all of them above every number in use, then puts each into place.
-pub(in crate::sandbox) fn place(fds: &[OwnedFd], numbers: &[i32]) -> Result<()> {
-    let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
-    let copies = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, above));
+/// Gives descriptors their numbers: first copies all of them to numbers from `above` on, then puts each into place.
+pub(in crate::sandbox) fn place(fds: &[(i32, BorrowedFd<'_>)], above: i32) -> Result<()> {
+    let copies = fds.iter().map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, above));
     let copies = copies.collect::<Result<Vec<_>, _>>().os(|| "fcntl(F_DUPFD_CLOEXEC)")?;
-    for (copy, number) in copies.iter().zip(numbers) {
+    for (copy, (number, _)) in copies.iter().zip(fds) {
         sys::place_at(copy.as_fd(), *number).os(|| format!("dup2({number})"))?;
+    }
+    Ok(())
+}
+
+/// Takes the standard streams that it was given. The others stay.
+pub(in crate::sandbox) fn take_streams(given: &[Option<OwnedFd>; 3]) -> Result<()> {
+    for (number, stream) in (0..).zip(given) {
+        if let Some(stream) = stream {
+            sys::place_at(stream.as_fd(), number).os(|| format!("dup2({number})"))?;
+        }
     }
     Ok(())
 }

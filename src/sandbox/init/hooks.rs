@@ -21,23 +21,20 @@ use super::become_workload;
 use super::become_workload::ExecRequest;
 use super::peak::Peak;
 use super::program::Program;
-use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
 use crate::hooks::{HookIo, execute_on_host, named, run_one};
 use crate::plan::{InitHooks, ProcessPlan};
 use crate::process::Channel;
 use crate::spec::{Hook, HookKind};
 use crate::wire::init::{HooksDone, RootAssembled};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::{AsFd, BorrowedFd};
 
 /// What init needs for its hooks; nothing where there are none.
 pub(in crate::sandbox) struct HookPoints<'a> {
     plan: &'a InitHooks,
     state: &'a serde_json::Map<String, serde_json::Value>,
     caller: Option<Channel>,
-    /// The host's `/dev/null`: the container's may be any file by the time it is needed.
-    null: Option<OwnedFd>,
 }
 
 impl<'a> HookPoints<'a> {
@@ -46,22 +43,19 @@ impl<'a> HookPoints<'a> {
         state: &'a serde_json::Map<String, serde_json::Value>,
         donated: &mut Received,
     ) -> Result<Self> {
-        let open = || {
-            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .os(|| "open(\"/dev/null\")")
-        };
-        let null = if plan.any() { Some(open()?) } else { None };
-        Ok(Self { plan, state, caller: donated.take_optional("hooks").map(Channel::from), null })
+        Ok(Self { plan, state, caller: donated.take_optional("hooks").map(Channel::from) })
     }
 
     /// The descriptors that it has open.
     pub(in crate::sandbox) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.caller.iter().map(AsFd::as_fd).chain(self.null.iter().map(AsFd::as_fd))
+        self.caller.iter().map(AsFd::as_fd)
     }
 
     /// Between the last mount and the pivot: "after the runtime environment has been created [...] but before the
     /// `pivot_root`" - OCI config.md.
-    pub(in crate::sandbox) fn before_pivot(&self, root: BorrowedFd<'_>) -> Result<()> {
+    ///
+    /// The standard output of hooks is `null`.
+    pub(in crate::sandbox) fn before_pivot(&self, root: BorrowedFd<'_>, null: BorrowedFd<'_>) -> Result<()> {
         if !self.plan.at_create {
             return Ok(());
         }
@@ -73,7 +67,7 @@ impl<'a> HookPoints<'a> {
         caller.receive::<HooksDone>(None).map_err(|error| error.during("hooks"))?;
         // As working directory, because `/` is still the host's root.
         let execute = |hook: &Hook| execute_on_host(hook, root);
-        self.run(HookKind::CreateContainer, &self.plan.create_container, "creating", &execute)
+        self.run(HookKind::CreateContainer, &self.plan.create_container, "creating", (&execute, null))
     }
 
     /// "The `startContainer` hooks MUST be called before the user-specified process is executed as part of the `start`
@@ -84,12 +78,13 @@ impl<'a> HookPoints<'a> {
         &self,
         workload: &ExecRequest<'_>,
         labels: &dyn Fn() -> Result<Labels>,
+        null: BorrowedFd<'_>,
     ) -> Result<()> {
         let execute = |hook: &Hook| match labels() {
             Ok(labels) => execute_as(workload, hook, &labels),
             Err(error) => error,
         };
-        self.run(HookKind::StartContainer, &self.plan.start_container, "created", &execute)
+        self.run(HookKind::StartContainer, &self.plan.start_container, "created", (&execute, null))
     }
 
     fn run(
@@ -97,13 +92,12 @@ impl<'a> HookPoints<'a> {
         kind: HookKind,
         hooks: &[Hook],
         status: &str,
-        execute: &dyn Fn(&Hook) -> Error,
+        (execute, null): (&dyn Fn(&Hook) -> Error, BorrowedFd<'_>),
     ) -> Result<()> {
         if hooks.is_empty() {
             return Ok(());
         }
-        let null = self.null.as_ref().expect("opened because there are hooks");
-        let around = HookIo { execute, null: null.as_fd(), watched: None };
+        let around = HookIo { execute, null, watched: None };
         let mut state = self.state.clone();
         // "For hooks executed in the container namespace, it is the pid as seen by the container." - OCI runtime.md
         let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -122,7 +116,7 @@ fn execute_as(workload: &ExecRequest<'_>, hook: &Hook, labels: &Labels) -> Error
         plan: &plan,
         program: &program,
         labels,
-        peak: &Peak::open_inside(&[]),
+        peak: &Peak::open_inside(3),
         keep: &[],
         is_hook: true,
         ..*workload

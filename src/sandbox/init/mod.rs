@@ -28,11 +28,14 @@ pub(super) mod tree;
 use super::cgroups::ContainerCgroups;
 use super::namespaces;
 use super::namespaces::Existing;
+use super::own_device;
+use super::own_device::OwnDevices;
 use super::reaper::{Reaper, ReaperSetup};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::{Received, extra_fd_name};
 use crate::plan::{CloneFlags, NamespacePlan, SealedSandbox};
 use crate::process::Channel;
+use crate::process::stdio::NULL;
 use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
 use crate::wire::frame;
@@ -76,6 +79,7 @@ impl Init {
         let keep = given.keep(&theirs, volumes);
         let own_pids = plan.namespaces.with_init.contains(CloneFlags::NEWPID);
         let how = Inside {
+            streams: theirs.as_fd(),
             beside: (!own_pids).then_some(pids),
             joins: 0,
             namespaces: (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits(),
@@ -116,7 +120,8 @@ impl Init {
             let mut keep = given.keep(&theirs, volumes);
             keep.extend(existing.mounts.as_ref().map(AsFd::as_fd));
             let pids = existing.pids.as_ref().map(AsFd::as_fd);
-            let how = Inside { beside: pids, joins: 0, namespaces, cgroup, keep: &keep };
+            let streams = theirs.as_fd();
+            let how = Inside { beside: pids, joins: 0, namespaces, cgroup, streams, keep: &keep };
             fork_inside(
                 plan,
                 &how,
@@ -187,7 +192,8 @@ fn fork_inside(
 /// What the sandbox received for one container, and init works with.
 struct Given<'a> {
     gofer: Channel,
-    stdio: [OwnedFd; 3],
+    /// Absent where it opens a device of the container's own.
+    stdio: [Option<OwnedFd>; 3],
     extra_fds: Vec<OwnedFd>,
     cgroups: ContainerCgroups,
     hooks: HookPoints<'a>,
@@ -195,10 +201,10 @@ struct Given<'a> {
 
 impl<'a> Given<'a> {
     fn take(plan: &'a SealedSandbox<'a>, cgroups: ContainerCgroups, donated: &mut Received) -> Result<Self> {
-        let numbers = plan.facts.extra_fd_numbers.iter();
+        let numbers = plan.facts.descriptors.given.iter();
         Ok(Self {
             gofer: Channel::from(donated.take("gofer")?),
-            stdio: [donated.take("stdin")?, donated.take("stdout")?, donated.take("stderr")?],
+            stdio: STREAMS.map(|name| donated.take_optional(name)),
             extra_fds: numbers.map(|number| donated.take(&extra_fd_name(*number))).collect::<Result<_>>()?,
             cgroups,
             hooks: HookPoints::take(&plan.init.hooks, &plan.facts.hook_state, donated)?,
@@ -207,7 +213,7 @@ impl<'a> Given<'a> {
 
     /// Everything that the new process has open.
     fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
-        let files = self.stdio.iter().chain(&self.extra_fds).chain(volumes).map(AsFd::as_fd);
+        let files = self.stdio.iter().flatten().chain(&self.extra_fds).chain(volumes).map(AsFd::as_fd);
         [parent.as_fd(), self.gofer.as_fd()]
             .into_iter()
             .chain(files)
@@ -217,6 +223,9 @@ impl<'a> Given<'a> {
     }
 }
 
+/// The names under which init is given its standard streams.
+pub(super) const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+
 /// What init hands to the sandbox when it is ready, by name.
 type Handles = Vec<(String, OwnedFd)>;
 
@@ -225,6 +234,10 @@ struct Workload {
     program: program::Program,
     labels: Labels,
     peak: Peak,
+    /// For its extra descriptors.
+    devices: OwnDevices,
+    /// For the hooks.
+    null: OwnedFd,
 }
 
 /// What the new process works with.
@@ -247,7 +260,9 @@ impl First<'_> {
         let ready = InitReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
         let workload = match self.prepare() {
             Ok((workload, handles)) => {
-                let handles: Vec<_> = handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
+                let mut handles: Vec<_> =
+                    handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
+                handles.push(("null", workload.null.as_fd()));
                 match self.parent.send(&ready, &handles) {
                     Ok(()) => workload,
                     Err(_) => sys::exit_now(1),
@@ -260,7 +275,7 @@ impl First<'_> {
             sys::exit_now(1);
         }
         // Above the numbers that the plan gives a meaning: one of them may be the connection's.
-        let above = self.plan.facts.extra_fd_numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+        let above = self.plan.facts.descriptors.first_free();
         let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(self.parent, above).map(Channel::from) else {
             sys::exit_now(1)
         };
@@ -270,9 +285,10 @@ impl First<'_> {
     }
 
     /// Becomes the workload. Returns only what went wrong.
-    fn start(&self, parent: &Channel, Workload { program, labels, peak }: &Workload) -> Error {
-        let plan = &self.plan.init;
-        let numbers = &self.plan.facts.extra_fd_numbers;
+    fn start(&self, parent: &Channel, workload: &Workload) -> Error {
+        let Workload { program, labels, peak, devices, null } = workload;
+        let (plan, descriptors) = (&self.plan.init, &self.plan.facts.descriptors);
+        let numbers: Vec<i32> = descriptors.extra().collect();
         let workload = ExecRequest {
             plan: &plan.process,
             filter: plan.seccomp.as_ref(),
@@ -280,13 +296,16 @@ impl First<'_> {
             labels,
             peak,
             keep_groups: self.plan.keep_groups,
-            keep: numbers,
+            keep: &numbers,
             is_hook: false,
             parent,
             listener_report: |names| frame::encode(names, &StartReport::Listener),
         };
-        let hooks = self.given.hooks.before_execve(&workload, &|| labels.of_this_process(&plan.process));
-        match hooks.and_then(|()| become_workload::place(&self.given.extra_fds, numbers)) {
+        let labels_of_hook = || labels.of_this_process(&plan.process);
+        let hooks = self.given.hooks.before_execve(&workload, &labels_of_hook, null.as_fd());
+        let given = descriptors.given.iter().copied().zip(self.given.extra_fds.iter().map(AsFd::as_fd));
+        let extra: Vec<_> = given.chain(devices.extra(&descriptors.devices)).collect();
+        match hooks.and_then(|()| become_workload::place(&extra, descriptors.first_free())) {
             Ok(()) => become_workload::execute(&workload),
             Err(error) => error,
         }
@@ -300,14 +319,12 @@ impl First<'_> {
     /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
     fn prepare(&self) -> Result<(Workload, Handles)> {
         let (plan, given) = (&self.plan.init, self.given);
-        let [stdin, stdout, stderr] = &given.stdio;
+        let wanted = &self.plan.facts.descriptors.devices;
         // The dispositions are the sandbox's, which are the defaults.
         sys::unblock_signals();
         rustix::process::setsid().os(|| "setsid()")?;
         rustix::thread::set_name(c"cofferdam-init").os(|| "prctl(PR_SET_NAME)")?;
-        rustix::stdio::dup2_stdin(stdin).os(|| "dup2(stdin)")?;
-        rustix::stdio::dup2_stdout(stdout).os(|| "dup2(stdout)")?;
-        rustix::stdio::dup2_stderr(stderr).os(|| "dup2(stderr)")?;
+        become_workload::take_streams(&given.stdio)?;
         given.cgroups.join(self.born, None)?;
         // After joining: the kernel grants only processors of the cpuset that this process is in.
         attributes::run_on(plan.processors.as_ref(), "linux.resources.cpu.cpus")?;
@@ -320,7 +337,11 @@ impl First<'_> {
         let Assembled { root, proc, layers, read_only } =
             tree::assemble(plan, &given.gofer, self.network, self.volumes)?;
         tree::write_kernel_settings(plan, proc.as_fd())?;
-        given.hooks.before_pivot(root.as_fd())?;
+        let devices = OwnDevices::of_new_root(wanted, root.as_fd())?;
+        devices.become_streams(wanted)?;
+        // For hooks, and for processes that start when the container may have changed its /dev.
+        let null = own_device::of_new_root(root.as_fd(), NULL)?;
+        given.hooks.before_pivot(root.as_fd(), null.as_fd())?;
         tree::enter(root, plan.rootfs_propagation)?;
         let program = program::find(&plan.process)?;
         become_workload::prepare(&self.plan.init.process)?;
@@ -336,9 +357,9 @@ impl First<'_> {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
-        let numbers = &self.plan.facts.extra_fd_numbers;
-        let labels = Labels::open(&plan.process, proc.as_fd(), numbers)?;
-        let peak = Peak::open(proc.as_fd(), numbers);
+        let above = self.plan.facts.descriptors.first_free();
+        let labels = Labels::open(&plan.process, proc.as_fd(), above)?;
+        let peak = Peak::open(proc.as_fd(), above);
         let NamespacePlan { followed, .. } = self.plan.namespaces;
         let entered = if self.plan.reaper { followed | self.plan.namespaces.of_reaper() } else { followed };
         let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), entered)?;
@@ -347,6 +368,6 @@ impl First<'_> {
         for (overlay, [upper, lower]) in layers.into_iter().enumerate() {
             handles.extend([(upper_name(overlay), upper), (lower_name(overlay), lower)]);
         }
-        Ok((Workload { program, labels, peak }, handles))
+        Ok((Workload { program, labels, peak, devices, null }, handles))
     }
 }

@@ -14,19 +14,18 @@ use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC};
 pub(in crate::sandbox) struct Peak(Option<OwnedFd>);
 
 impl Peak {
-    /// Opens the file in `proc`, an instance for this process's pid namespace, above the descriptors with a meaning.
-    pub(in crate::sandbox) fn open(proc: BorrowedFd<'_>, numbers: &[i32]) -> Self {
-        let above = numbers.iter().fold(2, |most, number| most.max(*number)) + 1;
+    /// Opens the file in `proc`, an instance for this process's pid namespace, at a number from `above` on.
+    pub(in crate::sandbox) fn open(proc: BorrowedFd<'_>, above: i32) -> Self {
         // The link leads to the process that opens it, and no mount on the way is crossed.
         let file = resolve::open_setting(proc, "self/clear_refs");
         Self(file.and_then(|file| rustix::io::fcntl_dupfd_cloexec(file, above)).ok())
     }
 
     /// As [`open`](Self::open), for a process in a container that has no proc of ours.
-    pub(in crate::sandbox) fn open_inside(numbers: &[i32]) -> Self {
+    pub(in crate::sandbox) fn open_inside(above: i32) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open("/proc", flags, Mode::empty()) {
-            Ok(proc) if is_root_of_proc(proc.as_fd()) => Self::open(proc.as_fd(), numbers),
+            Ok(proc) if is_root_of_proc(proc.as_fd()) => Self::open(proc.as_fd(), above),
             _ => Self(None),
         }
     }

@@ -1,6 +1,6 @@
 //! The connections of the sandbox's clients, and what the sandbox sends on them.
 
-use crate::error::{Actor, Error, RemoteFailure};
+use crate::error::{Actor, Error, ErrorKind, RemoteFailure};
 use crate::process::Channel;
 use crate::process::donation::{NamedFd, Received};
 use crate::wire::control::Reply;
@@ -71,6 +71,11 @@ pub(super) fn packed(error: &Error) -> RemoteFailure {
 
 pub(super) fn failed(error: &Error) -> Reply {
     Reply::Failed(packed(error))
+}
+
+/// A creation came too late for its pod.
+pub(super) fn root_has_ended() -> Error {
+    Error::new(ErrorKind::Ended, "create", "the sandbox's root container has ended")
 }
 
 /// The listener of a filter that notifies, and the connection over which its process waits, on their way from the process

@@ -1,6 +1,6 @@
 //! One container of the sandbox: its init, its gofer, and the stage that it is in.
 
-use super::client::{Client, Listener, packed};
+use super::client::{Client, Listener, packed, root_has_ended};
 use super::exit;
 use super::exit::{ExitRecorder, LeafKills};
 use super::stage::{Lifeline, Pausing, ProcessView, Ready, Remains, Run, Stage};
@@ -154,7 +154,7 @@ impl ContainerState {
         if self.ending.is_some() {
             return Err(has_ended(&self.id, step));
         }
-        let Ready { proc, root, namespaces, init_pid, hot_mounts, .. } =
+        let Ready { proc, root, null, namespaces, init_pid, hot_mounts, .. } =
             self.ready().ok_or_else(|| self.not_in_phase(step))?;
         Ok(ExecTarget {
             id: &self.id,
@@ -162,6 +162,7 @@ impl ContainerState {
             init_pid: *init_pid,
             proc: proc.as_fd(),
             root: root.as_fd(),
+            null: null.as_fd(),
             namespaces,
             cgroups: &self.init.cgroups,
             exec_config: &self.exec_config,
@@ -304,6 +305,7 @@ impl ContainerState {
         namespaces::follow(cgroup, mount)?;
         let ready = Ready {
             proc: handles.take("proc")?,
+            null: handles.take("null")?,
             root,
             namespaces,
             init_pid,
@@ -492,9 +494,4 @@ impl ContainerState {
         // If the gofer is gone, the cgroups stay until the record is deleted.
         let _ = self.init.gofer.send_now(&CallerGone {}, &[]);
     }
-}
-
-/// A creation came too late for its pod.
-pub(super) fn root_has_ended() -> Error {
-    Error::new(ErrorKind::Ended, "create", "the sandbox's root container has ended")
 }

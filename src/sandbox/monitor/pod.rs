@@ -1,7 +1,8 @@
 //! The other containers of a pod: the sandbox makes them, forgets them, and ends them with the root container.
 
+use super::client::root_has_ended;
 use super::client::{Key, packed};
-use super::container::{ContainerState, root_has_ended};
+use super::container::ContainerState;
 use super::event_loop::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;

@@ -44,6 +44,8 @@ pub(super) struct Ready {
     pub(super) proc: OwnedFd,
     /// The container's root as it was when init was ready.
     pub(super) root: OwnedFd,
+    /// The container's null device, open.
+    pub(super) null: OwnedFd,
     pub(super) namespaces: InitNamespaces,
     /// Init's pid in its own pid namespace.
     pub(super) init_pid: i32,

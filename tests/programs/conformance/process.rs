@@ -2,9 +2,9 @@
 
 use crate::conformance::bench::{Bench, Container, needs_root};
 use crate::conformance::case::{NotHere, Verdict, table};
-use crate::kit::line_of;
+use crate::kit::{is_root, line_of};
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 table! {
@@ -36,6 +36,8 @@ table! {
         "The runtime MUST generate an error for any values which cannot be mapped to a relevant kernel interface";
     an_apparmor_profile_is_the_processs => "linux_process_apparmor_profile":
         "apparmorProfile specifies the name of the AppArmor profile for the process";
+    a_stream_that_is_null_is_the_containers_null => "process":
+        "Some of the file descriptors MAY be redirected to /dev/null even though they are open";
     a_filter_refuses_a_system_call => "linux_seccomp":
         "seccomp: the action for each rule of system calls, and for those that are in none";
 }
@@ -56,6 +58,24 @@ fn the_default_configuration_is_what_the_process_sees(bench: &Bench<'_>) -> Verd
     {
         assert_eq!(line_of(status, set), format!("{bits:0>16}"), "{set}");
     }
+    Ok(())
+}
+
+fn a_stream_that_is_null_is_the_containers_null(bench: &Bench<'_>) -> Verdict {
+    // Of the bench every runtime has the host's null as standard input, and hands it on to its commands.
+    let script = "test /proc/self/fd/0 -ef /dev/null && echo its own; cat; exec sleep 1000";
+    bench.configure(script, |_| {});
+    let container = bench.create("null");
+    container.start();
+    let host = std::fs::metadata("/dev/null").unwrap();
+    let own = std::fs::metadata(format!("/proc/{}/root/dev/null", container.pid)).unwrap();
+    if is_root() {
+        assert_ne!((host.dev(), host.ino()), (own.dev(), own.ino()));
+        let exec = ["exec", &container.id, "sh", "-c", "test /proc/self/fd/0 -ef /dev/null"];
+        assert!(bench.call(&exec).status.success(), "an executed process");
+    }
+    container.end();
+    assert_eq!(bench.read("stdout"), "its own\n");
     Ok(())
 }
 
