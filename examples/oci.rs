@@ -14,6 +14,9 @@
 //! Another container may join namespaces through the paths of that pid. The sandbox is not in the container's pid
 //! namespace, so for that path this program joins the pid namespace of the container.
 //!
+//! Without `linux.cgroupsPath` the container's cgroups are where runc puts them for root: at its id. For another user
+//! there is only one to freeze, where the user may make it.
+//!
 //! One difference: `exec` and `pause` fail for a container that is only created, because its program does not run yet.
 //!
 //! By default this program ignores the pod annotations of Kubernetes' engines, because their runc shims wait for a
@@ -41,6 +44,8 @@ mod log;
 mod look;
 #[path = "terminal/relay.rs"]
 mod relay;
+#[path = "oci/root.rs"]
+mod root;
 #[path = "oci/spec.rs"]
 mod spec;
 #[path = "oci/stats.rs"]
@@ -223,7 +228,7 @@ impl Verb {
             Self::Restore { .. } => return unsupported("restore"),
             _ => {}
         }
-        let root = options.open_root()?;
+        let root = options.open_root(&self)?;
         let find = |id: &str| find(&root, id);
         match self {
             Self::Create(create) => create.obey(&root, options),
@@ -247,12 +252,10 @@ impl Verb {
     }
 }
 
-impl Options {
-    fn open_root(&self) -> Result<StateRoot, Failure> {
-        Ok(match &self.root {
-            Some(root) => StateRoot::open(root)?,
-            None => StateRoot::open_default()?,
-        })
+impl Verb {
+    /// Whether it makes a container, which belongs to the user who asks for it.
+    fn creates(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Run(_))
     }
 }
 

@@ -80,6 +80,13 @@
 //! gofer, sandbox and init at the n-th call of each kind, and afterwards inspects the host: processes, mounts, cgroups,
 //! sockets, state directory.
 //!
+//! # Whose directory it is
+//!
+//! A process that can write to the state directory can have every later reader signal processes, remove cgroups and run
+//! poststop hooks. So the directory must belong to the caller, other users must not be able to write to it, and no
+//! directory above may let every user replace it (writable by all and not sticky). This holds for root too. The example
+//! `oci`, asked by root about another user's directory, becomes that user first.
+//!
 //! # Teardown
 //!
 //! 1. The processes. The sandbox first: it is PID 1 of its namespace, so everything inside ends with it. Then init and

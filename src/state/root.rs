@@ -6,7 +6,7 @@ use super::directory::{DIRECTORY, REGULAR, make_path};
 use super::name::{FileRole, StateName};
 use super::record::{MAX_RECORD_BYTES, Record};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
@@ -42,9 +42,10 @@ impl StateRoot {
     /// Opens the state directory `path`, and makes it and its missing parents with mode 0700.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if it is a symbolic link, is no directory, has a path that is not UTF-8, belongs to another user, or is writable
-    /// by others: records name processes that this crate sends signals to. [`ErrorKind::Os`] if it cannot be opened or
-    /// made.
+    /// [`ErrorKind::InvalidInput`] if it is a symbolic link, is no directory, has a path that is not UTF-8, belongs to
+    /// another user, or is writable by others: records name processes that this crate sends signals to. Also if every
+    /// user may replace it, because a directory above is writable by all and is not sticky. [`ErrorKind::Os`] if it
+    /// cannot be opened or made.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let given = path.as_ref();
         // Rebuild the path from its components, because O_NOFOLLOW has no effect on a path that ends in a slash.
@@ -55,11 +56,15 @@ impl StateRoot {
             return Err(refused(&path, "is not UTF-8"));
         }
         let dir = match rustix::fs::open(&path, DIRECTORY, Mode::empty()) {
-            Err(Errno::NOENT) => make_path(&path)?,
+            Err(Errno::NOENT) => {
+                check_place(&path)?;
+                make_path(&path)?
+            }
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(refused(&path, "is not a directory")),
             opened => opened.os(|| format!("open({path:?}, O_DIRECTORY|O_NOFOLLOW)"))?,
         };
         check_private(dir.as_fd(), &path)?;
+        check_above(dir.as_fd(), &path, "../")?;
         Ok(Self { dir: Arc::new(dir), path: path.into(), durable: false })
     }
 
@@ -199,6 +204,44 @@ fn check_private(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a directory that every user may rename, and put another in its place: the next process to open this path would
+/// see other records. Looks at the directories really above, whatever links `path` has.
+///
+/// `way` leads from `dir` to the first of them.
+fn check_above(dir: BorrowedFd<'_>, path: &Path, way: &str) -> Result<()> {
+    let mut way = way.to_owned();
+    let mut below = None;
+    loop {
+        let stat = match rustix::fs::statat(dir, &way, AtFlags::empty()) {
+            Ok(stat) => stat,
+            // This caller cannot go further up. Neither can it come down this way.
+            Err(Errno::ACCESS) => return Ok(()),
+            Err(errno) => return Err(errno).os(|| format!("fstatat({path:?}, {way:?})")),
+        };
+        // The root directory is its own parent.
+        if below.replace((stat.st_dev, stat.st_ino)) == Some((stat.st_dev, stat.st_ino)) {
+            return Ok(());
+        }
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        if mode.contains(Mode::WOTH) && !mode.contains(Mode::SVTX) {
+            let (above, mode) = (path.join(&way), stat.st_mode & 0o7777);
+            let problem = format!("can be replaced by every user: the mode of {above:?} is {mode:04o}");
+            return Err(refused(path, &problem).hint("chmod that to 1777 or 0755"));
+        }
+        way.push_str("../");
+    }
+}
+
+/// As [`check_above`], for a directory that is still to be made below the first that exists.
+fn check_place(path: &Path) -> Result<()> {
+    const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+    let mut above = path.ancestors().skip(1);
+    match above.find_map(|above| Some((above, rustix::fs::open(above, WAY, Mode::empty()).ok()?))) {
+        Some((above, dir)) => check_above(dir.as_fd(), above, "./"),
+        None => Ok(()),
+    }
+}
+
 fn refused(path: &Path, problem: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, "state directory", format!("{path:?} {problem}"))
 }
@@ -250,6 +293,30 @@ mod tests {
         }
         fs::set_permissions(at("real"), fs::Permissions::from_mode(0o755)).unwrap();
         StateRoot::open(at("real")).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_every_user_may_replace_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let state = parent.path().join("open/inner/state");
+        StateRoot::open(&state).unwrap();
+        let open =
+            |mode| fs::set_permissions(parent.path().join("open"), fs::Permissions::from_mode(mode)).unwrap();
+        open(0o777);
+        symlink("open/inner", parent.path().join("way")).unwrap();
+        for path in [state.clone(), parent.path().join("way/state")] {
+            let error = StateRoot::open(path).unwrap_err();
+            assert_eq!(error.kind(), &ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("can be replaced by every user"), "{error}");
+        }
+        let missing = parent.path().join("open/a/b");
+        let error = StateRoot::open(&missing).unwrap_err();
+        assert!(error.to_string().contains("can be replaced by every user"), "{error}");
+        assert!(!parent.path().join("open/a").exists(), "it leaves nothing");
+        for mode in [0o1777, 0o775] {
+            open(mode);
+            StateRoot::open(&state).unwrap();
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod failures;
 mod flags;
 mod lifecycle;
 mod limits;
+mod owner;
 mod streams;
 
 use crate::kit::example::{is_ours, runtime};
