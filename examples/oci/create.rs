@@ -6,13 +6,14 @@ use super::foreground::SignalForwarder;
 use super::terminal::our_size;
 use cofferdam::info::Listed;
 use cofferdam::oci_spec::runtime::LinuxNamespaceType;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, StateRoot};
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, Creating, ErrorKind, StateRoot};
+use nix::unistd::geteuid;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The options of create and run.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct CreationOptions {
     /// The directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
@@ -57,6 +58,8 @@ pub(crate) struct Run {
     no_subreaper: bool,
 }
 
+const CGROUPS_PATH: &str = "linux.cgroupsPath";
+
 /// The form of `linux.cgroupsPath`.
 enum CgroupsPath {
     Default,
@@ -89,6 +92,30 @@ enum Terminal {
 }
 
 impl CreationOptions {
+    /// Plans the container.
+    fn build(
+        self,
+        root: &StateRoot,
+        options: &Options,
+        detach: bool,
+    ) -> Result<(Container<Creating>, Terminal), Failure> {
+        let (id, again) = (self.id.clone(), self.clone());
+        let (builder, terminal) = self.builder(root, options, detach)?;
+        if !geteuid().is_root() || !matches!(CgroupsPath::of(&builder), CgroupsPath::Default) {
+            return Ok((builder.build()?, terminal));
+        }
+        // Without cgroupsPath runc names the container's cgroups after its id, in every hierarchy: on v1 below its own, on v2
+        // beside it. Where no cgroup can be made, the container has none all the same.
+        match builder.cgroups_path(&id).build() {
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported { feature } if feature == CGROUPS_PATH) =>
+            {
+                let (builder, terminal) = again.builder(root, options, detach)?;
+                Ok((builder.build()?, terminal))
+            }
+            built => Ok((built?, terminal)),
+        }
+    }
+
     /// Describes the container.
     fn builder(
         self,
@@ -183,9 +210,9 @@ fn activated_fds() -> u32 {
 
 impl Create {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
-        let (builder, _) = self.options.builder(root, options, true)?;
+        let (container, _) = self.options.build(root, options, true)?;
         // Later commands find the container by its id.
-        builder.build()?.create()?.detach()?;
+        container.create()?.detach()?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -206,14 +233,14 @@ pub(crate) fn start(container: AnyContainer) -> Done {
 impl Run {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
         let (detach, keep) = (self.detach, self.keep);
-        let (builder, terminal) = self.options.builder(root, options, detach)?;
+        let (container, terminal) = self.options.build(root, options, detach)?;
         if detach {
-            builder.build()?.create()?.start()?.detach()?;
+            container.create()?.start()?.detach()?;
             return Ok(ExitCode::SUCCESS);
         }
         // Block signals before anything starts, so that none is lost.
         let forwarder = SignalForwarder::new()?;
-        let mut created: Container<Created> = builder.build()?.create()?;
+        let mut created: Container<Created> = container.create()?;
         let pty = (terminal == Terminal::Ours).then(|| created.take_pty()).flatten();
         let mut running = created.start()?;
         if keep {

@@ -219,6 +219,25 @@ impl CgroupDir {
         }
     }
 
+    /// Whether it, or a cgroup of v1 below it, has a process. `deepest` is how many levels below to look at: what is
+    /// nested deeper counts as in use.
+    pub(super) fn is_in_use(&self, deepest: u32) -> Result<bool> {
+        if !self.read("cgroup.procs")?.is_empty() {
+            return Ok(true);
+        }
+        for entry in self.entries()? {
+            let entry = entry.os(|| format!("getdents64({:?})", self.path))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if entry.file_type() != FileType::Directory || name == "." || name == ".." {
+                continue;
+            }
+            if deepest == 0 || self.child(name)?.is_in_use(deepest - 1)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a process that joins it would be frozen: by itself, or by a cgroup above.
     pub(super) fn is_frozen(&self) -> Result<bool> {
         let (file, frozen) = match self.version {

@@ -276,6 +276,9 @@ fn build(
     Ok(Group { hierarchy: branch.hierarchy.clone(), named: branch.named, outer, sandbox, container })
 }
 
+/// How many levels below an existing leaf to look for processes: engines make none.
+const MAX_DEPTH: u32 = 16;
+
 fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf)>) -> Result<CgroupDir> {
     let name = planned.path.file_name().unwrap_or_default();
     if planned.role == Role::SystemdScope {
@@ -290,7 +293,7 @@ fn enter(parent: &CgroupDir, planned: &PlannedDir, made: &mut Vec<(Role, PathBuf
         Ok(match planned.role {
             // Of a cgroup that only contains others.
             Role::Outer => dir.read(v2::EVENTS)?.lines().any(|line| line == "populated 1"),
-            Role::Sandbox | Role::Container => !dir.read("cgroup.procs")?.is_empty(),
+            Role::Sandbox | Role::Container => dir.is_in_use(MAX_DEPTH)?,
             Role::Base | Role::Ancestor | Role::SystemdScope => false,
         })
     };

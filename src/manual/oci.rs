@@ -124,6 +124,11 @@
 //! | `linux.seccomp.listenerMetadata` | applied |
 //! | `linux.seccomp.syscalls[].*` | applied; names that are not system calls are ignored |
 //!
+//! Without `cgroupsPath` a container's cgroups are named `cofferdam-ID`, and there is one for each limit and one to freeze
+//! it. The example `oci` names those of root's containers after the id alone, in every hierarchy with a controller, as
+//! runc does: on v1 below its own cgroup, on v2 beside it. A v1 hierarchy without a controller, such as systemd's, is
+//! joined by no container of this crate.
+//!
 //! # `linux.resources`
 //!
 //! A limit is refused by name if no cgroup hierarchy of the host has its controller, or if the kernel lacks its file.

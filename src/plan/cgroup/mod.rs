@@ -29,7 +29,7 @@ pub(crate) use scope::{ScopeUpdate, update_scope};
 pub(crate) use update::{ControllerUpdate, Lifted, Spelling, for_exec, not_joined, undo, update};
 
 use crate::error::{Error, Result};
-use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy};
+use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::host::facts::ServiceManager;
 use crate::id::ContainerId;
 use crate::spec::{Resources, SystemdScope};
@@ -122,12 +122,15 @@ fn limits(
 }
 
 /// All directories in which a container of this id may have its cgroups if its configuration names none, the innermost
-/// first.
+/// first. A runtime for engines names them after the id alone.
 pub(crate) fn default_places(id: &ContainerId, layout: &CgroupLayout) -> Vec<PathBuf> {
-    let name = default_name(id);
-    let v1 = layout.v1.iter().map(|hierarchy| hierarchy.own_dir().join(&name));
-    let v2 = layout.unified.iter().flat_map(UnifiedHierarchy::point_dirs).map(|dir| dir.join(&name));
-    v1.chain(v2).flat_map(|leaf| [leaf.join(CONTAINER), leaf.join(SANDBOX), leaf]).collect()
+    let v1 = layout.v1.iter().map(V1Hierarchy::own_dir);
+    let bases = v1.chain(layout.unified.iter().flat_map(UnifiedHierarchy::point_dirs));
+    let names = [default_name(id), id.as_str().to_owned()];
+    bases
+        .flat_map(|base| names.clone().map(|name| base.join(name)))
+        .flat_map(|leaf| [leaf.join(CONTAINER), leaf.join(SANDBOX), leaf])
+        .collect()
 }
 
 #[cfg(test)]

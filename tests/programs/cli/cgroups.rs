@@ -67,6 +67,49 @@ fn a_place_that_is_frozen_is_refused_at_once_and_nothing_is_left() {
     assert_success(&engine.call(&["run", id]));
 }
 
+/// The paths in `/proc/PID/cgroup` by controllers; those of v2 under an empty name.
+fn membership(pid: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let line = |line: &str| {
+        let (controllers, path) = line.split_once(':').unwrap().1.split_once(':').unwrap();
+        (controllers.to_owned(), path.to_owned())
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_container_without_a_path_is_named_after_its_id_where_runc_puts_it() {
+    need!(runtime);
+    if !is_root() {
+        skip!("needs cgroups that the caller may make");
+    }
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = &stage.id("unnamed");
+    engine.running(id);
+    let inside: Vec<i32> = serde_json::from_str(&engine.must(&["ps", "--format", "json", id])).unwrap();
+    let (own, found) = (membership("self"), membership(&inside[0].to_string()));
+    let is_v2 = own.iter().all(|(controllers, _)| controllers.is_empty());
+    let joined: Vec<_> = ["pids", "memory", "cpu", "cpuset", "blkio", "freezer"]
+        .into_iter()
+        .filter(|name| is_v2 || own.iter().any(|(all, _)| all.split(',').any(|one| one == *name)))
+        .collect();
+    for controller in joined {
+        let of = |all: &[(String, String)]| {
+            let mut lines = all.iter();
+            let line = lines.find(|(all, _)| is_v2 || all.split(',').any(|one| one == controller));
+            line.unwrap().1.clone()
+        };
+        let own = of(&own);
+        let base = if is_v2 { Path::new(&own).parent().unwrap_or(Path::new("/")) } else { Path::new(&own) };
+        let place = of(&found);
+        // Our processes are one level below the container's limits where the sandbox is apart.
+        let place = place.strip_suffix("/container").unwrap_or(&place);
+        assert_eq!(Path::new(place), base.join(id), "{controller}");
+    }
+    engine.must(&["delete", "--force", id]);
+}
+
 #[test]
 fn processors_are_chosen_for_a_container_that_was_created_without_a_choice() {
     need!(runtime);
