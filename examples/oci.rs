@@ -42,6 +42,8 @@ mod foreground;
 mod log;
 #[path = "oci/look.rs"]
 mod look;
+#[path = "oci/pidfd.rs"]
+mod pidfd;
 #[path = "terminal/relay.rs"]
 mod relay;
 #[path = "oci/root.rs"]

@@ -3,6 +3,7 @@
 use super::Options;
 use super::failure::{Done, Failure, exit_code};
 use super::foreground::SignalForwarder;
+use super::pidfd::PidfdSocket;
 use super::terminal::our_size;
 use cofferdam::info::Listed;
 use cofferdam::oci_spec::runtime::LinuxNamespaceType;
@@ -24,6 +25,9 @@ pub(crate) struct CreationOptions {
     /// Write the container's pid to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Send a pidfd of the container's first process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Pass on this many descriptors, beginning with number 3
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
@@ -92,6 +96,10 @@ enum Terminal {
 }
 
 impl CreationOptions {
+    fn pidfd_socket(&self) -> Result<Option<PidfdSocket>, Failure> {
+        self.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()
+    }
+
     /// Plans the container.
     fn build(
         self,
@@ -210,11 +218,19 @@ fn activated_fds() -> u32 {
 
 impl Create {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
+        let pidfd = self.options.pidfd_socket()?;
         let (container, _) = self.options.build(root, options, true)?;
+        let mut created = container.create()?;
+        send_pidfd(pidfd.as_ref(), &created)?;
         // Later commands find the container by its id.
-        container.create()?.detach()?;
+        created.detach()?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Before the program is started: until then its pid is that of no other process.
+fn send_pidfd(socket: Option<&PidfdSocket>, created: &Container<Created>) -> Result<(), Failure> {
+    socket.map_or(Ok(()), |socket| socket.send_init(created.init_pid()))
 }
 
 pub(crate) fn start(container: AnyContainer) -> Done {
@@ -233,14 +249,18 @@ pub(crate) fn start(container: AnyContainer) -> Done {
 impl Run {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
         let (detach, keep) = (self.detach, self.keep);
+        let pidfd = self.options.pidfd_socket()?;
         let (container, terminal) = self.options.build(root, options, detach)?;
         if detach {
-            container.create()?.start()?.detach()?;
+            let created = container.create()?;
+            send_pidfd(pidfd.as_ref(), &created)?;
+            created.start()?.detach()?;
             return Ok(ExitCode::SUCCESS);
         }
         // Block signals before anything starts, so that none is lost.
         let forwarder = SignalForwarder::new()?;
         let mut created: Container<Created> = container.create()?;
+        send_pidfd(pidfd.as_ref(), &created)?;
         let pty = (terminal == Terminal::Ours).then(|| created.take_pty()).flatten();
         let mut running = created.start()?;
         if keep {

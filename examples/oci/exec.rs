@@ -4,10 +4,12 @@ use super::arguments::{id, user};
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
 use super::foreground::SignalForwarder;
+use super::pidfd::PidfdSocket;
 use super::terminal::our_size;
 use cofferdam::oci::parse_process;
 use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
-use cofferdam::{AnyContainer, Container, Running, StateRoot};
+use cofferdam::{AnyContainer, Container, Paused, Running, StateRoot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -16,6 +18,9 @@ use std::process::ExitCode;
 
 /// The largest process document accepted, in bytes: execve(2) would refuse larger arguments and environments.
 const MAX_DOCUMENT: u64 = 8 << 20;
+
+/// How often to look whether a paused container was resumed: 20 ms.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 #[derive(clap::Args)]
 pub(crate) struct Exec {
@@ -34,6 +39,9 @@ pub(crate) struct Exec {
     /// Write its pid to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Send a pidfd of the process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// The directory to start in
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
@@ -61,7 +69,7 @@ pub(crate) struct Exec {
     /// The SELinux label
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
-    /// Execute in a paused container (not supported)
+    /// In a paused container, wait until it is resumed
     #[arg(long)]
     ignore_paused: bool,
     /// Execute in a cgroup below the container's (not supported)
@@ -87,11 +95,11 @@ impl Exec {
         if !self.cgroup.is_empty() {
             return Err("--cgroup is not supported: processes are always in the container's cgroup".into());
         }
+        let pidfd = self.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
+        let pidfd = pidfd.as_ref();
         let container = match find(root, &self.id)? {
             AnyContainer::Running(container) => container,
-            AnyContainer::Paused(_) if self.ignore_paused => {
-                return Err("--ignore-paused is not supported: cannot exec in a paused container".into());
-            }
+            AnyContainer::Paused(paused) if self.ignore_paused => self.await_resumed(root, &paused)?,
             AnyContainer::Paused(_) => return Err("cannot exec in a paused container".into()),
             AnyContainer::Stopped(_) => return Err("cannot exec in a stopped container".into()),
             AnyContainer::Created(_) | AnyContainer::Creating(_) => {
@@ -109,19 +117,39 @@ impl Exec {
             (true, true, None) => {
                 Err("cannot allocate tty if runc will detach without setting console socket".into())
             }
-            (true, true, Some(socket)) => self.execute_detached(&container, exec.console_socket(socket)),
+            (true, true, Some(socket)) => {
+                self.execute_detached(&container, pidfd, exec.console_socket(socket))
+            }
             (_, _, Some(_)) => {
                 Err("cannot use console socket if runc will not detach or allocate tty".into())
             }
-            (false, true, None) => self.execute_detached(&container, exec.inherit_stdio()),
+            (false, true, None) => self.execute_detached(&container, pidfd, exec.inherit_stdio()),
             (true, false, None) => {
                 let exec = match our_size() {
                     Some(size) => exec.terminal_size(size),
                     None => exec,
                 };
-                self.execute_in_foreground(&container, exec.terminal())
+                self.execute_in_foreground(&container, pidfd, exec.terminal())
             }
-            (false, false, None) => self.execute_in_foreground(&container, exec.inherit_stdio()),
+            (false, false, None) => self.execute_in_foreground(&container, pidfd, exec.inherit_stdio()),
+        }
+    }
+
+    /// With runc the process is in the frozen cgroup at once, and waits there for itself.
+    fn await_resumed(
+        &self,
+        root: &StateRoot,
+        paused: &Container<Paused>,
+    ) -> Result<Container<Running>, Failure> {
+        let mut events = paused.events()?;
+        while let AnyContainer::Paused(_) = find(root, &self.id)? {
+            // The record follows the event: look again soon, even if the event came before we listened.
+            poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&LOOK_AGAIN))?;
+            while events.try_next()?.is_some() {}
+        }
+        match find(root, &self.id)? {
+            AnyContainer::Running(running) => Ok(running),
+            other => Err(format!("cannot exec in a {} container", other.status()).into()),
         }
     }
 
@@ -184,17 +212,30 @@ impl Exec {
 
     /// Executes the process without waiting for its end. Leaves an exec proxy, whose pid and end are the process's to an
     /// engine.
-    fn execute_detached(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
-        let pid = container.exec(exec)?.into_exec_proxy()?;
+    fn execute_detached(
+        &self,
+        container: &Container<Running>,
+        pidfd: Option<&PidfdSocket>,
+        exec: cofferdam::Exec,
+    ) -> Done {
+        let process = container.exec(exec)?;
+        pidfd.map_or(Ok(()), |socket| socket.send_executed(process.pidfd()))?;
+        let pid = process.into_exec_proxy()?;
         self.write_pid(pid)?;
         Ok(ExitCode::SUCCESS)
     }
 
     /// Executes the process and waits for its end.
-    fn execute_in_foreground(&self, container: &Container<Running>, exec: cofferdam::Exec) -> Done {
+    fn execute_in_foreground(
+        &self,
+        container: &Container<Running>,
+        pidfd: Option<&PidfdSocket>,
+        exec: cofferdam::Exec,
+    ) -> Done {
         // Block signals before anything starts, so that none is lost.
         let forwarder = SignalForwarder::new()?;
         let mut process = container.exec(exec)?;
+        pidfd.map_or(Ok(()), |socket| socket.send_executed(process.pidfd()))?;
         self.write_pid(process.id())?;
         let pty = process.take_pty();
         forwarder.forward_until(process.as_fd(), pty, &|signal| process.signal(signal))?;

@@ -6,6 +6,7 @@ use super::find;
 use cofferdam::events::Event;
 use cofferdam::stats::Stall;
 use cofferdam::{AnyContainer, Error, ErrorKind, StateRoot, Stats};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl Events {
         for event in events.stats_every(self.interval) {
             match event? {
                 Event::Stats(stats) => print(&container, &stats),
-                Event::OutOfMemory => println!("{}", json!({ "type": "oom", "id": container.id().as_str() })),
+                Event::OutOfMemory => Line::new("oom", &container, None).print(),
                 // runc does not report the others.
                 _ => {}
             }
@@ -45,12 +46,31 @@ impl Events {
     }
 }
 
+/// A line of `runc events`, with its keys in runc's order: programs compare the beginning of a line.
+#[derive(Serialize)]
+struct Line<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+impl<'a> Line<'a> {
+    fn new(kind: &'static str, container: &'a AnyContainer, data: Option<Value>) -> Self {
+        Self { r#type: kind, id: container.id().as_str(), data }
+    }
+
+    fn print(&self) {
+        println!("{}", serde_json::to_string(self).unwrap_or_default());
+    }
+}
+
 fn not_running(container: &AnyContainer) -> Failure {
     format!("container with id {} is not running", container.id()).into()
 }
 
 fn print(container: &AnyContainer, stats: &Stats) {
-    println!("{}", json!({ "type": "stats", "id": container.id().as_str(), "data": data(stats) }));
+    Line::new("stats", container, Some(data(stats))).print();
 }
 
 pub(crate) fn once(container: &AnyContainer) -> Done {

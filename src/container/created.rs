@@ -74,6 +74,7 @@ impl Container<Created> {
         let record = &self.core.record;
         let pid = self.phase.live.init_pid();
         asked.started(|handed| oci::hand_over_listener(record, Status::Created, pid, handed))?;
+        tracing::debug!(container = %record.id, init = pid, "started");
         saved
     }
 

@@ -55,6 +55,7 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
     collect_ended();
     if left.is_empty() {
         oci::poststop(&mut lock, &mut record);
+        tracing::debug!(container = %record.id, "deleted");
         return lock.remove();
     }
     let step = format!("destroy {:?}", record.id.as_str());

@@ -21,7 +21,7 @@ use crate::process::console::ConsoleSocket;
 use crate::process::stdio::StreamEnd;
 use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
 use crate::spec::NetDevice;
-use crate::state::{StateLock, Status};
+use crate::state::{Record, StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
 use crate::wire::init::HooksDone;
 use rustix::fd::{AsFd, OwnedFd};
@@ -181,6 +181,8 @@ impl CreateTransaction {
             None => fds.finish().map(|()| None)?,
         };
         let live = self.record_created(core, init, creator)?;
+        let Record { id, sandbox, gofer, cgroups, .. } = &*core.record;
+        tracing::debug!(container = %id, ?sandbox, ?gofer, init = live.init_pid(), ?cgroups, "created");
         Ok((live, Streams { pipes: caller, pty }))
     }
 

@@ -153,7 +153,10 @@ impl Process {
         loop {
             match pending.hear(core, live)? {
                 Heard::More(again) => pending = again,
-                Heard::Started(process) => return Ok(process),
+                Heard::Started(process) => {
+                    tracing::debug!(pid = process.pid, inside = process.pid_inside, "executed");
+                    return Ok(process);
+                }
             }
         }
     }
@@ -162,6 +165,13 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> i32 {
         self.pid
+    }
+
+    /// A pidfd of the process (pidfd_open(2)), which never names another one, for programs that pass it on or signal the
+    /// process with it.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Its pid in the container's pid namespace, for [`Container::signal_process`] and [`Container::wait_pid`]; 0 if
@@ -190,13 +200,6 @@ impl Process {
     pub(in crate::container) fn output_limit(&self) -> u64 {
         self.output_limit
     }
-
-    /// Becomes readable at its end, also if the message about that was received before.
-    #[cfg(feature = "tokio")]
-    pub(in crate::container) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
     /// Whether it has ended, and how.
     ///
     /// # Errors

@@ -3,10 +3,92 @@
 use crate::cli::{Engine, LIMIT, as_monitor, collect, need};
 use crate::kit::caller::Caller;
 use crate::kit::example::is_ours;
-use crate::kit::{caller, is_readable_within, stage};
+use crate::kit::{await_end, caller, is_readable_within, is_root, skip, stage};
 use rustix::process::Pid;
 use serde_json::json;
 use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+use std::time::Duration;
+
+#[test]
+fn exec_in_a_paused_container_is_refused_or_waits_until_it_is_resumed() {
+    need!(runtime);
+    if !is_root() {
+        skip!("needs a cgroup to freeze");
+    }
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = &stage.id("paused");
+    engine.running(id);
+    engine.must(&["pause", id]);
+    assert!(engine.refused(&["exec", id, "true"]).contains("cannot exec in a paused container"));
+    let mut exec = engine.command(&["exec", "--ignore-paused", id, "sh", "-c", "exit 5"]).spawn().unwrap();
+    // It waits: nothing inside runs before.
+    assert_eq!(engine.status(id), "paused");
+    assert_eq!(exec.try_wait().unwrap(), None);
+    engine.must(&["resume", id]);
+    assert_eq!(exec.wait().unwrap().code(), Some(5));
+    engine.must(&["exec", "--ignore-paused", id, "true"]);
+    // Its end ends the waiting, too.
+    engine.must(&["pause", id]);
+    let exec = engine.command(&["exec", "--ignore-paused", id, "true"]).stderr(Stdio::null()).spawn();
+    engine.must(&["delete", "--force", id]);
+    assert!(!exec.unwrap().wait().unwrap().success());
+}
+
+/// Takes one descriptor from a connection, and the words that came with it.
+fn take_fd(listener: &UnixListener) -> (OwnedFd, String) {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let (connection, _) = listener.accept().unwrap();
+    let (mut words, mut space) =
+        ([0; 64], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(
+        &connection,
+        &mut [std::io::IoSliceMut::new(&mut words)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    );
+    let length = received.unwrap().bytes;
+    let mut fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    (fds.next().expect("a descriptor"), String::from_utf8_lossy(&words[..length]).into_owned())
+}
+
+#[test]
+fn a_pidfd_of_the_process_goes_to_the_socket_that_is_named() {
+    // runc 1.1 has no such option.
+    need!(ours);
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "trap 'exit 4' TERM; echo ready; while :; do sleep 0.01; done");
+    let id = &stage.id("pidfd");
+    let missing = engine.bundle.join("missing").to_str().unwrap().to_owned();
+    assert!(engine.refused(&["run", "--pidfd-socket", &missing, id]).contains("pidfd socket"));
+    assert!(engine.refused(&["state", id]).contains("does not exist"));
+
+    let path = engine.bundle.join("pidfd.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    let pid = engine.create(id, &["--pidfd-socket", &path]);
+    let (init, words) = take_fd(&listener);
+    assert_eq!(words, "standard");
+    engine.must(&["start", id]);
+    while engine.read("stdout") != "ready\n" {
+        std::thread::yield_now();
+    }
+    let code = engine.call(&["exec", "--pidfd-socket", &path, id, "sh", "-c", "exit 6"]).status.code();
+    let (executed, words) = take_fd(&listener);
+    assert_eq!((code, words.as_str()), (Some(6), "setns"));
+    assert!(is_readable_within(&executed, Duration::ZERO), "that process has ended, and no other");
+    rustix::process::pidfd_send_signal(&init, rustix::process::Signal::TERM).unwrap();
+    await_end(pid);
+    assert!(is_readable_within(&init, Duration::from_secs(10)));
+    engine.must(&["delete", id]);
+}
 
 #[test]
 fn exec_waits_for_the_process_and_ends_as_it_does() {

@@ -5,6 +5,33 @@ use crate::kit::example::is_ours;
 use crate::kit::stage;
 use serde_json::{Value, json};
 
+#[test]
+fn with_debug_the_log_has_what_was_done_and_without_it_nothing() {
+    need!(runtime);
+    let stage = stage!();
+    let engine = Engine::on(&stage, "true");
+    let id = stage.id("debug");
+    let output = engine.call(&["--debug", "run", &id]);
+    assert_success(&output);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("level=debug"), "{said}");
+    for (format, mark) in [("text", "level=debug"), ("json", "\"level\":\"debug\"")] {
+        let log = engine.bundle.join(format);
+        let log = ["--log", log.to_str().unwrap(), "--log-format", format];
+        let quiet = engine.call(&[&log[..], &["run", &id]].concat());
+        assert_success(&quiet);
+        assert!(!engine.read(format).contains(mark), "{}", engine.read(format));
+        let output = engine.call(&[&["--debug"], &log[..], &["run", &id]].concat());
+        assert_success(&output);
+        assert!(String::from_utf8(output.stderr).unwrap().is_empty());
+        let text = engine.read(format);
+        assert!(text.contains(mark), "{text}");
+        for what in ["created", "started", "deleted"] {
+            assert!(!is_ours() || text.contains(what), "{what} in {text}");
+        }
+    }
+}
+
 /// What is wrong, and words that say so: engines look for them.
 #[test]
 fn what_is_wrong_is_said_in_one_line_and_leaves_nothing() {

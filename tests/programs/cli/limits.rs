@@ -67,7 +67,10 @@ fn events_are_told_until_the_end() {
     let events = engine.command(&["events", "--interval", "1s", id]).stdout(Stdio::piped()).spawn();
     let mut events = events.unwrap();
     let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
-    let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let line = lines.next().unwrap().unwrap();
+    // Programs compare the beginning of a line.
+    assert!(line.starts_with(&format!(r#"{{"type":"stats","id":"{id}","data":{{"#)), "{line}");
+    let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["type"], &line["id"]), (&json!("stats"), &json!(id)));
     assert_eq!(line["data"]["pids"]["limit"], 50);
     engine.must(&["delete", "--force", id]);
