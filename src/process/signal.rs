@@ -110,7 +110,8 @@ impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match nix::sys::signal::Signal::try_from(self.0) {
             Ok(named) => f.write_str(named.as_str()),
-            Err(_) => write!(f, "SIGRTMIN+{}", self.0 - 34),
+            Err(_) if self.0 < RTMIN => write!(f, "{}", self.0),
+            Err(_) => write!(f, "SIGRTMIN+{}", self.0 - RTMIN),
         }
     }
 }
@@ -118,18 +119,42 @@ impl fmt::Display for Signal {
 impl FromStr for Signal {
     type Err = Error;
 
-    /// `SIGTERM`, `TERM`, `term` or `15`.
+    /// `SIGTERM`, `TERM`, `term` or `15`; real-time signals also as `RTMIN+3` and `RTMAX-14`.
     fn from_str(text: &str) -> Result<Self> {
         if let Ok(number) = text.parse() {
             return Self::new(number);
         }
         let upper = text.to_ascii_uppercase();
         let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        if let Some(number) = real_time(&name) {
+            return Ok(Self(number));
+        }
         let named = nix::sys::signal::Signal::from_str(&name).map_err(|_| {
             Error::new(ErrorKind::InvalidInput, "signal", format!("{text:?} is not a signal name"))
         })?;
         Ok(Self(named as i32))
     }
+}
+
+/// The first and the last real-time signal of programs, as glibc and musl count them: they keep 32 and up for threads
+/// (signal(7)).
+const RTMIN: i32 = 34;
+const RTMAX: i32 = 64;
+
+/// The number of `SIGRTMIN`, `SIGRTMIN+N`, `SIGRTMAX` or `SIGRTMAX-N`.
+fn real_time(name: &str) -> Option<i32> {
+    let (first, distance, sign) = match (name.strip_prefix("SIGRTMIN"), name.strip_prefix("SIGRTMAX")) {
+        (Some(distance), _) => (RTMIN, distance, '+'),
+        (_, Some(distance)) => (RTMAX, distance, '-'),
+        _ => return None,
+    };
+    let distance = match distance.strip_prefix(sign) {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        None if distance.is_empty() => 0,
+        _ => return None,
+    };
+    let number = if sign == '+' { first.checked_add(distance)? } else { first.checked_sub(distance)? };
+    (RTMIN..=RTMAX).contains(&number).then_some(number)
 }
 
 impl TryFrom<i32> for Signal {
@@ -157,6 +182,31 @@ mod tests {
         }
         assert_eq!(Signal::TERM.to_string(), "SIGTERM");
         assert_eq!(Signal::new(35).unwrap().to_string(), "SIGRTMIN+1");
+    }
+
+    #[test]
+    fn real_time_signals_have_names_from_both_ends() {
+        for (text, number) in
+            [("RTMIN+3", 37), ("SIGRTMIN", 34), ("sigrtmin+30", 64), ("RTMAX", 64), ("SIGRTMAX-14", 50)]
+        {
+            assert_eq!(text.parse::<Signal>().unwrap().number(), number, "{text}");
+        }
+        for number in 1..=64 {
+            let signal = Signal::new(number).unwrap();
+            assert_eq!(signal.to_string().parse::<Signal>().unwrap(), signal);
+        }
+        for bad in [
+            "RTMIN+31",
+            "RTMAX-31",
+            "RTMIN-1",
+            "RTMAX+1",
+            "RTMIN+",
+            "RTMIN++1",
+            "RTMIN3",
+            "RTMIN+99999999999",
+        ] {
+            assert!(bad.parse::<Signal>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -83,6 +83,25 @@ fn signals_have_numbers_and_names() {
 }
 
 #[test]
+fn a_real_time_signal_has_names() {
+    need!(ours);
+    let stage = stage!();
+    let script = "trap 'echo got; exit 3' 37; echo ready; while :; do sleep 0.01; done";
+    let mut engine = Engine::on(&stage, script);
+    for (index, name) in ["RTMIN+3", "SIGRTMIN+3", "RTMAX-27", "37"].into_iter().enumerate() {
+        let id = &stage.id(&format!("real-time-{index}"));
+        let pid = engine.running(id);
+        while engine.read("stdout") != "ready\n" {
+            std::thread::yield_now();
+        }
+        engine.must(&["kill", id, name]);
+        await_end(pid);
+        assert_eq!(engine.read("stdout"), "ready\ngot\n", "{name}");
+        engine.must(&["delete", id]);
+    }
+}
+
+#[test]
 fn what_a_state_does_not_allow_is_said_and_changes_nothing() {
     need!(runtime);
     let stage = stage!();
