@@ -1,7 +1,9 @@
 //! Turns each item of the gofer's plan, mostly a host path, into a detached mount.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::plan::{GoferItem, GoferSource, IdMapping, KEEP_IDS, Owner, OwnerMapping, SealedGofer, Shown};
+use crate::plan::{
+    GoferItem, GoferSource, IdMapping, KEEP_IDS, NodeNumbers, Owner, OwnerMapping, SealedGofer, Shown,
+};
 use crate::process::Channel;
 use crate::spec::{IdMap, IdMaps, MountAttrs};
 use crate::sys::{self, Forked, MountAttr, NewMount};
@@ -21,6 +23,8 @@ pub(super) struct MountFactory<'a> {
     user_namespace: Option<OwnedFd>,
     /// `None` until the first overlay needs it.
     scratch: Option<ScratchMount>,
+    /// The tmpfs with device nodes, until the first one `None`.
+    nodes: Option<OwnedFd>,
     overlays: usize,
     /// Binds that [`take_binds_and_separate`](Self::take_binds_and_separate) made in advance, in the order of the plan.
     /// [`make`](Self::make) takes them from the front; `None` is an optional source that is absent.
@@ -44,7 +48,15 @@ struct ScratchMount {
 
 impl<'a> MountFactory<'a> {
     pub(super) fn new(plan: &'a SealedGofer<'a>, user_namespace: Option<OwnedFd>) -> Self {
-        Self { plan, user_namespace, scratch: None, overlays: 0, taken: VecDeque::new(), layers: Vec::new() }
+        Self {
+            plan,
+            user_namespace,
+            scratch: None,
+            nodes: None,
+            overlays: 0,
+            taken: VecDeque::new(),
+            layers: Vec::new(),
+        }
     }
 
     /// The layers of all overlays made so far. Empty where this kernel's tmpfs keeps no `user.*` attributes: the sandbox
@@ -64,6 +76,7 @@ impl<'a> MountFactory<'a> {
             GoferSource::New { file_system, source, options } => {
                 new_file_system(file_system, source.as_deref(), options, item)?
             }
+            GoferSource::Node(numbers) => self.node(numbers, item)?,
         };
         let (set, clear) = (item.set.bits(), item.clear.bits());
         sys::mount_setattr(mount.as_fd(), &MountAttr::change(set, clear), false)
@@ -156,6 +169,34 @@ impl<'a> MountFactory<'a> {
             self.layers.push(Layers { upper, lower });
         }
         Ok(overlay)
+    }
+
+    /// A detached mount of a new device node alone.
+    fn node(&mut self, node: &NodeNumbers, item: &GoferItem) -> Result<OwnedFd> {
+        if self.nodes.is_none() {
+            let nodes = NewMount::open("tmpfs")?;
+            nodes.set("mode", "0700")?;
+            let nodes = nodes.mount(libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)?;
+            // KERNEL(6.15): older kernels clone only from attached mounts.
+            let place = open_path(&self.plan.facts.staging)?;
+            sys::attach(nodes.as_fd(), place.as_fd())
+                .os(|| format!("move_mount(nodes, {:?})", self.plan.facts.staging))?;
+            self.nodes = Some(nodes);
+        }
+        let nodes = self.nodes.as_ref().expect("made just above");
+        let (kind, mode) = (FileType::from_raw_mode(node.mode), Mode::from_raw_mode(node.mode & 0o7777));
+        let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
+        let device = rustix::fs::makedev(node.major, node.minor);
+        // The field has one node. Its name stays: the kernel attaches no mount of a file that was removed.
+        let name = item.field.as_str();
+        rustix::fs::mknodat(nodes, name, kind, mode, device).os(|| step(item, "mknod"))?;
+        rustix::fs::chownat(nodes, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .os(|| step(item, "chown"))?;
+        // After the change of owner, and whatever the umask.
+        rustix::fs::chmodat(nodes, name, mode, AtFlags::empty()).os(|| step(item, "chmod"))?;
+        let made = rustix::fs::openat(nodes, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .os(|| step(item, "open"))?;
+        sys::clone_tree(made.as_fd(), false).os(|| step(item, "open_tree"))
     }
 
     /// Makes the directories of the next overlay: upper, work, and a mount point for its lower layer. Returns also whether
@@ -359,6 +400,7 @@ fn step(item: &GoferItem, call: &str) -> String {
         GoferSource::Bind { path, .. } => path,
         GoferSource::Overlay { lower } => lower,
         GoferSource::New { file_system, .. } => return format!("{}: {call}({file_system:?})", item.field),
+        GoferSource::Node(node) => return format!("{}: {call}({}:{})", item.field, node.major, node.minor),
     };
     format!("{}: {call}({path:?})", item.field)
 }

@@ -68,4 +68,16 @@ pub(crate) enum GoferSource {
     Overlay { lower: PathBuf },
     /// A new instance of this file system.
     New { file_system: String, source: Option<String>, options: Vec<String> },
+    /// A new device node.
+    Node(NodeNumbers),
+}
+
+/// A device node: its type and permission bits as in `st_mode`, its number, and its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeNumbers {
+    pub(crate) mode: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }

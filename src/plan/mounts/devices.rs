@@ -3,7 +3,7 @@
 use super::{TreeBuilder, item, step};
 use crate::error::{Error, Result};
 use crate::plan::extras::relative_to_root;
-use crate::plan::gofer::{GoferItem, GoferSource};
+use crate::plan::gofer::{GoferItem, GoferSource, NodeNumbers};
 use crate::plan::init::{DeviceNode, StepSource};
 use crate::spec::{Device, DeviceKind, MountAttrs};
 use std::path::Path;
@@ -66,20 +66,20 @@ impl TreeBuilder<'_> {
             DeviceKind::Block => libc::S_IFBLK,
             DeviceKind::Fifo => libc::S_IFIFO,
         };
-        let bind = device.kind != DeviceKind::Fifo && self.must_bind_devices();
-        let handed = bind.then(|| {
-            let source = GoferSource::Bind { path: device.path.clone(), recursive: false };
-            self.hand(GoferItem { set: OF_A_DEVICE, ..item(source, field) })
-        });
-        DeviceNode {
-            path: relative_to_root(&device.path),
-            mode: kind | device.mode,
-            major: device.major,
-            minor: device.minor,
-            uid: device.uid,
-            gid: device.gid,
-            handed,
-        }
+        let Device { major, minor, uid, gid, .. } = *device;
+        let (path, mode) = (relative_to_root(&device.path), kind | device.mode);
+        let source = if device.kind == DeviceKind::Fifo {
+            None
+        } else if self.must_bind_devices() {
+            Some(GoferSource::Bind { path: device.path.clone(), recursive: false })
+        } else if !path.starts_with("dev") {
+            // On a mount of its own: the root may have nodev, and the image keeps no node.
+            Some(GoferSource::Node(NodeNumbers { mode, major, minor, uid, gid }))
+        } else {
+            None
+        };
+        let handed = source.map(|source| self.hand(GoferItem { set: OF_A_DEVICE, ..item(source, field) }));
+        DeviceNode { path, mode, major, minor, uid, gid, handed }
     }
 
     /// Whether the gofer binds the host's nodes: mknod(2) of devices works only in the initial user namespace.

@@ -435,14 +435,22 @@ fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<()> {
     let kind = FileType::from_raw_mode(node.mode);
     let device = rustix::fs::makedev(node.major, node.minor);
-    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device)
-        .os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?;
+    match rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(node.mode & 0o7777), device) {
+        // Of an earlier container of the same root.
+        Err(Errno::EXIST) if kind == FileType::Fifo && is_fifo(parent, name) => {}
+        made => made.os(|| format!("mknod({:?}, {}:{})", node.path, node.major, node.minor))?,
+    }
     if (node.uid, node.gid) == (0, 0) {
         return Ok(());
     }
     let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
         .os(|| format!("chown({:?}, {}, {})", node.path, node.uid, node.gid))
+}
+
+fn is_fifo(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let stat = rustix::fs::statat(parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 
 /// Attaches the mount of `step`, and sets the step's propagation.

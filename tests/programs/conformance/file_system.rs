@@ -46,6 +46,8 @@ table! {
         "devices lists devices that MUST be available in the container: type, path, major, minor, fileMode, uid, gid";
     a_default_device_has_the_owner_and_mode_that_are_listed => "linux_devices":
         "devices lists devices that MUST be available in the container: fileMode, uid and gid are those of the device";
+    devices_outside_dev_open => "linux_devices":
+        "devices lists devices that MUST be available in the container";
     a_mount_label_is_the_mounts => "linux_mount_label":
         "mountLabel will set the SELinux context for the mounts in the container";
 }
@@ -337,6 +339,27 @@ fn a_default_device_has_the_owner_and_mode_that_are_listed(bench: &Bench<'_>) ->
         ]);
     });
     assert_eq!(seen, "tty 5:0 660 0:5\nnull 1:3 666 0:0\nzero 1:5 600 7:8\n");
+    Ok(())
+}
+
+fn devices_outside_dev_open(bench: &Bench<'_>) -> Verdict {
+    needs_root("nodes of devices are made by root, or are the host's")?;
+    let script = "stat -c '%t:%T %a %u:%g' /made/null && echo x >/made/null && head -c 3 /made/zero | wc -c
+        head -c 1 /made/memory 2>&1; test -p /made/fifo && echo fifo";
+    // Again: the root keeps what was made in it.
+    for _ in 0..2 {
+        let seen = bench.output(script, |config| {
+            config["linux"]["devices"] = json!([
+                { "path": "/made/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o622, "uid": 7, "gid": 8 },
+                { "path": "/made/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 0, "gid": 0 },
+                { "path": "/made/memory", "type": "c", "major": 1, "minor": 1, "fileMode": 0o666, "uid": 0, "gid": 0 },
+                { "path": "/made/fifo", "type": "p", "fileMode": 0o666 },
+            ]);
+        });
+        // The last device has no rule.
+        let denied = "head: /made/memory: Operation not permitted\n";
+        assert_eq!(seen, format!("1:3 622 7:8\n3\n{denied}fifo\n"));
+    }
     Ok(())
 }
 
