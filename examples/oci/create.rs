@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::failure::{Done, Failure, exit_code};
-use super::foreground::SignalForwarder;
+use super::foreground::{SignalForwarder, keep_newlines, keeps_newlines};
 use super::pidfd::PidfdSocket;
 use super::terminal::our_size;
 use cofferdam::info::Listed;
@@ -262,6 +262,9 @@ impl Run {
         let mut created: Container<Created> = container.create()?;
         send_pidfd(pidfd.as_ref(), &created)?;
         let pty = (terminal == Terminal::Ours).then(|| created.take_pty()).flatten();
+        if let Some(pty) = pty.as_ref().filter(|_| keeps_newlines()) {
+            keep_newlines(pty)?;
+        }
         let mut running = created.start()?;
         if keep {
             running.detach()?;

@@ -3,7 +3,7 @@
 use super::arguments::{id, user};
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
 use super::find;
-use super::foreground::SignalForwarder;
+use super::foreground::{SignalForwarder, keeps_newlines};
 use super::pidfd::PidfdSocket;
 use super::terminal::our_size;
 use cofferdam::oci::parse_process;
@@ -129,6 +129,7 @@ impl Exec {
                     Some(size) => exec.terminal_size(size),
                     None => exec,
                 };
+                let exec = if keeps_newlines() { exec.keep_newlines() } else { exec };
                 self.execute_in_foreground(&container, pidfd, exec.terminal())
             }
             (false, false, None) => self.execute_in_foreground(&container, pidfd, exec.inherit_stdio()),

@@ -8,8 +8,8 @@ use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::termios::isatty;
-use std::io::stdin;
+use rustix::termios::{OptionalActions, OutputModes, isatty, tcgetattr, tcsetattr};
+use std::io::{stdin, stdout};
 use std::os::fd::BorrowedFd;
 
 /// Signals that are not passed on, because they concern only this program.
@@ -26,6 +26,18 @@ const OWN: [Named; 11] = [
     Named::SIGTRAP,
     Named::SIGSYS,
 ];
+
+/// Whether the output of a terminal inside goes to a file or a pipe. As with runc, newlines come there as they are.
+pub(crate) fn keeps_newlines() -> bool {
+    !isatty(stdout())
+}
+
+/// Has a terminal pass newlines on as they are, instead of as carriage return and newline.
+pub(crate) fn keep_newlines(pty: &Pty) -> Result<(), Failure> {
+    let mut modes = tcgetattr(pty)?;
+    modes.output_modes -= OutputModes::ONLCR;
+    Ok(tcsetattr(pty, OptionalActions::Now, &modes)?)
+}
 
 /// Blocks the signals of this program, reads them from a descriptor, and passes them on.
 pub(crate) struct SignalForwarder(SignalFd);

@@ -97,6 +97,8 @@ impl Account {
 pub(crate) struct TerminalPlan {
     /// The size it starts with.
     pub(crate) size: Option<ConsoleSize>,
+    /// Whether it passes newlines on as they are written.
+    pub(crate) keep_newlines: bool,
 }
 
 impl ProcessPlan {
@@ -116,7 +118,9 @@ impl ProcessPlan {
             personality: spec.personality,
             apparmor_profile: process.apparmor_profile.clone(),
             selinux_label: process.selinux_label.clone(),
-            terminal: process.terminal.then_some(TerminalPlan { size: process.console_size }),
+            terminal: process
+                .terminal
+                .then_some(TerminalPlan { size: process.console_size, keep_newlines: false }),
         }
     }
 

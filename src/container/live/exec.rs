@@ -45,6 +45,7 @@ pub struct Exec {
     /// Where the terminal goes, if the process has one.
     pub(super) console: ConsoleTarget,
     terminal_size: Option<WindowSize>,
+    keep_newlines: bool,
     attached: bool,
     /// The first argument that a method could not take.
     refused: Option<Refused>,
@@ -99,6 +100,7 @@ impl Exec {
             limits: Resources::default(),
             console: ConsoleTarget::default(),
             terminal_size: None,
+            keep_newlines: false,
             attached: false,
             refused: None,
         }
@@ -244,6 +246,13 @@ impl Exec {
         self
     }
 
+    /// Has the terminal pass newlines on as the program writes them, and not as carriage return and newline: it starts
+    /// without `ONLCR` (termios(3)). For output that ends in a file or a pipe. Without a terminal it has no effect.
+    pub fn keep_newlines(mut self) -> Self {
+        self.keep_newlines = true;
+        self
+    }
+
     /// A further descriptor, at this number in the new process: 3 or more.
     pub fn fd(mut self, number: i32, fd: impl Into<OwnedFd>) -> Self {
         self.extra_fds.give(number, fd.into());
@@ -351,7 +360,10 @@ impl Exec {
             attached: self.attached,
             timeout: self.timeout,
         };
-        let plan = ExecPlan::new(&process, valid, lsms, &core.record.unapplied_limits, options)?;
+        let mut plan = ExecPlan::new(&process, valid, lsms, &core.record.unapplied_limits, options)?;
+        if let Some(terminal) = &mut plan.process.terminal {
+            terminal.keep_newlines = self.keep_newlines;
+        }
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Ok((plan, host_ids_of(&process.user, valid, own)))
     }

@@ -71,14 +71,15 @@ impl TreeBuilder<'_> {
         let source = if device.kind == DeviceKind::Fifo {
             None
         } else if self.must_bind_devices() {
-            Some(GoferSource::Bind { path: device.path.clone(), recursive: false })
+            Some((GoferSource::Bind { path: device.path.clone(), recursive: false }, OF_A_DEVICE))
         } else if !path.starts_with("dev") {
             // On a mount of its own: the root may have nodev, and the image keeps no node.
-            Some(GoferSource::Node(NodeNumbers { mode, major, minor, uid, gid }))
+            let node = GoferSource::Node(NodeNumbers { mode, major, minor, uid, gid });
+            Some((node, OF_A_DEVICE - MountAttrs::RDONLY))
         } else {
             None
         };
-        let handed = source.map(|source| self.hand(GoferItem { set: OF_A_DEVICE, ..item(source, field) }));
+        let handed = source.map(|(source, set)| self.hand(GoferItem { set, ..item(source, field) }));
         DeviceNode { path, mode, major, minor, uid, gid, handed }
     }
 

@@ -11,7 +11,7 @@ use crate::sys;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Uid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use std::path::Path;
 
 /// The multiplexer below the root: that of *this* devpts, wherever `/dev/ptmx` may lead.
@@ -78,6 +78,11 @@ impl Console {
         if let Some(size) = plan.size {
             let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
             tcsetwinsize(&master, size).os(|| "ioctl(ptmx, TIOCSWINSZ)")?;
+        }
+        if plan.keep_newlines {
+            let mut modes = tcgetattr(&slave).os(|| "tcgetattr(pty)")?;
+            modes.output_modes -= OutputModes::ONLCR;
+            tcsetattr(&slave, OptionalActions::Now, &modes).os(|| "tcsetattr(pty)")?;
         }
         Ok(Self { master, slave })
     }

@@ -129,6 +129,27 @@ fn descriptors_of_the_engine_reach_the_container_only_if_asked_for() {
 }
 
 #[test]
+fn newlines_of_a_terminal_come_into_a_pipe_as_they_are() {
+    need!(runtime);
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "printf 'one\\ntwo\\r\\n'");
+    engine.edit(|config| config["process"]["terminal"] = json!(true));
+    assert_eq!(engine.must(&["run", &stage.id("into-a-pipe")]), "one\ntwo\r\n");
+    engine.edit(|config| {
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sleep", "1000"]);
+    });
+    let id = &stage.id("executed");
+    engine.running(id);
+    let executed = engine.must(&["exec", "--tty", id, "sh", "-c", "printf 'one\\ntwo\\r\\n'"]);
+    if is_ours() {
+        // runc may be late.
+        assert_eq!(executed, "one\ntwo\r\n");
+    }
+    engine.must(&["delete", "--force", id]);
+}
+
+#[test]
 fn run_on_a_terminal_is_the_wire_to_it() {
     need!(ours);
     let stage = stage!();
@@ -141,6 +162,6 @@ fn run_on_a_terminal_is_the_wire_to_it() {
     child.stdin.take().unwrap().write_all(b"words\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let seen = String::from_utf8(output.stdout).unwrap();
-    assert!(seen.ends_with("got words\r\n"), "{seen:?}");
+    assert!(seen.ends_with("got words\n"), "{seen:?}");
     assert_eq!(output.status.code(), Some(3));
 }
