@@ -20,7 +20,8 @@
 //! One difference: `exec` and `pause` fail for a container that is only created, because its program does not run yet.
 //!
 //! By default this program ignores the pod annotations of Kubernetes' engines, because their runc shims wait for a
-//! process of each container. With `--pods` it follows them, and the containers of a pod share one sandbox.
+//! process of each container. With `--pods` it follows them, and the containers of a pod share one sandbox. Only for
+//! engines that pass on no annotations of images, as containerd and CRI-O: an image could ask to join a pod.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for engines and for the terminal")]
 
@@ -103,6 +104,10 @@ struct Options {
     /// Put the containers of a Kubernetes pod into one sandbox
     #[arg(long)]
     pods: bool,
+    /// Follow crun's annotation run.oci.keep_original_groups, which podman sets for --group-add keep-groups; an image
+    /// can have it, too
+    #[arg(long)]
+    crun_annotations: bool,
     /// Let systemd create cgroups; needs the feature systemd
     #[arg(long)]
     systemd_cgroup: bool,

@@ -146,8 +146,11 @@ impl CreationOptions {
             }
             (true, CgroupsPath::Scope(_)) | (false, CgroupsPath::Default | CgroupsPath::Path(_)) => {}
         }
-        if !options.pods {
-            builder = builder.ignore_pod_annotations();
+        if options.pods {
+            builder = builder.follow_pod_annotations();
+        }
+        if options.crun_annotations && keeps_groups(&builder) {
+            builder = builder.keep_caller_groups();
         }
         if let Some(path) = container_pid_namespace(root, &builder) {
             builder = builder.join_pid_namespace(path);
@@ -205,6 +208,12 @@ fn container_pid_namespace(root: &StateRoot, builder: &ContainerBuilder) -> Opti
         _ => None,
     })?;
     Some(format!("/proc/{init}/ns/pid").into())
+}
+
+/// Whether the configuration has the annotation with which crun leaves the caller's groups to the workload.
+fn keeps_groups(builder: &ContainerBuilder) -> bool {
+    let annotations = builder.spec().annotations().as_ref();
+    annotations.and_then(|all| all.get("run.oci.keep_original_groups")).is_some_and(|value| value == "1")
 }
 
 /// How many descriptors a service manager passed to this process (sd_listen_fds(3)).

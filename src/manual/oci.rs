@@ -15,7 +15,7 @@
 //! | `root.readonly` | applied |
 //! | `hostname` | applied, also in an existing uts namespace |
 //! | `domainname` | applied, also in an existing uts namespace |
-//! | `annotations` | applied: in the state, and so passed to hooks; some [have an effect](#annotations) |
+//! | `annotations` | applied: in the state, and so passed to hooks; they have [no other effect](#annotations) |
 //! | `hooks.prestart[].*` | applied |
 //! | `hooks.createRuntime[].*` | applied |
 //! | `hooks.createContainer[].*` | applied; refused in a pod, except for its root container |
@@ -31,11 +31,17 @@
 //!
 //! # Annotations
 //!
-//! The annotations with which containerd and CRI-O describe a pod put a container into the sandbox of another one, see
-//! [`in_pod`](crate::ContainerBuilder::in_pod). `run.oci.keep_original_groups`, crun's, is
-//! [`keep_caller_groups`](crate::ContainerBuilder::keep_caller_groups). Those that begin with `dev.cofferdam.` are what
-//! [`to_bundle`](crate::ContainerBuilder::to_bundle) writes for settings that the specification has no property for:
-//! scratch, id-mapped root directory, timeout, init, and the choice of no cgroup.
+//! Annotations change nothing, because engines pass on those that an image has. What the crate needs beyond the
+//! specification comes from elsewhere:
+//!
+//! * [`to_bundle`](crate::ContainerBuilder::to_bundle) writes its settings into a property of `config.json`,
+//!   `cofferdam`, which other runtimes ignore: `scratch` (bytes; 0 is the kernel's default), `idmappedRootfs`,
+//!   `timeoutMs`, `keepCallerGroups`, `withoutCgroup` and `init`. No engine takes properties from an image.
+//! * The annotations with which containerd and CRI-O describe a pod are followed after
+//!   [`follow_pod_annotations`](crate::ContainerBuilder::follow_pod_annotations), or by `oci --pods`.
+//! * `run.oci.keep_original_groups`, crun's annotation that podman sets for `--group-add keep-groups`, is followed by
+//!   `oci --crun-annotations`. An image could set it, too. In the library it is
+//!   [`keep_caller_groups`](crate::ContainerBuilder::keep_caller_groups).
 //!
 //! # `process`
 //!
@@ -98,7 +104,7 @@
 //! | `linux.timeOffsets.*` | applied with a new time namespace; refused in a pod, except for its root container |
 //! | `linux.uidMappings[].*` | applied; ids that the caller may not map are refused |
 //! | `linux.gidMappings[].*` | as `uidMappings` |
-//! | `linux.devices[].path` | applied; a default device may have another owner and mode, but is always the same device |
+//! | `linux.devices[].path` | applied; a default device may have another owner and mode, but is always the same device. A device outside `/dev` is on a mount of its own |
 //! | `linux.devices[].type` | applied |
 //! | `linux.devices[].major` | applied |
 //! | `linux.devices[].minor` | applied |

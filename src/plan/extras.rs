@@ -22,6 +22,8 @@ pub(crate) struct Extras {
     /// The container whose sandbox it shares, if it has none of its own.
     #[serde(default)]
     pub(crate) pod: Option<ContainerId>,
+    /// Whether an engine made it only to hold a pod.
+    pub(crate) pause: bool,
     /// The volumes that it shares with other containers of its pod.
     pub(crate) volumes: Vec<PodVolume>,
     /// Run without those limits that this host or this caller cannot set.

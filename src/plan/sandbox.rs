@@ -198,7 +198,7 @@ pub(super) fn plan(
         hands_out_network: !spec.net_devices.is_empty(),
         time_offsets: spec.time_offsets.clone(),
         timeout: extras.timeout,
-        pause: ValidSpec::is_pause(&spec.annotations),
+        pause: extras.pause,
         volumes: extras.volumes.clone(),
         init: InitPlan::new(spec, root, (tree, layers), processors(spec, unapplied_limits))?,
     })

@@ -4,6 +4,7 @@
 
 use super::attributes::SCHEDULER_FLAGS_OF_OCI_SPEC;
 use super::field::{Field, Origin};
+use super::settings::{SETTINGS, Settings};
 use super::{capabilities, json, typed};
 use crate::error::Result;
 use oci_spec::runtime::{Process, Spec};
@@ -22,9 +23,18 @@ pub(crate) const MAX_CONFIG_BYTES: usize = 16 << 20;
 /// empty, longer than [`MAX_CONFIG_BYTES`], nested deeper than [`MAX_CONFIG_DEPTH`](super::json::MAX_CONFIG_DEPTH), not UTF-8, not JSON, has a key
 /// twice, lacks a required property, or holds a value of the wrong type.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Spec> {
+    parse_with_settings(bytes).map(|(spec, _)| spec)
+}
+
+/// As [`parse`], with what [`SETTINGS`] says.
+pub(crate) fn parse_with_settings(bytes: &[u8]) -> Result<(Spec, Settings)> {
     let document = Field::document(Origin::ConfigJson);
     let mut value = read(&document, bytes)?;
+    let mut settings = Settings::default();
     if let Value::Object(properties) = &mut value {
+        if let Some(value) = properties.remove(SETTINGS) {
+            settings = typed::read(&document.key(SETTINGS), &value)?;
+        }
         for section in OTHER_PLATFORMS {
             properties.remove(*section);
         }
@@ -32,7 +42,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Spec> {
             complete_process(&document.key("process"), process);
         }
     }
-    typed::read(&document, &value)
+    Ok((typed::read(&document, &value)?, settings))
 }
 
 /// Reads a document with the `process` of a configuration.

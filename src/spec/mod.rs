@@ -22,6 +22,7 @@ mod process;
 mod resources;
 mod rlimit;
 mod seccomp;
+mod settings;
 mod sysctl;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ pub(crate) use capabilities::{CapSet, Capabilities, parse_capability_set};
 pub(crate) use cgroups_path::{CgroupsPath, SystemdScope};
 pub(crate) use cri::PodRole;
 pub(crate) use device_rules::{DeviceAccess, DeviceRule, DeviceRuleKind};
-pub(crate) use document::{MAX_CONFIG_BYTES, parse, parse_process};
+pub(crate) use document::{MAX_CONFIG_BYTES, parse, parse_process, parse_with_settings};
 pub(crate) use field::Origin;
 pub use hooks::HookKind;
 pub(crate) use hooks::{Hook, Hooks};
@@ -53,6 +54,7 @@ pub(crate) use resources::{
 #[cfg(test)]
 pub(crate) use resources::{DeviceWeight, HugepageLimit, NetworkClass, RdmaLimit};
 pub use rlimit::Resource;
+pub(crate) use settings::{SETTINGS, Settings};
 
 use crate::error::Result;
 use field::Field;
@@ -112,8 +114,6 @@ pub(crate) struct ValidSpec {
     pub(crate) readonly_paths: Vec<PathBuf>,
     /// `hooks`.
     pub(crate) hooks: Hooks,
-    /// `annotations`.
-    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl ValidSpec {
@@ -136,6 +136,7 @@ impl ValidSpec {
             None => LinuxSection::default(),
         };
         let uts = linux.namespaces.uts.is_listed();
+        check_annotations(&document.key("annotations"), spec.annotations().as_ref())?;
         Ok(Self {
             origin,
             root_path,
@@ -165,7 +166,6 @@ impl ValidSpec {
             masked_paths: linux.masked_paths,
             readonly_paths: linux.readonly_paths,
             hooks: Hooks::new(&document, spec.hooks().as_ref())?,
-            annotations: annotations(&document.key("annotations"), spec.annotations().as_ref())?,
         })
     }
 }
@@ -236,15 +236,10 @@ fn uts_name(field: &Field<'_>, name: Option<&str>, uts: bool) -> Result<Option<S
     Ok(Some(name.to_owned()))
 }
 
-fn annotations(
-    field: &Field<'_>,
-    annotations: Option<&HashMap<String, String>>,
-) -> Result<BTreeMap<String, String>> {
+fn check_annotations(field: &Field<'_>, annotations: Option<&HashMap<String, String>>) -> Result<()> {
     // "Keys MUST NOT be an empty string." - OCI config.md
     match annotations.is_some_and(|annotations| annotations.contains_key("")) {
         true => Err(field.error("has an empty key")),
-        false => {
-            Ok(annotations.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
-        }
+        false => Ok(()),
     }
 }

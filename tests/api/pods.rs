@@ -194,7 +194,7 @@ fn a_pod_that_is_not_there_is_an_error_that_leaves_nothing() {
     assert_eq!(*AnyContainer::load(stage.root(), &id).unwrap_err().kind(), ErrorKind::NotFound);
     let annotated =
         stage.container("x").args(["true"]).annotation("io.kubernetes.cri.container-type", "container");
-    let error = annotated.build().unwrap_err();
+    let error = annotated.follow_pod_annotations().build().unwrap_err();
     assert_eq!(
         *error.kind(),
         ErrorKind::InvalidSpec { path: "annotations[\"io.kubernetes.cri.sandbox-id\"]".into() }
@@ -205,9 +205,10 @@ fn a_pod_that_is_not_there_is_an_error_that_leaves_nothing() {
 fn the_annotations_of_engines_make_members_too() {
     let stage = stage!();
     let sandbox = stage.container("pod").args(["sleep", "1000"]);
-    let pod = start(sandbox.annotation("io.kubernetes.cri.container-type", "sandbox"));
+    let sandbox = sandbox.annotation("io.kubernetes.cri.container-type", "sandbox");
+    let pod = start(sandbox.follow_pod_annotations());
     let member = stage.container("member").args(["sleep", "1000"]);
-    let member = member.annotation("io.kubernetes.cri.container-type", "container");
+    let member = member.annotation("io.kubernetes.cri.container-type", "container").follow_pod_annotations();
     let member = start(member.annotation("io.kubernetes.cri.sandbox-id", pod.id().as_str()));
     assert_eq!(member.sandbox_pid(), pod.sandbox_pid());
     assert_eq!(namespace(&pod, "net"), namespace(&member, "net"));
@@ -266,7 +267,7 @@ fn twenty_members_come_and_go_at_once() {
 }
 
 #[test]
-fn annotations_of_engines_can_be_ignored() {
+fn annotations_of_engines_are_followed_only_if_asked_for() {
     let stage = stage!();
     let pod = root(&stage);
     let builder = stage
@@ -274,7 +275,7 @@ fn annotations_of_engines_can_be_ignored() {
         .args(["sleep", "1000"])
         .annotation("io.kubernetes.cri.container-type", "container")
         .annotation("io.kubernetes.cri.sandbox-id", pod.id().as_str());
-    let alone = start(builder.ignore_pod_annotations());
+    let alone = start(builder);
     assert_ne!(alone.sandbox_pid(), pod.sandbox_pid());
     assert_ne!(namespace(&alone, "net"), namespace(&pod, "net"));
 }

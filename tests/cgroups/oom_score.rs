@@ -84,7 +84,8 @@ fn a_pause_container_does_not_count_and_none_left_is_the_score_from_before() {
     let stage = stage!();
     let own = own();
     let pause =
-        scored(&stage, "pod", ContainerBuilder::new().id("pod").annotation(POD, "sandbox"), Some(own + 10));
+        scored(&stage, "pod", ContainerBuilder::new().id("pod").annotation(POD, "sandbox"), Some(own + 10))
+            .follow_pod_annotations();
     let pod = start(pause);
     let sandbox = || score(pod.sandbox_pid());
     assert_eq!((scores(&pod), sandbox()), ([own + 10; 3], own));

@@ -65,6 +65,11 @@ fn the_callers_groups_stay_where_they_are_asked_for_and_open_what_they_may_open(
     let bundle = stage.path().join("bundle");
     stage.busybox_shell("template", "true").keep_caller_groups().to_bundle(&bundle).unwrap();
     assert_eq!(groups(stage.bundled("bundled", &bundle).unwrap()), ["65534", "65534"]);
+    // crun's annotation says so, too; but an image could have it.
+    let bundle = stage.write_bundle("annotated", stage.busybox_shell("template", "true"), |config| {
+        config["annotations"] = json!({"run.oci.keep_original_groups": "1"});
+    });
+    assert_eq!(groups(stage.bundled("annotated", &bundle).unwrap()), ["", ""]);
     let pod = start(stage.container("pod").args(["sleep", "1000"]));
     let member = pod.pod().container(stage.id("member")).args(["true"]).keep_caller_groups();
     let refused = member.build().unwrap_err();

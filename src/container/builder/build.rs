@@ -35,7 +35,7 @@ impl ContainerBuilder {
         };
         let caller = Caller::probe()?;
         self.extras.init = self.has_init()?;
-        self.extras.pod = self.find_pod()?;
+        self.find_pod()?;
         match self.extras.pod.clone() {
             Some(pod) if self.default_ids => self.take_ids_of(&find_pod_sandbox(&root, &pod)?)?,
             None if self.default_ids => {

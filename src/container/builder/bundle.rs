@@ -4,34 +4,25 @@ use super::default_spec::{build, mount};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::host::facts::{Host, RESOLV_CONF};
 use crate::plan::{Extras, Scratch};
-use crate::spec::{self, MAX_CONFIG_BYTES};
+use crate::spec::{self, MAX_CONFIG_BYTES, SETTINGS, Settings};
 use oci_spec::runtime::{RootBuilder, Spec};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The file in a bundle.
 const CONFIG: &str = "config.json";
-/// The annotation with the size of the writable layer in memory, in bytes; 0 is the kernel's default.
-const SCRATCH: &str = "dev.cofferdam.scratch";
-/// The annotation that says whether the rootfs's ids are mapped into the user namespace.
-const IDMAP: &str = "dev.cofferdam.rootfs.idmap";
-/// The annotation with the time limit in milliseconds.
-const TIMEOUT: &str = "dev.cofferdam.timeout-ms";
-/// The annotation of a container that has no cgroup unless it needs one.
-const WITHOUT_CGROUP: &str = "dev.cofferdam.without-cgroup";
-/// Annotation of crun, which podman sets for `--group-add keep-groups`: the workload keeps the caller's groups.
+/// Annotation of crun: the workload keeps the caller's groups. Written for crun, and not read.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
-/// The annotation of a container whose PID 1 is this crate's reaper.
-const INIT: &str = "dev.cofferdam.init";
 /// The mount points of the default configuration.
 const MOUNT_POINTS: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 
-/// Reads `directory/config.json`. Returns it with the absolute path of the bundle directory.
-pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
+/// Reads `directory/config.json`. Returns it with the absolute path of the bundle directory, and its settings.
+pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec, Extras)> {
     let bundle = std::path::absolute(directory).os(|| format!("open bundle {directory:?}"))?;
     if bundle.to_str().is_none() {
         let error = Error::new(ErrorKind::InvalidInput, "from_bundle", format!("{bundle:?} is not UTF-8"));
@@ -48,36 +39,34 @@ pub(in crate::container) fn load(directory: &Path) -> Result<(PathBuf, Spec)> {
     let mut bytes = Vec::new();
     // Read one byte more than is allowed, to see that the file is too large.
     file.take(MAX_CONFIG_BYTES as u64 + 1).read_to_end(&mut bytes).os(|| format!("read({path:?})"))?;
-    Ok((bundle, spec::parse(&bytes)?))
+    let (spec, settings) = spec::parse_with_settings(&bytes)?;
+    Ok((bundle, spec, extras_of(&settings)))
 }
 
-/// Reads the annotations that [`write`] makes. They can only narrow what the workload can reach, except that one lets it
-/// keep the caller's groups.
-pub(in crate::container) fn extras_of(spec: &Spec) -> Result<Extras> {
-    let annotations = spec.annotations().clone().unwrap_or_default();
-    let number = |key: &str| -> Result<Option<u64>> {
-        let Some(text) = annotations.get(key) else { return Ok(None) };
-        let parsed = text.parse();
-        let field = format!("annotations[{key:?}]");
-        parsed.map(Some).map_err(|_| Error::spec(CONFIG, field, format!("{text:?} is not a number")))
-    };
-    Ok(Extras {
-        host_rootfs: false,
-        scratch: number(SCRATCH)?.map(|size| Scratch { size: (size > 0).then_some(size) }),
-        idmap_rootfs: annotations.get(IDMAP).is_some_and(|value| value == "true"),
-        timeout: number(TIMEOUT)?.map(Duration::from_millis),
-        pod: None,
-        volumes: Vec::new(),
-        // Only the caller may choose this: a bundle must not be able to drop its own limits.
-        best_effort_limits: false,
-        keep_groups: annotations.get(KEEP_GROUPS).is_some_and(|value| value == "1"),
-        without_cgroup: annotations.get(WITHOUT_CGROUP).is_some_and(|value| value == "true"),
-        // Only the caller may choose this, too.
-        accounting: false,
-        // A bundle lists all its mounts.
-        cgroup_view: false,
-        init: annotations.get(INIT).is_some_and(|value| value == "true"),
-    })
+fn extras_of(settings: &Settings) -> Extras {
+    Extras {
+        scratch: settings.scratch.map(|size| Scratch { size: (size > 0).then_some(size) }),
+        idmap_rootfs: settings.idmapped_rootfs,
+        timeout: settings.timeout_ms.map(|limit| Duration::from_millis(limit.get())),
+        keep_groups: settings.keep_caller_groups,
+        without_cgroup: settings.without_cgroup,
+        init: settings.init,
+        // Only the caller may choose the rest. A bundle must not drop its own limits, and it lists all its mounts.
+        ..Extras::default()
+    }
+}
+
+/// The settings that say the same as `extras`, as far as a bundle can say it.
+fn settings_of(extras: &Extras) -> Settings {
+    let timeout = extras.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1));
+    Settings {
+        scratch: extras.scratch.as_ref().map(|scratch| scratch.size.unwrap_or(0)),
+        idmapped_rootfs: extras.idmap_rootfs && !extras.host_rootfs,
+        timeout_ms: timeout.and_then(NonZeroU64::new),
+        keep_caller_groups: extras.keep_groups,
+        without_cgroup: extras.without_cgroup,
+        init: extras.init,
+    }
 }
 
 /// Writes `spec` and its extras as a bundle to `directory`.
@@ -94,29 +83,19 @@ pub(in crate::container) fn write(
     if extras.host_rootfs {
         write_host_rootfs(directory, &mut spec, host)?;
     }
-    let mut annotations = spec.annotations().clone().unwrap_or_default();
-    if let Some(scratch) = &extras.scratch {
-        annotations.insert(SCRATCH.into(), scratch.size.unwrap_or(0).to_string());
-    }
-    if extras.idmap_rootfs && !extras.host_rootfs {
-        annotations.insert(IDMAP.into(), "true".into());
-    }
-    if let Some(timeout) = extras.timeout {
-        annotations.insert(TIMEOUT.into(), timeout.as_millis().to_string());
-    }
     if extras.keep_groups {
+        let mut annotations = spec.annotations().clone().unwrap_or_default();
         annotations.insert(KEEP_GROUPS.into(), "1".into());
+        spec.set_annotations(Some(annotations));
     }
-    if extras.without_cgroup {
-        annotations.insert(WITHOUT_CGROUP.into(), "true".into());
-    }
-    if extras.init {
-        annotations.insert(INIT.into(), "true".into());
-    }
-    spec.set_annotations(Some(annotations));
     let step = || format!("write {:?}", directory.join(CONFIG));
-    let text = serde_json::to_vec_pretty(&spec)
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, step(), error.to_string()))?;
+    let not_json = |error: serde_json::Error| Error::new(ErrorKind::InvalidInput, step(), error.to_string());
+    let mut document = serde_json::to_value(&spec).map_err(not_json)?;
+    let settings = settings_of(extras);
+    if settings != Settings::default() {
+        document[SETTINGS] = serde_json::to_value(settings).map_err(not_json)?;
+    }
+    let text = serde_json::to_vec_pretty(&document).map_err(not_json)?;
     let mut file = tempfile::NamedTempFile::new_in(directory).os(step)?;
     file.write_all(&text).os(step)?;
     file.persist(directory.join(CONFIG)).map_err(|error| error.error).os(step)?;

@@ -108,19 +108,21 @@ impl ContainerBuilder {
             init: None,
             default_ids: true,
             pod: None,
-            pod_annotations: true,
+            pod_annotations: false,
         }
     }
 
     /// The container that the OCI bundle in `directory` describes (OCI bundle.md): exactly what its `config.json` says,
     /// without this builder's hardening. The methods of the builder then change that configuration.
     ///
+    /// Annotations have no effect, because engines pass on those of an image:
+    /// [`follow_pod_annotations`](Self::follow_pod_annotations) is for an engine that does not.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] naming the field, or the file that cannot be read; [`ErrorKind::InvalidInput`] if the
     /// directory's path is not UTF-8.
     pub fn from_bundle(directory: impl AsRef<Path>) -> Result<Self> {
-        let (bundle, spec) = bundle::load(directory.as_ref())?;
-        let extras = bundle::extras_of(&spec)?;
+        let (bundle, spec, extras) = bundle::load(directory.as_ref())?;
         let mut builder = Self::new();
         builder.init = extras.init.then_some(true);
         (builder.spec, builder.extras) = (spec, extras);

@@ -14,19 +14,26 @@ impl ContainerBuilder {
     /// Runs in the sandbox of the container `pod`, as a further container of its [`Pod`](crate::Pod): with its network,
     /// ipc, uts and user namespaces, and so with its host name and id mappings.
     ///
-    /// These annotations of engines mean the same: `io.kubernetes.cri.container-type` = `container` with
-    /// `io.kubernetes.cri.sandbox-id` (containerd), `io.kubernetes.cri-o.ContainerType` with
-    /// `io.kubernetes.cri-o.SandboxID` (CRI-O). A container that they call `sandbox` gets a sandbox of its own.
+    /// [`follow_pod_annotations`](Self::follow_pod_annotations) reads the pod from a bundle.
     pub fn in_pod(mut self, pod: &ContainerId) -> Self {
         self.pod = Some(pod.clone());
         self
     }
 
-    /// Makes a sandbox of its own, whatever the annotations of engines say, and joins the namespaces that the
-    /// configuration names by path. Some engines, such as the runc shim of containerd, expect each container's first
-    /// process to be their own child, which it is not in a pod.
-    pub fn ignore_pod_annotations(mut self) -> Self {
-        self.pod_annotations = false;
+    /// Does what the pod annotations of Kubernetes' engines say. [`in_pod`](Self::in_pod) is
+    /// `io.kubernetes.cri.container-type` = `container` with `io.kubernetes.cri.sandbox-id` for containerd, and
+    /// `io.kubernetes.cri-o.ContainerType` with `io.kubernetes.cri-o.SandboxID` for CRI-O. A container that they call
+    /// `sandbox` gets a sandbox of its own; its OOM score does not count for the pod's.
+    ///
+    /// Only for an engine that passes no annotations of an image on, as these two do not: the image could choose a pod
+    /// to join. By default a container gets a sandbox of its own, whatever its annotations, and joins the namespaces
+    /// that the configuration names by path. This is also what the runc shim of containerd needs: it expects each
+    /// container's first process to be its own child, which it is not in a pod.
+    ///
+    /// # Errors
+    /// `build` refuses an unknown type, a container without a sandbox, and a sandbox that is no container's id.
+    pub fn follow_pod_annotations(mut self) -> Self {
+        self.pod_annotations = true;
         self
     }
 
@@ -41,7 +48,7 @@ impl ContainerBuilder {
     ///
     /// The default is `true`, except for a container [from a bundle](Self::from_bundle), where the program is PID 1 as
     /// with any OCI runtime, and for one without a pid namespace of its own. For the latter `init(true)` is an error of
-    /// `build`. [`to_bundle`](Self::to_bundle) writes an `init(true)` that was asked for as an annotation that only this
+    /// `build`. [`to_bundle`](Self::to_bundle) writes an `init(true)` that was asked for into a property that only this
     /// crate knows.
     pub fn init(mut self, init: bool) -> Self {
         self.init = Some(init);
@@ -112,16 +119,19 @@ impl ContainerBuilder {
         self
     }
 
-    /// The root container of the pod that [`in_pod`](Self::in_pod) or the annotations name.
-    pub(super) fn find_pod(&self) -> Result<Option<ContainerId>> {
-        if self.pod.is_some() || !self.pod_annotations {
-            return Ok(self.pod.clone());
+    /// Finds the container's place in a pod: what [`in_pod`](Self::in_pod) or the annotations say.
+    pub(super) fn find_pod(&mut self) -> Result<()> {
+        self.extras.pod = self.pod.clone();
+        if self.pod_annotations {
+            let annotations = self.spec.annotations().clone().unwrap_or_default().into_iter().collect();
+            self.extras.pause = ValidSpec::is_pause(&annotations);
+            if self.pod.is_none()
+                && let PodRole::Member(pod) = ValidSpec::pod_role(&annotations)?
+            {
+                self.extras.pod = Some(pod);
+            }
         }
-        let annotations = self.spec.annotations().clone().unwrap_or_default();
-        Ok(match ValidSpec::pod_role(&annotations.into_iter().collect())? {
-            PodRole::Member(pod) => Some(pod),
-            PodRole::Root => None,
-        })
+        Ok(())
     }
 
     /// Takes the user namespace and the id mappings of `pod`.

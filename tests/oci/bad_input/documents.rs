@@ -118,9 +118,19 @@ pub(crate) fn rows_of_documents() -> Vec<Row> {
             "builder: rootfs: is empty",
         ),
         spec(
-            Config(|| vec![("/annotations", json!({"dev.cofferdam.timeout-ms": "soon"}))]),
-            "annotations[\"dev.cofferdam.timeout-ms\"]",
-            "config.json: annotations[\"dev.cofferdam.timeout-ms\"]: \"soon\" is not a number",
+            Config(|| vec![("/cofferdam", json!({"timeoutMs": "soon"}))]),
+            "cofferdam.timeoutMs",
+            "config.json: cofferdam.timeoutMs: expected an integer, found a string",
+        ),
+        spec(
+            Config(|| vec![("/cofferdam", json!({"timeoutMs": 0}))]),
+            "cofferdam.timeoutMs",
+            "config.json: cofferdam.timeoutMs: invalid value: integer `0`, expected a nonzero u64",
+        ),
+        spec(
+            Config(|| vec![("/cofferdam", json!({"timeout": 7}))]),
+            "cofferdam",
+            "config.json: cofferdam: unknown field `timeout`, expected one of `scratch`, `idmappedRootfs`, `timeoutMs`, `keepCallerGroups`, `withoutCgroup`, `init`",
         ),
     ]
 }

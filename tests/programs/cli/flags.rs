@@ -2,7 +2,7 @@
 
 use crate::cli::{Engine, assert_success, need};
 use crate::kit::example::is_ours;
-use crate::kit::{is_root, stage, status_line};
+use crate::kit::{is_root, skip, stage, status_line};
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -138,6 +138,25 @@ fn what_engines_ask_before_they_begin_is_answered() {
     for probe in [&["checkpoint", "--help"][..], &["checkpoint", "--image-path", "x", "y"], &["restore", "x"]]
     {
         assert!(engine.refused(probe).contains("not supported"));
+    }
+}
+
+#[test]
+fn the_callers_groups_stay_by_crun_s_annotation_only_if_that_is_asked_for() {
+    need!(ours);
+    if !is_root() {
+        skip!("another user cannot take a group");
+    }
+    let stage = stage!();
+    let engine = Engine::on(&stage, "grep Groups: /proc/self/status");
+    engine.edit(|config| config["annotations"] = json!({ "run.oci.keep_original_groups": "1" }));
+    for (flags, groups) in [(&[][..], "Groups:"), (&["--crun-annotations"], "Groups:\t4242")] {
+        let id = stage.id("groups");
+        let mut arguments = vec!["--groups", "4242", engine.runtime.to_str().unwrap()];
+        arguments.extend(["--root", engine.root.to_str().unwrap()]);
+        arguments.extend(flags.iter().copied().chain(["run", &id]));
+        let output = Command::new("setpriv").args(arguments).current_dir(&engine.bundle).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), groups, "{output:?}");
     }
 }
 

@@ -55,6 +55,8 @@ table! {
     unknown_annotations_are_no_error => "misc_props":
         "Implementations that are reading/processing this configuration file MUST NOT generate an error if they \
          encounter an unknown annotation key";
+    annotations_change_nothing => "misc_props":
+        "annotations contains arbitrary metadata for the container; engines pass on those of an image";
     unknown_properties_are_no_error => "misc_props":
         "Runtimes that are reading or processing this configuration file MUST NOT generate an error if they encounter \
          an unknown property";
@@ -336,6 +338,28 @@ fn lives(bench: &Bench<'_>, change: impl FnOnce(&mut Value)) {
 
 fn unknown_annotations_are_no_error(bench: &Bench<'_>) -> Verdict {
     lives(bench, |config| config["annotations"] = json!({ "org.example.not-known-to-anybody": "" }));
+    Ok(())
+}
+
+fn annotations_change_nothing(bench: &Bench<'_>) -> Verdict {
+    let script = "echo $$; cat /proc/self/cgroup | wc -l; touch /made; sleep 0.3; echo alive";
+    let plain = bench.output(script, |_| {});
+    std::fs::remove_file(bench.rootfs().join("made")).unwrap();
+    let seen = bench.output(script, |config| {
+        config["annotations"] = json!({
+            "dev.cofferdam.timeout-ms": "100",
+            "dev.cofferdam.scratch": "0",
+            "dev.cofferdam.rootfs.idmap": "true",
+            "dev.cofferdam.without-cgroup": "true",
+            "dev.cofferdam.init": "true",
+            "run.oci.keep_original_groups": "1",
+            "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-id": "none",
+        });
+    });
+    assert_eq!(seen, plain);
+    assert!(seen.starts_with("1\n") && seen.ends_with("alive\n"), "{seen}");
+    assert!(bench.rootfs().join("made").exists(), "in the root itself");
     Ok(())
 }
 
