@@ -85,8 +85,8 @@ impl Container<Created> {
 }
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// The sandbox's pid on the host. The OCI state and the PID file have it as the container's pid, except for a
-    /// further container of a pod, where they have [`init_pid`](Self::init_pid).
+    /// The sandbox's pid on the host. It is in the PID file, because this process ends with the container's status. The
+    /// PID file of a further container of a pod has [`init_pid`](Self::init_pid).
     #[must_use]
     pub fn sandbox_pid(&self) -> i32
     where
@@ -96,7 +96,7 @@ impl<P: Phase + ?Sized> Container<P> {
     }
 
     /// The pid on the host of the workload's first process, which executes the program; before `start`, of the process
-    /// that will execute it. It is a child of the sandbox. Inside the container its pid is 2, and 1 without an
+    /// that will execute it. The OCI state has it as the container's pid. It is a child of the sandbox. Inside the container its pid is 2, and 1 without an
     /// [`init`](crate::ContainerBuilder::init); this is never the pid of that init.
     #[must_use]
     pub fn init_pid(&self) -> i32

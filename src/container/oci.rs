@@ -36,7 +36,7 @@ pub struct OciState {
     pub id: String,
     /// `creating`, `created`, `running`, `paused` or `stopped`.
     pub status: Status,
-    /// The sandbox's pid on the host; for a further container of a pod, its init's. 0 after the end.
+    /// The pid on the host of the container's process: of its init, which executes the program. 0 after the end.
     pub pid: i32,
     /// The bundle directory.
     pub bundle: PathBuf,
@@ -47,12 +47,11 @@ pub struct OciState {
 impl OciState {
     pub(super) fn new(status: Status, record: &Record) -> Result<Self> {
         let alive = !matches!(status, Status::Stopped | Status::Creating);
-        let pid = if record.sandbox_id == record.id { &record.sandbox } else { &record.init };
         Ok(Self {
             oci_version: record.oci_version.clone(),
             id: record.id.to_string(),
             status,
-            pid: pid.as_ref().filter(|_| alive).map_or(0, |process| process.pid),
+            pid: record.init.filter(|_| alive).map_or(0, |init| init.pid),
             bundle: record.bundle.clone(),
             annotations: record.spec.annotations()?,
         })
@@ -91,11 +90,11 @@ pub fn default_seccomp(granted: &Capabilities) -> LinuxSeccomp {
     seccomp::default_profile(names.iter().map(known).fold(CapSet::empty(), CapSet::union))
 }
 
-/// What a hook of the runtime namespace reads on standard input. Its `pid` is the sandbox's, also during `create`.
+/// What a hook of the runtime namespace reads on standard input. Its `pid` is init's, also during `create`.
 pub(super) fn state(status: Status, record: &Record) -> Result<HookState> {
     let mut state = OciState::new(status, record)?;
     if status == Status::Creating {
-        state.pid = record.sandbox.as_ref().map_or(0, |sandbox| sandbox.pid);
+        state.pid = record.init.map_or(0, |init| init.pid);
     }
     let unwritable =
         |error: serde_json::Error| Error::new(ErrorKind::InvalidInput, "state", error.to_string());

@@ -7,8 +7,11 @@ use super::sandbox::SandboxLink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::boot_id;
+use crate::process::channel::wait_readable_until;
 use crate::state::{Record, StateRoot, Status};
 use crate::wire::control::{InitPhase, Operation, Reply};
+use rustix::fd::AsFd;
+use std::time::{Duration, Instant};
 
 /// The status of a container as the kernel has it: the recorded one, or `Stopped` if its sandbox is gone.
 pub(crate) fn observe(record: &Record) -> Result<Status> {
@@ -22,9 +25,25 @@ pub(crate) fn observe(record: &Record) -> Result<Status> {
     };
     Ok(match recorded {
         Status::Creating => Status::Creating,
-        _ if alive => recorded,
+        _ if alive && !ends_with_init(record)? => recorded,
         _ => Status::Stopped,
     })
+}
+
+/// Whether the container of this sandbox has ended with its init. The sandbox then ends as soon as the exit record is
+/// written. Until then its own liveness would contradict a program that saw the process of the container's state end.
+fn ends_with_init(record: &Record) -> Result<bool> {
+    /// In this time a sandbox ends that is not held up.
+    const LIMIT: Duration = Duration::from_secs(2);
+    let (Some(init), Some(sandbox)) = (&record.init, &record.sandbox) else { return Ok(false) };
+    // The sandbox of a pod goes on.
+    if record.sandbox_id != record.id || init.is_alive(&record.boot_id)? {
+        return Ok(false);
+    }
+    match sandbox.pidfd(&record.boot_id)? {
+        Some(sandbox) => wait_readable_until(sandbox.as_fd(), Some(Instant::now() + LIMIT)),
+        None => Ok(true),
+    }
 }
 
 /// The processes of a recorded container, if they are alive.
@@ -39,6 +58,9 @@ pub(crate) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<Sand
     }
     if record.sandbox_id != record.id {
         return find_live_in_pod(root, record, identity.pid);
+    }
+    if ends_with_init(record)? {
+        return Ok(None);
     }
     let init_pid = record.init.as_ref().map_or(0, |init| init.pid);
     Ok(Some(SandboxLink::new(SandboxAddress::of(root, record), sandbox, identity.pid, init_pid)))

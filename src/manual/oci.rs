@@ -245,6 +245,28 @@
 //!
 //! So create a virtual device again when you need it again, and move a physical device under its own name.
 //!
+//! # Hooks and the container's pid
+//!
+//! `pid` in the state is init's: of the process that executes the program. All its namespaces are the container's, from
+//! the first hook on, and without an [init](crate::ContainerBuilder::init) it is PID 1 in there. The PID file has the
+//! sandbox's pid instead. Engines wait for the process in that file as for a child of theirs and take its status for the
+//! container's, and init is a child of the sandbox. The sandbox exits with init's status, and is in the container's
+//! mount, network, ipc, uts and user namespace, and [usually](super::processes#namespaces) its cgroup namespace; a
+//! process cannot enter a pid or a time namespace itself. With runc, which leaves no process behind, both pids are init's.
+//! In a pod, except for the root container, both are init's here, too.
+//!
+//! A program that sees init end may ask for the state right after: it waits until the sandbox has written how the
+//! container ended, and is `stopped`.
+//!
+//! While prestart and createRuntime hooks run, the container's root is attached at `root.path` in init's mount namespace,
+//! as with runc: a hook that enters this namespace, and mounts something below that path, mounts it into the container.
+//! In these cases the root is attached over `/` instead, so that a hook there sees the container's files and not the
+//! host's:
+//!
+//! * in a user namespace whose root cannot reach that path, because a directory on the way keeps other users out
+//! * in a pod, except for its root container: in its namespaces there are no paths of the host
+//! * with [`Rootfs::host`](crate::Rootfs::host), which has no path
+//!
 //! # The seccomp agent
 //!
 //! A profile with `SCMP_ACT_NOTIFY` stops a process at a system call until an agent has decided about it. The agent

@@ -184,8 +184,8 @@
 //! kernel kills everything below it. If the configuration joins another pid namespace, only init and the processes of exec
 //! are in it; the sandbox stays in the caller's.
 //!
-//! The OCI state gives the sandbox's pid as the container's, and other programs look there for the container's
-//! namespaces. So when init is ready, the sandbox enters the cgroup namespace that init has made, and another container
+//! Programs that know the container by its PID file look at the sandbox for the container's namespaces. So when init is
+//! ready, the sandbox enters the cgroup namespace that init has made, and another container
 //! of the pod without a new cgroup namespace is in this one too. The exception is cgroup v2 mounted with `nsdelegate`,
 //! as systemd does: from inside that namespace the kernel would refuse to start a process in the container's cgroup,
 //! because the sandbox's own cgroup is above the namespace's root. There the sandbox stays in the caller's cgroup

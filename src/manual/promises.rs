@@ -116,6 +116,6 @@
 //! **The state directory is per user**, and nothing in it is secret from that user. Its checksums detect damage, not
 //! tampering: a process that can write there can do all that the caller can.
 //!
-//! **The sandbox's pid is "the" pid** in the OCI state and the PID file, as with runsc. Its exit status and its
-//! namespaces are the container's, so programs that reap or inspect that pid get the true answer. The workload's own
-//! pid is [`init_pid`](crate::Container::init_pid). In a pod, except for the root container, that is "the" pid.
+//! **The OCI state and the PID file have different pids**: [init's](crate::Container::init_pid), and the
+//! [sandbox's](crate::Container::sandbox_pid), which ends with the container and with its status.
+//! [Why](super::oci#hooks-and-the-containers-pid).

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::seccomp::{self, Filter};
 use crate::spec::{Hook, Hooks, MountAttrs, NumberSet, Propagation, RootfsPropagation, ValidSpec};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Init's work, in the order of the fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,15 +33,18 @@ pub(crate) struct InitPlan {
 pub(crate) struct InitHooks {
     /// Whether there are hooks, of the caller's or init's own, between the last mount and the pivot.
     pub(crate) at_create: bool,
+    /// The host's path of the root, if hooks of the runtime namespace look for it there.
+    pub(crate) root_at: Option<PathBuf>,
     pub(crate) create_container: Vec<Hook>,
     pub(crate) start_container: Vec<Hook>,
 }
 
 impl InitHooks {
-    fn new(hooks: &Hooks) -> Self {
-        let lists = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container];
+    fn new(hooks: &Hooks, root: Option<&Path>) -> Self {
+        let of_host = [&hooks.prestart, &hooks.create_runtime].into_iter().any(|list| !list.is_empty());
         Self {
-            at_create: lists.into_iter().any(|list| !list.is_empty()),
+            at_create: of_host || !hooks.create_container.is_empty(),
+            root_at: root.filter(|_| of_host).map(Path::to_owned),
             create_container: hooks.create_container.clone(),
             start_container: hooks.start_container.clone(),
         }
@@ -147,6 +150,7 @@ impl InitPlan {
         processors: Option<NumberSet>,
     ) -> Result<Self> {
         let process = &spec.process;
+        let root_path = matches!(root, RootPlan::MountBatch(_)).then_some(spec.root_path.as_path());
         let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
         Ok(Self {
             root,
@@ -159,7 +163,7 @@ impl InitPlan {
             processors,
             seccomp: filter,
             process: ProcessPlan::new(process, spec),
-            hooks: InitHooks::new(&spec.hooks),
+            hooks: InitHooks::new(&spec.hooks, root_path),
         })
     }
 }

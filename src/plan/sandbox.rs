@@ -79,8 +79,8 @@ pub(crate) struct NamespacePlan {
     pub(crate) with_sandbox: CloneFlags,
     pub(crate) by_sandbox: CloneFlags,
     pub(crate) with_init: CloneFlags,
-    /// Those of `with_init`, and the mount namespace, that the sandbox enters when init is ready: other programs know
-    /// the container by the sandbox's pid, and look for its namespaces in /proc/PID/ns.
+    /// Those of `with_init`, and the mount namespace, that the sandbox enters when init is ready: programs that know the
+    /// container by its PID file look for its namespaces in /proc/PID/ns of the sandbox.
     pub(crate) followed: CloneFlags,
     /// Whether the container has a network namespace of its own. The kernel takes longest to make this one, so the
     /// sandbox makes it while init assembles the root, and init joins it later.

@@ -113,7 +113,7 @@ pub(crate) const LISTENER_FDS: [&str; 2] = ["listener", "waiting-process"];
 pub(crate) struct ListenerTaken {}
 
 /// Init to caller, where hooks run between the last mount and the pivot: the root is complete and not entered yet, and
-/// init waits for [`HooksDone`].
+/// init waits for [`HooksDone`]. A pidfd of init comes along as `init`: only the kernel can tell the caller its pid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RootAssembled {}

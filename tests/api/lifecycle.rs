@@ -319,7 +319,7 @@ fn the_pids_are_those_of_sandbox_and_workload() {
     let pids = status_line(&init, "NSpid");
     assert!(pids.starts_with(&init) && pids.ends_with(" 2") && pids.split(' ').count() == 3, "{pids}");
     let state = AnyContainer::load(stage.root(), running.id().as_str()).unwrap().oci_state().unwrap();
-    assert_eq!((state.pid, state.status), (running.sandbox_pid(), Status::Running));
+    assert_eq!((state.pid, state.status), (running.init_pid(), Status::Running));
     running.kill().unwrap().delete().unwrap();
 }
 

@@ -108,7 +108,7 @@ fn the_state_has_all_that_oci_asks_for() {
             "ociVersion": state["ociVersion"],
             "id": stage.id("state"),
             "status": status,
-            "pid": any.as_alive().map_or(0, |alive| alive.sandbox_pid()),
+            "pid": any.as_alive().map_or(0, |alive| alive.init_pid()),
             "bundle": any.info().bundle,
             "annotations": { "org.example.key": "value" },
         });

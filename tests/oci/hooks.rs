@@ -3,11 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "tests write scripts and read what they wrote")]
 
 use crate::kit::caller::{self, Caller};
-use crate::kit::{Stage, stage, write_script};
+use crate::kit::{Stage, is_root, skip, stage, stdout_of, write_script};
 use cofferdam::builder::HookKind;
 use cofferdam::oci_spec::runtime::{Hook, HookBuilder};
 use cofferdam::typestate::Recovered;
-use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Status};
+use cofferdam::{AnyContainer, ContainerBuilder, ErrorKind, Outcome, Rootfs, Status};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ fn every_kind_runs_once_at_its_time_in_its_namespaces_with_its_state() {
     let running = created.start().unwrap();
     let order = "prestart\ncreateRuntime\ncreateContainer\nstartContainer\npoststart\n";
     assert_eq!(read(out.join("order")), order);
-    let (sandbox, init) = (running.sandbox_pid(), running.init_pid());
+    let init = running.init_pid();
     let (outside, inside) = (namespaces_of(std::process::id().cast_signed()), namespaces_of(init));
     assert_ne!(outside, inside);
     let bundle = running.info().bundle;
@@ -103,10 +103,10 @@ fn every_kind_runs_once_at_its_time_in_its_namespaces_with_its_state() {
         let expected = if in_container.contains(&kind) { &inside } else { &outside };
         assert_eq!(&file("ns"), expected, "{kind:?}");
         let (status, pid) = match kind {
-            HookKind::Prestart | HookKind::CreateRuntime => ("creating", sandbox),
+            HookKind::Prestart | HookKind::CreateRuntime => ("creating", init),
             HookKind::CreateContainer => ("creating", 2),
             HookKind::StartContainer => ("created", 2),
-            HookKind::Poststart => ("running", sandbox),
+            HookKind::Poststart => ("running", init),
             HookKind::Poststop => ("stopped", 0),
         };
         let said = state_of(&out, kind);
@@ -141,21 +141,52 @@ fn the_pid_file_is_written_when_the_hooks_of_creation_have_run() {
 }
 
 #[test]
-fn the_sandbox_pid_leads_runtime_hooks_to_the_containers_namespaces() {
+fn the_pid_in_the_state_leads_runtime_hooks_to_the_containers_namespaces() {
     let stage = stage!();
     let out = output(&stage);
     let script = "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
-                  for ns in mnt net ipc uts user; do readlink /proc/$pid/ns/$ns; done > $OUT/seen";
+                  for ns in cgroup ipc mnt net pid time user uts; do readlink /proc/$pid/ns/$ns; done > $OUT/seen; \
+                  grep NSpid /proc/$pid/status > $OUT/pids";
     let builder = stage.container("pid").args(["sleep", "1000"]);
     let created =
         builder.hook(HookKind::CreateRuntime, hook(&out, script)).build().unwrap().create().unwrap();
-    let expected = ["mnt", "net", "ipc", "uts", "user"].map(|ns| {
+    let expected = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"].map(|ns| {
         format!(
             "{}\n",
             std::fs::read_link(format!("/proc/{}/ns/{ns}", created.init_pid())).unwrap().display()
         )
     });
     assert_eq!(read(out.join("seen")), expected.concat());
+    let pids = read(out.join("pids"));
+    assert!(pids.trim_end().ends_with("\t2") && pids.contains(&created.init_pid().to_string()), "{pids}");
+}
+
+#[test]
+fn what_a_runtime_hook_mounts_into_the_root_shows_in_the_container() {
+    let stage = stage!();
+    if !is_root() {
+        skip!("a hook of another user may not enter the container's mount namespace");
+    }
+    let out = output(&stage);
+    let root = stage.busybox();
+    std::fs::create_dir(root.join("mounted")).unwrap();
+    std::fs::write(out.join("word"), "from the hook").unwrap();
+    let link = stage.path().join("link-to-root");
+    std::os::unix::fs::symlink(&root, &link).unwrap();
+    for (kind, path) in [(HookKind::Prestart, &root), (HookKind::CreateRuntime, &link)] {
+        for user_namespace in [true, false] {
+            let script = format!(
+                "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
+                 nsenter -t $pid -m mount --bind $OUT {}/mounted",
+                path.display()
+            );
+            let builder =
+                stage.shell("mounts", "cat /mounted/word; grep -c ' /mounted ' /proc/self/mountinfo");
+            let builder = builder.rootfs(Rootfs::directory(path)).hook(kind, hook(&out, &script));
+            let builder = if user_namespace { builder } else { builder.without_user_namespace() };
+            assert_eq!(stdout_of(builder), "from the hook1", "{kind:?} {user_namespace}");
+        }
+    }
 }
 
 #[test]

@@ -160,7 +160,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Writes the sandbox's pid (in a pod, init's) to the file `path`, as the last step of `create`.
+    /// Writes a pid to the file `path`, as the last step of `create`: of the process that ends with the container and
+    /// with its status. That is the sandbox; for a further container of a pod, init.
     pub fn pid_file(mut self, path: impl AsRef<Path>) -> Self {
         self.pid_file = Some(self.host_path("pid_file", path.as_ref()));
         self
@@ -189,10 +190,11 @@ impl ContainerBuilder {
     /// working directory, and with its environment if they have none of their own.
     ///
     /// A hook gets its own arguments, and the container's state on standard input. The working directory of a hook of the
-    /// host is the bundle (createContainer: the container's root). Its standard output is thrown away. In the
-    /// state, `pid` is the sandbox's, whose mount, net, ipc and uts namespaces are the container's. A hook that enters
-    /// this mount namespace sees the container's root, also before the pivot, unless the configuration has no mount
-    /// namespace of its own and the container is created already. A hook without a timeout may run forever.
+    /// host is the bundle (createContainer: the container's root). Its standard output is thrown away. In the state, `pid`
+    /// is init's, whose namespaces are the container's. Before the pivot, a prestart or createRuntime hook that enters its
+    /// mount namespace finds the host's files there, with the container's root at its path on the host; what it mounts
+    /// below that path shows in the container ([with exceptions](crate::manual::oci#hooks-and-the-containers-pid)). A hook
+    /// without a timeout may run forever.
     pub fn hook(mut self, kind: HookKind, hook: Hook) -> Self {
         self.path("hook", hook.path());
         let mut hooks = self.spec.hooks().clone().unwrap_or_default();

@@ -44,11 +44,11 @@ impl Sockets {
     }
 }
 
-/// Waits until init has assembled the root and waits for the hooks. Returns false if init died.
-pub(super) fn await_assembled(init: &Channel) -> Result<bool> {
+/// Waits until init has assembled the root and waits for the hooks. Returns a pidfd of init; `None` if it died.
+pub(super) fn await_assembled(init: &Channel) -> Result<Option<OwnedFd>> {
     match init.receive::<RootAssembled>(Some(Instant::now() + CREATE_LIMIT)) {
-        Ok(_) => Ok(true),
-        Err(error) if *error.kind() == ErrorKind::HelperDied => Ok(false),
+        Ok(report) => report.fds.take_only("init").map(Some),
+        Err(error) if *error.kind() == ErrorKind::HelperDied => Ok(None),
         Err(error) => Err(error.during("init")),
     }
 }

@@ -213,7 +213,9 @@ impl CreateTransaction {
         init: &Channel,
     ) -> Result<Option<Duration>> {
         // If init died, skip the hooks; `await_ready` reports why.
-        if await_assembled(init)? {
+        if let Some(pidfd) = await_assembled(init)? {
+            // The state that hooks get names init.
+            core.record.init = ProcessIdentity::of(client::pid_of(pidfd.as_fd())?)?;
             // Save the sandbox's pid before the hooks run: teardown runs the poststop hooks, which undo what these hooks
             // do, only if the record names a sandbox.
             self.lock.save(&mut core.record)?;
@@ -235,7 +237,8 @@ impl CreateTransaction {
         core.record.advance(Status::Created)?;
         self.lock.save(&mut core.record)?;
         let sandbox_pid = core.record.sandbox.map_or(0, |sandbox| sandbox.pid);
-        // A sandbox of its own ends with the container, so the file names the sandbox. A pod's sandbox goes on: name init.
+        // Engines wait for the process in the file as for a child of theirs, and take its status for the container's. That
+        // is a sandbox of its own, which ends with the container. A pod's sandbox goes on: name init.
         if let Some(path) = &core.record.pid_file {
             write_pid_file(path, if self.pod.is_some() { init_pid } else { sandbox_pid })?;
         }

@@ -14,6 +14,9 @@
 //! init takes: it has the workload's identity, capabilities, filter, limits, labels and working directory, and, if the hook
 //! has none of its own, the workload's environment. It has no descriptors besides its standard streams.
 //!
+//! Where hooks of the runtime namespace run, the root is attached at its path on the host until the pivot: a hook that
+//! enters the mount namespace of the pid in its state, and mounts something below that path, mounts it into the container.
+//!
 //! Init and the caller have a connection of their own for this, so the sandbox goes on serving.
 
 use super::attributes::Labels;
@@ -21,7 +24,7 @@ use super::become_workload;
 use super::become_workload::ExecRequest;
 use super::peak::Peak;
 use super::program::Program;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
 use crate::hooks::{HookIo, execute_on_host, named, run_one};
 use crate::plan::{InitHooks, ProcessPlan};
@@ -29,6 +32,7 @@ use crate::process::Channel;
 use crate::spec::{Hook, HookKind};
 use crate::wire::init::{HooksDone, RootAssembled};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 /// What init needs for its hooks; nothing where there are none.
 pub(in crate::sandbox) struct HookPoints<'a> {
@@ -62,7 +66,10 @@ impl<'a> HookPoints<'a> {
         let missing =
             || Error::new(ErrorKind::PeerMisbehaved, "hooks", "no connection to the caller was given");
         let caller = self.caller.as_ref().ok_or_else(missing)?;
-        caller.send(&RootAssembled {}, &[])?;
+        let own = rustix::process::getpid();
+        let own = pidfd_open(own, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
+        caller.send(&RootAssembled {}, &[("init", own.as_fd())])?;
+        drop(own);
         // If its hooks failed, the caller closes the connection and kills us.
         caller.receive::<HooksDone>(None).map_err(|error| error.during("hooks"))?;
         // As working directory, because `/` is still the host's root.

@@ -69,8 +69,7 @@ pub(in crate::sandbox) fn assemble(
         RootPlan::MountBatch(index) => handed.take(index)?.0,
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
     };
-    // On top of the old root, which stays this process's root until the pivot: a place that always exists.
-    sys::attach_at(root.as_fd(), Path::new("/")).os(|| "move_mount(rootfs, \"/\")")?;
+    show_root(root.as_fd(), plan.hooks.root_at.as_deref())?;
     let mut tree = Tree { root, network, handed, volumes, proc: None, read_only: Vec::new() };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
@@ -96,6 +95,17 @@ pub(in crate::sandbox) fn assemble(
         None => unseen_proc()?,
     };
     Ok(Assembled { root: tree.root, proc, layers, read_only: tree.read_only })
+}
+
+/// Attaches the root until the pivot, for hooks at its path on the host. Otherwise, or if the path is out of this process's
+/// reach, on top of the old root, which stays this process's root: a place that always exists.
+fn show_root(root: BorrowedFd<'_>, at: Option<&Path>) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = at.and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
+    if place.is_some_and(|place| attach(root, place.as_fd()).is_ok()) {
+        return Ok(());
+    }
+    sys::attach_at(root, Path::new("/")).os(|| "move_mount(rootfs, \"/\")")
 }
 
 /// Makes the root, `/dev` and other file systems of the tree read-only, as the configuration says. Last: until now, mount

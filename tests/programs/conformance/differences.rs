@@ -20,6 +20,16 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         why: "It kills and deletes what was never started.",
     },
     Difference {
+        runtime: "ours",
+        case: "the_pid_file_has_the_pid_of_the_state_and_nothing_else",
+        why: "Engines wait for the process in the PID file as for their child: that is the sandbox, init's parent.",
+    },
+    Difference {
+        runtime: "runc",
+        case: "a_stream_that_is_null_is_the_containers_null",
+        why: "exec hands on the null of its caller.",
+    },
+    Difference {
         runtime: "runc",
         case: "an_invalid_version_is_an_error",
         why: "It does not read ociVersion.",

@@ -1,6 +1,6 @@
 //! Hooks: when they are called, in what order, with what, and what their failure means.
 
-use crate::conformance::bench::Bench;
+use crate::conformance::bench::{Bench, needs_root};
 use crate::conformance::case::{Verdict, table};
 use crate::kit::is_root;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -14,6 +14,9 @@ table! {
          current state of the container";
     hooks_are_given_the_status_of_their_time => "hooks_stdin":
         "status is the runtime state of the container: creating, created, running or stopped";
+    what_a_hook_mounts_below_the_root_shows_in_the_container => "hooks":
+        "prestart and createRuntime hooks are called after the runtime environment has been created, before the \
+         pivot_root operation";
     prestart_hooks_are_called_before_the_program => "prestart":
         "The prestart hooks MUST be called as part of the create operation after the runtime environment has been \
          created";
@@ -130,6 +133,28 @@ fn hooks_are_given_the_status_of_their_time(bench: &Bench<'_>) -> Verdict {
     for ((kind, status), state) in KINDS.into_iter().zip(given(bench).0) {
         assert_eq!(state["status"], status, "{kind}");
     }
+    Ok(())
+}
+
+fn what_a_hook_mounts_below_the_root_shows_in_the_container(bench: &Bench<'_>) -> Verdict {
+    needs_root("another user's hook may not enter the container's mount namespace")?;
+    let [from, rootfs] = [bench.directory("from"), bench.rootfs()];
+    std::fs::write(from.join("word"), "mounted").unwrap();
+    let mount = |place: &str| {
+        std::fs::create_dir(rootfs.join(place)).unwrap();
+        let script = format!(
+            "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); nsenter -t $pid -m mount --bind {} {}",
+            from.display(),
+            rootfs.join(place).display()
+        );
+        let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": env, "timeout": 10 }])
+    };
+    let seen = bench.output("cat /one/word /two/word", |config| {
+        config["hooks"]["prestart"] = mount("one");
+        config["hooks"]["createRuntime"] = mount("two");
+    });
+    assert_eq!(seen, "mountedmounted");
     Ok(())
 }
 
