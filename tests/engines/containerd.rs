@@ -29,7 +29,7 @@ fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
     if !(is_installed("containerd") && is_installed("ctr")) {
         return Err("containerd is not installed".into());
     }
-    let directory = stage.open_directory("containerd");
+    let directory = stage.readable_directory("containerd");
     let [root, state, socket] = ["root", "state", "socket"].map(|name| directory.join(name));
     let configuration = format!(
         "version = 2\n\

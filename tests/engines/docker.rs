@@ -24,7 +24,7 @@ fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
     if !(is_installed("dockerd") && is_installed("docker")) {
         return Err("docker is not installed".into());
     }
-    let directory = stage.open_directory("docker");
+    let directory = stage.readable_directory("docker");
     std::fs::write(directory.join("daemon.json"), "{}").expect("a configuration");
     let path = |name: &str| directory.join(name).display().to_string();
     // In a mount namespace of its own, as its package has it started: it leaves a mount when it ends.

@@ -128,9 +128,18 @@ impl Stage {
 
     /// A directory that every user may write to, those of a container too.
     pub fn open_directory(&self, name: &str) -> PathBuf {
+        self.directory(name, 0o777)
+    }
+
+    /// A directory that every user may read, and only this one may change: what is below may be a state directory.
+    pub fn readable_directory(&self, name: &str) -> PathBuf {
+        self.directory(name, 0o755)
+    }
+
+    fn directory(&self, name: &str, mode: u32) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::create_dir(&path).expect("a directory");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).expect("an open directory");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("its mode");
         path
     }
 

@@ -72,7 +72,7 @@ fn start(stage: &Stage) -> Result<Cri, String> {
             return Err(format!("{program} is not installed"));
         }
     }
-    let directory = stage.open_directory("cri");
+    let directory = stage.readable_directory("cri");
     let configuration = directory.join("config.toml");
     std::fs::write(&configuration, daemon_configuration(&directory, &runtime)).expect("a configuration");
     write_network_configuration(&directory);
