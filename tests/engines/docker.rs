@@ -5,7 +5,7 @@ use crate::engine::{Engine, Wish, docker_words, limited};
 use crate::kit::{Stage, is_installed, is_root};
 use crate::remains::{Cgroups, Orphans, Records};
 use crate::{image, test_cases};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 struct Docker {
@@ -25,6 +25,22 @@ fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
         return Err("docker is not installed".into());
     }
     let directory = stage.readable_directory("docker");
+    let mut dockerd = daemon(&directory, &runtime);
+    let orphans = Orphans::inherit();
+    let daemon = Daemon::start(&mut dockerd, &directory)?;
+    let docker = Docker {
+        _daemon: daemon,
+        _orphans: orphans,
+        _records: Records(records(&directory)),
+        cgroups: Cgroups::new(stage.id("docker")),
+        directory,
+    };
+    docker.tell(&["import", &image::archive(&docker.directory).display().to_string(), "box"]);
+    Ok(Box::new(docker))
+}
+
+/// The command of a daemon with all its state in `directory`. The runtime is its default.
+pub(crate) fn daemon(directory: &Path, runtime: &Path) -> Command {
     std::fs::write(directory.join("daemon.json"), "{}").expect("a configuration");
     let path = |name: &str| directory.join(name).display().to_string();
     // In a mount namespace of its own, as its package has it started: it leaves a mount when it ends.
@@ -44,28 +60,37 @@ fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
         .args(["--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
         .args(["--storage-driver=vfs", "--oom-score-adjust=0", "--log-level=warn"])
         .args(["--exec-opt=native.cgroupdriver=cgroupfs"])
-        .args(["--add-runtime", &format!("cofferdam={}", runtime.display()), "--default-runtime=cofferdam"]);
-    let orphans = Orphans::inherit();
-    let daemon = Daemon::start(&mut dockerd, &directory)?;
-    let docker = Docker {
-        _daemon: daemon,
-        _orphans: orphans,
-        _records: Records(directory.join("exec/runtime-runc/moby")),
-        cgroups: Cgroups::new(stage.id("docker")),
-        directory,
-    };
-    docker.tell(&["import", &image::archive(&docker.directory).display().to_string(), "box"]);
-    Ok(Box::new(docker))
+        .args(["--add-runtime", &format!("tested={}", runtime.display()), "--default-runtime=tested"]);
+    dockerd
+}
+
+/// Where the runtime of such a daemon has its records.
+pub(crate) fn records(directory: &Path) -> PathBuf {
+    directory.join("exec/runtime-runc/moby")
+}
+
+/// A command of such a daemon's client.
+pub(crate) fn client(directory: &Path) -> Command {
+    let mut command = limited("docker");
+    command
+        .current_dir(directory)
+        .env("DOCKER_CONFIG", directory.join("client"))
+        .env("DOCKER_HOST", format!("unix://{}/socket", directory.display()));
+    command
+}
+
+/// Ends and removes every container of such a daemon, as far as that is possible.
+pub(crate) fn remove_containers(directory: &Path) {
+    let ids = client(directory).args(["ps", "--all", "--quiet"]).output();
+    let ids = ids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    for id in ids.split_whitespace() {
+        let _ = client(directory).args(["rm", "--force", id]).output();
+    }
 }
 
 impl Engine for Docker {
     fn client(&self) -> Command {
-        let mut command = limited("docker");
-        command
-            .current_dir(&self.directory)
-            .env("DOCKER_CONFIG", self.directory.join("client"))
-            .env("DOCKER_HOST", format!("unix://{}/socket", self.directory.display()));
-        command
+        client(&self.directory)
     }
 
     fn words(&self, wish: Wish<'_>) -> Option<Vec<String>> {
@@ -83,11 +108,7 @@ impl Engine for Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        let ids = self.client().args(["ps", "--all", "--quiet"]).output();
-        let ids = ids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        for id in ids.split_whitespace() {
-            let _ = self.client().args(["rm", "--force", id]).output();
-        }
+        remove_containers(&self.directory);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// What a container shall be, for an engine to say in its own words.
 #[derive(Clone, Copy, Debug)]
@@ -239,6 +240,19 @@ pub(crate) fn succeed(command: &mut Command) -> String {
 /// Both streams, for people.
 pub(crate) fn said(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream)).concat()
+}
+
+/// How long what engines do of themselves may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks over and over for what is known a moment after it is so. If it does not come true, `log` says more.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool, log: impl FnOnce() -> String) {
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > LIMIT {
+            panic!("not within {LIMIT:?}: {what}; {}", log());
+        }
+    }
 }
 
 /// The cgroup of a container's own processes, where they are in one below the cgroup that the engine names.

@@ -1,9 +1,9 @@
-//! podman, docker and containerd drive the example `oci` in place of runc: each test starts the engine, with all its
-//! state in a directory of its own, and asserts that nothing is left when it has ended.
+//! podman, docker and containerd drive the example `oci` in place of runc: each test starts the engine, with all
+//! its state in a directory of its own, and asserts that nothing is left when it has ended.
 //!
 //! [`cases`] has the tests, one list for all engines. The module with an engine's name knows its command line. [`cri`]
-//! makes the calls of a kubelet to containerd. The tests make their images from busybox, and use no network but what
-//! they make. If an engine is not installed, or this machine or user cannot run it, its tests are skipped with the
+//! makes the calls of a kubelet to containerd, and [`swarm`] has several docker daemons. The tests
+//! make their images from busybox, and use no network but what they make. If an engine is not installed, or this machine or user cannot run it, its tests are skipped with the
 //! reason.
 
 #![expect(clippy::disallowed_methods, reason = "tests run engines and write plain files of their own")]
@@ -17,8 +17,10 @@ mod engine;
 mod image;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod network;
 mod podman;
 mod remains;
+mod swarm;
 mod terminal;
 
 use crate::kit::example::example;

@@ -213,8 +213,14 @@ pub fn may_limit(controller: &str) -> bool {
 
 /// Whether `program` is on the search path.
 pub fn is_installed(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// The file of `program` on the search path.
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    let mut files = std::env::split_paths(&path).map(|dir| dir.join(program));
+    files.find(|file| file.is_file())
 }
 
 /// Builds a container, creates it and starts it.

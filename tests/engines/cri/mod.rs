@@ -10,7 +10,7 @@ mod cases;
 mod wire;
 
 use crate::daemon::Daemon;
-use crate::engine::{limited, own_cgroup, succeed};
+use crate::engine::{limited, own_cgroup, succeed, wait_until};
 use crate::image::{self, Image};
 use crate::kit::example::example;
 use crate::kit::{Stage, is_installed, is_root, note_skip, skip, stage};
@@ -20,7 +20,6 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 use wire::{Message, Refusal, Reply, Server};
 
 /// The handlers. Each has a directory with its name for its records.
@@ -43,9 +42,6 @@ const SUBNET: &str = "10.88.7.0/24";
 /// pod, which wants it read-only, then it would be so for all.
 const PREPARE: &str = "mount -t tmpfs none /var/lib && mkdir /var/lib/sys && mount -t sysfs sysfs /var/lib/sys && \
                        ip link set lo up && exec containerd --config \"$0\" --log-level warn";
-
-/// How long the daemon may take for what it does of itself.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// containerd, with nothing in it but images.
 struct Cri {
@@ -174,12 +170,9 @@ impl Cri {
         }
     }
 
-    /// Asks the daemon over and over, as a kubelet does, for what is known a moment after it is so.
-    fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !is_so() {
-            assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}; {}", self.log());
-        }
+    /// Asks the daemon over and over, as a kubelet does.
+    fn wait_until(&self, what: &str, is_so: impl FnMut() -> bool) {
+        wait_until(what, is_so, || self.log());
     }
 
     /// The node's namespace, as its link reads.
