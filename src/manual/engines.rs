@@ -1,4 +1,4 @@
-//! The example `oci` as the runtime of podman, docker, containerd and Kubernetes.
+//! The example `oci` as the runtime of podman, docker, containerd, Kubernetes, docker swarm and Slurm.
 //!
 //! The example `oci` replaces runc in podman, docker, containerd and other engines that drive runc. It has runc's verbs,
 //! flags and exit codes, and the words that engines look for in runc's errors. It uses only the public API.
@@ -81,9 +81,51 @@
 //!       command: [echo, hello]
 //! ```
 //!
-//! This is also how to use cofferdam on several machines. The crate manages the containers of one machine and knows no
-//! other. On a cluster, Kubernetes decides which node runs a pod: install the program and the handler on the nodes, and name
-//! the runtime class in the pods that need it.
+//! # Several machines
+//!
+//! The crate manages the containers of one machine and knows no other. On a cluster, an orchestrator decides which node runs
+//! a container: Kubernetes with the runtime class above, docker swarm, or Slurm. Install the program on every node, and
+//! configure the orchestrator to run it.
+//!
+//! # docker swarm
+//!
+//! A service has no option for its runtime. So `/etc/docker/daemon.json` makes it the default of every node:
+//!
+//! ```json
+//! {
+//!   "default-runtime": "cofferdam",
+//!   "runtimes": { "cofferdam": { "path": "/usr/local/bin/cofferdam-oci" } }
+//! }
+//! ```
+//!
+//! ```sh
+//! docker swarm init
+//! docker service create --name hello --replicas 3 --network host busybox sh -c 'echo hello; exec sleep 1000'
+//! ```
+//!
+//! # Slurm
+//!
+//! Slurm runs the bundle that `srun --container` names. `oci.conf`, beside `slurm.conf` on every node, says how:
+//!
+//! ```text
+//! RunTimeRun="exec /usr/local/bin/cofferdam-oci --root=/run/cofferdam-slurm/%u run %n.%u.%j.%s.%t -b %b"
+//! RunTimeQuery="/usr/local/bin/cofferdam-oci --root=/run/cofferdam-slurm/%u state %n.%u.%j.%s.%t"
+//! RunTimeKill="/usr/local/bin/cofferdam-oci --root=/run/cofferdam-slurm/%u kill %n.%u.%j.%s.%t SIGKILL"
+//! RunTimeDelete="/usr/local/bin/cofferdam-oci --root=/run/cofferdam-slurm/%u delete --force %n.%u.%j.%s.%t"
+//! ```
+//!
+//! Without `exec`, `scancel` signals only the shell that Slurm starts for the command. `RunTimeCreate` and `RunTimeStart`
+//! instead of `RunTimeRun` would lose the exit code of the program, with any runtime.
+//!
+//! Slurm runs the container as the job's user, so that user must be able to make the directory for the records, here in a
+//! directory like `/tmp`. An ordinary user's bundle has a configuration for a caller without privileges. The name of the
+//! container has the node's name in it: without it, several `slurmd` on one machine would give two tasks the same name.
+//!
+//! ```sh
+//! install -d -m 1777 /run/cofferdam-slurm  # at every boot
+//! cd bundle && cofferdam-oci spec --rootless
+//! srun --nodes 2 --container "$PWD" echo hello
+//! ```
 //!
 //! # What is tested
 //!
@@ -91,7 +133,9 @@
 //! in one directory. It tests run, exec, terminals, stop, kill, pause, limits, volumes, pods and more, and ran the commands
 //! above with images made from busybox. For Kubernetes it makes a kubelet's CRI calls to containerd, once with the handler
 //! above and once with runc's: pods with the node's network and with their own (CNI), shared namespaces, security contexts,
-//! limits and their update, out of memory, commands with a deadline, stop, logs and failures.
+//! limits and their update, out of memory, commands with a deadline, stop, logs and failures. With two docker daemons it
+//! makes a swarm, and replicates, replaces, updates, scales and drains a service. With Slurm 22.05 it runs jobs on two nodes,
+//! as root and as an ordinary user, signals them, and cancels them. Here, too, runc is the control.
 //!
 //! Not tested: Kubernetes itself, its streaming calls (`kubectl exec`, `attach`), and engines that use systemd for cgroups
 //! (built with `--features systemd`, the program takes `--systemd-cgroup`). If an engine's default limits are above root's

@@ -73,7 +73,7 @@
 //! | Hardened by default | yes | as `config.json` says | as `config.json` says | as the options say | yes: own kernel |
 //! | Workload's system calls | filtered by seccomp | filtered by seccomp | filtered by seccomp | filter is the caller's | **served by its own kernel** |
 //! | OCI bundles | read and written, see limits | **complete** | **yes** | no | **yes** |
-//! | OCI command line, for engines | an example, tested with podman, docker and containerd | **yes** | **yes** | no | **yes** |
+//! | OCI command line, for engines | an example, tested with podman, docker, containerd, Slurm | **yes** | **yes** | no | **yes** |
 //! | exec into a container | **yes** | **yes** | **yes** | no | **yes** |
 //! | pause and resume | **yes** | **yes** | **yes** | no | **yes** |
 //! | Statistics, events, live limits | **yes** | **yes** | **yes** | no | **yes** |

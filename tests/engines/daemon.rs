@@ -11,11 +11,12 @@ use std::time::Duration;
 /// How long a daemon may take to be ready.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A daemon that says when it is ready, as sd_notify(3) does. It ends with its value.
+/// A daemon. It ends with its value.
 pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    /// Starts it and waits until it is ready. What it says goes to a file in `directory`.
+    /// Starts one that says when it is ready, as sd_notify(3) does, and waits until then. What it says goes to a file in
+    /// `directory`.
     pub(crate) fn start(command: &mut Command, directory: &Path) -> Result<Self, String> {
         let path = directory.join("ready");
         let socket = UnixDatagram::bind(&path).map_err(|error| format!("{path:?}: {error}"))?;
@@ -38,6 +39,13 @@ impl Daemon {
                 return Ok(daemon);
             }
         }
+    }
+
+    /// Starts one that does not say when it is ready. What it says goes to the file `log`.
+    pub(crate) fn launch(command: &mut Command, log: &Path) -> Self {
+        let file = File::create(log).expect("a file for the log");
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a copy")).stderr(file);
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
     pub(crate) fn pid(&self) -> Pid {

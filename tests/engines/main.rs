@@ -1,8 +1,8 @@
-//! podman, docker and containerd drive the example `oci` in place of runc: each test starts the engine, with all
+//! podman, docker, containerd and Slurm drive the example `oci` in place of runc: each test starts the engine, with all
 //! its state in a directory of its own, and asserts that nothing is left when it has ended.
 //!
 //! [`cases`] has the tests, one list for all engines. The module with an engine's name knows its command line. [`cri`]
-//! makes the calls of a kubelet to containerd, and [`swarm`] has several docker daemons. The tests
+//! makes the calls of a kubelet to containerd, [`swarm`] has several docker daemons, and [`slurm`] a cluster. The tests
 //! make their images from busybox, and use no network but what they make. If an engine is not installed, or this machine or user cannot run it, its tests are skipped with the
 //! reason.
 
@@ -20,6 +20,7 @@ mod kit;
 mod network;
 mod podman;
 mod remains;
+mod slurm;
 mod swarm;
 mod terminal;
 
