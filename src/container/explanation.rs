@@ -122,7 +122,7 @@ fn explain(spec: &ValidSpec, unapplied: &[String]) -> Explanation {
     let process = &spec.process;
     let capabilities = process.capabilities.bounding | process.capabilities.permitted;
     let resources = &spec.resources;
-    let limits_processes = process.rlimits.iter().any(|limit| limit.resource == libc::RLIMIT_NPROC)
+    let limits_processes = process.rlimits.iter().any(|limit| limit.is_of_processes())
         && namespaces.user != NamespaceSource::Inherit;
     let layers = vec![
         (Layer::UserNamespace, namespace(&namespaces.user, "without_user_namespace")),

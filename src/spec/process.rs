@@ -82,6 +82,12 @@ pub(crate) struct Rlimit {
     pub(crate) hard: u64,
 }
 
+impl Rlimit {
+    pub(crate) fn is_of_processes(self) -> bool {
+        self.resource == resource(PosixRlimitType::RlimitNproc)
+    }
+}
+
 impl ValidProcess {
     /// Checks `process`. `maps` is empty where ids are the host's or belong to a joined user namespace.
     pub(super) fn new(
@@ -276,8 +282,10 @@ fn rlimits(field: &Field<'_>, rlimits: &[runtime::PosixRlimit]) -> Result<Vec<Rl
     Ok(checked)
 }
 
+/// The `RLIMIT_*` number (getrlimit(2)).
+#[allow(clippy::unnecessary_cast, reason = "the constants are unsigned in glibc, and signed in musl")]
 fn resource(kind: PosixRlimitType) -> u32 {
-    match kind {
+    let number = match kind {
         PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
         PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
         PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
@@ -294,7 +302,8 @@ fn resource(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
         PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
         PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
-    }
+    };
+    number as u32
 }
 
 fn oom_score_adj(field: &Field<'_>, score: Option<i32>) -> Result<Option<i32>> {
