@@ -311,6 +311,11 @@ pub mod typestate {
     pub use crate::container::{FailedAny, Recovered, WrongPhase};
 }
 
+/// The program of the processes beside a workload: [`Helper`](helpers::Helper).
+pub mod helpers {
+    pub use crate::helper::Helper;
+}
+
 /// What the methods of [`ContainerBuilder`] take.
 pub mod builder {
     pub use crate::container::{Bind, IoLimit};

@@ -5,12 +5,14 @@
 //! after a few string comparisons. It is the top of all helpers: it names the function that each of them runs, so a
 //! helper cannot import it. What starts a helper therefore takes a [`Reexec`], and the caller's side gets one here.
 
+use super::program::{self, CHECK, Helper};
 use super::spawn::Reexec;
 use super::zygote::{ZYGOTE, serve as serve_zygote};
-use super::{Received, exec_proxy};
+use super::{Received, exec_proxy, image};
 use crate::error::{Error, Result};
-use crate::{gofer, hooks, sandbox};
+use crate::{gofer, hooks, sandbox, sys};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `argv[0]` of the gofer, as `ps` shows it.
@@ -23,23 +25,46 @@ const PANICKED: i32 = 70;
 
 static CONSTRUCTOR_RAN: AtomicBool = AtomicBool::new(false);
 
-/// Proof that this program can be executed as a helper. The call also refers to the constructor, so that the linker
-/// keeps it in every program that can start a helper.
+/// Proof that the image can be executed as a helper. The call also refers to the constructor, so that the linker keeps it
+/// in every program that can start a helper.
 pub(crate) fn reexec() -> Result<Reexec> {
-    if CONSTRUCTOR_RAN.load(Ordering::Relaxed) {
-        return Ok(Reexec::constructor_ran());
+    if image::is_installed() || is_this_program() {
+        return Ok(Reexec::proven());
     }
-    let why = "the constructor of this crate did not run in this program";
-    Err(Error::unsupported("re-execution", why).hint("link the crate into the main executable"))
+    let why = "this crate is not part of the main executable";
+    let remedy = "link the crate into the main executable, or install a helpers::Helper";
+    Err(Error::unsupported("re-execution", why).hint(remedy))
+}
+
+/// Whether this program becomes a helper when it is executed: its constructors include that of this crate. Those of a
+/// library that was loaded later ran too, but do not run in time.
+fn is_this_program() -> bool {
+    CONSTRUCTOR_RAN.load(Ordering::Relaxed)
+        && sys::is_in_main_executable((before_main as fn()) as *const std::ffi::c_void)
 }
 
 #[ctor::ctor(unsafe)]
 fn before_main() {
     CONSTRUCTOR_RAN.store(true, Ordering::Relaxed);
-    let mut arguments = std::env::args_os();
+    serve_if_helper();
+}
+
+impl Helper {
+    /// The life of `cofferdam-helper`. Returns only if the process was not started as a helper.
+    #[doc(hidden)]
+    pub fn main() -> ExitCode {
+        serve_if_helper();
+        ExitCode::from(2)
+    }
+}
+
+/// If this process was started as a helper, it becomes that and does not return.
+fn serve_if_helper() {
+    let mut arguments = arguments();
     let Some(name) = arguments.next() else { return };
     let serve: fn(Received) = match name.to_str() {
         Some(hooks::RUNNER) => hooks::serve,
+        Some(CHECK) => program::answer,
         Some(exec_proxy::EXEC_PROXY) => exec_proxy::serve,
         Some(ZYGOTE) => |donated| serve_zygote(donated, helper_of_a_container),
         Some(name) => match helper_of_a_container(name) {
@@ -54,7 +79,21 @@ fn before_main() {
     // A panic must not unwind across the C frame that runs constructors. Helpers report their failures themselves; a
     // panic is a bug, and the caller sees the helper die.
     let ended = catch_unwind(AssertUnwindSafe(|| serve(donated)));
-    crate::sys::exit_now(if ended.is_ok() { 0 } else { PANICKED });
+    sys::exit_now(if ended.is_ok() { 0 } else { PANICKED });
+}
+
+#[cfg(not(target_env = "musl"))]
+fn arguments() -> std::env::ArgsOs {
+    std::env::args_os()
+}
+
+/// musl passes no arguments to constructors, and std learns them later.
+#[cfg(target_env = "musl")]
+fn arguments() -> std::vec::IntoIter<std::ffi::OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let arguments = line.split(|byte| *byte == 0).map(|argument| OsStringExt::from_vec(argument.to_vec()));
+    arguments.collect::<Vec<_>>().into_iter()
 }
 
 /// What a helper called `name` runs, for the two helpers that each container has.

@@ -10,11 +10,13 @@ pub(crate) mod entry;
 pub(crate) mod exec_proxy;
 mod extra_fds;
 mod image;
+mod program;
 pub(crate) mod spawn;
 pub(crate) mod zygote;
 
 pub(crate) use crate::process::donation::{Donations, Received};
 pub(crate) use child::{Child, collect_ended, collect_later, has_ended, reap};
 pub(crate) use extra_fds::{ExtraFds, OpenFds, extra_fd_name};
+pub use program::Helper;
 pub(crate) use zygote::Spawner;
 pub use zygote::Zygote;

@@ -15,14 +15,14 @@ use std::os::unix::ffi::OsStringExt;
 /// The most bytes of a plan that a helper reads. The plan of a configuration of the largest size is shorter.
 const MAX_PLAN: u64 = 64 << 20;
 
-/// Proof that this program runs this crate's constructor, so that a new process which executes it becomes a helper and
-/// does not run `main`. [`entry::reexec`](super::entry::reexec) gives it.
+/// Proof that a new process which executes the image becomes a helper: either this program runs this crate's constructor,
+/// or a [`Helper`](super::Helper) was installed. [`entry::reexec`](super::entry::reexec) gives it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reexec(());
 
 impl Reexec {
     /// For [`entry`](super::entry) alone, which has the constructor.
-    pub(super) fn constructor_ran() -> Self {
+    pub(super) fn proven() -> Self {
         Self(())
     }
 }
@@ -37,14 +37,19 @@ pub(crate) struct Start<'a> {
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// Executes this program as the helper `start.name`, with `donations` as its only descriptors.
+/// Executes the helpers' program as the helper `start.name`, with `donations` as its only descriptors.
 pub(crate) fn spawn(_: Reexec, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
+    execute(image::image()?, start, donations)
+}
+
+/// As [`spawn`], with this image.
+pub(super) fn execute(image: BorrowedFd<'_>, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
     let name = CString::new(start.name).expect("helper names are literals without NUL");
     let list = donations.argument();
     let library_path = library_path();
     let environment: Vec<&CStr> = library_path.iter().map(CString::as_c_str).collect();
     let helper = sys::Helper {
-        image: image::image()?,
+        image,
         argv: &[&name, &list],
         envp: &environment,
         null: dev_null()?,

@@ -27,6 +27,7 @@
 //! | `link/` | the caller's end: the control client, finding a live sandbox, joining a pod, killing through kernel objects | change a record |
 //! | `container/` | what users call: a file for each phase at the top, below `container/builder/`, `container/create/` and `container/live/` | do the work of gofer and sandbox |
 //! | `manual/` | text | have code |
+//! | `bin/` | the program `cofferdam-helper` | use more than what is public |
 //! | `lib.rs` | the tour, and the public names | define them |
 //! | `floor.rs`, `fuzzing.rs` | parts of the bench and of the fuzz targets | be used by anything else |
 //!

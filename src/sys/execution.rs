@@ -147,3 +147,41 @@ fn constant_pages(all: bool) -> Vec<ConstantPages> {
     unsafe { libc::dl_iterate_phdr(Some(find), (&raw mut found).cast()) };
     found.pages
 }
+
+/// Whether `address` is in this process's main executable, not in a library.
+pub(crate) fn is_in_main_executable(address: *const c_void) -> bool {
+    struct Wanted {
+        address: u64,
+        found: bool,
+    }
+    extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, wanted: *mut c_void) -> i32 {
+        // SAFETY: dl_iterate_phdr(3) passes a pointer to a struct that is valid for the call.
+        let info = unsafe { &*info };
+        // SAFETY: dl_iterate_phdr(3) passes on the pointer it got below, to a value that nothing else uses meanwhile.
+        let wanted = unsafe { &mut *wanted.cast::<Wanted>() };
+        // SAFETY: dlpi_phdr points to dlpi_phnum headers, which stay mapped as long as the object does.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        wanted.found = headers.iter().filter(|header| header.p_type == libc::PT_LOAD).any(|header| {
+            let from = info.dlpi_addr.wrapping_add(header.p_vaddr);
+            (from..from.wrapping_add(header.p_memsz)).contains(&wanted.address)
+        });
+        // Stop after the first object, which is the executable.
+        1
+    }
+    let mut wanted = Wanted { address: address as u64, found: false };
+    // SAFETY: the callback has the signature that dl_iterate_phdr(3) asks for and keeps no pointer beyond the call.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut wanted).cast()) };
+    wanted.found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_of_this_program_is_in_the_executable_and_one_of_libc_is_not() {
+        assert!(is_in_main_executable(constant_pages as *const c_void));
+        let is_dynamic = cfg!(not(target_feature = "crt-static"));
+        assert_eq!(is_in_main_executable(libc::malloc as *const c_void), !is_dynamic);
+    }
+}

@@ -33,7 +33,7 @@ pub(crate) use exec::{
     join_new_session_keyring, pidfd_send_raw, reset_dispositions, reset_signals, rlimit, set_rlimit,
     set_session_keyring_permissions, trim_heap, unblock_signals, wait4,
 };
-pub(crate) use execution::{Execution, LastCall, forget_code, forget_peak};
+pub(crate) use execution::{Execution, LastCall, forget_code, forget_peak, is_in_main_executable};
 pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside};
 pub(crate) use init_program::init_program;
 pub(crate) use mount_api::{

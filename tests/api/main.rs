@@ -12,6 +12,7 @@ mod exec;
 mod export;
 mod files;
 mod forward_signals;
+mod helper;
 mod hot_mounts;
 mod ids;
 mod init;

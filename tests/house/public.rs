@@ -50,6 +50,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("diagnosis", &["Explanation", "Feature", "HostReport", "Layer", "Missing"]),
     ("events", &["Event"]),
     ("files", &["Change", "ChangeKind", "Copied", "Entry", "FileKind", "Metadata", "Skipped", "Transfer"]),
+    ("helpers", &["Helper"]),
     ("info", &["Info", "Listed", "ProcessIdentity"]),
     ("manual", &[]),
     (
