@@ -1,7 +1,9 @@
 //! What a case is, and what becomes of it with a runtime.
 
-use crate::conformance::bench::{Bench, Runtime};
+use crate::conformance::bench::Bench;
+use crate::conformance::checker;
 use crate::conformance::differences::DIFFERENCES;
+use crate::conformance::runtime::Runtime;
 use crate::kit::{in_own_process, is_root, note_skip};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -51,17 +53,15 @@ impl Case {
         self.entries.split(' ')
     }
 
-    /// Whether a difference of `runtime` is declared.
-    fn is_declared_to_differ(&self, runtime: &Runtime) -> bool {
-        DIFFERENCES
-            .iter()
-            .any(|difference| difference.case == self.name && difference.runtime == runtime.name)
+    /// Whether a difference of the runtime of this name is declared.
+    pub(crate) fn is_declared_to_differ(&self, runtime: &str) -> bool {
+        DIFFERENCES.iter().any(|difference| difference.case == self.name && difference.runtime == runtime)
     }
 
     /// Looks at the fact.
     pub(crate) fn find(&self, runtime: &Runtime) -> Finding {
         let checked = catch_unwind(AssertUnwindSafe(|| (self.check)(&Bench::new(runtime))));
-        match (checked, self.is_declared_to_differ(runtime)) {
+        match (checked, self.is_declared_to_differ(&runtime.name)) {
             (Ok(Ok(())), false) => Finding::Holds,
             (Ok(Ok(())), true) => Finding::HoldsYetDeclared,
             (Ok(Err(not_here)), _) => Finding::NotHere(not_here),
@@ -76,6 +76,9 @@ impl Case {
             Ok(runtime) => runtime,
             Err(reason) => return note_skip(&reason),
         };
+        if let Err(reason) = checker::is_built() {
+            return note_skip(&reason);
+        }
         if !runtime.is_ours() && !is_root() {
             return note_skip("another runtime needs root for cgroups here");
         }

@@ -43,7 +43,8 @@ table! {
 
 /// A hook that runs `script` in the bundle.
 fn hook(bench: &Bench<'_>, script: &str) -> Value {
-    let script = format!("cd {} && {script}", bench.bundle().display());
+    // The state is read first: a hook that ends without has crun killed by SIGPIPE.
+    let script = format!("cd {} && cat >state && exec <state && {script}", bench.bundle().display());
     json!({ "path": bench.rootfs().join("bin/sh"), "args": ["sh", "-c", script], "timeout": 3 })
 }
 

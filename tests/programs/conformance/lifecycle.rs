@@ -337,7 +337,7 @@ fn a_configuration_that_changes_after_create_changes_nothing(bench: &Bench<'_>) 
     bench.write_configuration(&json!({ "ociVersion": "1.0.0" }));
     container.start();
     container.await_end();
-    assert_eq!(bench.read("stdout"), "conformance\n500\n/tmp\n");
+    assert_eq!(container.output(), "conformance\n500\n/tmp\n");
     container.delete();
     Ok(())
 }

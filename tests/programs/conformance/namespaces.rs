@@ -1,10 +1,11 @@
 //! Namespaces, and what is a namespace's own.
 
-use crate::conformance::bench::{Bench, add_namespace, needs_root};
+use crate::conformance::bench::{Bench, needs_root};
 use crate::conformance::case::{NotHere, Verdict, table};
+use crate::conformance::configuration::add_namespace;
 use crate::kit::unshared::Unshared;
 use serde_json::{Value, json};
-use std::process::Command;
+use std::process::Stdio;
 
 table! {
     a_namespace_without_a_path_is_new => "linux_ns_nopath":
@@ -115,16 +116,18 @@ fn a_namespace_that_is_not_listed_is_the_runtimes(bench: &Bench<'_>) -> Verdict 
 fn a_mount_namespace_that_is_not_listed_is_the_runtimes(bench: &Bench<'_>) -> Verdict {
     needs_root("the runtime is given a mount namespace to spoil")?;
     bench.configure("exec sleep 1000", |config| {
-        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.retain(|namespace| namespace["type"] != "mount");
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "mount");
+        // Runtimes refuse to mount these for others.
+        linux.retain(|name, _| name != "maskedPaths" && name != "readonlyPaths");
     });
     // Not the host's: what the runtime mounts would stay there.
+    bench.forget("mnt");
     let created = bench.try_create_by("inherited", |create| {
-        let mut unshare = Command::new("unshare");
-        let script = "readlink /proc/self/ns/mnt >namespace; exec \"$@\"";
-        unshare.args(["--mount", "sh", "-c", script, "sh"]).arg(create.get_program()).args(create.get_args());
-        unshare.current_dir(bench.bundle()).stdin(std::process::Stdio::null());
-        unshare
+        let mut command = bench.runtime.command_in_new_mounts();
+        command.args(create.get_args().skip_while(|argument| *argument != "--root"));
+        command.current_dir(bench.bundle()).stdin(Stdio::null());
+        command
     });
     let container = created.unwrap_or_else(|said| panic!("create: {said}"));
     assert_eq!(namespace(&container.pid.to_string(), "mnt"), bench.read("namespace").trim_end());

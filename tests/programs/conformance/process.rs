@@ -1,15 +1,19 @@
 //! The process: what it is executed as, and with what rights and limits.
 
-use crate::conformance::bench::{Bench, Container, needs_root};
+use crate::conformance::bench::{Bench, needs_root};
 use crate::conformance::case::{NotHere, Verdict, table};
+use crate::conformance::container::Container;
+use crate::conformance::differences::FAULTS;
 use crate::kit::{is_root, line_of};
 use serde_json::{Value, json};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 table! {
-    the_default_configuration_is_what_the_process_sees => "default":
+    the_full_configuration_is_what_the_process_sees => "default":
         "The runtime MUST create the container's runtime environment according to the configuration";
+    a_small_configuration_has_what_every_container_has => "default":
+        "The following devices MUST be supplied; runtimes MUST create the following symbolic links";
     arguments_environment_and_directory_are_the_processs => "process":
         "The runtime MUST run the user-specified program, as specified by process: args, env, cwd";
     user_and_groups_are_the_processs => "process_user":
@@ -38,25 +42,25 @@ table! {
         "apparmorProfile specifies the name of the AppArmor profile for the process";
     a_stream_that_is_null_is_the_containers_null => "process":
         "Some of the file descriptors MAY be redirected to /dev/null even though they are open";
-    a_filter_refuses_a_system_call => "linux_seccomp":
+    each_rule_of_a_filter_has_its_action => "linux_seccomp":
         "seccomp: the action for each rule of system calls, and for those that are in none";
+    a_filter_refuses_what_a_runtime_may_want_itself => "linux_seccomp":
+        "The process MUST be executed with the filter: the rules bind the program, not the runtime before it";
 }
 
-fn the_default_configuration_is_what_the_process_sees(bench: &Bench<'_>) -> Verdict {
-    let script = "hostname; pwd; echo $TERM; id -u; id -g; ulimit -Sn; ulimit -Hn
-        for device in null zero full random urandom tty ptmx; do test -c /dev/$device || echo no $device; done
-        for link in fd stdin stdout stderr; do readlink /dev/$link; done
-        cat /proc/self/status";
-    let seen = bench.output(script, |_| {});
-    let expected = "conformance\n/\nxterm\n0\n0\n512\n1024\n\
-        /proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n";
-    let status = seen.strip_prefix(expected).unwrap_or_else(|| panic!("{seen}"));
-    assert_eq!(line_of(status, "NoNewPrivs"), "1");
-    // CAP_KILL, CAP_NET_BIND_SERVICE, CAP_AUDIT_WRITE.
-    for (set, bits) in
-        [("CapBnd", "20000420"), ("CapEff", "20000420"), ("CapPrm", "20000420"), ("CapInh", "0")]
-    {
-        assert_eq!(line_of(status, set), format!("{bits:0>16}"), "{set}");
+fn the_full_configuration_is_what_the_process_sees(bench: &Bench<'_>) -> Verdict {
+    for no_new_privileges in [false, true] {
+        bench.configure("true", |config| config["process"]["noNewPrivileges"] = json!(no_new_privileges));
+        let container = bench.create("full");
+        container.start();
+        // What is declared is there, too.
+        let faults = container.faults();
+        for declared in FAULTS.iter().filter(|fault| fault.runtime == bench.runtime.name) {
+            let is_found = faults.iter().any(|fault| fault.starts_with(declared.says));
+            assert!(is_found, "{:?} is declared ({}), and not found", declared.says, declared.why);
+        }
+        container.await_end();
+        container.delete();
     }
     Ok(())
 }
@@ -74,8 +78,22 @@ fn a_stream_that_is_null_is_the_containers_null(bench: &Bench<'_>) -> Verdict {
         let exec = ["exec", &container.id, "sh", "-c", "test /proc/self/fd/0 -ef /dev/null"];
         assert!(bench.call(&exec).status.success(), "an executed process");
     }
-    container.end();
-    assert_eq!(bench.read("stdout"), "its own\n");
+    container.kill("KILL");
+    container.await_end();
+    assert_eq!(container.output(), "its own\n");
+    container.delete();
+    Ok(())
+}
+
+/// With what makes up a container and nothing else.
+fn a_small_configuration_has_what_every_container_has(bench: &Bench<'_>) -> Verdict {
+    let seen = bench.output("echo $PWD", |config| {
+        let process = config["process"].as_object_mut().unwrap();
+        process.retain(|name, _| ["args", "cwd", "user"].contains(&name.as_str()));
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.retain(|name, _| name == "namespaces" || name.ends_with("Mappings"));
+    });
+    assert_eq!(seen, "/\n");
     Ok(())
 }
 
@@ -83,7 +101,7 @@ fn arguments_environment_and_directory_are_the_processs(bench: &Bench<'_>) -> Ve
     std::fs::create_dir(bench.rootfs().join("test")).unwrap();
     let script = "tr '\\0' '|' </proc/self/cmdline; echo; tr '\\0' '|' </proc/$$/cmdline; echo; echo $testa $testb; pwd";
     let seen = bench.output(script, |config| {
-        config["process"]["args"] = json!(["sh", "-c", script, "zero", "one two", ""]);
+        config["process"]["args"] = bench.program(&["sh", "-c", script, "zero", "one two", ""]);
         config["process"]["env"] = json!(["PATH=/bin", "testa=valuea", "testb=123"]);
         config["process"]["cwd"] = json!("/test");
     });
@@ -107,21 +125,29 @@ fn user_and_groups_are_the_processs(bench: &Bench<'_>) -> Verdict {
 }
 
 fn capabilities_are_those_listed_and_no_others(bench: &Bench<'_>) -> Verdict {
-    let seen = bench.output("cat /proc/self/status", |config| {
-        config["process"]["capabilities"] = json!({
-            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_NET_ADMIN"],
-            "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"],
-            "effective": ["CAP_CHOWN", "CAP_KILL"],
-            "inheritable": ["CAP_KILL"],
-            "ambient": ["CAP_KILL"],
+    for no_new_privileges in [false, true] {
+        let seen = bench.output("cat /proc/self/status", |config| {
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            config["process"]["capabilities"] = json!({
+                "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_NET_ADMIN"],
+                "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"],
+                "effective": ["CAP_CHOWN", "CAP_KILL"],
+                "inheritable": ["CAP_KILL"],
+                "ambient": ["CAP_KILL"],
+            });
         });
-    });
-    assert_eq!(line_of(&seen, "CapBnd"), "00000000000010a1");
-    assert_eq!(line_of(&seen, "CapPrm"), "0000000000001021");
-    assert_eq!(line_of(&seen, "CapInh"), "0000000000000020");
-    assert_eq!(line_of(&seen, "CapAmb"), "0000000000000020");
-    // With what is permitted, execve(2) makes root's process effective, whatever was.
-    assert_eq!(line_of(&seen, "CapEff"), "0000000000001021");
+        // By execve(2) root has all that is bounding, and without new privileges all that is permitted.
+        let permitted = if no_new_privileges { "0000000000001021" } else { "00000000000010a1" };
+        for (set, bits) in [
+            ("CapBnd", "00000000000010a1"),
+            ("CapPrm", permitted),
+            ("CapEff", permitted),
+            ("CapInh", "0000000000000020"),
+            ("CapAmb", "0000000000000020"),
+        ] {
+            assert_eq!(line_of(&seen, set), bits, "{set}");
+        }
+    }
     Ok(())
 }
 
@@ -139,8 +165,8 @@ fn capabilities_that_cannot_be_granted_are_a_warning(bench: &Bench<'_>) -> Verdi
     assert!(said.contains("level=warning") && said.contains("CAP_TEST"), "{said}");
     container.start();
     container.await_end();
+    let seen = container.output();
     container.delete();
-    let seen = bench.read("stdout");
     for (set, bits) in [("CapBnd", "20000020"), ("CapPrm", "20000020"), ("CapAmb", "20000000")] {
         assert_eq!(line_of(&seen, set), format!("{bits:0>16}"), "{set}");
     }
@@ -163,6 +189,10 @@ fn executed(bench: &Bench<'_>, arguments: &[&str]) -> String {
 
 fn a_capability_for_an_executed_process_is_in_three_sets(bench: &Bench<'_>) -> Verdict {
     let container = waiting(bench, |config| {
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set] =
+                json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
+        }
         config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
         config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
     });
@@ -210,8 +240,12 @@ fn a_program_may_be_executable_by_a_capability_alone(bench: &Bench<'_>) -> Verdi
             config["process"]["capabilities"][set] = json!(capabilities);
         }
     };
-    let seen = bench.output("", |config| configure(config, &["CAP_DAC_OVERRIDE"]));
-    assert_eq!(seen, "executed\n");
+    bench.configure("", |config| configure(config, &["CAP_DAC_OVERRIDE"]));
+    let container = bench.create("owners");
+    container.start_alone();
+    container.await_end();
+    assert_eq!(container.output(), "executed\n");
+    container.delete();
     bench.refuses_to_create(|config| configure(config, &["CAP_KILL"]));
     Ok(())
 }
@@ -284,13 +318,50 @@ fn an_apparmor_profile_is_the_processs(bench: &Bench<'_>) -> Verdict {
     Ok(())
 }
 
-fn a_filter_refuses_a_system_call(bench: &Bench<'_>) -> Verdict {
-    let seen = bench.output("/bin/pwd 2>&1 || echo refused; /bin/ls -d /tmp", |config| {
-        config["linux"]["seccomp"] = json!({
-            "defaultAction": "SCMP_ACT_ALLOW",
-            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
-            "syscalls": [{ "names": ["getcwd"], "action": "SCMP_ACT_ERRNO" }],
+/// What is allowed but for the rules, which the checker tries.
+fn profile(rules: &Value) -> Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": rules,
+    })
+}
+
+fn each_rule_of_a_filter_has_its_action(bench: &Bench<'_>) -> Verdict {
+    let rules = json!([
+        { "names": ["getpriority", "setns"], "action": "SCMP_ACT_ERRNO" },
+        { "names": ["sched_getscheduler"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 },
+        { "names": ["flock"], "action": "SCMP_ACT_LOG" },
+        { "names": ["ptrace"], "action": "SCMP_ACT_TRAP" },
+        { "names": ["inotify_add_watch"], "action": "SCMP_ACT_KILL" },
+        { "names": ["timerfd_settime"], "action": "SCMP_ACT_KILL_PROCESS" },
+        // Both conditions hold, and one of two does not.
+        { "names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 16, "args": [
+            { "index": 0, "value": 0, "op": "SCMP_CMP_EQ" }, { "index": 1, "value": 900, "op": "SCMP_CMP_GT" },
+        ] },
+        { "names": ["getrusage"], "action": "SCMP_ACT_ERRNO", "errnoRet": 16, "args": [
+            { "index": 0, "value": 99, "op": "SCMP_CMP_EQ" }, { "index": 1, "value": 900, "op": "SCMP_CMP_GT" },
+        ] },
+        { "names": ["eventfd2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 16, "args": [
+            { "index": 1, "value": 0x40, "valueTwo": 0x40, "op": "SCMP_CMP_MASKED_EQ" },
+        ] },
+    ]);
+    for no_new_privileges in [false, true] {
+        bench.output("true", |config| {
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            config["linux"]["seccomp"] = profile(&rules);
         });
+    }
+    Ok(())
+}
+
+fn a_filter_refuses_what_a_runtime_may_want_itself(bench: &Bench<'_>) -> Verdict {
+    let rules = json!([{
+        "names": ["getcwd", "close_range", "mount", "unshare", "setns", "openat2", "pidfd_open"],
+        "action": "SCMP_ACT_ERRNO",
+    }]);
+    let seen = bench.output("/bin/pwd 2>&1 || echo refused; /bin/ls -d /tmp", |config| {
+        config["linux"]["seccomp"] = profile(&rules);
     });
     assert!(seen.contains("not permitted") && seen.ends_with("refused\n/tmp\n"), "{seen}");
     Ok(())
