@@ -101,7 +101,7 @@
 //! | its output | [`take_stdout`](Container::take_stdout), [`take_stderr`](Container::take_stderr), or both line by line: [`take_lines`](Container::take_lines) |
 //! | signals | to [init](Container::signal), [all](Container::signal_all), [one](Container::signal_process), [a group](Container::signal_process_group), [a terminal's foreground](Container::signal_foreground); [`forward_signals`](Container::forward_signals) passes on the caller's |
 //! | a terminal | [`terminal`](ContainerBuilder::terminal) and [`Pty`], or a [console socket](ContainerBuilder::console_socket) |
-//! | its files | [`Files`]: read, write, list, copy trees [in](Files::copy_in) and [out](Files::copy_out), what [changed](Files::diff), a [layer](Files::export_layer) of that |
+//! | its files | [`Files`]: read, write, list, copy trees [in](Files::copy_in) and [out](Files::copy_out), what [changed](Files::diff), a [layer](Files::export_layer) of that; after its end, too, with [`keep_files`](ContainerBuilder::keep_files) |
 //! | mounts while it lives | [`mount`](Container::mount), [`mount_bind_ro`](Container::mount_bind_ro), [`mount_bind_rw`](Container::mount_bind_rw), [`mount_tmpfs`](Container::mount_tmpfs), [`unmount`](Container::unmount) |
 //! | measuring and limiting | [`stats`](Container::stats), [`processes`](Container::processes), [`update`](Container::update); [which limits are not in force](info::Info::unapplied_limits) |
 //! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), [`pod_volume`](ContainerBuilder::pod_volume), or the annotations of containerd and CRI-O |
@@ -306,7 +306,8 @@ pub use state::{StateRoot, Status};
 /// The traits say in which phases a method exists. They are sealed: the five phases are all there are.
 pub mod typestate {
     pub use crate::container::{
-        Alive, Built, Creatable, Ended, Executed, HasStreams, Pausable, Phase, Resumable, Startable, Started,
+        Alive, Built, Creatable, Ended, Executed, HasFiles, HasStreams, Pausable, Phase, Resumable,
+        Startable, Started,
     };
     pub use crate::container::{FailedAny, Recovered, WrongPhase};
 }

@@ -2,6 +2,7 @@
 
 use super::attachment::DropGuard;
 use super::configured::{Cache, Configured};
+use super::live::kept_files::KeptFiles;
 use super::outcome::Exit;
 use crate::cgroup::stats::MemoryStats;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +24,8 @@ pub(super) struct Handle {
     pub(super) found: Option<Found>,
     /// Destroys the container when the value is dropped. `None` if it was loaded or detached.
     pub(super) tether: Option<DropGuard>,
+    /// What is kept of its files beyond its end.
+    pub(super) kept: Option<KeptFiles>,
     /// The configuration of the record, parsed.
     pub(super) configured: Cache,
 }
@@ -30,7 +33,7 @@ pub(super) struct Handle {
 impl Handle {
     /// Of a container that is not tied to this value.
     pub(super) fn new(root: StateRoot, record: Record, found: Option<Found>) -> Self {
-        Self { root, record: Box::new(record), found, tether: None, configured: Cache::default() }
+        Self { root, record: Box::new(record), found, tether: None, kept: None, configured: Cache::default() }
     }
 
     /// The configuration that the record has now, parsed and validated.

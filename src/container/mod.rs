@@ -71,6 +71,7 @@ mod live {
     mod file_worker;
     pub(super) mod files;
     pub(super) mod forward;
+    pub(super) mod kept_files;
     mod mounts;
     pub(super) mod pod;
     pub(super) mod process;
@@ -102,6 +103,6 @@ pub use live::processes::ProcessInfo;
 pub use oci::{OciState, check_config, default_seccomp, parse_process};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use typestate::{
-    Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Executed, HasStreams,
-    Pausable, Paused, Phase, Resumable, Running, Startable, Started, Stopped,
+    Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Executed, HasFiles,
+    HasStreams, Pausable, Paused, Phase, Resumable, Running, Startable, Started, Stopped,
 };

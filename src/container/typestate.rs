@@ -132,16 +132,26 @@ pub trait Pausable: Phase {
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` has no processes",
     label = "this needs a `Container<Created>`, `Container<Running>` or `Container<Paused>`",
-    note = "before `create()` there is nothing to signal, wait for, detach, limit or look into with `files`, `stats` or `pod`",
-    note = "after the end there are only `exit()` and `delete()`"
+    note = "before `create()` there is nothing to signal, wait for, detach, limit or look into with `stats` or `pod`",
+    note = "after the end there are only `exit()`, `delete()`, and `files()` where the builder has `keep_files()`"
 )]
-pub trait Alive: Phase {
+pub trait Alive: HasFiles {
     #[doc(hidden)]
     fn live(&self) -> &SandboxLink;
     #[doc(hidden)]
     fn streams(&self) -> &Streams;
     #[doc(hidden)]
     fn into_parts(self) -> (SandboxLink, Streams);
+}
+
+/// A phase in which the container has files, or may have kept them: every phase but [`Creating`].
+#[diagnostic::on_unimplemented(
+    message = "a `Container<{Self}>` has no files",
+    label = "its root is made by `create()`"
+)]
+pub trait HasFiles: Phase {
+    #[doc(hidden)]
+    fn live_if_alive(&self) -> Option<&SandboxLink>;
 }
 
 /// A phase in which the program was executed and has not ended: [`Running`] and [`Paused`].
@@ -288,6 +298,11 @@ impl Ended for Stopped {
 
 macro_rules! alive {
     ($($phase:ident),*) => { $(
+        impl HasFiles for $phase {
+            fn live_if_alive(&self) -> Option<&SandboxLink> {
+                Some(&self.live)
+            }
+        }
         impl Alive for $phase {
             fn live(&self) -> &SandboxLink {
                 &self.live
@@ -302,6 +317,12 @@ macro_rules! alive {
     )* };
 }
 alive!(Created, Running, Paused);
+
+impl HasFiles for Stopped {
+    fn live_if_alive(&self) -> Option<&SandboxLink> {
+        None
+    }
+}
 
 impl Executed for Running {}
 

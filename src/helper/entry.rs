@@ -20,6 +20,9 @@ pub(crate) const GOFER: &str = "cofferdam-gofer";
 /// `argv[0]` of the sandbox, as `ps` shows it.
 pub(crate) const SANDBOX: &str = "cofferdam-sandbox";
 
+/// `argv[0]` of the file worker of a container that has ended, as `ps` shows it.
+pub(crate) const FILES: &str = "cofferdam-files";
+
 /// The exit code of a helper that panicked: `EX_SOFTWARE` of sysexits.h.
 const PANICKED: i32 = 70;
 
@@ -66,6 +69,7 @@ fn serve_if_helper() {
         Some(hooks::RUNNER) => hooks::serve,
         Some(CHECK) => program::answer,
         Some(exec_proxy::EXEC_PROXY) => exec_proxy::serve,
+        Some(FILES) => sandbox::files::serve_remains,
         Some(ZYGOTE) => |donated| serve_zygote(donated, helper_of_a_container),
         Some(name) => match helper_of_a_container(name) {
             Some(serve) => serve,

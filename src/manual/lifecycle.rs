@@ -20,7 +20,7 @@
 //! | [`Created`](crate::Created) | gofer, sandbox, [reaper](super::processes#the-reaper), init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its variants, `end_fd`, `kill`, `detach`, `take_stdin` and its variants, `take_lines`, `files`, `mount` and its variants, `stats`, `events`, `update`, `pod`, the pids |
 //! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its variants, `forward_signals`, `wait_stopped`, `stop`, `pause`, `AsFd`, and the methods of `Created` except `start` |
 //! | [`Paused`](crate::Paused) | the same, with all processes stopped | `resume`, `wait_pid`, `processes`, `wait_stopped`, `stop`, and the methods of `Created` except `start` |
-//! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its variants |
+//! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its variants, `files` with [`keep_files`](crate::ContainerBuilder::keep_files) |
 //!
 //! A phase's type holds what exists in that phase, and no `Option` for what may exist. A method is bound by a trait
 //! that only the phases with that method implement ([`Startable`](crate::typestate::Startable),

@@ -249,6 +249,12 @@
 //! The caller copies trees name by name: it opens and creates files on the host below directories that it holds open,
 //! with `O_EXCL` and without following links.
 //!
+//! A mount namespace lives as long as a descriptor of it is open. So
+//! [`keep_files`](crate::ContainerBuilder::keep_files) has the creator's value hold the container's mount and user
+//! namespaces and the descriptors of its root and its layers. After the end the caller starts the worker itself, as a
+//! helper that enters these namespaces and then does what any other worker does. When the value goes, or its program
+//! ends, the kernel closes the descriptors, and the mounts go with them.
+//!
 //! # Mounts into a living container
 //!
 //! The container's own gofer has given up the capabilities to make mounts. So [`mount`](crate::Container::mount) spawns
@@ -372,7 +378,7 @@
 //! |---|---|
 //! | `start`, `signal` and similar, `kill`, `detach` | to the sandbox: one request, one reply |
 //! | `exec`, `wait_pid` | to the sandbox, with a connection that reports the start and end of the process |
-//! | `files` | to the sandbox, with a connection that the worker serves; the worker ends with it |
+//! | `files` | to the sandbox, with a connection that the worker serves; the worker ends with it. After the end, to a worker that the caller starts |
 //! | `create` in the pod of another container | to the sandbox, with the connection on which init's "ready" or "failed" comes |
 //! | `wait`, `AsFd` | nowhere: they watch the sandbox's pidfd; in a pod, a connection that closes when the container ends |
 //! | `forward_signals` | to the sandbox, over a new connection for each signal; for a [`Process`](crate::Process), to its pidfd |

@@ -76,6 +76,11 @@ impl Received {
         self.fds.iter().map(|(_, fd)| fd.as_fd())
     }
 
+    /// All of them, by their names.
+    pub(crate) fn into_named(self) -> Vec<(String, OwnedFd)> {
+        self.fds
+    }
+
     /// Takes the descriptor called `name`.
     pub(crate) fn take(&mut self, name: &str) -> Result<OwnedFd> {
         self.take_optional(name).ok_or_else(|| {

@@ -16,7 +16,7 @@
 
 mod cgroups;
 mod exec;
-mod files;
+pub(crate) mod files;
 mod init;
 mod keyring;
 mod members;

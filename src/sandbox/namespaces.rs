@@ -168,7 +168,7 @@ pub(super) fn follow(cgroup: Option<BorrowedFd<'_>>, mount: Option<[BorrowedFd<'
     change_root(root)
 }
 
-const MOUNT_NAMESPACE: &str = "mount-namespace";
+pub(super) const MOUNT_NAMESPACE: &str = "mount-namespace";
 const PID_NAMESPACE: &str = "pid-namespace";
 pub(super) const CGROUP_NAMESPACE: &str = "cgroup-namespace";
 
@@ -224,6 +224,22 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
     // files under /proc/PID, such as the id maps, belong to the caller only while a process can be dumped.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .os(|| "prctl(PR_SET_DUMPABLE, 0)")
+}
+
+/// Enters the user and the mount namespace of a container that has ended, with its root, as the root of its user namespace
+/// where that has one.
+pub(super) fn enter_remains(user: BorrowedFd<'_>, mount: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<()> {
+    let own = rustix::fs::stat("/proc/self/ns/user").os(|| "stat(\"/proc/self/ns/user\")")?;
+    let its = rustix::fs::fstat(user).os(|| "fstat(user namespace)")?;
+    // The kernel lets no process enter the user namespace that it is in.
+    if (own.st_dev, own.st_ino) != (its.st_dev, its.st_ino) {
+        sched::setns(user, sched::CloneFlags::CLONE_NEWUSER).os(|| "setns(CLONE_NEWUSER)")?;
+        match become_root_of_user_namespace(false) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            result => result?,
+        }
+    }
+    follow(None, Some([mount, root]))
 }
 
 /// Takes uid 0 and gid 0 of the new user namespace, and drops the caller's groups where the kernel allows that.

@@ -62,6 +62,8 @@ pub(crate) enum Operation {
     Processes,
     /// Serve requests for files. Brings a connection. Answered by [`WorkerReport`](super::files::WorkerReport).
     Files,
+    /// What to keep of the container's files beyond its end. Answered by [`Reply::Root`].
+    Root,
     /// Mount something in the container. Descriptors: connection, `step`, and `gofer` where a gofer hands a mount over.
     /// Answered by [`MountReply`].
     Mount,
@@ -87,7 +89,7 @@ impl Operation {
             Self::Resume => "resume",
             Self::Events => "events",
             Self::Processes => "processes",
-            Self::Files => "files",
+            Self::Files | Self::Root => "files",
             Self::Mount => "mount",
             Self::Unmount { .. } => "unmount",
         }
@@ -123,6 +125,9 @@ pub(crate) enum Reply {
     /// Answer to [`Operation::Processes`]: the container's proc comes along as `proc`. `helpers` are the pids in it that
     /// are the sandbox's own.
     Processes { helpers: Vec<i32> },
+    /// Answer to [`Operation::Root`]: where the container has overlays, relative to its root. Descriptors: `root`,
+    /// `mount-namespace`, and `upper-N` and `lower-N` for the layers of overlay N.
+    Root { overlays: Vec<Bytes> },
     /// Before the answer to [`Operation::Start`], where the program's filter notifies. Descriptors:
     /// [`LISTENER_FDS`](super::init::LISTENER_FDS).
     Listener,

@@ -16,6 +16,7 @@ mod helper;
 mod hot_mounts;
 mod ids;
 mod init;
+mod kept_files;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod lifecycle;

@@ -7,7 +7,6 @@ fn before_create(container: Container<Creating>) {
 }
 
 fn after_the_end(container: Container<Stopped>) {
-    let _ = container.files();
     let _ = container.stats();
     let _ = container.pod();
 }

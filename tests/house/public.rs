@@ -85,6 +85,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "Ended",
             "Executed",
             "FailedAny",
+            "HasFiles",
             "HasStreams",
             "Pausable",
             "Phase",

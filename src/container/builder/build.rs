@@ -58,10 +58,20 @@ impl ContainerBuilder {
         record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
         record.pid_file = self.pid_file;
         let core = Handle::new(root, record, None);
-        let Self { stdio, extra_fds, console, user_log, zygote, replace, .. } = self;
+        let Self { stdio, extra_fds, console, user_log, zygote, replace, keep_files, .. } = self;
         Ok(Container::new(
             core,
-            Blueprint { stdio, extra_fds, console, user_log, zygote, replace, names, ..blueprint },
+            Blueprint {
+                stdio,
+                extra_fds,
+                console,
+                user_log,
+                zygote,
+                replace,
+                keep_files,
+                names,
+                ..blueprint
+            },
         ))
     }
 

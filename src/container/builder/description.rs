@@ -64,6 +64,7 @@ pub struct ContainerBuilder {
     pub(super) user_log: Option<UserLog>,
     pub(super) zygote: Option<Zygote>,
     pub(super) replace: bool,
+    pub(super) keep_files: bool,
     /// The ids of [`Bind::map`](super::bind::Bind::map), by destination, until the container's own maps are known.
     pub(super) bind_maps: Vec<(PathBuf, Vec<IdMap>)>,
     /// By the destination of a mount, the method that made it.
@@ -101,6 +102,7 @@ impl ContainerBuilder {
             user_log: None,
             zygote: None,
             replace: false,
+            keep_files: false,
             bind_maps: Vec::new(),
             mount_methods: Vec::new(),
             refused: None,
@@ -384,6 +386,7 @@ impl Clone for ContainerBuilder {
             user_log,
             zygote: self.zygote.clone(),
             replace: self.replace,
+            keep_files: self.keep_files,
             bind_maps: self.bind_maps.clone(),
             mount_methods: self.mount_methods.clone(),
             refused: self.refused.as_ref().map(Error::again),

@@ -88,6 +88,17 @@ impl ContainerBuilder {
         builder
     }
 
+    /// Keeps the container's files beyond its end: [`files`](crate::Container::files) then works on a
+    /// [`Stopped`](crate::Stopped) container, too, as long as the value lives that created it.
+    ///
+    /// The value holds two descriptors more, and with them the container's mounts. So a file system in memory stays in
+    /// memory, and a file system of the host that is bound stays busy, until the value is dropped or deleted. When this
+    /// program ends, they go. A value that another program loads has no files after the end.
+    pub fn keep_files(mut self) -> Self {
+        self.keep_files = true;
+        self
+    }
+
     /// Adds a mount of the OCI configuration (OCI config.md, "Mounts"). It replaces a mount for the same destination,
     /// like the default one for `/tmp`. The source of a bind is relative to the caller's current directory.
     pub fn mount(mut self, mut mount: Mount) -> Self {

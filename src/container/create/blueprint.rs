@@ -28,6 +28,8 @@ pub(in crate::container) struct Blueprint {
     pub(in crate::container) zygote: Option<Zygote>,
     /// Delete a container that has the id and has ended.
     pub(in crate::container) replace: bool,
+    /// Have the value keep the container's files beyond its end.
+    pub(in crate::container) keep_files: bool,
     /// The builder's methods, for errors.
     pub(in crate::container) names: FieldNames,
     /// The first word of errors about the configuration.
@@ -72,6 +74,7 @@ pub(in crate::container) fn blueprint(
         user_log: None,
         zygote: None,
         replace: false,
+        keep_files: false,
         names: FieldNames::default(),
         origin: origin.as_str(),
     })

@@ -7,6 +7,7 @@ use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_s
 use crate::cgroup::{Cgroup, systemd};
 use crate::container::attachment::DropGuard;
 use crate::container::handle::{Handle, Streams, descriptors_of, explain_out_of_memory};
+use crate::container::live::kept_files::KeptFiles;
 use crate::container::{oci, teardown};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::entry::{GOFER, SANDBOX};
@@ -181,6 +182,7 @@ impl CreateTransaction {
             None => fds.finish().map(|()| None)?,
         };
         let live = self.record_created(core, init, creator)?;
+        core.kept = blueprint.keep_files.then(|| KeptFiles::of(&live, &core.record)).transpose()?;
         let Record { id, sandbox, gofer, cgroups, .. } = &*core.record;
         tracing::debug!(container = %id, ?sandbox, ?gofer, init = live.init_pid(), ?cgroups, "created");
         Ok((live, Streams { pipes: caller, pty }))

@@ -1,7 +1,8 @@
 //! [`FileWorker`]: the caller's connection to the process that works on a container's files.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::link::{Ending, SandboxLink};
+use crate::helper::{Child, collect_later, reap};
+use crate::link::{Ending, KILL_LIMIT, SandboxLink};
 use crate::process::channel::wait_readable_until;
 use crate::process::donation::NamedFd;
 use crate::process::{Channel, Delivery};
@@ -21,9 +22,18 @@ const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct FileWorker {
     state: Mutex<WorkerState>,
-    container: Ending,
+    serves: Served,
     /// How long one answer may take.
     pub(super) time_limit: Duration,
+}
+
+/// What the worker serves, and whose child it is.
+#[derive(Debug)]
+enum Served {
+    /// A live container, as a child of its sandbox.
+    Live(Ending),
+    /// What was kept of a container that has ended, as a child of this program.
+    Kept(Child),
 }
 
 #[derive(Debug)]
@@ -39,35 +49,61 @@ impl FileWorker {
     /// Has the sandbox fork a worker, and waits until it can work.
     pub(super) fn start(live: &SandboxLink) -> Result<Self> {
         let state = Mutex::new(WorkerState::Connected(live.connect(Operation::Files, &[])?));
-        let worker = Self { state, container: live.ending()?, time_limit: DEFAULT_TIME_LIMIT };
+        let worker = Self { state, serves: Served::Live(live.ending()?), time_limit: DEFAULT_TIME_LIMIT };
         worker.exchange(|worker| worker.ready()).map_err(|error| live.explain("files", error))?;
+        Ok(worker)
+    }
+
+    fn ended(&self) -> Error {
+        match &self.serves {
+            Served::Live(container) => container.error("files"),
+            Served::Kept(_) => Error::new(ErrorKind::HelperDied, "files", "the worker has ended"),
+        }
+    }
+
+    /// The worker `child`, which serves the other end of `connection`. Waits until it can work.
+    pub(super) fn of(connection: Channel, child: Child) -> Result<Self> {
+        let state = Mutex::new(WorkerState::Connected(connection));
+        let worker = Self { state, serves: Served::Kept(child), time_limit: DEFAULT_TIME_LIMIT };
+        worker.exchange(|worker| worker.ready())?;
         Ok(worker)
     }
 
     /// Has one conversation with the worker, after those of other threads. One that breaks off ends the connection.
     pub(super) fn exchange<T>(&self, talk: impl FnOnce(&Conversation<'_>) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = || self.container.error("files");
         let channel = match &*state {
             WorkerState::Connected(channel) => channel,
-            WorkerState::Ended => return Err(ended()),
+            WorkerState::Ended => return Err(self.ended()),
             WorkerState::Broken => {
                 let problem = "an earlier answer did not come, and the connection was given up";
                 return Err(Error::new(ErrorKind::HelperDied, "files", problem).hint("call `files` again"));
             }
         };
         let result = talk(&Conversation { channel, time_limit: self.time_limit });
-        match result.as_ref().map_err(Error::kind) {
-            Err(ErrorKind::HelperDied) if self.container.is_near()? => {
+        match (result.as_ref().map_err(Error::kind), &self.serves) {
+            (Err(ErrorKind::HelperDied), Served::Live(container)) if container.is_near()? => {
                 *state = WorkerState::Ended;
-                return Err(ended());
+                return Err(self.ended());
             }
-            Err(ErrorKind::TimedOut | ErrorKind::HelperDied | ErrorKind::PeerMisbehaved) => {
+            (Err(ErrorKind::TimedOut | ErrorKind::HelperDied | ErrorKind::PeerMisbehaved), _) => {
                 *state = WorkerState::Broken;
             }
             _ => {}
         }
         result
+    }
+}
+
+impl Drop for FileWorker {
+    fn drop(&mut self) {
+        let Served::Kept(child) = &self.serves else { return };
+        let _ = rustix::process::pidfd_send_signal(child.pidfd(), rustix::process::Signal::KILL);
+        match wait_readable_until(child.pidfd(), Instant::now().checked_add(KILL_LIMIT)) {
+            Ok(true) => reap(child.pidfd()),
+            // It hangs in the file system of a bind. The next call that makes a container collects it.
+            _ => collect_later(child.pidfd().try_clone_to_owned().into_iter().collect()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Files`]: the files of a container, from outside it.
 
 use super::file_worker::{FileWorker, unexpected};
-use crate::container::{Alive, Container, Phase};
+use crate::container::{Container, HasFiles, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Delivery;
 use crate::wire::files::{Bytes, Change, Entry, FileReply, FileRequest, MAX_VALUE, Metadata};
@@ -19,22 +19,31 @@ pub(in crate::container) const SET_ID_BITS: u32 = 0o6000;
 const MAX_ENTRIES: u64 = 1 << 20;
 
 impl<P: Phase + ?Sized> Container<P> {
-    /// Access to the container's files while it is created, running or paused. The image needs no program for this.
+    /// Access to the container's files while it is created, running or paused, and after its end if the builder
+    /// [kept them](crate::ContainerBuilder::keep_files). The image needs no program for this.
     ///
     /// # Errors
-    /// [`ErrorKind::Ended`] if the container has ended; the sandbox's errno if it cannot make one more process.
+    /// [`ErrorKind::Ended`] if the container has ended: its value then is a [`Stopped`](crate::Stopped) one, or nothing
+    /// was kept. The errno if no further process can be made.
     pub fn files(&self) -> Result<Files>
     where
-        P: Alive,
+        P: HasFiles,
     {
-        Ok(Files(FileWorker::start(self.phase.live())?))
+        let not_kept = || {
+            let hint = "`keep_files` keeps the files of a container for the value that creates it";
+            self.core.has_ended("files").hint(hint)
+        };
+        match self.phase.live_if_alive() {
+            Some(live) => FileWorker::start(live).map(Files),
+            None => self.core.kept.as_ref().ok_or_else(not_kept)?.worker().map(Files),
+        }
     }
 }
 
 /// The files of one container.
 ///
 /// A process of its own does the work, inside the container's user and mount namespaces and invisible to the container;
-/// it ends when this value is dropped. It sees what the workload sees: the container's mounts, its ids,
+/// it ends when this value is dropped, or this program ends. It sees what the workload sees: the container's mounts, its ids,
 /// and `EROFS` where a mount is read-only. It works as the container's root, also while the container is paused.
 ///
 /// Paths are the container's, absolute or relative to its root. `..` and symbolic links, absolute ones included, are
@@ -42,7 +51,7 @@ impl<P: Phase + ?Sized> Container<P> {
 /// that lead elsewhere are not followed. Where a method speaks of a *name*, it means the last component itself, and
 /// does not follow a symbolic link there.
 ///
-/// Calls may come from any thread; they take turns. After the end of the container every call fails with
+/// Calls may come from any thread; they take turns. If the container ends, every call on a value from before fails with
 /// [`ErrorKind::Ended`]. A call whose answer does not come within the time limit fails with [`ErrorKind::TimedOut`],
 /// and every later one with [`ErrorKind::HelperDied`], as after the death of the worker: call [`Container::files`]
 /// again then.

@@ -91,13 +91,17 @@ pub(super) fn to_file_work() -> Result<()> {
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).os(|| "capset(file work)")?;
     // Last, because a change of capabilities may set it anew.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .os(|| "prctl(PR_SET_DUMPABLE, 0)")?;
+    hide()?;
     rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
     let filter = seccomp::compile(&seccomp::helper_profile(&ALLOWED))?;
     // Never freed: that may be a system call, and the filter may forbid it.
     let program = filter.program().leak();
     sys::load_seccomp(program, filter.flags).map(drop).os(|| "seccomp(SECCOMP_SET_MODE_FILTER)")
+}
+
+/// Lets no process without the caller's privileges look into this one.
+pub(super) fn hide() -> Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).os(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
 #[cfg(test)]

@@ -46,6 +46,17 @@ impl Layers {
         Ok(Self { overlays, mounts })
     }
 
+    /// Where the overlays are, relative to the container's root.
+    pub(in crate::sandbox) fn overlays(&self) -> &[PathBuf] {
+        &self.overlays
+    }
+
+    /// The layers under the names by which [`take`](Self::take) takes them.
+    pub(in crate::sandbox) fn named(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        let names = (0..).flat_map(|overlay| [upper_name(overlay), lower_name(overlay)]);
+        names.zip(self.fds()).collect()
+    }
+
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.mounts.iter().flatten().map(AsFd::as_fd)
     }

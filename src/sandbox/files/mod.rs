@@ -29,10 +29,13 @@ mod walk;
 mod work;
 
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
+use crate::helper::Received;
+use crate::helper::spawn::read_plan;
 use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
+use crate::sandbox::namespaces;
 use crate::sys::{self, Forked};
-use crate::wire::files::{FileReply, FileRequest, WorkerReport};
+use crate::wire::files::{Bytes, FileReply, FileRequest, WorkerReport};
 pub(super) use layers::Layers;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Pid;
@@ -71,7 +74,7 @@ impl Workers {
                 self.0.push(WorkerProcess { container, pid, pidfd });
                 Ok(())
             }
-            Forked::Child => serve(connection, root, layers),
+            Forked::Child => serve_forked(connection, root, layers),
         }
     }
 
@@ -104,15 +107,50 @@ impl Workers {
     }
 }
 
-/// The worker's whole life.
+/// The whole life of a worker that its client has started, for a container that has ended: what the client kept of it is
+/// donated.
+pub(crate) fn serve_remains(mut donated: Received) {
+    let Ok(connection) = donated.take("connection").map(Channel::from) else { return };
+    match enter_remains(donated) {
+        Ok((root, layers)) => serve(&connection, root.as_fd(), &layers),
+        Err(error) => fail(&connection, &error),
+    }
+}
+
+fn enter_remains(mut donated: Received) -> Result<(OwnedFd, Layers)> {
+    sys::reset_signals();
+    let overlays: Vec<Bytes> = read_plan(donated.take("overlays")?)?;
+    let overlays = overlays.iter().map(|path| path.path().to_owned()).collect();
+    let user = donated.take("user-namespace")?;
+    let (root, mount) = (donated.take("root")?, donated.take(namespaces::MOUNT_NAMESPACE)?);
+    let layers = Layers::take(overlays, &mut donated)?;
+    donated.finish()?;
+    // Before it enters anything: the user namespace may be another container's, too.
+    confine::hide()?;
+    namespaces::enter_remains(user.as_fd(), mount.as_fd(), root.as_fd())?;
+    Ok((root, layers))
+}
+
+fn fail(connection: &Channel, error: &Error) -> ! {
+    let failure = RemoteFailure::pack(Actor::Files, error);
+    let _ = connection.send(&WorkerReport::Failed(failure), &[]);
+    sys::exit_now(1);
+}
+
+/// The whole life of a worker that the sandbox has forked.
+fn serve_forked(connection: &Channel, root: BorrowedFd<'_>, layers: &Layers) -> ! {
+    // Where the sandbox has no pid namespace of its own, the kernel does not end its children with it. A worker of the
+    // caller's goes without: the signal comes when the thread ends that has started the worker.
+    match rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)) {
+        Ok(()) => serve(connection, root, layers),
+        refused => fail(connection, &refused.os(|| "prctl(PR_SET_PDEATHSIG)").expect_err("matched above")),
+    }
+}
+
 fn serve(connection: &Channel, root: BorrowedFd<'_>, layers: &Layers) -> ! {
     let service = match prepare(connection, root, layers) {
         Ok(service) => service,
-        Err(error) => {
-            let failure = RemoteFailure::pack(Actor::Files, &error);
-            let _ = connection.send(&WorkerReport::Failed(failure), &[]);
-            sys::exit_now(1);
-        }
+        Err(error) => fail(connection, &error),
     };
     if connection.send(&WorkerReport::Ready, &[]).is_err() {
         sys::exit_now(0);
@@ -134,14 +172,11 @@ fn failed(error: &Error) -> FileReply {
     FileReply::Failed(RemoteFailure::pack(Actor::Files, error))
 }
 
-/// Turns this copy of the sandbox into a worker: drops everything of the sandbox, and makes the container's root its root.
+/// Turns this process into a worker: closes everything else, and makes the container's root its root.
 fn prepare<'a>(connection: &Channel, root: BorrowedFd<'a>, layers: &'a Layers) -> Result<FileService<'a>> {
     let keep: Vec<_> = [connection.as_fd(), root].into_iter().chain(layers.fds()).collect();
     sys::close_all_but(&keep).os(|| "close_range()")?;
     rustix::thread::set_name(c"cofferdam-files").os(|| "prctl(PR_SET_NAME)")?;
-    // Where the sandbox has no pid namespace of its own, the kernel does not end its children with it.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .os(|| "prctl(PR_SET_PDEATHSIG)")?;
     rustix::process::umask(rustix::fs::Mode::empty());
     rustix::process::fchdir(root).os(|| "fchdir(rootfs)")?;
     rustix::process::chroot(".").os(|| "chroot(\".\")")?;

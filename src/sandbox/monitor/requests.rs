@@ -2,7 +2,7 @@
 
 use super::client::{Client, ClientRole, Key, failed, packed};
 use super::event_loop::Monitor;
-use super::stage::{Lifeline, Stage};
+use super::stage::{Lifeline, Ready, Stage};
 use crate::cgroup::Split;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
@@ -13,6 +13,7 @@ use crate::process::channel::Delivery;
 use crate::sandbox::exec::ExecChild;
 use crate::sandbox::members::Member;
 use crate::sandbox::mounts::MountWork;
+use crate::sandbox::namespaces::MOUNT_NAMESPACE;
 use crate::sandbox::reaper::Reaper;
 use crate::sandbox::target::has_ended;
 use crate::state::Cause;
@@ -22,6 +23,7 @@ use crate::wire::control::{
 use crate::wire::files::WorkerReport;
 use crate::wire::init::StartProgram;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::fd::AsFd;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::Pid;
 
@@ -157,6 +159,10 @@ impl Monitor {
                     Err(error) => client.reply(&failed(&error)),
                 }
             }
+            Operation::Root => match self.hand_over_root(container, &client) {
+                Ok(()) => Some(client),
+                Err(error) => client.reply(&failed(&error)),
+            },
             Operation::Kill => {
                 self.kill(container, Cause::Requested { signal: libc::SIGKILL });
                 client.reply(&Reply::Done)
@@ -176,6 +182,19 @@ impl Monitor {
         };
         let helpers = container.helpers_inside(helpers);
         client.channel.send_now(&Reply::Processes { helpers }, &[("proc", view.proc)])
+    }
+
+    /// Answers with what holds the container's files.
+    fn hand_over_root(&self, container: Key, client: &Client) -> Result<()> {
+        let container = self.contained(container);
+        let Some(Ready { root, namespaces, layers, .. }) = container.ready() else {
+            return Err(container.not_in_phase("files"));
+        };
+        let layers_by_name = layers.named();
+        let mut fds = vec![("root", root.as_fd()), (MOUNT_NAMESPACE, namespaces.mount())];
+        fds.extend(layers_by_name.iter().map(|(name, fd)| (name.as_str(), *fd)));
+        let overlays = layers.overlays().iter().map(|path| path.as_path().into()).collect();
+        client.channel.send_now(&Reply::Root { overlays }, &fds)
     }
 
     fn start(&mut self, container: Key, client: Client) -> Option<Client> {
