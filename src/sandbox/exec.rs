@@ -19,11 +19,10 @@
 
 use super::init::STREAMS;
 use super::init::attributes;
-use super::init::attributes::Labels;
+use super::init::attributes::{Labels, Peak};
 use super::init::become_workload;
 use super::init::become_workload::ExecRequest;
 use super::init::console::Console;
-use super::init::peak::Peak;
 use super::init::{accounts, program};
 use super::oom_score::OomScore;
 use super::own_device::OwnDevices;

@@ -1,5 +1,5 @@
-//! What a process sets for itself besides its privileges: scheduling, memory policy, personality, and the labels of security
-//! modules, which take effect with `execve`.
+//! What a process sets for itself besides its privileges: scheduling, memory policy, personality, the labels of security
+//! modules, which take effect with `execve`, and the peak of its memory, which the program takes over.
 
 use crate::error::{OsContext, Result};
 use crate::plan::ProcessPlan;
@@ -7,6 +7,7 @@ use crate::sandbox::resolve;
 use crate::spec::{NumberSet, Scheduler};
 use crate::sys::{self, SchedAttr};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC};
 use rustix::io::Errno;
 
 /// Labels, and the files to write them to, which are opened while this process still has a proc of ours.
@@ -130,4 +131,45 @@ fn set_scheduler(asked: Scheduler) -> Result<()> {
 pub(in crate::sandbox) fn run_on(processors: Option<&NumberSet>, field: &'static str) -> Result<()> {
     let Some(processors) = processors else { return Ok(()) };
     sys::set_affinity(&processors.0).os(|| "sched_setaffinity()").map_err(|error| error.during(field))
+}
+
+/// The peak of resident memory, to be forgotten right before execve(2).
+///
+/// `ru_maxrss` of getrusage(2) counts from the birth of the process, not from execve(2). A process of ours that becomes
+/// the workload has several megabytes resident, most of them code, so every small program would seem to need as much. So
+/// the process gives back what the kernel can read again, and has the kernel forget the peak (proc_pid_clear_refs(5)).
+/// It keeps its heap and its relocated constants, which often are less than a megabyte.
+///
+/// Without the file, as in a joined user namespace whose root may not open it, the peak stays.
+pub(in crate::sandbox) struct Peak(Option<OwnedFd>);
+
+impl Peak {
+    /// Opens the file in `proc`, an instance for this process's pid namespace, at a number from `above` on.
+    pub(in crate::sandbox) fn open(proc: BorrowedFd<'_>, above: i32) -> Self {
+        // The link leads to the process that opens it, and no mount on the way is crossed.
+        let file = resolve::open_setting(proc, "self/clear_refs");
+        Self(file.and_then(|file| rustix::io::fcntl_dupfd_cloexec(file, above)).ok())
+    }
+
+    /// As [`open`](Self::open), for a process in a container that has no proc of ours.
+    pub(in crate::sandbox) fn open_inside(above: i32) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open("/proc", flags, Mode::empty()) {
+            Ok(proc) if is_root_of_proc(proc.as_fd()) => Self::open(proc.as_fd(), above),
+            _ => Self(None),
+        }
+    }
+
+    /// The file: see [`Execution::forget_peak`](crate::sys::Execution::forget_peak).
+    pub(in crate::sandbox) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// The container may have mounted anything at `/proc`, a part of a proc file system too.
+fn is_root_of_proc(directory: BorrowedFd<'_>) -> bool {
+    /// `PROC_ROOT_INO`, which is part of the kernel's interface (linux/proc_ns.h).
+    const ROOT: u64 = 1;
+    rustix::fs::fstatfs(directory).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC)
+        && rustix::fs::fstat(directory).is_ok_and(|root| root.st_ino == ROOT)
 }

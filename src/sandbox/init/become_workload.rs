@@ -9,8 +9,7 @@
 //! which computes both anew without looking at what they were (capabilities(7), "Transformation of capabilities during
 //! execve()").
 
-use super::attributes::{self, Labels};
-use super::peak::Peak;
+use super::attributes::{self, Labels, Peak};
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::ProcessPlan;

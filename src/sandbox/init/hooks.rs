@@ -19,10 +19,9 @@
 //!
 //! Init and the caller have a connection of their own for this, so the sandbox goes on serving.
 
-use super::attributes::Labels;
+use super::attributes::{Labels, Peak};
 use super::become_workload;
 use super::become_workload::ExecRequest;
-use super::peak::Peak;
 use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
