@@ -1,5 +1,6 @@
 //! What the builder offers beyond the OCI configuration, as plans and records keep it. Pure.
 
+use super::process::Account;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::spec::{Mount, Origin};
@@ -36,6 +37,8 @@ pub(crate) struct Extras {
     pub(crate) accounting: bool,
     /// Show the container its own cgroups below `/sys/fs/cgroup`.
     pub(crate) cgroup_view: bool,
+    /// The workload's user, if it is looked up in the container's own files.
+    pub(crate) user: Option<Account>,
     /// Make PID 1 a reaper. Ignored without a new pid namespace.
     pub(crate) init: bool,
 }

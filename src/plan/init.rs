@@ -1,10 +1,10 @@
 //! Init's plan: it assembles the root, drops every privilege that the configuration does not ask for, and executes the
 //! program.
 
-use super::process::ProcessPlan;
+use super::process::{Account, ProcessPlan};
 use crate::error::Result;
 use crate::seccomp::{self, Filter};
-use crate::spec::{Hook, Hooks, MountAttrs, NumberSet, Propagation, RootfsPropagation, ValidSpec};
+use crate::spec::{Hook, Hooks, IdMaps, MountAttrs, NumberSet, Propagation, RootfsPropagation, ValidSpec};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ pub(crate) struct InitPlan {
     /// The filter of every process of the container.
     pub(crate) seccomp: Option<Filter>,
     pub(crate) process: ProcessPlan,
+    /// Who the process is, in place of its user, if that has to be looked up inside; and the ids that it may have.
+    pub(crate) account: Option<(Account, IdMaps)>,
     pub(crate) hooks: InitHooks,
 }
 
@@ -148,6 +150,7 @@ impl InitPlan {
         root: RootPlan,
         (tree, layers): (Vec<TreeStep>, Vec<PathBuf>),
         processors: Option<NumberSet>,
+        account: Option<&Account>,
     ) -> Result<Self> {
         let process = &spec.process;
         let root_path = matches!(root, RootPlan::MountBatch(_)).then_some(spec.root_path.as_path());
@@ -163,6 +166,7 @@ impl InitPlan {
             processors,
             seccomp: filter,
             process: ProcessPlan::new(process, spec),
+            account: account.map(|account| (account.clone(), spec.id_maps.clone())),
             hooks: InitHooks::new(&spec.hooks, root_path),
         })
     }

@@ -53,6 +53,9 @@ pub(crate) enum Shown {
 }
 
 /// The hint of a file system that cannot map ids, too.
+/// The hint for a user who is known only inside.
+pub(super) const NAME_BY_UID: &str =
+    "call user_name with a uid, or user(); or bind it as it is on the disk with Bind::keep_ids";
 pub(crate) const KEEP_IDS: &str = "Bind::keep_ids binds it as it is on the disk";
 
 impl OwnerMapping {

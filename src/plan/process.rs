@@ -62,6 +62,8 @@ pub(crate) struct ExecPlan {
 pub(crate) struct ExecOptions {
     /// Its user, looked up in the container's `/etc/passwd` and `/etc/group`. Decides the ids and groups.
     pub(crate) user: Option<Account>,
+    /// Whether it has the groups of its process, and not those that `/etc/group` gives that user.
+    pub(crate) keeps_groups: bool,
     /// The ids that this user may have; empty if the configuration does not say.
     pub(crate) id_maps: IdMaps,
     /// Whether the sandbox kills the process when the caller's connection closes.

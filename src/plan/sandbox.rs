@@ -200,7 +200,13 @@ pub(super) fn plan(
         timeout: extras.timeout,
         pause: extras.pause,
         volumes: extras.volumes.clone(),
-        init: InitPlan::new(spec, root, (tree, layers), processors(spec, unapplied_limits))?,
+        init: InitPlan::new(
+            spec,
+            root,
+            (tree, layers),
+            processors(spec, unapplied_limits),
+            extras.user.as_ref(),
+        )?,
     })
 }
 

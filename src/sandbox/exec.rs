@@ -33,6 +33,7 @@ use crate::helper::spawn::read_plan;
 use crate::helper::{Received, extra_fd_name};
 use crate::plan::{Descriptors, ExecPlan, SealedExec};
 use crate::process::Channel;
+use crate::spec::Origin;
 use crate::sys::{self, Inside};
 use crate::wire::frame;
 use crate::wire::init::{ExecHello, ExecReport};
@@ -168,8 +169,11 @@ fn run(target: &ExecTarget<'_>, plan: ExecPlan, fds: &Fds<'_>, parent: &Channel)
     devices.become_streams(wanted)?;
     let process = match &plan.options.user {
         Some(account) => {
-            let user = accounts::look_up(account, &plan.process.user)?;
-            user.check_found(&plan.options.id_maps)?;
+            let mut user = accounts::look_up(account, &plan.process.user)?;
+            if plan.options.keeps_groups {
+                user.additional_gids.clone_from(&plan.process.user.additional_gids);
+            }
+            user.check_found(Origin::Exec, &plan.options.id_maps)?;
             plan.process.run_as(user)
         }
         None => plan.process,

@@ -233,13 +233,12 @@ impl User {
         Ok(user)
     }
 
-    /// Checks the ids of a user that was found by its name, for an executed process. `maps` is as for
-    /// [`ValidProcess::new`].
+    /// Checks the ids of a user that was found by its name. `maps` is as for [`ValidProcess::new`].
     ///
     /// # Errors
     /// As for a process that names the ids themselves.
-    pub(crate) fn check_found(&self, maps: &IdMaps) -> Result<()> {
-        self.check_ids(&Field::document(Origin::Exec).key("process").key("user"), maps)
+    pub(crate) fn check_found(&self, origin: Origin, maps: &IdMaps) -> Result<()> {
+        self.check_ids(&Field::document(origin).key("process").key("user"), maps)
     }
 
     fn check_ids(&self, field: &Field<'_>, maps: &IdMaps) -> Result<()> {

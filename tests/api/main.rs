@@ -30,4 +30,5 @@ mod signals;
 mod stress;
 mod unharmed;
 mod user_log;
+mod user_name;
 mod zygote;

@@ -79,6 +79,10 @@ pub(in crate::container) fn write(
     if !extras.volumes.is_empty() {
         return Err(Error::unsupported("pod_volume", "a bundle cannot describe what containers share"));
     }
+    if extras.user.is_some() {
+        let why = "a bundle names its user by ids";
+        return Err(Error::unsupported("user_name", why).hint("call user() instead"));
+    }
     make_empty_directory(directory)?;
     if extras.host_rootfs {
         write_host_rootfs(directory, &mut spec, host)?;

@@ -82,6 +82,12 @@ impl ContainerBuilder {
                 elements.push((format!("mounts[{index}]"), format!("{method}({destination:?})")));
             }
         }
+        if self.extras.user.is_some() {
+            elements.extend(["username", "uid", "gid", "additionalGids"].map(|key| {
+                let name = if ["username", "uid"].contains(&key) { String::new() } else { format!(".{key}") };
+                (format!("process.user.{key}"), format!("user_name{name}"))
+            }));
+        }
         let whole = self.origin == Origin::Builder;
         if whole {
             let env = self.spec.process().as_ref().and_then(|process| process.env().as_deref());

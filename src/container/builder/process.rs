@@ -3,6 +3,7 @@
 
 use super::default_spec::build;
 use super::description::{ContainerBuilder, STREAMS};
+use crate::plan::Account;
 use crate::process::Stdio;
 use crate::process::console::{ConsoleTarget, WindowSize};
 use crate::spec::Resource;
@@ -64,6 +65,37 @@ impl ContainerBuilder {
         let mut user = process.user().clone();
         user.set_uid(uid).set_gid(gid);
         process.set_user(user);
+        self.extras.user = None;
+        self
+    }
+
+    /// The user of the workload, by name: the container's own `/etc/passwd` and `/etc/group` give ids and supplementary
+    /// groups, in place of [`user`](Self::user) and [`groups`](Self::groups). `create` looks it up when the root is in
+    /// place. An [`exec`](crate::Container::exec) without a user of its own has this one.
+    ///
+    /// A decimal number is a uid, whatever name the image may have for it. Its group and supplementary groups are those
+    /// of the first line with this uid; without such a line, gid 0 and none.
+    ///
+    /// `build` refuses an empty name, one that begins with a sign, and a number that begins with 0 or is no uid; and a
+    /// name beside [`bind_rw`](Self::bind_rw) or another bind that shows its owner as the container's user. `create`
+    /// refuses a name that the container does not have, and ids that are not mapped. Pipes belong to root, so a user by
+    /// name writes to its descriptors and cannot open `/dev/stdout` again.
+    pub fn user_name(mut self, name: impl AsRef<str>) -> Self {
+        let account = Account::parse(name.as_ref());
+        let uid = match &account {
+            None => {
+                self.refuse("user_name", "is neither a name nor a uid", "write a uid in plain digits");
+                return self;
+            }
+            // Known before the image is read, for the checks and for the owner of pipes and binds.
+            Some(Account::Uid(uid)) => *uid,
+            Some(Account::Name(_)) => 0,
+        };
+        let process = self.process();
+        let mut user = process.user().clone();
+        user.set_uid(uid).set_gid(0).set_additional_gids(None);
+        process.set_user(user);
+        self.extras.user = account;
         self
     }
 

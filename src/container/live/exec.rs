@@ -142,7 +142,8 @@ impl Exec {
         self.with(ProcessChange::Cwd(cwd.into()))
     }
 
-    /// The process's user and group, as ids inside the container.
+    /// The process's user and group, as ids inside the container. Without a user, the process has the container's own,
+    /// also one that was [found by its name](crate::ContainerBuilder::user_name).
     pub fn user(self, uid: u32, gid: u32) -> Self {
         self.with(ProcessChange::User(uid, gid))
     }
@@ -305,6 +306,14 @@ impl Exec {
         !matches!(self.console, ConsoleTarget::Unset)
     }
 
+    fn names_ids(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, ProcessChange::User(..)))
+    }
+
+    fn names_groups(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, ProcessChange::Groups(_)))
+    }
+
     /// Refuses a terminal that is `asked` for and that no receiver takes, and one beside redirected streams.
     fn check_terminal(&self, asked: bool) -> Result<()> {
         let refuse = |problem| Err(Error::spec("exec", "process.terminal", problem));
@@ -344,7 +353,13 @@ impl Exec {
             process.set_env(None);
         }
         self.changes.iter().for_each(|change| change.apply(&mut process));
-        if let Some(Account::Uid(uid)) = &self.account {
+        let inherited = match &self.account {
+            None if self.whole.is_none() && !self.names_ids() => inherited_account(core)?,
+            _ => None,
+        };
+        let keeps_groups = inherited.is_some() && self.names_groups();
+        let account = self.account.clone().or(inherited);
+        if let Some(Account::Uid(uid)) = &account {
             // Known before the image is read, for the checks and for the owner of pipes.
             let mut user = process.user().clone();
             user.set_uid(*uid);
@@ -355,7 +370,8 @@ impl Exec {
         check_devices(core, &process, valid)?;
         let lsms = host::security_modules(process.asks_for_labels());
         let options = ExecOptions {
-            user: self.account.clone(),
+            user: account,
+            keeps_groups,
             id_maps: valid.id_maps.clone(),
             attached: self.attached,
             timeout: self.timeout,
@@ -367,6 +383,13 @@ impl Exec {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Ok((plan, host_ids_of(&process.user, valid, own)))
     }
+}
+
+/// The user of the container's own process, if that was looked up inside.
+fn inherited_account(core: &Handle) -> Result<Option<Account>> {
+    let account = core.record.extras.get("user").cloned().unwrap_or_default();
+    serde_json::from_value(account)
+        .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))
 }
 
 /// Refuses `CAP_MKNOD` in a container whose device rules nothing enforces, because its own processes do without.

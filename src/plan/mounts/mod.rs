@@ -13,8 +13,8 @@ use super::devices::DeviceLimits;
 use super::extras::{Extras, VOLUME_FIELD, relative_to_root};
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use super::init::{RootPlan, StepSource, Target, TreeStep};
-use super::owner::{KEEP_IDS, OwnerMapping};
-use super::process::{host_id, host_ids_of};
+use super::owner::{KEEP_IDS, NAME_BY_UID, OwnerMapping};
+use super::process::{Account, host_id, host_ids_of};
 use super::refuse::refuse_hot_mount;
 use crate::error::{Error, Result};
 use crate::host::facts::{Host, RESOLV_CONF};
@@ -230,6 +230,10 @@ impl<'a> TreeBuilder<'a> {
 
     /// As the gofer sees ids: without privileges from inside the container's user namespace, else the host's.
     fn owner_as_user(&self, always: bool, field: &str) -> Result<IdMapping> {
+        if let Some(Account::Name(_)) = self.extras.user {
+            let why = "shows the owner as the container's user, and the ids of a user by name are known only inside";
+            return Err(Error::unsupported(format!("{field}.options"), why).hint(NAME_BY_UID));
+        }
         let user = &self.spec.process.user;
         let IdMaps { uids, gids } = &self.spec.id_maps;
         let ranges = |maps: &[IdMap], inside: bool| -> Vec<_> {

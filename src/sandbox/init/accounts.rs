@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Account;
 use crate::sandbox::resolve;
-use crate::spec::User;
+use crate::spec::{IdMaps, Origin, User};
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags};
 use std::fs::File;
@@ -17,6 +17,13 @@ const MAX_FILE: u64 = 1 << 20;
 /// The home directory of the first user with this id, if it is an absolute path.
 pub(in crate::sandbox) fn home_of(uid: u32) -> Option<Vec<u8>> {
     home_in(&read("etc/passwd")?, uid)
+}
+
+/// The workload's user: as [`look_up`]. Its ids have to be among `maps`.
+pub(super) fn find_workload(account: &Account, user: &User, maps: &IdMaps) -> Result<User> {
+    let found = look_up(account, user)?;
+    found.check_found(Origin::Builder, maps)?;
+    Ok(found)
 }
 
 /// `user` with the ids of `account`: its uid, its group, and the groups that list it. A uid without a line keeps the

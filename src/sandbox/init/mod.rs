@@ -32,7 +32,7 @@ use super::own_device::OwnDevices;
 use super::reaper::{Reaper, ReaperSetup};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::{Received, extra_fd_name};
-use crate::plan::{CloneFlags, NamespacePlan, SealedSandbox};
+use crate::plan::{CloneFlags, NamespacePlan, ProcessPlan, SealedSandbox};
 use crate::process::Channel;
 use crate::process::stdio::NULL;
 use crate::spec::NamespaceKind;
@@ -48,6 +48,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::borrow::Cow;
 use tree::Assembled;
 
 /// Init as its parent holds it.
@@ -228,7 +229,8 @@ pub(super) const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 type Handles = Vec<(String, OwnedFd)>;
 
 /// What init found at create, for start.
-struct Workload {
+struct Workload<'a> {
+    process: Cow<'a, ProcessPlan>,
     program: program::Program,
     labels: Labels,
     peak: Peak,
@@ -283,12 +285,12 @@ impl First<'_> {
     }
 
     /// Becomes the workload. Returns only what went wrong.
-    fn start(&self, parent: &Channel, workload: &Workload) -> Error {
-        let Workload { program, labels, peak, devices, null } = workload;
+    fn start(&self, parent: &Channel, workload: &Workload<'_>) -> Error {
+        let Workload { process, program, labels, peak, devices, null } = workload;
         let (plan, descriptors) = (&self.plan.init, &self.plan.facts.descriptors);
         let numbers: Vec<i32> = descriptors.extra().collect();
         let workload = ExecRequest {
-            plan: &plan.process,
+            plan: process,
             filter: plan.seccomp.as_ref(),
             program,
             labels,
@@ -299,7 +301,7 @@ impl First<'_> {
             parent,
             listener_report: |names| frame::encode(names, &StartReport::Listener),
         };
-        let labels_of_hook = || labels.of_this_process(&plan.process);
+        let labels_of_hook = || labels.of_this_process(process);
         let hooks = self.given.hooks.before_execve(&workload, &labels_of_hook, null.as_fd());
         let given = descriptors.given.iter().copied().zip(self.given.extra_fds.iter().map(AsFd::as_fd));
         let extra: Vec<_> = given.chain(devices.extra(&descriptors.devices)).collect();
@@ -315,7 +317,7 @@ impl First<'_> {
     }
 
     /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
-    fn prepare(&self) -> Result<(Workload, Handles)> {
+    fn prepare(&self) -> Result<(Workload<'_>, Handles)> {
         let (plan, given) = (&self.plan.init, self.given);
         let wanted = &self.plan.facts.descriptors.devices;
         // The dispositions are the sandbox's, which are the defaults.
@@ -341,11 +343,18 @@ impl First<'_> {
         let null = own_device::of_new_root(root.as_fd(), NULL)?;
         given.hooks.before_pivot(root.as_fd(), null.as_fd())?;
         tree::enter(root, plan.rootfs_propagation)?;
-        let program = program::find(&plan.process)?;
-        become_workload::prepare(&self.plan.init.process)?;
+        let process = match &plan.account {
+            Some((account, maps)) => {
+                let user = accounts::find_workload(account, &plan.process.user, maps)?;
+                Cow::Owned(plan.process.clone().run_as(user))
+            }
+            None => Cow::Borrowed(&plan.process),
+        };
+        let program = program::find(&process)?;
+        become_workload::prepare(&process)?;
         // Last, so that no step that can fail has it open.
-        let owner = plan.process.user.uid;
-        let terminal = plan.process.terminal.as_ref();
+        let owner = process.user.uid;
+        let terminal = process.terminal.as_ref();
         let terminal =
             terminal.map(|terminal| Console::of_this_process(terminal, owner, true)).transpose()?;
         // After the terminal, which is the last mount.
@@ -356,7 +365,7 @@ impl First<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let above = self.plan.facts.descriptors.first_free();
-        let labels = Labels::open(&plan.process, proc.as_fd(), above)?;
+        let labels = Labels::open(&process, proc.as_fd(), above)?;
         let peak = Peak::open(proc.as_fd(), above);
         let NamespacePlan { followed, .. } = self.plan.namespaces;
         let entered = if self.plan.reaper { followed | self.plan.namespaces.of_reaper() } else { followed };
@@ -366,6 +375,6 @@ impl First<'_> {
         for (overlay, [upper, lower]) in layers.into_iter().enumerate() {
             handles.extend([(upper_name(overlay), upper), (lower_name(overlay), lower)]);
         }
-        Ok((Workload { program, labels, peak, devices, null }, handles))
+        Ok((Workload { process, program, labels, peak, devices, null }, handles))
     }
 }
