@@ -4,8 +4,8 @@
 //! Every group says why it is allowed. Some calls stay out with every capability, because they reach large or
 //! little-used kernel code that no workload needs: `io_uring_*` (a second system call interface no filter sees into),
 //! `add_key`, `keyctl`, `request_key` (keyrings are not namespaced), `userfaultfd` (stops the kernel at a place of the
-//! caller's choosing), `kexec_*`, `swapon`, `nfsservctl`, `uselib`, `modify_ldt`, `vm86*` and the like, and `AF_ALG`
-//! sockets.
+//! caller's choosing), `kexec_*`, `swapon`, `nfsservctl`, `uselib`, `modify_ldt`, `vm86*` and the like, `AF_ALG`
+//! sockets, and the two commands of `ioctl` that type into a terminal, whose reader may be the caller's shell.
 
 use super::arch::Machine;
 use super::rules::ENOSYS;
@@ -32,6 +32,7 @@ pub(crate) fn default_profile(granted: CapSet) -> LinuxSeccomp {
         }
     }
     let mut rules = vec![allow(&allowed, Vec::new())];
+    rules.extend(not_typing().map(|condition| allow(&["ioctl"], vec![condition])));
     rules.extend(PERSONALITIES.map(|persona| allow(&["personality"], vec![equal(0, persona)])));
     // Only Unix sockets come in pairs. For another family the kernel loads its module before it refuses.
     rules.push(allow(&["socketpair"], vec![equal(0, AF_UNIX)]));
@@ -75,6 +76,27 @@ fn allow(names: &[&str], args: Vec<LinuxSeccompArg>) -> LinuxSyscall {
     rule.set_args((!args.is_empty()).then_some(args));
     rule
 }
+
+/// Conditions on the command of ioctl(2), of which one holds for every command but `TIOCSTI` and `TIOCLINUX`. Each looks
+/// at bits that the kernel looks at, which are 32. So they hold for the right commands whatever the rest is, and in any
+/// order of the rules.
+pub(super) fn not_typing() -> impl Iterator<Item = LinuxSeccompArg> {
+    const COMMAND: usize = 1;
+    let masked = |mask: u64, value: u64| {
+        let op = LinuxSeccompOperator::ScmpCmpMaskedEq;
+        let arg = LinuxSeccompArgBuilder::default().index(COMMAND).op(op).value(mask).value_two(value);
+        arg.build().expect("the builder has a default for every field")
+    };
+    // The last four bits: neither 0b0010 nor 0b1100. Those of most commands are, so these come first.
+    let last = [(0b1, 0b1), (0b1110, 0), (0b1110, 0b1110), (0b1100, 0b0100), (0b1100, 0b1000)];
+    let differs = |bit: u32| (1 << bit, (TIOCSTI ^ 1 << bit) & 1 << bit);
+    last.into_iter().chain((4..32).map(differs)).map(move |(mask, value)| masked(mask, value))
+}
+
+/// ioctl_tty(2).
+pub(super) const TIOCSTI: u64 = 0x5412;
+pub(super) const TIOCLINUX: u64 = 0x541c;
+const _: () = assert!(TIOCSTI >> 4 == TIOCLINUX >> 4, "they differ in the last four bits");
 
 /// Argument `index`, all 64 bits of it, is `value`. The rules here only *allow* equal values: a rule with "not equal"
 /// could be passed by setting bits that the kernel ignores.
@@ -178,12 +200,12 @@ pub(super) const ALWAYS: &[&[&str]] = &[
     MACHINE,
 ];
 
-/// Data of files already open: guarded by the descriptor.
+/// Data of files already open: guarded by the descriptor. `ioctl` has rules of its own.
 #[rustfmt::skip]
 const OPEN_FILES: &[&str] = &[
     "close", "close_range", "copy_file_range", "dup", "dup2", "dup3", "fadvise64", "fadvise64_64", "arm_fadvise64_64",
     "fallocate", "fcntl", "fcntl64", "fdatasync", "flock", "fsync", "ftruncate", "ftruncate64", "getdents",
-    "getdents64", "ioctl", "lseek", "_llseek", "pread64", "preadv", "preadv2", "pwrite64", "pwritev", "pwritev2",
+    "getdents64", "lseek", "_llseek", "pread64", "preadv", "preadv2", "pwrite64", "pwritev", "pwritev2",
     "read", "readahead", "readv", "sendfile", "sendfile64", "splice", "sync", "sync_file_range",
     "arm_sync_file_range", "syncfs", "tee", "vmsplice", "write", "writev",
     // Asynchronous I/O of the old kind: plain reads and writes.

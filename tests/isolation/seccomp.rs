@@ -4,11 +4,13 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::{Stage, skip, stage};
+use cofferdam::oci::default_seccomp;
 use cofferdam::oci_spec::runtime::LinuxSeccomp;
 use cofferdam::{ContainerBuilder, Outcome, Rootfs};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 
 /// How a program enters the kernel.
@@ -256,6 +258,27 @@ fn the_kernel_answers_as_random_rules_say() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+#[test]
+fn no_program_types_into_its_terminal() {
+    let stage = stage!();
+    let default = default_seccomp(&HashSet::new());
+    let abis = Abi::available(&stage);
+    if abis.is_empty() {
+        skip!("the programs are of x86-64");
+    }
+    const TCGETS: u64 = 0x5401;
+    const TIOCSTI: u64 = 0x5412;
+    const TIOCLINUX: u64 = 0x541c;
+    for abi in abis {
+        let number = if abi == Abi::I386 { 54 } else { 16 };
+        let calls = [TCGETS, TIOCSTI, TIOCSTI | 1 << 32, TIOCLINUX]
+            .map(|command| Call { number, args: [0, command] });
+        // Standard input is no terminal: the kernel says so if the filter lets it.
+        let answered = answers(&stage, abi, &default, &calls);
+        assert_eq!(answered, [-libc::ENOTTY, -libc::EPERM, -libc::EPERM, -libc::EPERM], "{abi:?}");
+    }
 }
 
 #[test]

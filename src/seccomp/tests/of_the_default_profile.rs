@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::seccomp::arch::{SyscallName, SyscallNumbers};
-use crate::seccomp::default::{ALWAYS, NEW_NAMESPACES, PERSONALITIES, SOCKET_FAMILIES, WITH_CAPABILITY};
+use crate::seccomp::default::{
+    ALWAYS, NEW_NAMESPACES, PERSONALITIES, SOCKET_FAMILIES, TIOCLINUX, TIOCSTI, WITH_CAPABILITY,
+};
 use crate::seccomp::{compile, default_profile};
 use crate::spec::CapSet;
 
@@ -99,6 +101,34 @@ fn clone_makes_threads_and_processes_but_no_namespaces() {
         for flags in [flags, flags | 17, flags | 0xff_0000_0000] {
             assert_eq!(native(&filter, "clone", &[flags]), verdict, "{flags:#x}");
             assert_eq!(ask(&filter, Abi::X86, x86("clone"), &[flags]), verdict, "{flags:#x}");
+        }
+    }
+}
+
+#[test]
+fn no_command_of_ioctl_types_into_a_terminal() {
+    for filter in [filter(CapSet::empty()), filter(CapSet::all())] {
+        let verdict = |command: u64| {
+            let native = native(&filter, "ioctl", &[0, command]);
+            assert_eq!(
+                ask(&filter, Abi::X86, x86("ioctl"), &[0, command & 0xffff_ffff]),
+                native,
+                "{command:#x}"
+            );
+            native
+        };
+        for command in [TIOCSTI, TIOCLINUX] {
+            // The kernel does not see the upper half.
+            for upper in [0, 1, 1 << 31, 0xffff_ffff] {
+                assert_eq!(verdict(command | upper << 32), NO, "{command:#x}");
+            }
+            for bit in 0..32 {
+                let other = command ^ 1 << bit;
+                assert_eq!(verdict(other), RET_ALLOW, "{other:#x}");
+            }
+        }
+        for command in (0x5400..0x5500).filter(|command| ![TIOCSTI, TIOCLINUX].contains(command)) {
+            assert_eq!(verdict(command), RET_ALLOW, "{command:#x}");
         }
     }
 }
