@@ -27,15 +27,19 @@ const DEVICES: [(&CStr, &CStr); 6] = [
     (c"/dev/urandom", c"dev/urandom"),
     (c"/dev/tty", c"dev/tty"),
 ];
-const MASKED_FILES: [&CStr; 6] = [
+const MASKED_FILES: [&CStr; 9] = [
+    c"proc/config.gz",
+    c"proc/interrupts",
     c"proc/kcore",
+    c"proc/key-users",
     c"proc/keys",
     c"proc/latency_stats",
     c"proc/timer_list",
     c"proc/timer_stats",
     c"proc/sched_debug",
 ];
-const MASKED_DIRECTORIES: [&CStr; 4] = [c"proc/acpi", c"proc/asound", c"proc/scsi", c"sys/firmware"];
+const MASKED_DIRECTORIES: [&CStr; 5] =
+    [c"proc/acpi", c"proc/asound", c"proc/scsi", c"sys/devices/virtual/powercap", c"sys/firmware"];
 const READ_ONLY: [&CStr; 5] = [c"proc/bus", c"proc/fs", c"proc/irq", c"proc/sys", c"proc/sysrq-trigger"];
 
 /// Runs `program`, a path inside `rootfs`, without arguments, and returns its exit code.

@@ -70,6 +70,15 @@ fn a_missing_working_directory_is_made_where_the_root_can_be_written() {
 }
 
 #[test]
+fn files_about_the_whole_machine_are_empty() {
+    let stage = stage!();
+    let script = "for file in config.gz interrupts kcore key-users keys timer_list; do
+        test ! -e /proc/$file || head -c 1 /proc/$file; done | wc -c
+        ls /sys/firmware /sys/devices/virtual/powercap 2>/dev/null | grep -v : | wc -w";
+    assert_eq!(stdout_of(stage.shell("machine", script)), "0\n0");
+}
+
+#[test]
 fn ids_are_the_ones_asked_for() {
     let stage = stage!();
     assert_eq!(stdout_of(stage.busybox_shell("root", "id -u; id -g; id -G")), "0\n0\n0");

@@ -21,17 +21,23 @@ const OCI_VERSION: &str = "1.2.0";
 /// its own container without needing a cgroup.
 const DEFAULT_NPROC: u64 = 1024;
 
-/// The files of `/proc` and `/sys` that every container sees masked, or read-only: the lists of runc and docker.
-const MASKED: [&str; 10] = [
+/// The files of `/proc` and `/sys` that every container sees masked, or read-only: the lists of runc and docker, and
+/// what else tells of the whole machine: its kernel's configuration and every user's keys. Not docker's thermal state of
+/// each processor: that is a mount for each.
+const MASKED: [&str; 14] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/config.gz",
+    "/proc/interrupts",
     "/proc/kcore",
+    "/proc/key-users",
     "/proc/keys",
     "/proc/latency_stats",
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];

@@ -43,6 +43,8 @@ struct Tree<'a> {
     /// The container's own proc, straight from the kernel: independent of any mount at `/proc`.
     proc: Option<OwnedFd>,
     read_only: Vec<OwnedFd>,
+    /// The container's `/dev/null`, once a mask needed it.
+    null: Option<OwnedFd>,
 }
 
 /// A complete tree.
@@ -70,7 +72,7 @@ pub(in crate::sandbox) fn assemble(
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
     };
     show_root(root.as_fd(), plan.hooks.root_at.as_deref())?;
-    let mut tree = Tree { root, network, handed, volumes, proc: None, read_only: Vec::new() };
+    let mut tree = Tree { root, network, handed, volumes, proc: None, read_only: Vec::new(), null: None };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
             ErrorKind::Os(_) => error.during(step.field.clone()),
@@ -399,7 +401,7 @@ impl Tree<'_> {
         Err(Error::unsupported(format!("/{}", node.path.display()), problem))
     }
 
-    fn mask(&self, step: &TreeStep) -> Result<()> {
+    fn mask(&mut self, step: &TreeStep) -> Result<()> {
         let Some(target) = self.existing(&step.at)? else { return Ok(()) };
         let stat = rustix::fs::fstat(&target).os(|| format!("fstat({:?})", step.at))?;
         let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -412,13 +414,11 @@ impl Tree<'_> {
     }
 
     /// Another mount of the container's `/dev/null`, which came from us, and which this checks to be the null device.
-    fn another_null(&self) -> Result<OwnedFd> {
-        let null =
-            resolve::open(self.root.as_fd(), Path::new("dev/null")).os(|| "openat2(rootfs, \"dev/null\")")?;
-        let stat = rustix::fs::fstat(&null).os(|| "fstat(\"dev/null\")")?;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != rustix::fs::makedev(1, 3) {
-            return Err(Error::new(ErrorKind::Os(libc::ENODEV), "mask", "/dev/null is not the null device"));
-        }
+    fn another_null(&mut self) -> Result<OwnedFd> {
+        let null = match &mut self.null {
+            Some(null) => null,
+            none => none.insert(open_null(self.root.as_fd())?),
+        };
         clone_tree(null.as_fd(), false).os(|| "open_tree(\"dev/null\", OPEN_TREE_CLONE)")
     }
 
@@ -461,6 +461,15 @@ fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<
 fn is_fifo(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
     let stat = rustix::fs::statat(parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
+
+fn open_null(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let null = resolve::open(root, Path::new("dev/null")).os(|| "openat2(rootfs, \"dev/null\")")?;
+    let stat = rustix::fs::fstat(&null).os(|| "fstat(\"dev/null\")")?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != rustix::fs::makedev(1, 3) {
+        return Err(Error::new(ErrorKind::Os(libc::ENODEV), "mask", "/dev/null is not the null device"));
+    }
+    Ok(null)
 }
 
 /// Attaches the mount of `step`, and sets the step's propagation.
