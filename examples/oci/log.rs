@@ -1,10 +1,12 @@
 //! Writes errors in the format of runc, because engines parse it.
 
 use super::{LogFormat, Options};
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 use tracing::field::{Field, Visit};
@@ -24,9 +26,9 @@ impl Log {
     }
 
     pub(crate) fn open(options: &Options) -> Result<Self, String> {
-        let open = |path| File::options().append(true).create(true).open(path);
-        let file = options.log.as_ref().map(|path| open(path).map_err(|error| (path, error))).transpose();
-        let file = file.map_err(|(path, error)| format!("open log {}: {error}", path.display()))?;
+        let open =
+            |path: &PathBuf| open(path).map_err(|error| format!("open log {}: {error}", path.display()));
+        let file = options.log.as_ref().map(open).transpose()?;
         Ok(Self { file, format: options.log_format })
     }
 
@@ -59,6 +61,18 @@ impl Log {
         let log = Self { file, format: self.format };
         let _ = tracing::subscriber::set_global_default(Decisions { log: Mutex::new(log), least });
     }
+}
+
+/// Opens a log for appending. Follows no link, because the directory may belong to another user than this program's.
+/// Does not wait for the reader of a FIFO: without one this is an error, and what a full FIFO does not take is lost.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let text = path.to_str().unwrap_or_default();
+    let is_ours = ["/dev/stdout", "/dev/stderr"].contains(&text)
+        || ["/dev/fd/", "/proc/self/fd/"].iter().any(|directory| text.starts_with(directory));
+    let follow = if is_ours { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    Ok(rustix::fs::open(path, flags | follow | OFlags::CLOEXEC, mode)?.into())
 }
 
 /// Receives the events of the crate and of this program, but not those of their dependencies.

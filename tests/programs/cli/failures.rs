@@ -3,7 +3,11 @@
 use crate::cli::{Engine, assert_success, need};
 use crate::kit::example::is_ours;
 use crate::kit::stage;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 #[test]
 fn with_debug_the_log_has_what_was_done_and_without_it_nothing() {
@@ -166,6 +170,29 @@ fn errors_are_lines_of_json_in_the_log() {
     let file = format!("--log={}", log.display());
     engine.refused(&["--log-format=json", &file, "state", &stage.id("nosuch")]);
     assert_eq!(engine.read("log.json").lines().count(), 3);
+}
+
+#[test]
+fn a_log_is_no_link_and_no_fifo_that_nothing_reads() {
+    need!(ours);
+    let stage = stage!();
+    let engine = Engine::on(&stage, "true");
+    let (link, fifo, other) =
+        (stage.path().join("link"), stage.path().join("fifo"), stage.path().join("other"));
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let log = |path: &Path| engine.refused(&["--log", path.to_str().unwrap(), "state", &stage.id("nosuch")]);
+    let said = log(&link);
+    assert!(said.starts_with("open log ") && said.contains("symbolic link") && !other.exists(), "{said}");
+    assert!(log(&fifo).starts_with("open log "));
+    // With a reader it is a log, and a terminal or a pipe of ours is one by its name.
+    let mut reader = File::options().read(true).write(true).open(&fifo).unwrap();
+    assert!(log(&fifo).contains("does not exist"));
+    let mut bytes = [0; 4096];
+    let count = reader.read(&mut bytes).unwrap();
+    assert!(String::from_utf8_lossy(&bytes[..count]).contains("does not exist"));
+    let said = log(Path::new("/dev/stdout"));
+    assert!(said.contains("does not exist"), "{said}");
 }
 
 #[test]
