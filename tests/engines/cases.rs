@@ -66,8 +66,8 @@ pub(crate) fn wishes_come_true_inside(engine: &dyn Engine) {
         (&[Wish::ReadOnly], "touch /x 2>/dev/null; echo $?", "1"),
         (
             &[Wish::User("7:8")],
-            "id -u; id -g; grep CapEff /proc/self/status",
-            "7\n8\nCapEff:\t0000000000000000",
+            "id -u; id -g; grep CapEff /proc/self/status; echo x >/dev/stdout",
+            "7\n8\nCapEff:\t0000000000000000\nx",
         ),
         (&[Wish::Env("A=b c"), Wish::Cwd("/tmp")], "echo $A; pwd", "b c\n/tmp"),
         (
@@ -78,6 +78,16 @@ pub(crate) fn wishes_come_true_inside(engine: &dyn Engine) {
         (&[Wish::OpenFiles(99, 100)], "ulimit -n; ulimit -Hn", "99\n100"),
         (&[Wish::Tmpfs("/scratch")], "grep -c '^tmpfs /scratch tmpfs .*size=1024k' /proc/mounts", "1"),
         (&[volume(true)], "cat /v/f; touch /v/x 2>/dev/null; echo $?", "of the host\n1"),
+        (
+            &[Wish::Volume { from: directory.path(), to: "/var/lock", read_only: true }],
+            "cat /var/lock/f",
+            "of the host",
+        ),
+        (
+            &[Wish::Volume { from: &file, to: "/etc/localtime", read_only: true }],
+            "cat /etc/localtime",
+            "of the host",
+        ),
         (&[volume(false)], "echo of the container >/v/f; cat /v/f", "of the container"),
         (&[Wish::Hostname("guest")], "hostname", "guest"),
         (&[Wish::HostNetwork], "readlink /proc/self/ns/net", &net),

@@ -8,6 +8,10 @@ use std::process::Command;
 /// The programs of the image, besides those of every test's root directory.
 const FURTHER_APPLETS: &str = "ip nc ping stty tty";
 
+/// Links that lead nowhere, as images have them for what is mounted there or made at the start.
+const DANGLING: [(&str, &str); 2] =
+    [("etc/localtime", "/usr/share/zoneinfo/Etc/UTC"), ("var/lock", "../run/lock")];
+
 /// A tar archive of a root directory: what `import` takes. Everything belongs to root.
 pub(crate) fn archive(directory: &Path) -> PathBuf {
     let rootfs = directory.join("image");
@@ -16,6 +20,10 @@ pub(crate) fn archive(directory: &Path) -> PathBuf {
         std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).expect("an applet");
     }
     std::fs::write(rootfs.join("etc/plain"), "not a program\n").expect("a file of the image");
+    std::fs::create_dir(rootfs.join("var")).expect("a directory of the image");
+    for (link, target) in DANGLING {
+        std::os::unix::fs::symlink(target, rootfs.join(link)).expect("a link of the image");
+    }
     let path = directory.join("image.tar");
     let mut archive = tar::Builder::new(File::create(&path).expect("an archive"));
     archive.follow_symlinks(false);

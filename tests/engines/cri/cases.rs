@@ -100,6 +100,11 @@ pub(crate) fn a_container_is_what_its_configuration_says(cri: &Cri) {
             "b c\n/tmp\nof the host\n1\n3",
         ),
         (
+            Spec { mounts: &[(at, "/var/lock", true), (&file, "/etc/localtime", true)], ..default },
+            "cat /var/lock/f /etc/localtime",
+            "of the host\nof the host",
+        ),
+        (
             Spec { mounts: &[(at, "/v", false), (&file, "/dev/termination-log", false)], ..default },
             "echo of the container >/dev/termination-log; cat /v/f; touch /x && ls /x",
             "of the container\n/x",
