@@ -129,8 +129,8 @@
 //!
 //! # What is tested
 //!
-//! `tests/engines` starts podman 4.3 (as root and without privileges), docker 20.10 and containerd 1.6 with all their state
-//! in one directory. It tests run, exec, terminals, stop, kill, pause, limits, volumes, pods and more, and ran the commands
+//! `tests/engines` starts podman 4.3 (as root and without privileges), buildah 1.28, docker 20.10 and containerd 1.6 with all
+//! their state in one directory. It tests run, exec, terminals, stop, kill, pause, limits, volumes, pods and more, and ran the commands
 //! above with images made from busybox. For Kubernetes it makes a kubelet's CRI calls to containerd, once with the handler
 //! above and once with runc's: pods with the node's network and with their own (CNI), shared namespaces, security contexts,
 //! limits and their update, out of memory, commands with a deadline, stop, logs and failures. With two docker daemons it

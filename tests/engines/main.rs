@@ -1,4 +1,4 @@
-//! podman, docker, containerd and Slurm drive the example `oci` in place of runc: each test starts the engine, with all
+//! podman, buildah, docker, containerd and Slurm drive the example `oci` in place of runc: each test starts the engine, with all
 //! its state in a directory of its own, and asserts that nothing is left when it has ended.
 //!
 //! [`cases`] has the tests, one list for all engines. The module with an engine's name knows its command line. [`cri`]
@@ -8,6 +8,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests run engines and write plain files of their own")]
 
+mod buildah;
 mod cases;
 mod containerd;
 mod cri;

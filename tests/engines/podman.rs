@@ -187,7 +187,7 @@ impl Drop for Podman {
 
 /// The runtime with a place for its records. podman's own `--runtime-flag` does not reach every verb; without one root's
 /// are all in one directory, and another user's where its other files are.
-fn with_root(runtime: &Path, directory: &Path, root: &Path) -> PathBuf {
+pub(crate) fn with_root(runtime: &Path, directory: &Path, root: &Path) -> PathBuf {
     let script = directory.join("oci");
     let text = format!("#!/bin/sh\nexec {} --root {} \"$@\"\n", runtime.display(), root.display());
     write_script(&script, &text);
