@@ -127,22 +127,31 @@ impl CgroupDir {
     /// more. Returns the name of one that is left, if any is.
     pub(super) fn remove_empty_children(&self, deadline: Instant) -> Result<Option<OsString>> {
         let mut left = None;
-        for entry in self.entries()? {
-            let entry = entry.os(|| format!("getdents64({:?})", self.path))?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry.file_type() != FileType::Directory || name == "." || name == ".." {
-                continue;
-            }
+        for name in self.children()? {
             if Instant::now() >= deadline {
-                return Ok(Some(name.to_owned()));
+                return Ok(Some(name));
             }
-            match self.remove(name) {
+            match self.remove(&name) {
                 Removal::Gone => {}
-                Removal::Busy => left = Some(name.to_owned()),
+                Removal::Busy => left = Some(name),
                 Removal::Failed(error) => return Err(error),
             }
         }
         Ok(left)
+    }
+
+    /// The names of the child cgroups; none if this one is gone.
+    pub(super) fn children(&self) -> Result<Vec<OsString>> {
+        let step = || format!("getdents64({:?})", self.path);
+        let mut names = Vec::new();
+        for entry in self.entries()? {
+            let entry = entry.os(step)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// The names of the control files.
@@ -225,13 +234,8 @@ impl CgroupDir {
         if !self.read("cgroup.procs")?.is_empty() {
             return Ok(true);
         }
-        for entry in self.entries()? {
-            let entry = entry.os(|| format!("getdents64({:?})", self.path))?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry.file_type() != FileType::Directory || name == "." || name == ".." {
-                continue;
-            }
-            if deepest == 0 || self.child(name)?.is_in_use(deepest - 1)? {
+        for name in self.children()? {
+            if deepest == 0 || self.child(&name)?.is_in_use(deepest - 1)? {
                 return Ok(true);
             }
         }

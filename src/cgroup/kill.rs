@@ -99,14 +99,29 @@ fn end_listed(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
                 Err(errno) => return Err(errno).os(|| format!("pidfd_send_signal({pid}, SIGKILL)")),
             }
         }
-        for (_, pidfd) in &held {
-            poll_until(&mut [PollFd::new(pidfd, PollFlags::IN)], deadline)?;
+        for (pid, pidfd) in &held {
+            poll_until(&mut [PollFd::new(pidfd, PollFlags::IN)], deadline)
+                .map_err(|error| error.during(format!("process {pid} in {:?}", dir.path())))?;
         }
         check(deadline, dir.path())?;
     }
 }
 
-fn listed(dir: &CgroupDir) -> Result<BTreeSet<i32>> {
+/// The processes in `dir` for which a SIGKILL waits: they do nothing any more but end, once they can.
+pub(super) fn killed_in(dir: &CgroupDir) -> Result<BTreeSet<i32>> {
+    let waits = |line: &str| {
+        let mask = line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask >> (libc::SIGKILL - 1) & 1 == 1)
+    };
+    let is_killed = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        status.is_ok_and(|status| status.lines().any(waits))
+    };
+    Ok(listed(dir)?.into_iter().filter(is_killed).collect())
+}
+
+pub(super) fn listed(dir: &CgroupDir) -> Result<BTreeSet<i32>> {
     // ENODEV: the cgroup was removed while we held it, so no process is in it.
     match gone_is_none(dir.read("cgroup.procs"))? {
         Some(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),

@@ -50,7 +50,7 @@ pub(crate) use group::{
 pub(crate) use leaf::{ExecLeaf, NewLeaf, Split};
 pub(crate) use oom::{OomEvidence, OomWatch};
 pub(crate) use remover::Remover;
-pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw};
+pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw, thaw_nested};
 
 #[cfg(test)]
 use teardown::destroy_within;

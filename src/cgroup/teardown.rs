@@ -5,7 +5,7 @@
 //! not on a cgroup filesystem, or that is a mount point.
 
 use super::dir::{CgroupDir, CgroupVersion, Removal, v1};
-use super::kill::{End, check, empty, gone_is_none};
+use super::kill::{End, check, empty, gone_is_none, killed_in, listed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cgroup::{CONTAINER, SANDBOX};
 use std::ffi::{OsStr, OsString};
@@ -54,6 +54,49 @@ pub(crate) fn thaw(paths: &[PathBuf]) {
     }
 }
 
+/// As [`thaw`], and every cgroup below them, until `deadline`: a workload that may write to its cgroups can freeze
+/// processes in one that it made.
+pub(crate) fn thaw_nested(paths: &[PathBuf], deadline: Instant) {
+    for path in paths {
+        if let Ok(dir) = CgroupDir::open(path)
+            && dir.version() == CgroupVersion::V1
+            && dir.has(v1::FREEZER).unwrap_or(false)
+        {
+            // What is gone meanwhile has nothing to thaw.
+            let _ = thaw_tree(dir, deadline);
+        }
+    }
+}
+
+/// Keeps only one directory open, as [`remove_nested`].
+fn thaw_tree(top: CgroupDir, deadline: Instant) -> Result<()> {
+    let thaw = |dir: &CgroupDir| {
+        let _ = dir.write(v1::FREEZER, "THAWED");
+        dir.children().unwrap_or_default()
+    };
+    // The children still to visit on each level.
+    let mut levels = vec![thaw(&top)];
+    let mut dir = top;
+    while let Some(names) = levels.last_mut() {
+        match names.pop() {
+            Some(name) => {
+                if let Some(child) = gone_is_none(dir.child(&name))? {
+                    levels.push(thaw(&child));
+                    dir = child;
+                }
+            }
+            None => {
+                levels.pop();
+                if !levels.is_empty() {
+                    dir = dir.parent()?;
+                }
+            }
+        }
+        check(deadline, dir.path())?;
+    }
+    Ok(())
+}
+
 /// Removes the empty ones of these directories and leaves the others, without killing anything. The directories are those
 /// above a container's cgroup, and other containers may use them. The deepest must come first, because a directory is in
 /// use while it has children.
@@ -76,13 +119,32 @@ pub(crate) fn prune(paths: &[PathBuf]) -> Result<()> {
 /// Removes the cgroups at these paths without killing anything: waits up to [`EMPTY_LIMIT`] for their processes to end.
 /// The caller has killed its container, but only guesses these paths. So what still runs there after the wait may belong
 /// to another container, and stays.
-pub(crate) fn remove_when_empty(paths: &[PathBuf]) {
+///
+/// Thaws a cgroup of v1 if everything in it was killed: until then it does not end, and it will never do anything else.
+///
+/// # Errors
+/// [`ErrorKind::Incomplete`] with the processes that were killed and are still there.
+pub(crate) fn remove_when_empty(paths: &[PathBuf]) -> Result<()> {
     let deadline = Instant::now() + EMPTY_LIMIT;
-    for path in paths {
-        if let Ok(Some((parent, name))) = open_parent(path) {
-            let _ = remove(&parent, name, deadline, End::ByItself);
-        }
+    // All of them first: a process is in cgroups of several hierarchies, and frozen in one.
+    for dir in paths.iter().filter_map(|path| CgroupDir::open(path).ok()) {
+        let _ = thaw_killed(&dir);
     }
+    report(paths.iter().filter_map(|path| {
+        let Ok(Some((parent, name))) = open_parent(path) else { return None };
+        remove(&parent, name, deadline, End::ByItself).err()?;
+        let left = parent.child(name).and_then(|dir| killed_in(&dir)).unwrap_or_default();
+        let problem = format!("{path:?} has killed processes that do not end: {left:?}");
+        (!left.is_empty()).then(|| Error::new(ErrorKind::Incomplete, "remove cgroup", problem))
+    }))
+}
+
+fn thaw_killed(dir: &CgroupDir) -> Result<()> {
+    let frozen = dir.version() == CgroupVersion::V1 && dir.is_frozen()?;
+    if frozen && killed_in(dir)?.len() == listed(dir)?.len() {
+        dir.write(v1::FREEZER, "THAWED")?;
+    }
+    Ok(())
 }
 
 /// How long [`remove_when_empty`] waits, for all paths together.

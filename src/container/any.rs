@@ -187,7 +187,7 @@ impl AnyContainer {
             // Nothing to learn from a damaged record but where it lies: next to the sandbox's socket.
             Err(error) if *error.kind() == ErrorKind::Stale => {
                 kill_by_socket(&lock)?;
-                teardown::remove_default_cgroups(found.id());
+                teardown::remove_default_cgroups(found.id())?;
                 lock.remove()
             }
             _ => teardown::destroy(lock, created_at),

@@ -64,10 +64,13 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
 
 /// Removes the cgroups at the default paths of the container `id`. For a container whose record cannot be read, after
 /// its processes were killed.
-pub(super) fn remove_default_cgroups(id: &str) {
+///
+/// # Errors
+/// [`ErrorKind::Incomplete`] if killed processes are still there.
+pub(super) fn remove_default_cgroups(id: &str) -> Result<()> {
     let places = ContainerId::new(id).and_then(|id| {
         let layout = host::cgroup_layout()?;
         Ok(crate::plan::cgroup::default_places(&id, &layout))
     });
-    cgroup::remove_when_empty(&places.unwrap_or_default());
+    cgroup::remove_when_empty(&places.unwrap_or_default())
 }

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How long killed processes may take to end. Only a process in an uninterruptible sleep takes that long.
 pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How long [`kill_process`] waits before it looks for frozen processes in nested cgroups. Usually nothing is there that
+/// long.
+const THAW_AGAIN: Duration = Duration::from_millis(100);
 /// How often [`kill_all`] asks whether the processes are gone: the kernel has no event for the last process of a set.
 const RECHECK: Duration = Duration::from_millis(1);
 
@@ -25,9 +28,17 @@ pub(crate) fn kill_process(identity: &ProcessIdentity, record: &Record) -> Resul
     let Some(pidfd) = identity.pidfd(&record.boot_id)? else { return Ok(()) };
     // An error here means that the process ended between the two calls.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    let deadline = Instant::now() + KILL_LIMIT;
     // A sandbox ends when everything inside it has, and a process frozen on cgroup v1 does not end.
     cgroup::thaw(&record.cgroups);
-    wait_readable(pidfd.as_fd(), Instant::now() + KILL_LIMIT)
+    while !wait_readable_until(pidfd.as_fd(), Some(Instant::now() + THAW_AGAIN))? {
+        cgroup::thaw_nested(&record.cgroups, deadline);
+        if Instant::now() >= deadline {
+            let problem = format!("process {} was killed and is still there", identity.pid);
+            return Err(Error::new(ErrorKind::TimedOut, "kill", problem).hint("is one inside in state D?"));
+        }
+    }
+    Ok(())
 }
 
 /// Has the sandbox of a pod end every process of the container, and forget the container.

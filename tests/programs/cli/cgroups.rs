@@ -1,7 +1,8 @@
 //! Where a container's cgroups are, and which it has.
 
 use crate::cli::{Engine, assert_success, need};
-use crate::kit::{is_root, may_limit, skip, stage};
+use crate::kit::{await_end, is_root, may_limit, skip, stage};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -65,6 +66,70 @@ fn a_place_that_is_frozen_is_refused_at_once_and_nothing_is_left() {
     above.freeze(false);
     engine.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{id}/leaf")));
     assert_success(&engine.call(&["run", id]));
+}
+
+/// The host pids of a container's processes.
+fn pids(engine: &Engine, id: &str) -> Vec<i32> {
+    serde_json::from_str(&engine.must(&["ps", "--format", "json", id])).unwrap()
+}
+
+#[test]
+fn a_paused_container_whose_sandbox_and_record_are_gone_is_deleted_with_its_frozen_processes() {
+    need!(ours);
+    if !is_root() {
+        skip!("needs a cgroup to freeze");
+    }
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = &stage.id("damaged");
+    let sandbox = engine.running(id);
+    let inside = pids(&engine, id);
+    engine.must(&["pause", id]);
+    kill_process(Pid::from_raw(sandbox).unwrap(), Signal::KILL).unwrap();
+    let record = engine.root.join(format!("{id}_sandbox:{id}.state"));
+    std::fs::write(&record, "").unwrap();
+    engine.must(&["delete", "--force", id]);
+    for pid in inside {
+        await_end(pid);
+    }
+    assert!(engine.refused(&["state", id]).contains("does not exist"));
+}
+
+#[test]
+fn processes_that_the_workload_froze_in_a_cgroup_of_its_own_are_deleted_too() {
+    need!(ours);
+    if !is_root() {
+        skip!("needs a cgroup to freeze");
+    }
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "sleep 1000 & sleep 1000 & wait");
+    let id = &stage.id("nested");
+    engine.running(id);
+    while pids(&engine, id).len() < 3 {
+        std::thread::yield_now();
+    }
+    let inside = pids(&engine, id);
+    let paths = membership(&inside[0].to_string());
+    let own = paths.iter().find(|(all, _)| all.split(',').any(|one| one == "freezer"));
+    let own = own.or(paths.iter().find(|(all, _)| all.is_empty())).unwrap();
+    let top = hierarchy("freezer").join(own.1.trim_start_matches('/'));
+    // One in each of two cgroups, the inner one below a cgroup that is not frozen.
+    for (name, pid) in [("one", inside[1]), ("two/three", inside[2])] {
+        let nested = top.join(name);
+        std::fs::create_dir_all(&nested).unwrap();
+        std::fs::write(nested.join("cgroup.procs"), pid.to_string()).unwrap();
+        let (file, text) = match nested.join("freezer.state").exists() {
+            true => ("freezer.state", "FROZEN"),
+            false => ("cgroup.freeze", "1"),
+        };
+        std::fs::write(nested.join(file), text).unwrap();
+    }
+    let begun = Instant::now();
+    engine.must(&["delete", "--force", id]);
+    assert!(begun.elapsed() < crate::cli::LIMIT / 4, "{:?}", begun.elapsed());
+    for pid in inside {
+        await_end(pid);
+    }
 }
 
 /// The paths in `/proc/PID/cgroup` by controllers; those of v2 under an empty name.
