@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How the processes end that are still in a cgroup.
 #[derive(Clone, Copy, PartialEq)]
@@ -62,21 +62,32 @@ fn await_empty(dir: &CgroupDir, deadline: Instant) -> Result<()> {
     Ok(())
 }
 
+/// How long to wait for the end of processes that this one has no pid for.
+const OUTER_LIMIT: Duration = Duration::from_millis(500);
+const RECHECK_OUTER: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
 /// Waits until no process is listed in `cgroup.procs` of `dir`.
 ///
 /// A pid can be reused until a pidfd holds it, so each is opened first and then looked up *again*. If the number is still
 /// listed after its pidfd was opened, the pidfd refers to that process, or the process has ended and the signal has no
 /// effect.
 fn end_listed(dir: &CgroupDir, deadline: Instant, end: End) -> Result<()> {
+    let patience = deadline.min(Instant::now() + OUTER_LIMIT);
     loop {
         let mut held: Vec<(i32, OwnedFd)> = Vec::new();
-        for pid in listed(dir)? {
+        let members = listed(dir)?;
+        // The kernel lists a process of an outer pid namespace as 0, and has no event for its end on v1. One that was killed
+        // through its sandbox is about to end.
+        if members.contains(&0) && Instant::now() < patience {
+            let _ = rustix::event::poll(&mut [], Some(&RECHECK_OUTER));
+            continue;
+        }
+        for pid in members {
             let refuse =
                 |why: &str| Err(Error::new(ErrorKind::Incomplete, "kill", format!("{:?} {why}", dir.path())));
             if pid == std::process::id().cast_signed() {
                 return refuse("holds the calling process itself");
             }
-            // The kernel lists a process of an outer pid namespace as 0.
             let Some(handle) = Pid::from_raw(pid) else {
                 return refuse("holds a process of an outer pid namespace");
             };

@@ -11,8 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::helper::collect_ended;
 use crate::host;
 use crate::id::ContainerId;
-use crate::link::{kill_process, leave_pod};
-use crate::process::boot_id;
+use crate::link::{Reach, kill_by_socket, kill_process, leave_pod, reach};
 use crate::state::StateLock;
 
 /// Kills and removes everything that the record names, then the record itself. With `created_at`, only if the container
@@ -28,16 +27,24 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
         return Err(Error::new(ErrorKind::NotFound, "destroy", problem));
     }
     let mut left = Vec::new();
-    if record.boot_id == boot_id()? {
+    let reach = reach(&record)?;
+    if reach != Reach::OtherBoot {
         let in_pod = record.sandbox_id != record.id;
         // Try twice: leaving a pod needs descriptors and memory, which may be short for a moment.
         if in_pod && let Err(error) = leave_pod(&record).or_else(|_| leave_pod(&record)) {
             left.push(error.during("pod").to_string());
         }
+        // From another pid namespace only the socket leads to the sandbox. Init and gofer end with it.
+        if reach == Reach::Elsewhere
+            && !in_pod
+            && let Err(error) = kill_by_socket(&lock)
+        {
+            left.push(error.during("sandbox").to_string());
+        }
         // The sandbox first: it is PID 1 of its namespace, so everything inside ends with it. A pod's sandbox stays.
         let sandbox = if in_pod { &None } else { &record.sandbox };
         let processes = [("sandbox", sandbox), ("init", &record.init), ("gofer", &record.gofer)];
-        for (name, identity) in processes {
+        for (name, identity) in processes.into_iter().filter(|_| reach == Reach::Here) {
             if let Some(Err(error)) = identity.as_ref().map(|identity| kill_process(identity, &record)) {
                 left.push(error.during(name).to_string());
             }

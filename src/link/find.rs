@@ -4,30 +4,34 @@ use super::address::SandboxAddress;
 use super::client;
 use super::pod::{PodSandbox, check_is_root};
 use super::sandbox::SandboxLink;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
-use crate::process::boot_id;
 use crate::process::channel::wait_readable_until;
-use crate::state::{Record, StateRoot, Status};
+use crate::process::{SeenFrom, boot_id};
+use crate::state::{CONTROL_SOCKET, Record, StateRoot, Status};
 use crate::wire::control::{InitPhase, Operation, Reply};
 use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
 /// The status of a container as the kernel has it: the recorded one, or `Stopped` if its sandbox is gone.
 pub(crate) fn observe(record: &Record) -> Result<Status> {
     let recorded = record.status();
-    if recorded == Status::Stopped || record.boot_id != boot_id()? {
-        return Ok(Status::Stopped);
+    if matches!(recorded, Status::Stopped | Status::Creating) && reach(record)? != Reach::OtherBoot {
+        return Ok(recorded);
     }
-    let alive = match &record.sandbox {
-        Some(sandbox) => sandbox.is_alive(&record.boot_id)?,
-        None => false,
+    let alive = match (reach(record)?, &record.sandbox) {
+        (Reach::OtherBoot, _) => return Ok(Status::Stopped),
+        (_, None) => false,
+        (Reach::Here, Some(sandbox)) => sandbox.is_alive(&record.boot_id)? && !ends_with_init(record)?,
+        // A pod's sandbox outlives the container.
+        (Reach::Elsewhere, Some(_)) if record.sandbox_id != record.id && listens(record)? => {
+            return Err(elsewhere(record));
+        }
+        (Reach::Elsewhere, Some(_)) => listens(record)?,
     };
-    Ok(match recorded {
-        Status::Creating => Status::Creating,
-        _ if alive && !ends_with_init(record)? => recorded,
-        _ => Status::Stopped,
-    })
+    Ok(if alive { recorded } else { Status::Stopped })
 }
 
 /// Whether the container of this sandbox has ended with its init. The sandbox then ends as soon as the exit record is
@@ -46,10 +50,60 @@ fn ends_with_init(record: &Record) -> Result<bool> {
     }
 }
 
+/// What the pids and start times in a record mean to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nothing: they are of another boot, and every process of that has ended.
+    OtherBoot,
+    /// The processes that they meant when they were recorded.
+    Here,
+    /// Other processes, or none: this process is in another pid or time namespace. Only the sandbox's socket leads to the
+    /// container, because its path means the same.
+    Elsewhere,
+}
+
+pub(crate) fn reach(record: &Record) -> Result<Reach> {
+    Ok(if record.boot_id != boot_id()? {
+        Reach::OtherBoot
+    } else if record.seen_from == SeenFrom::here()? {
+        Reach::Here
+    } else {
+        Reach::Elsewhere
+    })
+}
+
+/// The flags to open a run directory, whose socket is then reached through it.
+pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Whether the container's sandbox takes connections, which it does as long as it lives.
+fn listens(record: &Record) -> Result<bool> {
+    let Some(run_dir) = record.control_socket.parent() else { return Ok(false) };
+    let directory = match rustix::fs::open(run_dir, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(false),
+        opened => opened.os(|| format!("open({run_dir:?}, O_DIRECTORY)"))?,
+    };
+    match client::connect_in(directory.as_fd(), CONTROL_SOCKET) {
+        Err(error) if *error.kind() == ErrorKind::Ended => Ok(false),
+        connected => connected.map(|_| true),
+    }
+}
+
+fn elsewhere(record: &Record) -> Error {
+    let why = format!(
+        "container {:?} runs, and was created in another one than this process is in: its pids mean other processes here",
+        record.id.as_str()
+    );
+    Error::unsupported("pid and time namespace", why)
+        .hint("use it from there; to delete it by force is possible from here")
+}
+
 /// The processes of a recorded container, if they are alive.
 pub(crate) fn find_live(root: &StateRoot, record: &Record) -> Result<Option<SandboxLink>> {
-    if record.boot_id != boot_id()? {
-        return Ok(None);
+    match reach(record)? {
+        Reach::OtherBoot => return Ok(None),
+        Reach::Elsewhere if record.sandbox.is_some() && listens(record)? => return Err(elsewhere(record)),
+        Reach::Elsewhere => return Ok(None),
+        Reach::Here => {}
     }
     let Some(identity) = &record.sandbox else { return Ok(None) };
     let Some(sandbox) = identity.pidfd(&record.boot_id)? else { return Ok(None) };
@@ -105,6 +159,9 @@ pub(crate) fn find_pod_sandbox(root: &StateRoot, pod: &ContainerId) -> Result<Po
     let record = root.read(&found)?;
     check_is_root(&record)?;
     let actual = observe(&record)?;
+    if reach(&record)? == Reach::Elsewhere {
+        return Err(elsewhere(&record));
+    }
     match (actual, record.sandbox) {
         (Status::Created | Status::Running | Status::Paused, Some(sandbox)) => {
             Ok(PodSandbox::new(root, found, record, sandbox))

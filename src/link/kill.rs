@@ -2,6 +2,7 @@
 //! container of a pod by its sandbox.
 
 use super::client::{self, PendingReply};
+use super::find::{DIRECTORY, Reach, reach};
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::{wait_readable, wait_readable_until};
@@ -9,7 +10,7 @@ use crate::process::{Channel, ProcessIdentity};
 use crate::state::{CONTROL_SOCKET, Record, StateLock};
 use crate::wire::control::{CONNECTION, Operation, Reply, Request, SignalTarget};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,6 @@ pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
 const THAW_AGAIN: Duration = Duration::from_millis(100);
 /// How often [`kill_all`] asks whether the processes are gone: the kernel has no event for the last process of a set.
 const RECHECK: Duration = Duration::from_millis(1);
-
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Kills the process `identity` of the container that `record` describes, and waits until it has ended.
 pub(crate) fn kill_process(identity: &ProcessIdentity, record: &Record) -> Result<()> {
@@ -46,7 +45,7 @@ pub(crate) fn leave_pod(record: &Record) -> Result<()> {
     let (Some(sandbox), Some(run_dir)) = (&record.sandbox, record.control_socket.parent()) else {
         return Ok(());
     };
-    if !sandbox.is_alive(&record.boot_id)? {
+    if reach(record)? == Reach::Here && !sandbox.is_alive(&record.boot_id)? {
         return Ok(());
     }
     let request = |operation| Request { container: Some(record.id.clone()), operation };

@@ -103,4 +103,13 @@
 //! A damaged record hides no other: [`AnyContainer::list`](crate::AnyContainer::list) reports it and goes on.
 //! [`AnyContainer::delete_by_name`](crate::AnyContainer::delete_by_name) reaches the container's sandbox through the
 //! socket next to the record. The cgroups of such a container are unknown: teardown removes those in the default places
-//! for its name if they are empty, and leaves others.
+//! for its name if they are empty, and leaves others. If killed processes are still in one, which on v1 may be frozen, it
+//! thaws them, and reports those that do not end.
+//!
+//! # Other namespaces
+//!
+//! A pid and a start time mean a process only to callers in the pid and time namespaces in which they were read. The
+//! record has the ids of both. A caller in others finds out through the control socket, whose path means the same there,
+//! whether the container lives. One that does is refused to it, except to
+//! [`delete_by_name`](crate::AnyContainer::delete_by_name), which has the sandbox end the container. One that has ended
+//! is loaded and deleted as everywhere.

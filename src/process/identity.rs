@@ -4,8 +4,8 @@
 //! and to get a pidfd. What may not: signals and waiting, which need only the pidfd.
 //!
 //! A pid alone names the process that has this number at the moment. Pid and start time name one process of one boot,
-//! and the boot id names the boot. All three are as seen from the caller's pid and time namespaces, so a record has
-//! meaning only for callers that share them.
+//! and the boot id names the boot. Pid and start time are as seen from the caller's pid and time namespaces, so they have
+//! meaning only for callers that share them: a record has a [`SeenFrom`] beside them.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sys::ProcStat;
@@ -74,6 +74,31 @@ impl ProcessIdentity {
         };
         // Compare after the open: the pidfd names one process for good, whatever happens to the number.
         Ok((Self::of(self.pid)? == Some(*self)).then_some(pidfd))
+    }
+}
+
+/// The namespaces in which pids and start times were read, by their inode numbers (namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SeenFrom {
+    /// The pid namespace.
+    pub pid_namespace: u64,
+    /// The time namespace; 0 on a kernel without them.
+    pub time_namespace: u64,
+}
+
+impl SeenFrom {
+    /// The namespaces of this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`] when `/proc` cannot be read.
+    pub(crate) fn here() -> Result<Self> {
+        let inode = |name: &str| match rustix::fs::stat(format!("/proc/self/ns/{name}")) {
+            Err(Errno::NOENT) => Ok(0),
+            found => found.map(|stat| stat.st_ino).os(|| format!("stat(\"/proc/self/ns/{name}\")")),
+        };
+        Ok(Self { pid_namespace: inode("pid")?, time_namespace: inode("time")? })
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use channel::{Channel, Delivery};
 pub(crate) use collect::Collector;
 pub(crate) use collect::{Collected, DEFAULT_OUTPUT_LIMIT, collect};
 pub use identity::ProcessIdentity;
-pub(crate) use identity::boot_id;
+pub(crate) use identity::{SeenFrom, boot_id};
 pub use lines::{Line, Lines, OutputStream};
 pub use signal::Signal;
 pub use stdio::Stdio;

@@ -7,7 +7,7 @@ use super::status::Status;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::facts::ScopeUnit;
 use crate::id::ContainerId;
-use crate::process::ProcessIdentity;
+use crate::process::{ProcessIdentity, SeenFrom};
 use crate::spec::Hooks;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,8 @@ pub struct Record {
     pub extras: serde_json::Value,
     /// The boot in which the process identities below mean something.
     pub boot_id: String,
+    /// The namespaces in which they mean something.
+    pub seen_from: SeenFrom,
     /// The sandbox process, once the environment is complete: before the hooks of the creation run, if there are any.
     pub sandbox: Option<ProcessIdentity>,
     /// The gofer process, once it was spawned.
@@ -99,6 +101,7 @@ impl Record {
             hooks: Hooks::default(),
             extras: serde_json::Value::Null,
             boot_id: String::new(),
+            seen_from: SeenFrom::default(),
             sandbox: None,
             gofer: None,
             init: None,

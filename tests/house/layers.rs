@@ -146,6 +146,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "a plain value: the phase a container was in when it should not have been",
     ),
     ("state/record", "crate::process::ProcessIdentity", "a plain value: a pid and a start time"),
+    ("state/record", "crate::process::SeenFrom", "a plain value: the namespaces in which these were read"),
 ];
 
 /// Pairs that must not know each other, whatever the table says: an edit of the table is to be refused as well.

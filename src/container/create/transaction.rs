@@ -20,7 +20,7 @@ use crate::network::Moved;
 use crate::plan::{GoferFacts, Plan, SandboxFacts, SealedGofer};
 use crate::process::console::ConsoleSocket;
 use crate::process::stdio::StreamEnd;
-use crate::process::{Channel, ProcessIdentity, Stdio, UserLog, boot_id, stdio};
+use crate::process::{Channel, ProcessIdentity, SeenFrom, Stdio, UserLog, boot_id, stdio};
 use crate::spec::NetDevice;
 use crate::state::{Record, StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
@@ -52,6 +52,7 @@ pub(in crate::container) fn launch(
     let record = &mut core.record;
     record.created_at = since_epoch_ms();
     record.boot_id = boot_id()?.to_owned();
+    record.seen_from = SeenFrom::here()?;
     record.cgroups = blueprint.plan.cgroup.leaves();
     record.scope = blueprint.plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone());
     record.control_socket = match &pod {

@@ -13,6 +13,7 @@ mod failures;
 mod flags;
 mod lifecycle;
 mod limits;
+mod namespaces;
 mod owner;
 mod streams;
 
