@@ -67,7 +67,7 @@ fn change(files: &Files) {
 
 fn export(files: &Files) -> Vec<u8> {
     let mut layer = Vec::new();
-    files.export_layer(&mut layer).unwrap();
+    files.export_layer(1 << 30, &mut layer).unwrap();
     layer
 }
 
@@ -304,11 +304,46 @@ fn without_a_scratch_there_is_nothing_to_compare_and_it_says_so() {
     let created = stage.container("none").rootfs(Rootfs::directory(stage.busybox())).args(["true"]);
     let created = created.build().unwrap().create().unwrap();
     let files = created.files().unwrap();
-    for error in [files.diff().unwrap_err(), files.export_layer(std::io::sink()).unwrap_err()] {
+    for error in [files.diff().unwrap_err(), files.export_layer(u64::MAX, std::io::sink()).unwrap_err()] {
         assert_eq!(*error.kind(), ErrorKind::Unsupported { feature: "scratch".into() });
         assert!(error.to_string().contains("has no scratch"), "{error}");
     }
     files.stat("/").unwrap();
+}
+
+#[test]
+fn a_sparse_file_makes_no_archive_longer_than_the_caller_allows() {
+    struct Counter(u64);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let stage = stage!();
+    // A tebibyte, of which the scratch of 16 MiB holds nothing.
+    let script =
+        "dd if=/dev/null of=/sparse bs=1M count=0 seek=1048576 2>/dev/null; echo >/made; exec sleep 1000";
+    let builder = stage.shell("sparse", script).rootfs(Rootfs::directory(stage.busybox()));
+    let running = crate::kit::start(builder.scratch(Some(16 << 20)));
+    let files = running.files().unwrap();
+    while files.stat("/made").is_err() {
+        std::thread::yield_now();
+    }
+    if let Err(error) = files.diff() {
+        skip!("{error}");
+    }
+    let mut written = Counter(0);
+    let limit = 4 << 20;
+    let error = files.export_layer(limit, &mut written).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::TooLarge { limit }, "{error}");
+    assert!(written.0 <= limit, "{}", written.0);
+    files.remove_file("/sparse").unwrap();
+    files.export_layer(limit, &mut written).unwrap();
+    running.kill().unwrap().delete().unwrap();
 }
 
 #[test]
@@ -329,10 +364,10 @@ fn a_name_that_would_remove_something_is_an_error_and_a_writer_that_fails_too() 
         skip!("{error}");
     }
     files.write("/kept/large", vec![1; 1 << 20], 0o644).unwrap();
-    let error = files.export_layer(Full).unwrap_err();
+    let error = files.export_layer(u64::MAX, Full).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
     files.write("/etc/.wh.passwd", "x", 0o644).unwrap();
-    let error = files.export_layer(std::io::sink()).unwrap_err();
+    let error = files.export_layer(u64::MAX, std::io::sink()).unwrap_err();
     assert!(error.to_string().contains("etc/.wh.passwd"), "{error}");
     assert_eq!(files.read("/etc/.wh.passwd", 9).unwrap(), b"x", "the connection is as good as before");
 }

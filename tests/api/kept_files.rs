@@ -100,7 +100,7 @@ fn the_layer_of_a_stopped_container_is_the_one_that_it_had() {
     std::io::Read::read_exact(&mut running.take_stdout().unwrap(), &mut ready).unwrap();
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let files = running.files().unwrap();
-    match files.export_layer(&mut before) {
+    match files.export_layer(1 << 30, &mut before) {
         Err(error) if matches!(error.kind(), ErrorKind::Unsupported { .. }) => skip!("{error}"),
         exported => exported.unwrap(),
     }
@@ -111,7 +111,7 @@ fn the_layer_of_a_stopped_container_is_the_one_that_it_had() {
         "a value from before the end"
     );
     let files = stopped.files().unwrap();
-    files.export_layer(&mut after).unwrap();
+    files.export_layer(1 << 30, &mut after).unwrap();
     assert!(!before.is_empty() && before == after);
     assert_eq!(files.diff().unwrap().len(), 2);
     drop(files);

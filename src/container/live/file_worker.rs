@@ -143,8 +143,9 @@ impl Conversation<'_> {
         }
     }
 
-    /// Writes to `writer` what the worker writes to `pipe`, until the worker closes it.
-    pub(super) fn pour(&self, pipe: OwnedFd, writer: &mut impl Write) -> Result<()> {
+    /// Writes to `writer` what the worker writes to `pipe`, until the worker closes it, and at most `limit` bytes.
+    pub(super) fn pour(&self, pipe: OwnedFd, limit: u64, writer: &mut impl Write) -> Result<()> {
+        let mut left = limit;
         let mut pipe = File::from(pipe);
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -154,7 +155,13 @@ impl Conversation<'_> {
                 .ok_or_else(|| Error::new(ErrorKind::TimedOut, "export", "the deadline passed"))?;
             match pipe.read(&mut buffer).os(|| "read(archive)")? {
                 0 => return Ok(()),
-                size => writer.write_all(&buffer[..size]).os(|| "write(layer)")?,
+                size => {
+                    left = left.checked_sub(size as u64).ok_or_else(|| {
+                        let problem = format!("the archive is larger than the limit of {limit} bytes");
+                        Error::new(ErrorKind::TooLarge { limit }, "export", problem)
+                    })?;
+                    writer.write_all(&buffer[..size]).os(|| "write(layer)")?;
+                }
             }
         }
     }

@@ -361,15 +361,19 @@ impl Files {
     ///
     /// Pause a container that is at work: what it changes during the export may be in the layer or not.
     ///
+    /// Writes at most `limit` bytes. An archive has the holes of a sparse file as zeroes, so a workload can make one that
+    /// is far longer than what its disk holds.
+    ///
     /// # Errors
-    /// As [`diff`](Self::diff); [`ErrorKind::InvalidInput`] for a name that begins with `.wh.`, which a layer cannot
-    /// hold; `ELOOP` for a tree of more than 256 levels; the errno of `writer`. What was written before is no archive.
-    pub fn export_layer(&self, mut writer: impl Write) -> Result<()> {
+    /// As [`diff`](Self::diff); [`ErrorKind::TooLarge`] for an archive of more than `limit` bytes;
+    /// [`ErrorKind::InvalidInput`] for a name that begins with `.wh.`, which a layer cannot hold; `ELOOP` for a tree of
+    /// more than 256 levels; the errno of `writer`. What was written before is no archive.
+    pub fn export_layer(&self, limit: u64, mut writer: impl Write) -> Result<()> {
         let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
         self.0.exchange(|worker| {
             worker.send(&FileRequest::Export, &[("pipe", theirs.as_fd())])?;
             drop(theirs);
-            let written = worker.pour(ours, &mut writer);
+            let written = worker.pour(ours, limit, &mut writer);
             // Prefer the worker's own error: it says more than an archive that ends early or a pipe that is closed.
             let done = worker.done();
             written.and(done)
