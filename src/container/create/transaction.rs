@@ -279,6 +279,10 @@ impl CreateTransaction {
                 // may have been given up, or belong to another container.
                 core.record.cgroups = cgroup.leaves();
                 core.record.cgroup_ancestors = cgroup.made_ancestors().to_vec();
+                // Only now it is known which of them were made. `undo` reads them from the saved record.
+                if !core.record.cgroup_ancestors.is_empty() {
+                    self.lock.save(&mut core.record)?;
+                }
                 Ok(cgroup)
             }
             // `create` has removed what it made.

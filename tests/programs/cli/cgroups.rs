@@ -68,6 +68,24 @@ fn a_place_that_is_frozen_is_refused_at_once_and_nothing_is_left() {
     assert_success(&engine.call(&["run", id]));
 }
 
+#[test]
+fn a_container_that_cannot_be_made_leaves_none_of_the_cgroups_above_its_own() {
+    need!(ours);
+    if !is_root() {
+        skip!("needs cgroups that the caller may make");
+    }
+    let stage = stage!();
+    let engine = Engine::on(&stage, "true");
+    let id = &stage.id("above");
+    engine.edit(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/{id}/between/leaf"));
+        config["process"]["args"] = json!(["/missing"]);
+    });
+    assert!(engine.refused(&["run", id]).contains("no such file"));
+    let left = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path().join(id));
+    assert_eq!(left.filter(|path| path.exists()).collect::<Vec<_>>(), [] as [PathBuf; 0]);
+}
+
 /// The host pids of a container's processes.
 fn pids(engine: &Engine, id: &str) -> Vec<i32> {
     serde_json::from_str(&engine.must(&["ps", "--format", "json", id])).unwrap()
