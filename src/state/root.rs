@@ -224,7 +224,8 @@ fn check_above(dir: BorrowedFd<'_>, path: &Path, way: &str) -> Result<()> {
         }
         let mode = Mode::from_raw_mode(stat.st_mode);
         if mode.contains(Mode::WOTH) && !mode.contains(Mode::SVTX) {
-            let (above, mode) = (path.join(&way), stat.st_mode & 0o7777);
+            let above = path.ancestors().nth(way.matches("../").count()).unwrap_or(Path::new("/"));
+            let mode = stat.st_mode & 0o7777;
             let problem = format!("can be replaced by every user: the mode of {above:?} is {mode:04o}");
             return Err(refused(path, &problem).hint("chmod that to 1777 or 0755"));
         }
