@@ -267,6 +267,21 @@
 //! * in a pod, except for its root container: in its namespaces there are no paths of the host
 //! * with [`Rootfs::host`](crate::Rootfs::host), which has no path
 //!
+//! # The example `oci` beside runc
+//!
+//! It has runc's verbs, options, exit codes and words. These differences are on purpose:
+//!
+//! * A `cgroupsPath` below a frozen cgroup is refused, and not only one that is frozen itself: create would wait until it
+//!   is thawed.
+//! * Asked by root about the state directory of another user, it acts with the rights of that user and not with root's: a
+//!   record can name any process, cgroup and hook. It creates nothing there.
+//! * A state directory that other users may write to, or that every user may replace, is refused.
+//! * `exec --ignore-paused` starts the process when the container is resumed. With runc the process is in the frozen
+//!   cgroup at once.
+//! * `--pidfd-socket` gets a pidfd of the program's process. The PID file has the sandbox's pid.
+//! * From another pid or time namespace than that of create, a container that lives can only be deleted by force.
+//! * The lines of `--debug` say what the library did; none of them is runc's.
+//!
 //! # The seccomp agent
 //!
 //! A profile with `SCMP_ACT_NOTIFY` stops a process at a system call until an agent has decided about it. The agent
