@@ -4,7 +4,7 @@
 
 use crate::kit::caller::{Caller, role, root, say, stay};
 use crate::kit::witness::descendants;
-use crate::kit::{await_end, descendants_of_this_process, skip, stage};
+use crate::kit::{await_end, descendants_of_this_process, is_root, skip, stage};
 use cofferdam::files::{FileKind, Transfer};
 use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Outcome, Stopped};
 use std::collections::BTreeSet;
@@ -181,4 +181,22 @@ fn the_worker_of_a_stopped_container_ends_with_its_caller() {
     caller.kill();
     await_end(worker);
     AnyContainer::delete_by_name(&root(stage.path()), "killed").unwrap();
+}
+
+#[test]
+fn a_container_of_a_pod_and_one_without_a_user_namespace_keep_theirs() {
+    let stage = stage!();
+    let root = stage.container("root").args(["sleep", "1000"]).spawn().unwrap();
+    let script = "echo left >/tmp/left";
+    let member = root.pod().container(stage.id("member")).args(["sh", "-c", script]).keep_files();
+    let member = stopped(member);
+    assert_eq!(member.files().unwrap().read("/tmp/left", MIB).unwrap(), b"left\n");
+    member.delete().unwrap();
+    root.kill().unwrap().delete().unwrap();
+    if !is_root() {
+        skip!("a container without a user namespace needs root");
+    }
+    let plain = stopped(stage.shell("plain", script).without_user_namespace().keep_files());
+    assert_eq!(plain.files().unwrap().read("/tmp/left", MIB).unwrap(), b"left\n");
+    plain.delete().unwrap();
 }
