@@ -5,6 +5,7 @@
 //! cargo run --profile dist --example bench -- --quick   # takes at most 40 seconds
 //! cargo run --profile dist --example bench -- --json    # one object
 //! cargo run --profile dist --example bench -- --limits  # only what limits cost
+//! cargo run --profile dist --example bench -- --helper FILE  # with that program as the helpers' (helpers::Helper)
 //! ```
 //!
 //! A *run* is build, create, start, wait and delete of a static `true` from busybox, in all namespaces that the builder
@@ -30,6 +31,8 @@ mod alive;
 mod built;
 #[path = "bench/callers.rs"]
 mod callers;
+#[path = "bench/cost.rs"]
+mod cost;
 #[path = "bench/operations.rs"]
 mod operations;
 #[path = "bench/peer_exec.rs"]
@@ -48,7 +51,9 @@ mod targets;
 mod zygote;
 
 use clap::{Parser, Subcommand};
+use cofferdam::helpers::Helper;
 use cofferdam::{Container, ContainerBuilder, Rootfs, Running, StateRoot, Zygote, floor};
+use cost::Costs;
 use peers::Peer;
 use report::{Phases, Report, Samples};
 use std::error::Error;
@@ -76,6 +81,9 @@ struct Options {
     /// Measure only runs with limits and runs without, in turns.
     #[arg(long)]
     limits: bool,
+    /// Have the helpers execute this program.
+    #[arg(long, value_name = "FILE")]
+    helper: Option<PathBuf>,
     /// How many containers to run, one after the other.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
@@ -130,12 +138,13 @@ impl Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let done = match &options.role {
+    let done = || match &options.role {
         Some(Role::Caller(caller)) => caller.serve(),
         None if options.limits => bench_limits(&options),
         None => bench(&options),
     };
-    match done {
+    let installed = options.helper.as_ref().map_or(Ok(()), |path| Helper::at(path)?.install());
+    match installed.map_err(Into::into).and_then(|()| done()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -151,13 +160,14 @@ fn bench(options: &Options) -> Result<()> {
     let mut peers = peers::on_path(place.path(), ground.rootfs())?;
 
     let zygote = Zygote::spawn()?;
-    let InTurns { run, run_without_init, forked_run, floor, phases } =
+    let InTurns { run, run_without_init, forked_run, floor, phases, costs } =
         in_turns(&ground, &zygote, &mut peers, &amounts)?;
     let report = Report {
         run,
         run_without_init,
         floor,
         phases,
+        costs,
         parallel_per_second: parallel(amounts.parallel_runs, || ground.run())?,
         forked: zygote::measure(&ground, &zygote, forked_run, amounts.parallel_runs)?,
         helpers_pss_kib: helpers_pss_kib(&ground),
@@ -281,6 +291,16 @@ struct InTurns {
     forked_run: Samples,
     floor: Samples,
     phases: Phases,
+    costs: CostsInTurns,
+}
+
+/// The same runs as in [`InTurns`].
+#[derive(Default)]
+struct CostsInTurns {
+    run: Costs,
+    run_without_init: Costs,
+    forked_run: Costs,
+    floor: Costs,
 }
 
 /// Measures ours and the floor in every round, and the slower peers in evenly spread rounds.
@@ -294,12 +314,16 @@ fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amou
     }
     let every = amounts.runs / amounts.peer_runs;
     for round in 0..amounts.runs {
-        let laps = ground.run()?;
+        let InTurns { costs, .. } = &mut taken;
+        let laps = costs.run.of(|| ground.run())?;
+        let without_init = costs.run_without_init.of(|| ground.run_without_init())?;
+        let forked = costs.forked_run.of(|| ground.run_forked(zygote))?;
+        let floor = costs.floor.of(|| ground.run_floor())?;
         taken.run.add(laps.iter().sum());
         taken.phases.add(laps);
-        taken.run_without_init.add(ground.run_without_init()?.iter().sum());
-        taken.forked_run.add(ground.run_forked(zygote)?.iter().sum());
-        taken.floor.add(ground.run_floor()?);
+        taken.run_without_init.add(without_init.iter().sum());
+        taken.forked_run.add(forked.iter().sum());
+        taken.floor.add(floor);
         if round % every == 0 {
             peers.iter_mut().for_each(Peer::measure);
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "starts other runtimes, not containers of ours")]
 
 use super::built::{self, Built};
+use super::cost::Costs;
 use super::report::Samples;
 use super::rootfs::find_on_path;
 use super::{Result, WARM_UP};
@@ -24,6 +25,8 @@ pub(super) struct Peer {
     /// The wrapper with a trivial command, if the peer needs a wrapper.
     wrapper: Option<Vec<String>>,
     pub(super) wrapper_times: Samples,
+    pub(super) costs: Costs,
+    pub(super) wrapper_costs: Costs,
     /// Why there are no times.
     pub(super) left_out: Option<String>,
 }
@@ -125,8 +128,18 @@ fn write_bundle(place: &Path) -> Result<()> {
 
 impl Peer {
     pub(super) fn new(name: &'static str, command: Vec<String>) -> Self {
-        let (times, wrapper_times) = Default::default();
-        Self { name, program: name.into(), command, times, wrapper: None, wrapper_times, left_out: None }
+        let (times, wrapper_times, costs, wrapper_costs) = Default::default();
+        Self {
+            name,
+            program: name.into(),
+            command,
+            times,
+            wrapper: None,
+            wrapper_times,
+            costs,
+            wrapper_costs,
+            left_out: None,
+        }
     }
 
     /// Runs the program some times without counting them, if it is there.
@@ -138,6 +151,7 @@ impl Peer {
             self.measure();
         }
         (self.times, self.wrapper_times) = Default::default();
+        (self.costs, self.wrapper_costs) = Default::default();
     }
 
     /// Measures one run. After a failure the peer is left out.
@@ -150,8 +164,9 @@ impl Peer {
     }
 
     fn try_measure(&mut self) -> Result<()> {
-        time(&self.command, &mut self.times)?;
-        self.wrapper.as_ref().map_or(Ok(()), |wrapper| time(wrapper, &mut self.wrapper_times))
+        let Self { command, times, costs, wrapper, wrapper_times, wrapper_costs, .. } = self;
+        costs.of(|| time(command, times))?;
+        wrapper.as_ref().map_or(Ok(()), |wrapper| wrapper_costs.of(|| time(wrapper, wrapper_times)))
     }
 }
 

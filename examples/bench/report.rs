@@ -1,7 +1,9 @@
 //! The samples, and the two forms in which to print them.
 
+use super::CostsInTurns;
 use super::Result;
 use super::alive::Alive;
+use super::cost::Costs;
 use super::operations::Execs;
 use super::peers::Peer;
 use super::targets;
@@ -94,6 +96,7 @@ pub(super) struct Report {
     pub(super) run_without_init: Samples,
     pub(super) floor: Samples,
     pub(super) phases: Phases,
+    pub(super) costs: CostsInTurns,
     pub(super) parallel_per_second: f64,
     pub(super) forked: Forked,
     pub(super) helpers_pss_kib: Result<u64>,
@@ -121,7 +124,7 @@ impl Report {
             match &peer.left_out {
                 Some(reason) => drop(left_out.insert(peer.name.into(), json!(reason))),
                 None => {
-                    let mut entry = json!({ "run_ms": peer.times.json() });
+                    let mut entry = json!({ "run_ms": peer.times.json(), "run_cost": peer.costs.json() });
                     if peer.wrapped() {
                         entry["wrapper_ms"] = rounded(peer.wrapper_times.median());
                     }
@@ -150,6 +153,9 @@ impl Report {
         json!({
             "cofferdam": {
                 "run_ms": self.run.json(),
+                "run_cost": self.costs.run.json(),
+                "zygote_run_cost": self.costs.forked_run.json(),
+                "floor_cost": self.costs.floor.json(),
                 "init_run_ms": rounded(self.init_cost()),
                 "floor_ms": self.floor.json(),
                 "phases_ms": phases,
@@ -222,6 +228,7 @@ impl Report {
             ),
         );
 
+        self.add_costs(&mut text);
         line(&mut text, format_args!("\n{:<22}{:>9}", "phases of a run, ms", "p50"));
         for (phase, median) in self.phases.medians() {
             line(&mut text, format_args!("{phase:<22}{median:>9.3}"));
@@ -261,6 +268,19 @@ impl Report {
     /// What an init adds to a run, in milliseconds.
     pub(super) fn init_cost(&self) -> f64 {
         self.run.median() - self.run_without_init.median()
+    }
+
+    fn add_costs(&self, text: &mut String) {
+        let CostsInTurns { run, run_without_init, forked_run, floor } = &self.costs;
+        Costs::heading(text);
+        run.row(text, "cofferdam", run);
+        run_without_init.row(text, "  without an init", run);
+        forked_run.row(text, "  with a zygote", run);
+        floor.row(text, "floor", run);
+        for peer in &self.peers {
+            peer.costs.row(text, peer.name, run);
+            peer.wrapper_costs.row(text, &format!("  wrapper of {}", peer.name), run);
+        }
     }
 
     fn add_execs(&self, text: &mut String) {
@@ -317,7 +337,7 @@ fn row(text: &mut String, name: &str, samples: &Samples, ours: f64) {
 }
 
 /// Rounds to three digits (microseconds): more would be noise.
-fn rounded(number: f64) -> Value {
+pub(super) fn rounded(number: f64) -> Value {
     json!((number * 1e3).round() / 1e3)
 }
 

@@ -1,5 +1,6 @@
 //! Compares the measurements with their targets.
 
+use super::peers::Peer;
 use super::report::{Report, Samples, line};
 
 /// A measurement and its upper bound; `None` if it was not taken.
@@ -28,7 +29,14 @@ pub(super) fn table(report: &Report) -> String {
 fn targets(report: &Report) -> Vec<Target> {
     let target = |name: &str, measured, at_most, unit| Target { name: name.into(), measured, at_most, unit };
     let exec = report.exec.ours.median();
-    let mut targets = vec![target("exec of true", Some(exec), 3.0, "ms")];
+    let bubblewrap = report.peers.iter().find(|peer| peer.name == "bwrap" && peer.left_out.is_none());
+    let by_bubblewrap = |ours: f64, theirs: fn(&Peer) -> f64| bubblewrap.map(|peer| ours / theirs(peer));
+    let (wall, cpu) = (report.run.median(), report.costs.run.cpu());
+    let mut targets = vec![
+        target("a run, by bubblewrap's", by_bubblewrap(wall, |peer| peer.times.median()), 0.9, "x"),
+        target("  its CPU time", by_bubblewrap(cpu, |peer| peer.costs.cpu()), 2.0, "x"),
+        target("exec of true", Some(exec), 3.0, "ms"),
+    ];
     for peer in &report.exec.peers {
         let name =
             format!("  of {} exec{}", peer.name, if peer.wrapped() { " less its wrapper" } else { "" });
