@@ -104,7 +104,7 @@
 //! | its files | [`Files`]: read, write, list, copy trees [in](Files::copy_in) and [out](Files::copy_out), what [changed](Files::diff), a [layer](Files::export_layer) of that; after its end, too, with [`keep_files`](ContainerBuilder::keep_files) |
 //! | mounts while it lives | [`mount`](Container::mount), [`mount_bind_ro`](Container::mount_bind_ro), [`mount_bind_rw`](Container::mount_bind_rw), [`mount_tmpfs`](Container::mount_tmpfs), [`unmount`](Container::unmount) |
 //! | measuring and limiting | [`stats`](Container::stats), [`processes`](Container::processes), [`update`](Container::update); [which limits are not in force](info::Info::unapplied_limits) |
-//! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), [`pod_volume`](ContainerBuilder::pod_volume), or the annotations of containerd and CRI-O |
+//! | several containers that belong together | [`Pod`], [`in_pod`](ContainerBuilder::in_pod), [`pod_volume`](ContainerBuilder::pod_volume), or [the annotations of containerd and CRI-O](ContainerBuilder::follow_pod_annotations) |
 //! | what this host can do, and what protects a container | [`HostReport`](diagnosis::HostReport), [`explain`](Container::explain) |
 //! | programs of the host at points of its life | [`hook`](ContainerBuilder::hook) |
 //!

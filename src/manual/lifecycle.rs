@@ -140,9 +140,9 @@
 //!
 //! # Pods
 //!
-//! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or with the annotations that containerd and
-//! CRI-O write, is made in the sandbox of another one, the pod's root container. It has the pod's network, ipc, uts and
-//! user namespaces, and so its host name and its id mappings. Root directory, mounts, cgroups, gofer, record and life
+//! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or from the annotations that containerd and
+//! CRI-O write, if [they are followed](crate::ContainerBuilder::follow_pod_annotations), is made in the sandbox of
+//! another one, the pod's root container. It has the pod's network, ipc, uts and user namespaces, and so its host name and its id mappings. Root directory, mounts, cgroups, gofer, record and life
 //! are its own. Its pid namespace is its own too, unless
 //! [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace) makes it the root container's. When the root
 //! container ends, all end. When another container ends, the rest go on.

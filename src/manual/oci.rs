@@ -74,6 +74,9 @@
 //! | `process.execCPUAffinity.initial` | applied to processes of exec, as specified |
 //! | `process.execCPUAffinity.final` | applied to processes of exec, as specified; without it, `linux.resources.cpu.cpus` |
 //!
+//! The user of [`user_name`](crate::Exec::user_name) and of `oci exec --user` is a name or a plain decimal number, and a
+//! number never is a name of the image. `oci exec --cap` adds to the bounding, effective and permitted sets, as runc does.
+//!
 //! A capability with an unknown name is left out, with a warning in the log (OCI config.md, since 1.2). From the builder's
 //! methods it is an error.
 //!

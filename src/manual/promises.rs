@@ -18,6 +18,8 @@
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
 //!   error; with [best effort](crate::ContainerBuilder::best_effort_limits), a limit whose controller is missing is
 //!   [named](crate::info::Info::unapplied_limits) instead.
+//! * No annotation of a bundle changes its container, because engines pass on those of an image, unless the caller
+//!   [asks for it](super::oci#annotations).
 //! * If a configuration asks for something that the crate does not do, the crate refuses it by field name. It drops
 //!   nothing silently.
 //! * A failed create leaves nothing, and harms no container that existed.
