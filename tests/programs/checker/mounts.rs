@@ -223,6 +223,7 @@ fn others(facts: &Facts, report: &mut Report, table: &[Mount]) {
     let mut known: BTreeSet<&str> = mounts().filter_map(|mount| mount["destination"].as_str()).collect();
     known.extend(texts(&linux["maskedPaths"]).chain(texts(&linux["readonlyPaths"])));
     known.extend(list(&linux["devices"]).filter_map(|device| device["path"].as_str()));
+    known.extend(texts(&facts.host["mounts"]));
     known.extend(["/", "/dev/console", "/dev/ptmx"]);
     known.extend(crate::devices::DEFAULT.iter().map(|device| device.0));
     for mount in table {

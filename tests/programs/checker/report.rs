@@ -13,7 +13,8 @@ pub(crate) struct Facts {
     ///   `{"is": IT}` for this one;
     /// * `oomScoreAdj`: the runtime's;
     /// * `apparmor`, `selinux`: whether the kernel has them;
-    /// * `binds`: by the destination, the device and the inode of the source.
+    /// * `binds`: by the destination, the device and the inode of the source;
+    /// * `mounts`: what hooks mount.
     pub(crate) host: Value,
     /// Of this process.
     status: String,

@@ -64,9 +64,9 @@ impl<'a> Bench<'a> {
         checker::write_facts(&checker::directory(&self.rootfs()), &config);
     }
 
-    /// Takes from the checker what it is to know of the host about `name`.
-    pub(crate) fn forget(&self, name: &str) {
-        checker::forget(&checker::directory(&self.rootfs()), name);
+    /// Changes what the checker is told of the host, after [`Self::configure`].
+    pub(crate) fn change_host(&self, change: impl FnOnce(&mut Value)) {
+        checker::change_host(&checker::directory(&self.rootfs()), change);
     }
 
     pub(crate) fn write_configuration(&self, config: &Value) {
@@ -125,6 +125,11 @@ impl<'a> Bench<'a> {
     /// What a container of this script writes until its end.
     pub(crate) fn output(&self, script: &str, change: impl FnOnce(&mut Value)) -> String {
         self.configure(script, change);
+        self.output_as_configured()
+    }
+
+    /// What a container of the bundle writes until its end.
+    pub(crate) fn output_as_configured(&self) -> String {
         let container = self.create("output");
         container.start();
         container.await_end();

@@ -72,11 +72,11 @@ pub(crate) fn write_facts(directory: &Path, config: &Value) {
     write(directory, "host.json", &host);
 }
 
-/// Takes an entry of what the host knows away: the namespace of that name.
-pub(crate) fn forget(directory: &Path, name: &str) {
+/// Changes what only the host knows.
+pub(crate) fn change_host(directory: &Path, change: impl FnOnce(&mut Value)) {
     let text = std::fs::read(directory.join("host.json")).unwrap();
     let mut host: Value = serde_json::from_slice(&text).unwrap();
-    host["namespaces"].as_object_mut().unwrap().remove(name).expect("a namespace of that name");
+    change(&mut host);
     write(directory, "host.json", &host);
 }
 

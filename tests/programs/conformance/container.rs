@@ -69,7 +69,7 @@ impl<'a> Container<'a> {
     /// Starts it. What the checker finds that differs from its configuration.
     pub(crate) fn start_and_compare(&self) -> Vec<String> {
         self.must(&["start", &self.id]);
-        let line = self.stdout.borrow_mut().line();
+        let line = self.lines(1);
         let report: Value = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("no report of the checker: {error}: {line:?}"));
         assert!(report["compared"].as_u64().is_some_and(|compared| compared > 100), "{report}");
@@ -84,6 +84,12 @@ impl<'a> Container<'a> {
     /// What the checker found, after start.
     pub(crate) fn faults(&self) -> Vec<String> {
         self.faults.take().expect("it was started")
+    }
+
+    /// The next lines that it writes.
+    pub(crate) fn lines(&self, count: usize) -> String {
+        let mut stdout = self.stdout.borrow_mut();
+        (0..count).map(|_| stdout.line()).collect()
     }
 
     pub(crate) fn kill(&self, signal: &str) {

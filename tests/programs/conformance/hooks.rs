@@ -151,11 +151,12 @@ fn what_a_hook_mounts_below_the_root_shows_in_the_container(bench: &Bench<'_>) -
         let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": env, "timeout": 10 }])
     };
-    let seen = bench.output("cat /one/word /two/word", |config| {
+    bench.configure("cat /one/word /two/word", |config| {
         config["hooks"]["prestart"] = mount("one");
         config["hooks"]["createRuntime"] = mount("two");
     });
-    assert_eq!(seen, "mountedmounted");
+    bench.change_host(|host| host["mounts"] = json!(["/one", "/two"]));
+    assert_eq!(bench.output_as_configured(), "mountedmounted");
     Ok(())
 }
 

@@ -122,12 +122,10 @@ fn the_pid_of_the_state_is_the_program_in_the_containers_namespaces(bench: &Benc
     let container = bench.create("pid");
     container.start();
     assert_eq!(container.state()["pid"], container.pid, "the same before and after start");
-    while bench.read("stdout").lines().count() < NAMESPACES.len() {
-        std::thread::yield_now();
-    }
+    let said = container.lines(NAMESPACES.len());
     let of = |name| std::fs::read_link(format!("/proc/{}/ns/{name}", container.pid)).unwrap();
     let seen = NAMESPACES.map(|name| format!("{}\n", of(name).display())).concat();
-    assert_eq!(seen, bench.read("stdout"));
+    assert_eq!(seen, said);
     let pids = crate::kit::status_line(&container.pid.to_string(), "NSpid");
     assert!(pids.ends_with(" 1"), "{pids}");
     container.end();

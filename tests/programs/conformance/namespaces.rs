@@ -17,6 +17,9 @@ table! {
     a_namespace_that_is_not_listed_is_the_runtimes => "linux_ns_itype":
         "If a namespace type is not specified in the namespaces array, the container MUST inherit the runtime namespace \
          of that type";
+    each_namespace_may_be_the_one_that_is_not_listed => "linux_ns_itype":
+        "If a namespace type is not specified in the namespaces array, the container MUST inherit the runtime namespace \
+         of that type";
     a_mount_namespace_that_is_not_listed_is_the_runtimes => "linux_ns_itype":
         "If a namespace type is not specified in the namespaces array, the container MUST inherit the runtime namespace \
          of that type";
@@ -113,6 +116,24 @@ fn a_namespace_that_is_not_listed_is_the_runtimes(bench: &Bench<'_>) -> Verdict 
     Ok(())
 }
 
+/// The checker compares all of them.
+fn each_namespace_may_be_the_one_that_is_not_listed(bench: &Bench<'_>) -> Verdict {
+    needs_root("without root what is mounted has to be of the container's own namespaces")?;
+    for kind in ["cgroup", "ipc", "network", "pid", "uts"] {
+        let seen = bench.output("echo $0", |config| {
+            config["linux"]["namespaces"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|namespace| namespace["type"] != kind);
+            if kind == "uts" {
+                config.as_object_mut().unwrap().remove("hostname");
+            }
+        });
+        assert_eq!(seen, "sh\n", "{kind}");
+    }
+    Ok(())
+}
+
 fn a_mount_namespace_that_is_not_listed_is_the_runtimes(bench: &Bench<'_>) -> Verdict {
     needs_root("the runtime is given a mount namespace to spoil")?;
     bench.configure("exec sleep 1000", |config| {
@@ -122,7 +143,7 @@ fn a_mount_namespace_that_is_not_listed_is_the_runtimes(bench: &Bench<'_>) -> Ve
         linux.retain(|name, _| name != "maskedPaths" && name != "readonlyPaths");
     });
     // Not the host's: what the runtime mounts would stay there.
-    bench.forget("mnt");
+    bench.change_host(|host| drop(host["namespaces"].as_object_mut().unwrap().remove("mnt")));
     let created = bench.try_create_by("inherited", |create| {
         let mut command = bench.runtime.command_in_new_mounts();
         command.args(create.get_args().skip_while(|argument| *argument != "--root"));

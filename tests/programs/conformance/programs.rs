@@ -50,7 +50,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
         "delete leaves what create did not make: a cgroup that the process was moved to"),
     of("config_updates_without_affect", [Holds, Holds, Holds],
         "a config.json that changes after create changes nothing"),
-    of("pidfile", [Holds, Holds, Holds],
+    of("pidfile", [Differs, Holds, Holds],
         "--pid-file names a file with the pid of the state and nothing else"),
     of("misc_props", [Holds, Differs, Holds],
         "unknown properties and annotations are no error; an invalid ociVersion is one"),
