@@ -15,7 +15,8 @@
 //! so that a busy host slows all alike. The example `oci`, our command line, takes part too, once
 //! `cargo build --profile dist --example oci` has built it. `podman run --rm` is measured with each of the OCI runtimes.
 //!
-//! An *exec* is the same `true` in a running container: ours, runc's and crun's. The other operations have no peers; a
+//! An *exec* is the same `true` in a running container: ours, runc's and crun's. A thousand of them at once are measured
+//! from a thread each, and, with the feature `tokio`, as futures on one thread. The other operations have no peers; a
 //! table shows their targets.
 //!
 //! The cost of limits is a ratio, so that it is meaningful on an emulated machine too: `VM_BENCH=1 tests/vm/run`
@@ -33,6 +34,8 @@ mod built;
 mod callers;
 #[path = "bench/cost.rs"]
 mod cost;
+#[path = "bench/many_execs.rs"]
+mod many_execs;
 #[path = "bench/operations.rs"]
 mod operations;
 #[path = "bench/peer_exec.rs"]
@@ -173,6 +176,7 @@ fn bench(options: &Options) -> Result<()> {
         helpers_pss_kib: helpers_pss_kib(&ground),
         big_caller_ratio: callers::ratio(&ground, amounts.caller_runs)?,
         exec: operations::exec(&ground, place.path(), &amounts)?,
+        many_execs: many_execs::measure(&ground)?,
         limits_run: operations::runs_with_limits(&ground, amounts.operations),
         bind_run: operations::cost_of_a_bind(&ground, place.path(), amounts.operations)?,
         pause_resume: operations::pause_resume(&ground, amounts.operations)?,

@@ -4,6 +4,7 @@ use super::CostsInTurns;
 use super::Result;
 use super::alive::Alive;
 use super::cost::Costs;
+use super::many_execs::ManyExecs;
 use super::operations::Execs;
 use super::peers::Peer;
 use super::targets;
@@ -21,12 +22,16 @@ impl Samples {
         self.0.push(took.as_secs_f64() * 1e3);
     }
 
+    pub(super) fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     pub(super) fn median(&self) -> f64 {
         self.percentile(50)
     }
 
     /// By nearest rank, so the result is one of the samples.
-    fn percentile(&self, percent: usize) -> f64 {
+    pub(super) fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let rank = (sorted.len() * percent).div_ceil(100).max(1);
@@ -102,6 +107,7 @@ pub(super) struct Report {
     pub(super) helpers_pss_kib: Result<u64>,
     pub(super) big_caller_ratio: f64,
     pub(super) exec: Execs,
+    pub(super) many_execs: ManyExecs,
     pub(super) limits_run: Result<Samples>,
     /// Runs without a writable bind and with one, in turns.
     pub(super) bind_run: [Samples; 2],
@@ -150,6 +156,11 @@ impl Report {
                 None => drop(peers.insert(peer.name.into(), json!({ "run_ms": peer.times.json() }))),
             }
         }
+        for (name, times) in self.many_execs.rows() {
+            if let Err(reason) = times {
+                left_out.insert(name.into(), json!(reason.to_string()));
+            }
+        }
         json!({
             "cofferdam": {
                 "run_ms": self.run.json(),
@@ -167,6 +178,8 @@ impl Report {
                 "helpers_pss_kib": self.helpers_pss_kib.as_ref().ok(),
                 "big_caller_ratio": rounded(self.big_caller_ratio),
                 "exec_ms": self.exec.ours.json(),
+                "exec_1000_threads_ms": self.many_execs.blocking.as_ref().ok().map(Samples::json),
+                "tokio_exec_ms": self.many_execs.tokio.as_ref().ok().map(Samples::json),
                 "limits_run_ms": self.limits_run.as_ref().ok().map(Samples::json),
                 "bind_run_ms": self.bind_run[1].json(),
                 "pause_resume_ms": self.pause_resume.json(),
@@ -259,6 +272,7 @@ impl Report {
             format_args!("{:<34}{ratio:>8.2} times a small one's run", "caller of 2 GiB and 64 threads"),
         );
         self.add_execs(&mut text);
+        self.add_many_execs(&mut text);
         self.add_operations(&mut text);
         text + &targets::table(self)
     }
@@ -300,6 +314,19 @@ impl Report {
             }
             if peer.left_out.is_none() && peer.wrapped() {
                 row(text, &format!("  wrapper of {}", peer.name), &peer.wrapper_times, ours);
+            }
+        }
+    }
+
+    fn add_many_execs(&self, text: &mut String) {
+        line(text, format_args!("\n{:<22}{:>9}{:>9}{:>9}", "1000 execs at once, ms", "p50", "p95", "p99"));
+        for (name, times) in self.many_execs.rows() {
+            match times {
+                Ok(times) => {
+                    let [p50, p95, p99] = [50, 95, 99].map(|percent| times.percentile(percent));
+                    line(text, format_args!("{name:<22}{p50:>9.1}{p95:>9.1}{p99:>9.1}"));
+                }
+                Err(reason) => line(text, format_args!("{name:<22}left out: {reason}")),
             }
         }
     }

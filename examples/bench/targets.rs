@@ -48,6 +48,7 @@ fn targets(report: &Report) -> Vec<Target> {
     let bind_cost = with - without;
     let state = format!("state of one among {}", report.state_of_many.0);
     targets.extend([
+        target("1000 execs, p99 with tokio by threads", report.many_execs.ratio(), 2.0, "x"),
         target("the container's init, of a run", Some(report.init_cost()), 0.3, "ms"),
         target(&state, Some(report.state_of_many.1.median()), 1.0, "ms"),
         target("a writable bind, over a run without", Some(bind_cost), 0.2, "ms"),
