@@ -93,6 +93,8 @@ fn supervise(
     let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
     // A hook of the container may have other ids than this process.
     let_reopen(theirs.as_fd())?;
+    // Before the fork: from then on, nothing may fail until the hook is collected.
+    let mut tail = Tail::new(stderr)?;
     let (channel, child_channel) = Channel::pair()?;
     let deadline = hook.timeout.and_then(|limit| Instant::now().checked_add(limit));
     match sys::fork(0, None).os(|| "clone3(hook)")? {
@@ -103,7 +105,6 @@ fn supervise(
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, child_channel, stdin));
-            let mut tail = Tail::new(stderr)?;
             // A message says why it could not be executed; execve closes the connection.
             let end = match channel.receive::<HookRefused>(deadline) {
                 Ok(refused) => HookEnd::Refused(refused.message.0),

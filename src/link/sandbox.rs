@@ -111,7 +111,14 @@ impl SandboxLink {
 
     /// Explains the `error` of a request to the sandbox for `step`: if the container has ended, the error returned says how.
     pub(crate) fn explain(&self, step: &'static str, error: Error) -> Error {
-        self.address.explain(self.ended(), step, error)
+        let error = self.address.explain(self.ended(), step, error);
+        match error.kind() {
+            // It lives, and closed the connection: perhaps it never had it.
+            ErrorKind::HelperDied => {
+                error.hint("the sandbox may have as many descriptors open as RLIMIT_NOFILE allows")
+            }
+            _ => error,
+        }
     }
 
     /// Fails if the container has ended, for a `step` that needs a live one.

@@ -71,6 +71,15 @@ impl Channel {
 
     /// Receives one message. Does not wait if poll(2) has reported one.
     pub(crate) fn receive_now<M: Message>(&self) -> Result<Delivery<M>> {
+        match self.receive_part()? {
+            (delivery, None) => Ok(delivery),
+            (_, Some(missing)) => Err(missing),
+        }
+    }
+
+    /// As [`receive_now`](Self::receive_now), but also returns a message that came without all of its descriptors, because
+    /// this process has no room for them, and the error that says so. The first ones of its names have come.
+    pub(crate) fn receive_part<M: Message>(&self) -> Result<(Delivery<M>, Option<Error>)> {
         // Ask for its size first: a buffer for the largest frame would be sixteen fresh pages for every message.
         let size = self.next_frame_size()?;
         let mut bytes = vec![0; size];
@@ -93,12 +102,13 @@ impl Channel {
         if received.bytes == 0 {
             return Err(gone("recvmsg"));
         }
-        if received.flags.contains(ReturnFlags::CTRUNC) {
-            // The kernel drops descriptors when the receiver has no free numbers for them (unix(7), SCM_RIGHTS).
-            return Err(Errno::MFILE).os(|| "recvmsg(SCM_RIGHTS)");
-        }
-        let (names, message) = frame::decode(&bytes[..received.bytes])?;
-        Ok(Delivery { message, fds: Received::from_frame(names, fds)? })
+        let (mut names, message) = frame::decode(&bytes[..received.bytes])?;
+        // The kernel drops descriptors when the receiver has no free numbers for them (unix(7), SCM_RIGHTS).
+        let missing = received.flags.contains(ReturnFlags::CTRUNC).then(|| {
+            names.truncate(fds.len());
+            Err::<(), _>(Errno::MFILE).os(|| "recvmsg(SCM_RIGHTS)").expect_err("it is one")
+        });
+        Ok((Delivery { message, fds: Received::from_frame(names, fds)? }, missing))
     }
 
     /// Waits for the next frame and returns its size, at most one byte more than allowed.

@@ -24,6 +24,7 @@ use super::init::become_workload;
 use super::init::become_workload::ExecRequest;
 use super::init::console::Console;
 use super::init::{accounts, program};
+use super::members;
 use super::oom_score::OomScore;
 use super::own_device::OwnDevices;
 use super::target::ExecTarget;
@@ -39,7 +40,7 @@ use crate::wire::frame;
 use crate::wire::init::{ExecHello, ExecReport};
 use nix::sched::{CloneFlags, setns};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::Pid;
 use std::time::Duration;
 
 /// A process on its way to `execve`.
@@ -111,8 +112,9 @@ impl ExecChild {
             false if leaf.is_some() && error.raw_os_error() == Some(libc::ENOMEM) => too_little_memory(),
             false => error,
         })?;
-        // The kernel cannot give this pid to another process until we collect our child.
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(exec)")?;
+        // The child has its own copies. This makes room for the pidfd.
+        drop((theirs, stdio, extra_fds));
+        let pidfd = members::hold_child(pid, "exec")?;
         let leaf = leaf.map(ExecLeaf::joined);
         Ok(Self { pid, pidfd, channel, attached, timeout, leaf })
     }

@@ -10,6 +10,7 @@ use crate::sys::{self, ProcStat, open_below, read_below};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// The most read of one file. `status` and `stat` are below two pages.
 const MAX_FILE: u64 = 16 << 10;
@@ -123,4 +124,19 @@ pub(super) fn status(proc: BorrowedFd<'_>, pid: i32) -> Option<String> {
     let member = find(proc, pid).ok()??;
     let text = read_below(member.directory.as_fd(), "status", MAX_FILE).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A pidfd of the child `pid`, right after its fork, which the sandbox has not collected, so that the pid still is the child's. Without a pidfd
+/// nothing would notice the child's end: if there is none, kills and collects the child: a zombie keeps its pid
+/// namespace alive, and the container would never end. Close a descriptor first that is
+/// not needed after the fork: then this fails only if the whole host has no more.
+pub(super) fn hold_child(pid: Pid, name: &str) -> Result<OwnedFd> {
+    let held = pidfd_open(pid, PidfdFlags::empty()).os(|| format!("pidfd_open({name})"));
+    held.inspect_err(|_| end_child(pid))
+}
+
+/// Kills the child, and collects it.
+pub(super) fn end_child(pid: Pid) {
+    let _ = kill_process(pid, Signal::KILL);
+    let _ = sys::wait4(pid);
 }

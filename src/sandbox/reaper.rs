@@ -31,7 +31,7 @@ use crate::sys::{self, MountAttr};
 use crate::wire::init::{BecomeReaper, ReaperFailed};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::time::{Duration, Instant};
 
@@ -65,9 +65,10 @@ impl ReaperSetup {
 
     /// The reaper, in the sandbox: the fork returned `pid`.
     pub(super) fn forked(self, pid: Pid) -> Result<Reaper> {
-        // The sandbox has not collected this child, so the pid still is the child's.
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(reaper)")?;
-        Ok(Reaper { pid, pidfd, channel: Some(self.ours), network: None })
+        let Self { ours, theirs, program } = self;
+        // The reaper has its own copies. This makes room for its pidfd, and for init's.
+        drop((theirs, program));
+        Ok(Reaper { pid, pidfd: members::hold_child(pid, "reaper")?, channel: Some(ours), network: None })
     }
 
     /// Runs in the new process, and never returns to the sandbox's code.
@@ -170,6 +171,10 @@ impl Reaper {
     /// Kills the reaper; the kernel then kills every other process of its pid namespace.
     pub(super) fn kill(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Waits for the end of the reaper and collects it. It ends as the last process of its pid namespace.

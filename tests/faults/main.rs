@@ -7,6 +7,7 @@
 
 mod caller;
 mod damaged_files;
+mod descriptors;
 mod failing_calls;
 mod killed_processes;
 #[path = "../kit/mod.rs"]

@@ -25,6 +25,7 @@ pub(super) mod program;
 pub(super) mod tree;
 
 use super::cgroups::ContainerCgroups;
+use super::members;
 use super::namespaces;
 use super::namespaces::Existing;
 use super::own_device;
@@ -47,7 +48,7 @@ use nix::sched::{CloneFlags as Unshare, unshare};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use std::borrow::Cow;
 use tree::Assembled;
 
@@ -65,6 +66,12 @@ pub(super) struct Init {
 }
 
 impl Init {
+    /// What kills it with its reaper, and collects both.
+    pub(super) fn undo(&self) -> impl FnOnce() + use<> {
+        let children = [Some(self.pid), self.reaper.as_ref().map(Reaper::pid)];
+        move || children.into_iter().flatten().for_each(members::end_child)
+    }
+
     /// Forks the init of another container of a pod. It is born in `pids`, the root container's pid namespace, or in a new
     /// one, and has nothing open that is not the container's.
     pub(super) fn fork_in_pod(
@@ -94,7 +101,11 @@ impl Init {
             }
             first.run();
         };
-        let (pid, pidfd, reaper) = fork_inside(plan, &how, enter, |_| None)?;
+        let (pid, reaper) = fork_inside(plan, &how, enter, |_| None)?;
+        // Init has a copy. This makes room for its pidfd.
+        drop(theirs);
+        let pidfd = members::hold_child(pid, "init")
+            .inspect_err(|_| reaper.iter().map(Reaper::pid).for_each(members::end_child))?;
         let Given { gofer, cgroups, .. } = given;
         Ok(Self { pid, pidfd, channel, gofer, cgroups, reaper })
     }
@@ -121,17 +132,14 @@ impl Init {
             let pids = existing.pids.as_ref().map(AsFd::as_fd);
             let streams = theirs.as_fd();
             let how = Inside { beside: pids, joins: 0, namespaces, cgroup, streams, keep: &keep };
-            fork_inside(
-                plan,
-                &how,
-                |born| run(born),
-                |errno| match errno {
-                    Errno::INVAL | Errno::PERM if pids.is_some() => {
-                        Some(namespaces::cannot_join(plan, NamespaceKind::Pid, errno.into()))
-                    }
-                    _ => None,
-                },
-            )?
+            let refused = |errno| match errno {
+                Errno::INVAL | Errno::PERM if pids.is_some() => {
+                    Some(namespaces::cannot_join(plan, NamespaceKind::Pid, errno.into()))
+                }
+                _ => None,
+            };
+            let (pid, reaper) = fork_inside(plan, &how, |born| run(born), refused)?;
+            (pid, members::hold_child(pid, "init")?, reaper)
         } else {
             // Birth in its cgroup saves the move. The kernel refuses it to a process that may not write there, as in a
             // user namespace, and where the limit of tasks leaves no room.
@@ -161,8 +169,8 @@ impl Init {
     }
 }
 
-/// Init and its pidfd, and the reaper if the plan has one.
-type ForkedInit = (Pid, OwnedFd, Option<Reaper>);
+/// Init, and the reaper if the plan has one.
+type ForkedInit = (Pid, Option<Reaper>);
 
 /// Forks init beside other processes, and the reaper before it if the plan has one. Returns the error of `refused`, if it
 /// has one for the errno of the fork.
@@ -176,16 +184,13 @@ fn fork_inside(
         Some(error) => error,
         None => Err::<(), _>(errno).os(|| "clone3(init)").expect_err("it is one"),
     };
-    let (pid, reaper) = if plan.reaper {
-        let reaper = ReaperSetup::new()?;
-        let (first, pid) = sys::fork_two_inside(how, || reaper.run(), enter).map_err(explain)?;
-        (pid, Some(reaper.forked(first)?))
-    } else {
-        (sys::fork_inside(how, enter).map_err(explain)?, None)
-    };
-    // The sandbox has not collected this child, so the pid still is the child's.
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).os(|| "pidfd_open(init)")?;
-    Ok((pid, pidfd, reaper))
+    if !plan.reaper {
+        return Ok((sys::fork_inside(how, enter).map_err(explain)?, None));
+    }
+    let reaper = ReaperSetup::new()?;
+    let (first, pid) = sys::fork_two_inside(how, || reaper.run(), enter).map_err(explain)?;
+    let reaper = reaper.forked(first).inspect_err(|_| members::end_child(pid))?;
+    Ok((pid, Some(reaper)))
 }
 
 /// What the sandbox received for one container, and init works with.

@@ -29,6 +29,8 @@ pub(in crate::sandbox) struct Monitor {
     pub(super) changes: MountChanges,
     pub(super) clients: Vec<(Key, Client)>,
     pub(super) listener: OwnedFd,
+    /// Until then it accepts no client, because there was no descriptor for one.
+    pub(super) accept_again: Option<Instant>,
     signals: SignalFd,
     pub(super) score: OomScore,
     pub(super) volumes: Volumes,
@@ -75,6 +77,7 @@ impl Monitor {
             changes: MountChanges::default(),
             clients: vec![(1, Client::creator(creator))],
             listener,
+            accept_again: None,
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
             score,
             volumes,
@@ -148,7 +151,9 @@ impl Monitor {
             watched.push((Watched::Client(*key), PollFd::new(&client.channel, events)));
         }
         // Last: clients that hung up are forgotten first, so that they do not count against a new one.
-        watched.push((Watched::Listener, PollFd::new(&self.listener, PollFlags::IN)));
+        if self.accept_again.is_none() {
+            watched.push((Watched::Listener, PollFd::new(&self.listener, PollFlags::IN)));
+        }
         let (sources, mut fds): (Vec<Watched>, Vec<PollFd<'_>>) = watched.into_iter().unzip();
         if poll(&mut fds, self.time_left().as_ref()).is_err() {
             return Vec::new();
@@ -264,13 +269,14 @@ impl Monitor {
         answered.into_iter().for_each(|client| self.add_client(client));
         self.processes.look_at_the_clock(now, &self.containers);
         self.clients.retain(|(_, client)| client.deadline.is_none_or(|deadline| deadline > now));
+        self.accept_again = self.accept_again.filter(|again| *again > now);
     }
 
     fn time_left(&self) -> Option<Timespec> {
         let clients = self.clients.iter().filter_map(|(_, client)| client.deadline);
         let containers = self.containers.iter().filter_map(|(_, container)| container.deadline());
         let pausing = self.containers.iter().filter_map(|(_, container)| container.pausing());
-        let containers = containers.chain(self.processes.deadline());
+        let containers = containers.chain(self.processes.deadline()).chain(self.accept_again);
         let next = clients.chain(containers).chain(pausing.map(|pausing| pausing.next_look)).min()?;
         // Round up: waking just before the deadline would spin.
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(100);

@@ -24,7 +24,9 @@ impl Monitor {
         match launched {
             Ok((plan, init, donated)) => {
                 let shares_pids = !plan.namespaces.with_init.contains(CloneFlags::NEWPID);
-                let Ok(container) = ContainerState::new(plan, init, boot, donated) else { return };
+                let undo = init.undo();
+                // The creator learns of it by the end of `boot`.
+                let Ok(container) = ContainerState::new(plan, init, boot, donated) else { return undo() };
                 if shares_pids && let Some((_, root)) = self.containers.first_mut() {
                     root.lend_pids();
                 }

@@ -1,6 +1,6 @@
 //! The processes executed in running containers, from their fork until a client has received their end.
 
-use super::client::{Key, Listener};
+use super::client::{Key, Listener, packed};
 use super::container::ContainerState;
 use super::exit::LeafKills;
 use super::leaves;
@@ -332,6 +332,11 @@ impl ExecedProcess {
                     fds.push(("pidfd", self.child.pidfd.as_fd()));
                     let _ = client.send(&ExecReply::Listener, &fds);
                 }
+            }
+            // What it sent did not arrive: without its terminal it is of no use.
+            Err(error) if error.raw_os_error().is_some() => {
+                let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+                self.fail(ExecFailure::Reported(packed(&error)));
             }
             Err(_) => {
                 self.speaks = false;

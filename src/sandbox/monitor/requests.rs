@@ -17,6 +17,7 @@ use crate::sandbox::namespaces::MOUNT_NAMESPACE;
 use crate::sandbox::reaper::Reaper;
 use crate::sandbox::target::has_ended;
 use crate::state::Cause;
+use crate::wire::boot::SandboxReport;
 use crate::wire::control::{
     CONNECTION, ExecReply, MountReply, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
 };
@@ -24,16 +25,29 @@ use crate::wire::files::WorkerReport;
 use crate::wire::init::StartProgram;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::fd::AsFd;
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::Pid;
+use std::time::{Duration, Instant};
 
 /// The most clients at once. The socket is reachable by its owner only; the cap bounds what a broken one can hold.
 const MAX_CLIENTS: usize = 64;
 
+/// How long a client waits at most once the sandbox has a descriptor for it again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 impl Monitor {
     pub(super) fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC;
-        let Ok(socket) = accept_with(&self.listener, flags) else { return };
+        let socket = match accept_with(&self.listener, flags) {
+            Ok(socket) => socket,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                // The client still waits, and would wake every poll.
+                self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+                return;
+            }
+            Err(_) => return,
+        };
         // Every process inside the container has a pid here; a peer from outside has none that we can see. Not through
         // rustix: its type for a peer's pid cannot hold that 0.
         let peer = getsockopt(&socket, PeerCredentials);
@@ -50,9 +64,17 @@ impl Monitor {
         if client.role != ClientRole::Control {
             return;
         }
-        let Ok(request) = client.channel.receive_now::<Request>() else { return };
-        if let Some(client) = self.answer(client, request) {
-            self.clients.push((key, client));
+        match client.channel.receive_part::<Request>() {
+            Ok((request, None)) => {
+                if let Some(client) = self.answer(client, request) {
+                    self.clients.push((key, client));
+                }
+            }
+            Ok((request, Some(missing))) => {
+                refuse(request, &missing);
+                self.clients.push((key, client));
+            }
+            Err(_) => {}
         }
     }
 
@@ -311,6 +333,24 @@ impl Monitor {
             let _ = connection.send_now(&WaitReply::Failed(packed(&error)), &[]);
         }
     }
+}
+
+/// Answers a request that came without all of its descriptors, on the connection that it brought. Without that, too, its end
+/// is the answer.
+fn refuse(request: Delivery<Request>, missing: &Error) {
+    let Delivery { message: Request { operation, .. }, mut fds } = request;
+    let Some(connection) = fds.take_optional(CONNECTION).map(Channel::from) else { return };
+    let failure = packed(missing);
+    let _ = match operation {
+        Operation::Exec => connection.send_now(&ExecReply::Failed(failure), &[]),
+        Operation::WaitProcess { .. } => connection.send_now(&WaitReply::Failed(failure), &[]),
+        Operation::Files => connection.send_now(&WorkerReport::Failed(failure), &[]),
+        Operation::Launch => connection.send_now(&SandboxReport::Failed(failure), &[]),
+        Operation::Mount | Operation::Unmount { .. } => {
+            connection.send_now(&MountReply::Failed(failure), &[])
+        }
+        _ => connection.send_now(&Reply::Failed(failure), &[]),
+    };
 }
 
 /// What the descriptors of a mount describe: the step, and the connection of the gofer that hands the mount over.
