@@ -8,6 +8,10 @@
 //! install -D target/dist/examples/oci /usr/local/bin/cofferdam-oci
 //! ```
 //!
+//! podman (through conmon), docker and containerd (through its shim) take a container's pid from the PID file. They wait for
+//! that process, look for the container's network namespace and cgroup at it, and show its pid. It is the container's
+//! [sandbox](super::oci#hooks-and-the-containers-pid). Hooks, and tools that read `oci state`, get the pid of the program.
+//!
 //! # podman
 //!
 //! podman takes it by its path, or by a name from `containers.conf`. With `runtime_supports_json` podman shows its errors

@@ -288,9 +288,11 @@
 //! # The seccomp agent
 //!
 //! A profile with `SCMP_ACT_NOTIFY` stops a process at a system call until an agent has decided about it. The agent
-//! listens at `listenerPath`. The process that starts the container, or executes another process in it, connects there,
-//! sends the container process state with the filter's listener, and closes the connection, before the program is
-//! executed. If that fails, the program is not executed, and the error names `linux.seccomp.listenerPath`.
+//! listens at `listenerPath`. The process that creates the container, or executes another process in it, connects there,
+//! sends the container process state with the filter's listener, and closes the connection, before create returns or the
+//! program is executed. If that fails, create or exec fails, and the error names `linux.seccomp.listenerPath`. If the
+//! configuration has startContainer hooks, the agent gets the listeners of these and of the program at start: with the
+//! filter loaded, init could not fork the hooks.
 //!
 //! The profile may notify any system call, even those with which the listener is handed over. For this the process that
 //! loads the filter has an exception for three calls, `sendmsg`, `read` and `close`, that is opened by 128 random bits in

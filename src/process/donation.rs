@@ -95,6 +95,18 @@ impl Received {
         Some(self.fds.remove(place).1)
     }
 
+    /// Takes those of these descriptors that are there, with their names.
+    pub(crate) fn take_those(&mut self, names: &[&str]) -> Self {
+        let wanted = |(name, _): &(String, OwnedFd)| names.contains(&name.as_str());
+        let (fds, left) = std::mem::take(&mut self.fds).into_iter().partition(wanted);
+        self.fds = left;
+        Self { fds }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fds.is_empty()
+    }
+
     /// Takes every descriptor whose name starts with `prefix`.
     pub(crate) fn take_all(&mut self, prefix: &str) -> Vec<OwnedFd> {
         let (taken, left) =

@@ -21,7 +21,7 @@ use super::init::STREAMS;
 use super::init::attributes;
 use super::init::attributes::{Labels, Peak};
 use super::init::become_workload;
-use super::init::become_workload::ExecRequest;
+use super::init::become_workload::{ExecRequest, ListenerReport};
 use super::init::console::Console;
 use super::init::{accounts, program};
 use super::members;
@@ -201,6 +201,9 @@ fn run(target: &ExecTarget<'_>, plan: ExecPlan, fds: &Fds<'_>, parent: &Channel)
         keep: &fds.descriptors.extra().collect::<Vec<_>>(),
         is_hook: false,
         parent,
-        listener_report: |names| frame::encode(names, &ExecReport::Listener),
+        listener_report: ListenerReport {
+            frame: &|names| frame::encode(names, &ExecReport::Listener),
+            at_create: None,
+        },
     }))
 }

@@ -2,7 +2,7 @@
 //! they carry a secret, which our additions to the filter let pass.
 
 use super::{check, last_errno};
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 /// Installs a filter on this thread, for good. Returns the listener if `SECCOMP_FILTER_FLAG_NEW_LISTENER` is among the
@@ -35,33 +35,45 @@ pub(crate) fn draw_secret() -> Result<[u64; 2], Errno> {
     }
 }
 
-/// sendmsg(2) of `bytes` and two descriptors, with `secret` in the fourth and fifth argument, which the call does not
-/// use and a filter can compare.
+/// sendmsg(2) of `bytes` and the descriptors `fds` and `last`, with `secret` in the fourth and fifth argument, which the
+/// call does not use and a filter can compare.
 pub(crate) fn send_with_secret(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
-    fds: [BorrowedFd<'_>; 2],
+    fds: &[BorrowedFd<'_>],
+    last: [BorrowedFd<'_>; 2],
     secret: [u64; 2],
 ) -> Result<(), Errno> {
-    /// A control message with two descriptors. Its size is aligned as `CMSG_SPACE` requires.
+    /// `SCM_MAX_FD` (unix(7)).
+    const MOST: usize = 253;
+    /// A control message with descriptors, on the stack: the filter may refuse more memory.
     #[repr(C)]
     struct Rights {
         header: libc::cmsghdr,
-        fds: [RawFd; 2],
+        fds: [RawFd; MOST],
+    }
+    let count = fds.len() + last.len();
+    if count > MOST {
+        return Err(Errno::TOOMANYREFS);
+    }
+    let mut numbers = [0; MOST];
+    for (number, fd) in numbers.iter_mut().zip(fds.iter().chain(&last)) {
+        *number = fd.as_raw_fd();
     }
     // SAFETY: cmsghdr consists of integers, for which all zeroes is a valid value.
     let mut header: libc::cmsghdr = unsafe { std::mem::zeroed() };
-    header.cmsg_len = size_of::<Rights>() as _;
+    header.cmsg_len = (size_of::<libc::cmsghdr>() + count * size_of::<RawFd>()) as _;
     header.cmsg_level = libc::SOL_SOCKET;
     header.cmsg_type = libc::SCM_RIGHTS;
-    let mut rights = Rights { header, fds: fds.map(|fd| fd.as_raw_fd()) };
+    let mut rights = Rights { header, fds: numbers };
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr consists of integers and raw pointers, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut rights).cast();
-    message.msg_controllen = size_of::<Rights>() as _;
+    // SAFETY: the call computes a length.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE((count * size_of::<RawFd>()) as u32) } as _;
     // SAFETY: the message and all it points to live across the call, which only reads them. The kernel ignores a fourth
     // and fifth argument of this call.
     check(unsafe {
@@ -89,8 +101,10 @@ pub(crate) fn read_with_secret(
     usize::try_from(result).map_err(|_| last_errno())
 }
 
-/// close(2), with `secret` as [`send_with_secret`].
-pub(crate) fn close_with_secret(file: OwnedFd, secret: [u64; 2]) {
-    // SAFETY: the number was owned by `file`, which is gone. The kernel ignores all arguments of this call but the first.
-    unsafe { libc::syscall(libc::SYS_close, file.into_raw_fd(), 0, 0, secret[0], secret[1]) };
+/// close(2), with `secret` as [`send_with_secret`]. Only for a process on its way to execve: a value that owns `file` must
+/// neither be used nor dropped after this.
+pub(crate) fn close_with_secret(file: BorrowedFd<'_>, secret: [u64; 2]) {
+    // SAFETY: the caller executes or ends before the owner of the number uses or drops it. The kernel ignores all arguments
+    // of this call but the first.
+    unsafe { libc::syscall(libc::SYS_close, file.as_raw_fd(), 0, 0, secret[0], secret[1]) };
 }

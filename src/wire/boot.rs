@@ -32,7 +32,7 @@ pub(crate) enum SandboxReport {
     /// comes along as `network`.
     Network,
     /// The container is created. A pidfd of init comes along as `init`; the master of its terminal, if it has one, as
-    /// `terminal`.
+    /// `terminal`; and the listener of its filter, if that is loaded and notifies, as `LISTENER_FDS`.
     Ready,
     Failed(RemoteFailure),
 }

@@ -83,6 +83,7 @@ pub(crate) enum InitReport {
     /// * `terminal`: the master of its terminal, if the plan has one
     /// * `cgroup-namespace`: init's own, if the sandbox or the reaper enters it
     /// * `upper-N`, `lower-N`: the layers of its overlays, if they can be read
+    /// * [`LISTENER_FDS`], if its filter notifies and is loaded: it waits for [`ListenerTaken`] first
     Ready {
         pid: i32,
     },
@@ -98,7 +99,8 @@ pub(crate) struct StartProgram {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum StartReport {
-    /// The filter is loaded, and init waits for [`ListenerTaken`]. Descriptors: [`LISTENER_FDS`].
+    /// The filter is loaded, of init or of a startContainer hook, and the process waits for [`ListenerTaken`]. Descriptors:
+    /// [`LISTENER_FDS`].
     Listener,
     Failed(RemoteFailure),
 }

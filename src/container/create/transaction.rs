@@ -24,7 +24,7 @@ use crate::process::{Channel, ProcessIdentity, SeenFrom, Stdio, UserLog, boot_id
 use crate::spec::NetDevice;
 use crate::state::{Record, StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
-use crate::wire::init::HooksDone;
+use crate::wire::init::{HooksDone, LISTENER_FDS};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::path::Path;
@@ -178,6 +178,12 @@ impl CreateTransaction {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut fds = await_ready(&boot_gofer.0, &boot_sandbox.0, deadline)?;
         let init = fds.take("init")?;
+        let listener = fds.take_those(&LISTENER_FDS);
+        if !listener.is_empty() {
+            let pid = client::pid_of(init.as_fd())?;
+            core.record.init = ProcessIdentity::of(pid)?;
+            oci::hand_over_listener(&core.record, Status::Creating, pid, listener)?;
+        }
         let pty = match terminal {
             Some(taker) => taker.take(fds.take_only("terminal")?)?,
             None => fds.finish().map(|()| None)?,

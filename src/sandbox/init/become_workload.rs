@@ -14,6 +14,7 @@ use super::program::Program;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::ProcessPlan;
 use crate::process::Channel;
+use crate::process::donation::NamedFd;
 use crate::sandbox::keyring;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
@@ -43,8 +44,17 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
     pub(in crate::sandbox) is_hook: bool,
     /// The connection to the sandbox, which passes on the listener of its filter.
     pub(in crate::sandbox) parent: &'a Channel,
-    /// The frame with which this kind of process reports its listener, given the names of the descriptors.
-    pub(in crate::sandbox) listener_report: fn(&[&str]) -> Result<Vec<u8>>,
+    pub(in crate::sandbox) listener_report: ListenerReport<'a>,
+}
+
+/// How a process reports the listener of its filter to the sandbox.
+#[derive(Clone, Copy)]
+pub(in crate::sandbox) struct ListenerReport<'a> {
+    /// The frame of the report, given the names of the descriptors.
+    pub(in crate::sandbox) frame: &'a dyn Fn(&[&str]) -> Result<Vec<u8>>,
+    /// At create: what goes along, which this process then closes; and whether the report was sent. The process then
+    /// waits for the start, before it executes.
+    pub(in crate::sandbox) at_create: Option<(&'a [NamedFd<'a>], &'a Cell<bool>)>,
 }
 
 /// Does the steps that need this process's privileges and do not disturb its own work. A refusal by the kernel becomes an
@@ -222,6 +232,9 @@ struct Handover<'a> {
     secret: [u64; 2],
     parent: &'a Channel,
     report: Vec<u8>,
+    along: Vec<BorrowedFd<'a>>,
+    /// Set once the report is sent, if the process waits for the start then.
+    sent: Option<&'a Cell<bool>>,
     /// Where this process waits until the listener is taken.
     taken: Channel,
     /// The other end, which goes with the listener.
@@ -236,9 +249,19 @@ impl<'a> Loading<'a> {
         let secret = sys::draw_secret().os(|| "getrandom()")?;
         let filter = filter.with_pass(secret)?;
         let (taken, theirs) = Channel::pair()?;
-        let report = (becoming.listener_report)(&LISTENER_FDS)?;
-        let theirs = Cell::new(Some(theirs.into()));
-        let handover = Some(Handover { secret, parent: becoming.parent, report, taken, theirs });
+        let ListenerReport { frame, at_create } = becoming.listener_report;
+        let (along, sent) = at_create.map_or((&[][..], None), |(along, sent)| (along, Some(sent)));
+        let names: Vec<_> = along.iter().map(|(name, _)| *name).chain(LISTENER_FDS).collect();
+        let handover = Handover {
+            secret,
+            parent: becoming.parent,
+            report: frame(&names)?,
+            along: along.iter().map(|(_, fd)| *fd).collect(),
+            sent,
+            taken,
+            theirs: Cell::new(Some(theirs.into())),
+        };
+        let handover = Some(handover);
         Ok(Self { program: filter.program(), flags: filter.flags, handover })
     }
 
@@ -254,22 +277,30 @@ impl<'a> Loading<'a> {
 }
 
 impl Handover<'_> {
-    /// Sends the listener and waits until it is where it belongs.
+    /// Sends the listener and waits until it is where it belongs, and, at create, for the start.
     fn hand_over(&self, listener: OwnedFd) -> Result<()> {
         let Some(theirs) = self.theirs.take() else { return Ok(()) };
-        let fds = [listener.as_fd(), theirs.as_fd()];
-        let sent = sys::send_with_secret(self.parent.as_fd(), &self.report, fds, self.secret);
-        // Our copy of the other end would keep the connection open.
-        sys::close_with_secret(theirs, self.secret);
-        sent.os(|| "sendmsg(listener)")?;
+        let (parent, last) = (self.parent.as_fd(), [listener.as_fd(), theirs.as_fd()]);
+        sys::send_with_secret(parent, &self.report, &self.along, last, self.secret)
+            .os(|| "sendmsg(listener)")?;
+        // Our copy of the other end would keep that connection open, and one of a terminal's master the line.
+        for fd in self.along.iter().copied().chain([theirs.as_fd()]) {
+            sys::close_with_secret(fd, self.secret);
+        }
+        std::mem::forget(theirs);
         // Closed by execve.
         std::mem::forget(listener);
-        let mut answer = [0; ANSWER];
-        match sys::read_with_secret(self.taken.as_fd(), &mut answer, self.secret).os(|| "read(listener)")? {
-            0 => {
-                let problem = "the client did not take the listener";
-                Err(Error::new(ErrorKind::HelperDied, "read(listener)", problem))
-            }
+        self.wait_at(self.taken.as_fd(), "the client did not take the listener")?;
+        let Some(sent) = self.sent else { return Ok(()) };
+        sent.set(true);
+        self.wait_at(parent, "the sandbox is gone")
+    }
+
+    /// Waits for a message, of which only the arrival counts.
+    fn wait_at(&self, channel: BorrowedFd<'_>, problem: &str) -> Result<()> {
+        let mut message = [0; LONGEST];
+        match sys::read_with_secret(channel, &mut message, self.secret).os(|| "read(listener)")? {
+            0 => Err(Error::new(ErrorKind::HelperDied, "read(listener)", problem)),
             _ => Ok(()),
         }
     }
@@ -285,8 +316,9 @@ fn to_load_filter(becoming: &ExecRequest<'_>) -> CapabilitySet {
     own & CapabilitySet::SYS_ADMIN
 }
 
-/// Longer than a [`ListenerTaken`](crate::wire::init::ListenerTaken): only its arrival counts.
-const ANSWER: usize = 256;
+/// Longer than a [`ListenerTaken`](crate::wire::init::ListenerTaken) and a
+/// [`StartProgram`](crate::wire::init::StartProgram).
+const LONGEST: usize = 256;
 
 fn drop_bounding_set(keep: CapSet) -> Result<()> {
     for number in 0..64 {

@@ -41,7 +41,7 @@ use crate::sys::{self, Forked, Inside};
 use crate::wire::frame;
 use crate::wire::init::{InitReport, JoinNetwork, StartProgram, StartReport, lower_name, upper_name};
 use attributes::{Labels, Peak};
-use become_workload::ExecRequest;
+use become_workload::{ExecRequest, ListenerReport};
 use console::Console;
 use hooks::HookPoints;
 use nix::sched::{CloneFlags as Unshare, unshare};
@@ -50,6 +50,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::borrow::Cow;
+use std::cell::Cell;
 use tree::Assembled;
 
 /// Init as its parent holds it.
@@ -263,34 +264,60 @@ impl First<'_> {
     /// The new process. Never returns to the sandbox's code.
     fn run(&self) -> ! {
         let ready = InitReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
-        let workload = match self.prepare() {
-            Ok((workload, handles)) => {
-                let mut handles: Vec<_> =
-                    handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
-                handles.push(("null", workload.null.as_fd()));
-                match self.parent.send(&ready, &handles) {
-                    Ok(()) => workload,
-                    Err(_) => sys::exit_now(1),
-                }
-            }
-            Err(error) => self.fail(&error),
-        };
-        // If the connection ends instead, the sandbox is gone, and the kernel is about to kill us too.
-        if self.parent.receive::<StartProgram>(None).is_err() {
-            sys::exit_now(1);
-        }
+        let (workload, handles) = self.prepare().unwrap_or_else(|error| self.fail(&error));
         // Above the numbers that the plan gives a meaning: one of them may be the connection's.
         let above = self.plan.facts.descriptors.first_free();
         let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(self.parent, above).map(Channel::from) else {
             sys::exit_now(1)
         };
-        let error = self.start(&parent, &workload);
+        let mut named: Vec<_> = handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
+        named.push(("null", workload.null.as_fd()));
+        let error = if self.has_listener_at_create() {
+            // Its agent gets the listener before create returns: so this process becomes the workload but for execve now,
+            // and the report that it is ready comes with the listener.
+            let sent = Cell::new(false);
+            let report = ListenerReport {
+                frame: &|names| frame::encode(names, &ready),
+                at_create: Some((&named, &sent)),
+            };
+            let error = self.become_workload(&parent, &workload, report);
+            if !sent.get() {
+                self.fail(&error);
+            }
+            error
+        } else {
+            if self.parent.send(&ready, &named).is_err() {
+                sys::exit_now(1);
+            }
+            // What the sandbox has now must not be open twice.
+            drop(handles);
+            // If the connection ends instead, the sandbox is gone, and the kernel is about to kill us too.
+            if self.parent.receive::<StartProgram>(None).is_err() {
+                sys::exit_now(1);
+            }
+            let report = ListenerReport {
+                frame: &|names| frame::encode(names, &StartReport::Listener),
+                at_create: None,
+            };
+            self.become_workload(&parent, &workload, report)
+        };
         let _ = parent.send(&StartReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
         sys::exit_now(1)
     }
 
-    /// Becomes the workload. Returns only what went wrong.
-    fn start(&self, parent: &Channel, workload: &Workload<'_>) -> Error {
+    /// Not if hooks follow that are programs of the image: with the filter loaded, this process could not fork them.
+    fn has_listener_at_create(&self) -> bool {
+        let plan = &self.plan.init;
+        plan.seccomp.as_ref().is_some_and(|filter| filter.notify) && plan.hooks.start_container.is_empty()
+    }
+
+    /// Becomes the workload, after the hooks that are due before. Returns only what went wrong.
+    fn become_workload(
+        &self,
+        parent: &Channel,
+        workload: &Workload<'_>,
+        listener_report: ListenerReport<'_>,
+    ) -> Error {
         let Workload { process, program, labels, peak, devices, null } = workload;
         let (plan, descriptors) = (&self.plan.init, &self.plan.facts.descriptors);
         let numbers: Vec<i32> = descriptors.extra().collect();
@@ -304,7 +331,7 @@ impl First<'_> {
             keep: &numbers,
             is_hook: false,
             parent,
-            listener_report: |names| frame::encode(names, &StartReport::Listener),
+            listener_report,
         };
         let labels_of_hook = || labels.of_this_process(process);
         let hooks = self.given.hooks.before_execve(&workload, &labels_of_hook, null.as_fd());

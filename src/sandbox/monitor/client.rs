@@ -90,6 +90,12 @@ impl Listener {
         Some(Self([listener.ok()?, waiting.ok()?]))
     }
 
+    /// Those among other descriptors, if they are there.
+    pub(super) fn among(fds: &mut Received) -> Option<Self> {
+        let [listener, waiting] = LISTENER_FDS.map(|name| fds.take_optional(name));
+        Some(Self([listener?, waiting?]))
+    }
+
     /// The descriptors as the client gets them.
     pub(super) fn named(&self) -> Vec<NamedFd<'_>> {
         LISTENER_FDS.into_iter().zip(self.0.iter().map(AsFd::as_fd)).collect()

@@ -3,7 +3,7 @@
 use super::client::{Client, Listener, packed, root_has_ended};
 use super::exit;
 use super::exit::{ExitRecorder, LeafKills};
-use super::stage::{Lifeline, Pausing, ProcessView, Ready, Remains, Run, Stage};
+use super::stage::{Lifeline, Passed, Pausing, ProcessView, Ready, Remains, Run, Stage, Traits};
 use crate::cgroup::{Freezer, OomWatch};
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure, Result};
 use crate::helper::Received;
@@ -22,9 +22,9 @@ use crate::sys::{self, Usage};
 use crate::wire::boot::SandboxReport;
 use crate::wire::control::{InitPhase, Reply, SandboxEvent};
 use crate::wire::init::{CallerGone, InitReport, StartReport};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A container, from the fork of its init until it is forgotten.
 pub(in crate::sandbox) struct ContainerState {
@@ -47,21 +47,6 @@ pub(in crate::sandbox) struct ContainerState {
     /// How init ended, from then on until the reaper has ended too.
     ending: Option<Option<Usage>>,
     exit: ExitRecorder,
-}
-
-/// What the plan says about the container as a whole.
-struct Traits {
-    /// Namespaces of init that the sandbox enters when init is ready.
-    followed: CloneFlags,
-    /// Those that the reaper enters then.
-    of_reaper: CloneFlags,
-    /// Whether init is in a pid namespace below the sandbox's.
-    own_pids: bool,
-    /// Whether init has a terminal.
-    terminal: bool,
-    /// Whether it is the pause container of a pod, whose OOM score says nothing about the pod.
-    pause: bool,
-    timeout: Option<Duration>,
 }
 
 impl ContainerState {
@@ -254,11 +239,12 @@ impl ContainerState {
         let failure = match self.init.channel.receive_now::<InitReport>() {
             Ok(Delivery { message: InitReport::Ready { pid }, fds }) => {
                 match self.take_over(pid, overlays, fds) {
-                    Ok((ready, terminal)) => {
+                    Ok((ready, Passed { terminal, listener })) => {
                         self.stage = Stage::Created { ready, starting: None };
                         self.init.cgroups.show_sandbox();
                         let mut passed = vec![("init", self.init.pidfd.as_fd())];
                         passed.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
+                        passed.extend(listener.iter().flat_map(Listener::named));
                         // If the creator is gone by now, the lifeline is cut too.
                         let _ = boot.send_now(&SandboxReport::Ready, &passed);
                         return;
@@ -278,13 +264,14 @@ impl ContainerState {
     }
 
     /// Takes what init hands over when it is ready, and enters the namespaces that the sandbox follows it into. Returns
-    /// also the master of init's terminal. The sandbox keeps no copy of that: it would keep the line from hanging up.
+    /// also what it passes on to the creator, without keeping a copy.
     fn take_over(
         &mut self,
         init_pid: i32,
         overlays: Vec<PathBuf>,
         mut handles: Received,
-    ) -> Result<(Ready, Option<OwnedFd>)> {
+    ) -> Result<(Ready, Passed)> {
+        let listener = Listener::among(&mut handles);
         let terminal = self.traits.terminal.then(|| handles.take("terminal")).transpose()?;
         let root = handles.take("root")?;
         let cgroup = handles.take_optional(namespaces::CGROUP_NAMESPACE);
@@ -314,7 +301,7 @@ impl ContainerState {
             gofer_gone: false,
         };
         handles.finish()?;
-        Ok((ready, terminal))
+        Ok((ready, Passed { terminal, listener }))
     }
 
     fn hear_of_start(&mut self, ready: Ready, client: Client) -> Option<Client> {

@@ -6,8 +6,9 @@
 //!       +--fails--> Failed -+----- init ends ---+--------------------------+--> Ended
 //! ```
 
-use super::client::{Client, failed};
+use super::client::{Client, Listener, failed};
 use crate::error::{Error, ErrorKind};
+use crate::plan::CloneFlags;
 use crate::process::Channel;
 use crate::sandbox::files::Layers;
 use crate::sandbox::namespaces::InitNamespaces;
@@ -54,6 +55,29 @@ pub(super) struct Ready {
     pub(super) hot_mounts: Vec<u64>,
     /// The sandbox has seen the gofer end, and stops watching it: that connection would wake every poll.
     pub(super) gofer_gone: bool,
+}
+
+/// What init hands over for the creator.
+pub(super) struct Passed {
+    /// The master of init's terminal. A copy in the sandbox would keep the line from hanging up.
+    pub(super) terminal: Option<OwnedFd>,
+    /// Of a filter that is loaded already. Init waits until it is taken.
+    pub(super) listener: Option<Listener>,
+}
+
+/// What the plan says about the container as a whole.
+pub(super) struct Traits {
+    /// Namespaces of init that the sandbox enters when init is ready.
+    pub(super) followed: CloneFlags,
+    /// Those that the reaper enters then.
+    pub(super) of_reaper: CloneFlags,
+    /// Whether init is in a pid namespace below the sandbox's.
+    pub(super) own_pids: bool,
+    /// Whether init has a terminal.
+    pub(super) terminal: bool,
+    /// Whether it is the pause container of a pod, whose OOM score says nothing about the pod.
+    pub(super) pause: bool,
+    pub(super) timeout: Option<Duration>,
 }
 
 /// What the sandbox keeps from `execve` until init ends.

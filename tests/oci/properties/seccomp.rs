@@ -123,10 +123,70 @@ fn an_agent_decides_about_the_calls_its_filter_notifies() {
         assert_eq!(state["ociVersion"], "1.2.0");
         assert_eq!(state["fds"], json!(["seccompFd"]));
         assert_eq!(state["metadata"], "for the agent");
-        assert_eq!((&state["state"]["id"], &state["state"]["status"]), (&json!(id), &json!("created")));
+        assert_eq!((&state["state"]["id"], &state["state"]["status"]), (&json!(id), &json!("creating")));
         assert!(state["pid"].as_i64().unwrap() > 1 && state["state"]["pid"].as_i64().unwrap() > 1, "{state}");
         assert!(calls.contains(&(libc::SYS_execve as i32)), "{calls:?}");
     }
+}
+
+#[test]
+fn the_agent_has_the_listener_before_create_returns() {
+    let stage = stage!();
+    let socket = stage.path().join("early.sock");
+    let server = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let bundle = bundle(&stage, "mkdir /tmp/refused 2>&1; echo done", |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": socket,
+            "syscalls": [{"names": ["mkdir", "mkdirat", "execve", "read"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    let builder = stage.bundled("early", &bundle).unwrap().stdout(cofferdam::Stdio::piped());
+    let mut created = builder.build().unwrap().create().unwrap();
+    let (stream, _) = server.accept().expect("the runtime has connected");
+    let (state, listener) = receive_state(&stream);
+    assert_eq!(state["pid"], created.init_pid());
+    assert_eq!((&state["state"]["status"], &state["state"]["pid"]), (&json!("creating"), &state["pid"]));
+    let agent = std::thread::spawn(move || answer_all(&listener, SYS_MKDIR));
+    let mut stdout = created.take_stdout().unwrap();
+    let running = created.start().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut said).unwrap();
+    assert!(said.contains("Too many links") && said.ends_with("done\n"), "{said}");
+    running.wait_stopped().unwrap().delete().unwrap();
+    assert!(agent.join().unwrap().contains(&(libc::SYS_execve as i32)));
+    // Without an agent there is no container.
+    std::fs::remove_file(&socket).unwrap();
+    let failed = stage.bundled("early", &bundle).unwrap().build().unwrap().create().unwrap_err();
+    assert_eq!(failed.error().step(), "linux.seccomp.listenerPath", "{failed}");
+}
+
+#[test]
+fn with_hooks_of_the_image_the_agent_has_a_listener_of_each_at_start() {
+    let stage = stage!();
+    let socket = stage.path().join("hooks.sock");
+    let server = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let bundle = bundle(&stage, "echo done", |config| {
+        config["hooks"]["startContainer"] = json!([{"path": "/bin/true", "args": ["true"]}]);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": socket,
+            "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    let agent = std::thread::spawn(move || {
+        let mut answerers = Vec::new();
+        for _ in 0..2 {
+            let (stream, _) = server.accept().unwrap();
+            let (state, listener) = receive_state(&stream);
+            assert_eq!(state["state"]["status"], "created");
+            answerers.push(std::thread::spawn(move || answer_all(&listener, -1)));
+        }
+        answerers.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(stdout_of(stage.bundled("hooks", &bundle).unwrap()), "done");
+    assert_eq!(agent.join().unwrap(), [[libc::SYS_execve as i32], [libc::SYS_execve as i32]]);
 }
 
 #[test]
