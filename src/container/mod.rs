@@ -57,6 +57,7 @@ mod builder {
 mod create {
     pub(super) mod blueprint;
     mod id_maps;
+    mod join_first;
     mod namesake;
     mod sockets;
     pub(super) mod transaction;

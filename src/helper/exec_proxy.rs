@@ -28,7 +28,7 @@ pub(crate) fn start(reexec: Reexec, pidfd: BorrowedFd<'_>, channel: &Channel) ->
     let mut donations = Donations::default();
     donations.give("process", &pidfd);
     donations.give("end", channel);
-    spawn(reexec, &Start { name: EXEC_PROXY, namespaces: 0, cgroup: None }, &donations)
+    spawn(reexec, &Start::of(EXEC_PROXY), &donations)
 }
 
 /// The whole life of an exec proxy. The constructor calls this.

@@ -112,7 +112,7 @@ fn ask(image: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let (answer, theirs) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
     let mut donations = Donations::default();
     donations.give("answer", &theirs);
-    let start = Start { name: CHECK, namespaces: 0, cgroup: None };
+    let start = Start::of(CHECK);
     let child = spawn::execute(image, &start, &donations)?;
     drop(donations);
     drop(theirs);

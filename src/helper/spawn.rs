@@ -35,6 +35,15 @@ pub(crate) struct Start<'a> {
     pub(crate) namespaces: u32,
     /// The cgroup v2 directory to start in; `None` for the caller's cgroup.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// Namespaces that it joins before it is in a new user namespace, each with its `CLONE_NEW*`.
+    pub(crate) joins: &'a [(i32, BorrowedFd<'a>)],
+}
+
+impl<'a> Start<'a> {
+    /// In the caller's namespaces and cgroup.
+    pub(crate) fn of(name: &'a str) -> Self {
+        Self { name, namespaces: 0, cgroup: None, joins: &[] }
+    }
 }
 
 /// Executes the helpers' program as the helper `start.name`, with `donations` as its only descriptors.
@@ -56,6 +65,7 @@ pub(super) fn execute(image: BorrowedFd<'_>, start: &Start<'_>, donations: &Dona
         donated: donations.fds(),
         namespaces: start.namespaces,
         cgroup: start.cgroup,
+        joins: start.joins,
     };
     let (pid, pidfd) = sys::spawn_helper(&helper)
         .map_err(|error| (error.call, error.errno))

@@ -100,7 +100,7 @@ impl Round {
         let mut donations = Donations::default();
         donations.give("boot", &theirs);
         donations.give("plan", &plan);
-        let runner = spawn(reexec, &Start { name: RUNNER, namespaces: 0, cgroup: None }, &donations)?;
+        let runner = spawn(reexec, &Start::of(RUNNER), &donations)?;
         drop((plan, theirs));
         let failures = collect(&ours, self.limit());
         if failures.is_err() {

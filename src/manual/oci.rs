@@ -103,7 +103,7 @@
 //! | property | state |
 //! |---|---|
 //! | `linux.namespaces[].type` | applied; the container shares with the caller every kind that is not listed. For `mount`, see below |
-//! | `linux.namespaces[].path` | applied; for `mount`, see below |
+//! | `linux.namespaces[].path` | applied; with a new user namespace, also if the host's owns the other, except for `pid` and `time`; for `mount`, see below |
 //! | `linux.timeOffsets.*` | applied with a new time namespace; refused in a pod, except for its root container |
 //! | `linux.uidMappings[].*` | applied; ids that the caller may not map are refused |
 //! | `linux.gidMappings[].*` | as `uidMappings` |

@@ -172,7 +172,7 @@
 //!
 //! | Namespace | Made by | When |
 //! |---|---|---|
-//! | user | the caller, with the sandbox's clone | the caller, or `newuidmap` and `newgidmap`, write the maps |
+//! | user | the caller, with the sandbox's clone; after it, if the sandbox first joins namespaces of the host | the caller, or `newuidmap` and `newgidmap`, write the maps |
 //! | pid, of the sandbox | the caller, with the sandbox's clone | a process cannot move itself into one |
 //! | mount, ipc, uts | the sandbox, by unshare(2) | while the caller maps its ids |
 //! | network | the sandbox | while init assembles the root |

@@ -68,6 +68,22 @@ bitflags! {
     }
 }
 
+impl CloneFlags {
+    /// The flag of one kind.
+    pub(crate) fn of(kind: NamespaceKind) -> Self {
+        match kind {
+            NamespaceKind::User => Self::NEWUSER,
+            NamespaceKind::Mount => Self::NEWNS,
+            NamespaceKind::Pid => Self::NEWPID,
+            NamespaceKind::Network => Self::NEWNET,
+            NamespaceKind::Ipc => Self::NEWIPC,
+            NamespaceKind::Uts => Self::NEWUTS,
+            NamespaceKind::Cgroup => Self::NEWCGROUP,
+            NamespaceKind::Time => Self::NEWTIME,
+        }
+    }
+}
+
 /// Which process makes or joins each namespace.
 ///
 /// The caller makes the sandbox's user and pid namespaces together with its process, because a process cannot move
@@ -85,8 +101,11 @@ pub(crate) struct NamespacePlan {
     /// Whether the container has a network namespace of its own. The kernel takes longest to make this one, so the
     /// sandbox makes it while init assembles the root, and init joins it later.
     pub(crate) network: bool,
-    /// The namespaces to join by path, in this order. The user namespace comes first, because it decides which others
-    /// the sandbox may join.
+    /// The namespaces that the sandbox joins before it is in its new user namespace, so that they need not belong to that
+    /// one.
+    pub(crate) join_first: Vec<(NamespaceKind, PathBuf)>,
+    /// The namespaces to join by path after that, in this order. The user namespace comes first, because it decides which
+    /// others the sandbox may join.
     pub(crate) join: Vec<(NamespaceKind, PathBuf)>,
     /// The mount namespace that the container has in the end. Until its root is complete, sandbox and init are in a new
     /// one.
@@ -116,12 +135,13 @@ impl NamespacePlan {
             with_init,
             followed: nothing,
             network: false,
+            join_first: Vec::new(),
             join: Vec::new(),
             mount: NamespaceSource::New,
         }
     }
 
-    fn new(namespaces: &Namespaces, cgroups: &CgroupLayout) -> Self {
+    pub(crate) fn new(namespaces: &Namespaces, cgroups: &CgroupLayout, privileged: bool) -> Self {
         let new = |source: &NamespaceSource, flag: CloneFlags| {
             if *source == NamespaceSource::New { flag } else { CloneFlags::empty() }
         };
@@ -144,13 +164,16 @@ impl NamespacePlan {
             (NamespaceKind::Time, &namespaces.time),
             (NamespaceKind::Pid, &namespaces.pid),
         ];
-        let join = order
-            .into_iter()
-            .filter_map(|(kind, source)| match source {
-                NamespaceSource::Path(path) => Some((kind, path.clone())),
-                _ => None,
-            })
-            .collect();
+        let by_path = order.into_iter().filter_map(|(kind, source)| match source {
+            NamespaceSource::Path(path) => Some((kind, path.clone())),
+            _ => None,
+        });
+        // A process that shares its memory with another cannot join a time namespace, and the sandbox shares it with the
+        // caller until it executes. Only init joins a pid namespace.
+        let first = privileged && namespaces.user == NamespaceSource::New;
+        let (join_first, join) = by_path.partition(|(kind, _)| {
+            first && !matches!(kind, NamespaceKind::User | NamespaceKind::Time | NamespaceKind::Pid)
+        });
         let network = namespaces.network == NamespaceSource::New;
         // With nsdelegate, the sandbox could not clone3(2) a process into the container's cgroup from inside the
         // container's cgroup namespace: the move would start in the sandbox's own cgroup, which is outside of it.
@@ -160,7 +183,7 @@ impl NamespacePlan {
         if mount != NamespaceSource::New {
             followed |= CloneFlags::NEWNS;
         }
-        Self { with_sandbox, by_sandbox, with_init, followed, network, join, mount }
+        Self { with_sandbox, by_sandbox, with_init, followed, network, join_first, join, mount }
     }
 }
 
@@ -177,7 +200,7 @@ pub(super) fn plan(
         id: id.clone(),
         namespaces: match extras.pod {
             Some(_) => NamespacePlan::in_pod(&spec.namespaces),
-            None => NamespacePlan::new(&spec.namespaces, &host.cgroups),
+            None => NamespacePlan::new(&spec.namespaces, &host.cgroups, host.privileged),
         },
         reaper: extras.init && spec.namespaces.pid == NamespaceSource::New,
         become_root: match spec.namespaces.user {
@@ -227,11 +250,32 @@ mod tests {
             points: Vec::new(),
         };
         let on = |bound| CgroupLayout { unified: Some(unified(bound)), ..CgroupLayout::default() };
-        assert_eq!(NamespacePlan::new(&namespaces, &on(false)).followed, CloneFlags::NEWCGROUP);
-        assert_eq!(NamespacePlan::new(&namespaces, &on(true)).followed, CloneFlags::empty());
+        assert_eq!(NamespacePlan::new(&namespaces, &on(false), false).followed, CloneFlags::NEWCGROUP);
+        assert_eq!(NamespacePlan::new(&namespaces, &on(true), false).followed, CloneFlags::empty());
         namespaces.mount = NamespaceSource::Inherit;
-        assert_eq!(NamespacePlan::new(&namespaces, &on(true)).followed, CloneFlags::NEWNS);
+        assert_eq!(NamespacePlan::new(&namespaces, &on(true), false).followed, CloneFlags::NEWNS);
         namespaces.cgroup = NamespaceSource::Inherit;
-        assert_eq!(NamespacePlan::new(&namespaces, &on(false)).followed, CloneFlags::NEWNS);
+        assert_eq!(NamespacePlan::new(&namespaces, &on(false), false).followed, CloneFlags::NEWNS);
+    }
+
+    #[test]
+    fn what_a_new_user_namespace_need_not_own_is_joined_before_it() {
+        use NamespaceKind::{Network, Time, User};
+        let path = |name: &str| NamespaceSource::Path(name.into());
+        let mut namespaces = Namespaces {
+            user: NamespaceSource::New,
+            network: path("net"),
+            time: path("time"),
+            ..Namespaces::default()
+        };
+        let kinds = |namespaces: &Namespaces, privileged| {
+            let plan = NamespacePlan::new(namespaces, &CgroupLayout::default(), privileged);
+            [plan.join_first, plan.join]
+                .map(|list| list.into_iter().map(|(kind, _)| kind).collect::<Vec<_>>())
+        };
+        assert_eq!(kinds(&namespaces, true), [vec![Network], vec![Time]]);
+        assert_eq!(kinds(&namespaces, false), [vec![], vec![Network, Time]]);
+        namespaces.user = path("user");
+        assert_eq!(kinds(&namespaces, true), [vec![], vec![User, Network, Time]]);
     }
 }

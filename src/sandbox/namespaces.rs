@@ -262,14 +262,5 @@ fn drop_groups() -> Result<()> {
 }
 
 fn clone_flag(kind: NamespaceKind) -> sched::CloneFlags {
-    match kind {
-        NamespaceKind::User => sched::CloneFlags::CLONE_NEWUSER,
-        NamespaceKind::Mount => sched::CloneFlags::CLONE_NEWNS,
-        NamespaceKind::Pid => sched::CloneFlags::CLONE_NEWPID,
-        NamespaceKind::Network => sched::CloneFlags::CLONE_NEWNET,
-        NamespaceKind::Ipc => sched::CloneFlags::CLONE_NEWIPC,
-        NamespaceKind::Uts => sched::CloneFlags::CLONE_NEWUTS,
-        NamespaceKind::Cgroup => sched::CloneFlags::CLONE_NEWCGROUP,
-        NamespaceKind::Time => sched::CloneFlags::from_bits_retain(0x80),
-    }
+    sched::CloneFlags::from_bits_retain(CloneFlags::of(kind).bits().cast_signed())
 }

@@ -49,7 +49,7 @@ pub(crate) use scheduling::{
 pub(crate) use seccomp::{close_with_secret, draw_secret, load_seccomp, read_with_secret, send_with_secret};
 pub(crate) use sibling::{ArgumentArea, SharedPid, fork_sibling};
 pub(crate) use signals::Caught;
-pub(crate) use spawn::{Helper, spawn_helper};
+pub(crate) use spawn::{Helper, SETNS, spawn_helper};
 pub(crate) use trial::{TrialStep, has_landlock, try_namespaces};
 
 use rustix::io::Errno;

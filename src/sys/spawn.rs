@@ -24,6 +24,8 @@ pub(crate) struct Helper<'a> {
     pub(crate) donated: &'a [BorrowedFd<'a>],
     /// `CLONE_NEW*` (clone(2)).
     pub(crate) namespaces: u32,
+    /// Namespaces that it joins before it is in a new user namespace, each with its `CLONE_NEW*`.
+    pub(crate) joins: &'a [(i32, BorrowedFd<'a>)],
     /// The cgroup v2 directory to start in; `None` for the caller's cgroup.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
@@ -42,13 +44,28 @@ struct ChildPlan {
     sources: Vec<RawFd>,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
+    joins: Vec<(i32, RawFd)>,
+    /// Whether it makes the user namespace itself, after the joins.
+    new_user_namespace: bool,
     raise_ambient: bool,
     /// The child writes these two and the parent reads them: both run in the same memory.
     failed_call: AtomicU32,
     errno: AtomicI32,
 }
 
-const CALLS: [&str; 6] = ["", "dup3(source)", "dup3(target)", "close_range", "execveat", "capset"];
+const CALLS: [&str; 8] = [
+    "",
+    "dup3(source)",
+    "dup3(target)",
+    "close_range",
+    "execveat",
+    "capset",
+    SETNS,
+    "unshare(CLONE_NEWUSER)",
+];
+
+/// The call by which a helper joins a namespace.
+pub(crate) const SETNS: &str = "setns";
 
 /// Starts a helper from any thread. No page table is copied, and no signal handler of the caller can run in the child.
 /// The helper starts with the signals blocked that libc can block, and with the caller's ignored ones ignored.
@@ -56,20 +73,25 @@ pub(crate) fn spawn_helper(helper: &Helper<'_>) -> Result<(Pid, OwnedFd), SpawnE
     let null_terminated = |strings: &[&CStr]| {
         strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
     };
+    let user = libc::CLONE_NEWUSER.cast_unsigned();
+    let new_user_namespace = helper.namespaces & user != 0 && !helper.joins.is_empty();
+    let with_clone = if new_user_namespace { helper.namespaces & !user } else { helper.namespaces };
     let plan = ChildPlan {
         image: helper.image.as_raw_fd(),
         null: helper.null.as_raw_fd(),
         sources: helper.donated.iter().map(AsRawFd::as_raw_fd).collect(),
         argv: null_terminated(helper.argv),
         envp: null_terminated(helper.envp),
-        raise_ambient: helper.namespaces & libc::CLONE_NEWUSER as u32 != 0,
+        joins: helper.joins.iter().map(|(kind, namespace)| (*kind, namespace.as_raw_fd())).collect(),
+        new_user_namespace,
+        raise_ambient: helper.namespaces & user != 0,
         failed_call: AtomicU32::new(0),
         errno: AtomicI32::new(0),
     };
     let mut stack = new_stack(CHILD_STACK);
     let mut pidfd: RawFd = -1;
     let args = CloneArgs {
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | u64::from(helper.namespaces),
+        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | u64::from(with_clone),
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
@@ -115,6 +137,17 @@ extern "C" fn child_main(plan: *const c_void) -> ! {
 
 /// Places the descriptors and executes. Returns only on failure: an index into [`CALLS`] and the errno.
 fn child_steps(plan: &ChildPlan) -> (u32, Errno) {
+    for (kind, namespace) in &plan.joins {
+        // SAFETY: setns with integers changes the namespaces of this process only: it shares memory with the caller, but
+        // no namespaces.
+        if unsafe { libc::setns(*namespace, *kind) } < 0 {
+            return (6, last_errno());
+        }
+    }
+    // SAFETY: as for setns. This process is the only thread of its thread group.
+    if plan.new_user_namespace && unsafe { libc::unshare(libc::CLONE_NEWUSER) } < 0 {
+        return (7, last_errno());
+    }
     let count = plan.sources.len() as RawFd;
     let image_at = FIRST_AFTER_STDIO + count;
     // Copy every source above all numbers in use first, then copy each to its target: so no copy overwrites a source

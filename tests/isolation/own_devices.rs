@@ -1,11 +1,6 @@
 //! Null, zero and the other memory devices: what a process of a container has open is the container's own, opened by
 //! itself, and never the host's.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests read what a container wrote to a directory of their own"
-)]
-
 use crate::kit::{Stage, is_root, skip, stage, start, stdout_of};
 use cofferdam::builder::HookKind;
 use cofferdam::oci_spec::runtime::{Capability, HookBuilder};

@@ -1,10 +1,5 @@
 //! What a startContainer hook is: a program of the image, which gets what the workload gets and nothing else.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests read what a container wrote to a directory of their own"
-)]
-
 use crate::kit::{Stage, is_root, line_of, stage};
 use cofferdam::builder::{HookKind, Resource};
 use cofferdam::oci_spec::runtime::{Capability, Hook, HookBuilder};

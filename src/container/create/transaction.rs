@@ -2,6 +2,7 @@
 
 use super::blueprint::Blueprint;
 use super::id_maps;
+use super::join_first;
 use super::namesake;
 use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_sandbox, misbehaved};
 use crate::cgroup::{Cgroup, systemd};
@@ -327,7 +328,7 @@ impl CreateTransaction {
         donations.give("boot", &sockets.boot_gofer.1);
         donations.give("plan", &plan);
         donations.give("init", &sockets.mounts.0);
-        let start = Start { name: GOFER, namespaces: 0, cgroup: None };
+        let start = Start::of(GOFER);
         let gofer = self.spawner.spawn(&start, &donations)?;
         self.add(gofer)
     }
@@ -377,9 +378,16 @@ impl CreateTransaction {
             pod.launch(&sockets.boot_sandbox.1, &donations)?;
             return Ok(None);
         }
-        let namespaces = blueprint.plan.sandbox.namespaces.with_sandbox.bits();
-        let start = Start { name: SANDBOX, namespaces, cgroup: cgroup.sandbox_dir_fd() };
-        let sandbox = self.spawner.spawn(&start, &donations)?;
+        let plan = &blueprint.plan.sandbox.namespaces;
+        let joins = join_first::open(plan)?;
+        let start = Start {
+            name: SANDBOX,
+            namespaces: plan.with_sandbox.bits(),
+            cgroup: cgroup.sandbox_dir_fd(),
+            joins: &join_first::borrowed(&joins),
+        };
+        let spawned = self.spawner.spawn(&start, &donations);
+        let sandbox = spawned.map_err(|error| join_first::explain(error, plan))?;
         self.add(sandbox).map(Some)
     }
 

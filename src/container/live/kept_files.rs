@@ -50,7 +50,7 @@ impl KeptFiles {
         for (name, fd) in &self.fds {
             donations.give(name.as_str(), fd);
         }
-        let start = Start { name: FILES, namespaces: 0, cgroup: None };
+        let start = Start::of(FILES);
         FileWorker::of(ours, spawn(reexec()?, &start, &donations)?)
     }
 }

@@ -178,7 +178,7 @@ impl Gofer {
         donations.give("boot", &its_boot);
         donations.give("plan", &plan);
         donations.give("init", &its_mounts);
-        let process = spawn(reexec()?, &Start { name: GOFER, namespaces: 0, cgroup: None }, &donations)?;
+        let process = spawn(reexec()?, &Start::of(GOFER), &donations)?;
         let gofer = Self { process, mounts };
         drop((its_boot, its_mounts));
         let namespace: Vec<_> =

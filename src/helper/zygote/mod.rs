@@ -121,7 +121,7 @@ impl Zygote {
         let mut donations = Donations::default();
         donations.give("requests", &theirs);
         donations.give("newest", &newest);
-        let process = spawn(reexec()?, &Start { name: ZYGOTE, namespaces: 0, cgroup: None }, &donations)?;
+        let process = spawn(reexec()?, &Start::of(ZYGOTE), &donations)?;
         let pid = process.pid();
         let connection = ZygoteConnection { channel, newest: newest.into(), known: 0 };
         let zygote = Self(Arc::new(ZygoteProcess { process, connection: Mutex::new(None), caller_snapshot }));
@@ -243,7 +243,7 @@ impl Spawner {
         let Some((zygote, umask)) = &self.zygote else { return spawn(self.reexec, start, donations) };
         let mut fds = donations.named();
         fds.extend(start.cgroup.map(|cgroup| (BIRTH_CGROUP, cgroup)));
-        if fds.len() > MAX_FDS || !caller_may_inspect(start.namespaces)? {
+        if fds.len() > MAX_FDS || !start.joins.is_empty() || !caller_may_inspect(start.namespaces)? {
             return spawn(self.reexec, start, donations);
         }
         let request =

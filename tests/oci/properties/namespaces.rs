@@ -108,6 +108,46 @@ fn a_pid_namespace_that_cannot_be_joined_is_named() {
 }
 
 #[test]
+fn namespaces_of_the_host_are_joined_by_path_with_a_new_user_namespace() {
+    let stage = stage!();
+    if !is_root() {
+        skip!("only root may join namespaces of the host");
+    }
+    stage.open_to_everybody();
+    // Its namespaces belong to the host's user namespace.
+    let other = sleeping(&stage, |_| {});
+    let with_user = |config: &mut serde_json::Value| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        for name in ["uidMappings", "gidMappings"] {
+            config["linux"][name] = json!([{"containerID": 0, "hostID": 700_000, "size": 1000}]);
+        }
+    };
+    let look = "for kind in net ipc uts; do readlink /proc/self/ns/$kind; done";
+    let theirs = exec(&other, look);
+    let script = format!(
+        "{look}; cat /proc/self/uid_map; readlink /proc/self/ns/pid; readlink /proc/self/ns/user; echo $$"
+    );
+    let seen = seen(&stage, &script, |config| {
+        with_user(config);
+        join(config, &other, &[("network", "net"), ("ipc", "ipc"), ("uts", "uts")]);
+    });
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(lines[..3].join("\n"), theirs);
+    assert_eq!(lines[3].split_whitespace().collect::<Vec<_>>(), ["0", "700000", "1000"]);
+    let own = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    assert!(lines[4] != own("pid") && lines[5] != own("user") && lines[6] == "1", "{seen}");
+    let error = refusal(&stage, |config| {
+        with_user(config);
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|namespace| namespace["type"] != "network");
+        list.push(json!({"type": "network", "path": "/proc/self/ns/uts"}));
+    });
+    let said = error.to_string();
+    assert!(said.contains("linux.namespaces") && said.contains("/proc/self/ns/uts: cannot join"), "{said}");
+    end(other);
+}
+
+#[test]
 fn a_user_namespace_is_joined_by_its_path() {
     let stage = stage!();
     if !is_root() {
