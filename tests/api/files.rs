@@ -155,7 +155,7 @@ fn what_the_workload_sees_is_what_is_seen_here() {
     let shared = stage.open_directory("shared");
     std::fs::write(shared.join("from-host"), "host").unwrap();
     let script = "echo workload > /tmp/made; mkdir /tmp/d; touch /tmp/ready; \
-                  while [ ! -e /tmp/answer ]; do sleep 0.02; done; cat /tmp/answer";
+                  while [ ! -s /tmp/answer ]; do sleep 0.02; done; cat /tmp/answer";
     let builder =
         stage.busybox_shell("view", script).bind_rw(&shared, "/shared").bind_ro(&shared, "/read-only");
     let builder = builder.scratch(None).stdout(cofferdam::Stdio::piped());
