@@ -7,6 +7,7 @@ use crate::conformance::configuration::full_configuration;
 use crate::conformance::container::Container;
 use crate::conformance::runtime::Runtime;
 use crate::kit::{Stage, is_root};
+use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use std::cell::OnceCell;
 use std::fs::File;
@@ -81,8 +82,22 @@ impl<'a> Bench<'a> {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.runtime.command();
         command.arg("--root").arg(self.stage.root().path()).args(arguments);
-        command.current_dir(self.bundle()).stdin(Stdio::null());
+        command.current_dir(self.bundle()).stdin(self.null());
         command
+    }
+
+    /// A null device as standard input. For other runtimes not the host's: `crun exec --user` gives that to the user.
+    pub(crate) fn null(&self) -> Stdio {
+        if self.runtime.is_ours() {
+            return Stdio::null();
+        }
+        let path = self.stage.path().join("null");
+        if !path.exists() {
+            let number = rustix::fs::makedev(1, 3);
+            let mode = Mode::from_raw_mode(0o666);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, mode, number).unwrap();
+        }
+        File::open(path).unwrap().into()
     }
 
     /// The call is an error. What it says.

@@ -5,7 +5,6 @@ use crate::conformance::case::{NotHere, Verdict, table};
 use crate::conformance::configuration::add_namespace;
 use crate::kit::unshared::Unshared;
 use serde_json::{Value, json};
-use std::process::Stdio;
 
 table! {
     a_namespace_without_a_path_is_new => "linux_ns_nopath":
@@ -147,7 +146,7 @@ fn a_mount_namespace_that_is_not_listed_is_the_runtimes(bench: &Bench<'_>) -> Ve
     let created = bench.try_create_by("inherited", |create| {
         let mut command = bench.runtime.command_in_new_mounts();
         command.args(create.get_args().skip_while(|argument| *argument != "--root"));
-        command.current_dir(bench.bundle()).stdin(Stdio::null());
+        command.current_dir(bench.bundle()).stdin(bench.null());
         command
     });
     let container = created.unwrap_or_else(|said| panic!("create: {said}"));

@@ -66,7 +66,7 @@ fn the_full_configuration_is_what_the_process_sees(bench: &Bench<'_>) -> Verdict
 }
 
 fn a_stream_that_is_null_is_the_containers_null(bench: &Bench<'_>) -> Verdict {
-    // Of the bench every runtime has the host's null as standard input, and hands it on to its commands.
+    // Of the bench every runtime has a null device as standard input, ours the host's, and hands it on to its commands.
     let script = "test /proc/self/fd/0 -ef /dev/null && echo its own; cat; exec sleep 1000";
     bench.configure(script, |_| {});
     let container = bench.create("null");
