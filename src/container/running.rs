@@ -84,7 +84,7 @@ impl<P: Phase> Container<P> {
     }
 
     /// Sends SIGTERM to the workload, and kills it if it has not ended after `grace`. Resumes a paused container for
-    /// that.
+    /// that. The outcome of a workload that ended by itself before stays what it was.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if a killed process has not ended after ten seconds, because the kernel cannot

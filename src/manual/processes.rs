@@ -67,6 +67,7 @@
 //! all signals blocked; the child calls execveat(2) at once. The kernel copies no page table, so the size of the
 //! caller's memory costs nothing, and no signal handler of the caller can run in the child. The helper's environment is
 //! empty but for `LD_LIBRARY_PATH`. It leaves the caller's session, so that Ctrl-C reaches only the caller.
+//! Signals that the caller blocks or ignores are not the workload's: it starts with an empty mask and the defaults.
 //!
 //! The caller spawns the sandbox first, because the sandbox needs longer to start and make its namespaces than the
 //! gofer needs to make its mounts. After that both work at the same time.

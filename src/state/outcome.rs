@@ -97,7 +97,8 @@ impl Outcome {
         self == Self::Exited { code: 0 }
     }
 
-    /// The exit code a shell would show: the program's own, or 128 + n for signal n.
+    /// The exit code a shell would show: the program's own, or 128 + n for signal n. 137, as for SIGKILL, for every other
+    /// end.
     #[must_use]
     pub fn shell_code(self) -> i32 {
         match self {

@@ -183,7 +183,7 @@ impl Engine for Containerd {
         let (pid, _) = self.task(name).expect("a task");
         await_end(pid);
         // The code is in a warning.
-        let output = crate::engine::output(self.client().args(["task", "delete", name]));
+        let output = output(self.client().args(["task", "delete", name]));
         let said = crate::engine::said(&output);
         let code = said.split("non-zero exit code ").nth(1).and_then(|rest| rest.split('"').next());
         code.map_or(0, |code| code.trim().parse().unwrap_or_else(|_| panic!("no exit code in {said}")))

@@ -136,6 +136,10 @@ impl ContainerBuilder {
     /// containers of one [`StateRoot`] cannot have one id at the same time; all programs of one user share the default
     /// state root.
     ///
+    /// Without it, each container has an id of its own. A program that may be killed should name its containers: the next
+    /// create of an id takes over what a killed program left of it. What such a program left under an id of its own stays,
+    /// without processes, until it is found by [`AnyContainer::list`](crate::AnyContainer::list) and deleted.
+    ///
     /// A malformed id is `build`'s error.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         match ContainerId::new(id) {

@@ -180,6 +180,10 @@ impl ContainerBuilder {
     /// fields, and a `tracing` warning gives the reason. A value that makes no sense is still an error, and so is a
     /// control file that the kernel lacks or refuses when the container is made. [`to_bundle`](Self::to_bundle) does
     /// not write this choice.
+    ///
+    /// A container without a memory limit can use all of the host's memory. What holds for every user is
+    /// [`timeout`](Self::timeout), [`cpu_time`](Self::cpu_time) and [`rlimit`](Self::rlimit), for example of
+    /// [`AddressSpace`](crate::builder::Resource::AddressSpace) and [`Processes`](crate::builder::Resource::Processes).
     pub fn best_effort_limits(mut self) -> Self {
         self.extras.best_effort_limits = true;
         self

@@ -181,5 +181,5 @@ pub(super) fn freezer_branch(
 /// The error if the caller may not make a cgroup.
 fn closed(field: Cow<'static, str>, why: &str) -> Error {
     Error::unsupported(field, format!("no cgroup can be made: {why}"))
-        .hint("leave out limits and linux.cgroupsPath, or have a cgroup delegated to this user")
+        .hint("leave out limits, as best_effort_limits does, and linux.cgroupsPath, or have a cgroup delegated to this user")
 }

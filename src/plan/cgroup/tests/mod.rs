@@ -447,7 +447,7 @@ fn what_the_host_cannot_do_is_refused_by_field() {
     );
     assert_eq!(
         refused(&closed(v1_host())),
-        "linux.resources.pids.limit: no cgroup can be made: the caller may not write in \"/cg/pids\" (leave out limits and linux.cgroupsPath, or have a cgroup delegated to this user)"
+        "linux.resources.pids.limit: no cgroup can be made: the caller may not write in \"/cg/pids\" (leave out limits, as best_effort_limits does, and linux.cgroupsPath, or have a cgroup delegated to this user)"
     );
 }
 
