@@ -8,6 +8,7 @@ use crate::kit::{await_end, descendants_of_this_process, is_root, skip, stage};
 use cofferdam::files::{FileKind, Transfer};
 use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Outcome, Stopped};
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -97,7 +98,9 @@ fn the_layer_of_a_stopped_container_is_the_one_that_it_had() {
     let builder = builder.stdin(cofferdam::Stdio::piped()).stdout(cofferdam::Stdio::piped()).keep_files();
     let mut running = builder.spawn().unwrap();
     let mut ready = [0; 6];
-    std::io::Read::read_exact(&mut running.take_stdout().unwrap(), &mut ready).unwrap();
+    // Kept open: busybox's cat uses sendfile(2), which raises SIGPIPE at once if the pipe has no reader.
+    let mut stdout = running.take_stdout().unwrap();
+    stdout.read_exact(&mut ready).unwrap();
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let files = running.files().unwrap();
     match files.export_layer(1 << 30, &mut before) {
@@ -105,6 +108,7 @@ fn the_layer_of_a_stopped_container_is_the_one_that_it_had() {
         exported => exported.unwrap(),
     }
     let stopped = running.wait_stopped().unwrap();
+    drop(stdout);
     assert_eq!(
         *files.read("/made", MIB).unwrap_err().kind(),
         ErrorKind::Ended,
