@@ -9,7 +9,8 @@ use crate::conformance::runtime::Runtime;
 use crate::kit::{Stage, is_root};
 use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -20,6 +21,29 @@ pub(crate) struct Bench<'a> {
     stage: Stage,
     /// What the checker's program and its libraries are called with, within the container.
     checker: OnceCell<Vec<String>>,
+    // After the stage, which finds what a runtime left.
+    ids: Ids,
+}
+
+/// The ids given out.
+struct Ids {
+    are_ours: bool,
+    all: RefCell<BTreeSet<String>>,
+}
+
+/// Removes the cgroups that crun leaves, which are named after its containers.
+impl Drop for Ids {
+    fn drop(&mut self) {
+        if self.are_ours {
+            return;
+        }
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        for hierarchy in hierarchies {
+            for id in self.all.borrow().iter() {
+                let _ = std::fs::remove_dir(hierarchy.path().join(id));
+            }
+        }
+    }
 }
 
 impl<'a> Bench<'a> {
@@ -27,7 +51,8 @@ impl<'a> Bench<'a> {
         let stage = Stage::here();
         // Also for the users of a user namespace.
         stage.open_to_everybody();
-        let bench = Self { runtime, stage, checker: OnceCell::new() };
+        let ids = Ids { are_ours: runtime.is_ours(), all: RefCell::default() };
+        let bench = Self { runtime, stage, checker: OnceCell::new(), ids };
         std::fs::create_dir(bench.bundle()).unwrap();
         crate::kit::write_busybox_rootfs(&bench.rootfs());
         bench
@@ -47,7 +72,9 @@ impl<'a> Bench<'a> {
     }
 
     pub(crate) fn id(&self, name: &str) -> String {
-        self.stage.id(name)
+        let id = self.stage.id(name);
+        self.ids.all.borrow_mut().insert(id.clone());
+        id
     }
 
     /// The arguments of a process that is the checker first and then `program`.
