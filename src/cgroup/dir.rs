@@ -142,16 +142,7 @@ impl CgroupDir {
 
     /// The names of the child cgroups; none if this one is gone.
     pub(super) fn children(&self) -> Result<Vec<OsString>> {
-        let step = || format!("getdents64({:?})", self.path);
-        let mut names = Vec::new();
-        for entry in self.entries()? {
-            let entry = entry.os(step)?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(names)
+        directories_in(self.entries()?).os(|| format!("getdents64({:?})", self.path))
     }
 
     /// The names of the control files.
@@ -302,9 +293,7 @@ impl CgroupDir {
     }
 
     fn openat(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        debug_assert!(!name.as_bytes().contains(&b'/'), "a single component");
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::openat2(&self.fd, name, flags, Mode::empty(), resolve)
+        open_in(self.fd.as_fd(), name, flags)
     }
 }
 
@@ -314,19 +303,28 @@ impl AsFd for CgroupDir {
     }
 }
 
+/// Opens the control file or child `name` of a cgroup, which may be known by descriptor only.
+pub(super) fn open_in(dir: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    debug_assert!(!name.as_bytes().contains(&b'/'), "a single component");
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve)
+}
+
 /// Opens the child `name` of a cgroup that is known by descriptor only.
 pub(super) fn cgroup_directory_at(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(dir, name, DIRECTORY, Mode::empty(), resolve)
+    open_in(dir, name, DIRECTORY)
 }
 
 /// The names of the cgroups directly below one that is known by descriptor only; none if it was removed meanwhile.
 pub(super) fn children_of(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<OsString>> {
+    match cgroup_directory_at(dir, OsStr::new(".")).and_then(Dir::new) {
+        Err(Errno::NOENT | Errno::NODEV) => Ok(Vec::new()),
+        entries => directories_in(entries?),
+    }
+}
+
+fn directories_in(entries: Dir) -> rustix::io::Result<Vec<OsString>> {
     let mut names = Vec::new();
-    let entries = match cgroup_directory_at(dir, OsStr::new(".")).and_then(Dir::new) {
-        Err(Errno::NOENT | Errno::NODEV) => return Ok(names),
-        entries => entries?,
-    };
     for entry in entries {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());

@@ -1,9 +1,9 @@
 //! The processes of a cgroup, listed and killed through a descriptor of its directory.
 
-use super::dir::{cgroup_directory_at, children_of, read_text};
+use super::dir::{cgroup_directory_at, children_of, open_in, read_text};
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::collections::BTreeSet;
@@ -85,9 +85,7 @@ impl Members {
 
 /// The processes in the cgroup itself.
 pub(super) fn listed(dir: BorrowedFd<'_>) -> Result<BTreeSet<i32>> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let procs = rustix::fs::openat2(dir, "cgroup.procs", flags, Mode::empty(), resolve);
+    let procs = open_in(dir, "cgroup.procs".as_ref(), OFlags::RDONLY | OFlags::CLOEXEC);
     match procs.and_then(|procs| read_text(procs.as_fd())) {
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()),
         // The cgroup was removed while we held it, so no process is in it.

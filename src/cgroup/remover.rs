@@ -71,9 +71,7 @@ impl Remover {
             let _ = parent.remove(name);
         }
     }
-}
 
-impl Remover {
     /// Removes the leaf with this number, which is empty, from all of the cgroups.
     pub(crate) fn remove_exec_leaf(&self, number: u64) {
         let deadline = Instant::now() + LEAF_LIMIT;
