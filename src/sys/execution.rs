@@ -116,62 +116,58 @@ impl ConstantPages {
 
 /// The code and the constants of the program, and of its libraries if `all`.
 fn constant_pages(all: bool) -> Vec<ConstantPages> {
-    struct Found {
-        all: bool,
-        pages: Vec<ConstantPages>,
-    }
-    extern "C" fn find(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> i32 {
-        // SAFETY: dl_iterate_phdr(3) passes a pointer to a struct that is valid for the call.
-        let info = unsafe { &*info };
-        // SAFETY: dl_iterate_phdr(3) passes on the pointer it got below, to a value that nothing else uses meanwhile.
-        let found = unsafe { &mut *found.cast::<Found>() };
-        // SAFETY: dlpi_phdr points to dlpi_phnum headers, which stay mapped as long as the object does.
-        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-        let page = rustix::param::page_size() as u64;
+    let page = rustix::param::page_size() as u64;
+    let mut pages = Vec::new();
+    visit_segments(all, &mut |base, segment| {
         // Never a writable segment: it holds relocations and variables, and the kernel cannot read those from the
         // file.
-        let constant =
-            |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
-        for header in headers.iter().filter(constant) {
-            let from = (info.dlpi_addr + header.p_vaddr).next_multiple_of(page);
-            let to = (info.dlpi_addr + header.p_vaddr + header.p_memsz) / page * page;
-            if from < to {
-                found.pages.push(ConstantPages { from, to });
-            }
+        if segment.p_flags & libc::PF_W != 0 {
+            return;
         }
-        // Stop after the first object, the program, or go on.
-        i32::from(!found.all)
-    }
-    let mut found = Found { all, pages: Vec::new() };
-    // SAFETY: the callback has the signature that dl_iterate_phdr(3) asks for and keeps no pointer beyond the call.
-    unsafe { libc::dl_iterate_phdr(Some(find), (&raw mut found).cast()) };
-    found.pages
+        let from = (base + segment.p_vaddr).next_multiple_of(page);
+        let to = (base + segment.p_vaddr + segment.p_memsz) / page * page;
+        if from < to {
+            pages.push(ConstantPages { from, to });
+        }
+    });
+    pages
 }
 
 /// Whether `address` is in this process's main executable, not in a library.
 pub(crate) fn is_in_main_executable(address: *const c_void) -> bool {
-    struct Wanted {
-        address: u64,
-        found: bool,
+    let mut found = false;
+    visit_segments(false, &mut |base, segment| {
+        let from = base.wrapping_add(segment.p_vaddr);
+        found |= (from..from.wrapping_add(segment.p_memsz)).contains(&(address as u64));
+    });
+    found
+}
+
+/// Something to do with a loaded segment, and with the address to which the addresses of its object are relative.
+type VisitSegment<'a> = &'a mut dyn FnMut(u64, &libc::Elf64_Phdr);
+
+/// Shows `visit` what of the program is in memory, and of its libraries if `all`.
+fn visit_segments(all: bool, visit: VisitSegment<'_>) {
+    struct Visit<'a> {
+        all: bool,
+        visit: VisitSegment<'a>,
     }
-    extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, wanted: *mut c_void) -> i32 {
+    extern "C" fn of_object(info: *mut libc::dl_phdr_info, _: usize, visit: *mut c_void) -> i32 {
         // SAFETY: dl_iterate_phdr(3) passes a pointer to a struct that is valid for the call.
         let info = unsafe { &*info };
         // SAFETY: dl_iterate_phdr(3) passes on the pointer it got below, to a value that nothing else uses meanwhile.
-        let wanted = unsafe { &mut *wanted.cast::<Wanted>() };
+        let visit = unsafe { &mut *visit.cast::<Visit<'_>>() };
         // SAFETY: dlpi_phdr points to dlpi_phnum headers, which stay mapped as long as the object does.
         let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-        wanted.found = headers.iter().filter(|header| header.p_type == libc::PT_LOAD).any(|header| {
-            let from = info.dlpi_addr.wrapping_add(header.p_vaddr);
-            (from..from.wrapping_add(header.p_memsz)).contains(&wanted.address)
-        });
-        // Stop after the first object, which is the executable.
-        1
+        for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD) {
+            (visit.visit)(info.dlpi_addr, header);
+        }
+        // Stop after the first object, the program, or go on.
+        i32::from(!visit.all)
     }
-    let mut wanted = Wanted { address: address as u64, found: false };
+    let mut visit = Visit { all, visit };
     // SAFETY: the callback has the signature that dl_iterate_phdr(3) asks for and keeps no pointer beyond the call.
-    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut wanted).cast()) };
-    wanted.found
+    unsafe { libc::dl_iterate_phdr(Some(of_object), (&raw mut visit).cast()) };
 }
 
 #[cfg(test)]
