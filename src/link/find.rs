@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 /// The status of a container as the kernel has it: the recorded one, or `Stopped` if its sandbox is gone.
 pub(crate) fn observe(record: &Record) -> Result<Status> {
     let recorded = record.status();
-    if matches!(recorded, Status::Stopped | Status::Creating) && reach(record)? != Reach::OtherBoot {
+    if recorded == Status::Stopped {
         return Ok(recorded);
     }
-    let alive = match (reach(record)?, &record.sandbox) {
-        (Reach::OtherBoot, _) => return Ok(Status::Stopped),
+    let holds = match (reach(record)?, &record.sandbox) {
+        (Reach::OtherBoot, _) => false,
+        _ if recorded == Status::Creating => true,
         (_, None) => false,
         (Reach::Here, Some(sandbox)) => sandbox.is_alive(&record.boot_id)? && !ends_with_init(record)?,
         // A pod's sandbox outlives the container.
@@ -31,7 +32,7 @@ pub(crate) fn observe(record: &Record) -> Result<Status> {
         }
         (Reach::Elsewhere, Some(_)) => listens(record)?,
     };
-    Ok(if alive { recorded } else { Status::Stopped })
+    Ok(if holds { recorded } else { Status::Stopped })
 }
 
 /// Whether the container of this sandbox has ended with its init. The sandbox then ends as soon as the exit record is
