@@ -46,12 +46,18 @@ fn go_through(case: fn(&dyn Engine), start: Start) {
     }
 }
 
-/// One test for each case, with the engine that `start` starts.
+/// One test for each case: with the engine that `start` starts, or as the module's own `go_through` says.
 macro_rules! test_cases {
     ($start:path: $($case:ident)*) => {$(
         #[test]
         fn $case() {
             $crate::go_through($crate::cases::$case, $start);
+        }
+    )*};
+    ($($case:ident)*) => {$(
+        #[test]
+        fn $case() {
+            go_through(cases::$case);
         }
     )*};
 }

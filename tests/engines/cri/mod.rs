@@ -15,6 +15,7 @@ use crate::image::{self, Image};
 use crate::kit::example::example;
 use crate::kit::{Stage, is_installed, is_root, note_skip, skip, stage};
 use crate::remains::{Cgroups, Orphans, Records};
+use crate::test_cases;
 use api::Container;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -251,16 +252,6 @@ fn go_through(case: fn(&Cri)) {
             cri.assert_empty();
         }
     }
-}
-
-/// One test for each case.
-macro_rules! test_cases {
-    ($($case:ident)*) => {$(
-        #[test]
-        fn $case() {
-            go_through(cases::$case);
-        }
-    )*};
 }
 
 test_cases! {

@@ -13,6 +13,7 @@ use crate::kit::example::example;
 use crate::kit::{Stage, find, is_installed, is_root, skip, stage, write_busybox_rootfs};
 use crate::network;
 use crate::remains::{Orphans, Records};
+use crate::test_cases;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -240,16 +241,6 @@ fn go_through(case: fn(&cases::Place<'_>)) {
         }
     });
     slurm.wait_until("every job has ended", || slurm.ask("squeue", &["--noheader"]).is_empty());
-}
-
-/// One test for each case.
-macro_rules! test_cases {
-    ($($case:ident)*) => {$(
-        #[test]
-        fn $case() {
-            go_through(cases::$case);
-        }
-    )*};
 }
 
 test_cases! {

@@ -11,6 +11,7 @@ use crate::kit::example::example;
 use crate::kit::{Stage, find, is_installed, is_root, skip, stage};
 use crate::network;
 use crate::remains::{Cgroups, Orphans, Records};
+use crate::test_cases;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -204,16 +205,6 @@ fn go_through(case: fn(&Swarm)) {
     if let Some(reason) = results.into_iter().find_map(Result::err) {
         skip!("{reason}");
     }
-}
-
-/// One test for each case.
-macro_rules! test_cases {
-    ($($case:ident)*) => {$(
-        #[test]
-        fn $case() {
-            go_through(cases::$case);
-        }
-    )*};
 }
 
 test_cases! {
