@@ -25,13 +25,14 @@ pub(crate) struct PendingReply<C> {
     channel: C,
     /// `None` if the configuration sets no limit.
     deadline: Option<Instant>,
+    answered: bool,
 }
 
 /// Sends `request` over `channel`.
 pub(crate) fn begin<C: Borrow<Channel>>(channel: C, request: &Request) -> Result<PendingReply<C>> {
     let limit = if matches!(request.operation, Operation::Start) { START_LIMIT } else { REPLY_LIMIT };
     channel.borrow().send(request, &[]).map_err(Error::gone_means_ended)?;
-    Ok(PendingReply { channel, deadline: Some(Instant::now() + limit) })
+    Ok(PendingReply { channel, deadline: Some(Instant::now() + limit), answered: false })
 }
 
 impl<C: Borrow<Channel>> PendingReply<C> {
@@ -41,35 +42,49 @@ impl<C: Borrow<Channel>> PendingReply<C> {
         Self { deadline, ..self }
     }
 
+    /// The connection, free for another request, if this one was answered.
+    pub(crate) fn into_free_channel(self) -> Option<C> {
+        self.answered.then_some(self.channel)
+    }
+
     /// Waits for the reply.
-    pub(crate) fn reply(self) -> Result<Reply> {
+    pub(crate) fn reply(&mut self) -> Result<Reply> {
         self.delivery().map(|delivery| delivery.message)
     }
 
     /// Waits for the reply to a start. If the seccomp filter has a listener, passes each listener, the program's and those
     /// of hooks before it, to `take` with the connection on which its process waits.
-    pub(crate) fn started(self, mut take: impl FnMut(Received) -> Result<()>) -> Result<Reply> {
+    pub(crate) fn started(&mut self, mut take: impl FnMut(Received) -> Result<()>) -> Result<Reply> {
         let mut taken = Ok(());
         loop {
-            let next =
-                self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::gone_means_ended)?;
+            let next = self.receive()?;
             // Go on to the reply in any case, or the next request on this connection would get it.
             match next.message {
-                Reply::Failed(failure) => return taken.and(Err(failure.into())),
                 Reply::Listener => taken = taken.and(take(next.fds)),
-                reply => return taken.map(|()| reply),
+                Reply::Failed(failure) => {
+                    self.answered = true;
+                    return taken.and(Err(failure.into()));
+                }
+                reply => {
+                    self.answered = true;
+                    return taken.map(|()| reply);
+                }
             }
         }
     }
 
     /// Waits for the reply and the descriptors that come with it.
-    pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
-        let delivery =
-            self.channel.borrow().receive::<Reply>(self.deadline).map_err(Error::gone_means_ended)?;
+    pub(crate) fn delivery(&mut self) -> Result<Delivery<Reply>> {
+        let delivery = self.receive()?;
+        self.answered = true;
         match delivery.message {
             Reply::Failed(failure) => Err(failure.into()),
             _ => Ok(delivery),
         }
+    }
+
+    fn receive(&self) -> Result<Delivery<Reply>> {
+        self.channel.borrow().receive(self.deadline).map_err(Error::gone_means_ended)
     }
 }
 

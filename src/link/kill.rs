@@ -1,7 +1,7 @@
 //! Ending a container's processes through kernel objects: a recorded pid by its pidfd, a sandbox by its socket, a
 //! container of a pod by its sandbox.
 
-use super::client::{self, PendingReply};
+use super::client;
 use super::find::{DIRECTORY, Reach, reach};
 use crate::cgroup;
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -84,13 +84,13 @@ pub(crate) fn kill_by_socket(lock: &StateLock) -> Result<()> {
         Ok(sandbox) => sandbox,
         Err(error) => return gone(error),
     };
-    match client::begin(&sandbox, &Request { container: None, operation: Operation::Kill })
-        .and_then(PendingReply::reply)
-    {
+    let kill = Request { container: None, operation: Operation::Kill };
+    let killed = client::begin(&sandbox, &kill).and_then(|mut asked| {
+        asked.reply()?;
         // The sandbox's end of the connection closes when it ends.
-        Ok(_) => wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT),
-        Err(error) => gone(error),
-    }
+        wait_readable(sandbox.as_fd(), Instant::now() + KILL_LIMIT)
+    });
+    killed.or_else(gone)
 }
 
 /// Kills every process of a container, and repeats that until none is left or `deadline` has passed. `ended` becomes

@@ -9,7 +9,7 @@ use crate::process::{Channel, Delivery};
 use crate::state::CONTROL_SOCKET;
 use crate::wire::control::{CONNECTION, Operation, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::borrow::Borrow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The processes of a container that was seen alive, and the way to its sandbox.
@@ -22,29 +22,15 @@ pub struct SandboxLink {
     watch: Option<OwnedFd>,
     sandbox_pid: i32,
     init_pid: i32,
-    /// The connection made at create. Without one, every request makes its own.
-    creator: Option<Channel>,
-}
-
-/// A connection to a sandbox: the creator's, which is borrowed, or one made for a single request.
-pub(crate) enum Connection<'a> {
-    Creator(&'a Channel),
-    Own(Channel),
-}
-
-impl Borrow<Channel> for Connection<'_> {
-    fn borrow(&self) -> &Channel {
-        match self {
-            Self::Creator(channel) => channel,
-            Self::Own(channel) => channel,
-        }
-    }
+    /// The connection made at create, while no request uses it. Other requests make connections of their own: two on one
+    /// connection could get each other's replies.
+    creator: Mutex<Option<Channel>>,
 }
 
 impl SandboxLink {
     /// The link to a container with a sandbox of its own: `pidfd` is the sandbox's.
     pub(crate) fn new(address: SandboxAddress, pidfd: OwnedFd, sandbox_pid: i32, init_pid: i32) -> Self {
-        Self { address, pidfd, watch: None, sandbox_pid, init_pid, creator: None }
+        Self { address, pidfd, watch: None, sandbox_pid, init_pid, creator: Mutex::default() }
     }
 
     /// The link to a further container of a pod: `pidfd` is its init's, and `watch` closes at its end.
@@ -52,9 +38,9 @@ impl SandboxLink {
         Self { watch: Some(watch), ..self }
     }
 
-    /// Uses the connection made at create for every request.
+    /// Uses the connection made at create for requests.
     pub(crate) fn over(self, creator: Option<Channel>) -> Self {
-        Self { creator, ..self }
+        Self { creator: Mutex::new(creator), ..self }
     }
 
     pub(crate) fn address(&self) -> &SandboxAddress {
@@ -89,9 +75,12 @@ impl SandboxLink {
     /// Asks the sandbox for `operation`. The caller waits for the reply when it wants to.
     pub(crate) fn begin(&self, operation: Operation) -> Result<LinkReply<'_>> {
         let step = operation.name();
-        let begun = self.connection().and_then(|to| client::begin(to, &self.address.request(operation)));
+        let creator = self.creators().take();
+        let over_creators = creator.is_some();
+        let connection = creator.map_or_else(|| self.new_connection(), Ok);
+        let begun = connection.and_then(|to| client::begin(to, &self.address.request(operation)));
         let pending = begun.map_err(|error| self.explain(step, error))?;
-        Ok(LinkReply { link: self, step, pending })
+        Ok(LinkReply { link: self, step, pending, over_creators })
     }
 
     /// Asks the sandbox for an `operation` that it answers on a connection of its own, and returns our end of that
@@ -100,10 +89,11 @@ impl SandboxLink {
         let (ours, theirs) = Channel::pair()?;
         let fds: Vec<_> = [(CONNECTION, theirs.as_fd())].into_iter().chain(fds.iter().copied()).collect();
         let step = operation.name();
-        let send = || {
-            let connection = self.connection()?;
-            let channel: &Channel = connection.borrow();
-            channel.send(&self.address.request(operation), &fds)
+        let request = self.address.request(operation);
+        // There is no reply on the connection of the request, so that it can be the creator's.
+        let send = || match &*self.creators() {
+            Some(creator) => creator.send(&request, &fds),
+            None => self.new_connection()?.send(&request, &fds),
         };
         send().map_err(|error| self.explain(step, error))?;
         Ok(ours)
@@ -140,27 +130,30 @@ impl SandboxLink {
         wait_readable_until(self.ended(), deadline)
     }
 
-    fn connection(&self) -> Result<Connection<'_>> {
-        Ok(match &self.creator {
-            Some(channel) => Connection::Creator(channel),
-            None => {
-                let run_dir = self.address.run_dir().map_err(|error| match error.kind() {
-                    // The container had a sandbox when this value was made.
-                    ErrorKind::NotFound => Error::new(ErrorKind::Ended, "connect(control socket)", "deleted"),
-                    _ => error,
-                })?;
-                Connection::Own(client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)?)
-            }
-        })
+    /// The place of the creator's connection.
+    fn creators(&self) -> MutexGuard<'_, Option<Channel>> {
+        // It holds a whole connection or none, also after a thread panicked.
+        self.creator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn new_connection(&self) -> Result<Channel> {
+        let run_dir = self.address.run_dir().map_err(|error| match error.kind() {
+            // The container had a sandbox when this value was made.
+            ErrorKind::NotFound => Error::new(ErrorKind::Ended, "connect(control socket)", "deleted"),
+            _ => error,
+        })?;
+        client::connect_in(run_dir.as_fd(), CONTROL_SOCKET)
     }
 }
 
 /// A request that the sandbox has not answered yet. If the container ends first, the error says how.
-#[must_use = "the next request on the same connection would get this one's reply"]
+#[must_use = "dropping it closes the connection without the reply"]
 pub(crate) struct LinkReply<'a> {
     link: &'a SandboxLink,
     step: &'static str,
-    pending: PendingReply<Connection<'a>>,
+    pending: PendingReply<Channel>,
+    /// Whether the request went over the creator's connection, which goes back once it is answered.
+    over_creators: bool,
 }
 
 impl LinkReply<'_> {
@@ -171,16 +164,24 @@ impl LinkReply<'_> {
 
     /// As [`PendingReply::reply`].
     pub(crate) fn reply(self) -> Result<Reply> {
-        self.pending.reply().map_err(|error| self.link.explain(self.step, error))
+        self.answer(PendingReply::reply)
     }
 
     /// As [`PendingReply::started`].
     pub(crate) fn started(self, take: impl FnMut(Received) -> Result<()>) -> Result<Reply> {
-        self.pending.started(take).map_err(|error| self.link.explain(self.step, error))
+        self.answer(|pending| pending.started(take))
     }
 
     /// As [`PendingReply::delivery`].
     pub(crate) fn delivery(self) -> Result<Delivery<Reply>> {
-        self.pending.delivery().map_err(|error| self.link.explain(self.step, error))
+        self.answer(PendingReply::delivery)
+    }
+
+    fn answer<T>(mut self, wait: impl FnOnce(&mut PendingReply<Channel>) -> Result<T>) -> Result<T> {
+        let answer = wait(&mut self.pending);
+        if self.over_creators {
+            *self.link.creators() = self.pending.into_free_channel();
+        }
+        answer.map_err(|error| self.link.explain(self.step, error))
     }
 }

@@ -3,7 +3,7 @@
 use crate::kit::{is_installed, is_root, skip, stage, status_line};
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::processes::ProcessInfo;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running, Stdio};
+use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running, Signal, Stdio};
 use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -220,4 +220,18 @@ fn a_hundred_processes_come_and_go_while_the_table_is_read() {
         assert!(table.iter().all(|process| !matches!(process.state, 'Z' | 'X')));
     }
     drop(running);
+}
+
+#[test]
+fn threads_that_ask_one_container_at_once_each_get_their_own_answer() {
+    let stage = stage!();
+    let running = ready(stage.busybox_shell("asked", "echo ready; read line"));
+    // The answers differ in kind: a table comes as a descriptor, a signal's as a number.
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..200).for_each(|_| assert_eq!(pids(&running.processes().unwrap()), [2])));
+            scope.spawn(|| (0..200).for_each(|_| running.signal(Signal::CONT).unwrap()));
+        }
+    });
+    running.kill().unwrap().delete().unwrap();
 }
