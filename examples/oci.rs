@@ -17,7 +17,7 @@
 //! Without `linux.cgroupsPath` the container's cgroups are where runc puts them for root: at its id. For another user
 //! there is only one to freeze, where the user may make it.
 //!
-//! One difference: `exec` and `pause` fail for a container that is only created, because its program does not run yet.
+//! One difference: `pause` fails for a container that is only created, because its program does not run yet.
 //!
 //! By default this program ignores the pod annotations of Kubernetes' engines, because their runc shims wait for a
 //! process of each container. With `--pods` it follows them, and the containers of a pod share one sandbox. Only for

@@ -306,8 +306,8 @@ pub use state::{StateRoot, Status};
 /// The traits say in which phases a method exists. They are sealed: the five phases are all there are.
 pub mod typestate {
     pub use crate::container::{
-        Alive, Built, Creatable, Ended, Executed, HasFiles, HasStreams, Pausable, Phase, Resumable,
-        Startable, Started,
+        Alive, Built, Creatable, Ended, Enterable, Executed, HasFiles, HasStreams, Pausable, Phase,
+        Resumable, Startable, Started,
     };
     pub use crate::container::{FailedAny, Recovered, WrongPhase};
 }

@@ -1,4 +1,4 @@
-//! The verb exec: another process in a running container.
+//! The verb exec: another process in a container.
 
 use super::arguments::{id, user};
 use super::failure::{Done, EXEC_FAULT, Failure, exit_code};
@@ -8,7 +8,8 @@ use super::pidfd::PidfdSocket;
 use super::terminal::our_size;
 use cofferdam::oci::parse_process;
 use cofferdam::oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
-use cofferdam::{AnyContainer, Container, Paused, Running, StateRoot};
+use cofferdam::typestate::Enterable;
+use cofferdam::{AnyContainer, Container, Paused, StateRoot};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -98,17 +99,16 @@ impl Exec {
         let pidfd = self.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let pidfd = pidfd.as_ref();
         let container = match find(root, &self.id)? {
-            AnyContainer::Running(container) => container,
+            container @ (AnyContainer::Created(_) | AnyContainer::Running(_)) => container,
             AnyContainer::Paused(paused) if self.ignore_paused => self.await_resumed(root, &paused)?,
             AnyContainer::Paused(_) => return Err("cannot exec in a paused container".into()),
             AnyContainer::Stopped(_) => return Err("cannot exec in a stopped container".into()),
-            AnyContainer::Created(_) | AnyContainer::Creating(_) => {
-                return Err("cannot exec in a container that was not started".into());
-            }
+            AnyContainer::Creating(_) => return Err("cannot exec in a container that was not created".into()),
         };
+        let container = container.as_enterable()?;
         let mut process = match &self.process {
             Some(path) => read_process(path)?,
-            None => self.changed(container_process(&container)?)?,
+            None => self.changed(container_process(container)?)?,
         };
         let terminal = self.tty || process.terminal().unwrap_or(false);
         process.set_terminal(Some(terminal));
@@ -118,30 +118,26 @@ impl Exec {
                 Err("cannot allocate tty if runc will detach without setting console socket".into())
             }
             (true, true, Some(socket)) => {
-                self.execute_detached(&container, pidfd, exec.console_socket(socket))
+                self.execute_detached(container, pidfd, exec.console_socket(socket))
             }
             (_, _, Some(_)) => {
                 Err("cannot use console socket if runc will not detach or allocate tty".into())
             }
-            (false, true, None) => self.execute_detached(&container, pidfd, exec.inherit_stdio()),
+            (false, true, None) => self.execute_detached(container, pidfd, exec.inherit_stdio()),
             (true, false, None) => {
                 let exec = match our_size() {
                     Some(size) => exec.terminal_size(size),
                     None => exec,
                 };
                 let exec = if keeps_newlines() { exec.keep_newlines() } else { exec };
-                self.execute_in_foreground(&container, pidfd, exec.terminal())
+                self.execute_in_foreground(container, pidfd, exec.terminal())
             }
-            (false, false, None) => self.execute_in_foreground(&container, pidfd, exec.inherit_stdio()),
+            (false, false, None) => self.execute_in_foreground(container, pidfd, exec.inherit_stdio()),
         }
     }
 
     /// With runc the process is in the frozen cgroup at once, and waits there for itself.
-    fn await_resumed(
-        &self,
-        root: &StateRoot,
-        paused: &Container<Paused>,
-    ) -> Result<Container<Running>, Failure> {
+    fn await_resumed(&self, root: &StateRoot, paused: &Container<Paused>) -> Result<AnyContainer, Failure> {
         let mut events = paused.events()?;
         while let AnyContainer::Paused(_) = find(root, &self.id)? {
             // The record follows the event: look again soon, even if the event came before we listened.
@@ -149,7 +145,7 @@ impl Exec {
             while events.try_next()?.is_some() {}
         }
         match find(root, &self.id)? {
-            AnyContainer::Running(running) => Ok(running),
+            running @ AnyContainer::Running(_) => Ok(running),
             other => Err(format!("cannot exec in a {} container", other.status()).into()),
         }
     }
@@ -215,7 +211,7 @@ impl Exec {
     /// engine.
     fn execute_detached(
         &self,
-        container: &Container<Running>,
+        container: &Container<dyn Enterable>,
         pidfd: Option<&PidfdSocket>,
         exec: cofferdam::Exec,
     ) -> Done {
@@ -229,7 +225,7 @@ impl Exec {
     /// Executes the process and waits for its end.
     fn execute_in_foreground(
         &self,
-        container: &Container<Running>,
+        container: &Container<dyn Enterable>,
         pidfd: Option<&PidfdSocket>,
         exec: cofferdam::Exec,
     ) -> Done {
@@ -255,7 +251,7 @@ impl Exec {
 }
 
 /// The process of the container's configuration.
-fn container_process(container: &Container<Running>) -> Result<Process, Failure> {
+fn container_process(container: &Container<dyn Enterable>) -> Result<Process, Failure> {
     let spec: Spec = serde_json::from_str(container.config()).map_err(|error| error.to_string())?;
     Ok(spec.process().clone().unwrap_or_default())
 }

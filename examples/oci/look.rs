@@ -130,10 +130,8 @@ impl Ps {
     pub(crate) fn obey(self, root: &StateRoot) -> Done {
         let container = find(root, &self.id)?;
         let pids: Vec<i32> = match &container {
-            // The only process is the one that will execute the program.
-            AnyContainer::Created(created) => vec![created.init_pid()],
-            AnyContainer::Running(_) | AnyContainer::Paused(_) => {
-                container.as_executed()?.processes()?.iter().filter_map(|process| process.host_pid).collect()
+            AnyContainer::Created(_) | AnyContainer::Running(_) | AnyContainer::Paused(_) => {
+                container.as_alive()?.processes()?.iter().filter_map(|process| process.host_pid).collect()
             }
             AnyContainer::Stopped(_) => Vec::new(),
             AnyContainer::Creating(_) => return Err("container not running".into()),

@@ -9,7 +9,7 @@ use super::oci::OciState;
 use super::outcome::Exit;
 use super::teardown;
 use super::typestate::{
-    Alive, AnyContainer, Container, Created, Creating, Executed, Paused, Phase, Running, Stopped,
+    Alive, AnyContainer, Container, Created, Creating, Enterable, Paused, Phase, Running, Stopped,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::collect_ended;
@@ -201,7 +201,7 @@ impl AnyContainer {
     }
 
     /// The container as one with processes: created, running or paused. What it offers is what
-    /// [`Container`] has for [`Alive`] phases: signals, files, statistics, events, mounts, the pod.
+    /// [`Container`] has for [`Alive`] phases: signals, the process table, files, statistics, events, mounts, the pod.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] before create, [`ErrorKind::Ended`] after the end.
@@ -227,16 +227,16 @@ impl AnyContainer {
         }
     }
 
-    /// The container as one whose program was executed: running or paused. Adds the process table and the wait for one
-    /// process.
+    /// The container as one in which further processes can be executed: created or running. Adds
+    /// [`exec`](Container::exec) and the signals to single processes.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongState`] before start, [`ErrorKind::Ended`] after the end.
-    pub fn as_executed(&self) -> Result<&Container<dyn Executed>> {
+    /// [`ErrorKind::WrongState`] before create and while it is paused, [`ErrorKind::Ended`] after the end.
+    pub fn as_enterable(&self) -> Result<&Container<dyn Enterable>> {
         match self {
+            Self::Created(container) => Ok(container),
             Self::Running(container) => Ok(container),
-            Self::Paused(container) => Ok(container),
-            Self::Creating(_) | Self::Created(_) | Self::Stopped(_) => Err(self.is_not("running or paused")),
+            Self::Creating(_) | Self::Paused(_) | Self::Stopped(_) => Err(self.is_not("created or running")),
         }
     }
 

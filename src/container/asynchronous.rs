@@ -8,7 +8,7 @@
 
 use super::live::process::{Heard, Pending};
 use super::outcome::{Exit, Output};
-use super::typestate::{Alive, Container, Running, Started};
+use super::typestate::{Alive, Container, Enterable, Running};
 use super::{ContainerBuilder, Exec, Outcome, Phase, Process, ProcessExit, ProcessOutput};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::has_ended;
@@ -95,7 +95,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// As [`exec`](Self::exec).
     pub async fn exec_async(&self, exec: Exec) -> Result<Process>
     where
-        P: Started,
+        P: Enterable,
     {
         let live = self.phase.live();
         let mut pending = Pending::ask(&self.core, live, exec.attached())?;
@@ -116,7 +116,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// As [`exec_output`](Self::exec_output).
     pub async fn exec_output_async(&self, mut exec: Exec) -> Result<ProcessOutput>
     where
-        P: Started,
+        P: Enterable,
     {
         exec.stdio[1] = Stdio::piped();
         exec.stdio[2] = Stdio::piped();

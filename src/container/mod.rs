@@ -104,6 +104,6 @@ pub use live::processes::ProcessInfo;
 pub use oci::{OciState, check_config, default_seccomp, parse_process};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use typestate::{
-    Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Executed, HasFiles,
-    HasStreams, Pausable, Paused, Phase, Resumable, Running, Startable, Started, Stopped,
+    Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Enterable, Executed,
+    HasFiles, HasStreams, Pausable, Paused, Phase, Resumable, Running, Startable, Started, Stopped,
 };

@@ -46,7 +46,7 @@ pub struct Container<P: Phase + ?Sized> {
 /// fn by_name(root: &StateRoot, name: &str) -> cofferdam::Result<()> {
 ///     let any = AnyContainer::load(root, name)?;
 ///     any.as_alive()?.signal(Signal::HUP)?; // created, running or paused
-///     any.as_running()?.exec(Exec::new(["date"]))?;
+///     any.as_enterable()?.exec(Exec::new(["date"]))?; // created or running
 ///     any.kill()?.delete()?;
 ///     Ok(())
 /// }
@@ -110,11 +110,20 @@ pub trait Startable: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` does not run",
     label = "this needs a `Container<Running>`",
-    note = "`exec`, `signal_process` and its variants, and `forward_signals` need a program that runs",
+    note = "`forward_signals` needs a program that runs",
     note = "a `Container<Created>` has `start()` and `kill()`; a `Container<Paused>` has `resume()`",
     note = "a `Container<Stopped>` has `exit()`, which says how it ended"
 )]
 pub trait Started: Alive {}
+
+/// A phase in which further processes can be executed: [`Created`] and [`Running`].
+#[diagnostic::on_unimplemented(
+    message = "no process can be executed in a `Container<{Self}>`",
+    label = "this needs a `Container<Created>` or `Container<Running>`",
+    note = "`exec` and its variants, and `signal_process` and its variants, need processes that can run",
+    note = "a `Container<Paused>` has `resume()`; a `Container<Stopped>` has `exit()`, which says how it ended"
+)]
+pub trait Enterable: Alive {}
 
 /// A phase in which the program can be frozen: [`Running`].
 #[diagnostic::on_unimplemented(
@@ -132,7 +141,7 @@ pub trait Pausable: Phase {
 #[diagnostic::on_unimplemented(
     message = "a `Container<{Self}>` has no processes",
     label = "this needs a `Container<Created>`, `Container<Running>` or `Container<Paused>`",
-    note = "before `create()` there is nothing to signal, wait for, detach, limit or look into with `stats` or `pod`",
+    note = "before `create()` there is nothing to signal, wait for, list, detach, limit or look into with `stats` or `pod`",
     note = "after the end there are only `exit()`, `delete()`, and `files()` where the builder has `keep_files()`"
 )]
 pub trait Alive: HasFiles {
@@ -158,7 +167,7 @@ pub trait HasFiles: Phase {
 #[diagnostic::on_unimplemented(
     message = "the program of a `Container<{Self}>` was not executed, or has ended",
     label = "this needs a `Container<Running>` or `Container<Paused>`",
-    note = "`stop`, `wait_stopped`, `processes` and `wait_pid` need a program that was executed",
+    note = "`stop` and `wait_stopped` need a program that was executed",
     note = "a `Container<Created>` has `start()` and `kill()`; a `Container<Stopped>` has `exit()`, which says how it ended"
 )]
 pub trait Executed: Alive {}
@@ -274,6 +283,10 @@ impl Startable for Created {
 }
 
 impl Started for Running {}
+
+impl Enterable for Created {}
+
+impl Enterable for Running {}
 
 impl Pausable for Running {
     fn into_running(self) -> Running {

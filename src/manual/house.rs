@@ -76,7 +76,7 @@
 //!
 //! # exec
 //!
-//! 1. `container/live/process.rs` `exec` is there for phases whose program runs. `container/live/exec.rs` `plan` applies
+//! 1. `container/live/process.rs` `exec` is there for phases in which processes run. `container/live/exec.rs` `plan` applies
 //!    the changes of [`Exec`](crate::Exec) to the process in the record.
 //! 2. `spec/process.rs` `for_exec` validates the result, and `plan/process.rs` `new` plans it.
 //! 3. `process/stdio.rs` `open` opens the streams, `plan/sealed.rs` `resolve` adds the numbers of extra descriptors to

@@ -17,9 +17,9 @@
 //! | Phase | On the host | Methods besides `id`, `status`, `info`, `config`, `explain` |
 //! |---|---|---|
 //! | [`Creating`](crate::Creating) | nothing | `create` |
-//! | [`Created`](crate::Created) | gofer, sandbox, [reaper](super::processes#the-reaper), init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its variants, `end_fd`, `kill`, `detach`, `take_stdin` and its variants, `take_lines`, `files`, `mount` and its variants, `stats`, `events`, `update`, `pod`, the pids |
-//! | [`Running`](crate::Running) | the same, and the workload runs | `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its variants, `forward_signals`, `wait_stopped`, `stop`, `pause`, `AsFd`, and the methods of `Created` except `start` |
-//! | [`Paused`](crate::Paused) | the same, with all processes stopped | `resume`, `wait_pid`, `processes`, `wait_stopped`, `stop`, and the methods of `Created` except `start` |
+//! | [`Created`](crate::Created) | gofer, sandbox, [reaper](super::processes#the-reaper), init; the root is assembled, the program found | `start`, `signal`, `signal_all`, `wait` and its variants, `end_fd`, `kill`, `detach`, `take_stdin` and its variants, `take_lines`, `files`, `mount` and its variants, `exec`, `exec_output`, `wait_pid`, `processes`, `signal_process` and its variants, `stats`, `events`, `update`, `pod`, the pids |
+//! | [`Running`](crate::Running) | the same, and the workload runs | `forward_signals`, `wait_stopped`, `stop`, `pause`, `AsFd`, and the methods of `Created` except `start` |
+//! | [`Paused`](crate::Paused) | the same, with all processes stopped | `resume`, `wait_stopped`, `stop`, and the methods of `Created` except `start`, `exec`, `exec_output`, and `signal_process` and its variants |
 //! | [`Stopped`](crate::Stopped) | the record and the exit record | `exit`, `delete`, `take_stdout` and its variants, `files` with [`keep_files`](crate::ContainerBuilder::keep_files) |
 //!
 //! A phase's type holds what exists in that phase, and no `Option` for what may exist. A method is bound by a trait
@@ -134,6 +134,10 @@
 //! visible inside, and it ends with the container. Dropping the [`Process`](crate::Process) leaves it running, unless it
 //! is [`attached`](crate::Exec::attached): any handle to the container can then
 //! [wait for its pid](crate::Container::wait_pid), once.
+//!
+//! In a created container a process of exec runs beside init, which waits for the start. It can prepare what the workload
+//! will find, and ends with the container like every other. It changes nothing about the outcome: a container that ends
+//! before its start is `NeverStarted`.
 //!
 //! At its [`timeout`](crate::Exec::timeout) the sandbox kills the process [with all that it
 //! started](super::processes#processes-forked-beside-others), whatever the caller does meanwhile.

@@ -325,7 +325,8 @@
 //! Root in a container may look into every process of its pid namespace, from that process's first instruction on. The
 //! first init is alone in its pid namespace with its reaper, unless it joins another one. But a process of
 //! [`exec`](crate::Container::exec), and the init of another container of a pod, start beside other processes, and as a
-//! plain fork of the sandbox they would have everything that the sandbox has open. So the sandbox forks them through an
+//! plain fork of the sandbox they would have everything that the sandbox has open. (The first init closes all of that as
+//! soon as it is forked, before exec can put a process beside it.) So the sandbox forks them through an
 //! intermediate process, which shares the sandbox's memory, as with vfork(2), and never is inside itself. It enters the
 //! pid namespace only for its children, closes in its own descriptor table all that the new process must not have,
 //! forks with `CLONE_PARENT`, so that the sandbox is the parent and collects the status, and ends. Seen from inside,

@@ -40,6 +40,9 @@
 //! * Separation beyond what containers share. Two containers with one writable volume are as separate as that volume
 //!   lets them be. The containers of a pod share a network, ipc objects, a user namespace, and, with
 //!   [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace), their processes.
+//! * That a process with `CAP_SYS_PTRACE`, executed in a created container, has no more rights than its own: it may trace
+//!   init, which has all capabilities that the sandbox has until it becomes the workload. In a user namespace these count
+//!   inside only. Without one, execute nothing in a created container that the workload could not be trusted to be.
 //! * That a workload with `CAP_SYS_PTRACE` learns nothing of its pod. Until its execve, a process of exec is a copy of
 //!   the sandbox, and such a workload may read its memory, which has the plans of the pod's other containers. It may
 //!   not if the sandbox was forked from a [zygote](super::processes#the-zygote).

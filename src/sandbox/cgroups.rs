@@ -30,7 +30,7 @@ pub(super) struct ContainerCgroups {
     v2: Vec<OwnedFd>,
     /// The v2 directory that the processes were in before the [split](Self::split).
     split_from: Option<OwnedFd>,
-    /// The cgroups in which the sandbox is between create and start, because an engine looks for it there.
+    /// The cgroups in which the sandbox is from create until a program runs, because an engine looks for it there.
     shown: Vec<OwnedFd>,
     /// The cgroups to which the sandbox returns from there.
     back: Vec<OwnedFd>,

@@ -13,7 +13,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const CREATED: [Status; 1] = [Status::Created];
 const RUNNING: [Status; 1] = [Status::Running];
 const ALIVE: [Status; 3] = [Status::Created, Status::Running, Status::Paused];
-const EXECUTED: [Status; 2] = [Status::Running, Status::Paused];
+const ENTERABLE: [Status; 2] = [Status::Created, Status::Running];
 const ENDS: [Status; 3] = [Status::Running, Status::Paused, Status::Stopped];
 
 fn load(stage: &Stage, name: &str) -> AnyContainer {
@@ -38,14 +38,14 @@ fn stage() -> Option<Stage> {
 type Borrowed = (&'static str, &'static [Status], fn(&AnyContainer) -> Result<(), Error>);
 
 const BORROWED: &[Borrowed] = &[
-    ("running", &RUNNING, |any| any.as_running()?.exec(Exec::new(["true"])).map(drop)),
-    ("running", &RUNNING, |any| any.as_running()?.exec_output(Exec::new(["true"])).map(drop)),
+    ("created or running", &ENTERABLE, |any| any.as_enterable()?.exec(Exec::new(["true"])).map(drop)),
+    ("created or running", &ENTERABLE, |any| any.as_enterable()?.exec_output(Exec::new(["true"])).map(drop)),
+    ("created or running", &ENTERABLE, |any| any.as_enterable()?.signal_process_group(1, Signal::CONT)),
+    ("created or running", &ENTERABLE, |any| any.as_enterable()?.signal_process(1, Signal::CONT)),
+    ("created or running", &ENTERABLE, |any| any.as_enterable()?.signal_foreground(1, Signal::CONT)),
     ("running", &RUNNING, |any| any.as_running()?.forward_signals().map(drop)),
-    ("running", &RUNNING, |any| any.as_running()?.signal_process_group(1, Signal::CONT)),
-    ("running", &RUNNING, |any| any.as_running()?.signal_process(1, Signal::CONT)),
-    ("running", &RUNNING, |any| any.as_running()?.signal_foreground(1, Signal::CONT)),
-    ("running or paused", &EXECUTED, |any| any.as_executed()?.processes().map(drop)),
-    ("running or paused", &EXECUTED, |any| any.as_executed()?.wait_pid(4000).map(drop)),
+    ("alive", &ALIVE, |any| any.as_alive()?.processes().map(drop)),
+    ("alive", &ALIVE, |any| any.as_alive()?.wait_pid(4000).map(drop)),
     ("alive", &ALIVE, |any| any.as_alive()?.events().map(drop)),
     ("alive", &ALIVE, |any| any.as_alive()?.files().map(drop)),
     ("alive", &ALIVE, |any| any.as_alive().map(|alive| assert_ne!(alive.init_pid(), alive.sandbox_pid()))),

@@ -9,6 +9,7 @@ mod console;
 mod diagnosis;
 mod events;
 mod exec;
+mod exec_before_start;
 mod export;
 mod files;
 mod forward_signals;

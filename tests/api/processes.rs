@@ -3,7 +3,7 @@
 use crate::kit::{is_installed, is_root, skip, stage, status_line};
 use cofferdam::oci_spec::runtime::Capability;
 use cofferdam::processes::ProcessInfo;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, ErrorKind, Running, Signal, Stdio};
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Creating, ErrorKind, Running, Signal, Stdio};
 use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -189,23 +189,26 @@ fn a_container_that_shares_the_hosts_pids_lists_its_own_only() {
 }
 
 #[test]
-fn any_container_has_a_table_while_it_runs_and_an_error_otherwise() {
+fn any_container_has_a_table_while_it_lives_and_an_error_otherwise() {
     let stage = stage!();
-    let mut created =
-        stage.shell("any", "read line").stdin(Stdio::piped()).build().unwrap().create().unwrap();
+    let built = stage.shell("any", "read line").stdin(Stdio::piped()).build().unwrap();
+    let any = AnyContainer::from(built);
+    let error = any.as_alive().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::WrongState { .. }), "{error}");
+    let mut created = any.into_phase::<Creating>().unwrap().create().unwrap();
     let mut stdin = created.take_stdin().unwrap();
     let load = || AnyContainer::load(stage.root(), &stage.id("any")).unwrap();
-    let error = load().as_executed().unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::WrongState { .. }), "{error}");
+    // Init, which waits for the start.
+    assert_eq!(pids(&load().as_alive().unwrap().processes().unwrap()), [2]);
 
     let running = created.start().unwrap();
-    assert_eq!(pids(&load().as_executed().unwrap().processes().unwrap()), [2]);
+    assert_eq!(pids(&load().as_alive().unwrap().processes().unwrap()), [2]);
     let loaded = load();
     stdin.write_all(b"\n").unwrap();
     let stopped = running.wait_stopped().unwrap();
-    let error = loaded.as_executed().unwrap().processes().unwrap_err();
+    let error = loaded.as_alive().unwrap().processes().unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Ended, "{error}");
-    assert_eq!(*load().as_executed().unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(*load().as_alive().unwrap_err().kind(), ErrorKind::Ended);
     stopped.delete().unwrap();
 }
 

@@ -1,10 +1,10 @@
-use cofferdam::{Container, Created, Creating, Exec, Stopped};
+use cofferdam::{Container, Creating, Exec, Paused, Stopped};
 
 fn before_create(container: Container<Creating>) {
     let _ = container.exec(Exec::new(["true"]));
 }
 
-fn before_start(container: Container<Created>) {
+fn while_paused(container: Container<Paused>) {
     let _ = container.exec(Exec::new(["true"]));
     let _ = container.exec_output(Exec::new(["true"]));
 }

@@ -1,4 +1,4 @@
-use cofferdam::{Container, Created, Creating, Signal, Stopped};
+use cofferdam::{Container, Creating, Paused, Signal, Stopped};
 
 fn all_before_create(container: Container<Creating>) {
     let _ = container.signal_all(Signal::TERM);
@@ -8,7 +8,7 @@ fn all_after_the_end(container: Container<Stopped>) {
     let _ = container.signal_all(Signal::KILL);
 }
 
-fn some_before_start(container: Container<Created>) {
+fn some_while_paused(container: Container<Paused>) {
     let _ = container.signal_process(2, Signal::TERM);
     let _ = container.signal_process_group(2, Signal::TERM);
     let _ = container.signal_foreground(2, Signal::INT);

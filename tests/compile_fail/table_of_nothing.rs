@@ -1,10 +1,6 @@
-use cofferdam::{Container, Created, Creating, Stopped};
+use cofferdam::{Container, Creating, Stopped};
 
 fn not_even_made(container: Container<Creating>) {
-    let _ = container.processes();
-}
-
-fn too_early(container: Container<Created>) {
     let _ = container.processes();
 }
 

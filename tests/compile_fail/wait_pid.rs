@@ -1,10 +1,6 @@
-use cofferdam::{Container, Created, Creating, Stopped};
+use cofferdam::{Container, Creating, Stopped};
 
 fn before_create(container: Container<Creating>) {
-    let _ = container.wait_pid(2);
-}
-
-fn before_start(container: Container<Created>) {
     let _ = container.wait_pid(2);
 }
 

@@ -83,6 +83,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "Built",
             "Creatable",
             "Ended",
+            "Enterable",
             "Executed",
             "FailedAny",
             "HasFiles",

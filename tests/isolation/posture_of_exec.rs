@@ -45,6 +45,37 @@ fn a_container_that_may_trace_and_has_the_hosts_ids_sees_no_descriptor_of_the_ho
     execute_and_judge(start_watcher(stage.container("watcher").without_user_namespace()));
 }
 
+#[test]
+fn a_process_before_the_start_sees_nothing_of_the_sandbox_in_init() {
+    let stage = stage!();
+    for (user_namespace, init) in [(true, true), (true, false), (false, true), (false, false)] {
+        if !user_namespace && !is_root() {
+            continue;
+        }
+        let mut builder = stage.busybox_shell("waits", "exec sleep 1000").init(init);
+        if !user_namespace {
+            builder = builder.without_user_namespace();
+        }
+        let container = builder.build().unwrap().create().unwrap();
+        let pid = if init { "2" } else { "1" };
+        let script = "cd /proc/$1/fd && for f in *; do readlink $f; done";
+        let exec = Exec::new(["sh", "-c", script, "sh", pid]);
+        let output = container.exec_output(exec.capabilities([Capability::SysPtrace].into())).unwrap();
+        let seen = String::from_utf8(output.stdout).unwrap();
+        let links: BTreeSet<&str> = seen.lines().collect();
+        // Its streams, what it joined its cgroups by, and a file in its own directory in proc.
+        let own = |link: &str| {
+            link == "/dev/null"
+                || ["/tasks", "/cgroup.procs", "/clear_refs"].iter().any(|name| link.ends_with(name))
+        };
+        let (sockets, others): (Vec<_>, Vec<_>) =
+            links.into_iter().filter(|link| !own(link)).partition(|link| link.starts_with("socket:"));
+        assert!(others.is_empty(), "{others:?}");
+        // To the sandbox and to the gofer.
+        assert_eq!(sockets.len(), 2, "{seen}");
+    }
+}
+
 /// A container whose init is this program as [`watches_when_told_to`], with the right to look into other processes.
 fn start_watcher(builder: ContainerBuilder) -> Container<Running> {
     let builder = builder.bind_ro(std::env::current_exe().unwrap(), "/tmp/watcher").env(WATCH, "1");

@@ -1,10 +1,10 @@
-//! [`Process`]: a process that [`Exec`] started in a running container.
+//! [`Process`]: a process that [`Exec`] started in a container.
 
 use super::exec::Exec;
 use crate::cgroup::NewLeaf;
 use crate::container::handle::{Handle, descriptors_of};
 use crate::container::oci;
-use crate::container::{Container, Executed, Outcome, Phase, ProcessExit, Started};
+use crate::container::{Alive, Container, Enterable, Outcome, Phase, ProcessExit};
 use crate::error::{ErrorKind, OsContext, Result};
 use crate::helper::entry::reexec;
 use crate::helper::exec_proxy;
@@ -18,14 +18,13 @@ use crate::process::console::{ConsoleSocket, Pty};
 use crate::process::donation::Received;
 use crate::process::stdio::CallerPipes;
 use crate::process::{Channel, Collected, Lines, Signal, Stdio, collect, stdio};
-use crate::state::Status;
 use crate::wire::control::{ExecReply, KillTree, Operation, ProcessEnd, ProcessEnded, WaitReply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::fs::File;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A process executed in a running container, in the shape of [`std::process::Child`].
+/// A process executed in a container, in the shape of [`std::process::Child`].
 ///
 /// Dropping the value changes nothing, unless the process is [`attached`](Exec::attached): it goes on until the
 /// container ends, and [`Container::wait_pid`] can wait for it. As a descriptor ([`AsFd`]), the value is readable when
@@ -98,7 +97,7 @@ impl Pending {
         match message {
             ExecReply::Listener => {
                 let pid = client::pid_of(fds.take("pidfd")?.as_fd())?;
-                oci::hand_over_listener(&core.record, Status::Running, pid, fds)?;
+                oci::hand_over_listener(&core.record, core.record.status(), pid, fds)?;
                 Ok(Heard::More(self))
             }
             ExecReply::Started => self.started(fds, live).map(Heard::Started),
@@ -372,7 +371,8 @@ impl<P: Phase + ?Sized> Container<P> {
     /// Executes a further process in the container: in its namespaces and cgroups, behind its seccomp filter.
     ///
     /// Returns when execve(2) has succeeded. Seen from inside, the process's parent is pid 0; it ends with the
-    /// container.
+    /// container. In a container that was not started it runs beside init, which waits to become the workload, and has
+    /// no influence on the container's outcome.
     ///
     /// # Errors
     /// [`ErrorKind::ProgramNotFound`], [`ErrorKind::ProgramNotExecutable`], [`ErrorKind::InvalidSpec`] naming the
@@ -381,7 +381,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// ended.
     pub fn exec(&self, exec: Exec) -> Result<Process>
     where
-        P: Started,
+        P: Enterable,
     {
         Process::start(&self.core, self.phase.live(), exec)
     }
@@ -396,7 +396,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// error: see [`ProcessOutput`].
     pub fn exec_output(&self, mut exec: Exec) -> Result<ProcessOutput>
     where
-        P: Started,
+        P: Enterable,
     {
         exec.stdio[1] = Stdio::piped();
         exec.stdio[2] = Stdio::piped();
@@ -411,7 +411,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// [`ErrorKind::Ended`] if the container ended first.
     pub fn wait_pid(&self, pid: i32) -> Result<ProcessExit>
     where
-        P: Executed,
+        P: Alive,
     {
         let live = self.phase.live();
         let channel = live.connect(Operation::WaitProcess { pid }, &[])?;

@@ -5,7 +5,7 @@
 //! with a mapping of a file on its own FUSE, and would hold up the sandbox and all its other callers. Here it holds up
 //! only the caller that asked.
 
-use crate::container::{Container, Executed, Phase};
+use crate::container::{Alive, Container, Phase};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::link::SandboxLink;
 use crate::sys::{ProcStat, StatusText, open_below, read_below};
@@ -76,6 +76,8 @@ impl ProcessInfo {
 impl<P: Phase + ?Sized> Container<P> {
     /// The container's processes, sorted by pid, without zombies.
     ///
+    /// Before the start, init is one of them, and its program is the caller's: init waits to become the workload.
+    ///
     /// They are read one after the other, so the table is no snapshot, unless the container is paused. What a workload
     /// mounts over its own `/proc` hides no process.
     ///
@@ -83,7 +85,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// [`ErrorKind::Ended`] if the container has ended, or the system call that failed.
     pub fn processes(&self) -> Result<Vec<ProcessInfo>>
     where
-        P: Executed,
+        P: Alive,
     {
         let live = self.phase.live();
         let answer = live.begin(Operation::Processes)?.delivery()?;

@@ -1,6 +1,6 @@
 //! Signals to the processes of a container.
 
-use crate::container::{Alive, Container, Phase, Started};
+use crate::container::{Alive, Container, Enterable, Phase};
 use crate::error::Result;
 use crate::link::{KILL_LIMIT, SandboxLink, kill_all};
 use crate::process::Signal;
@@ -45,7 +45,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// in the same pid namespace has it, the error says so.
     pub fn signal_process(&self, pid: i32, signal: Signal) -> Result<()>
     where
-        P: Started,
+        P: Enterable,
     {
         send(self.phase.live(), signal, SignalTarget::Process(pid))
     }
@@ -57,7 +57,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if none of its processes is in that group.
     pub fn signal_process_group(&self, pgid: i32, signal: Signal) -> Result<()>
     where
-        P: Started,
+        P: Enterable,
     {
         send(self.phase.live(), signal, SignalTarget::Group(pgid))
     }
@@ -70,7 +70,7 @@ impl<P: Phase + ?Sized> Container<P> {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such process.
     pub fn signal_foreground(&self, pid: i32, signal: Signal) -> Result<()>
     where
-        P: Started,
+        P: Enterable,
     {
         send(self.phase.live(), signal, SignalTarget::Foreground(pid))
     }

@@ -154,6 +154,12 @@ impl Init {
                 Forked::Parent { pid, pidfd } => (pid, pidfd, None),
                 Forked::Child => {
                     drop(channel);
+                    // A process of exec may look into this one before the start, and the sandbox has much open.
+                    let mut keep = given.keep(&theirs, volumes);
+                    keep.extend(existing.mounts.as_ref().map(AsFd::as_fd));
+                    if sys::close_all_but(&keep).is_err() {
+                        sys::exit_now(1);
+                    }
                     run(born)
                 }
             }

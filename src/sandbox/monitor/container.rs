@@ -160,7 +160,7 @@ impl ContainerState {
     /// The container for another process.
     pub(super) fn exec_target(&self) -> Result<ExecTarget<'_>> {
         match &self.stage {
-            Stage::Running { pausing: None, .. } => self.target("exec"),
+            Stage::Created { .. } | Stage::Running { pausing: None, .. } => self.target("exec"),
             // A process born in a frozen cgroup v2 does not run. The sandbox would wait for its fork, and never thaw it.
             Stage::Running { pausing: Some(_), .. } => {
                 Err(Error::new(ErrorKind::InvalidInput, "exec", "the container is being paused"))

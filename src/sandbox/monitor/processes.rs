@@ -1,4 +1,4 @@
-//! The processes executed in running containers, from their fork until a client has received their end.
+//! The processes executed in containers, from their fork until a client has received their end.
 
 use super::client::{Key, Listener, packed};
 use super::container::ContainerState;

@@ -219,21 +219,24 @@ impl Monitor {
         client.channel.send_now(&Reply::Root { overlays }, &fds)
     }
 
-    fn start(&mut self, container: Key, client: Client) -> Option<Client> {
+    /// Gets ready for the first program that runs in a created container: the workload, or a process of exec before it.
+    fn prepare_for_programs(&mut self, container: Key) -> Result<()> {
         // Wait for the reaper of the root container, too: this container may share its pid namespace.
         let keys = [self.root_key(), Some(container)];
         let concerned = self.containers.iter_mut().filter(|(key, _)| keys.contains(&Some(*key)));
         let mut reapers = concerned.filter_map(|(_, known)| known.init.reaper.as_mut());
-        if let Err(error) = reapers.try_for_each(Reaper::await_program) {
-            return client.reply(&failed(&error));
-        }
+        reapers.try_for_each(Reaper::await_program)?;
+        // From its first instruction on, a program may use up the memory of the cgroup.
+        self.container(container).init.cgroups.hide_sandbox()
+    }
+
+    fn start(&mut self, container: Key, client: Client) -> Option<Client> {
+        let prepared = self.prepare_for_programs(container);
         let container = self.container(container);
         let Stage::Created { starting: starting @ None, .. } = &mut container.stage else {
             return client.reply(&failed(&container.not_in_phase("start")));
         };
-        // Before the program runs: from its first instruction on, it may use up its memory.
-        let apart = container.init.cgroups.hide_sandbox();
-        match apart.and_then(|()| container.init.channel.send(&StartProgram {}, &[])) {
+        match prepared.and_then(|()| container.init.channel.send(&StartProgram {}, &[])) {
             Ok(()) => {
                 *starting = Some(client);
                 None
@@ -261,9 +264,13 @@ impl Monitor {
     }
 
     fn execute(&mut self, container: Key, connection: Channel, fds: Received) {
+        let prepared = match self.contained(container).stage {
+            Stage::Created { .. } => self.prepare_for_programs(container),
+            _ => Ok(()),
+        };
         let state = self.contained(container);
         let (target, oom_kills) = (state.exec_target(), self.processes.oom_kills(container, state));
-        match target.and_then(|target| ExecChild::fork(&target, &self.score, fds)) {
+        match prepared.and(target).and_then(|target| ExecChild::fork(&target, &self.score, fds)) {
             Ok(child) => {
                 let key = self.next_key();
                 self.processes.add(key, container, child, oom_kills, connection);
@@ -278,6 +285,9 @@ impl Monitor {
     fn split_cgroup(&mut self, container: Key, enable: String, mut fds: Received) -> Result<Reply> {
         let (dir, join, control) = (fds.take("dir")?, fds.take("join")?, fds.take("control")?);
         fds.finish()?;
+        if let Stage::Created { .. } = self.contained(container).stage {
+            self.prepare_for_programs(container)?;
+        }
         self.contained(container).exec_target()?;
         let split = Split { enable, dir, join, control };
         // One that is still to join would not find the cgroup that it knows of.
