@@ -4,6 +4,7 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::cgroup::CONTAINER;
+use crate::process::lease::{name_lease, open_unleased};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -289,7 +290,8 @@ impl CgroupDir {
 
     fn open_file(&self, file: &str, access: OFlags) -> Result<OwnedFd> {
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        self.openat(OsStr::new(file), flags).os(|| format!("openat2({:?})", self.path.join(file)))
+        let opened = self.openat(OsStr::new(file), flags);
+        opened.os(|| format!("openat2({:?})", self.path.join(file))).map_err(name_lease)
     }
 
     fn openat(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -307,7 +309,14 @@ impl AsFd for CgroupDir {
 pub(super) fn open_in(dir: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     debug_assert!(!name.as_bytes().contains(&b'/'), "a single component");
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve)
+    // A workload whose user owns the file may have leased it.
+    let open = || rustix::fs::openat2(dir, name, flags | OFlags::NONBLOCK, Mode::empty(), resolve);
+    let file = open_unleased(open)?;
+    // A limit written through a non-blocking descriptor reclaims no memory (cgroup-v2.rst, memory.max).
+    if flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
+        rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    }
+    Ok(file)
 }
 
 /// Opens the child `name` of a cgroup that is known by descriptor only.

@@ -3,13 +3,14 @@
 //! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one
 //! process from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its
 //! terminal; [`collect`] reads what it writes to pipes, [`lines`] line by line; [`memory`]
-//! holds bytes that no process can change; [`user_log`] is where lines about the workload go.
+//! holds bytes that no process can change; [`lease`] opens files that others may hold up; [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
 mod collect;
 pub(crate) mod console;
 pub(crate) mod donation;
 pub(crate) mod identity;
+pub(crate) mod lease;
 mod lines;
 pub(crate) mod memory;
 pub(crate) mod signal;

@@ -91,7 +91,7 @@ pub(super) fn of_new_root(root: BorrowedFd<'_>, minor: u32) -> Result<OwnedFd> {
 fn open(root: BorrowedFd<'_>, minor: u32) -> Result<Option<OwnedFd>> {
     let path = format!("dev/{}", name_of(minor));
     // The container may have put any file there. So look first, and again at what was opened, without waiting for it.
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
     let open = |flags| resolve::open_with(root, Path::new(&path), flags);
     let is_it = |file: &OwnedFd| Ok::<_, Error>(memory_device(file.as_fd())? == Some(minor));
     let Ok(seen) = open(OFlags::PATH) else { return Ok(None) };

@@ -2,8 +2,9 @@
 //! openat2(2), to a descriptor that is used and never turned back into a string.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::lease::open_unleased;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -21,17 +22,14 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Owne
     open_with(root, path, OFlags::PATH)
 }
 
-/// Opens `path` below `root` with `flags`.
+/// Opens `path` below `root` with `flags`. No FIFO and no lease (fcntl(2), `F_SETLEASE`) stops it for long.
 pub(super) fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        // EAGAIN: another process renamed a directory on the way while the kernel followed `..`. Try again.
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
+    // With O_PATH the kernel refuses other flags; it then opens nothing that could block.
+    let nonblock = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
+    let flags = flags | nonblock | OFlags::CLOEXEC;
+    open_unleased(|| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve))
 }
 
 /// A name in a directory. It need not exist, and a symlink of that name is not followed.
@@ -56,8 +54,7 @@ pub(super) fn open_seen(
     seen: &Stat,
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    // Non-blocking: if it has become a FIFO meanwhile, this must not wait for its other end.
-    let file = open_with(root, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let file = open_with(root, path, flags | OFlags::NOCTTY)?;
     let stat = rustix::fs::fstat(&file)?;
     if (stat.st_dev, stat.st_ino) == (seen.st_dev, seen.st_ino) { Ok(file) } else { Err(Errno::STALE) }
 }
@@ -145,9 +142,9 @@ pub(super) fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: Ta
                 .map_err(hint)?;
         }
         TargetKind::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
-            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644))
-                .os(|| format!("creat(rootfs/{})", path.display()))
+            // Not by open(2), which another container of the image could stop by a lease.
+            rustix::fs::mknodat(parent, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
+                .os(|| format!("mknod(rootfs/{})", path.display()))
                 .map_err(hint)?;
         }
     }
@@ -157,7 +154,7 @@ pub(super) fn create(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: Ta
 
 fn check_kind(found: OwnedFd, path: &Path, kind: TargetKind) -> Result<OwnedFd> {
     let stat = rustix::fs::fstat(found.as_fd()).os(|| format!("fstat({path:?})"))?;
-    let directory = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     match (kind, directory) {
         (TargetKind::Directory, false) => {
             Err(Error::new(ErrorKind::Os(libc::ENOTDIR), format!("{}", path.display()), "is not a directory"))

@@ -6,6 +6,8 @@
 //! `add_key`, `keyctl`, `request_key` (keyrings are not namespaced), `userfaultfd` (stops the kernel at a place of the
 //! caller's choosing), `kexec_*`, `swapon`, `nfsservctl`, `uselib`, `modify_ldt`, `vm86*` and the like, `AF_ALG`
 //! sockets, and the two commands of `ioctl` that type into a terminal, whose reader may be the caller's shell.
+//! Without `CAP_LEASE`, `fcntl` takes no leases: one on a file of the image stops every other process that opens the
+//! file, in another container or on the host, for 45 s.
 
 use super::arch::Machine;
 use super::rules::ENOSYS;
@@ -32,6 +34,11 @@ pub(crate) fn default_profile(granted: CapSet) -> LinuxSeccomp {
         }
     }
     let mut rules = vec![allow(&allowed, Vec::new())];
+    let fcntl = |conditions| allow(&["fcntl", "fcntl64"], conditions);
+    match granted.contains(LEASE) {
+        true => rules.push(fcntl(Vec::new())),
+        false => rules.extend(not_leasing().map(|condition| fcntl(vec![condition]))),
+    }
     rules.extend(not_typing().map(|condition| allow(&["ioctl"], vec![condition])));
     rules.extend(PERSONALITIES.map(|persona| allow(&["personality"], vec![equal(0, persona)])));
     // Only Unix sockets come in pairs. For another family the kernel loads its module before it refuses.
@@ -81,17 +88,30 @@ fn allow(names: &[&str], args: Vec<LinuxSeccompArg>) -> LinuxSyscall {
 /// at bits that the kernel looks at, which are 32. So they hold for the right commands whatever the rest is, and in any
 /// order of the rules.
 pub(super) fn not_typing() -> impl Iterator<Item = LinuxSeccompArg> {
-    const COMMAND: usize = 1;
-    let masked = |mask: u64, value: u64| {
-        let op = LinuxSeccompOperator::ScmpCmpMaskedEq;
-        let arg = LinuxSeccompArgBuilder::default().index(COMMAND).op(op).value(mask).value_two(value);
-        arg.build().expect("the builder has a default for every field")
-    };
     // The last four bits: neither 0b0010 nor 0b1100. Those of most commands are, so these come first.
     let last = [(0b1, 0b1), (0b1110, 0), (0b1110, 0b1110), (0b1100, 0b0100), (0b1100, 0b1000)];
     let differs = |bit: u32| (1 << bit, (TIOCSTI ^ 1 << bit) & 1 << bit);
-    last.into_iter().chain((4..32).map(differs)).map(move |(mask, value)| masked(mask, value))
+    last.into_iter().chain((4..32).map(differs)).map(|(mask, value)| command(mask, value))
 }
+
+/// Conditions on the command of fcntl(2), of which one holds for every command below `F_SETLEASE`, and above it for all
+/// whose last four bits are not zero: so for every one that there is but `F_SETLEASE` and `F_SETDELEG`.
+fn not_leasing() -> impl Iterator<Item = LinuxSeccompArg> {
+    [(F_SETLEASE, 0), (1, 1), (2, 2), (4, 4), (8, 8)].into_iter().map(|(mask, value)| command(mask, value))
+}
+
+/// Those of the lower 32 bits of argument 1 that are in `mask` are `value`.
+fn command(mask: u64, value: u64) -> LinuxSeccompArg {
+    let op = LinuxSeccompOperator::ScmpCmpMaskedEq;
+    let arg = LinuxSeccompArgBuilder::default().index(1_usize).op(op).value(mask).value_two(value);
+    arg.build().expect("the builder has a default for every field")
+}
+
+/// fcntl(2).
+pub(super) const F_SETLEASE: u64 = 1024;
+/// linux/fcntl.h. Takes a lease on a directory.
+pub(super) const F_SETDELEG: u64 = 1024 + 16;
+const _: () = assert!(F_SETDELEG & F_SETLEASE != 0 && F_SETDELEG & 0xf == 0, "no condition holds for it");
 
 /// ioctl_tty(2).
 pub(super) const TIOCSTI: u64 = 0x5412;
@@ -144,6 +164,7 @@ const SYS_BOOT: CapSet = capability(22);
 const SYS_NICE: CapSet = capability(23);
 const SYS_TIME: CapSet = capability(25);
 const SYS_TTY_CONFIG: CapSet = capability(26);
+const LEASE: CapSet = capability(28);
 const SYSLOG: CapSet = capability(34);
 const PERFMON: CapSet = capability(38);
 const BPF: CapSet = capability(39);
@@ -200,11 +221,11 @@ pub(super) const ALWAYS: &[&[&str]] = &[
     MACHINE,
 ];
 
-/// Data of files already open: guarded by the descriptor. `ioctl` has rules of its own.
+/// Data of files already open: guarded by the descriptor. `fcntl` and `ioctl` have rules of their own.
 #[rustfmt::skip]
 const OPEN_FILES: &[&str] = &[
     "close", "close_range", "copy_file_range", "dup", "dup2", "dup3", "fadvise64", "fadvise64_64", "arm_fadvise64_64",
-    "fallocate", "fcntl", "fcntl64", "fdatasync", "flock", "fsync", "ftruncate", "ftruncate64", "getdents",
+    "fallocate", "fdatasync", "flock", "fsync", "ftruncate", "ftruncate64", "getdents",
     "getdents64", "lseek", "_llseek", "pread64", "preadv", "preadv2", "pwrite64", "pwritev", "pwritev2",
     "read", "readahead", "readv", "sendfile", "sendfile64", "splice", "sync", "sync_file_range",
     "arm_sync_file_range", "syncfs", "tee", "vmsplice", "write", "writev",

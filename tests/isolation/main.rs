@@ -7,6 +7,7 @@ mod host_rootfs;
 mod keyring;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod leases;
 mod mount_namespace;
 mod own_devices;
 mod posture;

@@ -282,6 +282,27 @@ fn no_program_types_into_its_terminal() {
 }
 
 #[test]
+fn no_program_takes_a_lease() {
+    let stage = stage!();
+    let default = default_seccomp(&HashSet::new());
+    let abis = Abi::available(&stage);
+    if abis.is_empty() {
+        skip!("the programs are of x86-64");
+    }
+    const F_GETFD: u64 = 1;
+    const F_SETLEASE: u64 = 1024;
+    const F_GETLEASE: u64 = 1025;
+    for abi in abis {
+        let number = if abi == Abi::I386 { 55 } else { 72 };
+        // Of a descriptor that is not open: the kernel says so if the filter lets it.
+        let calls = [F_GETFD, F_GETLEASE, F_SETLEASE, F_SETLEASE | 1 << 32]
+            .map(|command| Call { number, args: [1000, command] });
+        let answered = answers(&stage, abi, &default, &calls);
+        assert_eq!(answered, [-libc::EBADF, -libc::EBADF, -libc::EPERM, -libc::EPERM], "{abi:?}");
+    }
+}
+
+#[test]
 fn a_32_bit_program_is_filtered_by_the_profile_that_lists_its_abi_and_killed_by_one_that_does_not() {
     let stage = stage!();
     if !Abi::available(&stage).contains(&Abi::I386) {

@@ -3,6 +3,7 @@
 use super::layers::{self, Layer, Layers, OWN_ATTRIBUTES};
 use super::walk::{self, MAX_DEPTH};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::lease::{name_lease, open_unleased};
 use crate::sandbox::resolve;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -95,8 +96,8 @@ impl Archive {
             }
             FileType::RegularFile => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(parent, name, flags, Mode::empty())
-                    .os(|| format!("open({name:?})"))?;
+                let open = || rustix::fs::openat(parent, name, flags, Mode::empty());
+                let file = open_unleased(open).os(|| format!("open({name:?})")).map_err(name_lease)?;
                 let attributes = attributes_of(file.as_fd())?;
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 // Exactly as many bytes as the header says, whatever the container does to the file meanwhile.

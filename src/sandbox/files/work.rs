@@ -5,6 +5,7 @@ use super::{diff, export, walk};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::Channel;
 use crate::process::channel::Delivery;
+use crate::process::lease::name_lease;
 use crate::sandbox::resolve;
 use crate::sandbox::resolve::ParentAndName;
 use crate::sys;
@@ -135,7 +136,8 @@ impl<'a> FileService<'a> {
             }
         }
         let file = resolve::open_seen(self.root, path, &seen, flags)
-            .os(|| format!("openat2({path:?}, {flags:?})"))?;
+            .os(|| format!("openat2({path:?}, {flags:?})"))
+            .map_err(name_lease)?;
         // O_NONBLOCK was only for the open.
         rustix::fs::fcntl_setfl(&file, OFlags::empty()).os(|| format!("fcntl({path:?}, F_SETFL, 0)"))?;
         Ok(file)
@@ -148,8 +150,13 @@ impl<'a> FileService<'a> {
     fn create(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let ParentAndName { parent, name } = self.place(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(mode & MODE_BITS))
-            .os(|| format!("openat({path:?}, O_CREAT | O_EXCL, 0o{mode:o})"))
+        let step = || format!("openat({path:?}, O_CREAT | O_EXCL, 0o{mode:o})");
+        // Between the creation and the open, the container could lease it.
+        let mode = Mode::from_raw_mode(mode & MODE_BITS);
+        let file = rustix::fs::openat(&parent, &name, flags | OFlags::NONBLOCK, mode);
+        let file = file.os(step).map_err(name_lease)?;
+        rustix::fs::fcntl_setfl(&file, OFlags::empty()).os(|| format!("fcntl({path:?}, F_SETFL, 0)"))?;
+        Ok(file)
     }
 
     fn replace(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
@@ -265,7 +272,8 @@ impl<'a> FileService<'a> {
         match sys::change_mode(file.as_fd(), mode & MODE_BITS) {
             // KERNEL(6.6): the file itself must be opened, which has side effects on anything but these two types.
             Err(Errno::NOSYS) if matches!(kind_of(&seen), FileKind::File | FileKind::Directory) => {
-                let file = resolve::open_seen(self.root, path, &seen, OFlags::RDONLY).os(step)?;
+                let file = resolve::open_seen(self.root, path, &seen, OFlags::RDONLY).os(step);
+                let file = file.map_err(name_lease)?;
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS)).os(step)
             }
             result => result.os(step),
@@ -277,7 +285,8 @@ impl<'a> FileService<'a> {
         let (_, seen) = self.find(path, true)?;
         match kind_of(&seen) {
             FileKind::File | FileKind::Directory => {
-                resolve::open_seen(self.root, path, &seen, OFlags::RDONLY).os(|| format!("openat2({path:?})"))
+                let file = resolve::open_seen(self.root, path, &seen, OFlags::RDONLY);
+                file.os(|| format!("openat2({path:?})")).map_err(name_lease)
             }
             kind => {
                 let problem = format!("it is {kind}, which has no extended attributes to work with");

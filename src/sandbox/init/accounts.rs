@@ -1,12 +1,14 @@
 //! The image's users and groups: `/etc/passwd` and `/etc/group` (passwd(5), group(5)), read from inside the container's
 //! root. An image may have anything there, of any size.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::Account;
+use crate::process::lease::name_lease;
 use crate::sandbox::resolve;
 use crate::spec::{IdMaps, Origin, User};
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -15,8 +17,11 @@ use std::path::Path;
 const MAX_FILE: u64 = 1 << 20;
 
 /// The home directory of the first user with this id, if it is an absolute path.
-pub(in crate::sandbox) fn home_of(uid: u32) -> Option<Vec<u8>> {
-    home_in(&read("etc/passwd")?, uid)
+///
+/// # Errors
+/// As [`look_up`].
+pub(in crate::sandbox) fn home_of(uid: u32) -> Result<Option<Vec<u8>>> {
+    Ok(read("etc/passwd")?.and_then(|passwd| home_in(&passwd, uid)))
 }
 
 /// The workload's user: as [`look_up`]. Its ids have to be among `maps`.
@@ -28,9 +33,12 @@ pub(super) fn find_workload(account: &Account, user: &User, maps: &IdMaps) -> Re
 
 /// `user` with the ids of `account`: its uid, its group, and the groups that list it. A uid without a line keeps the
 /// group of `user`, and has no further ones.
+///
+/// # Errors
+/// `EAGAIN` if another process keeps a lease on one of the files: without it, the ids would be others.
 pub(in crate::sandbox) fn look_up(account: &Account, user: &User) -> Result<User> {
-    let passwd = read("etc/passwd").unwrap_or_default();
-    let groups = |name: &[u8]| groups_in(&read("etc/group").unwrap_or_default(), name);
+    let passwd = read("etc/passwd")?.unwrap_or_default();
+    let groups = |name: &[u8]| Ok::<_, Error>(groups_in(&read("etc/group")?.unwrap_or_default(), name));
     match account {
         Account::Name(name) => {
             let Some((uid, gid)) = ids_in(&passwd, name.as_bytes()) else {
@@ -41,11 +49,11 @@ pub(in crate::sandbox) fn look_up(account: &Account, user: &User) -> Result<User
                     problem,
                 ));
             };
-            Ok(User { uid, gid, additional_gids: groups(name.as_bytes()), ..*user })
+            Ok(User { uid, gid, additional_gids: groups(name.as_bytes())?, ..*user })
         }
         Account::Uid(uid) => {
             let (gid, additional_gids) = match group_of(&passwd, *uid) {
-                Some((name, gid)) => (gid, groups(name)),
+                Some((name, gid)) => (gid, groups(name)?),
                 None => (user.gid, Vec::new()),
             };
             Ok(User { uid: *uid, gid, additional_gids, ..*user })
@@ -53,19 +61,27 @@ pub(in crate::sandbox) fn look_up(account: &Account, user: &User) -> Result<User
     }
 }
 
-fn read(path: &str) -> Option<Vec<u8>> {
-    let root =
-        rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let path = Path::new(path);
-    // Opening a device or a FIFO has effects: look at its type first.
-    let found = rustix::fs::fstat(resolve::open(root.as_fd(), path).ok()?).ok()?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let file = resolve::open_with(root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+/// The beginning of the file; `None` if it is missing or cannot be read.
+fn read(path: &str) -> Result<Option<Vec<u8>>> {
+    let opened = match open(Path::new(path)) {
+        Err(Errno::AGAIN) => Err(Errno::AGAIN).os(|| format!("open(\"/{path}\")")).map_err(name_lease),
+        opened => Ok(opened.ok().flatten()),
+    };
+    let Some(file) = opened? else { return Ok(None) };
     let mut bytes = Vec::new();
-    File::from(file).take(MAX_FILE).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    Ok(file.take(MAX_FILE).read_to_end(&mut bytes).is_ok().then_some(bytes))
+}
+
+/// `None` if it is not a regular file.
+fn open(path: &Path) -> rustix::io::Result<Option<File>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty())?;
+    // Opening a device or a FIFO has effects: look at its type first.
+    let seen = rustix::fs::fstat(resolve::open(root.as_fd(), path)?)?;
+    if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    resolve::open_seen(root.as_fd(), path, &seen, OFlags::RDONLY).map(|file| Some(file.into()))
 }
 
 fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {

@@ -1,6 +1,7 @@
 //! `tmpcopyup`: fills a new tmpfs with a copy of the image's directory at its destination.
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::lease::{name_lease, open_unleased};
 use crate::sandbox::resolve;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
@@ -56,7 +57,9 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Re
             copy_directory(&source, copy.as_fd(), depth)
         }
         FileType::RegularFile => {
-            let source = rustix::fs::openat(from, name, OPEN, Mode::empty()).os(step)?;
+            let flags = OPEN | OFlags::NONBLOCK;
+            let open = || rustix::fs::openat(from, name, flags, Mode::empty());
+            let source = open_unleased(open).os(step).map_err(name_lease)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let copy = rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600)).os(step)?;
             keep_owner_and_mode(copy.as_fd(), &stat)?;

@@ -66,7 +66,7 @@ fn program(plan: &ProcessPlan, path: PathBuf) -> Result<Program> {
     let path = CString::new(path.into_os_string().into_vec()).map_err(|_| {
         Error::new(ErrorKind::InvalidSpec { path: "process.args[0]".into() }, "exec", "contains a NUL")
     })?;
-    Ok(Program { path, environment: environment(plan) })
+    Ok(Program { path, environment: environment(plan)? })
 }
 
 fn search_path(env: &[CString]) -> &[u8] {
@@ -75,14 +75,14 @@ fn search_path(env: &[CString]) -> &[u8] {
 
 /// The workload's environment: the configuration's, and a `HOME` if it has none or an empty one: the home directory in
 /// the image's `/etc/passwd`, or `/`.
-fn environment(plan: &ProcessPlan) -> Vec<CString> {
+fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
     let mut environment = plan.envp.clone();
     environment.retain(|entry| entry.to_bytes() != b"HOME=");
     if !environment.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
-        let home = accounts::home_of(plan.user.uid).unwrap_or_else(|| b"/".to_vec());
+        let home = accounts::home_of(plan.user.uid)?.unwrap_or_else(|| b"/".to_vec());
         environment.extend(CString::new([b"HOME=".as_slice(), &home].concat()));
     }
-    environment
+    Ok(environment)
 }
 
 /// Whether `path` is a regular file that the process may execute. Directories are skipped, as a shell does.
