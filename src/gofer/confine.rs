@@ -3,12 +3,15 @@
 use crate::cgroup::Remover;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::seccomp;
-use crate::sys;
+use crate::sys::{self, NewMount};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus,
 };
+use rustix::fd::AsFd;
+use rustix::mount::UnmountFlags;
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::path::Path;
 
 /// The system calls to wait, to manage memory, and to exit. None of them opens, connects, signals or creates anything.
 const ALLOWED: [&str; 18] = [
@@ -45,6 +48,20 @@ const ALLOWED_TO_REMOVE: [&str; 9] = [
     "getpid",
     "clock_gettime",
 ];
+
+/// Leaves all mounts of the host for an empty file system: what the host unmounts must not stay mounted, and its disk busy,
+/// in this process's copy. Descriptors that are open here stay good.
+pub(super) fn leave_the_hosts_mounts() -> Result<()> {
+    let empty = NewMount::open("tmpfs")?;
+    empty.set("nr_inodes", "1")?;
+    let empty = empty.mount(libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC)?;
+    sys::attach_at(empty.as_fd(), Path::new("/")).os(|| "move_mount(tmpfs, \"/\")")?;
+    rustix::process::fchdir(&empty).os(|| "fchdir(tmpfs)")?;
+    // The old root ends up on top of the new one, and is taken off with all that is mounted below it.
+    rustix::process::pivot_root(".", ".").os(|| "pivot_root(\".\", \".\")")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).os(|| "umount2(\".\", MNT_DETACH)")?;
+    rustix::process::chdir("/").os(|| "chdir(\"/\")")
+}
 
 /// Gives up every capability, the right to gain any, the file system except `cgroups`, and every system call except those to
 /// wait and to remove them. Returns the cgroups that can still be removed.
@@ -106,7 +123,7 @@ mod tests {
     use crate::skip::note_skip;
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     use rustix::io::Errno;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     #[test]
     fn the_filter_of_a_waiting_gofer_compiles_with_and_without_cgroups() {

@@ -109,8 +109,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
         leaves => Some(Remover::open(leaves, &plan.facts.cgroup_ancestors)?),
     };
     drop(plan);
-    // Leave the caller's working directory, which is no longer needed: it would stay busy.
-    rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
+    confine::leave_the_hosts_mounts()?;
     sys::trim_heap();
     sys::forget_code();
     let cgroups = confine::give_up_everything_but(cgroups)?;

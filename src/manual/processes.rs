@@ -214,8 +214,9 @@
 //! over scratch memory by fsopen(2). It sets read-only, nosuid, nodev, noexec and the id map by mount_setattr(2) before
 //! any other process can see the mount. It sends the descriptors to init, and after them a read-only mount of each
 //! layer of an overlay, for [`diff`](crate::Files::diff) and [`export_layer`](crate::Files::export_layer). Then it
-//! gives up all capabilities, the file system (by Landlock, if the kernel has it) and every system call except those it
-//! waits with, and waits until the sandbox ends. If the gofer is killed, its container ends.
+//! leaves its copy of the host's mounts for an empty root, so that a disk that the host unmounts is free, gives up all
+//! capabilities, the file system (by Landlock, if the kernel has it) and every system call except those it waits with,
+//! and waits until the sandbox ends. If the gofer is killed, its container ends.
 //!
 //! If the container has cgroups that the crate made, the gofer keeps descriptors of their directories. When an attached
 //! container ends and its caller is gone, no other process can remove them: the sandbox is inside the cgroups, and may

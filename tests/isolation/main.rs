@@ -3,6 +3,7 @@
 mod binds;
 mod devices;
 mod groups;
+mod host_mounts;
 mod host_rootfs;
 mod keyring;
 #[path = "../kit/mod.rs"]

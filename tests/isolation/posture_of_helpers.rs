@@ -132,23 +132,25 @@ fn helpers_hold_only_descriptors_of_their_own() {
                 || to == "/dev/null"
                 || to.ends_with(".run/exit.json")
                 || to.ends_with("/exit")
-                || (name == "gofer" && is_the_gofers(&to, &running.info()))
+                || (name == "gofer" && is_the_gofers(pid, fd, &running.info()))
                 || (name == "sandbox" && ["mnt", "pid"].contains(&class))
                 || (name == "sandbox" && is_the_sandboxes(&to, running.id().as_str()));
             assert!(ours, "{name} holds {fd} -> {to}");
         }
     }
-    let mut held = descriptors(&gofer_pid(&running).to_string());
-    held.retain(|_, to| !is_the_gofers(to, &running.info()));
+    let gofer = gofer_pid(&running);
+    let mut held = descriptors(&gofer.to_string());
+    held.retain(|fd, _| !is_the_gofers(gofer, *fd, &running.info()));
     assert!(held.len() <= 5, "the gofer holds its streams and its connection besides: {held:?}");
 }
 
-/// Its container's cgroups, and where they are.
-fn is_the_gofers(path: &str, record: &Info) -> bool {
-    record
-        .cgroups
-        .iter()
-        .any(|cgroup| [Some(cgroup.as_path()), cgroup.parent()].contains(&Some(Path::new(path))))
+/// Its container's cgroups, and where they are. By number, because their mount is one that the gofer has left, in which
+/// they have no path.
+fn is_the_gofers(gofer: i32, fd: u32, record: &Info) -> bool {
+    let number = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let held = number(Path::new(&format!("/proc/{gofer}/fd/{fd}")));
+    let mut cgroups = record.cgroups.iter().flat_map(|cgroup| [Some(cgroup.as_path()), cgroup.parent()]);
+    held.is_some() && cgroups.any(|cgroup| cgroup.and_then(number) == held)
 }
 
 /// Its container's root, its own score, its run directory, and files of its container's cgroups, to freeze it and to join
