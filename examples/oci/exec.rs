@@ -73,7 +73,7 @@ pub(crate) struct Exec {
     /// In a paused container, wait until it is resumed
     #[arg(long)]
     ignore_paused: bool,
-    /// Execute in a cgroup below the container's (not supported)
+    /// Execute in an existing cgroup below the container's
     #[arg(long, value_name = "[CONTROLLER:]CGROUP")]
     cgroup: Vec<String>,
     /// The container
@@ -93,9 +93,6 @@ impl Exec {
     }
 
     fn execute(self, root: &StateRoot) -> Done {
-        if !self.cgroup.is_empty() {
-            return Err("--cgroup is not supported: processes are always in the container's cgroup".into());
-        }
         let pidfd = self.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let pidfd = pidfd.as_ref();
         let container = match find(root, &self.id)? {
@@ -113,6 +110,7 @@ impl Exec {
         let terminal = self.tty || process.terminal().unwrap_or(false);
         process.set_terminal(Some(terminal));
         let exec = cofferdam::Exec::from_oci(process).inherit_fds(self.preserve_fds).attached();
+        let exec = self.in_cgroups(exec)?;
         match (terminal, self.detach, &self.console_socket) {
             (true, true, None) => {
                 Err("cannot allocate tty if runc will detach without setting console socket".into())
@@ -184,6 +182,26 @@ impl Exec {
             process.set_selinux_label(self.process_label.clone());
         }
         Ok(process)
+    }
+
+    /// In the cgroups of the options. As with runc, one without a controller stands alone, and is for every hierarchy.
+    fn in_cgroups(&self, mut exec: cofferdam::Exec) -> Result<cofferdam::Exec, Failure> {
+        for option in &self.cgroup {
+            exec = match option.split_once(':') {
+                Some((_, path)) if path.contains(':') => {
+                    return Err(format!("invalid --cgroup argument: {option}").into());
+                }
+                Some((controllers, path)) => controllers
+                    .split(',')
+                    .fold(exec, |exec, controller| exec.controller_cgroup(controller, path)),
+                None if self.cgroup.len() == 1 => exec.cgroup(option),
+                None => {
+                    let problem = "missing <controller>: prefix";
+                    return Err(format!("invalid --cgroup argument: {option} ({problem})").into());
+                }
+            };
+        }
+        Ok(exec)
     }
 
     /// As with runc, not the inheritable and ambient sets: a program of another user than root gets none of these

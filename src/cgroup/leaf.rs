@@ -18,6 +18,8 @@
 
 use super::dir::{CgroupDir, CgroupVersion, v1, v2};
 use super::group::{apply, inherit};
+use super::join;
+use super::join::{ExecJoin, JOIN_V1, JOIN_V2};
 use super::members::{Members, listed};
 use super::oom::OomEvidence;
 use super::update::LimitDirs;
@@ -29,11 +31,8 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::path::PathBuf;
 
-/// Name of the leaf's directory: on v2 the one to start the process in, on v1 any one of several.
+/// Name of the leaf's directory, in v1 of any one of several.
 const DIR: &str = "leaf-dir";
-/// Name of the files that a process joins it by, followed by a number.
-const JOIN_V1: &str = "leaf-join-v1";
-const JOIN_V2: &str = "leaf-join-v2";
 /// Name of `cgroup.kill`.
 const KILL: &str = "leaf-kill";
 /// Name of the file with the OOM killer's counter.
@@ -165,6 +164,7 @@ fn enter(parent: &CgroupDir, number: u64, writes: &[&PlannedWrite]) -> Result<Ve
         }
         CgroupVersion::V2 => {
             give_as(parent, &dir);
+            fds.push((join::DIR.into(), dir.duplicate()?));
             fds.push((JOIN_V2.into(), dir.open_write(v2::JOIN)?));
             // KERNEL(5.14): cgroup.kill
             fds.extend(dir.open_write("cgroup.kill").ok().map(|kill| (KILL.into(), kill)));
@@ -242,51 +242,26 @@ pub(crate) struct ExecLeaf {
     kill: Option<OwnedFd>,
     oom: Option<OwnedFd>,
     is_v2: bool,
-    v1: Vec<OwnedFd>,
-    v2: Option<OwnedFd>,
 }
 
 impl ExecLeaf {
-    /// Takes the descriptors of the leaf with this number.
+    /// Takes the descriptors of the leaf with this number, which its process joins by `join`.
     ///
     /// # Errors
     /// [`ErrorKind::PeerMisbehaved`] without a directory.
-    pub(crate) fn take(number: u64, fds: &mut Received) -> Result<Self> {
-        let v2 = fds.take_optional(JOIN_V2);
+    pub(crate) fn take(number: u64, join: &ExecJoin, fds: &mut Received) -> Result<Self> {
         Ok(Self {
             number,
             members: Members(fds.take(DIR)?),
             kill: fds.take_optional(KILL),
             oom: fds.take_optional(OOM),
-            is_v2: v2.is_some(),
-            v1: fds.take_all(JOIN_V1),
-            v2,
+            is_v2: join.directory().is_some(),
         })
     }
 
     /// Part of its name.
     pub(crate) fn number(&self) -> u64 {
         self.number
-    }
-
-    /// The directory for clone3(2) with `CLONE_INTO_CGROUP`.
-    pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.is_v2.then(|| self.members.0.as_fd())
-    }
-
-    /// The files of v1 by which a process joins it.
-    pub(crate) fn v1(&self) -> &[OwnedFd] {
-        &self.v1
-    }
-
-    /// The file of v2 by which a process joins it that was not born there.
-    pub(crate) fn v2(&self) -> Option<&OwnedFd> {
-        self.v2.as_ref()
-    }
-
-    /// Closes what only a process needs that joins it.
-    pub(crate) fn joined(self) -> Self {
-        Self { v1: Vec::new(), v2: None, ..self }
     }
 
     /// A pidfd of one of the processes in it; `None` if there is none.

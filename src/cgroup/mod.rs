@@ -21,7 +21,8 @@
 //! `<name>`, and the container's processes are in `<name>/container`, as for memory. Freezing or killing the container
 //! never stops the sandbox.
 //!
-//! An executed process with limits of its own has a leaf below its container's directory: see [`leaf`].
+//! An executed process with limits of its own has a leaf below its container's directory: see [`leaf`]. It can also join
+//! cgroups that exist there: see [`join`].
 //!
 //! A container without limits has only the freezer's directory. It is in v1's hierarchy where the host has one, also
 //! beside a mounted v2: joining it is one write to `tasks` (20 us), while a move through v2's `cgroup.procs`, which a
@@ -31,6 +32,7 @@ mod devices;
 mod dir;
 mod freezer;
 mod group;
+mod join;
 mod kill;
 mod leaf;
 mod members;
@@ -47,6 +49,7 @@ pub(crate) use group::{
     CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_BACK, SANDBOX_JOIN,
     SANDBOX_SHOWN,
 };
+pub(crate) use join::{ExecJoin, SubCgroups};
 pub(crate) use leaf::{ExecLeaf, NewLeaf, Split};
 pub(crate) use oom::{OomEvidence, OomWatch};
 pub(crate) use remover::Remover;

@@ -100,12 +100,17 @@ impl LimitDirs {
         paths.iter().map(|path| LimitDir::open(path)).collect::<Result<_>>().map(Self)
     }
 
+    /// The directories of the container's own processes.
+    pub(super) fn exact(&self) -> impl Iterator<Item = &CgroupDir> {
+        self.0.iter().map(LimitDir::exact)
+    }
+
     /// Refuses a memory limit below the current usage, for callers that set `checkBeforeUpdate`.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`], or the errno of a read.
     pub(crate) fn check_usage(&self, limit: u64) -> Result<()> {
-        for dir in self.0.iter().map(LimitDir::exact) {
+        for dir in self.exact() {
             let file = match dir.version() {
                 CgroupVersion::V1 => "memory.usage_in_bytes",
                 CgroupVersion::V2 => "memory.current",
@@ -178,16 +183,18 @@ fn enable(dir: &LimitDir, update: &ControllerUpdate) -> Result<()> {
 
 fn has_controller(dir: &CgroupDir, update: &ControllerUpdate) -> Result<bool> {
     Ok(match dir.version() {
-        // A v1 hierarchy has files of its own controllers only.
-        CgroupVersion::V1 => {
-            let prefix = format!("{}.", update.v1_controller());
-            dir.files()?.iter().any(|file| file.starts_with(&prefix))
-        }
+        CgroupVersion::V1 => has_files_of(dir, update.v1_controller())?,
         CgroupVersion::V2 => {
             let controllers = dir.read("cgroup.controllers")?;
             controllers.split_ascii_whitespace().any(|controller| controller == update.controller)
         }
     })
+}
+
+/// Whether a v1 directory has files of `controller`. A hierarchy has those of its own controllers only.
+pub(super) fn has_files_of(dir: &CgroupDir, controller: &str) -> Result<bool> {
+    let prefix = format!("{controller}.");
+    Ok(dir.files()?.iter().any(|file| file.starts_with(&prefix)))
 }
 
 impl<'a> Written<'a> {

@@ -348,7 +348,8 @@
 //! the container's other processes into a cgroup beside it (`container/init`), because a cgroup that gives controllers to
 //! others holds no process itself. At the timeout the sandbox kills all that is in the cgroup, daemons included, also
 //! when the process itself has ended. Once the cgroup is empty, the sandbox sends its number to [the
-//! gofer](#the-gofer), which removes it.
+//! gofer](#the-gofer), which removes it. Of an existing cgroup below the container's ([`Exec::cgroup`](crate::Exec::cgroup))
+//! the caller opens only the file by which the process joins.
 //!
 //! # Terminals
 //!

@@ -2,7 +2,7 @@
 //! them, and in a user namespace no right to open one.
 
 use crate::cgroup::{CONTAINER_DIR, CONTAINER_JOIN, SANDBOX_BACK, SANDBOX_JOIN, SANDBOX_SHOWN};
-use crate::cgroup::{ExecLeaf, Split};
+use crate::cgroup::{ExecJoin, Split};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -102,24 +102,25 @@ impl ContainerCgroups {
         self.split_from.as_ref().map_or(Ok(()), |from| split.carry_out(from.as_fd()))
     }
 
-    /// The directory for clone3(2) with `CLONE_INTO_CGROUP`, for a process that has this `leaf`, if it has one.
-    pub(super) fn directory<'a>(&'a self, leaf: Option<&'a ExecLeaf>) -> Option<BorrowedFd<'a>> {
-        leaf.and_then(ExecLeaf::directory).or(self.directory.as_ref().map(AsFd::as_fd))
+    /// The directory for clone3(2) with `CLONE_INTO_CGROUP`, for a process that goes on to `below`, if it does.
+    pub(super) fn directory<'a>(&'a self, below: Option<&'a ExecJoin>) -> Option<BorrowedFd<'a>> {
+        below.and_then(ExecJoin::directory).or(self.directory.as_ref().map(AsFd::as_fd))
     }
 
     /// The descriptors that a new process needs to [`join`](Self::join).
-    pub(super) fn fds<'a>(&'a self, leaf: Option<&'a ExecLeaf>) -> impl Iterator<Item = BorrowedFd<'a>> {
-        let leaf = leaf.into_iter().flat_map(|leaf| leaf.v1().iter().chain(leaf.v2()));
-        self.v1.iter().chain(&self.v2).chain(leaf).map(AsFd::as_fd)
+    pub(super) fn fds<'a>(&'a self, below: Option<&'a ExecJoin>) -> impl Iterator<Item = BorrowedFd<'a>> {
+        let below = below.into_iter().flat_map(|below| below.v1().iter().chain(below.v2()));
+        self.v1.iter().chain(&self.v2).chain(below).map(AsFd::as_fd)
     }
 
-    /// Moves this single-threaded process into the cgroups, and then into its `leaf`, if it has one. `born` says that
-    /// clone3(2) made it in the v2 [`directory`](Self::directory).
-    pub(super) fn join(&self, born: bool, leaf: Option<&ExecLeaf>) -> Result<()> {
-        self.v1.iter().chain(leaf.into_iter().flat_map(ExecLeaf::v1)).try_for_each(join)?;
-        match leaf.and_then(ExecLeaf::v2) {
-            _ if born => Ok(()),
-            Some(leaf) => join(leaf),
+    /// Moves this single-threaded process into the cgroups, and then to those `below`. `born` says that clone3(2) made it
+    /// in the v2 [`directory`](Self::directory).
+    pub(super) fn join(&self, born: bool, below: Option<&ExecJoin>) -> Result<()> {
+        self.v1.iter().chain(below.into_iter().flat_map(ExecJoin::v1)).try_for_each(join)?;
+        match below.and_then(ExecJoin::v2) {
+            Some(_) if born && below.is_some_and(|below| below.directory().is_some()) => Ok(()),
+            Some(below) => join(below),
+            None if born => Ok(()),
             None => self.v2.iter().try_for_each(join),
         }
     }

@@ -28,7 +28,7 @@ use super::members;
 use super::oom_score::OomScore;
 use super::own_device::OwnDevices;
 use super::target::ExecTarget;
-use crate::cgroup::ExecLeaf;
+use crate::cgroup::{ExecJoin, ExecLeaf};
 use crate::error::{Actor, Error, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::read_plan;
 use crate::helper::{Received, extra_fd_name};
@@ -66,7 +66,8 @@ impl ExecChild {
         let numbers = plan.descriptors.given.iter();
         let extra_fds: Vec<_> =
             numbers.map(|number| fds.take(&extra_fd_name(*number))).collect::<Result<_>>()?;
-        let leaf = plan.leaf.map(|number| ExecLeaf::take(number, &mut fds)).transpose()?;
+        let below = ExecJoin::take(&mut fds);
+        let leaf = plan.leaf.map(|number| ExecLeaf::take(number, &below, &mut fds)).transpose()?;
         fds.finish()?;
         let (channel, theirs) = Channel::pair()?;
         let (attached, timeout) = (plan.options.attached, plan.options.timeout);
@@ -76,7 +77,7 @@ impl ExecChild {
         if !plan.descriptors.devices.is_empty() {
             keep.push(target.null);
         }
-        keep.extend(target.cgroups.fds(leaf.as_ref()));
+        keep.extend(target.cgroups.fds(Some(&below)));
         if Labels::asked_for(&plan.process) {
             keep.push(target.proc);
         }
@@ -84,7 +85,7 @@ impl ExecChild {
             beside: Some(target.init),
             joins: target.exec_config.namespaces & CloneFlags::CLONE_NEWNS.bits().cast_unsigned(),
             namespaces: 0,
-            cgroup: target.cgroups.directory(leaf.as_ref()),
+            cgroup: target.cgroups.directory(Some(&below)),
             streams: theirs.as_fd(),
             keep: &keep,
         };
@@ -97,7 +98,7 @@ impl ExecChild {
             };
             let (plan, descriptors) = plan.into_parts();
             let fds = Fds { descriptors: &descriptors, stdio: &stdio, extra: &extra_fds };
-            let ran = join(target, &plan, &parent, born_in_cgroup, leaf.as_ref())
+            let ran = join(target, &plan, &parent, born_in_cgroup, &below)
                 .and_then(|()| run(target, plan, &fds, &parent));
             if let Err(error) = ran {
                 let _ = parent.send(&ExecReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
@@ -113,9 +114,8 @@ impl ExecChild {
             false => error,
         })?;
         // The child has its own copies. This makes room for the pidfd.
-        drop((theirs, stdio, extra_fds));
+        drop((theirs, stdio, extra_fds, below));
         let pidfd = members::hold_child(pid, "exec")?;
-        let leaf = leaf.map(ExecLeaf::joined);
         Ok(Self { pid, pidfd, channel, attached, timeout, leaf })
     }
 }
@@ -133,11 +133,11 @@ fn join(
     plan: &ExecPlan,
     parent: &Channel,
     born_in_cgroup: bool,
-    leaf: Option<&ExecLeaf>,
+    below: &ExecJoin,
 ) -> Result<()> {
     // `initial` holds until the cgroups are joined, `final` from then on.
     let joined = attributes::run_on(plan.affinity.initial.as_ref(), "process.execCPUAffinity.initial")
-        .and_then(|()| target.cgroups.join(born_in_cgroup, leaf));
+        .and_then(|()| target.cgroups.join(born_in_cgroup, Some(below)));
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     parent.send(&ExecHello { pid }, &[]).and(joined)
 }

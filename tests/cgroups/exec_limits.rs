@@ -250,3 +250,48 @@ fn a_process_that_does_not_start_leaves_no_cgroup() {
     assert!(running.exec_output(shell("true")).unwrap().exit.outcome.success());
     running.kill().unwrap().delete().unwrap();
 }
+
+#[test]
+fn a_process_joins_an_existing_cgroup_below_its_containers_and_no_other() {
+    let stage = stage!();
+    if !may_limit_all() {
+        skip!("this user may not limit memory, pids and cpu here");
+    }
+    let running = start(session(&stage, "below"));
+    let exact = |dir: PathBuf| Some(dir.join("container")).filter(|own| own.exists()).unwrap_or(dir);
+    let own: Vec<PathBuf> = running.info().cgroups.into_iter().map(exact).collect();
+    for dir in &own {
+        fs::create_dir(dir.join("job")).unwrap();
+        // A cpuset takes a process only after both have a value.
+        for file in ["cpuset.cpus", "cpuset.mems"].into_iter().filter(|file| dir.join(file).exists()) {
+            fs::write(dir.join("job").join(file), fs::read(dir.join(file)).unwrap()).unwrap();
+        }
+    }
+    let places = |exec: Exec| -> Vec<PathBuf> {
+        let process = running.exec(exec.stdin(cofferdam::Stdio::piped())).unwrap();
+        let pid = process.id().to_string();
+        let has = |dir: &PathBuf| {
+            fs::read_to_string(dir.join("cgroup.procs")).unwrap().lines().any(|line| line == pid)
+        };
+        let all = own.iter().map(|dir| dir.join("job")).chain(own.clone());
+        let found = all.filter(has).collect();
+        process.wait().unwrap();
+        found
+    };
+    let cat = || Exec::new(["cat"]);
+    assert_eq!(places(cat().cgroup("job")), own.iter().map(|dir| dir.join("job")).collect::<Vec<_>>());
+    assert_eq!(places(cat().cgroup("/")), own);
+    let refused = |exec: Exec| running.exec(exec).unwrap_err();
+    for path in ["..", "job/../..", "../job"] {
+        let error = refused(cat().cgroup(path));
+        assert_eq!(*error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("is not a sub cgroup path"), "{error}");
+    }
+    assert_eq!(*refused(cat().cgroup("none")).kind(), ErrorKind::NotFound);
+    assert_eq!(*refused(cat().controller_cgroup("whaaat", "job")).kind(), ErrorKind::InvalidInput);
+    assert_eq!(*refused(cat().cgroup("job").memory_limit(8 * MIB)).kind(), ErrorKind::InvalidInput);
+    // What an executed process leaves there goes with the container.
+    running.exec(Exec::new(["sleep", "1000"]).cgroup("job")).unwrap();
+    running.kill().unwrap().delete().unwrap();
+    assert!(own.iter().all(|dir| !dir.exists()), "{own:?}");
+}

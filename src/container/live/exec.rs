@@ -42,6 +42,8 @@ pub struct Exec {
     pub(super) output_limit: u64,
     /// Those of its own cgroup.
     pub(super) limits: Resources,
+    /// Existing ones, each with the controller of its hierarchy; `None` for all hierarchies.
+    pub(super) cgroups: Vec<(Option<String>, PathBuf)>,
     /// Where the terminal goes, if the process has one.
     pub(super) console: ConsoleTarget,
     terminal_size: Option<WindowSize>,
@@ -98,6 +100,7 @@ impl Exec {
             timeout: None,
             output_limit: DEFAULT_OUTPUT_LIMIT,
             limits: Resources::default(),
+            cgroups: Vec::new(),
             console: ConsoleTarget::default(),
             terminal_size: None,
             keep_newlines: false,

@@ -1,7 +1,8 @@
-//! The methods of [`Exec`] that limit one executed process and what it starts, in a cgroup of its own.
+//! The methods of [`Exec`] that choose the cgroup of one executed process and what it starts: one of its own with limits, or
+//! an existing one below the container's.
 
 use super::exec::Exec;
-use crate::cgroup::{NewLeaf, Split};
+use crate::cgroup::{NewLeaf, Split, SubCgroups};
 use crate::container::builder::description::NO_LIMIT;
 use crate::container::builder::limits::{cpu_quota, signed};
 use crate::container::handle::Handle;
@@ -12,6 +13,7 @@ use crate::plan::cgroup;
 use crate::spec::Resources;
 use crate::wire::control::{Operation, Reply};
 use rustix::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 impl Exec {
@@ -53,6 +55,42 @@ impl Exec {
             Err(problem) => self.refuse("cpu_limit", problem, NO_LIMIT),
         }
         self
+    }
+
+    /// Executes the process in an existing cgroup below the container's own, in every hierarchy in which the container has
+    /// one. `path` begins at the container's own cgroup, as the container sees it: `job` and `/job` are the same, and `/`
+    /// is the container's own, in which the process is anyway.
+    ///
+    /// For cgroups that the container made for itself, or that were made for it. The process keeps the limits of the
+    /// container and gets those of the cgroup besides. It does not go with
+    /// [limits of its own](Self::memory_limit).
+    ///
+    /// # Errors
+    /// [`exec`](crate::Container::exec) refuses a path that leads out of the container's cgroup, and a cgroup that is
+    /// frozen ([`InvalidInput`](ErrorKind::InvalidInput)), or is not there ([`NotFound`](ErrorKind::NotFound)).
+    pub fn cgroup(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cgroups.push((None, path.into()));
+        self
+    }
+
+    /// As [`cgroup`](Self::cgroup), but only in the cgroup v1 hierarchy of `controller`, for example `memory`. Can be called
+    /// for several controllers.
+    ///
+    /// # Errors
+    /// As there; also for a controller of which the container has no cgroup
+    /// ([`InvalidInput`](ErrorKind::InvalidInput)).
+    pub fn controller_cgroup(mut self, controller: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.cgroups.push((Some(controller.into()), path.into()));
+        self
+    }
+
+    /// Opens the cgroups of [`cgroup`](Self::cgroup).
+    pub(super) fn open_cgroups(&self, core: &Handle) -> Result<SubCgroups> {
+        if !self.cgroups.is_empty() && self.limits != Resources::default() {
+            let problem = "a process with limits has a cgroup of its own";
+            return Err(Error::new(ErrorKind::InvalidInput, "Exec::cgroup", problem));
+        }
+        SubCgroups::open(&core.record.cgroups, &self.cgroups)
     }
 
     fn refuse_zero(&mut self, method: &'static str, amount: u64) {

@@ -66,6 +66,7 @@ impl Pending {
         let taker = exec.has_terminal().then(|| exec.console.find("exec")).transpose()?;
         let [stdin, stdout, stderr] = &exec.stdio;
         let streams = stdio::OpenedStdio::open([stdin, stdout, stderr], pipe_owner)?;
+        let cgroups = exec.open_cgroups(core)?;
         let leaf = exec.make_leaf(core, live)?;
         let descriptors = descriptors_of(&streams.workload, &extra_fds);
         let plan = seal_plan(&plan.resolve(descriptors, leaf.as_ref().map(NewLeaf::number)))?;
@@ -74,7 +75,7 @@ impl Pending {
         let given = ["stdin", "stdout", "stderr"].into_iter().zip(&streams.workload);
         fds.extend(given.filter_map(|(name, stream)| Some((name, stream.given()?))));
         fds.extend(names.iter().map(String::as_str).zip(extra_fds.fds()));
-        fds.extend(leaf.iter().flat_map(NewLeaf::fds));
+        fds.extend(leaf.iter().flat_map(NewLeaf::fds).chain(cgroups.fds()));
         let channel = live.connect(Operation::Exec, &fds)?;
         drop(fds);
         let stdio::OpenedStdio { workload, caller: pipes } = streams;

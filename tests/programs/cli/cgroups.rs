@@ -243,3 +243,80 @@ fn a_quota_and_a_shorter_period_change_together_below_a_limit() {
     }
     engine.must(&["delete", "--force", id]);
 }
+
+#[test]
+fn a_process_is_executed_in_cgroups_below_the_containers() {
+    need!(runtime);
+    if !is_root() || !hierarchy("memory").ends_with("memory") {
+        skip!("needs cgroups of v1 that the caller may make");
+    }
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let id = &stage.id("below");
+    engine.edit(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
+        for mount in config["mounts"].as_array_mut().unwrap() {
+            if mount["type"] == "cgroup" {
+                mount["options"].as_array_mut().unwrap().retain(|option| option != "ro");
+            }
+        }
+    });
+    engine.running(id);
+    let make = "for d in /sys/fs/cgroup/*/cgroup.procs; do
+            d=${d%/cgroup.procs}
+            mkdir $d/sub
+            for f in cpuset.cpus cpuset.mems; do [ ! -e $d/$f ] || cat $d/$f > $d/sub/$f; done
+        done";
+    engine.must(&["exec", id, "sh", "-c", make]);
+    // runc puts it into the unified hierarchy, too, and does not show that inside.
+    let unified = Path::new("/sys/fs/cgroup/unified").join(id);
+    if unified.exists() {
+        std::fs::create_dir(unified.join("sub")).unwrap();
+    }
+    let membership = |options: &[&str]| {
+        let command = [id.as_str(), "cat", "/proc/self/cgroup"];
+        let arguments: Vec<_> = ["exec"].iter().chain(options).chain(&command).copied().collect();
+        engine.must(&arguments)
+    };
+    let own = membership(&[]);
+    // Those of the controllers asked about whose path is now below the one of a process without the option.
+    let below = |options: &[&str]| -> Vec<&str> {
+        let now = membership(options);
+        let of = |text: &str, controller: &str| -> String {
+            let line = text.lines().find(|line| line.split(':').nth(1) == Some(controller));
+            line.unwrap_or_else(|| panic!("{text}")).to_owned()
+        };
+        let moved = |controller: &&str| {
+            let (before, after) = (of(&own, controller), of(&now, controller));
+            assert!(
+                after == before || after == format!("{}/sub", before.trim_end_matches('/')),
+                "{before} {after}"
+            );
+            after != before
+        };
+        ["cpu", "freezer", "memory", "pids"].into_iter().filter(moved).collect()
+    };
+    assert_eq!(below(&["--cgroup", "memory:sub", "--cgroup", "pids:/sub"]), ["memory", "pids"]);
+    assert_eq!(below(&["--cgroup", "cpu,memory:sub"]), ["cpu", "memory"]);
+    assert_eq!(below(&["--cgroup", "sub"]), ["cpu", "freezer", "memory", "pids"]);
+    assert!(below(&["--cgroup", "/"]).is_empty());
+    assert!(below(&["--cgroup", "cpu:/"]).is_empty());
+    let wrong: [(&[&str], &str); 7] = [
+        (&["--cgroup", ".."], ".. is not a sub cgroup path"),
+        (&["--cgroup", "memory:.."], ".. is not a sub cgroup path"),
+        (&["--cgroup", "nonexistent"], "/nonexistent/cgroup.procs: no such file"),
+        (&["--cgroup", "cpu:nonexistent"], "/nonexistent/cgroup.procs: no such file"),
+        (&["--cgroup", "whaaat:/"], "unknown controller"),
+        (&["--cgroup", "cpu:a:b"], "invalid --cgroup argument: cpu:a:b"),
+        (&["--cgroup", "cpu:sub", "--cgroup", "sub"], "missing <controller>: prefix"),
+    ];
+    for (options, words) in wrong {
+        let arguments: Vec<_> =
+            ["exec"].iter().chain(options).chain(&[id.as_str(), "true"]).copied().collect();
+        let said = engine.refused(&arguments);
+        assert!(said.contains(words), "{options:?}: {said}");
+    }
+    assert_eq!(engine.must(&["exec", id, "cat", "/sys/fs/cgroup/memory/sub/cgroup.procs"]), "");
+    engine.must(&["delete", "--force", id]);
+    assert!(!hierarchy("memory").join(id).exists());
+}
