@@ -39,6 +39,8 @@ fn the_workload_is_the_user_that_the_containers_own_files_name() {
     assert_eq!(stdout_of(show().user(7, 8).groups([9]).user_name("web")), "33\n34\n34 35\n/srv");
     assert_eq!(stdout_of(show().user_name("web").user(7, 8)), "7\n8\n8\n/", "the last call counts");
     assert_eq!(stdout_of(show().user_name("admin").without_user_namespace()), "0\n0\n0 10\n/root");
+    let by_name = stage.shell("by-name", "read line </dev/stdin; echo $line >/dev/stdout").input("again");
+    assert_eq!(stdout_of(by_name.rootfs(Rootfs::directory(&rootfs)).user_name("web")), "again");
     // A number is a uid, whatever names the image has.
     assert_eq!(stdout_of(show().user_name("1000")), "1000\n0\n0\n/");
     assert_eq!(stdout_of(show().user_name("33")), "33\n34\n34 35\n/srv");

@@ -78,8 +78,7 @@ impl ContainerBuilder {
     ///
     /// `build` refuses an empty name, one that begins with a sign, and a number that begins with 0 or is no uid; and a
     /// name beside [`bind_rw`](Self::bind_rw) or another bind that shows its owner as the container's user. `create`
-    /// refuses a name that the container does not have, and ids that are not mapped. Pipes belong to root, so a user by
-    /// name writes to its descriptors and cannot open `/dev/stdout` again.
+    /// refuses a name that the container does not have, and ids that are not mapped.
     pub fn user_name(mut self, name: impl AsRef<str>) -> Self {
         let account = Account::parse(name.as_ref());
         let uid = match &account {
