@@ -4,6 +4,7 @@
 //! cargo run --profile dist --example bench              # a table
 //! cargo run --profile dist --example bench -- --quick   # takes at most 40 seconds
 //! cargo run --profile dist --example bench -- --json    # one object
+//! cargo run --profile dist --example bench -- --html FILE  # the table, and a page of pictures
 //! cargo run --profile dist --example bench -- --limits  # only what limits cost
 //! cargo run --profile dist --example bench -- --helper FILE  # with that program as the helpers' (helpers::Helper)
 //! ```
@@ -26,8 +27,6 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
-#[path = "bench/alive.rs"]
-mod alive;
 #[path = "built/mod.rs"]
 mod built;
 #[path = "bench/callers.rs"]
@@ -42,12 +41,16 @@ mod operations;
 mod peer_exec;
 #[path = "bench/peers.rs"]
 mod peers;
+#[path = "bench/picture.rs"]
+mod picture;
 #[path = "bench/podman.rs"]
 mod podman;
 #[path = "bench/report.rs"]
 mod report;
 #[path = "bench/rootfs.rs"]
 mod rootfs;
+#[path = "bench/scale.rs"]
+mod scale;
 #[path = "bench/targets.rs"]
 mod targets;
 #[path = "bench/zygote.rs"]
@@ -81,6 +84,9 @@ struct Options {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Write a page with the table and its pictures to this file, too.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Measure only runs with limits and runs without, in turns.
     #[arg(long)]
     limits: bool,
@@ -113,7 +119,8 @@ struct Amounts {
     operations: usize,
     podman_runs: usize,
     records: usize,
-    alive: usize,
+    /// How many containers live at once, ascending.
+    alive: &'static [usize],
 }
 
 impl Options {
@@ -123,7 +130,8 @@ impl Options {
         let runs = self.runs.map_or(runs, |runs| runs as usize);
         let (execs, peer_execs, operations) = if self.quick { (150, 15, 40) } else { (500, 60, 200) };
         let podman_runs = if self.quick { 3 } else { 20 };
-        let (peer_runs, records, alive) = (peer_runs.min(runs), 500, 100);
+        let (peer_runs, records) = (peer_runs.min(runs), 500);
+        let alive: &[usize] = if self.quick { &[1, 10, 100] } else { &[1, 10, 100, 1000] };
         Amounts {
             runs,
             peer_runs,
@@ -171,7 +179,7 @@ fn bench(options: &Options) -> Result<()> {
         floor,
         phases,
         costs,
-        parallel_per_second: parallel(amounts.parallel_runs, || ground.run())?,
+        parallel_per_second: parallel(THREADS, amounts.parallel_runs, || ground.run().map(drop))?,
         forked: zygote::measure(&ground, &zygote, forked_run, amounts.parallel_runs)?,
         helpers_pss_kib: helpers_pss_kib(&ground),
         big_caller_ratio: callers::ratio(&ground, amounts.caller_runs)?,
@@ -185,7 +193,7 @@ fn bench(options: &Options) -> Result<()> {
             amounts.records,
             operations::state_among(&ground, &place.path().join("records"), &amounts)?,
         ),
-        alive: alive::measure(&ground, amounts.alive)?,
+        scale: scale::measure(&ground, amounts.alive, THREADS * amounts.parallel_runs, &peers)?,
         podman: podman::measure(place.path(), ground.rootfs(), &amounts),
         peers,
     };
@@ -194,7 +202,7 @@ fn bench(options: &Options) -> Result<()> {
     } else {
         print!("{}", report.table())
     }
-    Ok(())
+    options.html.as_ref().map_or(Ok(()), |file| picture::write(file, &report))
 }
 
 fn bench_limits(options: &Options) -> Result<()> {
@@ -335,15 +343,15 @@ fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amou
     Ok(taken)
 }
 
-/// Containers per second when [`THREADS`] threads create them at the same time.
-fn parallel(runs: usize, run: impl Fn() -> Result<[Duration; 5]> + Sync) -> Result<f64> {
+/// Runs per second when so many `threads` each do `runs` at the same time.
+fn parallel(threads: usize, runs: usize, run: impl Fn() -> Result<()> + Sync) -> Result<f64> {
     let clock = Instant::now();
     std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..THREADS).map(|_| scope.spawn(|| (0..runs).try_for_each(|_| run().map(drop)))).collect();
+            (0..threads).map(|_| scope.spawn(|| (0..runs).try_for_each(|_| run()))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("a run returns its errors"))
     })?;
-    Ok((THREADS * runs) as f64 / clock.elapsed().as_secs_f64())
+    Ok((threads * runs) as f64 / clock.elapsed().as_secs_f64())
 }
 
 /// The sum of the proportional set sizes of gofer and sandbox while a workload sleeps (proc_pid_smaps_rollup(5)).

@@ -142,6 +142,11 @@ impl Peer {
         }
     }
 
+    /// What is measured.
+    pub(super) fn command(&self) -> &[String] {
+        &self.command
+    }
+
     /// Runs the program some times without counting them, if it is there.
     fn warm_up(&mut self) {
         if self.left_out.is_none() && find_on_path(&self.program).is_none() {

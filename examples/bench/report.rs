@@ -2,11 +2,11 @@
 
 use super::CostsInTurns;
 use super::Result;
-use super::alive::Alive;
 use super::cost::Costs;
 use super::many_execs::ManyExecs;
 use super::operations::Execs;
 use super::peers::Peer;
+use super::scale::Scale;
 use super::targets;
 use super::zygote::Forked;
 use serde_json::{Map, Value, json};
@@ -24,6 +24,11 @@ impl Samples {
 
     pub(super) fn extend(&mut self, more: Self) {
         self.0.extend(more.0);
+    }
+
+    /// All of them, in the order in which they were taken.
+    pub(super) fn all(&self) -> &[f64] {
+        &self.0
     }
 
     pub(super) fn median(&self) -> f64 {
@@ -60,7 +65,7 @@ impl Phases {
         }
     }
 
-    fn medians(&self) -> impl Iterator<Item = (&'static str, f64)> {
+    pub(super) fn medians(&self) -> impl Iterator<Item = (&'static str, f64)> {
         PHASES.into_iter().zip(self.0.iter().map(Samples::median))
     }
 }
@@ -115,7 +120,7 @@ pub(super) struct Report {
     pub(super) pod_member: Samples,
     /// The number of records, and the times of reading the state of one of them.
     pub(super) state_of_many: (usize, Samples),
-    pub(super) alive: Alive,
+    pub(super) scale: Scale,
     /// `podman run --rm` with each runtime.
     pub(super) podman: Vec<Peer>,
     pub(super) peers: Vec<Peer>,
@@ -186,10 +191,7 @@ impl Report {
                 "pod_member_ms": self.pod_member.json(),
                 "state_of_500_ms": self.state_of_many.1.json(),
                 "state_of_500_records": self.state_of_many.0,
-                "alive100": {
-                    "helpers_pss_mib": self.alive.helpers_pss_mib.as_ref().ok().map(|mib| rounded(*mib)),
-                    "create_ratio": rounded(self.alive.create_ratio),
-                },
+                "scale": self.scale.json(),
             },
             "peers": peers,
             "host": {
@@ -274,7 +276,7 @@ impl Report {
         self.add_execs(&mut text);
         self.add_many_execs(&mut text);
         self.add_operations(&mut text);
-        text + &targets::table(self)
+        text + &self.scale.table() + &targets::table(self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a zygote saves, and what it costs.
 
 use super::report::Samples;
-use super::{Ground, Result, helpers, parallel, pss_kib};
+use super::{Ground, Result, THREADS, helpers, parallel, pss_kib};
 use cofferdam::Zygote;
 
 /// Measurements with helpers forked from a zygote.
@@ -21,7 +21,7 @@ pub(super) fn measure(
 ) -> Result<Forked> {
     Ok(Forked {
         run,
-        parallel_per_second: parallel(parallel_runs, || ground.run_forked(zygote))?,
+        parallel_per_second: parallel(THREADS, parallel_runs, || ground.run_forked(zygote).map(drop))?,
         pss_kib: memory(ground, zygote),
     })
 }
