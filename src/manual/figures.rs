@@ -59,8 +59,8 @@
 //!
 //! bubblewrap does less: it has no second process that opens host paths, no record, no lock, and no wait for "created".
 //!
-//! `cargo run --profile dist --example bench` prints the table for your machine, `--json` as one object. To include the example
-//! `oci`, build it first: `cargo build --profile dist --example oci`.
+//! `cargo run --profile dist --example bench` prints the table for your machine, `--json` as one object, and `--html FILE` draws
+//! it. To include the example `oci`, build it first: `cargo build --profile dist --example oci`.
 //!
 //! # Compared with others
 //!
