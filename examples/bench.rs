@@ -6,6 +6,7 @@
 //! cargo run --profile dist --example bench -- --json    # one object
 //! cargo run --profile dist --example bench -- --html FILE  # the table, and a page of pictures
 //! cargo run --profile dist --example bench -- --limits  # only what limits cost
+//! cargo run --profile dist --example bench -- --trace   # one run as a timeline of system calls, by strace
 //! cargo run --profile dist --example bench -- --helper FILE  # with that program as the helpers' (helpers::Helper)
 //! ```
 //!
@@ -53,6 +54,8 @@ mod rootfs;
 mod scale;
 #[path = "bench/targets.rs"]
 mod targets;
+#[path = "bench/trace.rs"]
+mod trace;
 #[path = "bench/zygote.rs"]
 mod zygote;
 
@@ -90,6 +93,9 @@ struct Options {
     /// Measure only runs with limits and runs without, in turns.
     #[arg(long)]
     limits: bool,
+    /// Print one run as a timeline of the system calls of its processes, by strace.
+    #[arg(long)]
+    trace: bool,
     /// Have the helpers execute this program.
     #[arg(long, value_name = "FILE")]
     helper: Option<PathBuf>,
@@ -152,6 +158,7 @@ fn main() -> ExitCode {
     let done = || match &options.role {
         Some(Role::Caller(caller)) => caller.serve(),
         None if options.limits => bench_limits(&options),
+        None if options.trace => print_trace(),
         None => bench(&options),
     };
     let installed = options.helper.as_ref().map_or(Ok(()), |path| Helper::at(path)?.install());
@@ -214,6 +221,13 @@ fn bench_limits(options: &Options) -> Result<()> {
     } else {
         print!("{}", cost.table())
     }
+    Ok(())
+}
+
+fn print_trace() -> Result<()> {
+    let place = rootfs::directory()?;
+    let ground = Ground::new(rootfs::busybox(place.path())?, place.path().join("state"))?;
+    print!("{}", trace::timeline(&ground)?);
     Ok(())
 }
 
