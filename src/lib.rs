@@ -146,6 +146,9 @@
 //! # }
 //! ```
 //!
+//! A program that runs many short jobs in containers of one kind keeps some of them created, in a [`Pool`](pools::Pool):
+//! `pool.take(job)` gives one the job's arguments, environment and streams, and returns a `Container<Created>`.
+//!
 //! # Terms
 //!
 //! | Term | Meaning here |
@@ -211,7 +214,8 @@
 //!   [`Process`] are descriptors that become readable at the end ([`AsFd`](std::os::fd::AsFd)), and the pipes are plain
 //!   [`File`](std::fs::File)s.
 //! * The crate changes nothing of the caller: no signal handler, no `SIGCHLD` disposition, no directory, no umask, no
-//!   cgroup, no `waitpid(-1)`, and no thread that outlives a call. Helpers are collected by pidfd. A caller that
+//!   cgroup, no `waitpid(-1)`, and no thread that outlives a call, but that of a [`Pool`](pools::Pool), which ends with
+//!   the pool. Helpers are collected by pidfd. A caller that
 //!   reaps all children itself takes nothing away, because the exit status is on disk. The one exception is
 //!   [`forward_signals`](Container::forward_signals), which has signal handlers as long as its guard lives.
 //! * Dropping an attached container destroys it. Errors there go to `tracing` at debug level, and what is left keeps
@@ -231,7 +235,7 @@
 //! [`oci_spec`] is re-exported, because its types are part of this API.
 //!
 //! `tokio` adds the futures: `ContainerBuilder::{spawn_async, run_async, output_async}`, `Container::{wait_async,
-//! exec_async, exec_output_async}` and `Process::{wait_async, wait_with_output_async}`. They need a runtime with I/O and
+//! exec_async, exec_output_async}`, `Process::{wait_async, wait_with_output_async}` and `Pool::take_async`. They need a runtime with I/O and
 //! time enabled, of any number of threads. Dropping a future destroys the container that it made, or kills the process
 //! that it executed. Pipes are files; `tokio::net::unix::pipe` reads and writes them.
 //!
@@ -317,6 +321,11 @@ pub mod helpers {
     pub use crate::helper::Helper;
 }
 
+/// Containers that are created before there is a job for them: [`Pool`](pools::Pool).
+pub mod pools {
+    pub use crate::container::{Job, Pool, Taken};
+}
+
 /// What the methods of [`ContainerBuilder`] take.
 pub mod builder {
     pub use crate::container::{Bind, IoLimit};
@@ -375,6 +384,7 @@ pub mod oci {
 const _: fn() = || {
     fn crosses_threads<T: Send + Sync>() {}
     crosses_threads::<AnyContainer>();
+    crosses_threads::<pools::Pool>();
 };
 
 /// What the unit tests share.

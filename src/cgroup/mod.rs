@@ -38,6 +38,7 @@ mod leaf;
 mod members;
 mod oom;
 mod remover;
+mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod systemd;
 mod teardown;
@@ -53,6 +54,7 @@ pub(crate) use join::{ExecJoin, SubCgroups};
 pub(crate) use leaf::{ExecLeaf, NewLeaf, Split};
 pub(crate) use oom::{OomEvidence, OomWatch};
 pub(crate) use remover::Remover;
+pub(crate) use snapshot::{Snapshot, watched_files};
 pub(crate) use teardown::{destroy, prune, remove_when_empty, thaw, thaw_nested};
 
 #[cfg(test)]

@@ -177,7 +177,9 @@ async fn delete(ended: Container<Running>) -> Result<()> {
 
 /// Runs a `call` that makes or deletes a container on a thread that may block. If the future is dropped, the call goes
 /// on, and its result is dropped: an attached container ends with its value.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {

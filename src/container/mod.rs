@@ -58,7 +58,7 @@ mod create {
     pub(super) mod blueprint;
     mod id_maps;
     mod join_first;
-    mod namesake;
+    pub(super) mod namesake;
     mod sockets;
     pub(super) mod transaction;
 }
@@ -79,6 +79,13 @@ mod live {
     pub(super) mod processes;
     mod signals;
     mod update;
+}
+
+/// Containers that are created before there is a job for them.
+mod pools {
+    pub(super) mod job;
+    mod member;
+    pub(super) mod pool;
 }
 
 pub use crate::cgroup::stats::{
@@ -103,6 +110,8 @@ pub use live::process::{Process, ProcessOutput};
 pub use live::processes::ProcessInfo;
 pub use oci::{OciState, check_config, default_seccomp, parse_process};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
+pub use pools::job::Job;
+pub use pools::pool::{Pool, Taken};
 pub use typestate::{
     Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Enterable, Executed,
     HasFiles, HasStreams, Pausable, Paused, Phase, Resumable, Running, Startable, Started, Stopped,

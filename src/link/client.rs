@@ -13,7 +13,7 @@ use std::borrow::Borrow;
 use std::time::{Duration, Instant};
 
 /// How long a sandbox may take to reply. It does nothing slow: only a frozen or swapped-out sandbox takes that long.
-const REPLY_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// How long a start may take: `execve` reads the program, perhaps from a network file system.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
 /// How many clients may wait for the sandbox to accept them.

@@ -27,9 +27,11 @@ pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping, NodeNumbers
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::HotMountPlan;
 pub(crate) use owner::{KEEP_IDS, Owner, OwnerMapping, Shown};
-pub(crate) use process::{Account, ExecOptions, ExecPlan, ProcessPlan, TerminalPlan, host_ids_of};
+pub(crate) use process::{Account, ExecOptions, ExecPlan, JobPlan, ProcessPlan, TerminalPlan, host_ids_of};
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
-pub(crate) use sealed::{Descriptors, GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedSandbox};
+pub(crate) use sealed::{
+    Descriptors, GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedJob, SealedSandbox,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;

@@ -126,9 +126,30 @@ impl ProcessPlan {
         }
     }
 
+    /// The same process for this job.
+    pub(crate) fn execute_instead(&mut self, JobPlan { argv, envp, cwd }: JobPlan) {
+        (self.argv, self.envp, self.cwd) = (argv, envp, cwd);
+    }
+
     /// The same process as another user, once the sandbox has found that user inside the container.
     pub(crate) fn run_as(self, user: User) -> Self {
         Self { user, ..self }
+    }
+}
+
+/// What a created container executes in place of its own program. All else about that process stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobPlan {
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    #[serde(with = "path_bytes")]
+    cwd: PathBuf,
+}
+
+impl JobPlan {
+    /// Plans the job of a validated `process`.
+    pub(crate) fn new(process: &spec::ValidProcess) -> Self {
+        Self { argv: process.args.clone(), envp: process.env.clone(), cwd: process.cwd.clone() }
     }
 }
 

@@ -5,7 +5,7 @@
 //! another process.
 
 use super::gofer::GoferPlan;
-use super::process::ExecPlan;
+use super::process::{ExecPlan, JobPlan};
 use super::sandbox::SandboxPlan;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -78,6 +78,14 @@ pub(crate) struct SealedExec<'a> {
     pub(crate) leaf: Option<u64>,
 }
 
+/// A job, as the init of a created container receives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedJob<'a> {
+    plan: Cow<'a, JobPlan>,
+    /// The devices among the standard streams.
+    pub(crate) descriptors: Descriptors,
+}
+
 impl GoferPlan {
     /// Adds the facts.
     pub(crate) fn resolve(&self, facts: GoferFacts) -> SealedGofer<'_> {
@@ -99,6 +107,13 @@ impl ExecPlan {
     }
 }
 
+impl JobPlan {
+    /// Adds the descriptors.
+    pub(crate) fn resolve(&self, descriptors: Descriptors) -> SealedJob<'_> {
+        SealedJob { plan: Cow::Borrowed(self), descriptors }
+    }
+}
+
 impl SealedSandbox<'_> {
     /// The plan without the facts, which only init needs.
     pub(crate) fn into_plan(self) -> SandboxPlan {
@@ -109,6 +124,13 @@ impl SealedSandbox<'_> {
 impl SealedExec<'_> {
     /// The plan, and the descriptors.
     pub(crate) fn into_parts(self) -> (ExecPlan, Descriptors) {
+        (self.plan.into_owned(), self.descriptors)
+    }
+}
+
+impl SealedJob<'_> {
+    /// The plan, and the descriptors.
+    pub(crate) fn into_parts(self) -> (JobPlan, Descriptors) {
         (self.plan.into_owned(), self.descriptors)
     }
 }

@@ -55,6 +55,14 @@ impl ProcessIdentity {
         }))
     }
 
+    /// Whether this very process runs or waits by itself: it is alive, and neither a signal nor a tracer has stopped it.
+    pub(crate) fn is_free(&self) -> Result<bool> {
+        let stat = read_stat(self.pid)?;
+        Ok(stat.is_some_and(|stat| {
+            stat.starttime == self.start_time && !stat.is_dead() && !matches!(stat.state, 'T' | 't')
+        }))
+    }
+
     /// A pidfd of this very process, for signals and waits; `None` when it is gone or from another boot.
     ///
     /// # Errors

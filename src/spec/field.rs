@@ -18,6 +18,8 @@ pub(crate) enum Origin {
     Builder,
     /// A process for a running container.
     Exec,
+    /// The program of a job for a created container.
+    Job,
     /// New limits for a container that exists.
     Update,
     /// A further mount for a container that exists.
@@ -27,13 +29,14 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// `config.json`, `builder`, `exec`, `update` or `hot mount`; a record has the text of a `config.json`.
+    /// `config.json`, `builder`, `exec`, `job`, `update` or `hot mount`; a record has the text of a `config.json`.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ConfigJson | Self::Record => "config.json",
             Self::Builder => "builder",
             Self::Exec => "exec",
+            Self::Job => "job",
             Self::Update => "update",
             Self::HotMount => "hot mount",
         }
@@ -93,7 +96,8 @@ impl<'a> Field<'a> {
         let is_new = match self.origin {
             Origin::ConfigJson | Origin::Builder | Origin::Exec | Origin::HotMount => true,
             Origin::Update => field.starts_with("linux.resources"),
-            Origin::Record => false,
+            // All but arguments, variables and directory is the template's.
+            Origin::Job | Origin::Record => false,
         };
         if is_new {
             tracing::warn!("{}: {field}: {problem}", self.origin);

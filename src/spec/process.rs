@@ -172,6 +172,16 @@ impl ValidProcess {
     }
 }
 
+impl ValidProcess {
+    /// Checks the process of a job, in a created container with these id mappings.
+    ///
+    /// # Errors
+    /// As for the `process` of a configuration.
+    pub(crate) fn for_job(process: &runtime::Process, maps: &IdMaps) -> Result<Self> {
+        Self::new(&Field::document(Origin::Job), Some(process), maps)
+    }
+}
+
 fn console_size(process: &Field<'_>, size: Option<runtime::Box>) -> Result<Option<ConsoleSize>> {
     let field = process.key("consoleSize");
     let side = |name: &str, length: u64| {

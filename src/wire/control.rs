@@ -28,6 +28,10 @@ pub(crate) struct Request {
 pub(crate) enum Operation {
     /// Execute the program of the created container. The reply comes after `execve` succeeded or failed.
     Start,
+    /// Give the created container a job in place of its program, with this time limit in place of its own. Descriptors:
+    /// connection, and those of [`InitRequest::TakeJob`](super::init::InitRequest::TakeJob). Answered there, by
+    /// [`Reply::Done`] or [`Reply::Failed`]; after a failure the container ends.
+    Job { timeout: Option<Duration> },
     /// Send a signal. An init without a handler for it gets the signal's default action.
     Signal { number: i32, to: SignalTarget },
     /// Kill every process of the container. The reply comes before they are gone: wait for that.
@@ -76,6 +80,7 @@ impl Operation {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::Job { .. } => "take",
             Self::Signal { .. } => "signal",
             Self::Kill => "kill",
             Self::Detach => "detach",

@@ -90,12 +90,31 @@ pub(crate) enum InitReport {
     Failed(RemoteFailure),
 }
 
-/// Sandbox to init: run the startContainer hooks and execute the program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct StartProgram {}
+/// Sandbox to init, which is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InitRequest {
+    /// Take this job in place of the plan's program. Descriptors: [`JOB_PLAN`], and `stdin`, `stdout` and `stderr` where
+    /// the job has such a stream and no device. Answered by [`JobReport`].
+    TakeJob,
+    /// Run the startContainer hooks and execute the program. Answered by [`StartReport`].
+    Start,
+}
 
-/// Init to sandbox, after [`StartProgram`]. If `execve` succeeds, the connection closes.
+/// The name under which the plan of a job travels, in sealed memory.
+pub(crate) const JOB_PLAN: &str = "plan";
+
+/// Init to sandbox, after [`InitRequest::TakeJob`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum JobReport {
+    /// Init has the streams, and the job's program is there.
+    Taken,
+    /// Init ends.
+    Failed(RemoteFailure),
+}
+
+/// Init to sandbox, after [`InitRequest::Start`]. If `execve` succeeds, the connection closes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum StartReport {

@@ -17,7 +17,8 @@ macro_rules! kinds {
     };
 }
 
-// Append, and never give a number away again: a sandbox lives through an upgrade of its callers.
+// Append, and never give a number away again: a sandbox lives through an upgrade of its callers. 17 was a type's that is
+// gone.
 kinds! {
     1 => control::Request,
     2 => control::Reply,
@@ -35,7 +36,6 @@ kinds! {
     14 => init::CallerGone,
     15 => boot::GoferReport,
     16 => init::JoinNetwork,
-    17 => init::StartProgram,
     18 => init::InitReport,
     19 => init::StartReport,
     20 => files::FileRequest,
@@ -54,6 +54,8 @@ kinds! {
     33 => init::BecomeReaper,
     34 => init::ReaperFailed,
     35 => init::LeafEmpty,
+    36 => init::InitRequest,
+    37 => init::JobReport,
 }
 
 /// Something to do with every message type.

@@ -13,7 +13,7 @@
 //! | hook runner or init, hook | | `HookRefused`, or `execve` closes the connection | [`boot`] |
 //! | gofer, init | `MountBatch` | | [`init`] |
 //! | sandbox, gofer (the same socket) | `CallerGone` | | [`init`] |
-//! | sandbox, init | `JoinNetwork`, `StartProgram` | `InitReport`, then `StartReport` | [`init`] |
+//! | sandbox, init | `JoinNetwork`, then an `InitRequest` each | `InitReport`, then `JobReport` or `StartReport` | [`init`] |
 //! | caller, init | `HooksDone` | `RootAssembled` | [`init`] |
 //! | client that starts a process, the process | `ListenerTaken` | | [`init`] |
 //! | sandbox, executed process | | `ExecHello`, then `ExecReport` | [`init`] |

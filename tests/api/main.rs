@@ -24,6 +24,7 @@ mod lifecycle;
 mod output;
 mod pod_volumes;
 mod pods;
+mod pool;
 mod processes;
 mod records;
 mod rules;

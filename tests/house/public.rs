@@ -57,6 +57,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "oci",
         &["OCI_VERSIONS", "OciState", "check_config", "default_seccomp", "mount_options", "parse_process"],
     ),
+    ("pools", &["Job", "Pool", "Taken"]),
     (
         "processes",
         &["ForwardSignals", "Line", "Lines", "OutputStream", "ProcessExit", "ProcessInfo", "ProcessOutput"],

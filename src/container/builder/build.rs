@@ -160,6 +160,20 @@ impl ContainerBuilder {
         bundle::write(directory.as_ref(), self.spec, &self.extras, &host)
     }
 
+    /// A copy for a member of a pool: its id begins with this one's, and no other container has it.
+    pub(in crate::container) fn for_member(&self) -> Result<Self> {
+        let id = match &self.id {
+            Some(id) => Some(ContainerId::new(format!("{id}-{}", random_id()?))?),
+            None => None,
+        };
+        Ok(Self { id, ..self.clone() })
+    }
+
+    /// The id that [`id`](Self::id) set.
+    pub(in crate::container) fn given_id(&self) -> Option<&ContainerId> {
+        self.id.as_ref()
+    }
+
     fn has_own_network(&self) -> bool {
         let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
         let mut network = namespaces.into_iter().flatten();

@@ -41,6 +41,18 @@ fn make_room(root: &StateRoot, id: &ContainerId, replace: bool) -> Result<bool> 
     }
 }
 
+/// Removes the containers whose ids are `id`, a hyphen and more, and that were attached to a program that is gone. What
+/// cannot be removed keeps its record.
+pub(in crate::container) fn remove_abandoned(root: &StateRoot, id: &ContainerId) {
+    let beginning = format!("{id}-");
+    let records = root.list().unwrap_or_default().into_iter().filter_map(std::result::Result::ok);
+    for record in records.filter(|record| record.attached && record.id.as_str().starts_with(&beginning)) {
+        if let Err(error) = remove(root, &record.id, false) {
+            tracing::debug!(container = %record.id, %error, "remove an abandoned member");
+        }
+    }
+}
+
 fn remove(root: &StateRoot, id: &ContainerId, replace: bool) -> Result<bool> {
     let Some(lock) = root.try_lock(&root.find(id.as_str())?)? else { return Ok(false) };
     let record = lock.load()?;

@@ -317,7 +317,7 @@ fn to_load_filter(becoming: &ExecRequest<'_>) -> CapabilitySet {
 }
 
 /// Longer than a [`ListenerTaken`](crate::wire::init::ListenerTaken) and a
-/// [`StartProgram`](crate::wire::init::StartProgram).
+/// [`InitRequest::Start`](crate::wire::init::InitRequest::Start).
 const LONGEST: usize = 256;
 
 fn drop_bounding_set(keep: CapSet) -> Result<()> {

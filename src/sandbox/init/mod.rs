@@ -9,7 +9,8 @@
 //!      |                              |  pivot, find the program
 //!      |                              |  (take the root along to an existing mount namespace)
 //!      |<------ Ready (handles) ------|  or Failed
-//!      |------- StartProgram -------->|
+//!      |    (TakeJob, descriptors --->|  other program and streams; Taken or Failed back)
+//!      |----------- Start ----------->|
 //!      |                              |  (startContainer hooks) shed privileges, execve
 //!      |<------ end of file ----------|  execve closed it; or Failed
 //! ```
@@ -32,14 +33,17 @@ use super::own_device;
 use super::own_device::OwnDevices;
 use super::reaper::{Reaper, ReaperSetup};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
+use crate::helper::spawn::read_plan;
 use crate::helper::{Received, extra_fd_name};
-use crate::plan::{CloneFlags, NamespacePlan, ProcessPlan, SealedSandbox};
-use crate::process::Channel;
+use crate::plan::{CloneFlags, NamespacePlan, ProcessPlan, SealedJob, SealedSandbox};
 use crate::process::stdio::NULL;
+use crate::process::{Channel, Delivery};
 use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
 use crate::wire::frame;
-use crate::wire::init::{InitReport, JoinNetwork, StartProgram, StartReport, lower_name, upper_name};
+use crate::wire::init::{
+    InitReport, InitRequest, JOB_PLAN, JobReport, JoinNetwork, StartReport, lower_name, upper_name,
+};
 use attributes::{Labels, Peak};
 use become_workload::{ExecRequest, ListenerReport};
 use console::Console;
@@ -252,6 +256,22 @@ struct Workload<'a> {
     null: OwnedFd,
 }
 
+impl Workload<'_> {
+    /// Takes the job that `fds` describe: another program, found in the root by the same rules, and other streams.
+    fn take_job(&mut self, mut fds: Received) -> Result<()> {
+        let (plan, descriptors) = read_plan::<SealedJob<'_>>(fds.take(JOB_PLAN)?)?.into_parts();
+        let stdio = STREAMS.map(|name| fds.take_optional(name));
+        fds.finish()?;
+        become_workload::take_streams(&stdio)?;
+        let devices = OwnDevices::of_own_root(&descriptors.devices, self.null.as_fd())?;
+        devices.become_streams(&descriptors.devices)?;
+        let process = self.process.to_mut();
+        process.execute_instead(plan);
+        self.program = program::find(process)?;
+        Ok(())
+    }
+}
+
 /// What the new process works with.
 struct First<'a> {
     plan: &'a SealedSandbox<'a>,
@@ -270,7 +290,7 @@ impl First<'_> {
     /// The new process. Never returns to the sandbox's code.
     fn run(&self) -> ! {
         let ready = InitReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
-        let (workload, handles) = self.prepare().unwrap_or_else(|error| self.fail(&error));
+        let (mut workload, handles) = self.prepare().unwrap_or_else(|error| self.fail(&error));
         // Above the numbers that the plan gives a meaning: one of them may be the connection's.
         let above = self.plan.facts.descriptors.first_free();
         let Ok(parent) = rustix::io::fcntl_dupfd_cloexec(self.parent, above).map(Channel::from) else {
@@ -297,10 +317,7 @@ impl First<'_> {
             }
             // What the sandbox has now must not be open twice.
             drop(handles);
-            // If the connection ends instead, the sandbox is gone, and the kernel is about to kill us too.
-            if self.parent.receive::<StartProgram>(None).is_err() {
-                sys::exit_now(1);
-            }
+            self.await_start(&mut workload);
             let report = ListenerReport {
                 frame: &|names| frame::encode(names, &StartReport::Listener),
                 at_create: None,
@@ -309,6 +326,27 @@ impl First<'_> {
         };
         let _ = parent.send(&StartReport::Failed(RemoteFailure::pack(Actor::Init, &error)), &[]);
         sys::exit_now(1)
+    }
+
+    /// Waits until the sandbox says to start, and takes the jobs that it sends until then.
+    fn await_start(&self, workload: &mut Workload<'_>) {
+        loop {
+            let fds = match self.parent.receive::<InitRequest>(None) {
+                Ok(Delivery { message: InitRequest::Start, .. }) => return,
+                Ok(Delivery { message: InitRequest::TakeJob, fds }) => fds,
+                // The sandbox is gone, and the kernel is about to kill us too.
+                Err(_) => sys::exit_now(1),
+            };
+            let taken = workload.take_job(fds);
+            let report = match &taken {
+                Ok(()) => JobReport::Taken,
+                Err(error) => JobReport::Failed(RemoteFailure::pack(Actor::Init, error)),
+            };
+            // A job that was taken in part leaves nothing that could be started.
+            if self.parent.send(&report, &[]).is_err() || taken.is_err() {
+                sys::exit_now(1);
+            }
+        }
     }
 
     /// Not if hooks follow that are programs of the image: with the filter loaded, this process could not fork them.

@@ -1,9 +1,8 @@
 //! One container of the sandbox: its init, its gofer, and the stage that it is in.
 
 use super::client::{Client, Listener, packed, root_has_ended};
-use super::exit;
 use super::exit::{ExitRecorder, LeafKills};
-use super::stage::{Lifeline, Passed, Pausing, ProcessView, Ready, Remains, Run, Stage, Traits};
+use super::stage::{Lifeline, Passed, Pausing, ProcessView, Ready, Remains, Stage, Traits};
 use crate::cgroup::{Freezer, OomWatch};
 use crate::error::{Actor, Error, ErrorKind, RemoteFailure, Result};
 use crate::helper::Received;
@@ -20,8 +19,8 @@ use crate::sandbox::target::{ExecConfig, ExecTarget, has_ended};
 use crate::state::Cause;
 use crate::sys::{self, Usage};
 use crate::wire::boot::SandboxReport;
-use crate::wire::control::{InitPhase, Reply, SandboxEvent};
-use crate::wire::init::{CallerGone, InitReport, StartReport};
+use crate::wire::control::{InitPhase, SandboxEvent};
+use crate::wire::init::{CallerGone, InitReport};
 use rustix::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -32,7 +31,7 @@ pub(in crate::sandbox) struct ContainerState {
     pub(super) init: Init,
     pub(super) stage: Stage,
     pub(super) exec_config: ExecConfig,
-    traits: Traits,
+    pub(super) traits: Traits,
     /// Whether another container of the pod has processes in its pid namespace.
     lends_pids: bool,
     /// Where all its processes can be stopped at once; `None` without such a cgroup.
@@ -42,11 +41,13 @@ pub(in crate::sandbox) struct ContainerState {
     pub(super) lifeline: Lifeline,
     /// The last thing that this process did to end init, and the signal that init got.
     pub(super) ended_by: Option<(Cause, i32)>,
+    /// Whether a client has executed a process in it, looked into its files or changed its mounts.
+    pub(super) visited: bool,
     /// Events that were not reported yet.
     pub(super) events: Vec<SandboxEvent>,
     /// How init ended, from then on until the reaper has ended too.
     ending: Option<Option<Usage>>,
-    exit: ExitRecorder,
+    pub(super) exit: ExitRecorder,
 }
 
 impl ContainerState {
@@ -80,6 +81,7 @@ impl ContainerState {
             oom: OomWatch::take(|name| donated.take_optional(name)),
             lifeline: donated.take_optional("lifeline").map_or(Lifeline::Released, Lifeline::Watched),
             ended_by: None,
+            visited: false,
             events: Vec::new(),
             ending: None,
             exit: ExitRecorder::take(&plan.id, &mut donated)?,
@@ -210,7 +212,7 @@ impl ContainerState {
 
     /// Whether init may still send something: until it has executed the program.
     pub(super) fn init_speaks(&self) -> bool {
-        matches!(self.stage, Stage::Preparing { .. } | Stage::Created { starting: Some(_), .. })
+        matches!(self.stage, Stage::Preparing { .. } | Stage::Created { pending: Some(_), .. })
     }
 
     /// Whether the gofer's end means the container's. Not before create is done: until then init receives from the gofer,
@@ -227,7 +229,7 @@ impl ContainerState {
                 self.hear_of_creation(&boot, overlays, pod_ends);
                 None
             }
-            Stage::Created { ready, starting: Some(client) } => self.hear_of_start(ready, client),
+            Stage::Created { ready, pending: Some(pending) } => self.hear_of_pending(ready, pending),
             other => {
                 self.stage = other;
                 None
@@ -240,7 +242,7 @@ impl ContainerState {
             Ok(Delivery { message: InitReport::Ready { pid }, fds }) => {
                 match self.take_over(pid, overlays, fds) {
                     Ok((ready, Passed { terminal, listener })) => {
-                        self.stage = Stage::Created { ready, starting: None };
+                        self.stage = Stage::Created { ready, pending: None };
                         self.init.cgroups.show_sandbox();
                         let mut passed = vec![("init", self.init.pidfd.as_fd())];
                         passed.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
@@ -302,34 +304,6 @@ impl ContainerState {
         };
         handles.finish()?;
         Ok((ready, Passed { terminal, listener }))
-    }
-
-    fn hear_of_start(&mut self, ready: Ready, client: Client) -> Option<Client> {
-        match self.init.channel.receive_now::<StartReport>() {
-            Ok(Delivery { message: StartReport::Failed(failure), .. }) => {
-                self.stage = Stage::Created { ready, starting: None };
-                client.reply(&Reply::Failed(failure))
-            }
-            Ok(Delivery { message: StartReport::Listener, fds }) => {
-                // The client hands the listener to the agent, and init waits for that over a connection of its own. If
-                // the client is gone, that connection is closed here, and init ends.
-                if let Some(listener) = Listener::of(fds) {
-                    let _ = client.channel.send(&Reply::Listener, &listener.named());
-                }
-                self.stage = Stage::Created { ready, starting: Some(client) };
-                None
-            }
-            Err(_) => {
-                let started_at_ms = exit::now_ms();
-                self.exit.started(started_at_ms);
-                let deadline = self.traits.timeout.and_then(|limit| Instant::now().checked_add(limit));
-                self.stage = Stage::Running { run: Run { ready, started_at_ms, deadline }, pausing: None };
-                let client = client.reply(&Reply::Done);
-                sys::trim_heap();
-                sys::forget_code();
-                client
-            }
-        }
     }
 
     pub(super) fn kill(&mut self, cause: Cause) {
@@ -410,10 +384,10 @@ impl ContainerState {
         let _ = self.init.cgroups.hide_sandbox();
         let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
             Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => (None, None, None),
-            Stage::Created { ready, starting: None } => (Some(ready), None, None),
-            Stage::Created { ready, starting: Some(client) } => {
-                let (started_at_ms, reply) = self.last_report();
-                (Some(ready), started_at_ms, Some((client, reply)))
+            Stage::Created { ready, pending: None } => (Some(ready), None, None),
+            Stage::Created { ready, pending: Some(pending) } => {
+                let (started_at_ms, answer) = self.last_report(pending);
+                (Some(ready), started_at_ms, answer)
             }
             Stage::Running { run, pausing } => {
                 let answer = pausing.map(Pausing::given_up);
@@ -444,20 +418,6 @@ impl ContainerState {
         }
         self.lifeline = Lifeline::Released;
         (usage, answer.and_then(|(client, reply)| client.reply(&reply)))
-    }
-
-    /// What init, which is gone, reported last of its start: the time if it executed the program, and the reply.
-    fn last_report(&self) -> (Option<u64>, Reply) {
-        match self.init.channel.receive_now::<StartReport>() {
-            Ok(Delivery { message: StartReport::Failed(failure), .. }) => (None, Reply::Failed(failure)),
-            Ok(Delivery { message: StartReport::Listener, .. }) => (None, Reply::Done),
-            // It executed the program, which ended before the end of the connection was seen.
-            Err(_) => {
-                let now = exit::now_ms();
-                self.exit.started(now);
-                (Some(now), Reply::Done)
-            }
-        }
     }
 
     /// How many of its processes the OOM killer has killed; `None` without a memory cgroup.

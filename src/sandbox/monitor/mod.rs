@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`event_loop`] waits, and hands what happened to the part that knows what it means: [`container`] is one container,
-//! [`stage`] its stages, [`processes`] what was executed later, [`mounts`] changes of mounts, [`pod`] containers that come and go,
+//! [`stage`] its stages, [`waiting`] what it is asked for before it runs, [`processes`] what was executed later, [`mounts`] changes of mounts, [`pod`] containers that come and go,
 //! [`requests`] the requests, [`client`] their connections, [`signals`] who gets which signal, [`pause`] the freezer.
 
 mod client;
@@ -27,6 +27,7 @@ mod requests;
 mod signals;
 mod stage;
 mod user_log;
+mod waiting;
 
 pub(super) use container::ContainerState;
 pub(super) use event_loop::Monitor;

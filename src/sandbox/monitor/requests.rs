@@ -14,7 +14,6 @@ use crate::sandbox::exec::ExecChild;
 use crate::sandbox::members::Member;
 use crate::sandbox::mounts::MountWork;
 use crate::sandbox::namespaces::MOUNT_NAMESPACE;
-use crate::sandbox::reaper::Reaper;
 use crate::sandbox::target::has_ended;
 use crate::state::Cause;
 use crate::wire::boot::SandboxReport;
@@ -22,7 +21,6 @@ use crate::wire::control::{
     CONNECTION, ExecReply, MountReply, Operation, Reply, Request, SandboxEvent, SignalTarget, WaitReply,
 };
 use crate::wire::files::WorkerReport;
-use crate::wire::init::StartProgram;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -166,6 +164,12 @@ impl Monitor {
                 Some(client)
             }
             Operation::Start => self.start(container, client),
+            Operation::Job { timeout } => {
+                if let Some(connection) = connection {
+                    self.give_job(container, connection, timeout, fds);
+                }
+                Some(client)
+            }
             Operation::Detach => {
                 self.container(container).lifeline = Lifeline::Released;
                 client.reply(&Reply::Done)
@@ -219,32 +223,6 @@ impl Monitor {
         client.channel.send_now(&Reply::Root { overlays }, &fds)
     }
 
-    /// Gets ready for the first program that runs in a created container: the workload, or a process of exec before it.
-    fn prepare_for_programs(&mut self, container: Key) -> Result<()> {
-        // Wait for the reaper of the root container, too: this container may share its pid namespace.
-        let keys = [self.root_key(), Some(container)];
-        let concerned = self.containers.iter_mut().filter(|(key, _)| keys.contains(&Some(*key)));
-        let mut reapers = concerned.filter_map(|(_, known)| known.init.reaper.as_mut());
-        reapers.try_for_each(Reaper::await_program)?;
-        // From its first instruction on, a program may use up the memory of the cgroup.
-        self.container(container).init.cgroups.hide_sandbox()
-    }
-
-    fn start(&mut self, container: Key, client: Client) -> Option<Client> {
-        let prepared = self.prepare_for_programs(container);
-        let container = self.container(container);
-        let Stage::Created { starting: starting @ None, .. } = &mut container.stage else {
-            return client.reply(&failed(&container.not_in_phase("start")));
-        };
-        match prepared.and_then(|()| container.init.channel.send(&StartProgram {}, &[])) {
-            Ok(()) => {
-                *starting = Some(client);
-                None
-            }
-            Err(error) => client.reply(&failed(&error)),
-        }
-    }
-
     fn signal(&mut self, container: Key, number: i32, to: SignalTarget) -> Result<Reply> {
         let helpers = self.helpers();
         let container = self.container(container);
@@ -264,6 +242,7 @@ impl Monitor {
     }
 
     fn execute(&mut self, container: Key, connection: Channel, fds: Received) {
+        self.container(container).visited = true;
         let prepared = match self.contained(container).stage {
             Stage::Created { .. } => self.prepare_for_programs(container),
             _ => Ok(()),
@@ -300,6 +279,7 @@ impl Monitor {
     }
 
     fn serve_files(&mut self, container: Key, connection: &Channel) {
+        self.container(container).visited = true;
         // Not by `contained`, which borrows all of the monitor.
         let found = self.containers.iter().find(|(key, _)| *key == container);
         let (_, state) = found.expect("the key was just looked up");
@@ -316,6 +296,7 @@ impl Monitor {
     }
 
     fn change_mounts(&mut self, container: Key, client: Channel, work: Result<MountWork>) {
+        self.container(container).visited = true;
         let forked = work.and_then(|work| {
             let target = self.contained(container).target("mount")?;
             self.changes.fork(container, &target, &work, &self.score)

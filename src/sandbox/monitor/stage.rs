@@ -1,9 +1,11 @@
 //! The stages of a container. Each variant holds the data that exists only in that stage.
 //!
 //! ```text
-//!   Preparing --ready--> Created --execve--> Running <--pause, resume--> Paused
-//!       |                   |                   |                          |
-//!       +--fails--> Failed -+----- init ends ---+--------------------------+--> Ended
+//!                        +- job -+
+//!                        v       |
+//!   Preparing --ready--> Created-+ --execve--> Running <--pause, resume--> Paused
+//!       |                   |                     |                          |
+//!       +--fails--> Failed -+------ init ends ----+--------------------------+--> Ended
 //! ```
 
 use super::client::{Client, Listener, failed};
@@ -26,9 +28,9 @@ pub(super) enum Stage {
     /// Creation failed: the sandbox reported why to the creator and killed init. A method that moves data from one stage
     /// to the next also leaves this value here meanwhile.
     Failed,
-    /// Init waits for a client to start the program. `starting` is the client that did; the sandbox answers it after
-    /// `execve`, or when the start fails.
-    Created { ready: Ready, starting: Option<Client> },
+    /// Init waits for a client to start the program, or to give it a job first. `pending` is what init does now; the
+    /// sandbox answers the client that asked for it when init has done it or fails.
+    Created { ready: Ready, pending: Option<Pending> },
     /// Init executed the program. `pausing` is set from a pause request until all processes have stopped.
     Running { run: Run, pausing: Option<Pausing> },
     /// All processes are stopped. Those in `stopped_before` were stopped before the pause, so resume leaves them stopped;
@@ -36,6 +38,14 @@ pub(super) enum Stage {
     Paused { run: Run, stopped_before: BTreeSet<i32> },
     /// Init ended. `None` if it ended before it was ready.
     Ended(Option<Remains>),
+}
+
+/// What a client asked of an init that waits.
+pub(super) enum Pending {
+    /// To execute the program: the client is answered after `execve`.
+    Start(Client),
+    /// To take a job, which has this time limit. The connection is the one that the request brought.
+    Job { answer: Channel, timeout: Option<Duration> },
 }
 
 /// What init handed over when it was ready.
