@@ -25,7 +25,7 @@
 //! | `gofer/` | opens host paths, makes detached mounts, waits | use `sandbox/` |
 //! | `sandbox/` | the container's parent: `sandbox/init/` becomes the workload, `sandbox/monitor/` is the event loop, `sandbox/files/` the file worker | resolve a host path of a mount, or use `gofer/` |
 //! | `link/` | the caller's end: the control client, finding a live sandbox, joining a pod, killing through kernel objects | change a record |
-//! | `container/` | what users call: a file for each phase at the top, below `container/builder/`, `container/create/` and `container/live/` | do the work of gofer and sandbox |
+//! | `container/` | what users call: a file for each phase at the top, below `container/builder/`, `container/create/`, `container/live/` and `container/pools/` | do the work of gofer and sandbox |
 //! | `manual/` | text | have code |
 //! | `bin/` | the program `cofferdam-helper` | use more than what is public |
 //! | `lib.rs` | the tour, and the public names | define them |
@@ -94,6 +94,18 @@
 //! 10. `sandbox/monitor/processes.rs` `end` collects the status when the process ends and sends it over the same
 //!     connection; `wait` receives it there. At a timeout, `sandbox/offspring.rs` `kill` kills the process with all that
 //!     it started.
+//!
+//! # take
+//!
+//! 1. `container/pools/pool.rs` `refill` is the thread that has `container/pools/member.rs` `make` build and create members
+//!    ahead of time. Each keeps a `cgroup/snapshot.rs` of its cgroups.
+//! 2. `container/pools/pool.rs` `take` pops the oldest member; `container/pools/member.rs` `is_unchanged` looks whether it
+//!    is as it was made. One that is not goes to the refill thread, which destroys it.
+//! 3. `container/pools/member.rs` `prepare` applies the `container/pools/job.rs` to the template's process,
+//!    `spec/process.rs` `for_job` validates it, and `process/stdio.rs` `open` opens the streams.
+//! 4. `container/pools/member.rs` `hand_over` sends plan and streams, and saves the record meanwhile.
+//! 5. `sandbox/monitor/waiting.rs` `give_job` hands them on, and `sandbox/init/mod.rs` `take_job` takes them and finds the
+//!    program. What follows is the same start as for any container.
 //!
 //! # delete
 //!

@@ -142,6 +142,24 @@
 //! At its [`timeout`](crate::Exec::timeout) the sandbox kills the process [with all that it
 //! started](super::processes#processes-forked-beside-others), whatever the caller does meanwhile.
 //!
+//! # Pools
+//!
+//! A [`Pool`](crate::pools::Pool) keeps containers in `Created`. Its operations:
+//!
+//! * **new** creates the first member from the template, so that a template that cannot be is told at once. A thread of the
+//!   pool then creates the others.
+//! * **take** gives a member a [`Job`](crate::pools::Job): arguments, further variables, a working directory, streams and
+//!   a time limit. It validates the job by the rules for the process of a configuration, and init looks for the program as
+//!   at create, with the same errors. The record then has the job's configuration. What take returns is a
+//!   [`Created`](crate::Created) container with no ties to its pool, which may be started, detached, killed or dropped.
+//!   An empty pool creates a container for the job, and [`is_cold`](crate::pools::Taken::is_cold) says so.
+//! * **wait_full** waits until as many members wait as the pool has been made for.
+//! * Dropping the pool destroys the members that wait.
+//!
+//! A member is never handed out after a change from outside: take looks at its processes, its record, the files of its
+//! cgroups and the state of its mount table, destroys a member that is not as it was made, and goes on to the next. If a
+//! job fails in a member, that member is destroyed, too: none is used twice.
+//!
 //! # Pods
 //!
 //! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or from the annotations that containerd and

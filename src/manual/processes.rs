@@ -288,6 +288,24 @@
 //! loads the seccomp filter, and calls execve. Without no_new_privs loading the filter needs
 //! `CAP_SYS_ADMIN`, so init then loads it before it drops the capabilities.
 //!
+//! # Jobs of a pool
+//!
+//! A container of a [pool](crate::pools::Pool) has done all of create before there is a job for it. The job reaches init
+//! while it waits for "start program":
+//!
+//! ```text
+//!   caller                                                          sandbox                 init
+//!     |- take: the job's plan in sealed memory, its streams ------->|---- the same ------->|
+//!     |- save the job's configuration                               .                      |- take the streams
+//!     |                                                             .                      |- find the program
+//!     |<---------------------------- done --------------------------|<------ taken --------|
+//! ```
+//!
+//! The plan has arguments, environment, working directory, and which streams are devices; init cannot be sent other ids,
+//! capabilities, limits or mounts. The sandbox does not read it, and keeps no copy of a stream. If init cannot take the
+//! job, it ends, so that nothing half changed can be started. The sandbox refuses a job for a container with a terminal,
+//! and for one whose filter notifies: there the filter is loaded before.
+//!
 //! # The reaper
 //!
 //! The kernel treats PID 1 unlike any other process: it drops the signals that PID 1 has no handler for, so that a
