@@ -151,6 +151,18 @@ fn shell_runs_the_script_it_gets_and_can_give_it_a_terminal() {
 }
 
 #[test]
+fn pool_answers_each_request_in_a_container_of_its_own() {
+    let stage = stage!();
+    let pool = example!("pool").on(&stage).args(["--size", "3"]).stdin("one\ntwo\nthree\nfour\n");
+    let said = pool.clone().run().expect(0, "ONE\nTWO\nTHREE\nFOUR\n");
+    assert!(said.starts_with("pool: 4 requests, ") && said.ends_with(" 0 failed\n"), "{said}");
+    let said = pool.clone().args(["sh", "-c", "cat; exit 3"]).run().expect(1, "one\ntwo\nthree\nfour\n");
+    assert!(said.ends_with(" 4 failed\n"), "{said}");
+    let ran = pool.arg("no-such-program").run();
+    assert!(ran.code == Some(1) && ran.stderr.contains("executable file not found"), "{}", ran.stderr);
+}
+
+#[test]
 fn exec_says_which_process_it_was_and_how_it_ended() {
     let stage = stage!();
     let script = "echo $A; pwd; sleep 0.2; exit 4";
