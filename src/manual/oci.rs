@@ -270,6 +270,14 @@
 //! * in a pod, except for its root container: in its namespaces there are no paths of the host
 //! * with [`Rootfs::host`](crate::Rootfs::host), which has no path
 //!
+//! # The working directory of hooks
+//!
+//! OCI does not say it. Hooks of the runtime namespace have the bundle's directory, startContainer hooks the workload's.
+//! createContainer hooks have the container's root, as with runc, because for them `/` is still the host's. They
+//! are programs of the host, with init's privileges, and their working directory is an image's: a relative path in such
+//! a hook, or a program that looks for its modules or its configuration where it was started, takes what the image put
+//! there. So give these hooks absolute paths only, or have them leave the directory first.
+//!
 //! # The example `oci` beside runc
 //!
 //! It has runc's verbs, options, exit codes and words. These differences are on purpose:
