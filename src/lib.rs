@@ -256,6 +256,7 @@
 // The vocabulary of all.
 mod error;
 mod id;
+mod weaken;
 
 // Pure: what was asked for, what is said, what is remembered, what will be done.
 mod plan;

@@ -29,6 +29,7 @@ use crate::plan::{GoferPlan, SealedGofer};
 use crate::process::{Channel, Delivery};
 use crate::spec::RootfsPropagation;
 use crate::sys;
+use crate::weaken::{Rule, leaves_out};
 use crate::wire::boot::{GoferReport, GoferStart};
 use crate::wire::frame::MAX_FDS;
 use crate::wire::init::{LeafEmpty, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
@@ -109,9 +110,14 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
         leaves => Some(Remover::open(leaves, &plan.facts.cgroup_ancestors)?),
     };
     drop(plan);
-    confine::leave_the_hosts_mounts()?;
+    if !leaves_out(Rule::HostMounts) {
+        confine::leave_the_hosts_mounts()?;
+    }
     sys::trim_heap();
     sys::forget_code();
+    if leaves_out(Rule::GoferFilter) {
+        return Ok((init, cgroups));
+    }
     let cgroups = confine::give_up_everything_but(cgroups)?;
     Ok((init, cgroups))
 }

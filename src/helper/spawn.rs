@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::memory;
 use crate::process::stdio::dev_null;
 use crate::sys;
+use crate::weaken;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::{Serialize, de::DeserializeOwned};
 use std::ffi::{CStr, CString};
@@ -55,8 +56,8 @@ pub(crate) fn spawn(_: Reexec, start: &Start<'_>, donations: &Donations<'_>) -> 
 pub(super) fn execute(image: BorrowedFd<'_>, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
     let name = CString::new(start.name).expect("helper names are literals without NUL");
     let list = donations.argument();
-    let library_path = library_path();
-    let environment: Vec<&CStr> = library_path.iter().map(CString::as_c_str).collect();
+    let environment = [library_path(), weaken::inherited()];
+    let environment: Vec<&CStr> = environment.iter().flatten().map(CString::as_c_str).collect();
     let helper = sys::Helper {
         image,
         argv: &[&name, &list],

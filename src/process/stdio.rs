@@ -2,6 +2,7 @@
 
 use super::memory;
 use crate::error::{OsContext, Result};
+use crate::weaken::{Rule, leaves_out};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -225,7 +226,7 @@ pub(crate) fn memory_device(file: BorrowedFd<'_>) -> Result<Option<u32>> {
     let is_one = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && rustix::fs::major(stat.st_rdev) == MEMORY
         && MEMORY_DEVICES.iter().any(|(_, known)| *known == minor);
-    Ok(is_one.then_some(minor))
+    Ok((is_one && !leaves_out(Rule::OwnDevices)).then_some(minor))
 }
 
 /// If `end` is an end of a pipe, lets every user that has it open it again, in the direction that it has:

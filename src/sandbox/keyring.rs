@@ -15,6 +15,7 @@
 use crate::error::{OsContext, Result};
 use crate::plan::SandboxPlan;
 use crate::sys;
+use crate::weaken::{Rule, leaves_out};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,6 +37,9 @@ pub(super) fn make_spare(plan: &SandboxPlan) -> Result<()> {
 
 /// In init and in each further process, with the ids of the container's root: joins a new, empty session keyring.
 pub(super) fn leave_callers() -> Result<()> {
+    if leaves_out(Rule::SessionKeyring) {
+        return Ok(());
+    }
     match join_new() {
         Err(error)
             if error.raw_os_error() == Some(libc::EDQUOT) && LEFT_THE_CALLERS.load(Ordering::Relaxed) =>

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::lease::open_unleased;
+use crate::weaken::{Rule, leaves_out};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -25,7 +26,10 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Owne
 /// Opens `path` below `root` with `flags`. No FIFO and no lease (fcntl(2), `F_SETLEASE`) stops it for long.
 pub(super) fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let resolve = match leaves_out(Rule::ResolveInRoot) {
+        true => ResolveFlags::empty(),
+        false => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    };
     // With O_PATH the kernel refuses other flags; it then opens nothing that could block.
     let nonblock = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
     let flags = flags | nonblock | OFlags::CLOEXEC;

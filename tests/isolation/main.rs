@@ -18,4 +18,5 @@ mod posture_of_hooks;
 mod posture_of_init;
 mod seccomp;
 mod streams;
+mod teeth;
 mod workload_view;

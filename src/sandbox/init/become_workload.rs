@@ -19,6 +19,7 @@ use crate::sandbox::keyring;
 use crate::seccomp::Filter;
 use crate::spec::{CapSet, User};
 use crate::sys::{self, Execution, LastCall};
+use crate::weaken::{Rule, leaves_out};
 use crate::wire::init::LISTENER_FDS;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Signal;
@@ -92,6 +93,7 @@ fn of_rlimits(error: Error) -> Error {
 /// Becomes the workload, [prepared](prepare) to be it. Returns only what went wrong.
 pub(in crate::sandbox) fn execute(becoming: &ExecRequest<'_>) -> Error {
     let ExecRequest { program, filter, .. } = becoming;
+    let filter = filter.filter(|_| !leaves_out(Rule::Seccomp));
     let ready = shed(becoming).and_then(|()| filter.map(|filter| Loading::of(filter, becoming)).transpose());
     let loading = match ready {
         Ok(loading) => loading,
@@ -193,7 +195,9 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => false,
         result => result.map(|()| true)?,
     };
-    drop_bounding_set(plan.capabilities.bounding)?;
+    if !leaves_out(Rule::BoundingSet) {
+        drop_bounding_set(plan.capabilities.bounding)?;
+    }
     take_ids(&plan.user, becoming.keep_groups)?;
     let until_execve = to_load_filter(becoming);
     take_capabilities(plan, until_execve)?;
@@ -340,7 +344,7 @@ fn take_ids(user: &User, keep_groups: bool) -> Result<()> {
     // Keep capabilities permitted across the change of ids; `take_capabilities` drops the excess.
     rustix::thread::set_keep_capabilities(true).os(|| "prctl(PR_SET_KEEPCAPS)")?;
     let groups: Vec<_> = user.additional_gids.iter().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
-    let kept = keep_groups && groups.is_empty();
+    let kept = keep_groups && groups.is_empty() || leaves_out(Rule::Groups);
     match if kept { Ok(()) } else { rustix::thread::set_thread_groups(&groups) } {
         // If the gid map was written without privilege, the kernel denies this to privileged processes, too
         // (user_namespaces(7)). Only the kernel knows how the map was written, so the plan cannot tell.

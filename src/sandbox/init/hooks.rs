@@ -29,8 +29,10 @@ use crate::hooks::{HookIo, execute_on_host, named, run_one};
 use crate::plan::{InitHooks, ProcessPlan};
 use crate::process::Channel;
 use crate::spec::{Hook, HookKind};
+use crate::weaken::{Rule, leaves_out};
 use crate::wire::init::{HooksDone, RootAssembled};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 /// What init needs for its hooks; nothing where there are none.
@@ -115,6 +117,11 @@ impl<'a> HookPoints<'a> {
 
 /// Becomes a hook that is a program of the image, in all else as the workload. Returns only what went wrong.
 fn execute_as(workload: &ExecRequest<'_>, hook: &Hook, labels: &Labels) -> Error {
+    if leaves_out(Rule::ImageHooks)
+        && let Ok(root) = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    {
+        return execute_on_host(hook, root.as_fd());
+    }
     let environment = hook.envp().unwrap_or_else(|| workload.program.environment.clone());
     let program = Program { path: hook.c_path(), environment };
     let plan = ProcessPlan { argv: hook.argv(), ..workload.plan.clone() };

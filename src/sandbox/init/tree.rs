@@ -12,6 +12,7 @@ use crate::sandbox::namespaces;
 use crate::sandbox::resolve::{self, TargetKind};
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr, attach, clone_tree};
+use crate::weaken::{Rule, leaves_out};
 use crate::wire::init::{JoinNetwork, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -402,6 +403,9 @@ impl Tree<'_> {
     }
 
     fn mask(&mut self, step: &TreeStep) -> Result<()> {
+        if leaves_out(Rule::MaskedPaths) {
+            return Ok(());
+        }
         let Some(target) = self.existing(&step.at)? else { return Ok(()) };
         let stat = rustix::fs::fstat(&target).os(|| format!("fstat({:?})", step.at))?;
         let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {

@@ -1,0 +1,61 @@
+//! Rules of isolation that a build for tests can leave out, one at a time, so that each trap of `tests/isolation` is
+//! seen to fire. Only a build with `--cfg weaken` can: in every other one each question here is a constant.
+
+//!
+//! A rule is left out at one place, where the code that upholds it is called: `if !leaves_out(Rule::Groups)`. Rules of
+//! plans have none, because plans are values that their own tests compare.
+
+use std::ffi::CString;
+
+/// A rule that can be left out. `tests/isolation/teeth.rs` has the traps of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// The workload runs behind its seccomp filter.
+    Seccomp,
+    /// The workload's bounding set has the capabilities of its configuration only.
+    BoundingSet,
+    /// The workload has none of the caller's supplementary groups.
+    Groups,
+    /// The workload has a session keyring of its own.
+    SessionKeyring,
+    /// A hook of the image has the workload's privileges.
+    ImageHooks,
+    /// What an image names is looked up inside its root.
+    ResolveInRoot,
+    /// Masked paths are covered.
+    MaskedPaths,
+    /// No descriptor of a memory device of the host reaches a workload.
+    OwnDevices,
+    /// The waiting gofer keeps no mount of the host.
+    HostMounts,
+    /// The waiting gofer has no capability, and a filter.
+    GoferFilter,
+}
+
+/// The environment variable that names the rule, by the name of its variant.
+#[cfg(weaken)]
+const VARIABLE: &str = "COFFERDAM_WEAKEN";
+
+/// Whether this process leaves the rule out.
+#[cfg(weaken)]
+pub(crate) fn leaves_out(rule: Rule) -> bool {
+    std::env::var(VARIABLE).is_ok_and(|name| name == format!("{rule:?}"))
+}
+
+/// Whether this process leaves the rule out.
+#[cfg(not(weaken))]
+pub(crate) const fn leaves_out(_: Rule) -> bool {
+    false
+}
+
+/// What a helper inherits to leave out the same rule, as an entry of its environment.
+#[cfg(weaken)]
+pub(crate) fn inherited() -> Option<CString> {
+    CString::new(format!("{VARIABLE}={}", std::env::var(VARIABLE).ok()?)).ok()
+}
+
+/// What a helper inherits to leave out the same rule, as an entry of its environment.
+#[cfg(not(weaken))]
+pub(crate) const fn inherited() -> Option<CString> {
+    None
+}
