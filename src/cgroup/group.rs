@@ -138,9 +138,12 @@ impl Cgroup {
     /// keeps the access of the process that opened it.
     ///
     /// An engine takes the cgroups of the pid that create gives it for the container's: there it reads the memory in use
-    /// and waits for OOM kills. That pid is the sandbox's. So where the configuration names the place, as an engine's
-    /// does, the sandbox is in the workload's memory cgroup ([`SANDBOX_SHOWN`]) from the end of create to the start of
-    /// the program, before which it leaves ([`SANDBOX_BACK`]).
+    /// and the number of tasks, and waits for OOM kills. That pid is the sandbox's. So where the configuration names the
+    /// place, as an engine's does, the sandbox is in the workload's cgroups of memory and tasks ([`SANDBOX_SHOWN`]) from the
+    /// end of create until a program runs, before which it leaves ([`SANDBOX_BACK`]).
+    ///
+    /// podman reads the number of tasks at the named place, whatever is below it. So in v1's hierarchy of tasks the
+    /// sandbox leaves for the cgroup above: otherwise podman would count it as one of the container's processes.
     pub(crate) fn join_fds(&self) -> Result<Vec<(String, OwnedFd)>> {
         let mut fds = Vec::new();
         for group in &self.groups {
@@ -169,9 +172,19 @@ impl Cgroup {
                     CgroupVersion::V1 => (v1::JOIN, v1::OOM),
                     CgroupVersion::V2 => (v2::JOIN, v2::OOM),
                 };
-                if container.has(memory)? {
-                    fds.push((SANDBOX_SHOWN.into(), container.open_write(join)?));
-                    fds.push((SANDBOX_BACK.into(), sandbox.open_write(join)?));
+                let bounds_memory = container.has(memory)?;
+                let counts_tasks = container.version() == CgroupVersion::V1 && container.has("pids.max")?;
+                if bounds_memory || counts_tasks {
+                    let name = |name: &str| format!("{name}-{}", fds.len());
+                    let (shown, back) = (name(SANDBOX_SHOWN), name(SANDBOX_BACK));
+                    let above = || sandbox.parent().and_then(|above| above.open_write(join));
+                    // A caller without privileges may not write there.
+                    let back_to = match bounds_memory {
+                        true => sandbox.open_write(join)?,
+                        false => above().or_else(|_| sandbox.open_write(join))?,
+                    };
+                    fds.push((shown, container.open_write(join)?));
+                    fds.push((back, back_to));
                 }
             }
         }

@@ -21,6 +21,9 @@
 //! `<name>`, and the container's processes are in `<name>/container`, as for memory. Freezing or killing the container
 //! never stops the sandbox.
 //!
+//! Where the configuration names a path, the sandbox is in the cgroup above `<name>` in v1's hierarchy of tasks, so that
+//! engines do not count it: see [`Cgroup::join_fds`].
+//!
 //! An executed process with limits of its own has a leaf below its container's directory: see [`leaf`]. It can also join
 //! cgroups that exist there: see [`join`].
 //!

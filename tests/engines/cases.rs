@@ -1,5 +1,9 @@
 //! What engines do with containers, and what has to come of it.
 
+pub(crate) use crate::control::{
+    a_further_process_of_a_user_is_what_it_is_with_runc, changed_limits_are_those_that_runc_sets,
+    its_health_is_seen_to_change, statistics_and_processes_are_those_that_runc_shows,
+};
 use crate::engine::{Engine, Wish, output, said, succeed};
 use crate::kit::{is_installed, is_readable_within, skip};
 use crate::terminal::converse;

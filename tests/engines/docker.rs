@@ -94,7 +94,19 @@ impl Engine for Docker {
     }
 
     fn words(&self, wish: Wish<'_>) -> Option<Vec<String>> {
-        docker_words(wish)
+        match wish {
+            // The daemon asks by itself, and so often.
+            Wish::HealthCommand(command) => Some(vec![
+                format!("--health-cmd={command}"),
+                "--health-interval=1s".into(),
+                "--health-retries=1".into(),
+            ]),
+            wish => docker_words(wish),
+        }
+    }
+
+    fn control_words(&self) -> [&'static [&'static str]; 2] {
+        [&[], &["--runtime=runc"]]
     }
 
     fn tells_of_oom(&self) -> bool {
@@ -129,4 +141,8 @@ test_cases! { start:
     what_fails_is_started_again
     an_init_collects_orphans
     the_privileged_have_every_capability_of_the_runtime
+    its_health_is_seen_to_change
+    changed_limits_are_those_that_runc_sets
+    statistics_and_processes_are_those_that_runc_shows
+    a_further_process_of_a_user_is_what_it_is_with_runc
 }

@@ -40,6 +40,8 @@ pub(crate) enum Wish<'a> {
     Processes(u32),
     /// Half of a CPU.
     HalfACpu,
+    /// The processors to run on.
+    Processors(&'a str),
     /// A first process that collects orphans.
     Init,
     Privileged,
@@ -103,6 +105,29 @@ pub(crate) trait Engine {
             .args(self.common())
             .args(self.all_words(wishes));
         succeed(client.arg("box").args(args));
+    }
+
+    /// The client's options with which `run` takes runc, and those of `run`.
+    fn control_words(&self) -> [&'static [&'static str]; 2] {
+        panic!("no control here")
+    }
+
+    /// As [`Engine::start`], with runc as the control.
+    fn start_control(&self, name: &str, wishes: &[Wish<'_>], args: &[&str]) {
+        let [before, of_run] = self.control_words();
+        let mut client = self.client();
+        client
+            .args(before)
+            .args(["run", "--detach", "--name", name, network(wishes)])
+            .args(of_run)
+            .args(self.common())
+            .args(self.all_words(wishes));
+        succeed(client.arg("box").args(args));
+    }
+
+    /// Whether `update` changes the limit of processes.
+    fn updates_processes(&self) -> bool {
+        true
     }
 
     /// The command that executes a further process.
@@ -215,6 +240,7 @@ pub(crate) fn docker_words(wish: Wish<'_>) -> Option<Vec<String>> {
         Wish::Memory(bytes) => Some(vec![format!("--memory={bytes}"), format!("--memory-swap={bytes}")]),
         Wish::Processes(number) => Some(vec![format!("--pids-limit={number}")]),
         Wish::HalfACpu => word("--cpus=0.5"),
+        Wish::Processors(list) => Some(vec![format!("--cpuset-cpus={list}")]),
         Wish::Init => word("--init"),
         Wish::Privileged => word("--privileged"),
         Wish::RestartOnFailure(times) => Some(vec![format!("--restart=on-failure:{times}")]),

@@ -173,6 +173,14 @@ impl Engine for Podman {
     fn has_cgroups(&self) -> bool {
         self.who == Who::Root
     }
+
+    fn control_words(&self) -> [&'static [&'static str]; 2] {
+        [&["--runtime=runc"], &[]]
+    }
+
+    fn updates_processes(&self) -> bool {
+        false
+    }
 }
 
 impl Drop for Podman {
@@ -224,6 +232,9 @@ mod as_root {
         an_init_collects_orphans
         the_privileged_have_every_capability_of_the_runtime
         its_health_is_what_a_command_inside_says
+        changed_limits_are_those_that_runc_sets
+        statistics_and_processes_are_those_that_runc_shows
+        a_further_process_of_a_user_is_what_it_is_with_runc
         containers_of_a_pod_share_their_network
     }
 }
