@@ -278,6 +278,13 @@ fn too_slow(limit: Duration) -> RemoteFailure {
     RemoteFailure::pack(Actor::Init, &Error::new(ErrorKind::TimedOut, "exec", problem))
 }
 
+/// For a client that could not be given its process: it has to know that the program had its effects.
+fn not_handed_over(error: &Error, is_killed: bool) -> RemoteFailure {
+    let fate = if is_killed { "was executed, and then killed" } else { "was executed, and runs" };
+    let problem = format!("the program {fate}, because its pidfd could not be handed over: {error}");
+    RemoteFailure::pack(Actor::Sandbox, &Error::new(error.kind().clone(), "exec", problem))
+}
+
 impl ExecedProcess {
     fn is(&self, container: Key, pid: i32) -> bool {
         self.container == container && self.pid_inside == Some(pid)
@@ -344,8 +351,11 @@ impl ExecedProcess {
                 let mut fds = vec![("pidfd", self.child.pidfd.as_fd())];
                 fds.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
                 if let Some(client) = &self.client
-                    && client.send_now(&ExecReply::Started, &fds).is_err()
+                    && let Err(error) = client.send_now(&ExecReply::Started, &fds)
                 {
+                    // A message without descriptors may arrive where this one did not.
+                    let failure = not_handed_over(&error, self.child.attached);
+                    let _ = client.send_now(&ExecReply::Failed(failure), &[]);
                     self.lose_client();
                 }
                 return true;
