@@ -42,6 +42,7 @@ mod builder {
     pub(super) mod bind;
     mod build;
     mod bundle;
+    mod default_limits;
     pub(super) mod default_spec;
     pub(super) mod description;
     pub(super) mod limits;

@@ -41,6 +41,8 @@ pub(crate) struct Extras {
     pub(crate) user: Option<Account>,
     /// Make PID 1 a reaper. Ignored without a new pid namespace.
     pub(crate) init: bool,
+    /// Limit what it can take of the kernel's objects that are counted for the caller, too.
+    pub(crate) default_limits: bool,
 }
 
 /// The writable layer.

@@ -33,6 +33,11 @@ pub(crate) struct SandboxPlan {
     /// Whether it gives the caller its network namespace, so that the caller moves network devices there.
     pub(crate) hands_out_network: bool,
     pub(crate) time_offsets: Vec<TimeOffset>,
+    /// Limits of the new user namespace, by their file in `/proc/sys/user` (namespaces(7)), which the sandbox sets where it
+    /// may.
+    pub(crate) namespace_limits: Vec<(String, u32)>,
+    /// Whether every process of the workload gets a limit of open files, so that the sandbox may have a higher one.
+    pub(crate) raises_open_files: bool,
     pub(crate) timeout: Option<Duration>,
     /// Whether the container only holds a pod: an engine's pause container.
     pub(crate) pause: bool,
@@ -187,6 +192,23 @@ impl NamespacePlan {
     }
 }
 
+/// What a container with the builder's limits may have of the objects that the kernel counts for its user, for its user
+/// namespace, and for the caller together with all its containers. A host allows 128 inotify instances for each user.
+const NAMESPACE_LIMITS: [(&str, u32); 12] = [
+    ("max_inotify_instances", 32),
+    ("max_inotify_watches", 32_768),
+    ("max_fanotify_groups", 32),
+    ("max_fanotify_marks", 32_768),
+    ("max_user_namespaces", 256),
+    ("max_mnt_namespaces", 256),
+    ("max_pid_namespaces", 256),
+    ("max_net_namespaces", 256),
+    ("max_ipc_namespaces", 256),
+    ("max_uts_namespaces", 256),
+    ("max_cgroup_namespaces", 256),
+    ("max_time_namespaces", 256),
+];
+
 pub(super) fn plan(
     id: &ContainerId,
     spec: &ValidSpec,
@@ -220,6 +242,11 @@ pub(super) fn plan(
         domainname: spec.domainname.clone(),
         hands_out_network: !spec.net_devices.is_empty(),
         time_offsets: spec.time_offsets.clone(),
+        namespace_limits: match extras.default_limits && spec.namespaces.user == NamespaceSource::New {
+            true => NAMESPACE_LIMITS.map(|(file, most)| (file.to_owned(), most)).into(),
+            false => Vec::new(),
+        },
+        raises_open_files: extras.default_limits,
         timeout: extras.timeout,
         pause: extras.pause,
         volumes: extras.volumes.clone(),

@@ -90,6 +90,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Prepared> {
     donated.extend(caller.receive::<SandboxStart>(None)?.fds);
     let score = OomScore::open()?;
     namespaces::settle(&plan)?;
+    namespaces::limit(&plan)?;
     let mut volumes = Volumes::default();
     let copies = volumes.copies(&plan.volumes)?;
     let init = score.lend(plan.init.oom_score_adj, || Init::fork(&plan, &existing, &copies, donated))?;

@@ -9,6 +9,7 @@ use nix::sched;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::path::Path;
 
 /// Existing namespaces that init enters, and the sandbox does not.
@@ -224,6 +225,26 @@ pub(super) fn settle(plan: &SandboxPlan) -> Result<()> {
     // files under /proc/PID, such as the id maps, belong to the caller only while a process can be dumped.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .os(|| "prctl(PR_SET_DUMPABLE, 0)")
+}
+
+/// Sets the limits of the new user namespace, whose root this process is by now, and raises this process's own limit of open
+/// files to what it may have: it counts when this process passes descriptors on, and the workload's is lower.
+pub(super) fn limit(plan: &SandboxPlan) -> Result<()> {
+    for (file, most) in &plan.namespace_limits {
+        let path = format!("/proc/sys/user/{file}");
+        let opened = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        // A kernel may lack the file, and an outer container may show /proc/sys read-only.
+        if let Ok(opened) = opened {
+            rustix::io::write(opened, most.to_string().as_bytes())
+                .os(|| format!("write({path:?}, {most})"))?;
+        }
+    }
+    if plan.raises_open_files {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).os(|| "setrlimit(RLIMIT_NOFILE)")?;
+    }
+    Ok(())
 }
 
 /// Enters the user and the mount namespace of a container that has ended, with its root, as the root of its user namespace

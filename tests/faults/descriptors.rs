@@ -4,15 +4,15 @@
 use crate::kit::place::describe;
 use crate::kit::{Stage, skip, stage};
 use cofferdam::{AnyContainer, Container, Exec, Process, Running};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::time::{Duration, Instant};
 
 /// A container whose sandbox may have so many descriptors. This process may have more.
 fn limited(stage: &Stage, name: &str, most: u64) -> Container<Running> {
-    let own = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..own }).unwrap();
     let running = stage.busybox_shell(name, "exec sleep 1000").spawn().unwrap();
-    setrlimit(Resource::Nofile, own).unwrap();
+    // Afterwards, because the sandbox raises its limit as far as it may.
+    let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+    prlimit(Pid::from_raw(running.sandbox_pid()), Resource::Nofile, limit).unwrap();
     running
 }
 

@@ -43,6 +43,7 @@ impl ContainerBuilder {
                 self.set_id_mappings(&maps.uids, &maps.gids);
             }
             _ => {}
+        self.set_default_limits();
         }
         self.resolve_bind_maps()?;
         let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
@@ -155,6 +156,7 @@ impl ContainerBuilder {
         if self.default_ids {
             let maps = host.default_id_maps();
             self.set_id_mappings(&maps.uids, &maps.gids);
+        self.set_default_limits();
         }
         self.resolve_bind_maps()?;
         bundle::write(directory.as_ref(), self.spec, &self.extras, &host)

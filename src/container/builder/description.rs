@@ -27,7 +27,8 @@ pub(in crate::container) const NO_LIMIT: &str = "to set no limit, leave the call
 ///
 /// The default is the hardened end of what the crate can do: user namespace, no capability, no_new_privs, a seccomp
 /// allow-list, the host's system directories read-only as the rootfs, no network but loopback, `/tmp` in memory, 1024
-/// processes. Every relaxation is a method named after what it gives away.
+/// processes, and [limits](crate::manual::privileges#other-limits-by-default) on what the kernel counts for the caller,
+/// too. Every relaxation is a method named after what it gives away.
 ///
 /// A method that adds one value of several ([`env`](Self::env), [`mount`](Self::mount), [`rlimit`](Self::rlimit))
 /// replaces the value with the same name, destination or type; a method that takes a list ([`args`](Self::args),
@@ -90,7 +91,13 @@ impl ContainerBuilder {
         Self {
             id: None,
             spec: default_spec(),
-            extras: Extras { host_rootfs: true, idmap_rootfs: true, cgroup_view: true, ..Extras::default() },
+            extras: Extras {
+                host_rootfs: true,
+                idmap_rootfs: true,
+                cgroup_view: true,
+                default_limits: true,
+                ..Extras::default()
+            },
             stdio: Default::default(),
             output_limit: DEFAULT_OUTPUT_LIMIT,
             extra_fds: ExtraFds::default(),

@@ -204,7 +204,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Sets a resource limit (setrlimit(2)), the soft and the hard one. It replaces a limit of the same resource.
+    /// Sets a resource limit (setrlimit(2)), the soft and the hard one. It replaces a limit of the same resource, also one
+    /// of the [defaults](crate::manual::privileges#other-limits-by-default).
     pub fn rlimit(self, resource: Resource, limit: u64) -> Self {
         self.rlimit_soft_hard(resource, limit, limit)
     }
