@@ -52,7 +52,7 @@ impl Container<Creating> {
                 _ => Err(Failed::unchanged(error, self)),
             };
         }
-        match launch(&mut self.core, &self.phase.blueprint) {
+        match launch(&mut self.core, &mut self.phase.blueprint) {
             Ok((live, streams)) => Ok(Container { core: self.core, phase: Created { live, streams } }),
             Err(error) => Err(Failed::unchanged(self.phase.blueprint.names.explain(error), self)),
         }

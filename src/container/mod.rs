@@ -57,6 +57,7 @@ mod builder {
 /// Makes a container, all or nothing: a `blueprint` is decided beforehand, and a `transaction` carries it out.
 mod create {
     pub(super) mod blueprint;
+    mod host_ids;
     mod id_maps;
     mod join_first;
     pub(super) mod namesake;

@@ -135,6 +135,7 @@ impl<'a> MountFactory<'a> {
                     map_ids(mount.as_fd(), namespace.as_fd(), *recursive, path, item)?;
                 }
             }
+            IdMapping::OwnRange(range) => show_own_range(mount.as_fd(), range.maps(), path, item)?,
             IdMapping::OwnerAsUser(mapping) => show_owner_as_user(mount.as_fd(), mapping, path, item)?,
             IdMapping::Through { maps, recursive } => {
                 map_through(mount.as_fd(), maps, *recursive, path, item)?
@@ -263,6 +264,15 @@ fn show_owner_as_user(
             Err(error) if or_as_on_disk && matches!(error.kind(), ErrorKind::Unsupported { .. }) => Ok(()),
             mapped => mapped.map_err(|error| error.hint(KEEP_IDS)),
         },
+    }
+}
+
+/// Shows the ids that containers have on disk as those of the container's range. On a file system that cannot map ids, the
+/// files keep the ids that they have.
+fn show_own_range(mount: BorrowedFd<'_>, maps: IdMaps, path: &Path, item: &GoferItem) -> Result<()> {
+    match map_through(mount, &maps, true, path, item) {
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported { .. }) => Ok(()),
+        mapped => mapped,
     }
 }
 

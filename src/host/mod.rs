@@ -1,10 +1,11 @@
 //! What this machine is, and what this caller may do on it.
 //!
-//! [`facts`] and [`cgroups`] are pure values: plans are made from them, and tests write them down. [`mod@probe`] looks at
+//! [`facts`], [`cgroups`] and [`id_region`] are pure values: plans are made from them, and tests write them down. [`mod@probe`] looks at
 //! what is there, and [`obstacle`] tries what the kernel may refuse, and says why it does.
 
 pub(crate) mod cgroups;
 pub(crate) mod facts;
+pub(crate) mod id_region;
 mod obstacle;
 mod probe;
 

@@ -2,6 +2,7 @@
 
 use super::cgroups::{CgroupLayout, CgroupType, DelegationPoint, UnifiedHierarchy, V1Hierarchy, below};
 use super::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
+use super::id_region::IdRegion;
 use crate::error::{OsContext, Result};
 use crate::spec::IdMaps;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -105,6 +106,15 @@ impl Caller {
     /// As [`Host::default_id_maps`].
     pub(crate) fn default_id_maps(&self) -> IdMaps {
         self.0.default_id_maps()
+    }
+
+    /// Where the ids of this caller's containers come from, if each gets a range of its own; `None` for a caller that has
+    /// no ids to divide, or that is in a user namespace, which has few.
+    pub(crate) fn id_region(&self) -> Option<IdRegion> {
+        let has_ids = self.0.privileged && !self.0.in_user_namespace;
+        // A host without subordinate ids need not have the files.
+        let text = |file: &str| read_bounded(Path::new(file)).unwrap_or_default();
+        has_ids.then(|| IdRegion::of(&text("/etc/subuid"), &text("/etc/subgid")))
     }
 
     /// Reads the facts that `needs` lists.

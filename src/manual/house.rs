@@ -53,7 +53,8 @@
 //!    (`spec/mod.rs`), look at the host (`host/probe.rs`) and plan (`plan/mod.rs`). Nothing exists on the host yet.
 //! 2. `container/creating.rs` `create` consumes the `Creating` phase and calls `container/create/transaction.rs`
 //!    `launch`.
-//! 3. `container/create/namesake.rs` `claim` removes what a killed program left under the id, `state/claim.rs` `take`
+//! 3. `container/create/host_ids.rs` `claim` takes the range of host ids that `build` has chosen, if the container has one of
+//!    its own (`state/id_claim.rs`). `container/create/namesake.rs` `claim` removes what a killed program left under the id, `state/claim.rs` `take`
 //!    claims it, and `commit` saves the record. From here on a step that fails makes the transaction `undo` all steps
 //!    before it.
 //! 4. `cgroup/group.rs` `create` makes the cgroup and writes its limits. A systemd scope follows after step 6 instead.

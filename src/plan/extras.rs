@@ -41,6 +41,9 @@ pub(crate) struct Extras {
     pub(crate) user: Option<Account>,
     /// Make PID 1 a reaper. Ignored without a new pid namespace.
     pub(crate) init: bool,
+    /// Its host ids are a range that no other container has, but the others of its pod. On disk its files have the ids of
+    /// [`IdRange::FOR_CONTAINERS`](crate::host::facts::IdRange::FOR_CONTAINERS).
+    pub(crate) own_range: bool,
     /// Limit what it can take of the kernel's objects that are counted for the caller, too.
     pub(crate) default_limits: bool,
 }

@@ -1,6 +1,6 @@
 //! The gofer's plan: it makes detached mounts of host paths, in order.
 
-use super::owner::OwnerMapping;
+use super::owner::{OwnRange, OwnerMapping};
 use crate::spec::{IdMaps, MountAttrs, RootfsPropagation};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -50,6 +50,8 @@ pub(crate) enum IdMapping {
     ThroughUserNamespace {
         recursive: bool,
     },
+    /// Shows the ids on disk of containers as those of the container's own range, if the file system can map ids.
+    OwnRange(OwnRange),
     /// Shows the owner of the source as the container's user, if the gofer finds that this takes a mapping.
     OwnerAsUser(OwnerMapping),
     /// As these maps say.

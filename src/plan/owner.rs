@@ -9,7 +9,12 @@
 //!
 //! *Mapped* is a mount that shows the owner's ids as the user's and leaves all other ids as they are. If the caller may
 //! not map ids, the source is shown as on disk if the user can write there, and otherwise refused.
+//!
+//! The files of all containers that have a range of host ids of their own have the same ids on disk
+//! ([`IdRange::FOR_CONTAINERS`]), whatever the range: a mount shows them as ids of the range ([`OwnRange`]). For such a
+//! container, read "as on disk" above as this, and the container "has" those ids.
 
+use crate::host::facts::IdRange;
 use crate::spec::{IdMap, IdMaps};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +32,22 @@ pub(crate) struct OwnerMapping {
     pub(crate) groups_kept: bool,
     /// Whether the caller may map the ids of files.
     pub(crate) may_map: bool,
+    /// The container's own range. `user`, `uids` and `gids` are then the ids on disk.
+    pub(crate) range: Option<OwnRange>,
+}
+
+/// The range of host ids that no other container has, by its first uid and gid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OwnRange {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl OwnRange {
+    /// The maps of a mount that shows the ids on disk of containers as those of this range, and all others as they are.
+    pub(crate) fn maps(self) -> IdMaps {
+        IdMaps { uids: maps(Some(self.uid), None), gids: maps(Some(self.gid), None) }
+    }
 }
 
 /// The owner of what is bound, as the gofer sees ids, and the permission bits.
@@ -64,7 +85,7 @@ impl OwnerMapping {
         // With the caller's groups, take a group that may write for one of them: its membership is not known here.
         let others_write = owner.mode & if self.groups_kept { 0o022 } else { 0o002 } != 0;
         if owner.uid == self.user.0 || (!self.always && has(&self.uids, owner.uid)) {
-            return Shown::AsOnDisk;
+            return self.as_on_disk(others_write);
         }
         if !self.may_map {
             let why = "belongs to another user, and only a privileged caller can map its id to the container's user";
@@ -76,34 +97,54 @@ impl OwnerMapping {
         if owner.uid == 0 && !self.always {
             let why = "belongs to the host's root, and the container's user could not write there";
             let hint = "Bind::map_owner lets it write as the host's root; Bind::keep_ids binds it as it is";
-            return if others_write { Shown::AsOnDisk } else { Shown::Refused { why, hint } };
+            return if others_write { self.as_on_disk(true) } else { Shown::Refused { why, hint } };
         }
         // Map the host's group 0 only with `map_owner`, which lets the workload make files of root as well.
         let gid_is_free = self.always || (owner.gid != 0 && !has(&self.gids, owner.gid));
-        let gids = if gid_is_free { swap(owner.gid, self.user.1) } else { ALL.to_vec() };
-        let maps = IdMaps { uids: swap(owner.uid, self.user.0), gids };
+        let (uid, gid) = (self.range.map(|range| range.uid), self.range.map(|range| range.gid));
+        let gids = maps(gid, gid_is_free.then_some((owner.gid, self.user.1)));
+        let maps = IdMaps { uids: maps(uid, Some((owner.uid, self.user.0))), gids };
         Shown::Through { maps, or_as_on_disk: others_write && !self.always }
     }
-}
 
-/// Maps every id to itself, but the highest number, which means "no id" (user_namespaces(7)).
-const ALL: [IdMap; 1] = [IdMap { container: 0, host: 0, size: u32::MAX }];
+    fn as_on_disk(&self, or_unmapped: bool) -> Shown {
+        match self.range {
+            Some(range) => Shown::Through { maps: range.maps(), or_as_on_disk: or_unmapped },
+            None => Shown::AsOnDisk,
+        }
+    }
+}
 
 fn has(ranges: &[(u32, u32)], id: u32) -> bool {
     ranges.iter().any(|(first, count)| id.checked_sub(*first).is_some_and(|offset| offset < *count))
 }
 
-/// Maps `owner` on the disk to `user` in the mount, and every other id to itself: a process cannot write to a file whose
-/// id is not mapped, whatever the file's mode.
-fn swap(owner: u32, user: u32) -> Vec<IdMap> {
-    let mut maps = vec![IdMap { container: owner, host: user, size: 1 }];
-    let mut from = 0;
+/// Exchanges the ids on disk of containers and those of `range`, and maps every other id to itself: a process cannot write
+/// to a file whose id is not mapped, whatever the file's mode. Then shows `owner`, its first id, as its second is shown,
+/// and nothing else so. Leaves out the highest number, which means "no id" (user_namespaces(7)).
+fn maps(range: Option<u32>, owner: Option<(u32, u32)>) -> Vec<IdMap> {
+    let (on_disk, size) = (IdRange::FOR_CONTAINERS.start, IdRange::FOR_CONTAINERS.count);
+    let exchange = |id: u32| match range {
+        Some(range) if id.wrapping_sub(on_disk) < size => id - on_disk + range,
+        Some(range) if id.wrapping_sub(range) < size => id - range + on_disk,
+        _ => id,
+    };
+    // The mapping is even between two of these.
+    let mut bounds = vec![0, u32::MAX];
+    bounds.extend(range.into_iter().flat_map(|range| [on_disk, on_disk + size, range, range + size]));
     // Neither of the two may be mapped a second time.
-    for stop in [owner.min(user), owner.max(user), u32::MAX] {
-        if stop > from {
-            maps.push(IdMap { container: from, host: from, size: stop - from });
+    let taken = owner.map_or(Vec::new(), |(owner, user)| vec![owner, user]);
+    bounds.extend(taken.iter().flat_map(|id| [*id, id.saturating_add(1)]));
+    bounds.sort_unstable();
+    bounds.dedup();
+    let mut maps: Vec<_> = owner
+        .map(|(owner, user)| IdMap { container: owner, host: exchange(user), size: 1 })
+        .into_iter()
+        .collect();
+    for (from, to) in bounds.iter().zip(&bounds[1..]) {
+        if !taken.contains(from) {
+            maps.push(IdMap { container: *from, host: exchange(*from), size: to - from });
         }
-        from = stop.saturating_add(1);
     }
     maps
 }
@@ -122,6 +163,7 @@ mod tests {
             always,
             groups_kept: false,
             may_map,
+            range: None,
         }
     }
 
@@ -169,7 +211,7 @@ mod tests {
         assert!(is_refused(&mapping(false, true).show(owner(0, 1000, 0o775))));
         assert_eq!(mapping(false, true).show(owner(0, 0, 0o1777)), Shown::AsOnDisk);
         let shown = maps(mapping(false, true).show(owner(1000, 0, 0o755)));
-        assert_eq!(shown.gids, ALL, "not as its group either");
+        assert_eq!(shown.gids, [map(0, 0, u32::MAX)], "not as its group either");
         let shown = maps(mapping(true, true).show(owner(0, 0, 0o755)));
         assert_eq!((shown.uids[0], shown.gids[0]), (map(0, 70_000, 1), map(0, 70_000, 1)));
     }
@@ -184,5 +226,39 @@ mod tests {
         assert_eq!(groups.show(owner(1000, 4242, 0o770)), Shown::AsOnDisk, "by a group of the caller's");
         assert!(is_refused(&groups.show(owner(1000, 4242, 0o750))));
         assert_eq!(mapping(true, false).show(owner(70_000, 70_000, 0o700)), Shown::AsOnDisk);
+    }
+
+    /// What `maps` shows of an id on the disk.
+    fn shown(maps: &[IdMap], id: u32) -> Option<u32> {
+        let mut found = maps.iter().filter(|map| has(&[(map.container, map.size)], id));
+        let shown = found.next().map(|map| id - map.container + map.host);
+        assert_eq!(found.next(), None, "{id} is mapped once");
+        shown
+    }
+
+    #[test]
+    fn a_range_of_its_own_shows_the_ids_that_containers_have_on_disk() {
+        const RANGE: u32 = 1_900_000_000;
+        let on_disk = IdRange::FOR_CONTAINERS.start;
+        let mapping = OwnerMapping {
+            user: (on_disk + 7, on_disk + 7),
+            uids: vec![(on_disk, 65_536)],
+            gids: vec![(on_disk, 65_536)],
+            range: Some(OwnRange { uid: RANGE, gid: RANGE }),
+            ..mapping(false, true)
+        };
+        let all = maps(mapping.show(owner(on_disk + 9, on_disk, 0o700)));
+        assert_eq!(all, OwnRange { uid: RANGE, gid: RANGE }.maps());
+        for (disk, mount) in [(0, 0), (1000, 1000), (on_disk, RANGE), (on_disk + 65_535, RANGE + 65_535)] {
+            assert_eq!((shown(&all.uids, disk), shown(&all.gids, disk)), (Some(mount), Some(mount)));
+            assert_eq!(shown(&all.uids, mount), Some(disk), "an exchange");
+        }
+        let mine = maps(mapping.show(owner(1000, 0, 0o755)));
+        assert_eq!(shown(&mine.uids, 1000), Some(RANGE + 7), "the owner is the user");
+        assert_eq!(shown(&mine.uids, on_disk + 7), None);
+        assert_eq!(shown(&mine.uids, on_disk + 8), Some(RANGE + 8));
+        assert_eq!(shown(&mine.gids, on_disk + 7), Some(RANGE + 7), "and group 0 stays");
+        let open = Shown::Through { maps: all, or_as_on_disk: true };
+        assert_eq!(mapping.show(owner(0, 0, 0o1777)), open);
     }
 }

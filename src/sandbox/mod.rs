@@ -104,6 +104,7 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<Prepared> {
 fn monitor(prepared: Prepared, boot: Channel, mut donated: Received) -> Result<Monitor> {
     let Prepared { plan, init, score, volumes } = prepared;
     let (listener, creator) = (donated.take("control")?, donated.take("creator")?);
+    let ids = donated.take_optional("ids");
     let root = ContainerState::new(plan.into_plan(), init, boot, donated)?;
-    Monitor::new(root, score, volumes, listener, creator.into())
+    Monitor::new(root, score, volumes, ids, listener, creator.into())
 }

@@ -48,6 +48,15 @@ fn a_member_without_a_cgroup_namespace_of_its_own_is_in_the_root_containers() {
     let bundle = stage.write_bundle("bundle", described, |config| {
         let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|namespace| namespace["type"] != "cgroup");
+        // A bundle is taken as it is, and the members of a pod have the same ids.
+        for (field, file) in [("uidMappings", "uid_map"), ("gidMappings", "gid_map")] {
+            let map = std::fs::read_to_string(format!("/proc/{}/{file}", pod.init_pid())).unwrap();
+            let numbers: Vec<u32> = map.split_whitespace().map(|number| number.parse().unwrap()).collect();
+            let maps = numbers
+                .chunks(3)
+                .map(|map| serde_json::json!({"containerID": map[0], "hostID": map[1], "size": map[2]}));
+            config["linux"][field] = maps.collect();
+        }
     });
     let member = start(stage.bundled("member", &bundle).unwrap().in_pod(pod.id()));
     assert_eq!(namespace(&pod, "cgroup"), namespace(&member, "cgroup"));

@@ -45,6 +45,7 @@ const TABLE: &[Row] = &[
     // Pure: what this machine is, as values.
     Row { at: "host/cgroups", kind: Kind::Pure, uses: &[] },
     Row { at: "host/facts", kind: Kind::Pure, uses: &["error", "host/cgroups", "spec"] },
+    Row { at: "host/id_region", kind: Kind::Pure, uses: &["host/facts"] },
     // Pure: what will be done.
     Row {
         at: "plan",
@@ -63,7 +64,11 @@ const TABLE: &[Row] = &[
         uses: &["error", "gofer", "hooks", "process", "sandbox", "sys", "weaken", "wire"],
     },
     Row { at: "cgroup", kind: Kind::Effects, uses: &["error", "host/facts", "plan", "process", "sys"] },
-    Row { at: "state", kind: Kind::Effects, uses: &["error", "host/facts", "id", "process", "sys"] },
+    Row {
+        at: "state",
+        kind: Kind::Effects,
+        uses: &["error", "host/facts", "host/id_region", "id", "process", "sys"],
+    },
     Row { at: "network", kind: Kind::Effects, uses: &["error", "spec", "sys"] },
     Row { at: "hooks", kind: Kind::Effects, uses: &["error", "helper", "process", "spec", "sys", "wire"] },
     Row {

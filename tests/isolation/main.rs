@@ -11,6 +11,8 @@ mod kit;
 mod leases;
 mod mount_namespace;
 mod own_devices;
+mod own_ids;
+mod peer_inflight;
 mod posture;
 mod posture_of_exec;
 mod posture_of_helpers;

@@ -25,6 +25,9 @@ use std::path::{Path, PathBuf};
 /// * **A mapping that the caller chooses**, by [`map`](Self::map).
 /// * **The ids on the disk**, by [`keep_ids`](Self::keep_ids), and the default of a bind that is read-only.
 ///
+/// The files of root's containers have [ids of their own on disk](crate::manual::privileges#ids), whatever range of host ids
+/// each container has. Every bind but that of `map` shows them as the container's ids, where the file system can be mapped.
+///
 /// ```no_run
 /// use cofferdam::ContainerBuilder;
 /// use cofferdam::builder::Bind;

@@ -7,12 +7,13 @@ use crate::container::handle::Handle;
 use crate::container::outcome::{Exit, Outcome, Output};
 use crate::container::typestate::{Container, Creating, Running};
 use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::host::facts::IdRange;
 use crate::host::{self, Caller, Needs};
 use crate::id::ContainerId;
 use crate::link::find_pod_sandbox;
 use crate::process::{Collected, Stdio, collect};
-use crate::spec::Hooks;
-use crate::state::{RawSpec, Record, StateRoot};
+use crate::spec::{Hooks, IdMap};
+use crate::state::{IdClaim, RawSpec, Record, StateRoot};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::rand::GetRandomFlags;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidId`], [`ErrorKind::InvalidInput`] naming the method, [`ErrorKind::InvalidSpec`] naming the
-    /// method and the field, [`ErrorKind::Unsupported`] naming what this host or this caller cannot do.
+    /// method and the field, [`ErrorKind::Unsupported`] naming what this host or this caller cannot do, or that root's
+    /// [host ids](crate::manual::privileges#ids) are used up.
     pub fn build(mut self) -> Result<Container<Creating>> {
         self.check()?;
         let id = match self.id.take() {
@@ -38,13 +40,10 @@ impl ContainerBuilder {
         self.find_pod()?;
         match self.extras.pod.clone() {
             Some(pod) if self.default_ids => self.take_ids_of(&find_pod_sandbox(&root, &pod)?)?,
-            None if self.default_ids => {
-                let maps = caller.default_id_maps();
-                self.set_id_mappings(&maps.uids, &maps.gids);
-            }
+            None if self.default_ids => self.choose_ids(&caller)?,
             _ => {}
-        self.set_default_limits();
         }
+        self.set_default_limits();
         self.resolve_bind_maps()?;
         let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
         let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
@@ -151,13 +150,13 @@ impl ContainerBuilder {
         // For any OCI runtime the process of a bundle is PID 1. Write an init only if the caller asked for one.
         self.extras.init = self.init.is_some() && self.has_init()?;
         let host_rootfs = self.extras.host_rootfs;
-        let resolver = host_rootfs && !self.has_own_network();
+        let resolver = host_rootfs && !self.has_own(LinuxNamespaceType::Network);
         let host = host::probe(Needs { system_dirs: host_rootfs, resolver, ..Needs::default() })?;
         if self.default_ids {
             let maps = host.default_id_maps();
             self.set_id_mappings(&maps.uids, &maps.gids);
-        self.set_default_limits();
         }
+        self.set_default_limits();
         self.resolve_bind_maps()?;
         bundle::write(directory.as_ref(), self.spec, &self.extras, &host)
     }
@@ -176,10 +175,28 @@ impl ContainerBuilder {
         self.id.as_ref()
     }
 
-    fn has_own_network(&self) -> bool {
+    /// Whether the container gets a new namespace of this kind.
+    fn has_own(&self, kind: LinuxNamespaceType) -> bool {
         let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        let mut network = namespaces.into_iter().flatten();
-        network.any(|space| space.typ() == LinuxNamespaceType::Network && space.path().is_none())
+        let mut namespaces = namespaces.into_iter().flatten();
+        namespaces.any(|namespace| namespace.typ() == kind && namespace.path().is_none())
+    }
+
+    /// Chooses the id mappings: a range that no other container has, where the caller has ids to divide. `create` takes it.
+    fn choose_ids(&mut self, caller: &Caller) -> Result<()> {
+        let region = caller.id_region().filter(|_| self.has_own(LinuxNamespaceType::User));
+        match region.map(|region| IdClaim::choose(&region)).transpose()? {
+            Some((uids, gids)) => {
+                let map = |range: IdRange| [IdMap { container: 0, host: range.start, size: range.count }];
+                self.set_id_mappings(&map(uids), &map(gids));
+                self.extras.own_range = true;
+            }
+            None => {
+                let maps = caller.default_id_maps();
+                self.set_id_mappings(&maps.uids, &maps.gids);
+            }
+        }
+        Ok(())
     }
 
     fn spec_root(&self) -> PathBuf {

@@ -5,7 +5,7 @@ use super::description::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::link::PodSandbox;
-use crate::plan::PodVolume;
+use crate::plan::{Extras, PodVolume};
 use crate::spec::{Origin, PodRole, ValidSpec};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType};
 use std::path::Path;
@@ -144,6 +144,9 @@ impl ContainerBuilder {
         }
         let (uids, gids) = (linux.uid_mappings().clone(), linux.gid_mappings().clone());
         self.linux().set_uid_mappings(uids).set_gid_mappings(gids);
+        let extras: Extras = serde_json::from_value(pod.record().extras.clone())
+            .map_err(|error| Error::new(ErrorKind::Stale, "pod", format!("extras: {error}")))?;
+        self.extras.own_range = extras.own_range;
         Ok(())
     }
 }

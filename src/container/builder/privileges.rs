@@ -70,7 +70,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// Maps the container's ids to these host ids, instead of to a range that the crate chooses.
+    /// Maps the container's ids to these host ids, instead of to a range that the crate chooses. It claims nothing: other
+    /// containers may have the same ids.
     pub fn id_mappings(mut self, uids: &[IdMap], gids: &[IdMap]) -> Self {
         self.default_ids = false;
         self.set_id_mappings(uids, gids);

@@ -1,6 +1,7 @@
 //! [`launch`]: the effects of create, in order, and how to undo them.
 
 use super::blueprint::Blueprint;
+use super::host_ids;
 use super::id_maps;
 use super::join_first;
 use super::namesake;
@@ -23,7 +24,7 @@ use crate::process::console::ConsoleSocket;
 use crate::process::stdio::StreamEnd;
 use crate::process::{Channel, ProcessIdentity, SeenFrom, Stdio, UserLog, boot_id, stdio};
 use crate::spec::NetDevice;
-use crate::state::{Record, StateLock, Status};
+use crate::state::{IdClaim, Record, StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
 use crate::wire::init::{HooksDone, LISTENER_FDS};
 use rustix::fd::{AsFd, OwnedFd};
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// leaves `core` so that the caller can try again.
 pub(in crate::container) fn launch(
     core: &mut Handle,
-    blueprint: &Blueprint,
+    blueprint: &mut Blueprint,
 ) -> Result<(SandboxLink, Streams)> {
     // Look for the pod before taking the id, so that a missing pod leaves no trace.
     let pod = match &blueprint.extras.pod {
@@ -45,6 +46,7 @@ pub(in crate::container) fn launch(
     let spawner = Spawner::of(blueprint.zygote.as_ref())?;
     // Connect to the terminal's receiver before making anything, so that a missing receiver leaves no trace.
     let terminal = find_console(blueprint)?;
+    let ids = host_ids::claim(core, blueprint)?;
     let (sandboxs_lifeline, creators_lifeline) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
     let claim = namesake::claim(&core.root, &core.record, blueprint.replace)?;
     // Before other programs can see the record: they delete an attached container whose creator is gone.
@@ -66,7 +68,7 @@ pub(in crate::container) fn launch(
     let lock = claim.commit(record)?;
     let found = lock.found(&record.id);
 
-    let mut transaction = CreateTransaction { lock, pod, spawner, children: Vec::new(), devices: None };
+    let mut transaction = CreateTransaction { lock, pod, spawner, ids, children: Vec::new(), devices: None };
     match transaction.make(core, blueprint, terminal, sandboxs_lifeline) {
         Ok((live, streams)) => {
             core.tether = Some(DropGuard::new(
@@ -100,6 +102,8 @@ struct CreateTransaction {
     /// The sandbox of the pod that the container joins; without it, the container gets a sandbox of its own.
     pod: Option<PodSandbox>,
     spawner: Spawner,
+    /// The claim of the container's own range of host ids.
+    ids: Option<IdClaim>,
     /// The caller's helpers: the sandbox, unless the pod has one already, then the gofer.
     children: Vec<Child>,
     /// The host's network devices that were moved to the container.
@@ -190,7 +194,8 @@ impl CreateTransaction {
             None => fds.finish().map(|()| None)?,
         };
         let live = self.record_created(core, init, creator)?;
-        core.kept = blueprint.keep_files.then(|| KeptFiles::of(&live, &core.record)).transpose()?;
+        let ids = self.ids.take();
+        core.kept = blueprint.keep_files.then(|| KeptFiles::of(&live, &core.record, ids)).transpose()?;
         let Record { id, sandbox, gofer, cgroups, .. } = &*core.record;
         tracing::debug!(container = %id, ?sandbox, ?gofer, init = live.init_pid(), ?cgroups, "created");
         Ok((live, Streams { pipes: caller, pty }))
@@ -360,6 +365,9 @@ impl CreateTransaction {
         }
         if let Some(user_log) = &user_log {
             donations.give("user-log", user_log);
+        }
+        if let Some(ids) = &self.ids {
+            donations.give("ids", ids);
         }
         let given: Vec<_> = streams.workload.iter().map(StreamEnd::given).collect();
         for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&given) {

@@ -11,7 +11,7 @@ use crate::helper::entry::{FILES, reexec};
 use crate::helper::spawn::{Start, seal_plan, spawn};
 use crate::link::{SandboxLink, user_namespace_of};
 use crate::process::Channel;
-use crate::state::Record;
+use crate::state::{IdClaim, Record};
 use crate::wire::control::{Operation, Reply};
 use crate::wire::files::Bytes;
 use rustix::fd::OwnedFd;
@@ -24,16 +24,22 @@ pub(in crate::container) struct KeptFiles {
     overlays: Vec<Bytes>,
     /// `root`, `mount-namespace`, and the layers of the overlays.
     fds: Vec<(String, OwnedFd)>,
+    /// The range of host ids, which workers have after the end of the container.
+    _ids: Option<IdClaim>,
 }
 
 impl KeptFiles {
     /// Asks the sandbox of a live container for them.
-    pub(in crate::container) fn of(live: &SandboxLink, record: &Record) -> Result<Self> {
+    pub(in crate::container) fn of(
+        live: &SandboxLink,
+        record: &Record,
+        ids: Option<IdClaim>,
+    ) -> Result<Self> {
         let sandbox = record.sandbox.ok_or_else(|| Error::new(ErrorKind::Ended, "files", "no sandbox"))?;
         let user = user_namespace_of(sandbox, &record.boot_id)?;
         let answer = live.begin(Operation::Root)?.delivery()?;
         match answer.message {
-            Reply::Root { overlays } => Ok(Self { user, overlays, fds: answer.fds.into_named() }),
+            Reply::Root { overlays } => Ok(Self { user, overlays, fds: answer.fds.into_named(), _ids: ids }),
             Reply::Failed(failure) => Err(failure.into()),
             other => Err(Error::new(ErrorKind::PeerMisbehaved, "files", format!("{other:?} is no answer"))),
         }

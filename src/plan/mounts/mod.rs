@@ -13,11 +13,11 @@ use super::devices::DeviceLimits;
 use super::extras::{Extras, VOLUME_FIELD, relative_to_root};
 use super::gofer::{GoferItem, GoferPlan, GoferSource, IdMapping};
 use super::init::{RootPlan, StepSource, Target, TreeStep};
-use super::owner::{KEEP_IDS, NAME_BY_UID, OwnerMapping};
+use super::owner::{KEEP_IDS, NAME_BY_UID, OwnRange, OwnerMapping};
 use super::process::{Account, host_id, host_ids_of};
 use super::refuse::refuse_hot_mount;
 use crate::error::{Error, Result};
-use crate::host::facts::{Host, RESOLV_CONF};
+use crate::host::facts::{Host, IdRange, RESOLV_CONF};
 use crate::spec::{IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ impl<'a> TreeBuilder<'a> {
             let recursive = matches!(source, GoferSource::Bind { recursive: true, .. });
             IdMapping::ThroughUserNamespace { recursive }
         } else {
-            IdMapping::AsOnDisk
+            self.as_on_disk()
         };
         // If the cgroup need not enforce the device rules, the image's own device nodes must not open.
         let denied =
@@ -216,7 +216,7 @@ impl<'a> TreeBuilder<'a> {
         if let Some(always) = mount.map_owner {
             return self.owner_as_user(always, field);
         }
-        let Some(mapping) = &mount.id_mapping else { return Ok(IdMapping::AsOnDisk) };
+        let Some(mapping) = &mount.id_mapping else { return Ok(self.as_on_disk()) };
         if !self.may_map_files() {
             let why = "ids of files can be mapped by a privileged caller only";
             return Err(Error::unsupported(format!("{field}.options"), why));
@@ -242,7 +242,13 @@ impl<'a> TreeBuilder<'a> {
         // Every id but the last, which means "no id" (user_namespaces(7)).
         let all = vec![(0, u32::MAX)];
         let inside = !self.host.privileged;
+        let range = self.own_range();
         let (user, uids, gids) = match self.spec.namespaces.user {
+            NamespaceSource::New if range.is_some() => {
+                let on_disk = IdRange::FOR_CONTAINERS;
+                let ids = vec![(on_disk.start, on_disk.count)];
+                ((on_disk.start + user.uid, on_disk.start + user.gid), ids.clone(), ids)
+            }
             NamespaceSource::Inherit => ((user.uid, user.gid), all.clone(), all),
             NamespaceSource::New if inside => ((user.uid, user.gid), ranges(uids, true), ranges(gids, true)),
             NamespaceSource::New => {
@@ -258,7 +264,21 @@ impl<'a> TreeBuilder<'a> {
         let may_map = self.may_map_files();
         // With one id, an unprivileged caller's groups cannot be dropped (user_namespaces(7)).
         let groups_kept = self.extras.keep_groups || (inside && matches!(gids.as_slice(), [(_, 1)]));
-        Ok(IdMapping::OwnerAsUser(OwnerMapping { user, uids, gids, always, groups_kept, may_map }))
+        Ok(IdMapping::OwnerAsUser(OwnerMapping { user, uids, gids, always, groups_kept, may_map, range }))
+    }
+
+    /// The container's own range, if it has one.
+    fn own_range(&self) -> Option<OwnRange> {
+        let first = |maps: &[IdMap]| maps.first().map(|map| map.host);
+        let IdMaps { uids, gids } = &self.spec.id_maps;
+        let has_range = self.extras.own_range && self.may_map_files();
+        let (uid, gid) = first(uids).zip(first(gids)).filter(|_| has_range)?;
+        Some(OwnRange { uid, gid })
+    }
+
+    /// As on disk, where files of all containers have the same ids, whatever range each of them has.
+    fn as_on_disk(&self) -> IdMapping {
+        self.own_range().map_or(IdMapping::AsOnDisk, IdMapping::OwnRange)
     }
 
     /// `options` of a new file system, with `linux.mountLabel`.

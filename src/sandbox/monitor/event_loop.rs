@@ -34,6 +34,8 @@ pub(in crate::sandbox) struct Monitor {
     signals: SignalFd,
     pub(super) score: OomScore,
     pub(super) volumes: Volumes,
+    /// The claim of the container's range of host ids, which ends with this process.
+    _ids: Option<OwnedFd>,
     /// How the root container's init ended, from then on until the others have ended too.
     ending: Option<Option<Usage>>,
     last_key: Key,
@@ -64,6 +66,7 @@ impl Monitor {
         root: ContainerState,
         score: OomScore,
         volumes: Volumes,
+        ids: Option<OwnedFd>,
         listener: OwnedFd,
         creator: Channel,
     ) -> Result<Self> {
@@ -81,6 +84,7 @@ impl Monitor {
             signals: SignalFd::with_flags(&forwarded, flags).os(|| "signalfd()")?,
             score,
             volumes,
+            _ids: ids,
             ending: None,
             last_key: 1,
         })
