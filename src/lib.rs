@@ -225,8 +225,8 @@
 //! # Privileges and kernels
 //!
 //! Linux 5.14 or later, 64-bit, with user namespaces where the caller is not root. No capability is needed, and no
-//! package; `newuidmap` and `newgidmap` are used if they are installed. As root, a container gets host ids that no
-//! login user has. As another user, it gets the caller's subordinate ids, or the caller's own id alone.
+//! package; `newuidmap` and `newgidmap` are used if they are installed. As root, each container gets a range of
+//! host ids for itself. As another user, it gets the caller's subordinate ids, or the caller's own id alone.
 //! [`manual::privileges`] says what needs which kernel, and what is missing without root.
 //!
 //! # Features

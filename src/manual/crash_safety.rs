@@ -9,6 +9,8 @@
 //!    CONTAINER_sandbox:SANDBOX.run/       0700; flock(2): held by the creator as long as the container is attached to it
 //!      control.sock                       the sandbox's socket
 //!      exit                               the exit record, written by the sandbox
+//!
+//!  /run/cofferdam.ids                     of root, for all its state roots: an empty file with a lock on each range of ids
 //! ```
 //!
 //! The crate refuses a state directory that belongs to another user, or that other users may write to: the records in
@@ -37,6 +39,18 @@
 //! **The exit record** is written by the sandbox, through a descriptor that the caller opened, in one write, before the
 //! sandbox reports the end. A newline at its end marks it as complete. It alone says how a container ended, so you can
 //! read the outcome without asking a process and without having waited for one.
+//!
+//! # Host ids
+//!
+//! The claim of a container's [own range of host ids](super::privileges#ids) is a lock on the bytes of `/run/cofferdam.ids`
+//! whose positions are the ids: on those of the uids, and 2^32 higher on those of the gids. It is a lock of an open file
+//! (`F_OFD_SETLK` in fcntl(2)). The caller locks, and gives the open file to the sandbox, which keeps it. So whatever is
+//! killed, the kernel frees the range as soon as no process of the container runs, and not before. A value with
+//! [`keep_files`](crate::ContainerBuilder::keep_files) holds the range, too. There is no stale claim: a reboot ends every lock,
+//! and the file may be removed when no container of root runs.
+//!
+//! Programs that see another `/run`, as in a privileged outer container, do not see each other's claims. Each choice begins
+//! at a random range, so that even then two containers rarely share one.
 //!
 //! # The lifeline
 //!

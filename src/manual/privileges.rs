@@ -22,10 +22,29 @@
 //!
 //! # Ids
 //!
-//! **Root** of the host gets the host ids from 1878982656 to 1879048191, the last 65536 of the range that systemd reserves for
-//! containers. No login user has them. *All* containers of root share this range unless you set
-//! [`id_mappings`](crate::ContainerBuilder::id_mappings). Processes of two containers cannot see each other, but a file
-//! that both can write has the same owner for both.
+//! **Root** of the host gets a range of 65536 host ids for each container, which no other container has at the same time,
+//! also not one of another state root. The containers of a pod share the range of the root container. What the kernel counts
+//! for each uid, such as descriptors that wait in sockets, pipe buffers and keys, it so counts for each container.
+//!
+//! * The ranges come from root's entries in `/etc/subuid` and `/etc/subgid`: the largest of each file, if both have at least
+//!   65536 ids. Otherwise they are those from 1879048192 to 2147352575, which systemd lists as unused, without what is below
+//!   the end of a subordinate range that reaches into them. That is room for 4094 containers; root's own entries can give
+//!   more.
+//! * `build` chooses a free range and changes nothing. `create` takes it, or another one if a container was faster, and the
+//!   record names it in the configuration. If all are taken, `build` and `create` fail with
+//!   [`Unsupported`](crate::ErrorKind::Unsupported) and say how many there are.
+//! * [The claim](super::crash_safety#host-ids) ends with the sandbox, at the latest with `delete`. Nothing has to be cleaned
+//!   up after a kill or a reboot.
+//! * With [`id_mappings`](crate::ContainerBuilder::id_mappings) and in a bundle, the mappings are used as they are given, and
+//!   nothing is claimed: they decide which containers share ids. An engine gives most containers the same.
+//!
+//! **On disk** the files of all these containers have the ids from 1878982656 to 1879048191, the last 65536 of the range that
+//! systemd reserves for containers; no login user has them. Each bind is an id-mapped mount that shows them as
+//! the container's own, so that containers with different ranges see the same owners, and a file outlives the range of the
+//! container that made it. On a file system that cannot be id-mapped the container sees such files as `nobody`'s, and a
+//! [`bind_rw`](crate::ContainerBuilder::bind_rw) of a directory that belongs to one of these ids is refused. A
+//! [`scratch`](crate::ContainerBuilder::scratch), `/tmp` and the volumes of a pod are in memory, have the ids of the range, and
+//! end with the container.
 //!
 //! **Root** of a user namespace, as in an outer container, gives its containers the longest run of ids that it has besides
 //! its own, or its own if it has no other.
@@ -40,7 +59,7 @@
 //! mount shows the owner as the container's user, and what the user makes there belongs to the owner. A source of the
 //! host's root is never mapped unless [`Bind::map_owner`](crate::builder::Bind::map_owner) asks for it: it is shown as it
 //! is if everyone may write there, and otherwise refused. [`Bind::keep_ids`](crate::builder::Bind::keep_ids) asks for no
-//! mapping. A bind of [`bind_ro`](crate::ContainerBuilder::bind_ro) shows the ids on the disk.
+//! mapping of the owner. A bind of [`bind_ro`](crate::ContainerBuilder::bind_ro) shows the ids on the disk.
 //!
 //! **Another user** with ranges in `/etc/subuid` and `/etc/subgid`, and with `newuidmap` and `newgidmap` installed, is
 //! root inside, and the first range becomes the ids from 1 on. The user needs a range in both files, for uids and for
@@ -67,6 +86,29 @@
 //! [`without_user_namespace`](crate::ContainerBuilder::without_user_namespace) that runs as uid 0 needs a
 //! [`pids_limit`](crate::ContainerBuilder::pids_limit). The kernel counts each uid of the container separately, which
 //! matters only if the container has `CAP_SETUID`.
+//!
+//! # Other limits by default
+//!
+//! The kernel counts some objects of a container also for its caller: root of the host, or the other user. So a container
+//! that the builder describes starts with limits that leave the caller most of what it has. They are never above the caller's
+//! own. A bundle gets the limits that it lists and no others.
+//!
+//! | What | At most | A host allows | Set by |
+//! |---|---|---|---|
+//! | queued signals and POSIX timers | 1024 | some thousands for each user | `RLIMIT_SIGPENDING`: [`rlimit`](crate::ContainerBuilder::rlimit) with [`PendingSignals`](crate::builder::Resource::PendingSignals) |
+//! | bytes of POSIX message queues | 204800, two queues of the default size | 819200 for each user | `RLIMIT_MSGQUEUE`: [`MessageQueues`](crate::builder::Resource::MessageQueues) |
+//! | descriptors of a process; descriptors of a user that wait in sockets | 65536, or three quarters of the caller's hard limit. The soft limit is the caller's | | `RLIMIT_NOFILE`: [`OpenFiles`](crate::builder::Resource::OpenFiles) |
+//! | inotify instances, fanotify groups | 32 | 128 for each user | `max_inotify_instances`, `max_fanotify_groups` |
+//! | inotify watches, fanotify marks | 32768 | by memory | `max_inotify_watches`, `max_fanotify_marks` |
+//! | namespaces of each kind | 256 | by memory | `max_user_namespaces` and so on |
+//!
+//! The files of the last three rows are those of the container's new user namespace, in `/proc/sys/user` (namespaces(7)). The
+//! sandbox writes them before the workload exists; where `/proc/sys` cannot be written, as in some outer containers, they stay
+//! unlimited. Each holds for every uid of the container, of which a workload without `CAP_SETUID` has one.
+//!
+//! The sandbox's own limit of open files is the caller's hard limit. So it can pass descriptors on when the workload has
+//! filled every socket. If that fails because the workload was given a limit as high, the error of
+//! [`exec`](crate::Container::exec) says that the program was executed, and what became of it.
 //!
 //! # cgroups
 //!

@@ -150,6 +150,7 @@
 //! | `hooks` | | yes | if there are hooks of creation: init's connection to the caller |
 //! | `lifeline` | | yes | a pipe whose other end only the caller has |
 //! | `user-log` | | yes | the user log, if there is one |
+//! | `ids` | | yes | if the container has a range of host ids of its own: the [lock](super::crash_safety#host-ids) on it |
 //! | `stdin`, `stdout`, `stderr` | | yes | passed on to init; no other process keeps them; absent where the stream is a device of the container |
 //! | `cgroup-...` | | yes | where to join, the freezer and the process list of the container, OOM notifications, and the counters for the exit record |
 //!

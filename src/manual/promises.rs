@@ -18,6 +18,11 @@
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
 //!   error; with [best effort](crate::ContainerBuilder::best_effort_limits), a limit whose controller is missing is
 //!   [named](crate::info::Info::unapplied_limits) instead.
+//! * Two containers of root have no host id in common, unless they are in one pod or were given
+//!   [mappings](crate::ContainerBuilder::id_mappings). So none uses up what the kernel counts for each uid: descriptors that
+//!   wait in sockets, pipe buffers, keys.
+//! * A container that the builder describes leaves its caller most of what the kernel counts for both: queued signals,
+//!   timers, message queues, inotify and fanotify, namespaces. [The limits](super::privileges#other-limits-by-default).
 //! * No annotation of a bundle changes its container, because engines pass on those of an image, unless the caller
 //!   [asks for it](super::oci#annotations).
 //! * If a configuration asks for something that the crate does not do, the crate refuses it by field name. It drops
@@ -35,6 +40,12 @@
 //!   ones.
 //! * Protection from side channels: caches, timing, speculative execution.
 //! * Fairness without limits: memory, CPU time, disk and network are shared with the host unless a limit is set.
+//! * That many containers together leave the caller any signals, timers, message queues, inotify and fanotify objects or
+//!   namespaces: each has its limit, and the kernel counts all of them for the caller, who may have fewer. Four containers
+//!   with full message queues, or of inotify instances, leave root none. [`rlimit`](crate::ContainerBuilder::rlimit) lowers
+//!   the limits of signals and queues.
+//! * Anything of this kind between an unprivileged caller and its containers, whose uid 0 is the caller's own uid: such a
+//!   container can use up the caller's descriptors in sockets, pipe buffers and keys, and those of its other containers.
 //! * Isolation of a container whose `config.json` gives it up: no user namespace with `CAP_SYS_ADMIN`, the host's `/`
 //!   bound writable, no seccomp. The crate obeys.
 //! * Separation beyond what containers share. Two containers with one writable volume are as separate as that volume

@@ -59,6 +59,10 @@
 //! | Pids: the program is 2, and PID 1 collects orphans | `api/init::without_an_init_the_program_is_pid_1`, `api/init::orphans_of_many_execs_are_collected`, `api/init::a_program_that_kills_itself_dies_of_sigkill`, `isolation/posture_of_init::the_reaper_can_do_nothing_and_holds_nothing` |
 //! | Pids: without an init the program is 1, helpers use up none | `api/exec::the_first_process_is_pid_2_and_its_parent_is_not_inside`, `api/lifecycle::the_pids_are_those_of_sandbox_and_workload` |
 //! | Pids: a further container may share | `api/pods::a_member_without_pids_of_its_own_is_seen_by_the_root_container` |
+//! | Ids: each container of root has a range of its own, until it ends | `isolation/own_ids::containers_of_root_share_no_id_whatever_their_state_roots`, `isolation/own_ids::the_range_of_a_killed_caller_is_free_again`, `isolation/own_ids::a_full_region_is_refused_by_name_and_a_race_for_a_range_has_two_winners`, `isolation/own_ids::the_containers_of_a_pod_have_one_range` |
+//! | Ids: files have the same owners for every range | `isolation/own_ids::a_volume_has_the_same_owners_for_containers_with_different_ranges`, `isolation/own_ids::files_that_a_stopped_container_leaves_keep_their_owners` |
+//! | Ids: no container uses up another's share of the kernel | `isolation/peer_inflight::a_container_that_fills_sockets_with_descriptors_disturbs_no_other`, `isolation/own_ids::a_default_container_cannot_use_up_what_its_caller_needs` |
+//! | exec: a failure after its effect says so | `isolation/peer_inflight::an_exec_whose_process_cannot_be_handed_over_says_that_its_program_ran` |
 //! | Namespaces missing from a configuration are the runtime's | `api/rules::a_namespace_that_a_configuration_leaves_out_is_the_runtimes`, `api/processes::a_container_that_shares_the_hosts_pids_lists_its_own_only` |
 //! | Namespaces of the builder's default are all its own | `isolation/posture::every_namespace_is_the_containers_own` |
 //! | Environment: the last duplicate wins | `src/spec/tests::the_last_of_two_variables_wins_at_the_place_of_the_first` |
