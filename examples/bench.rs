@@ -7,6 +7,7 @@
 //! cargo run --profile dist --example bench -- --html FILE  # the table, and a page of pictures
 //! cargo run --profile dist --example bench -- --limits  # only what limits cost
 //! cargo run --profile dist --example bench -- --trace   # one run as a timeline of system calls, by strace
+//! cargo run --profile dist --example bench -- --pool    # only jobs from a pool, beside bubblewrap
 //! cargo run --profile dist --example bench -- --helper FILE  # with that program as the helpers' (helpers::Helper)
 //! ```
 //!
@@ -46,6 +47,8 @@ mod peers;
 mod picture;
 #[path = "bench/podman.rs"]
 mod podman;
+#[path = "bench/pool.rs"]
+mod pool;
 #[path = "bench/report.rs"]
 mod report;
 #[path = "bench/rootfs.rs"]
@@ -96,6 +99,9 @@ struct Options {
     /// Print one run as a timeline of the system calls of its processes, by strace.
     #[arg(long)]
     trace: bool,
+    /// Measure only containers from a pool and others that are created for their jobs, in turns.
+    #[arg(long)]
+    pool: bool,
     /// Have the helpers execute this program.
     #[arg(long, value_name = "FILE")]
     helper: Option<PathBuf>,
@@ -159,6 +165,7 @@ fn main() -> ExitCode {
         Some(Role::Caller(caller)) => caller.serve(),
         None if options.limits => bench_limits(&options),
         None if options.trace => print_trace(),
+        None if options.pool => bench_pool(&options),
         None => bench(&options),
     };
     let installed = options.helper.as_ref().map_or(Ok(()), |path| Helper::at(path)?.install());
@@ -180,8 +187,10 @@ fn bench(options: &Options) -> Result<()> {
     let zygote = Zygote::spawn()?;
     let InTurns { run, run_without_init, forked_run, floor, phases, costs } =
         in_turns(&ground, &zygote, &mut peers, &amounts)?;
+    let pooled = pool::measure(&ground, place.path(), &mut peers, amounts.operations)?;
     let report = Report {
         run,
+        pooled,
         run_without_init,
         floor,
         phases,
@@ -228,6 +237,20 @@ fn print_trace() -> Result<()> {
     let place = rootfs::directory()?;
     let ground = Ground::new(rootfs::busybox(place.path())?, place.path().join("state"))?;
     print!("{}", trace::timeline(&ground)?);
+    Ok(())
+}
+
+fn bench_pool(options: &Options) -> Result<()> {
+    let place = rootfs::directory()?;
+    let ground = Ground::new(rootfs::busybox(place.path())?, place.path().join("state"))?;
+    let mut peers = peers::on_path(place.path(), ground.rootfs())?;
+    peers.retain(|peer| peer.name == "bwrap");
+    let pooled = pool::measure(&ground, place.path(), &mut peers, options.amounts().operations)?;
+    if options.json {
+        println!("{:#}", report::pool_json(&pooled))
+    } else {
+        print!("{}", report::pool_table(&pooled, &peers))
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use super::cost::Costs;
 use super::many_execs::ManyExecs;
 use super::operations::Execs;
 use super::peers::Peer;
+use super::pool::Pooled;
 use super::scale::Scale;
 use super::targets;
 use super::zygote::Forked;
@@ -109,6 +110,7 @@ pub(super) struct Report {
     pub(super) costs: CostsInTurns,
     pub(super) parallel_per_second: f64,
     pub(super) forked: Forked,
+    pub(super) pooled: Pooled,
     pub(super) helpers_pss_kib: Result<u64>,
     pub(super) big_caller_ratio: f64,
     pub(super) exec: Execs,
@@ -166,7 +168,7 @@ impl Report {
                 left_out.insert(name.into(), json!(reason.to_string()));
             }
         }
-        json!({
+        let mut report = json!({
             "cofferdam": {
                 "run_ms": self.run.json(),
                 "run_cost": self.costs.run.json(),
@@ -202,7 +204,11 @@ impl Report {
                 "runs": self.run.0.len(),
                 "peers_left_out": left_out,
             },
-        })
+        });
+        for (key, value) in pool_json(&self.pooled).as_object_mut().into_iter().flatten() {
+            report["cofferdam"][key] = value.take();
+        }
+        report
     }
 
     pub(super) fn table(&self) -> String {
@@ -244,6 +250,7 @@ impl Report {
         );
 
         self.add_costs(&mut text);
+        text += &pool_table(&self.pooled, &self.peers);
         line(&mut text, format_args!("\n{:<22}{:>9}", "phases of a run, ms", "p50"));
         for (phase, median) in self.phases.medians() {
             line(&mut text, format_args!("{phase:<22}{median:>9.3}"));
@@ -348,6 +355,32 @@ impl Report {
             Err(reason) => line(text, format_args!("{:<22}left out: {reason}", "run with three limits")),
         }
     }
+}
+
+/// The figures of pools.
+pub(super) fn pool_json(pooled: &Pooled) -> Value {
+    json!({
+        "pool_take_to_exit_ms": pooled.warm.json(),
+        "pool_take_to_exit_cpu_ms": rounded(pooled.warm_cpu.mean()),
+        "pool_cold_to_exit_ms": pooled.cold.json(),
+        "pool_cold_to_exit_cpu_ms": rounded(pooled.cold_cpu.mean()),
+    })
+}
+
+pub(super) fn pool_table(pooled: &Pooled, peers: &[Peer]) -> String {
+    let mut text = String::new();
+    let heading = "from take to exit, ms";
+    line(&mut text, format_args!("\n{heading:<22}{:>9}{:>9}{:>9}{:>9}", "p50", "p95", "p99", "CPU"));
+    let mut row = |name: &str, samples: &Samples, cpu: f64| {
+        let [p50, p95, p99] = [50, 95, 99].map(|percent| samples.percentile(percent));
+        line(&mut text, format_args!("{name:<22}{p50:>9.2}{p95:>9.2}{p99:>9.2}{cpu:>9.2}"));
+    };
+    row("out of a pool", &pooled.warm, pooled.warm_cpu.mean());
+    row("created for the job", &pooled.cold, pooled.cold_cpu.mean());
+    for peer in peers.iter().filter(|peer| peer.name == "bwrap" && peer.left_out.is_none()) {
+        row(peer.name, &peer.times, peer.costs.cpu());
+    }
+    text
 }
 
 impl Peer {

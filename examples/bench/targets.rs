@@ -41,6 +41,18 @@ fn targets(report: &Report) -> Vec<Target> {
             0.625,
             "x",
         ),
+        target(
+            "from take to exit, by bubblewrap's run",
+            by_bubblewrap(report.pooled.warm.median(), |peer| peer.times.median()),
+            0.35,
+            "x",
+        ),
+        target(
+            "  its CPU time",
+            by_bubblewrap(report.pooled.warm_cpu.mean(), |peer| peer.costs.cpu()),
+            0.75,
+            "x",
+        ),
         target("exec of true", Some(exec), 3.0, "ms"),
     ];
     for peer in &report.exec.peers {
