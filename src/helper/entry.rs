@@ -5,7 +5,7 @@
 //! after a few string comparisons. It is the top of all helpers: it names the function that each of them runs, so a
 //! helper cannot import it. What starts a helper therefore takes a [`Reexec`], and the caller's side gets one here.
 
-use super::program::{self, CHECK, Helper};
+use super::program::Helper;
 use super::spawn::Reexec;
 use super::zygote::{ZYGOTE, serve as serve_zygote};
 use super::{Received, exec_proxy, image};
@@ -49,6 +49,7 @@ fn is_this_program() -> bool {
 #[ctor::ctor(unsafe)]
 fn before_main() {
     CONSTRUCTOR_RAN.store(true, Ordering::Relaxed);
+    sys::keep_note();
     serve_if_helper();
 }
 
@@ -67,7 +68,6 @@ fn serve_if_helper() {
     let Some(name) = arguments.next() else { return };
     let serve: fn(Received) = match name.to_str() {
         Some(hooks::RUNNER) => hooks::serve,
-        Some(CHECK) => program::answer,
         Some(exec_proxy::EXEC_PROXY) => exec_proxy::serve,
         Some(FILES) => sandbox::files::serve_remains,
         Some(ZYGOTE) => |donated| serve_zygote(donated, helper_of_a_container),
@@ -95,9 +95,11 @@ fn arguments() -> std::env::ArgsOs {
 #[cfg(target_env = "musl")]
 fn arguments() -> std::vec::IntoIter<std::ffi::OsString> {
     use std::os::unix::ffi::OsStringExt;
-    let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
-    let arguments = line.split(|byte| *byte == 0).map(|argument| OsStringExt::from_vec(argument.to_vec()));
-    arguments.collect::<Vec<_>>().into_iter()
+    let arguments = sys::arguments_at_start().unwrap_or_else(|| {
+        let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+        line.split(|byte| *byte == 0).map(|argument| OsStringExt::from_vec(argument.to_vec())).collect()
+    });
+    arguments.into_iter()
 }
 
 /// What a helper called `name` runs, for the two helpers that each container has.

@@ -1,23 +1,17 @@
-//! [`Helper`]: another program than this one for the helpers to execute, and the proof that it is one.
+//! [`Helper`]: another program than this one for the helpers to execute, and how its file says that it is one.
 
-use super::spawn::{self, Start};
-use super::{Donations, Received, image};
+use super::image;
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::process::channel::wait_readable_until;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::pipe::{PipeFlags, pipe_with};
+use crate::sys::{NOTE_BYTES, NOTE_KIND, NOTE_NAME};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-/// `argv[0]` of a program that is asked whether it is a helper.
-pub(super) const CHECK: &str = "cofferdam-check";
-
-/// What a helper answers: a program that was built from another version could take a plan for another.
-const VERSION: &[u8] = concat!("cofferdam-helper ", env!("CARGO_PKG_VERSION")).as_bytes();
-
-/// How long the answer may take. It is the program's first step, but the host may be very busy.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// A program that was built from another version could take a plan for another.
+const VERSION: &[u8] = env!("CARGO_PKG_VERSION").as_bytes();
 
 /// A program that the processes beside a workload execute, in place of this one.
 ///
@@ -44,8 +38,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// # }
 /// ```
 ///
+/// The examples `run` and `oci` install the file of this name in their own directory, if there is one.
+///
 /// With it, this crate need not be linked into the main executable: it works in a shared library that another program
-/// loads, such as an extension of Python.
+/// loads, such as an extension of Python (example `extension`).
 ///
 /// A helper has every power over the containers that it serves, as this program has. So no other user may be able to write
 /// to its file. Replace it by renaming, as package managers do, and never write to it: a process that installed the file
@@ -56,11 +52,11 @@ pub struct Helper(Arc<OwnedFd>);
 impl Helper {
     /// The program in the file at `path`.
     ///
-    /// Asks the program which version it is of, by executing it once: some milliseconds.
+    /// Reads the version of the crate out of the file, and does not execute it.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if it is not the `cofferdam-helper` of this version of the crate, or another program that
-    /// is linked with it; else the errno with which the file could not be opened or executed.
+    /// is linked with it; else the errno with which the file could not be opened or read, or cannot be executed.
     pub fn at(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::of(image::of_program(path)?, &format!("{path:?}"))
@@ -76,19 +72,16 @@ impl Helper {
     }
 
     fn of(image: OwnedFd, what: &str) -> Result<Self> {
-        let version = ask(image.as_fd())?;
-        if version != VERSION {
-            let problem = match version.strip_prefix(b"cofferdam-helper ") {
-                Some(other) => format!(
-                    "{what} is of version {}, and this is {}",
-                    String::from_utf8_lossy(other),
-                    env!("CARGO_PKG_VERSION")
-                ),
-                None => format!("{what} is no cofferdam-helper"),
-            };
-            return Err(Error::new(ErrorKind::InvalidInput, "helper", problem));
+        let refuse = |problem| Err(Error::new(ErrorKind::InvalidInput, "helper", problem));
+        match version_in(image.as_fd(), what)? {
+            Some(version) if version == VERSION => Ok(Self(Arc::new(image))),
+            Some(other) => refuse(format!(
+                "{what} is of version {}, and this is {}",
+                String::from_utf8_lossy(&other),
+                env!("CARGO_PKG_VERSION")
+            )),
+            None => refuse(format!("{what} is no cofferdam-helper")),
         }
-        Ok(Self(Arc::new(image)))
     }
 
     /// Has every helper that this process starts from now on execute this program: for containers, for hooks, for executed
@@ -107,28 +100,117 @@ impl Helper {
     }
 }
 
-/// Executes `image` to learn its version. The answer of a program that is no helper is empty, or anything.
-fn ask(image: BorrowedFd<'_>) -> Result<Vec<u8>> {
-    let (answer, theirs) = pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
-    let mut donations = Donations::default();
-    donations.give("answer", &theirs);
-    let start = Start::of(CHECK);
-    let child = spawn::execute(image, &start, &donations)?;
-    drop(donations);
-    drop(theirs);
-    let mut bytes = [0; 64];
-    let readable = wait_readable_until(answer.as_fd(), Some(Instant::now() + ANSWER_LIMIT));
-    let read = match readable {
-        Ok(true) => rustix::io::read(&answer, &mut bytes).unwrap_or(0),
-        _ => 0,
-    };
-    child.destroy();
-    Ok(bytes[..read].to_vec())
+/// The version of this crate in the program `image`; `None` if it has nothing of this crate.
+fn version_in(image: BorrowedFd<'_>, what: &str) -> Result<Option<Vec<u8>>> {
+    // An image is opened as a path only.
+    let path = format!("/proc/self/fd/{}", image.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::empty()).os(|| format!("open({what})"))?;
+    let version = elf::version(&File::from(file)).os(|| format!("read({what})"))?;
+    rustix::fs::accessat(rustix::fs::CWD, &path, Access::EXEC_OK, AtFlags::EACCESS)
+        .os(|| format!("access({what}, X_OK)"))?;
+    Ok(version)
 }
 
-/// The other side of [`ask`].
-pub(super) fn answer(mut donated: Received) {
-    if let Ok(answer) = donated.take("answer") {
-        let _ = rustix::io::write(&answer, VERSION);
+/// Looks for the note in the program headers of elf(5).
+mod elf {
+    use super::*;
+    use std::io;
+
+    const HEADER: usize = 64;
+    const PROGRAM_HEADER: usize = 56;
+    /// No executable of a Rust program has more.
+    const MAX_PROGRAM_HEADERS: u16 = 256;
+    /// The notes of a program have some hundred bytes.
+    const MAX_NOTES: u64 = 1 << 16;
+    const PT_LOAD: u32 = 1;
+    const PT_NOTE: u32 = 4;
+
+    /// The version in the note of this crate. Fails with `ENOEXEC` for what is no whole 64-bit ELF file.
+    pub(super) fn version(file: &File) -> io::Result<Option<Vec<u8>>> {
+        let no_program = || io::Error::from_raw_os_error(libc::ENOEXEC);
+        let read = |length: usize, at: u64| {
+            let mut bytes = vec![0; length];
+            match file.read_exact_at(&mut bytes, at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(no_program()),
+                done => done.map(|()| bytes),
+            }
+        };
+        let header = read(HEADER, 0)?;
+        let (table, entry, count) = (u64_at(&header, 32), u16_at(&header, 54), u16_at(&header, 56));
+        let is_elf = header[..5] == *b"\x7fELF\x02" && usize::from(entry) == PROGRAM_HEADER;
+        if !is_elf || count > MAX_PROGRAM_HEADERS {
+            return Err(no_program());
+        }
+        let size = file.metadata()?.len();
+        let mut version = None;
+        for header in read(PROGRAM_HEADER * usize::from(count), table)?.chunks_exact(PROGRAM_HEADER) {
+            let (kind, at, length) = (u32_at(header, 0), u64_at(header, 8), u64_at(header, 32));
+            // The kernel would execute a file that was cut, and kill it when it reaches what is missing.
+            if kind == PT_LOAD && at.checked_add(length).is_none_or(|end| end > size) {
+                return Err(no_program());
+            }
+            if kind == PT_NOTE && length <= MAX_NOTES && version.is_none() {
+                version = in_notes(&read(usize::try_from(length).unwrap_or_default(), at)?);
+            }
+        }
+        Ok(version)
+    }
+
+    /// Goes through notes: the sizes of name and description, a type, then name and description, each filled up to a multiple
+    /// of four.
+    fn in_notes(mut notes: &[u8]) -> Option<Vec<u8>> {
+        while notes.len() >= 12 {
+            let [name, description] =
+                [0, 4].map(|at| usize::try_from(u32_at(notes, at)).unwrap_or(usize::MAX));
+            let kind = u32_at(notes, 8);
+            let (found, rest) = notes[12..].split_at_checked(name.checked_next_multiple_of(4)?)?;
+            let (bytes, rest) = rest.split_at_checked(description.checked_next_multiple_of(4)?)?;
+            if found == NOTE_NAME && kind == NOTE_KIND && description == NOTE_BYTES {
+                let version = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+                return Some(version.to_vec());
+            }
+            notes = rest;
+        }
+        None
+    }
+
+    fn u16_at(bytes: &[u8], at: usize) -> u16 {
+        u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+    }
+
+    fn u32_at(bytes: &[u8], at: usize) -> u32 {
+        u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes make a u32"))
+    }
+
+    fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes make a u64"))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn this_program_has_the_note_and_a_foreign_one_has_not() {
+            let of = |path: &str| version(&File::open(path).unwrap()).unwrap();
+            assert_eq!(of("/proc/self/exe").as_deref(), Some(VERSION));
+            assert_eq!(of("/bin/sh"), None);
+        }
+
+        #[test]
+        fn notes_of_any_sizes_are_read_to_their_end() {
+            let mut notes = [u32::MAX, 7, 1].map(u32::to_ne_bytes).concat();
+            assert_eq!(in_notes(&notes), None);
+            notes.splice(0..4, 3_u32.to_ne_bytes());
+            notes.extend(b"GNU\0seven..\0");
+            assert_eq!(in_notes(&notes), None);
+            notes.extend([12, 32, NOTE_KIND].map(u32::to_ne_bytes).concat());
+            notes.extend(NOTE_NAME);
+            notes.extend(*b"1.2.3\0\0\0");
+            assert_eq!(in_notes(&notes), None);
+            notes.extend([0; 24]);
+            assert_eq!(in_notes(&notes).as_deref(), Some(b"1.2.3".as_slice()));
+        }
     }
 }

@@ -49,17 +49,12 @@ impl<'a> Start<'a> {
 
 /// Executes the helpers' program as the helper `start.name`, with `donations` as its only descriptors.
 pub(crate) fn spawn(_: Reexec, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
-    execute(image::image()?, start, donations)
-}
-
-/// As [`spawn`], with this image.
-pub(super) fn execute(image: BorrowedFd<'_>, start: &Start<'_>, donations: &Donations<'_>) -> Result<Child> {
     let name = CString::new(start.name).expect("helper names are literals without NUL");
     let list = donations.argument();
     let environment = [library_path(), weaken::inherited()];
     let environment: Vec<&CStr> = environment.iter().flatten().map(CString::as_c_str).collect();
     let helper = sys::Helper {
-        image,
+        image: image::image()?,
         argv: &[&name, &list],
         envp: &environment,
         null: dev_null()?,
@@ -92,7 +87,9 @@ pub(crate) fn read_plan<P: DeserializeOwned>(memory: OwnedFd) -> Result<P> {
     if !memory::is_sealed(memory.as_fd()) {
         return Err(Error::new(ErrorKind::PeerMisbehaved, "read plan", "it is not in sealed memory"));
     }
-    let mut bytes = Vec::new();
+    let size = rustix::fs::fstat(&memory).os(|| "fstat(plan)")?.st_size;
+    // With room for all of it, two calls read it: the second one finds the end.
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default().min(1 << 20));
     File::from(memory).take(MAX_PLAN).read_to_end(&mut bytes).os(|| "read(plan)")?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::new(ErrorKind::PeerMisbehaved, "read plan", error.to_string()))

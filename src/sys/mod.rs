@@ -20,6 +20,7 @@ mod seccomp;
 mod sibling;
 mod signals;
 mod spawn;
+mod startup;
 mod trial;
 
 pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
@@ -50,6 +51,9 @@ pub(crate) use seccomp::{close_with_secret, draw_secret, load_seccomp, read_with
 pub(crate) use sibling::{ArgumentArea, SharedPid, fork_sibling};
 pub(crate) use signals::Caught;
 pub(crate) use spawn::{Helper, SETNS, spawn_helper};
+#[cfg(target_env = "musl")]
+pub(crate) use startup::arguments_at_start;
+pub(crate) use startup::{NOTE_BYTES, NOTE_KIND, NOTE_NAME, keep_note};
 pub(crate) use trial::{TrialStep, has_landlock, try_namespaces};
 
 use rustix::io::Errno;
