@@ -17,6 +17,9 @@
 //! Without `linux.cgroupsPath` the container's cgroups are where runc puts them for root: at its id. For another user
 //! there is only one to freeze, where the user may make it.
 //!
+//! A file `cofferdam-helper` in the directory of this program is the program of the processes beside the workload
+//! (`cofferdam::helpers::Helper`). Without it they execute this program once more, which costs more processor time.
+//!
 //! One difference: `pause` fails for a container that is only created, because its program does not run yet.
 //!
 //! By default this program ignores the pod annotations of Kubernetes' engines, because their runc shims wait for a
@@ -27,6 +30,8 @@
 
 #[path = "arguments/mod.rs"]
 mod arguments;
+#[path = "beside/mod.rs"]
+mod beside;
 #[path = "oci/control.rs"]
 mod control;
 #[path = "oci/create.rs"]
@@ -215,7 +220,8 @@ fn main() -> ExitCode {
         }
     };
     log.follow_decisions(if options.debug { tracing::Level::DEBUG } else { tracing::Level::WARN });
-    match verb.obey(&options) {
+    let installed = beside::install_helper().map_err(Failure::from);
+    match installed.and_then(|()| verb.obey(&options)) {
         Ok(code) => code,
         Err(Failure { message, code }) => {
             log.error(&message);

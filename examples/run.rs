@@ -10,6 +10,9 @@
 //! Options come before the program; everything after its name are its arguments. Without `--rootfs` or `--bundle` the
 //! container sees the host's system directories, read-only. It gets the standard streams of this program.
 //!
+//! A file `cofferdam-helper` in the directory of this program is the program of the processes beside the workload
+//! (`cofferdam::helpers::Helper`). Without it they execute this program once more, which costs more processor time.
+//!
 //! The exit code is that of the program, or 128 + n if signal n ended it; 127 if there is no such program, 126 if it
 //! cannot be executed, and 125 if the container could not be created. An outcome that the code does not show is printed
 //! on stderr.
@@ -18,6 +21,8 @@
 
 #[path = "arguments/mod.rs"]
 mod arguments;
+#[path = "beside/mod.rs"]
+mod beside;
 
 use arguments::{duration, size, user, variable};
 use clap::Parser;
@@ -119,7 +124,7 @@ fn main() -> ExitCode {
         std::process::exit(if error.use_stderr() { OUR_FAULT.into() } else { 0 })
     });
     let json = options.json;
-    match container(options).and_then(ContainerBuilder::run) {
+    match beside::install_helper().and_then(|()| container(options)).and_then(ContainerBuilder::run) {
         Ok(exit) => {
             if json {
                 eprintln!("{}", to_json(&exit))

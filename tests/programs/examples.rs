@@ -118,6 +118,34 @@ fn run_passes_streams_limits_and_exit_codes_through() {
 }
 
 #[test]
+fn run_and_oci_use_the_helper_that_is_installed_beside_them() {
+    let stage = stage!();
+    let place = stage.readable_directory("bin");
+    let [run, oci] = [example!("run"), example!("oci")].map(|example| {
+        let path = place.join(example.name);
+        std::fs::copy(&example.path, &path).unwrap();
+        Example { path, ..example }
+    });
+    let helper = place.join("cofferdam-helper");
+    std::fs::copy(env!("CARGO_BIN_EXE_cofferdam-helper"), &helper).unwrap();
+    let bundle = stage.path().join("bundle");
+    stage.busybox_shell("bundle", "exit 5").to_bundle(&bundle).unwrap();
+    let run = || run.clone().on(&stage).args(["sh", "-c", "exit 4"]).run();
+    let oci = || {
+        let verb = ["run", "--bundle", bundle.to_str().unwrap(), "beside"];
+        oci.clone().on(&stage).args(verb).run()
+    };
+    run().expect(4, "");
+    oci().expect(5, "");
+    // It is not ignored where it is of no use.
+    std::fs::remove_file(&helper).unwrap();
+    std::fs::copy("/bin/true", &helper).unwrap();
+    for said in [run().expect(125, ""), oci().expect(1, "")] {
+        assert!(said.contains("is no cofferdam-helper"), "{said}");
+    }
+}
+
+#[test]
 fn run_takes_a_bundle_that_another_runtime_could_take() {
     let stage = stage!();
     let run = example!("run");

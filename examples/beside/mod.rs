@@ -1,0 +1,17 @@
+//! Has the processes beside a workload execute `cofferdam-helper`, if that is installed beside this program.
+
+use cofferdam::Error;
+use cofferdam::helpers::Helper;
+
+/// Installs the file `cofferdam-helper` in the directory of this program, if there is one.
+///
+/// # Errors
+/// That of [`Helper::at`]: the file is there, and is not the helper of this version of the crate.
+pub(crate) fn install_helper() -> Result<(), Error> {
+    let own = std::env::current_exe().unwrap_or_default();
+    let helper = own.with_file_name("cofferdam-helper");
+    match helper.is_file() {
+        true => Helper::at(helper)?.install(),
+        false => Ok(()),
+    }
+}
