@@ -7,5 +7,6 @@
 mod cli;
 mod conformance;
 mod examples;
+mod extension;
 #[path = "../kit/mod.rs"]
 mod kit;
