@@ -320,6 +320,8 @@ pub mod typestate {
 /// The program of the processes beside a workload: [`Helper`](helpers::Helper).
 pub mod helpers {
     pub use crate::helper::Helper;
+    #[doc(hidden)]
+    pub use crate::helper::HelperAllocator;
 }
 
 /// Containers that are created before there is a job for them: [`Pool`](pools::Pool).

@@ -15,6 +15,7 @@ pub(crate) mod spawn;
 pub(crate) mod zygote;
 
 pub(crate) use crate::process::donation::{Donations, Received};
+pub use crate::sys::HelperAllocator;
 pub(crate) use child::{Child, collect_ended, collect_later, has_ended, reap};
 pub(crate) use extra_fds::{ExtraFds, OpenFds, extra_fd_name};
 pub use program::Helper;

@@ -5,6 +5,7 @@
 //! unless several of them need the same sequence of calls, as for mounts ([`mount_api`]) and files of `/proc`
 //! ([`procstat`]).
 
+mod allocator;
 mod bpf;
 mod clone;
 mod descriptors;
@@ -23,6 +24,7 @@ mod spawn;
 mod startup;
 mod trial;
 
+pub use allocator::HelperAllocator;
 pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
 pub(crate) use clone::{Forked, fork};
 pub(crate) use descriptors::{
