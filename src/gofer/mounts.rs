@@ -4,14 +4,12 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{
     GoferItem, GoferSource, IdMapping, KEEP_IDS, NodeNumbers, Owner, OwnerMapping, SealedGofer, Shown,
 };
-use crate::process::Channel;
 use crate::spec::{IdMap, IdMaps, MountAttrs};
-use crate::sys::{self, Forked, MountAttr, NewMount};
+use crate::sys::{self, MountAttr, NamespaceHolder, NewMount};
 use crate::wire::init::MountBatchItem;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -303,24 +301,12 @@ fn map_ids(
     })
 }
 
-/// A new user namespace with these maps, because mount_setattr(2) takes a mapping of ids only from a user namespace. Forks
-/// a child into it, writes the child's maps, and opens the namespace. Then kills the child: the descriptor keeps the
-/// namespace.
+/// A new user namespace with these maps, because mount_setattr(2) takes a mapping of ids only from a user namespace. A child
+/// holds it until its maps are written and it is open; then the descriptor keeps it.
 fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
-    let (ours, theirs) = Channel::pair()?;
-    match sys::fork(libc::CLONE_NEWUSER.cast_unsigned(), None).os(|| "clone3(CLONE_NEWUSER)")? {
-        Forked::Child => {
-            drop(ours);
-            theirs.wait_for_hangup();
-            sys::exit_now(0)
-        }
-        Forked::Parent { pid, pidfd } => {
-            let namespace = map_and_open(pid.as_raw_nonzero().get(), maps);
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            sys::wait4(pid).os(|| "wait4()")?;
-            namespace
-        }
-    }
+    let holder = NamespaceHolder::new(libc::CLONE_NEWUSER.cast_unsigned());
+    let holder = holder.os(|| "clone3(CLONE_NEWUSER)")?;
+    map_and_open(holder.pid().as_raw_nonzero().get(), maps)
 }
 
 fn map_and_open(pid: i32, maps: &IdMaps) -> Result<OwnedFd> {

@@ -133,12 +133,6 @@ impl Channel {
             }
         }
     }
-
-    /// Waits until the peer is gone, or has sent something, which is not expected here.
-    pub(crate) fn wait_for_hangup(&self) {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        while poll(&mut fds, None) == Err(Errno::INTR) {}
-    }
 }
 
 impl AsFd for Channel {

@@ -12,6 +12,7 @@ mod descriptors;
 mod exec;
 mod execution;
 mod fork_inside;
+mod holder;
 mod init_program;
 mod mount_api;
 mod net;
@@ -38,6 +39,7 @@ pub(crate) use exec::{
 };
 pub(crate) use execution::{Execution, LastCall, forget_code, forget_peak, is_in_main_executable};
 pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside};
+pub(crate) use holder::NamespaceHolder;
 pub(crate) use init_program::init_program;
 pub(crate) use mount_api::{
     MountAttr, NewMount, alone_or_whole, attach, attach_at, clone_tree, clone_tree_at, mount_setattr,
