@@ -2,6 +2,7 @@
 
 mod binds;
 mod devices;
+mod exhaustion;
 mod groups;
 mod host_mounts;
 mod host_rootfs;

@@ -103,7 +103,8 @@ fn mounts() -> Result<Vec<Mount>, oci_spec::OciSpecError> {
     [
         ("/proc", "proc", "proc", "nosuid,noexec,nodev"),
         ("/dev", "tmpfs", "tmpfs", "nosuid,mode=755,size=65536k"),
-        ("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620"),
+        // The machine has 3072 terminals for all containers (kernel.pty.max less kernel.pty.reserve): one may not use up all.
+        ("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,max=256"),
         ("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k"),
         ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
         ("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"),
