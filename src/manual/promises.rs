@@ -8,31 +8,75 @@
 //!
 //! # Promised
 //!
+//! Below each promise are tests that fail if it is broken, as program, file and function of `tests/`.
+//!
 //! * The crate reads, writes and creates no object of the host by path on the container's behalf, outside of the
 //!   declared root and mounts.
+//!   (`isolation::posture_of_helpers::a_rootfs_whose_mount_points_lead_out_touches_nothing_outside`,
+//!   `isolation::posture_of_helpers::a_mount_destination_that_is_a_symlink_stays_inside`,
+//!   `api::files::a_tree_that_changes_under_a_copy_never_leads_outside`)
 //! * No privilege, descriptor, environment variable, key or memory of the caller or of a helper reaches the workload,
 //!   except supplementary groups [if there is a single id](super::privileges#ids), or if
 //!   [`keep_caller_groups`](crate::ContainerBuilder::keep_caller_groups) asks for them.
+//!   (`isolation::posture::the_descriptors_are_the_three_streams_whatever_the_caller_leaks`,
+//!   `isolation::posture_of_exec::the_descriptors_are_the_streams_and_what_was_given_whatever_the_caller_leaks`,
+//!   `isolation::posture_of_exec::neither_groups_nor_inheritable_capabilities_of_the_caller_reach_what_is_executed`,
+//!   `isolation::workload_view::the_environment_is_what_was_set_and_nothing_of_the_callers`,
+//!   `isolation::keyring::no_process_of_a_container_finds_the_callers_keys`,
+//!   `isolation::groups::no_group_of_a_privileged_caller_stays_with_one_id_or_many`)
+//! * A startContainer hook, which is a program of the image, has the workload's privileges and no more.
+//!   (`isolation::posture_of_hooks::a_hook_of_the_image_is_what_the_workload_is`)
 //! * No process of the container has a [memory device of the host](super::processes#descriptors) open, such as its
-//!   `/dev/null`.
+//!   `/dev/null`. (`isolation::own_devices::no_descriptor_of_a_process_leads_to_a_device_of_the_host`)
+//! * Helpers keep no mount of the host, except one that the configuration shares: a disk that the host unmounts is free.
+//!   (`isolation::host_mounts::a_disk_that_the_host_unmounts_is_free_while_a_container_runs`)
+//! * Under the default filter a workload takes no lease on a file (fcntl(2)). Where another filter lets it, or a process
+//!   of the host has one, no operation waits for the file longer than a second: it fails, and names the lease. Only
+//!   execve(2) of a leased program waits until the kernel breaks the lease, and a deadline of the caller holds meanwhile.
+//!   (`isolation::seccomp::no_program_takes_a_lease`, `isolation::leases::file_work_names_the_lease`,
+//!   `isolation::leases::create_and_exec_name_the_lease_on_the_images_users`,
+//!   `isolation::leases::a_deadline_holds_for_a_program_that_is_leased`)
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
 //!   error; with [best effort](crate::ContainerBuilder::best_effort_limits), a limit whose controller is missing is
 //!   [named](crate::info::Info::unapplied_limits) instead.
+//!   (`cgroups::limits::limits_are_in_the_cgroups_files_and_the_workload_is_under_them`,
+//!   `cgroups::limits::limits_that_cannot_be_set_are_refused_and_not_dropped`,
+//!   `cgroups::limits::limits_that_cannot_be_set_are_done_without_and_named_where_best_effort_is_enough`)
 //! * Two containers of root have no host id in common, unless they are in one pod or were given
 //!   [mappings](crate::ContainerBuilder::id_mappings). So none uses up what the kernel counts for each uid: descriptors that
 //!   wait in sockets, pipe buffers, keys.
+//!   (`isolation::own_ids::containers_of_root_share_no_id_whatever_their_state_roots`,
+//!   `isolation::peer_inflight::a_container_that_fills_sockets_with_descriptors_disturbs_no_other`,
+//!   `isolation::exhaustion::a_victim_lives_while_another_container_uses_up_what_its_user_has`)
 //! * A container that the builder describes leaves its caller most of what the kernel counts for both: queued signals,
 //!   timers, message queues, inotify and fanotify, namespaces. [The limits](super::privileges#other-limits-by-default).
+//!   (`isolation::own_ids::a_default_container_cannot_use_up_what_its_caller_needs`)
+//! * A workload that uses up what it can get of its own container's resources keeps no other container from being
+//!   created, used and deleted: descriptors, terminals, sockets, shared memory, its output, its processes if their
+//!   number is limited.
+//!   (`isolation::exhaustion::a_victim_lives_while_another_container_uses_up_what_it_has`)
 //! * No annotation of a bundle changes its container, because engines pass on those of an image, unless the caller
 //!   [asks for it](super::oci#annotations).
+//!   (`api::pods::annotations_of_engines_are_followed_only_if_asked_for`)
 //! * If a configuration asks for something that the crate does not do, the crate refuses it by field name. It drops
 //!   nothing silently.
+//!   (`oci::bad_input::every_row_is_refused_in_its_words_and_leaves_the_host_as_it_was`)
 //! * A failed create leaves nothing, and harms no container that existed.
+//!   (`faults::killed_processes::a_helper_killed_at_any_call_fails_the_caller_and_leaves_nothing`,
+//!   `api::lifecycle::a_taken_id_is_refused_and_its_owner_is_unharmed`)
 //! * If a helper dies, nothing of the container goes on running, provided that the container has a new pid namespace.
+//!   (`api::lifecycle::a_killed_gofer_ends_its_container`,
+//!   `api::lifecycle::a_killed_sandbox_takes_everything_along_and_the_outcome_says_lost`,
+//!   `cgroups::pause::a_paused_container_whose_sandbox_is_killed_has_stopped`)
 //! * If the caller is killed, an attached container that was created and has not ended leaves no process and no cgroup,
 //!   only the record of how it ended. For the cgroups this needs a kernel with Landlock; systemd removes the cgroups of
 //!   a scope.
+//!   (`api::attachment::a_killed_caller_takes_its_attached_container_along`,
+//!   `api::attachment::a_killed_caller_leaves_no_cgroup`)
 //! * The caller is not changed.
+//!   (`api::unharmed::a_hundred_containers_from_eight_threads_leave_the_caller_as_it_was`)
+//!
+//! `tests/isolation/teeth.rs` shows for rules of the code that its tests fail where the rule is left out.
 //!
 //! # Not promised
 //!
@@ -62,8 +106,9 @@
 //!   channel, knows them of the others. Workloads are executed, and have their own.
 //! * That a process which leaves the container's mount namespace, in a pid namespace that it shares with others, still
 //!   counts as the container's. Only the kill of its cgroup still reaches it.
-//! * That hooks are harmless: hooks of the host run with the caller's own privileges. A startContainer hook is a program
-//!   of the image, and can do what the workload can.
+//! * That hooks are harmless: hooks of the host run with the caller's own privileges, and those of createContainer
+//!   [start in the image's root](super::oci#the-working-directory-of-hooks). A startContainer hook is a program of the
+//!   image, and can do what the workload can.
 //!
 //! # The layers
 //!

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// The text of the page.
+/// The text of the page on the source.
 fn page() -> String {
-    let source = std::fs::read_to_string(package().join("src/manual/house.rs")).expect("the page");
+    text_of("src/manual/house.rs")
+}
+
+fn text_of(page: &str) -> String {
+    let source = std::fs::read_to_string(package().join(page)).expect("the page");
     let lines = source.lines().filter_map(|line| line.strip_prefix("//!"));
     lines.map(str::trim).collect::<Vec<_>>().join(" ")
 }
@@ -73,4 +77,32 @@ fn the_page_names_every_folder_and_file_at_the_top() {
     });
     let missing: Vec<_> = names.filter(|name| !named.contains(&name.as_str())).collect();
     assert!(missing.is_empty(), "src/manual/house.rs leaves out {missing:?}");
+}
+
+/// The test that `program::file::function` names, as its file and its function.
+fn named_test(code: &str) -> Option<(PathBuf, &str)> {
+    let (module, function) = code.rsplit_once("::")?;
+    let programs = ["api", "cgroups", "engines", "faults", "isolation", "oci", "programs"];
+    let path = module.replace("::", "/");
+    programs.contains(&module.split("::").next()?).then(|| {
+        let file = package().join("tests").join(format!("{path}.rs"));
+        (if file.exists() { file } else { package().join("tests").join(path).join("mod.rs") }, function)
+    })
+}
+
+#[test]
+fn every_promise_names_tests_and_they_exist() {
+    let page = text_of("src/manual/promises.rs");
+    let promised = page.split_once("# Promised ").and_then(|(_, rest)| rest.split_once("# Not promised"));
+    let promises = promised.expect("both parts").0;
+    let mut wrong = Vec::new();
+    for promise in promises.split(" * ").skip(1) {
+        let tests: Vec<_> = code(promise).into_iter().filter_map(|(_, code)| named_test(code)).collect();
+        let missing = tests.iter().filter(|(file, function)| !has_function(file, function));
+        wrong.extend(missing.map(|(file, function)| format!("no {function} in {}", file.display())));
+        if tests.is_empty() {
+            wrong.push(format!("no test is named for: {promise}"));
+        }
+    }
+    assert!(wrong.is_empty(), "src/manual/promises.rs:\n{}", wrong.join("\n"));
 }
