@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{
     GoferItem, GoferSource, IdMapping, KEEP_IDS, NodeNumbers, Owner, OwnerMapping, SealedGofer, Shown,
 };
-use crate::spec::{IdMap, IdMaps, MountAttrs};
+use crate::spec::{IdMap, IdMaps, MountAttrs, exceeds_fsconfig};
 use crate::sys::{self, MountAttr, NamespaceHolder, NewMount};
 use crate::wire::init::MountBatchItem;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -72,7 +72,8 @@ impl<'a> MountFactory<'a> {
             },
             GoferSource::Overlay { lower } => self.overlay(lower, item)?,
             GoferSource::New { file_system, source, options } => {
-                new_file_system(file_system, source.as_deref(), options, item)?
+                let staging = &self.plan.facts.staging;
+                new_file_system(file_system, source.as_deref(), options, item, staging)?
             }
             GoferSource::Node(numbers) => self.node(numbers, item)?,
         };
@@ -336,8 +337,13 @@ fn new_file_system(
     source: Option<&str>,
     options: &[String],
     item: &GoferItem,
+    staging: &Path,
 ) -> Result<OwnedFd> {
     let make = || {
+        if options.iter().any(|option| exceeds_fsconfig(option)) {
+            let read_only = item.set.contains(MountAttrs::RDONLY);
+            return sys::mount_with_page(file_system, source, options, read_only, staging);
+        }
         let new = NewMount::open(file_system)?;
         if let Some(source) = source {
             new.set("source", source)?;

@@ -87,7 +87,7 @@
 //! | `mounts[].destination` | applied; absolute, without `..`, not the root itself; where a link of the image dangles, init makes what it leads to, inside the root |
 //! | `mounts[].type` | applied: any file system this kernel has; `cgroup` and `cgroup2` show the container's own cgroups |
 //! | `mounts[].source` | applied; the source of a bind is relative to the bundle, or to the caller's directory if it comes from a method. Of a new file system it is the name that mount(8) shows, at most 255 bytes |
-//! | `mounts[].options` | applied; `remount` is refused, because every entry is a separate mount. Superblock flags apply to a new file system only; parameters of file systems have no effect on a bind, and the log has a warning. Other unknown words are refused, unlike with runc: `r0` must not make a writable bind |
+//! | `mounts[].options` | applied; `remount` is refused, because every entry is a separate mount. Superblock flags apply to a new file system only; parameters of file systems have no effect on a bind, and the log has a warning. Other unknown words are refused, unlike with runc: `r0` must not make a writable bind. One may be longer than 255 bytes for a type other than tmpfs, devpts and proc, as `lowerdir` of `overlay`; then all together have at most 4095 |
 //! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
 //! | `mounts[].gidMappings[].*` | as `uidMappings` |
 //!

@@ -43,7 +43,7 @@ pub use linux::IdMap;
 pub(crate) use linux::{Device, DeviceKind, IdMaps, RootfsPropagation};
 pub use mount_options::mount_options;
 pub(crate) use mount_options::{MAP_OWNER, MAP_OWNER_BUT_ROOT, MountAttrs, Propagation};
-pub(crate) use mounts::{Mount, MountKind};
+pub(crate) use mounts::{Mount, MountKind, exceeds_fsconfig};
 pub(crate) use namespaces::{NamespaceKind, NamespaceSource, Namespaces, TimeOffset};
 pub(crate) use net_devices::NetDevice;
 pub(crate) use process::{ConsoleSize, Rlimit, User, ValidProcess};

@@ -161,6 +161,47 @@ impl Mount {
 /// The longest string that fsconfig(2) takes.
 const MAX_NAME: usize = 255;
 
+/// How many bytes of options mount(2) takes: a page, with the NUL at the end.
+const MAX_OPTIONS: usize = 4095;
+
+/// Whether this option, `key=value` or a flag, is longer than fsconfig(2) takes.
+pub(crate) fn exceeds_fsconfig(option: &str) -> bool {
+    let (key, value) = option.split_once('=').unwrap_or((option, ""));
+    key.len().max(value.len()) > MAX_NAME
+}
+
+/// Refuses options that are too long. `takes_page` says that mount(2) takes those which fsconfig(2) does not: all of them
+/// together, separated by commas.
+fn check_lengths(
+    words: &Field<'_>,
+    superblock: &[String],
+    parameters: &[(usize, String)],
+    takes_page: bool,
+) -> Result<()> {
+    let Some((index, long)) = parameters.iter().find(|(_, word)| exceeds_fsconfig(word)) else {
+        return Ok(());
+    };
+    let (field, length) = (words.index(*index), long.len());
+    if !takes_page {
+        return Err(field.error(format_args!("is {length} bytes long, the limit is {MAX_NAME}")));
+    }
+    let all = || superblock.iter().chain(parameters.iter().map(|(_, word)| word));
+    let total = all().map(|word| word.len() + 1).sum::<usize>() - 1;
+    if total > MAX_OPTIONS {
+        let problem =
+            format_args!("is {length} bytes long, and the limit for all options together is {MAX_OPTIONS}");
+        return Err(field.error(problem));
+    }
+    match parameters.iter().find(|(_, word)| word.contains(',')) {
+        Some((index, _)) => {
+            let problem =
+                format_args!("contains a comma, and another option is longer than {MAX_NAME} bytes");
+            Err(words.index(*index).error(problem))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The `source` of a new file system, unless it is empty.
 fn name(field: &Field<'_>, source: Option<&Path>) -> Result<Option<String>> {
     let Some(source) = source.filter(|source| !source.as_os_str().is_empty()) else { return Ok(None) };
@@ -232,6 +273,9 @@ impl MountKind {
             };
             return Ok(Self::Bind { source: field.key("source").on_host(source, bundle)?, recursive });
         }
+        let is_other =
+            !["tmpfs", "devpts", "proc", "sysfs", "mqueue", "cgroup", "cgroup2"].contains(&file_system);
+        check_lengths(&words, &superblock, &parameters, is_other)?;
         let kind = match file_system {
             "tmpfs" => {
                 let options = mount_options::parameters(&words, parameters, mount_options::TMPFS)?;

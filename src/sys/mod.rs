@@ -43,7 +43,7 @@ pub(crate) use holder::NamespaceHolder;
 pub(crate) use init_program::init_program;
 pub(crate) use mount_api::{
     MountAttr, NewMount, alone_or_whole, attach, attach_at, clone_tree, clone_tree_at, mount_setattr,
-    set_propagation,
+    mount_with_page, set_propagation,
 };
 pub(crate) use net::{bind_in, bring_loopback_up, connect_in, connect_stream, network_namespace_of};
 pub(crate) use procstat::{ProcStat, StatusText, open_below, read_below};

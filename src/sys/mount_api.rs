@@ -14,9 +14,11 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree,
+    unmount,
 };
+use std::ffi::CString;
 use std::path::Path;
 
 /// A new instance of a file system, between fsopen(2) and fsmount(2).
@@ -60,6 +62,26 @@ impl<'a> NewMount<'a> {
         fsmount(self.context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .os(|| format!("fsmount({kind:?})"))
     }
+}
+
+/// A new instance of a file system with options that are too long for fsconfig(2), as a detached mount: mount(2) takes a
+/// page of them. That call needs a path, which is covered for a moment: `place`, in a mount namespace that no other
+/// process looks into. Without a `source` that is the `kind`.
+pub(crate) fn mount_with_page(
+    kind: &str,
+    source: Option<&str>,
+    options: &[String],
+    read_only: bool,
+    place: &Path,
+) -> Result<OwnedFd> {
+    let options = options.join(",");
+    let step = || format!("mount({kind:?}, {place:?}, {} bytes of options)", options.len());
+    let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+    let data = CString::new(options.as_str()).map_err(|_| Errno::INVAL).os(step)?;
+    mount(source.unwrap_or(kind), place, kind, flags, data.as_c_str()).os(step)?;
+    let copy = clone_tree_at(place, false).os(|| format!("open_tree({place:?}, OPEN_TREE_CLONE)"));
+    unmount(place, UnmountFlags::DETACH).os(|| format!("umount2({place:?}, MNT_DETACH)"))?;
+    copy
 }
 
 /// A detached copy of the mount at `at`; if `recursive`, with everything mounted below it: open_tree(2).

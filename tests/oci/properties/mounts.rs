@@ -257,6 +257,49 @@ fn a_file_system_the_crate_has_no_name_for_is_mounted_with_its_options() {
 }
 
 #[test]
+fn options_longer_than_255_bytes_reach_the_file_system_or_are_refused_by_their_place() {
+    let stage = stage!();
+    let overlay = |options: &[String]| json!({"destination": "/merged", "type": "overlay", "source": "long", "options": options});
+    let refused = |mount: Value| refusal(&stage, |config| add_mount(config, mount)).to_string();
+    let said = refused(overlay(&["nodev".into(), format!("lowerdir={}", "/lower:".repeat(600))]));
+    assert!(said.contains("].options[1]: is 4209 bytes long, and the limit for all"), "{said}");
+    let said = refused(overlay(&[format!("lowerdir={}", "/lower:".repeat(60)), "upperdir=/a,b".into()]));
+    assert!(said.contains("].options[1]: contains a comma"), "{said}");
+    let context = format!("mpol=bind:{}", "0".repeat(255));
+    let said = refused(json!({"destination": "/memory", "type": "tmpfs", "options": [context]}));
+    assert!(said.contains("].options[0]: is 265 bytes long, the limit is 255"), "{said}");
+    if !is_root() {
+        skip!("overlay of a directory of nobody's needs its own user namespace to have been asked for");
+    }
+    let [upper, work] = ["upper", "work"].map(|name| stage.open_directory(name).display().to_string());
+    let lower: Vec<String> = (0..12)
+        .map(|number| {
+            let path = stage.open_directory(&format!("lower-with-a-rather-long-name-{number:02}"));
+            std::fs::write(path.join(format!("file-{number:02}")), "").unwrap();
+            path.display().to_string()
+        })
+        .collect();
+    let lower = format!("lowerdir={}", lower.join(":"));
+    assert!(lower.len() > 255, "{lower}");
+    for read_only in [false, true] {
+        let mut options = vec![lower.clone(), "nodev".into()];
+        match read_only {
+            true => options.push("ro".into()),
+            false => options.extend([format!("upperdir={upper}"), format!("workdir={work}")]),
+        }
+        let script =
+            "ls /merged | wc -l; touch /merged/new 2>/dev/null && echo written; cat /proc/self/mountinfo";
+        let seen = seen(&stage, script, |config| add_mount(config, overlay(&options)));
+        let written = if read_only { "12\n" } else { "12\nwritten\n" };
+        assert!(seen.starts_with(written) && seen.contains("written") != read_only, "{seen}");
+        let (attributes, _, _) = mount_at(&seen, "/merged");
+        assert!(attributes.contains(&"nodev") && attributes.contains(&"ro") == read_only, "{attributes:?}");
+        assert!(seen.contains(" - overlay long "), "{seen}");
+        let _ = std::fs::remove_file(stage.path().join("upper/new"));
+    }
+}
+
+#[test]
 fn a_proc_that_hides_processes_is_mounted_so() {
     let stage = stage!();
     let container =
