@@ -63,6 +63,18 @@ impl HelperAllocator {
         Self { locked: AtomicBool::new(false), heap: UnsafeCell::new(heap) }
     }
 
+    // Not inlined, nor is the other: the calls are in every corner of the program, and copies of this code would make it a
+    // third larger.
+    #[inline(never)]
+    fn take(&self, layout: Layout) -> *mut u8 {
+        self.with_heap(|heap| heap.take(layout))
+    }
+
+    #[inline(never)]
+    fn give(&self, piece: *mut u8, size: usize) {
+        self.with_heap(|heap| heap.give(piece, size));
+    }
+
     fn with_heap<T>(&self, work: impl FnOnce(&mut Heap) -> T) -> T {
         while self.locked.swap(true, Ordering::Acquire) {
             std::hint::spin_loop();
@@ -150,24 +162,25 @@ fn map(size: usize) -> Option<usize> {
 // owner gave it back. They are as long and as aligned as was asked for, and no method panics or allocates.
 unsafe impl GlobalAlloc for HelperAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.with_heap(|heap| heap.take(layout))
+        self.take(layout)
     }
 
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
-        self.with_heap(|heap| heap.give(piece, layout.size()));
+        self.give(piece, layout.size());
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let same = class_of(layout.size()).is_some_and(|class| class_of(size) == Some(class));
         if same || self.with_heap(|heap| heap.resize_newest(piece, layout.size(), size)) {
             return piece;
         }
         let Ok(new) = Layout::from_size_align(size, layout.align()) else { return null_mut() };
-        let moved = self.with_heap(|heap| heap.take(new));
+        let moved = self.take(new);
         if !moved.is_null() {
             // SAFETY: both pieces have at least this length, and they do not overlap, since both are in use.
             unsafe { std::ptr::copy_nonoverlapping(piece, moved, layout.size().min(size)) };
-            self.with_heap(|heap| heap.give(piece, layout.size()));
+            self.give(piece, layout.size());
         }
         moved
     }
