@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests write plain files of their own")]
 #![expect(unsafe_code, reason = "no safe crate takes leases")]
+#![expect(clippy::multiple_unsafe_ops_per_block, reason = "two commands of one purpose")]
 
 use crate::kit::limits::own_cgroups;
 use crate::kit::{Stage, is_root, skip, stage, start};
