@@ -1,5 +1,7 @@
 //! Limits of one executed process: its own cgroup, what they hold back, and that nothing of them stays.
 
+#![expect(clippy::disallowed_methods, reason = "a test writes control files of its own cgroups")]
+
 use crate::kit::limits::own_cgroups;
 use crate::kit::{Stage, may_limit, skip, stage, start};
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Outcome, Process, Running};
