@@ -98,11 +98,12 @@
 //! | queued signals and POSIX timers | 1024 | some thousands for each user | `RLIMIT_SIGPENDING`: [`rlimit`](crate::ContainerBuilder::rlimit) with [`PendingSignals`](crate::builder::Resource::PendingSignals) |
 //! | bytes of POSIX message queues | 204800, two queues of the default size | 819200 for each user | `RLIMIT_MSGQUEUE`: [`MessageQueues`](crate::builder::Resource::MessageQueues) |
 //! | descriptors of a process; descriptors of a user that wait in sockets | 65536, or three quarters of the caller's hard limit. The soft limit is the caller's | | `RLIMIT_NOFILE`: [`OpenFiles`](crate::builder::Resource::OpenFiles) |
-//! | inotify instances, fanotify groups | 32 | 128 for each user | `max_inotify_instances`, `max_fanotify_groups` |
-//! | inotify watches, fanotify marks | 32768 | by memory | `max_inotify_watches`, `max_fanotify_marks` |
-//! | namespaces of each kind | 256 | by memory | `max_user_namespaces` and so on |
+//! | inotify instances | 32 | 128 for each user | `max_inotify_instances` |
+//! | inotify watches | 32768 | by memory | `max_inotify_watches` |
+//! | user namespaces | 256 | by memory | `max_user_namespaces` |
+//! | without a filter of system calls, or with `CAP_SYS_ADMIN`: fanotify groups and marks; namespaces of each other kind | 32 and 32768; 256 | 128 groups for each user; by memory | `max_fanotify_groups` and so on |
 //!
-//! The files of the last three rows are those of the container's new user namespace, in `/proc/sys/user` (namespaces(7)). The
+//! The files of the last four rows are those of the container's new user namespace, in `/proc/sys/user` (namespaces(7)). The
 //! sandbox writes them before the workload exists; where `/proc/sys` cannot be written, as in some outer containers, they stay
 //! unlimited. Each holds for every uid of the container, of which a workload without `CAP_SETUID` has one.
 //!

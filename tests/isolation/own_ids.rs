@@ -251,6 +251,10 @@ fn a_default_container_cannot_use_up_what_its_caller_needs() {
     let output = running.exec_output(cofferdam::Exec::new(["bash", "-c", LIMITS])).unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().collect::<Vec<_>>(), expected);
 
+    let further = "cat /proc/sys/user/max_fanotify_groups /proc/sys/user/max_net_namespaces";
+    let unfiltered = stage.shell("unfiltered", further).seccomp(None);
+    assert_eq!(stdout_of(unfiltered), "32\n256", "what no filter refuses");
+
     let bundle = stage.write_bundle("bundle", stage.container("described"), |config| {
         config["process"]["rlimits"] = serde_json::json!([]);
         config["process"]["args"] = serde_json::json!(["bash", "-c", LIMITS]);
