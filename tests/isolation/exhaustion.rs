@@ -101,20 +101,16 @@ fn large_pipes() -> (usize, Box<dyn std::any::Any>) {
 
 fn queued_signals() -> (usize, Box<dyn std::any::Any>) {
     let signal = libc::SIGRTMIN() + 5;
-    // SAFETY: the set is initialised by sigemptyset before it is used; the calls keep no pointer.
-    let queue = || unsafe {
-        libc::sigqueue(libc::getpid(), signal, libc::sigval { sival_ptr: std::ptr::null_mut() })
-    };
-    // SAFETY: as above. The signal stays blocked in the thread that has it queued.
+    // SAFETY: the set is initialised by sigemptyset before it is used, and the calls keep no pointer.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-        // In every thread: the kernel gives a signal of the process to any that does not block it.
-        libc::signal(signal, libc::SIG_IGN);
-        libc::signal(signal, libc::SIG_DFL);
     }
+    // To this thread, which blocks the signal: another one would die of it. The kernel queues each real-time signal.
+    // SAFETY: the calls take numbers, and this thread is there.
+    let queue = || unsafe { libc::pthread_kill(libc::pthread_self(), signal) };
     take(|| if queue() == 0 { Ok(()) } else { Err(Errno::AGAIN) })
 }
 
