@@ -55,6 +55,12 @@
 //! nine tenths of it debug information, is a hole. The crate makes the mount or the copy once per process, for all
 //! helpers.
 //!
+//! A program may have its helpers execute `cofferdam-helper` instead ([`Helper`](crate::helpers::Helper)), by the same kind
+//! of mount or copy. It has the same constructor. Its file names the crate's version in an ELF note (elf(5)), so the crate
+//! need not execute an unknown program to find out what it is. It has an allocator of its own, because a page fault is
+//! a large part of what a short container costs: linked statically at a fixed address, the helpers of a run have three quarters
+//! of the page faults that they have with the allocator and the relocations of musl.
+//!
 //! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`,
 //! `cofferdam-hooks`, `cofferdam-exec-proxy` or `cofferdam-zygote`, and `argv[1]` is a list of donations, the
 //! constructor serves as that helper and exits; `main` does not run. In every other program it returns after comparing
