@@ -270,6 +270,7 @@ mod sys;
 
 // The actors.
 mod cgroup;
+mod criu;
 mod gofer;
 mod helper;
 mod hooks;
@@ -327,6 +328,12 @@ pub mod helpers {
 /// Containers that are created before there is a job for them: [`Pool`](pools::Pool).
 pub mod pools {
     pub use crate::container::{Job, Pool, Taken};
+}
+
+/// The program that checkpoint and restore need: [`Criu`](checkpoint::Criu). The crate finds it and says whether it fits
+/// here; it does not checkpoint containers yet.
+pub mod checkpoint {
+    pub use crate::criu::{Criu, CriuVersion, Unsuitable};
 }
 
 /// What the methods of [`ContainerBuilder`] take.

@@ -1,5 +1,6 @@
 //! [`HostReport`]: what this host and this caller can do for containers, and what stands in the way.
 
+use crate::criu::Criu;
 use crate::error::{Error, OsContext, Result};
 use crate::host::{Caller, Needs, Obstacle, namespaces_obstacle};
 use crate::id::ContainerId;
@@ -39,11 +40,14 @@ pub enum Feature {
     Landlock,
     /// `/dev/net/tun`, for programs that give a container a network from user space.
     Tun,
+    /// CRIU, for checkpoint and restore: whether it is installed and new enough. [`Criu`](crate::checkpoint::Criu) says
+    /// whether it fits the kernel.
+    Criu,
 }
 
 impl Feature {
     /// All of them, in the order of a report.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Kernel,
         Self::Namespaces,
         Self::StateRoot,
@@ -55,6 +59,7 @@ impl Feature {
         Self::Scratch,
         Self::Landlock,
         Self::Tun,
+        Self::Criu,
     ];
 
     /// Whether the default container cannot be made without it.
@@ -78,6 +83,7 @@ impl fmt::Display for Feature {
             Self::Scratch => "scratch",
             Self::Landlock => "landlock",
             Self::Tun => "tun",
+            Self::Criu => "criu",
         })
     }
 }
@@ -130,8 +136,8 @@ pub struct HostReport {
 
 impl HostReport {
     /// Looks at the host: reads files of `/proc` and `/sys`, and makes one process in new namespaces, which ends at once.
-    /// Takes about a millisecond. It leaves nothing on the host but the directory of [`Feature::StateRoot`], which it
-    /// makes if it is missing.
+    /// Takes about a millisecond, and some more where CRIU is installed, which it asks for its version. It leaves nothing
+    /// on the host but the directory of [`Feature::StateRoot`], which it makes if it is missing.
     #[must_use]
     pub fn probe() -> Self {
         let limits = Limits::probe();
@@ -153,6 +159,7 @@ impl HostReport {
             Feature::Scratch => file_system("overlay"),
             Feature::Landlock => landlock(),
             Feature::Tun => device(Path::new("/dev/net/tun")),
+            Feature::Criu => Criu::find().err().map(|why| Missing::new(why.to_string(), why.remedy())),
         };
         Self { missing: Feature::ALL.into_iter().map(|feature| (feature, look(feature))).collect() }
     }

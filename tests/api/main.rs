@@ -6,6 +6,7 @@ mod any_container;
 mod asynchronous;
 mod attachment;
 mod console;
+mod criu;
 mod diagnosis;
 mod events;
 mod exec;

@@ -64,6 +64,8 @@ const TABLE: &[Row] = &[
         uses: &["error", "gofer", "hooks", "process", "sandbox", "sys", "weaken", "wire"],
     },
     Row { at: "cgroup", kind: Kind::Effects, uses: &["error", "host/facts", "plan", "process", "sys"] },
+    Row { at: "criu/messages", kind: Kind::Pure, uses: &[] },
+    Row { at: "criu", kind: Kind::Effects, uses: &["error", "process"] },
     Row {
         at: "state",
         kind: Kind::Effects,
@@ -95,7 +97,7 @@ const TABLE: &[Row] = &[
         at: "container",
         kind: Kind::Effects,
         uses: &[
-            "cgroup", "error", "helper", "hooks", "host", "id", "link", "network", "plan", "process",
+            "cgroup", "criu", "error", "helper", "hooks", "host", "id", "link", "network", "plan", "process",
             "sandbox", "seccomp", "spec", "state", "sys", "wire",
         ],
     },
@@ -113,7 +115,7 @@ const TABLE: &[Row] = &[
     Row {
         at: "lib",
         kind: Kind::Effects,
-        uses: &["container", "error", "helper", "id", "process", "spec", "state"],
+        uses: &["container", "criu", "error", "helper", "id", "process", "spec", "state"],
     },
 ];
 

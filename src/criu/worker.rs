@@ -1,0 +1,128 @@
+//! A running `criu swrk`: one process, one connection.
+//!
+//! ```text
+//!   this process --Request--> criu swrk 0   (its standard input is the connection)
+//!                <-Response--
+//!                <--stderr---               (memory, so that CRIU never waits for a reader)
+//! ```
+
+use super::messages::{Request, Response};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::process::channel::wait_readable;
+use prost::Message as _;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// The most bytes of a response: the longest has an error message of one line.
+const MAX_RESPONSE: usize = 64 << 10;
+/// How much of its standard error goes into an error: the last bytes.
+const MAX_STDERR: u64 = 2 << 10;
+/// Where CRIU finds the programs that it runs itself, as ip(8) and nft(8).
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The process and the connection to it. Dropping it kills the process, with all that it started, and collects it.
+pub(super) struct Worker {
+    pid: Pid,
+    connection: OwnedFd,
+    stderr: File,
+}
+
+/// What a program did with a request.
+pub(super) enum Answer {
+    Response(Response),
+    /// It closed the connection, after it had written this to its standard error.
+    Hangup(String),
+}
+
+impl Worker {
+    /// Starts `program`. Fails with the errno of execve(2), as when there is no such file.
+    pub(super) fn start(program: &Path) -> Result<Self> {
+        let (connection, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .os(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
+        let stderr = rustix::fs::memfd_create("cofferdam-criu", MemfdFlags::CLOEXEC)
+            .os(|| "memfd_create(\"cofferdam-criu\")")?;
+        let stderr = File::from(stderr);
+        #[expect(clippy::disallowed_methods, reason = "a program of the host, which may be a script")]
+        let child = Command::new(program)
+            // Its standard input, so that no other number of this process has to be inherited.
+            .args(["swrk", "0"])
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .stderr(stderr.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC)")?)
+            // None of the caller's environment: CRIU reads a configuration from HOME, and options from variables.
+            .env_clear()
+            .env("PATH", PATH)
+            .current_dir("/")
+            // A group of its own: the processes that it forks are killed with it.
+            .process_group(0)
+            .spawn()
+            .os(|| format!("execve({program:?})"))?;
+        let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a positive pid");
+        Ok(Self { pid, connection, stderr })
+    }
+
+    /// Sends one request and waits for the answer. A worker serves only one: CRIU ends after it.
+    pub(super) fn ask(self, request: &Request, deadline: Instant) -> Result<Answer> {
+        let bytes = request.encode_to_vec();
+        loop {
+            match send(&self.connection, &bytes, SendFlags::NOSIGNAL) {
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Answer::Hangup(self.said())),
+                sent => break sent.os(|| "send(criu)").map(drop)?,
+            }
+        }
+        wait_readable(self.connection.as_fd(), deadline)?;
+        let mut bytes = vec![0; MAX_RESPONSE];
+        let length = loop {
+            match recv(&self.connection, bytes.as_mut_slice(), RecvFlags::TRUNC) {
+                Err(Errno::INTR) => {}
+                // It ended without having read the request.
+                Err(Errno::CONNRESET) => break 0,
+                received => break received.os(|| "recv(criu)")?.1,
+            }
+        };
+        if length == 0 {
+            return Ok(Answer::Hangup(self.said()));
+        }
+        let misbehaved = |problem: String| Error::new(ErrorKind::PeerMisbehaved, "criu", problem);
+        let bytes = bytes.get(..length).ok_or_else(|| misbehaved(format!("a response of {length} bytes")))?;
+        match Response::decode(bytes) {
+            Ok(response) if !response.success && response.error.is_none() => {
+                let error = Some(self.said()).filter(|said| !said.is_empty());
+                Ok(Answer::Response(Response { error, ..response }))
+            }
+            Ok(response) => Ok(Answer::Response(response)),
+            Err(error) => Err(misbehaved(error.to_string())),
+        }
+    }
+
+    /// The end of what it wrote to its standard error, on one line.
+    fn said(&self) -> String {
+        let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
+        let mut bytes = vec![0; length.min(MAX_STDERR) as usize];
+        let read = self.stderr.read_at(&mut bytes, length.saturating_sub(MAX_STDERR)).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines.join("; ")
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Not collected yet, so no other process has its number. Only a caller that collects all its children could have
+        // been faster, and then the group is gone as well, or holds what CRIU left behind.
+        let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        let wait = || rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED);
+        while matches!(wait(), Err(Errno::INTR)) {}
+    }
+}
