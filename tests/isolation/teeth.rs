@@ -1,7 +1,7 @@
 //! Each rule of `src/weaken.rs`, the traps of it, and that every one is seen to fire where the rule is left out.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg weaken" cargo test --target-dir target/weakened --test isolation -- teeth
+//! RUSTFLAGS="--cfg weaken" cargo test --target-dir target/weakened --test isolation -- teeth::
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "reads the source, and executes this test's own program")]
