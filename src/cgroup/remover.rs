@@ -3,7 +3,7 @@
 //! What lives here: the held directories, and their removal once the processes inside have ended. What may not: ending a
 //! process.
 
-use super::dir::{CgroupDir, Removal};
+use super::dir::{CgroupDir, Removal, is_absent};
 use super::kill::{End, gone_is_none};
 use super::teardown::{TEARDOWN_LIMIT, open_parent, remove};
 use crate::error::{OsContext, Result};
@@ -64,7 +64,11 @@ impl Remover {
     /// stays for [`destroy`](super::destroy).
     pub(crate) fn remove_when_empty(&self) {
         let deadline = Instant::now() + TEARDOWN_LIMIT;
-        for (RemovalTarget { parent, name }, _) in &self.leaves {
+        for (RemovalTarget { parent, name }, dir) in &self.leaves {
+            // Another program may have removed it, and made a cgroup of the same name for another container.
+            if matches!(dir.open_read("cgroup.procs"), Err(error) if is_absent(&error)) {
+                continue;
+            }
             let _ = remove(parent, name, deadline, End::ByItself);
         }
         for RemovalTarget { parent, name } in &self.ancestors {

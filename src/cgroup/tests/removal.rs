@@ -209,6 +209,20 @@ fn a_remover_waits_for_the_end_of_who_is_inside_and_takes_what_they_made() {
 }
 
 #[test]
+fn a_remover_leaves_a_later_cgroup_of_the_same_name() {
+    for unified in [false, true] {
+        let mut fixture = Fixture::new();
+        let Some(leaf) = leaf_to_fill(&mut fixture, unified) else { continue };
+        let remover = Remover::open(std::slice::from_ref(&leaf), &[]).unwrap();
+        destroy(std::slice::from_ref(&leaf)).unwrap();
+        std::fs::create_dir(&leaf).unwrap();
+        remover.remove_when_empty();
+        assert!(leaf.exists(), "unified: {unified}");
+        destroy(std::slice::from_ref(&leaf)).unwrap();
+    }
+}
+
+#[test]
 fn two_may_remove_the_same_cgroups_at_once() {
     for unified in [false, true] {
         let mut fixture = Fixture::new();
