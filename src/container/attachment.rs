@@ -9,7 +9,8 @@ use rustix::fd::{AsFd, OwnedFd};
 /// Attaches a container to the value that made it: dropping the value destroys the container.
 #[derive(Debug)]
 pub(super) struct DropGuard {
-    /// Our end of the lifeline. The sandbox watches the other end, and kills the container when ours closes.
+    /// Our end of the lifeline. The sandbox watches the other end, and kills the container when ours closes. If the
+    /// container has ended by then, the gofer removes its cgroups.
     _lifeline: OwnedFd,
     /// Tells other programs that we hold the container, so that a creation with the same id leaves it alone.
     _creator: CreatorLock,

@@ -9,6 +9,7 @@ use super::typestate::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::has_ended;
+use crate::link::kill_process;
 use crate::process::Lines;
 use crate::process::console::Pty;
 use crate::state::Status;
@@ -158,8 +159,12 @@ impl<P: Phase + ?Sized> Container<P> {
         let mut lock = self.core.lock_unchanged()?;
         match self.phase.live().ask(Operation::Detach) {
             Ok(_) => {}
-            // The container has ended, so nothing watches the lifeline. Its record stays, and says how it ended.
-            Err(error) if *error.kind() == ErrorKind::Ended => {}
+            // The container has ended. Its record stays, and says how it ended. Its cgroups stay too, if no gofer is left
+            // that would remove them when the lifeline closes.
+            Err(error) if *error.kind() == ErrorKind::Ended => {
+                let gofer = self.core.record.gofer.as_ref();
+                gofer.map_or(Ok(()), |gofer| kill_process(gofer, &self.core.record))?;
+            }
             Err(error) => return Err(error),
         }
         self.core.record.attached = false;

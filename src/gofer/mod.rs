@@ -2,21 +2,22 @@
 //!
 //! ```text
 //!   caller --plan, start--> gofer --detached mounts--> init (in the sandbox)
-//!                             |  <--CallerGone--  sandbox, when the container has ended
-//!                             +- removes the container's cgroups
-//!                             |  <--LeafEmpty---  sandbox, when an executed process with a cgroup of its own has ended
+//!                             |  <---LeafEmpty----  sandbox, when an executed process with a cgroup of its own has ended
 //!                             +- removes that
+//!                             |  <-EndedAttached--  sandbox, when the container has ended and was not detached
+//!                             |  <---lifeline-----  caller, when it is gone
+//!                             +- removes the container's cgroups
 //! ```
 //!
 //! It resolves every source of the plan to a *detached* mount, sets the mount's attributes, and hands it over by descriptor:
 //! the sandbox never sees a host path. Then the gofer gives up every privilege and stays only as long as the sandbox does.
 //!
-//! It has one more task: if the caller was killed, and with it an attached container, the container's cgroups would stay until
-//! its record is deleted, and the sandbox cannot remove them, because it is in them. So the gofer opens their directories
-//! before it gives up its privileges. It treats the sandbox as hostile: what a message can name is the number of a cgroup
-//! below these, which is removed only if it is empty. Every other message has these cgroups themselves removed once they
-//! are empty. A container that is detached, or whose caller lives, keeps its cgroups until
-//! it is deleted.
+//! It has one more task: if the caller was killed, with an attached container or after the end of one, the container's cgroups
+//! would stay until its record is deleted, and the sandbox cannot remove them, because it is in them. So the gofer opens
+//! their directories before it gives up its privileges, and holds the lifeline, as the sandbox does. It treats the sandbox
+//! as hostile: what a message can name is the number of a cgroup below these, which is removed only if it is empty. Every
+//! other message has the gofer wait until the lifeline closes, and then remove these cgroups themselves once they are empty.
+//! A container that is detached, or whose caller lives, keeps its cgroups until it is deleted: `delete` kills the gofer.
 
 mod confine;
 mod mounts;
@@ -26,6 +27,7 @@ use crate::error::{Actor, ErrorKind, OsContext, RemoteFailure, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
 use crate::plan::{GoferPlan, SealedGofer};
+use crate::process::channel::wait_readable_until;
 use crate::process::{Channel, Delivery};
 use crate::spec::RootfsPropagation;
 use crate::sys;
@@ -35,19 +37,20 @@ use crate::wire::frame::MAX_FDS;
 use crate::wire::init::{LeafEmpty, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
 use mounts::{Layers, MountFactory};
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 /// The gofer's whole life, entered from the constructor.
 pub(crate) fn serve(mut donated: Received) {
     let Ok(caller) = donated.take("boot").map(Channel::from) else { return };
+    let lifeline = donated.take_optional("lifeline");
     match prepare(&caller, &mut donated) {
         Ok((sandbox, cgroups)) => {
             // If the caller is gone by now, the sandbox will notice and say so.
             let _ = caller.send(&GoferReport::Ready, &[]);
             drop(caller);
-            match cgroups {
-                Some(cgroups) => remove_as_asked(&sandbox, &cgroups),
+            match cgroups.zip(lifeline) {
+                Some((cgroups, lifeline)) => remove_as_asked(&sandbox, lifeline.as_fd(), &cgroups),
                 None => drop(sandbox.wait_for_message()),
             }
         }
@@ -57,14 +60,20 @@ pub(crate) fn serve(mut donated: Received) {
     }
 }
 
-/// Removes the cgroup of each executed process that has ended. Any other message means that the caller is gone, and
-/// makes it remove all of them. Returns after that, or when the sandbox is gone.
-fn remove_as_asked(sandbox: &Channel, cgroups: &Remover) {
+/// Removes the cgroup of each executed process that has ended. Any other message means that the container has ended, and
+/// that nothing else removes its cgroups if the caller is gone: then removes all of them. Returns after that, or when the
+/// sandbox is gone without such a message.
+fn remove_as_asked(sandbox: &Channel, lifeline: BorrowedFd<'_>, cgroups: &Remover) {
     loop {
         match sandbox.receive::<LeafEmpty>(None) {
             Ok(Delivery { message: LeafEmpty { number }, .. }) => cgroups.remove_exec_leaf(number),
             Err(error) if *error.kind() == ErrorKind::HelperDied => return,
-            Err(_) => return cgroups.remove_when_empty(),
+            Err(_) => {
+                if wait_readable_until(lifeline, None).unwrap_or(false) {
+                    cgroups.remove_when_empty();
+                }
+                return;
+            }
         }
     }
 }

@@ -58,6 +58,9 @@
 //! caller ends, the kernel closes the pipe, and the sandbox kills init and records why. `PR_SET_PDEATHSIG` would not
 //! do: it fires when the *thread* that made the child ends.
 //!
+//! The lifeline counts beyond the container's end, until the container is deleted or detached: when the caller is gone,
+//! [the gofer](super::processes#the-gofer), which has the pipe too, removes the cgroups.
+//!
 //! The caller also holds a flock(2) on the run directory. If the record says that the container is attached and no process
 //! holds that lock, the container's caller is gone. The next `create` with its id then deletes the container, as `delete`
 //! would, and takes the id over. `create` never deletes a container that was detached or whose caller lives; with
@@ -73,8 +76,8 @@
 //! | caller | after the claim, before the record | a lock file and an empty run directory | the next claim of the id takes them over |
 //! | caller | during create | a record in `creating`; cgroups that it names | the helpers' connections close, and they exit. Loading gives `Creating`: `create` undoes it and makes it again, `delete` removes it, and so does the next `create` with its id. |
 //! | caller | after create, attached | a record and the exit record | the sandbox kills init, outcome `CallerGone` or `NeverStarted`, and the gofer removes the cgroups; delete by id, or create with it |
-//! | caller | after the end of its container, attached | a record, the exit record, empty cgroups | delete by id, or create with it |
-//! | caller and gofer at once, for example by a kill of their cgroup | after create, attached | a record, the exit record, empty cgroups | delete by id, or create with it |
+//! | caller | after the end of its container, attached | a record and the exit record | the gofer, which has waited for this, removes the cgroups; delete by id, or create with it |
+//! | caller and gofer at once, for example by a kill of their cgroup | after create, attached, or after the end | a record, the exit record, empty cgroups | delete by id, or create with it |
 //! | caller | after detach | everything | the container goes on |
 //! | caller | during delete | the record, or, once that is gone, a lock file and a run directory | delete again; or the next claim takes them over |
 //! | gofer | during create | nothing | `create` fails with `HelperDied` and undoes |

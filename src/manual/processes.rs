@@ -149,12 +149,12 @@
 //! |---|---|---|---|
 //! | `boot` | yes | yes | socket pair to the caller, for "begin" and then "ready" or "failed"; closed after that |
 //! | `plan` | yes | yes | a sealed memfd: everything this process will do, with nothing left to decide |
-//! | `init`, `gofer` | one end | other end | socket pair for the mounts; closes when the sandbox ends, and carries the sandbox's message that the caller is gone |
+//! | `init`, `gofer` | one end | other end | socket pair for the mounts; closes when the sandbox ends, and carries the sandbox's messages about cgroups to remove |
 //! | `creator` | | yes | control connection of the program that made the container |
 //! | `control` | | yes | the listening control socket, already bound in the state directory |
 //! | `exit` | | yes | the exit record, open for writing |
 //! | `hooks` | | yes | if there are hooks of creation: init's connection to the caller |
-//! | `lifeline` | | yes | a pipe whose other end only the caller has |
+//! | `lifeline` | yes | yes | a pipe whose other end only the caller has |
 //! | `user-log` | | yes | the user log, if there is one |
 //! | `ids` | | yes | if the container has a range of host ids of its own: the [lock](super::crash_safety#host-ids) on it |
 //! | `stdin`, `stdout`, `stderr` | | yes | passed on to init; no other process keeps them; absent where the stream is a device of the container |
@@ -226,10 +226,15 @@
 //! and waits until the sandbox ends. If the gofer is killed, its container ends.
 //!
 //! If the container has cgroups that the crate made, the gofer keeps descriptors of their directories. When an attached
-//! container ends and its caller is gone, no other process can remove them: the sandbox is inside the cgroups, and may
-//! be another user of the host. So after the sandbox has written the exit record, it sends the gofer a message, whose
-//! content the gofer ignores. The gofer then waits, five seconds at most, until every process in the cgroups has ended, and
+//! container has ended and its caller is gone, no other process can remove them: the sandbox is inside the cgroups, and
+//! may be another user of the host. So the last thing that the sandbox of an attached container does, after it has written
+//! the exit record, is to send the gofer a message, whose content the gofer ignores. The gofer then waits for the end of the
+//! caller, by the [lifeline](super::crash_safety#the-lifeline). A caller that deletes or detaches the container kills the
+//! gofer instead. Otherwise the gofer waits, five seconds at most, until every process in the cgroups has ended, and
 //! removes them: nested ones first, at last the parent directories that were made for the container, if they are empty.
+//! It leaves those that another program has removed, even if there are others of the same name by now. In a pod, whose
+//! sandbox outlives its containers, the sandbox watches the lifeline of one that has ended, and sends the message when
+//! the caller is gone; only if the pod ends before that, the gofer waits.
 //! The record stays, and says how the container ended. The one other message is the number of an executed process's own
 //! cgroup, which the gofer removes if it is empty. A false message can do no more than that: Landlock allows only
 //! removing directories below the parents of these cgroups and reading below the cgroups, no allowed system call ends a

@@ -201,7 +201,7 @@ fn timespec(duration: Duration) -> Timespec {
 mod tests {
     use super::*;
     use crate::wire::boot::{ForkReply, GoferStart};
-    use crate::wire::init::CallerGone;
+    use crate::wire::init::EndedAttached;
 
     #[test]
     fn the_last_message_of_a_peer_that_did_not_read_ours_arrives() {
@@ -221,7 +221,7 @@ mod tests {
             let (ours, theirs) = Channel::pair().expect("a pair");
             ours.send(&GoferStart {}, &[]).expect("a message that is never read");
             if speaks {
-                theirs.send(&CallerGone {}, &[("more", ours.as_fd())]).expect("a message");
+                theirs.send(&EndedAttached {}, &[("more", ours.as_fd())]).expect("a message");
             }
             drop(theirs);
             assert_eq!(ours.wait_for_message(), speaks);

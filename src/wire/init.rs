@@ -41,11 +41,12 @@ pub(crate) fn lower_name(overlay: usize) -> String {
     format!("lower-{overlay}")
 }
 
-/// Sandbox to gofer: the container has ended, its exit record is written, and its caller is gone, so that the gofer
-/// removes the cgroups. The gofer acts on the arrival alone and never parses the message.
+/// Sandbox to gofer: the container has ended, its exit record is written, and it is attached still. So the gofer removes
+/// the cgroups when the lifeline closes, or at once if it has closed. The gofer acts on the arrival alone and never
+/// parses the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CallerGone {}
+pub(crate) struct EndedAttached {}
 
 /// Sandbox to gofer: the cgroup of an executed process is empty, remove it. The number is part of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

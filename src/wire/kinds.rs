@@ -33,7 +33,7 @@ kinds! {
     11 => boot::SandboxStart,
     12 => boot::ForkRequest,
     13 => boot::ForkReply,
-    14 => init::CallerGone,
+    14 => init::EndedAttached,
     15 => boot::GoferReport,
     16 => init::JoinNetwork,
     18 => init::InitReport,

@@ -12,7 +12,7 @@
 //! | caller, hook runner | | `RunnerReport` | [`boot`] |
 //! | hook runner or init, hook | | `HookRefused`, or `execve` closes the connection | [`boot`] |
 //! | gofer, init | `MountBatch` | | [`init`] |
-//! | sandbox, gofer (the same socket) | `CallerGone` | | [`init`] |
+//! | sandbox, gofer (the same socket) | `LeafEmpty`, `EndedAttached` | | [`init`] |
 //! | sandbox, init | `JoinNetwork`, then an `InitRequest` each | `InitReport`, then `JobReport` or `StartReport` | [`init`] |
 //! | caller, init | `HooksDone` | `RootAssembled` | [`init`] |
 //! | client that starts a process, the process | `ListenerTaken` | | [`init`] |

@@ -348,6 +348,166 @@ fn a_killed_caller_leaves_nothing_of_a_member_that_shares_its_processes() {
     assert_eq!(stage.changes(), Vec::<String>::new());
 }
 
+/// What a caller does with its container that ends by itself.
+const KEPT: &str = "kept";
+const DETACHED_BEFORE_THE_END: &str = "before";
+const DETACHED_AFTER_THE_END: &str = "after";
+
+/// Makes a container that ends by itself, and stays when it has ended.
+fn keep_an_ended_container(directory: &Path, name: &str) {
+    let (builder, _) = callers_builder(directory);
+    let id = std::fs::read_to_string(directory.join("id")).unwrap();
+    let builder = builder.id(format!("{id}{name}")).args(["sh", "-c", "read line; exit 3"]).pids_limit(20);
+    let mut running = start(builder.stdin(Stdio::piped()));
+    let told = tell_of(&running.info(), running.init_pid());
+    if name == DETACHED_BEFORE_THE_END {
+        running.detach().unwrap();
+    }
+    drop(running.take_stdin());
+    assert_eq!(running.wait().unwrap().outcome, Outcome::Exited { code: 3 });
+    await_end(running.sandbox_pid());
+    if name == DETACHED_AFTER_THE_END {
+        running.detach().unwrap();
+    }
+    caller::say(told);
+    // A value that is dropped would destroy its container.
+    std::mem::forget(running);
+}
+
+#[test]
+fn a_caller_killed_after_the_end_of_its_container_leaves_the_record_and_no_cgroup() {
+    if let Some(directory) = caller::role() {
+        keep_an_ended_container(&directory, KEPT);
+        return caller::stay();
+    }
+    let stage = stage!();
+    if !may_limit_all() {
+        skip!("this user may not limit the number of processes here");
+    }
+    let id = stage.id("endedgone");
+    let mut caller = spawn_caller(&stage, &id);
+    let told = Told::hear(&mut caller);
+    assert!(told.cgroups.iter().all(|cgroup| cgroup.exists()), "while the caller lives: {:?}", told.cgroups);
+    caller.kill();
+    told.assert_gone();
+    let loaded = AnyContainer::load(stage.root(), &format!("{id}{KEPT}")).unwrap();
+    assert_eq!(loaded.status(), Status::Stopped);
+    assert_eq!(loaded.wait().unwrap().outcome, Outcome::Exited { code: 3 });
+    loaded.delete(false).unwrap();
+    assert_eq!(stage.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn an_ended_container_of_a_living_caller_can_be_deleted_by_another_program() {
+    if let Some(directory) = caller::role() {
+        keep_an_ended_container(&directory, KEPT);
+        return caller::stay();
+    }
+    let stage = stage!();
+    if !may_limit_all() {
+        skip!("this user may not limit the number of processes here");
+    }
+    let id = stage.id("endedother");
+    let mut caller = spawn_caller(&stage, &id);
+    let told = Told::hear(&mut caller);
+    AnyContainer::load(stage.root(), &format!("{id}{KEPT}")).unwrap().delete(false).unwrap();
+    told.assert_gone();
+    caller.kill();
+    assert_eq!(stage.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_that_was_detached_before_or_after_its_end_keeps_its_cgroups() {
+    let names = [DETACHED_BEFORE_THE_END, DETACHED_AFTER_THE_END];
+    if let Some(directory) = caller::role() {
+        names.into_iter().for_each(|name| keep_an_ended_container(&directory, name));
+        return caller::stay();
+    }
+    let stage = stage!();
+    if !may_limit_all() {
+        skip!("this user may not limit the number of processes here");
+    }
+    let id = stage.id("endedkept");
+    let mut caller = spawn_caller(&stage, &id);
+    let told = names.map(|_| Told::hear(&mut caller));
+    caller.kill();
+    for (Told { pids, cgroups }, name) in told.into_iter().zip(names) {
+        // No process is left that could remove them.
+        pids.into_iter().for_each(await_end);
+        assert!(cgroups.iter().all(|cgroup| cgroup.exists()), "{name}: {cgroups:?}");
+        let loaded = AnyContainer::load(stage.root(), &format!("{id}{name}")).unwrap();
+        assert_eq!(loaded.wait().unwrap().outcome, Outcome::Exited { code: 3 });
+        loaded.delete(false).unwrap();
+    }
+    assert_eq!(stage.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_caller_killed_after_the_end_of_its_member_leaves_no_cgroup_of_it_and_the_pod_alone() {
+    let names = ["left", "detached", "outlived"];
+    if let Some(directory) = caller::role() {
+        let pod = std::fs::read_to_string(directory.join("id")).unwrap();
+        let AnyContainer::Running(pod) = AnyContainer::load(&caller::root(&directory), &pod).unwrap() else {
+            panic!("it runs")
+        };
+        for name in names {
+            let member = pod.pod().container(format!("{}{name}", pod.id().as_str())).share_pid_namespace();
+            // A process that outlives the member's first one, and becomes a child of the root container's init.
+            let script = if name == "left" { "setsid sleep 1000 & exit 3" } else { "exit 3" };
+            let mut member = start(member.args(["sh", "-c", script]).pids_limit(20));
+            member.wait().unwrap();
+            if name == "detached" {
+                member.detach().unwrap();
+            }
+            caller::say(tell_of(&member.info(), member.init_pid()));
+            std::mem::forget(member);
+        }
+        return caller::stay();
+    }
+    let stage = stage!();
+    if !may_limit_all() {
+        skip!("this user may not limit the number of processes here");
+    }
+    for pod_ends_first in [false, true] {
+        let pod = start(stage.container("podstays").args(["sleep", "1000"]));
+        let id = pod.id().as_str().to_owned();
+        let mut caller = spawn_caller(&stage, &id);
+        let told = names.map(|_| Told::hear(&mut caller));
+        let cgroups: Vec<_> = told.iter().flat_map(|told| &told.cgroups).collect();
+        assert!(cgroups.iter().all(|cgroup| cgroup.exists()), "while the caller lives: {cgroups:?}");
+        let pod = match pod_ends_first {
+            true => Err(pod.kill().unwrap()),
+            false => Ok(pod),
+        };
+        caller.kill();
+        for (Told { pids, cgroups }, name) in told.into_iter().zip(names) {
+            let [gofer, _, init] = pids.try_into().unwrap();
+            match name {
+                "detached" => {
+                    // The gofer of a member is there as long as the sandbox.
+                    if pod_ends_first {
+                        await_end(gofer);
+                    }
+                    assert!(cgroups.iter().all(|cgroup| cgroup.exists()), "{cgroups:?}");
+                }
+                _ => Told { pids: vec![gofer, init], cgroups }.assert_gone(),
+            }
+            let member = AnyContainer::load(stage.root(), &format!("{id}{name}")).unwrap();
+            assert_eq!(member.wait().unwrap().outcome, Outcome::Exited { code: 3 });
+            member.delete(false).unwrap();
+            await_end(gofer);
+        }
+        match pod {
+            Ok(pod) => {
+                assert!(pod.try_wait().unwrap().is_none(), "the others go on");
+                pod.kill().unwrap().delete().unwrap();
+            }
+            Err(stopped) => stopped.delete().unwrap(),
+        }
+        assert_eq!(stage.changes(), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn a_killed_caller_takes_its_created_container_along() {
     if let Some(directory) = caller::role() {

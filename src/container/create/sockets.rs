@@ -19,7 +19,7 @@ pub(super) struct Sockets {
     pub(super) boot_gofer: (Channel, Channel),
     pub(super) boot_sandbox: (Channel, Channel),
     pub(super) mounts: (Channel, Channel),
-    /// The sandbox's end of the lifeline.
+    /// The helpers' end of the lifeline.
     pub(super) lifeline: OwnedFd,
     /// The creator's connection, and the listening socket for other clients. `None` in a pod, whose sandbox has both.
     pub(super) control: Option<((Channel, Channel), OwnedFd)>,

@@ -333,6 +333,7 @@ impl CreateTransaction {
         donations.give("boot", &sockets.boot_gofer.1);
         donations.give("plan", &plan);
         donations.give("init", &sockets.mounts.0);
+        donations.give("lifeline", &sockets.lifeline);
         let start = Start::of(GOFER);
         let gofer = self.spawner.spawn(&start, &donations)?;
         self.add(gofer)

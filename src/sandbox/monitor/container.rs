@@ -20,7 +20,7 @@ use crate::state::Cause;
 use crate::sys::{self, Usage};
 use crate::wire::boot::SandboxReport;
 use crate::wire::control::{InitPhase, SandboxEvent};
-use crate::wire::init::{CallerGone, InitReport};
+use crate::wire::init::{EndedAttached, InitReport};
 use rustix::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -320,8 +320,12 @@ impl ContainerState {
 
     /// The lifeline was cut.
     pub(super) fn lose_caller(&mut self) {
-        self.lifeline = Lifeline::Cut;
-        self.kill(Cause::LifelineCut);
+        if self.is_alive() {
+            self.lifeline = Lifeline::Cut;
+            self.kill(Cause::LifelineCut);
+        } else if let Lifeline::Watched(_) = self.lifeline {
+            self.leave_nothing();
+        }
     }
 
     /// Whether the creator is gone, noticed or not: the container may have been killed for another reason just before.
@@ -405,8 +409,10 @@ impl ContainerState {
         // The kernel counts before it notifies: without this look, an OOM kill that ends init would be reported too late.
         self.look_for_oom();
         self.events.push(SandboxEvent::Ended);
-        // Without a record, the cgroups are the only evidence of how it ended.
-        if recorded && self.has_lost_caller() {
+        if !recorded {
+            // Without a record, the cgroups are the only evidence of how it ended.
+            self.lifeline = Lifeline::Released;
+        } else if self.has_lost_caller() {
             self.leave_nothing();
         }
         let survivors =
@@ -416,7 +422,6 @@ impl ContainerState {
         {
             remains.namespaces = None;
         }
-        self.lifeline = Lifeline::Released;
         (usage, answer.and_then(|(client, reply)| client.reply(&reply)))
     }
 
@@ -434,11 +439,23 @@ impl ContainerState {
 
     /// Does what the creator, who is gone, would do: ends processes that outlive init in a pid namespace that is not their
     /// own, and has the gofer remove the cgroups.
-    fn leave_nothing(&self) {
+    fn leave_nothing(&mut self) {
         if let Some(freezer) = &self.freezer {
             let _ = freezer.kill();
         }
+        self.leave_cgroups();
+        self.lifeline = Lifeline::Released;
+    }
+
+    /// The sandbox is about to end. If the container is attached still, the gofer waits for the end of its creator.
+    pub(super) fn leave_to_gofer(&self) {
+        if let Lifeline::Watched(_) = self.lifeline {
+            self.leave_cgroups();
+        }
+    }
+
+    fn leave_cgroups(&self) {
         // If the gofer is gone, the cgroups stay until the record is deleted.
-        let _ = self.init.gofer.send_now(&CallerGone {}, &[]);
+        let _ = self.init.gofer.send_now(&EndedAttached {}, &[]);
     }
 }

@@ -101,6 +101,7 @@ impl Monitor {
             if let Some(usage) = self.ending
                 && self.end_pod()
             {
+                self.containers.iter().for_each(|(_, container)| container.leave_to_gofer());
                 return exit::code_of(usage);
             }
         }
@@ -137,11 +138,13 @@ impl Monitor {
             if let Some(oom) = &container.oom {
                 watched.push((Watched::Oom(*key), PollFd::new(oom, oom.interest())));
             }
-            if let Lifeline::Watched(lifeline) = &container.lifeline {
-                watched.push((Watched::Lifeline(*key), PollFd::new(lifeline, PollFlags::IN)));
-            }
             if container.watches_gofer() {
                 watched.push((Watched::Gofer(*key), PollFd::new(&container.init.gofer, PollFlags::empty())));
+            }
+        }
+        for (key, container) in &self.containers {
+            if let Lifeline::Watched(lifeline) = &container.lifeline {
+                watched.push((Watched::Lifeline(*key), PollFd::new(lifeline, PollFlags::IN)));
             }
         }
         let workers = self.files.pidfds().map(|pidfd| PollFd::new(pidfd, PollFlags::IN));

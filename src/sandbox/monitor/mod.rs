@@ -5,7 +5,7 @@
 //!   control socket    connections of clients, one request at a time, one reply each
 //!   each container    init's channel    ready (create is done), failed, or end of file (the program was executed)
 //!                     init's pidfd      the end: exit record, replies; of the root container: _exit with its status
-//!                     lifeline          its creator is gone: kill, and have the gofer remove the cgroups
+//!                     lifeline          its creator is gone: kill, and have the gofer remove the cgroups; also after the end
 //!                     gofer             it is gone: kill
 //!   each process      its channel, its pidfd, the client that asked for it
 //! ```

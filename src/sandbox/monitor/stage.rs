@@ -118,9 +118,10 @@ pub(super) struct ProcessView<'a> {
 
 /// How the sandbox notices that the creator of an attached container ended: a pipe whose write end only the creator holds.
 pub(super) enum Lifeline {
-    /// The read end. Its hangup means that the creator ended, or dropped its container value.
+    /// The read end. Its hangup means that the creator ended, or dropped its container value. Also after the container's
+    /// end: if the creator is gone before it deletes the container, the gofer removes the cgroups.
     Watched(OwnedFd),
-    /// The container is detached, or has ended.
+    /// The container is detached, or has ended and nothing is to be done any more when its creator ends.
     Released,
     /// The pipe hung up, and the sandbox killed the container.
     Cut,
