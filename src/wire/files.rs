@@ -222,7 +222,7 @@ pub(crate) enum FileReply {
 #[non_exhaustive]
 pub struct Entry {
     /// The name: one component, whatever bytes it has.
-    #[serde(with = "spelled")]
+    #[serde(serialize_with = "spelled::serialize", deserialize_with = "spelled::name")]
     pub name: OsString,
     /// What it is; a symbolic link is not followed.
     pub kind: FileKind,
@@ -235,13 +235,15 @@ pub struct Change {
     /// How it differs.
     pub kind: ChangeKind,
     /// Where, as an absolute path in the container.
-    #[serde(with = "spelled")]
+    #[serde(serialize_with = "spelled::serialize", deserialize_with = "spelled::path")]
     pub path: PathBuf,
 }
 
-/// Names and paths in public types, sent as [`Bytes`].
+/// Names and paths in public types, sent as [`Bytes`]. The sender works in the container and may be hostile, and users
+/// join these with paths of the host: what would lead elsewhere is refused here.
 mod spelled {
-    use super::{Bytes, Deserialize, Deserializer, OsStr, OsString, Serialize, Serializer};
+    use super::{Bytes, Deserialize, Deserializer, OsStr, OsString, PathBuf, Serialize, Serializer, de};
+    use std::path::Component;
 
     pub(super) fn serialize<T: AsRef<OsStr>, S: Serializer>(
         value: &T,
@@ -250,10 +252,27 @@ mod spelled {
         Bytes::from(value.as_ref()).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, T: From<OsString>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<T, D::Error> {
-        Bytes::deserialize(deserializer).map(|bytes| T::from(bytes.into()))
+    /// One component of a path.
+    pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OsString, D::Error> {
+        let name = Bytes::deserialize(deserializer)?;
+        match name.0.as_slice() {
+            b"" | b"." | b".." => Err(de::Error::custom("a name in a directory belongs here")),
+            bytes if bytes.contains(&b'/') || bytes.contains(&0) => {
+                Err(de::Error::custom("one name, and not a path, belongs here"))
+            }
+            _ => Ok(name.into()),
+        }
+    }
+
+    /// An absolute path without `..`.
+    pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        let path = bytes.path();
+        let climbs = path.components().any(|component| component == Component::ParentDir);
+        if !path.is_absolute() || climbs || bytes.0.contains(&0) {
+            return Err(de::Error::custom("an absolute path without .. belongs here"));
+        }
+        Ok(OsString::from(bytes).into())
     }
 }
 
@@ -356,6 +375,28 @@ mod tests {
         encode(&[], &FileRequest::SetXattr { path: longest, name, value }).unwrap();
         let entry = Entry { name: OsString::from_vec(vec![0xff; 1]), kind: FileKind::CharDevice };
         encode(&[], &FileReply::Entries { entries: vec![entry; PAGE / ENTRY], last: false }).unwrap();
+    }
+
+    #[test]
+    fn a_name_or_path_that_leads_elsewhere_is_refused() {
+        let listing = |name: &str| {
+            let text =
+                format!(r#"{{"entries":{{"entries":[{{"name":"{name}","kind":"file"}}],"last":true}}}}"#);
+            serde_json::from_str::<FileReply>(&text).is_ok()
+        };
+        assert!(listing("a b") && listing("..a") && listing("%ff"));
+        for name in ["", ".", "..", "a/b", "../b", "/etc", "a%2fb", "%2e%2e", "a%00"] {
+            assert!(!listing(name), "{name}");
+        }
+        let changes = |path: &str| {
+            let text =
+                format!(r#"{{"changes":{{"changes":[{{"kind":"added","path":"{path}"}}],"last":true}}}}"#);
+            serde_json::from_str::<FileReply>(&text).is_ok()
+        };
+        assert!(changes("/a/..b") && changes("/%ff"));
+        for path in ["", "a", "../a", "/..", "/a/../b", "/a/%2e%2e", "/a%00"] {
+            assert!(!changes(path), "{path}");
+        }
     }
 
     proptest! {

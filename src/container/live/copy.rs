@@ -363,10 +363,6 @@ impl<'a> Copy<'a> {
         let inner = place.path();
         for entry in entries {
             let name = entry.name.as_os_str();
-            if !is_name(name) {
-                let problem = format!("{name:?} is not a file name");
-                return Err(Error::new(ErrorKind::PeerMisbehaved, format!("list {from:?}"), problem));
-            }
             let below = CopyTarget { top: place.top, parent: copy.as_fd(), inner: &inner, name };
             match self.bring_out(&from.join(name), &below, depth) {
                 // The container has removed it since it was listed.
@@ -448,12 +444,6 @@ fn host_place(path: &Path) -> Result<(OwnedFd, OsString)> {
     let parent =
         rustix::fs::openat(CWD, parent, flags, Mode::empty()).os(|| format!("open({parent:?}, O_PATH)"))?;
     Ok((parent, name.to_owned()))
-}
-
-/// Whether `name` is one path component. The worker's names are checked here too, because it works in the container.
-fn is_name(name: &OsStr) -> bool {
-    let bytes = name.as_bytes();
-    !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/') && !bytes.contains(&0)
 }
 
 fn open_host(parent: BorrowedFd<'_>, name: &OsStr, path: &Path, flags: OFlags) -> Result<OwnedFd> {

@@ -151,7 +151,8 @@ impl Files {
     }
 
     pub(in crate::container) fn list_up_to(&self, path: &Path, limit: u64) -> Result<Vec<Entry>> {
-        let request = FileRequest::List { path: path.into(), limit: limit.min(MAX_ENTRIES) };
+        let limit = limit.min(MAX_ENTRIES);
+        let request = FileRequest::List { path: path.into(), limit };
         let mut all = self.0.exchange(|worker| {
             worker.send(&request, &[])?;
             let mut all = Vec::new();
@@ -159,6 +160,7 @@ impl Files {
                 match worker.receive()?.message {
                     FileReply::Entries { entries, last } => {
                         all.extend(entries);
+                        check_count(all.len(), limit)?;
                         if last {
                             return Ok(all);
                         }
@@ -343,6 +345,7 @@ impl Files {
                 match worker.receive()?.message {
                     FileReply::Changes { changes, last } => {
                         all.extend(changes);
+                        check_count(all.len(), MAX_ENTRIES)?;
                         if last {
                             return Ok(all);
                         }
@@ -436,6 +439,16 @@ impl Files {
             worker.receive()
         })
     }
+}
+
+/// The worker keeps the limit. It works in the container, so this side checks it too, before a listing without an end
+/// takes all memory.
+fn check_count(count: usize, limit: u64) -> Result<()> {
+    if count as u64 > limit {
+        let problem = format!("more than the {limit} entries that were asked for");
+        return Err(Error::new(ErrorKind::PeerMisbehaved, "files", problem));
+    }
+    Ok(())
 }
 
 impl Metadata {
