@@ -56,13 +56,14 @@ impl Archive {
             let path = join(at, name.to_bytes());
             let step = || format!("export {:?}", String::from_utf8_lossy(&path));
             let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).os(step)?;
-            if layers::is_whiteout(&stat) {
-                self.marker(join(at, &[WHITEOUT, name.to_bytes()].concat()))?;
-                continue;
-            }
+            // Also the name of a file that was removed: the marker for `.wh..opq` would hide a whole directory.
             if name.to_bytes().starts_with(WHITEOUT) {
                 let problem = "in a layer, a name that begins with .wh. would remove something";
                 return Err(Error::new(ErrorKind::InvalidInput, step(), problem));
+            }
+            if layers::is_whiteout(&stat) {
+                self.marker(join(at, &[WHITEOUT, name.to_bytes()].concat()))?;
+                continue;
             }
             let Some(depth) = depth.checked_sub(1) else { return Err(walk::too_deep(&name)) };
             self.entry(directory.as_fd(), &name, &stat, path.clone(), depth)?;
