@@ -3,6 +3,8 @@
 //! The laws live here and not in the targets, because they are about private types. The test below runs the same
 //! functions over the committed seeds, so every run of the tests checks the seeds that were added for a bug.
 
+mod hostile;
+
 use crate::error::{Error, ErrorKind};
 use crate::host::cgroups::{CgroupLayout, CgroupType, DelegationPoint};
 use crate::host::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
@@ -13,12 +15,14 @@ use crate::plan::{
     SealedSandbox, StepSource, TreeStep,
 };
 use crate::seccomp::{interpret, linear};
-use crate::spec::{self, MountKind, Origin, ValidSpec};
+use crate::spec::{self, MountKind, Origin, PodRole, ValidSpec};
 use crate::state::{ExitRecord, Record, sealed};
+use crate::wire::files::FileReply;
 use crate::wire::frame;
 use crate::wire::frame::Message;
 use crate::wire::kinds::{self, Visitor};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Component, Path};
 
@@ -31,6 +35,25 @@ pub fn config(bytes: &[u8]) {
         .and_then(|spec| ValidSpec::new(&spec, Some(Path::new(BUNDLE)), Origin::ConfigJson));
     if let Err(error) = again {
         panic!("valid when read, but not when read back: {error}");
+    }
+    annotations(&spec);
+}
+
+/// The annotations of a container engine give a role in a pod, or the one that does not is named.
+fn annotations(spec: &Spec) {
+    let annotations: BTreeMap<String, String> =
+        spec.annotations().clone().unwrap_or_default().into_iter().collect();
+    assert!(!annotations.contains_key(""));
+    match ValidSpec::pod_role(&annotations) {
+        Ok(PodRole::Root) => {}
+        Ok(PodRole::Member(pod)) => {
+            assert!(annotations.values().any(|value| value == pod.as_str()));
+            ContainerId::new(pod.as_str()).expect("the id of a pod is an id");
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::InvalidSpec { path } => assert!(path.starts_with("annotations["), "{error}"),
+            kind => panic!("annotations were refused as {kind:?}: {error}"),
+        },
     }
 }
 
@@ -267,6 +290,24 @@ pub fn control_frame(bytes: &[u8]) {
         }
     }
     kinds::visit_all(&mut Frame(bytes));
+    if let Ok((_, reply)) = frame::decode::<FileReply>(bytes) {
+        hostile::listing(&reply);
+    }
+}
+
+/// Frames from a hostile peer one after the other, with descriptors: see `hostile::frames`.
+pub fn control_sequence(bytes: &[u8]) {
+    hostile::frames(bytes);
+}
+
+/// Text of a hostile container, its accounts and what `/proc` shows of it: see `hostile::text`.
+pub fn container_text(bytes: &[u8]) {
+    hostile::text(bytes);
+}
+
+/// A tree that a hostile container leaves in its scratch, as a layer: see `hostile::tree`.
+pub fn export_layer(bytes: &[u8]) {
+    hostile::tree(bytes);
 }
 
 /// A damaged record is stale, and never makes the decoder panic. A whole one is the same after a save and a load.
@@ -309,10 +350,13 @@ mod tests {
     #[test]
     fn every_seed_obeys_the_laws() {
         type Check = fn(&[u8]);
-        let targets: [(&str, Check); 5] = [
+        let targets: [(&str, Check); 8] = [
             ("config", config),
             ("plan", plan),
             ("control_frame", control_frame),
+            ("control_sequence", control_sequence),
+            ("container_text", container_text),
+            ("export_layer", export_layer),
             ("state_record", state_record),
             ("seccomp", seccomp),
         ];

@@ -110,6 +110,8 @@ pub use live::forward::ForwardSignals;
 pub use live::pod::Pod;
 pub use live::process::{Process, ProcessOutput};
 pub use live::processes::ProcessInfo;
+#[cfg(any(test, fuzzing))]
+pub(crate) use live::processes::{OVERFLOW_UID, UidMap, split_command_line, terminal_name};
 pub use oci::{OciState, check_config, default_seccomp, parse_process};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use pools::job::Job;

@@ -31,7 +31,7 @@
 //! | `bin/` | the program `cofferdam-helper` | use more than what is public |
 //! | `lib.rs` | the tour, and the public names | define them |
 //! | `weaken.rs` | the rules that a build with `--cfg weaken` can leave out, so that traps are seen to fire | do anything in another build |
-//! | `floor.rs`, `fuzzing.rs` | parts of the bench and of the fuzz targets | be used by anything else |
+//! | `floor.rs`, `fuzzing.rs`, `fuzzing/` | parts of the bench and of the fuzz targets | be used by anything else |
 //!
 //! *Pure* are `spec/`, `seccomp/`, `wire/`, `plan/`, and the values of `host/` and `state/`: they make no system call
 //! and read no clock, so their tests need no privileges and no container.

@@ -39,7 +39,11 @@ use crate::plan::SealedSandbox;
 use crate::process::Channel;
 use crate::sys;
 use crate::wire::boot::{SandboxReport, SandboxStart};
+#[cfg(any(test, fuzzing))]
+pub(crate) use files::compare_and_export;
 use init::Init;
+#[cfg(any(test, fuzzing))]
+pub(crate) use init::accounts::{home_in, look_up_in};
 use monitor::{ContainerState, Monitor};
 use oom_score::OomScore;
 use rustix::fd::AsFd;

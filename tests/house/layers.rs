@@ -110,7 +110,21 @@ const TABLE: &[Row] = &[
     Row {
         at: "fuzzing",
         kind: Kind::Effects,
-        uses: &["cgroup", "error", "host", "id", "plan", "seccomp", "spec", "state", "wire"],
+        uses: &[
+            "cgroup",
+            "container",
+            "error",
+            "host",
+            "id",
+            "plan",
+            "process",
+            "sandbox",
+            "seccomp",
+            "spec",
+            "state",
+            "sys",
+            "wire",
+        ],
     },
     Row {
         at: "lib",

@@ -296,13 +296,13 @@ fn boot_time() -> SystemTime {
 }
 
 /// What the kernel shows in place of an id that is not mapped (user_namespaces(7)).
-const OVERFLOW_UID: u32 = 65534;
+pub(crate) const OVERFLOW_UID: u32 = 65534;
 
 /// `/proc/PID/uid_map`: in each line the first id inside, the first id outside, and the number of ids.
-struct UidMap(Vec<[u32; 3]>);
+pub(crate) struct UidMap(Vec<[u32; 3]>);
 
 impl UidMap {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let line = |line: &str| {
             let mut numbers = line.split_ascii_whitespace().map(str::parse);
             let mut next = || numbers.next()?.ok();
@@ -311,7 +311,7 @@ impl UidMap {
         Self(text.lines().filter_map(line).collect())
     }
 
-    fn inside(&self, outside: u32) -> u32 {
+    pub(crate) fn inside(&self, outside: u32) -> u32 {
         let place = self.0.iter().find_map(|[first, lower, count]| {
             let offset = outside.checked_sub(*lower).filter(|offset| offset < count)?;
             first.checked_add(offset)
@@ -321,7 +321,7 @@ impl UidMap {
 }
 
 /// `pts/N` for the terminals of a devpts (majors 136 to 143, Linux admin-guide/devices.txt), else `?`.
-fn terminal_name(device: u32) -> String {
+pub(crate) fn terminal_name(device: u32) -> String {
     let major = device >> 8 & 0xfff;
     let minor = device & 0xff | device >> 12 & 0xf_ff00;
     match major {
@@ -331,7 +331,7 @@ fn terminal_name(device: u32) -> String {
 }
 
 /// Splits at NULs, with which each argument ends unless the process has overwritten them.
-fn split_command_line(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn split_command_line(bytes: &[u8]) -> Vec<String> {
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     if bytes.is_empty() {
         return Vec::new();

@@ -45,6 +45,24 @@ use work::FileService;
 /// The most workers of one container at once. A client needs one; the cap bounds what a broken one can hold.
 const MAX_WORKERS: usize = 16;
 
+/// Compares the overlay of these two directories, and writes its layer to `archive`, as a worker does both.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn compare_and_export(
+    [upper, lower]: [OwnedFd; 2],
+    archive: OwnedFd,
+) -> Result<Vec<crate::wire::files::Change>> {
+    use crate::wire::init::{lower_name, upper_name};
+    let mut handles = Received::from_frame(vec![upper_name(0), lower_name(0)], vec![upper, lower])?;
+    let layers = Layers::take(vec![std::path::PathBuf::new()], &mut handles)?;
+    let mut changes = Vec::new();
+    diff::for_each(&layers, |change| {
+        changes.push(change);
+        Ok(())
+    })?;
+    export::write(&layers, archive)?;
+    Ok(changes)
+}
+
 /// The workers of all containers, as the sandbox holds them.
 #[derive(Default)]
 pub(super) struct Workers(Vec<WorkerProcess>);

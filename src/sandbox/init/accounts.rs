@@ -38,10 +38,20 @@ pub(super) fn find_workload(account: &Account, user: &User, maps: &IdMaps) -> Re
 /// `EAGAIN` if another process keeps a lease on one of the files: without it, the ids would be others.
 pub(in crate::sandbox) fn look_up(account: &Account, user: &User) -> Result<User> {
     let passwd = read("etc/passwd")?.unwrap_or_default();
-    let groups = |name: &[u8]| Ok::<_, Error>(groups_in(&read("etc/group")?.unwrap_or_default(), name));
+    look_up_in(&passwd, || Ok(read("etc/group")?.unwrap_or_default()), account, user)
+}
+
+/// As [`look_up`], in the content of the two files. `group` is called only for a user that `passwd` has.
+pub(crate) fn look_up_in(
+    passwd: &[u8],
+    group: impl FnOnce() -> Result<Vec<u8>>,
+    account: &Account,
+    user: &User,
+) -> Result<User> {
+    let groups = |name: &[u8]| Ok::<_, Error>(groups_in(&group()?, name));
     match account {
         Account::Name(name) => {
-            let Some((uid, gid)) = ids_in(&passwd, name.as_bytes()) else {
+            let Some((uid, gid)) = ids_in(passwd, name.as_bytes()) else {
                 let problem = format!("there is no user {name:?} in the container's /etc/passwd");
                 return Err(Error::new(
                     ErrorKind::InvalidSpec { path: "process.user.username".into() },
@@ -52,7 +62,7 @@ pub(in crate::sandbox) fn look_up(account: &Account, user: &User) -> Result<User
             Ok(User { uid, gid, additional_gids: groups(name.as_bytes())?, ..*user })
         }
         Account::Uid(uid) => {
-            let (gid, additional_gids) = match group_of(&passwd, *uid) {
+            let (gid, additional_gids) = match group_of(passwd, *uid) {
                 Some((name, gid)) => (gid, groups(name)?),
                 None => (user.gid, Vec::new()),
             };
@@ -94,12 +104,11 @@ fn number(field: Option<&&[u8]>) -> Option<u32> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The sixth field of the first line whose third is `uid`.
-fn home_in(passwd: &[u8], uid: u32) -> Option<Vec<u8>> {
-    lines(passwd).find_map(|fields| {
-        let home = fields.get(5).filter(|home| home.starts_with(b"/") && !home.contains(&0))?;
-        (number(fields.get(2))? == uid).then(|| home.to_vec())
-    })
+/// The sixth field of the first line whose third is `uid`, if it is an absolute path.
+pub(crate) fn home_in(passwd: &[u8], uid: u32) -> Option<Vec<u8>> {
+    let line = lines(passwd).find(|fields| number(fields.get(2)) == Some(uid))?;
+    let home = line.get(5).filter(|home| home.starts_with(b"/") && !home.contains(&0))?;
+    Some(home.to_vec())
 }
 
 /// The third and fourth field of the first line whose first is `name`.
@@ -135,6 +144,7 @@ mod tests {
         assert_eq!(home_in(PASSWD, 0).as_deref(), Some(b"/root".as_slice()));
         assert_eq!(home_in(PASSWD, 33), None);
         assert_eq!(home_in(PASSWD, 7), None);
+        assert_eq!(home_in(b"a:x:33:34::relative:\nb:x:33:34::/second:\n", 33), None);
     }
 
     #[test]
