@@ -1,6 +1,5 @@
 //! Rules of isolation that a build for tests can leave out, one at a time, so that each trap of `tests/isolation` is
 //! seen to fire. Only a build with `--cfg weaken` can: in every other one each question here is a constant.
-
 //!
 //! A rule is left out at one place, where the code that upholds it is called: `if !leaves_out(Rule::Groups)`. Rules of
 //! plans have none, because plans are values that their own tests compare.
