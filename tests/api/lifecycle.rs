@@ -324,19 +324,27 @@ fn the_pids_are_those_of_sandbox_and_workload() {
 }
 
 #[test]
-fn the_gofer_stays_as_long_as_the_container_and_no_longer() {
+fn the_gofer_stays_as_long_as_the_container_or_its_cgroups_and_no_longer() {
     let stage = stage!();
-    let running = stage.container("gofer").args(FOREVER).build().unwrap().create().unwrap().start().unwrap();
-    let gofer = running.info().gofer.expect("the record names the gofer");
-    let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-    assert!(
-        !is_readable_within(&pidfd, Duration::from_millis(300)),
-        "the gofer has ended: its filter killed it?"
-    );
-    let stopped = running.kill().unwrap();
-    assert!(is_readable_within(&pidfd, PATIENCE), "the sandbox has ended and the gofer has not");
-    stopped.delete().unwrap();
+    for has_cgroups in [true, false] {
+        let builder = stage.container("gofer").args(FOREVER);
+        let builder = if has_cgroups { builder } else { builder.without_cgroup() };
+        let running = builder.build().unwrap().create().unwrap().start().unwrap();
+        let gofer = running.info().gofer.expect("the record names the gofer");
+        let pid = rustix::process::Pid::from_raw(gofer.pid).unwrap();
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        assert!(
+            !is_readable_within(&pidfd, Duration::from_millis(300)),
+            "the gofer has ended: its filter killed it?"
+        );
+        let stopped = running.kill().unwrap();
+        if !has_cgroups {
+            assert!(is_readable_within(&pidfd, PATIENCE), "the sandbox has ended and the gofer has not");
+        }
+        // It would remove the cgroups if this program were killed now.
+        stopped.delete().unwrap();
+        assert!(is_readable_within(&pidfd, PATIENCE), "the container is deleted and the gofer has not ended");
+    }
 }
 
 #[test]
