@@ -11,7 +11,8 @@ use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// See the [module](self) documentation.
+/// The allocator of `cofferdam-helper`: it puts everything side by side, so that a helper touches few pages. It is for
+/// programs that are helpers and nothing else, as memory that was freed serves requests of about the same size only.
 #[derive(Debug)]
 pub struct HelperAllocator {
     /// A helper has one thread, so this is never contended. It is what makes the type safe for programs that have more.
