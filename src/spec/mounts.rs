@@ -188,16 +188,14 @@ fn check_lengths(
     let all = || superblock.iter().chain(parameters.iter().map(|(_, word)| word));
     let total = all().map(|word| word.len() + 1).sum::<usize>() - 1;
     if total > MAX_OPTIONS {
-        let problem =
-            format_args!("is {length} bytes long, and the limit for all options together is {MAX_OPTIONS}");
-        return Err(field.error(problem));
+        return Err(field.error(format_args!(
+            "is {length} bytes long, and the limit for all options together is {MAX_OPTIONS}"
+        )));
     }
     match parameters.iter().find(|(_, word)| word.contains(',')) {
-        Some((index, _)) => {
-            let problem =
-                format_args!("contains a comma, and another option is longer than {MAX_NAME} bytes");
-            Err(words.index(*index).error(problem))
-        }
+        Some((index, _)) => Err(words
+            .index(*index)
+            .error(format_args!("contains a comma, and another option is longer than {MAX_NAME} bytes"))),
         None => Ok(()),
     }
 }
