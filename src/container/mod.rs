@@ -50,7 +50,7 @@ mod builder {
     mod not_built;
     mod pod;
     mod privileges;
-    mod process;
+    pub(super) mod process;
     pub(super) mod root;
 }
 

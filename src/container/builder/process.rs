@@ -7,7 +7,7 @@ use crate::plan::Account;
 use crate::process::Stdio;
 use crate::process::console::{ConsoleTarget, WindowSize};
 use crate::spec::Resource;
-use oci_spec::runtime::BoxBuilder;
+use oci_spec::runtime::{BoxBuilder, Process};
 use rustix::fd::OwnedFd;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -38,16 +38,8 @@ impl ContainerBuilder {
 
     /// Sets one environment variable. The workload gets nothing of the caller's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        let assignment = format!("{}=", self.text("env", name.as_ref()));
-        let value = self.text("env", value.as_ref());
-        let process = self.process();
-        let mut env = process.env().clone().unwrap_or_default();
-        // In place, so that a program which prints its environment is predictable.
-        match env.iter_mut().find(|other| other.starts_with(&assignment)) {
-            Some(other) => *other = assignment + &value,
-            None => env.push(assignment + &value),
-        }
-        process.set_env(Some(env));
+        let (name, value) = (self.text("env", name.as_ref()), self.text("env", value.as_ref()));
+        set_variables(self.process(), [(&*name, &*value)]);
         self
     }
 
@@ -235,6 +227,23 @@ impl ContainerBuilder {
         self.stdio[index] = stream;
         self.left.remove(STREAMS[index]);
     }
+}
+
+/// Sets variables in the environment of `process`, each in the place of the one with its name, so that a program which
+/// prints its environment is predictable.
+pub(in crate::container) fn set_variables<'a>(
+    process: &mut Process,
+    variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+) {
+    let mut env = process.env().clone().unwrap_or_default();
+    for (name, value) in variables {
+        let assignment = format!("{name}=");
+        match env.iter_mut().find(|other| other.starts_with(&assignment)) {
+            Some(other) => *other = assignment + value,
+            None => env.push(assignment + value),
+        }
+    }
+    process.set_env(Some(env));
 }
 
 #[cfg(test)]

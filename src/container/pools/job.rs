@@ -1,6 +1,7 @@
 //! [`Job`]: what one container of a pool executes, and with which streams.
 
 use crate::container::builder::description::NO_LIMIT;
+use crate::container::builder::process::set_variables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Stdio;
 use oci_spec::runtime::Process;
@@ -129,18 +130,9 @@ impl Job {
         if let Some(cwd) = &self.cwd {
             process.set_cwd(cwd.clone());
         }
-        if self.env.is_empty() {
-            return;
+        if !self.env.is_empty() {
+            set_variables(process, self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         }
-        let mut env = process.env().clone().unwrap_or_default();
-        for (name, value) in &self.env {
-            let assignment = format!("{name}=");
-            match env.iter_mut().find(|other| other.starts_with(&assignment)) {
-                Some(other) => *other = assignment + value,
-                None => env.push(assignment + value),
-            }
-        }
-        process.set_env(Some(env));
     }
 }
 
