@@ -121,7 +121,8 @@ pub(super) enum Lifeline {
     /// The read end. Its hangup means that the creator ended, or dropped its container value. Also after the container's
     /// end: if the creator is gone before it deletes the container, the gofer removes the cgroups.
     Watched(OwnedFd),
-    /// The container is detached, or has ended and nothing is to be done any more when its creator ends.
+    /// The sandbox does nothing when the creator ends: the container is detached, or it has ended, and the gofer removes its
+    /// cgroups already or they stay as the evidence of its end.
     Released,
     /// The pipe hung up, and the sandbox killed the container.
     Cut,
