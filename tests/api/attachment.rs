@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::caller::{self, Caller};
-use crate::kit::{Stage, await_end, descendants_of_this_process, may_limit, skip, stage, start};
+use crate::kit::{Stage, await_end, descendants_of_this_process, may_limit_all, skip, stage, start};
 use cofferdam::info::Info;
 use cofferdam::info::ProcessIdentity;
 use cofferdam::{
@@ -180,11 +180,6 @@ impl Told {
         let left: Vec<_> = self.cgroups.iter().filter(|cgroup| cgroup.exists()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
-}
-
-/// Whether a container gets cgroups with limits here.
-fn may_limit_all() -> bool {
-    ["cpu", "memory", "pids"].into_iter().all(may_limit)
 }
 
 #[test]

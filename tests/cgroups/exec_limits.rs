@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test writes control files of its own cgroups")]
 
 use crate::kit::limits::own_cgroups;
-use crate::kit::{Stage, may_limit, skip, stage, start};
+use crate::kit::{Stage, may_limit_all, skip, stage, start};
 use cofferdam::{Container, ContainerBuilder, ErrorKind, Exec, Outcome, Process, Running};
 use std::fs;
 use std::path::PathBuf;
@@ -39,10 +39,6 @@ fn await_no_leaves(container: &Container<Running>) {
 fn session(stage: &Stage, name: &str) -> ContainerBuilder {
     let builder = stage.busybox_shell(name, "exec sleep 1000");
     builder.memory_limit(256 * MIB).pids_limit(64).cpu_limit(2.0)
-}
-
-fn may_limit_all() -> bool {
-    ["memory", "pids", "cpu"].into_iter().all(may_limit)
 }
 
 fn shell(script: &str) -> Exec {

@@ -211,6 +211,11 @@ pub fn may_limit(controller: &str) -> bool {
     })
 }
 
+/// Whether this user may limit memory, processes and processors of a container.
+pub fn may_limit_all() -> bool {
+    ["memory", "pids", "cpu"].into_iter().all(may_limit)
+}
+
 /// Whether `program` is on the search path.
 pub fn is_installed(program: &str) -> bool {
     find(program).is_some()
