@@ -26,8 +26,9 @@ const VERSION: &[u8] = env!("CARGO_PKG_VERSION").as_bytes();
 ///     cargo build --profile dist --bin cofferdam-helper --target x86_64-unknown-linux-musl
 /// ```
 ///
-/// (`x86_64-unknown-linux-gnu` works, too, and takes a little longer to start.) Install it once, at the start of the
-/// program:
+/// (`x86_64-unknown-linux-gnu` works, too, and takes a little longer to start.) With the feature `embedded-helper` the
+/// build of this crate does the same, and the program is part of yours: `Helper::built_in`. Install it once, at the start
+/// of the program:
 ///
 /// ```no_run
 /// use cofferdam::helpers::Helper;
@@ -69,6 +70,19 @@ impl Helper {
     /// As [`at`](Self::at). The host may forbid to execute memory (sysctl `vm.memfd_noexec`).
     pub fn embedded(bytes: &[u8]) -> Result<Self> {
         Self::of(image::of_bytes(bytes)?, "these bytes")
+    }
+
+    /// The program that the feature `embedded-helper` built into this one, in the way that [`Helper`] describes: for musl if
+    /// `rustup` has that target, else with the static library of glibc, which some distributions package by itself.
+    ///
+    /// The feature runs cargo once more while this crate is built, offline where it can, and makes this program about
+    /// 2 MB larger.
+    ///
+    /// # Errors
+    /// As [`embedded`](Self::embedded).
+    #[cfg(feature = "embedded-helper")]
+    pub fn built_in() -> Result<Self> {
+        Self::embedded(include_bytes!(env!("COFFERDAM_HELPER")))
     }
 
     fn of(image: OwnedFd, what: &str) -> Result<Self> {

@@ -29,6 +29,7 @@
 //! | `container/` | what users call: a file for each phase at the top, below `container/builder/`, `container/create/`, `container/live/` and `container/pools/` | do the work of gofer and sandbox |
 //! | `manual/` | text | have code |
 //! | `bin/` | the program `cofferdam-helper` | use more than what is public |
+//! | `build.rs` | the build script: builds that program for the feature `embedded-helper` | do anything without it |
 //! | `lib.rs` | the tour, and the public names | define them |
 //! | `weaken.rs` | the rules that a build with `--cfg weaken` can leave out, so that traps are seen to fire | do anything in another build |
 //! | `floor.rs`, `fuzzing.rs`, `fuzzing/` | parts of the bench and of the fuzz targets | be used by anything else |

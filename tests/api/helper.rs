@@ -46,6 +46,18 @@ fn bytes_are_the_program_of_every_helper() {
     every_kind_of_helper_works_with(&stage, &Helper::embedded(&std::fs::read(HELPER).unwrap()).unwrap());
 }
 
+#[cfg(feature = "embedded-helper")]
+#[test]
+fn the_program_that_was_built_in_serves_a_container() {
+    let stage = stage!();
+    Helper::built_in().unwrap().install().unwrap();
+    let running = start(stage.shell("built-in", "exec sleep 1000"));
+    let own = std::fs::metadata("/proc/self/exe").unwrap().size();
+    let size = |pid: i32| std::fs::metadata(format!("/proc/{pid}/exe")).unwrap().size();
+    assert!(!is_root() || size(running.sandbox_pid()) < own);
+    running.kill().unwrap().delete().unwrap();
+}
+
 #[test]
 fn what_was_installed_stays_when_its_file_is_replaced() {
     let stage = stage!();

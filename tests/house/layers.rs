@@ -103,6 +103,8 @@ const TABLE: &[Row] = &[
     },
     // A program of its own: it sees what callers see.
     Row { at: "bin", kind: Kind::Effects, uses: &[] },
+    // The build script: no part of the library.
+    Row { at: "build", kind: Kind::Effects, uses: &[] },
     // Text for rustdoc, and no code.
     Row { at: "manual", kind: Kind::Pure, uses: &[] },
     // The bench's yardstick: none of the machinery above takes part.
