@@ -1,8 +1,8 @@
 //! Rules of isolation that a build for tests can leave out, one at a time, so that each trap of `tests/isolation` is
 //! seen to fire. Only a build with `--cfg weaken` can: in every other one each question here is a constant.
 //!
-//! A rule is left out at one place, where the code that upholds it is called: `if !leaves_out(Rule::Groups)`. Rules of
-//! plans have none, because plans are values that their own tests compare.
+//! A rule is left out at one place: where the code that upholds it is called, `if !leaves_out(Rule::Groups)`, or, if
+//! a plan only carries out what its configuration says, in `container/create/weakened.rs`.
 
 use std::ffi::CString;
 
@@ -23,6 +23,34 @@ pub(crate) enum Rule {
     ResolveInRoot,
     /// Masked paths are covered.
     MaskedPaths,
+    /// Read-only paths cannot be written.
+    ReadOnlyPaths,
+    /// The root is read-only.
+    ReadOnlyRoot,
+    /// New file systems have the attributes that the configuration gives them: nosuid, nodev, noexec.
+    MountAttributes,
+    /// The container's devpts has only so many terminals.
+    Terminals,
+    /// `/dev` has the default devices and no others.
+    Devices,
+    /// Only devices on the list of the configuration open.
+    DeviceRules,
+    /// The workload has the capabilities of its configuration only.
+    Capabilities,
+    /// No program of the workload raises its privileges by execve(2).
+    NoNewPrivileges,
+    /// The workload has the resource limits of its configuration.
+    ResourceLimits,
+    /// The container's user namespace limits what the kernel counts for the caller.
+    NamespaceLimits,
+    /// The container has a network of its own.
+    Network,
+    /// No two containers of root have the same host ids.
+    IdRanges,
+    /// No lease on a file stops an operation for long.
+    Leases,
+    /// No FIFO of an image stops an operation.
+    Fifos,
     /// No descriptor of a memory device of the host reaches a workload.
     OwnDevices,
     /// The waiting gofer keeps no mount of the host.

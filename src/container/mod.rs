@@ -63,6 +63,7 @@ mod create {
     pub(super) mod namesake;
     mod sockets;
     pub(super) mod transaction;
+    mod weakened;
 }
 
 /// What a program can do with a container while it lives: a file for each subject.

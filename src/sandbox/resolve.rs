@@ -31,7 +31,8 @@ pub(super) fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rus
         false => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     };
     // With O_PATH the kernel refuses other flags; it then opens nothing that could block.
-    let nonblock = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
+    let may_block = flags.contains(OFlags::PATH) || leaves_out(Rule::Fifos);
+    let nonblock = if may_block { OFlags::empty() } else { OFlags::NONBLOCK };
     let flags = flags | nonblock | OFlags::CLOEXEC;
     open_unleased(|| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve))
 }

@@ -98,7 +98,7 @@ const TABLE: &[Row] = &[
         kind: Kind::Effects,
         uses: &[
             "cgroup", "criu", "error", "helper", "hooks", "host", "id", "link", "network", "plan", "process",
-            "sandbox", "seccomp", "spec", "state", "sys", "wire",
+            "sandbox", "seccomp", "spec", "state", "sys", "weaken", "wire",
         ],
     },
     // A program of its own: it sees what callers see.

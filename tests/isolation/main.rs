@@ -6,6 +6,7 @@ mod exhaustion;
 mod groups;
 mod host_mounts;
 mod host_rootfs;
+mod hostile_files;
 mod keyring;
 #[path = "../kit/mod.rs"]
 mod kit;

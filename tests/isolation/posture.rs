@@ -101,12 +101,13 @@ fn the_process_limit_is_set_and_the_rest_is_the_callers() {
 fn the_kernels_file_systems_are_mounted_with_care() {
     let stage = stage!();
     let table = stdout_of(stage.busybox_shell("mounts", "cat /proc/self/mountinfo"));
-    let mounts: BTreeMap<&str, (&str, &str)> = table
+    let mounts: BTreeMap<&str, (&str, &str, &str)> = table
         .lines()
         .map(|line| {
             let (mount, fs) = line.split_once(" - ").unwrap();
-            let fields: Vec<&str> = mount.split(' ').collect();
-            (fields[4], (fields[5], fs.split(' ').next().unwrap()))
+            let (fields, of_fs): (Vec<&str>, Vec<&str>) =
+                (mount.split(' ').collect(), fs.split(' ').collect());
+            (fields[4], (fields[5], of_fs[0], of_fs[2]))
         })
         .collect();
     for (at, kind, flags) in [
@@ -121,7 +122,7 @@ fn the_kernels_file_systems_are_mounted_with_care() {
         ("/proc/bus", "proc", "ro"),
         ("/proc/sysrq-trigger", "proc", "ro"),
     ] {
-        let Some((has, is)) = mounts.get(at) else {
+        let Some((has, is, _)) = mounts.get(at) else {
             assert!(!std::path::Path::new(at).exists(), "{at} is missing in\n{table}");
             continue;
         };
@@ -130,6 +131,8 @@ fn the_kernels_file_systems_are_mounted_with_care() {
         assert!(flags.split(',').all(|flag| has.contains(&flag)), "{at}: {has:?}");
     }
     assert!(mounts["/"].0.starts_with("ro"), "{table}");
+    let terminals = mounts["/dev/pts"].2;
+    assert!(terminals.split(',').any(|option| option == "max=256"), "not all of the machine's: {terminals}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! [`Blueprint`]: everything that [`launch`](super::transaction::launch) needs to make a container, decided beforehand.
 
+use super::weakened::{weaken, weaken_plan};
 use crate::cgroup;
 use crate::container::builder::names::FieldNames;
 use crate::error::{Error, ErrorKind, Result};
@@ -45,7 +46,8 @@ pub(in crate::container) fn blueprint(
     origin: Origin,
     caller: Caller,
 ) -> Result<Blueprint> {
-    let valid = ValidSpec::new(spec, bundle, origin)?;
+    let mut valid = ValidSpec::new(spec, bundle, origin)?;
+    weaken(&mut valid);
     let cgroups = !valid.resources.is_empty()
         || extras.accounting
         || valid.cgroups_path.is_some()
@@ -64,7 +66,8 @@ pub(in crate::container) fn blueprint(
         system_dirs: extras.host_rootfs,
         resolver: extras.host_rootfs && valid.namespaces.network != NamespaceSource::New,
     };
-    let plan = Plan::new(id, &valid, &extras, &caller.host(needs)?)?;
+    let mut plan = Plan::new(id, &valid, &extras, &caller.host(needs)?)?;
+    weaken_plan(&mut plan);
     Ok(Blueprint {
         plan,
         extras,

@@ -9,12 +9,13 @@ use crate::host::Caller;
 use crate::host::facts::IdRange;
 use crate::spec::{IdMap, Origin};
 use crate::state::{IdClaim, RawSpec};
+use crate::weaken::{Rule, leaves_out};
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Spec};
 
 /// Takes the range in the plan. If another program was first, plans with another range. `None` for a container that has no
 /// range of its own, or that of its pod.
 pub(super) fn claim(core: &mut Handle, blueprint: &mut Blueprint) -> Result<Option<IdClaim>> {
-    if !blueprint.extras.own_range || blueprint.extras.pod.is_some() {
+    if !blueprint.extras.own_range || blueprint.extras.pod.is_some() || leaves_out(Rule::IdRanges) {
         return Ok(None);
     }
     loop {

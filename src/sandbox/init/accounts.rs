@@ -6,6 +6,7 @@ use crate::plan::Account;
 use crate::process::lease::name_lease;
 use crate::sandbox::resolve;
 use crate::spec::{IdMaps, Origin, User};
+use crate::weaken::{Rule, leaves_out};
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -88,7 +89,8 @@ fn open(path: &Path) -> rustix::io::Result<Option<File>> {
     let root = rustix::fs::open("/", flags, Mode::empty())?;
     // Opening a device or a FIFO has effects: look at its type first.
     let seen = rustix::fs::fstat(resolve::open(root.as_fd(), path)?)?;
-    if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
+    let is_file = FileType::from_raw_mode(seen.st_mode) == FileType::RegularFile;
+    if !is_file && !leaves_out(Rule::Fifos) {
         return Ok(None);
     }
     resolve::open_seen(root.as_fd(), path, &seen, OFlags::RDONLY).map(|file| Some(file.into()))

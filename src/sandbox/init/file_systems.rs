@@ -6,6 +6,7 @@ use crate::plan::TreeStep;
 use crate::sandbox::resolve;
 use crate::spec::MountAttrs;
 use crate::sys::{self, NewMount, StatusText, clone_tree};
+use crate::weaken::{Rule, leaves_out};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
@@ -77,6 +78,7 @@ fn named(kind: &str, name: Option<&str>, options: &[String], set: MountAttrs) ->
     let new = NewMount::open(kind)?;
     // What the first column of mount(8) shows; without it, "none".
     new.set("source", name.unwrap_or(kind))?;
-    options.iter().try_for_each(|option| new.option(option))?;
-    new.mount(set.bits())
+    let kept = |option: &&String| !(option.starts_with("max=") && leaves_out(Rule::Terminals));
+    options.iter().filter(kept).try_for_each(|option| new.option(option))?;
+    new.mount(if leaves_out(Rule::MountAttributes) { 0 } else { set.bits() })
 }
