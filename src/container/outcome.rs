@@ -94,7 +94,8 @@ pub struct ProcessExit {
     pub user_time: Duration,
     /// CPU time in kernel mode, likewise.
     pub system_time: Duration,
-    /// The largest resident set of any one of them, bytes; see [`Exit::max_rss`].
+    /// The largest resident set of any one of them, bytes; see [`Exit::max_rss`]. 0 if a tracer (ptrace(2)) kept the
+    /// sandbox from collecting it.
     pub max_rss: u64,
 }
 

@@ -53,8 +53,15 @@
 //!   (`isolation::own_ids::a_default_container_cannot_use_up_what_its_caller_needs`)
 //! * A workload that uses up what it can get of its own container's resources keeps no other container from being
 //!   created, used and deleted: descriptors, terminals, sockets, shared memory, its output, its processes if their
-//!   number is limited.
-//!   (`isolation::exhaustion::a_victim_lives_while_another_container_uses_up_what_it_has`)
+//!   number is limited, page cache and disk, the programs that its host executes in it.
+//!   (`isolation::exhaustion::a_victim_lives_while_another_container_uses_up_what_it_has`,
+//!   `isolation::exhaustion::a_victim_lives_while_the_sessions_in_another_container_hang`)
+//! * No file of a container stops or misleads what its host executes there, whatever it has in place of `/etc/passwd`.
+//!   (`isolation::hostile_files::no_file_of_a_container_stops_what_is_executed_in_it`)
+//! * No process that may trace (`CAP_SYS_PTRACE`) keeps the end of another one from the caller, nor any other operation
+//!   waiting: neither on its container nor on its pod.
+//!   (`isolation::hostile_tracer::a_tracer_that_holds_what_is_executed_holds_no_one_else`,
+//!   `isolation::hostile_tracer::a_tracer_in_a_pod_with_one_pid_namespace_holds_no_other_container`)
 //! * No annotation of a bundle changes its container, because engines pass on those of an image, unless the caller
 //!   [asks for it](super::oci#annotations).
 //!   (`api::pods::annotations_of_engines_are_followed_only_if_asked_for`)

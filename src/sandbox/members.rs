@@ -6,11 +6,12 @@
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sandbox::namespaces::InitNamespaces;
-use crate::sys::{self, ProcStat, open_below, read_below};
+use crate::sys::{self, ProcStat, Usage, open_below, read_below};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::time::{Duration, Instant};
 
 /// The most read of one file. `status` and `stat` are below two pages.
 const MAX_FILE: u64 = 16 << 10;
@@ -84,6 +85,22 @@ impl Member {
         self.stat().is_none_or(|stat| stat.is_exiting())
     }
 
+    /// How it ended, if it has and this process may know: what `stat` says, which is all but the memory that it used.
+    pub(super) fn ended(&self) -> Option<Usage> {
+        let stat = self.stat().filter(ProcStat::is_dead)?;
+        // Without the right to look into the process, its status there is 0, and this link cannot be read. Of all that
+        // needs that right, a process that has ended keeps this.
+        rustix::fs::readlinkat(&self.directory, "ns/user", Vec::new()).ok()?;
+        let micros = |own: u64, of_children: i64| {
+            (own + of_children.unsigned_abs()) * 1_000_000 / rustix::param::clock_ticks_per_second()
+        };
+        Some(Usage {
+            user_us: micros(stat.utime, stat.cutime),
+            system_us: micros(stat.stime, stat.cstime),
+            ..Usage::of(stat.exit_code?)
+        })
+    }
+
     pub(super) fn process_group(&self) -> Option<i32> {
         self.stat().map(|stat| stat.pgrp)
     }
@@ -139,4 +156,47 @@ pub(super) fn hold_child(pid: Pid, name: &str) -> Result<OwnedFd> {
 pub(super) fn end_child(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
     let _ = sys::wait4(pid);
+}
+
+/// How long to wait before the next look at [`Held`]. Nothing is readable when a tracer lets go, and a pid namespace ends
+/// only when all in it are collected.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Children that have ended, and that a tracer keeps from being collected.
+///
+/// If a process traces another one that is not its child, the end is reported to the tracer first, and to the parent when
+/// the tracer has collected it (ptrace(2), "Death under ptrace"). A workload that may trace can take a process of exec, or
+/// in a pod with one pid namespace another container's init, and then never wait for it. So nothing here waits: how such
+/// a child ended is in its `stat` file, and it is collected when the tracer has let go or is gone.
+#[derive(Debug, Default)]
+pub(in crate::sandbox) struct Held(Vec<Pid>);
+
+impl Held {
+    /// Collects a child that has ended, or has it collected later. `inside` is the container's proc, and the child's pid
+    /// there. `None` if nothing tells how it ended.
+    pub(in crate::sandbox) fn collect(
+        &mut self,
+        child: Pid,
+        inside: Option<(BorrowedFd<'_>, i32)>,
+    ) -> Option<Usage> {
+        match sys::wait4_now(child) {
+            Ok(Some(usage)) => Some(usage),
+            Ok(None) => {
+                self.0.push(child);
+                let (proc, pid) = inside?;
+                find(proc, pid).ok()??.ended()
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Collects those that no tracer holds any more.
+    pub(in crate::sandbox) fn look_again(&mut self) {
+        self.0.retain(|child| matches!(sys::wait4_now(*child), Ok(None)));
+    }
+
+    /// When to look again.
+    pub(in crate::sandbox) fn next_look(&self) -> Option<Instant> {
+        (!self.0.is_empty()).then(|| Instant::now() + PAUSE)
+    }
 }

@@ -173,25 +173,44 @@ pub(crate) struct Usage {
     pub(crate) max_rss_kib: u64,
 }
 
+impl Usage {
+    /// What the status of wait(2) says, and nothing used.
+    pub(crate) fn of(status: i32) -> Self {
+        Self {
+            code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+            signal: libc::WIFSIGNALED(status).then(|| (libc::WTERMSIG(status), libc::WCOREDUMP(status))),
+            user_us: 0,
+            system_us: 0,
+            max_rss_kib: 0,
+        }
+    }
+}
+
 /// Waits for the child `pid` to end and collects it: wait4(2) with `__WALL`.
 pub(crate) fn wait4(pid: Pid) -> Result<Usage, Errno> {
+    wait4_with(pid, libc::__WALL).map(|usage| usage.expect("without WNOHANG the call returns a child"))
+}
+
+/// Collects the child `pid`: wait4(2) with `__WALL` and `WNOHANG`. `None` if it still runs, or if a tracer has not collected
+/// it yet.
+pub(crate) fn wait4_now(pid: Pid) -> Result<Option<Usage>, Errno> {
+    wait4_with(pid, libc::__WALL | libc::WNOHANG)
+}
+
+fn wait4_with(pid: Pid, options: i32) -> Result<Option<Usage>, Errno> {
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     let pid = pid.as_raw_nonzero().get();
     // SAFETY: both pointers are valid for the call, which writes through them.
-    match unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, usage.as_mut_ptr()) } {
+    match unsafe { libc::wait4(pid, &raw mut status, options, usage.as_mut_ptr()) } {
         ..0 => Err(last_errno()),
+        0 => Ok(None),
         _ => {
             // SAFETY: rusage consists of integers and was zeroed, so it is initialised.
             let usage = unsafe { usage.assume_init() };
             let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
-            Ok(Usage {
-                code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
-                signal: libc::WIFSIGNALED(status).then(|| (libc::WTERMSIG(status), libc::WCOREDUMP(status))),
-                user_us: micros(usage.ru_utime),
-                system_us: micros(usage.ru_stime),
-                max_rss_kib: usage.ru_maxrss as u64,
-            })
+            let (user_us, system_us) = (micros(usage.ru_utime), micros(usage.ru_stime));
+            Ok(Some(Usage { user_us, system_us, max_rss_kib: usage.ru_maxrss as u64, ..Usage::of(status) }))
         }
     }
 }

@@ -7,6 +7,7 @@ mod groups;
 mod host_mounts;
 mod host_rootfs;
 mod hostile_files;
+mod hostile_tracer;
 mod keyring;
 #[path = "../kit/mod.rs"]
 mod kit;

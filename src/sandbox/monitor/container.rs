@@ -12,12 +12,13 @@ use crate::process::channel::wait_readable_until;
 use crate::process::{Channel, Delivery};
 use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
+use crate::sandbox::members::Held;
 use crate::sandbox::namespaces;
 use crate::sandbox::namespaces::InitNamespaces;
 use crate::sandbox::reaper::{REAPER_PID, Reaper};
 use crate::sandbox::target::{ExecConfig, ExecTarget, has_ended};
 use crate::state::Cause;
-use crate::sys::{self, Usage};
+use crate::sys::Usage;
 use crate::wire::boot::SandboxReport;
 use crate::wire::control::{InitPhase, SandboxEvent};
 use crate::wire::init::{EndedAttached, InitReport};
@@ -358,7 +359,7 @@ impl ContainerState {
 
     /// After the end of init: collects it, and ends everything else in its pid namespace, as the kernel does when a PID 1
     /// ends. Returns false if the reaper is yet to end. `cause` is set if the container ends with its pod.
-    pub(super) fn init_ended(&mut self, cause: Option<Cause>) -> bool {
+    pub(super) fn init_ended(&mut self, cause: Option<Cause>, held: &mut Held) -> bool {
         // If the reaper ended first, the kernel has killed init.
         let lost =
             || self.init.reaper.is_some() && self.view().is_some_and(|view| Reaper::is_ending(view.proc));
@@ -375,7 +376,8 @@ impl ContainerState {
         }
         // Kill before init is collected: after that, a process still inside could get init's pid.
         self.init.reaper.iter().for_each(Reaper::kill);
-        self.ending = Some(sys::wait4(self.init.pid).ok());
+        let inside = self.view().map(|view| (view.proc, view.init_pid));
+        self.ending = Some(held.collect(self.init.pid, inside));
         self.init.reaper.is_none()
     }
 

@@ -9,6 +9,7 @@ use super::stage::Lifeline;
 use crate::error::{OsContext, Result};
 use crate::process::Channel;
 use crate::sandbox::files::Workers;
+use crate::sandbox::members::Held;
 use crate::sandbox::oom_score::OomScore;
 use crate::sandbox::volumes::Volumes;
 use crate::state::Cause;
@@ -36,6 +37,7 @@ pub(in crate::sandbox) struct Monitor {
     pub(super) volumes: Volumes,
     /// The claim of the container's range of host ids, which ends with this process.
     _ids: Option<OwnedFd>,
+    held: Held,
     /// How the root container's init ended, from then on until the others have ended too.
     ending: Option<Option<Usage>>,
     last_key: Key,
@@ -85,6 +87,7 @@ impl Monitor {
             score,
             volumes,
             _ids: ids,
+            held: Held::default(),
             ending: None,
             last_key: 1,
         })
@@ -180,7 +183,10 @@ impl Monitor {
             }
             Watched::InitEnded(key) => {
                 let cause = self.pod_ends(key).then_some(Cause::PodEnded);
-                if self.container(key).init_ended(cause) {
+                let mut held = std::mem::take(&mut self.held);
+                let has_ended = self.container(key).init_ended(cause, &mut held);
+                self.held = held;
+                if has_ended {
                     self.end(key);
                 }
             }
@@ -195,10 +201,12 @@ impl Monitor {
                 container.kill(Cause::GoferLost);
             }
             Watched::FileWorkerEnded => self.files.reap(),
-            Watched::ChangeEnded(key) => self.changes.end(key, &mut self.containers),
+            Watched::ChangeEnded(key) => {
+                self.changes.end(key, &mut self.containers, &mut self.held);
+            }
             Watched::ProcessSpoke(key) => self.processes.hear(key),
             Watched::ProcessEnded(key) => {
-                if let Some(out_of_memory) = self.processes.end(key, &self.containers) {
+                if let Some(out_of_memory) = self.processes.end(key, &self.containers, &mut self.held) {
                     self.container(out_of_memory).events.push(SandboxEvent::OutOfMemory);
                 }
             }
@@ -265,6 +273,7 @@ impl Monitor {
     }
 
     fn look_at_the_clock(&mut self) {
+        self.held.look_again();
         let now = Instant::now();
         let mut answered = Vec::new();
         for (_, container) in &mut self.containers {
@@ -283,7 +292,8 @@ impl Monitor {
         let clients = self.clients.iter().filter_map(|(_, client)| client.deadline);
         let containers = self.containers.iter().filter_map(|(_, container)| container.deadline());
         let pausing = self.containers.iter().filter_map(|(_, container)| container.pausing());
-        let containers = containers.chain(self.processes.deadline()).chain(self.accept_again);
+        let containers =
+            containers.chain(self.processes.deadline()).chain(self.accept_again).chain(self.held.next_look());
         let next = clients.chain(containers).chain(pausing.map(|pausing| pausing.next_look)).min()?;
         // Round up: waking just before the deadline would spin.
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(100);

@@ -4,10 +4,10 @@ use super::client::{Key, packed};
 use super::container::ContainerState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Channel;
+use crate::sandbox::members::Held;
 use crate::sandbox::mounts::{MountChild, MountWork};
 use crate::sandbox::oom_score::OomScore;
 use crate::sandbox::target::ExecTarget;
-use crate::sys;
 use crate::wire::control::MountReply;
 use crate::wire::init::MountReport;
 use rustix::fd::OwnedFd;
@@ -51,10 +51,10 @@ impl MountChanges {
     }
 
     /// A change has ended: done or failed.
-    pub(super) fn end(&mut self, key: Key, containers: &mut [(Key, ContainerState)]) {
+    pub(super) fn end(&mut self, key: Key, containers: &mut [(Key, ContainerState)], held: &mut Held) {
         let Some(place) = self.0.iter().position(|(known, _)| *known == key) else { return };
         let (_, MountChange { container, child, client }) = self.0.swap_remove(place);
-        let _ = sys::wait4(child.pid);
+        let _ = held.collect(child.pid, None);
         let report = child.channel.receive_now::<MountReport>();
         // The container may have ended meanwhile, or be forgotten, and its mounts with it.
         let found = containers.iter_mut().find(|(known, _)| *known == container);

@@ -11,8 +11,8 @@ use crate::process::Delivery;
 use crate::process::channel::wait_readable_until;
 use crate::sandbox::exec;
 use crate::sandbox::exec::ExecChild;
+use crate::sandbox::members::Held;
 use crate::sandbox::offspring;
-use crate::sys;
 use crate::wire::control::{ExecReply, KillTree, ProcessEnd, ProcessEnded, WaitReply};
 use crate::wire::init::{ExecHello, ExecReport};
 use rustix::fd::{AsFd, OwnedFd};
@@ -177,7 +177,12 @@ impl Processes {
 
     /// It has ended: collects it and reports that. Returns its container if the kernel has killed it for its own memory
     /// limit and only this sees that.
-    pub(super) fn end(&mut self, key: Key, containers: &[(Key, ContainerState)]) -> Option<Key> {
+    pub(super) fn end(
+        &mut self,
+        key: Key,
+        containers: &[(Key, ContainerState)],
+        held: &mut Held,
+    ) -> Option<Key> {
         let place = self.running.iter().position(|(known, _)| *known == key)?;
         let (_, mut process) = self.running.swap_remove(place);
         // Receive its last reports first.
@@ -185,16 +190,17 @@ impl Processes {
         while process.speaks {
             executed = process.hear();
         }
-        let collected = sys::wait4(process.child.pid);
+        let container = containers.iter().find(|(known, _)| *known == process.container);
+        let container = container.map(|(_, container)| container);
+        let proc = container.and_then(ContainerState::view).map(|view| view.proc);
+        let collected = held.collect(process.child.pid, proc.zip(process.pid_inside));
         let leaf = process.child.leaf.take();
         let leaf_kills = leaf.as_ref().map(|leaf| (leaf.oom_kills(), leaf.counts_above()));
         // Before a client learns of the end, and looks.
         if let Some(leaf) = leaf {
             self.leaves.add(key, process.container, leaf, process.deadline, containers);
         }
-        let usage = collected.ok()?;
-        let container = containers.iter().find(|(known, _)| *known == process.container);
-        let container = container.map(|(_, container)| container);
+        let usage = collected?;
         let container_ends = container.is_none_or(ContainerState::is_ending);
         let killed = usage.signal.is_some_and(|(signal, _)| signal == libc::SIGKILL);
         let timed_out = process.child.timeout.filter(|_| process.timed_out && killed);
