@@ -5,6 +5,7 @@
 //! memory and processes.
 
 #![expect(clippy::disallowed_methods, reason = "the attacker and the test use plain files")]
+#![expect(clippy::print_stdout, reason = "shows what an attack costs a victim")]
 #![expect(unsafe_code, reason = "no safe crate has timers, queued signals and message queues")]
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "calls of one purpose, in their order")]
 
@@ -15,7 +16,9 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// What the environment of the attacker names.
 const ATTACK: &str = "EXHAUST";
@@ -23,6 +26,12 @@ const ATTACK: &str = "EXHAUST";
 const MOST: usize = 1 << 16;
 /// The most memory that it writes to file systems and pipes.
 const MOST_BYTES: usize = 24 << 20;
+/// The size of the file by which it keeps the disk busy: more than its memory holds.
+const ON_DISK: u64 = 128 << 20;
+/// What a victim's work may take beyond twice its time without an attacker: the machine does other things, too.
+const SLACK: Duration = Duration::from_secs(2);
+/// How many programs the host executes in the attacker, each of which never ends and reads and writes without end.
+const SESSIONS: u64 = 24;
 
 /// A resource, and how to take all of it. The value holds it; the number is how much there was.
 type Attack = fn() -> (usize, Box<dyn std::any::Any>);
@@ -51,6 +60,7 @@ const OF_THE_CONTAINER: &[(&str, Attack)] = &[
     ("mounts", refused_mounts),
     ("cgroups", refused_cgroups),
     ("its own output", flooded_output),
+    ("page cache and disk", busy_disk),
 ];
 
 /// What a default container gets none of.
@@ -213,6 +223,25 @@ fn refused_cgroups() -> (usize, Box<dyn std::any::Any>) {
     refused("a cgroup", errno, &[libc::EROFS, libc::EACCES, libc::EPERM, libc::ENOENT])
 }
 
+/// One thread writes a file again and again, more than its memory holds, and another reads it: all pages of it are dirty,
+/// and every page that is read throws out another.
+fn busy_disk() -> (usize, Box<dyn std::any::Any>) {
+    let writer = File::create("/disk/busy").unwrap();
+    let reader = File::open("/disk/busy").unwrap();
+    let chunk = vec![1; 1 << 20];
+    let mut offsets = (0..ON_DISK >> 20).map(|number| number << 20).cycle();
+    let mut step = move || writer.write_all_at(&chunk, offsets.next().unwrap());
+    (0..ON_DISK >> 20).for_each(|_| step().unwrap());
+    std::thread::spawn(move || while step().is_ok() {});
+    std::thread::spawn(move || {
+        let mut chunk = vec![0; 1 << 20];
+        for offset in (0..ON_DISK >> 20).map(|number| number << 20).cycle() {
+            let _ = reader.read_at(&mut chunk, offset);
+        }
+    });
+    (usize::try_from(ON_DISK).unwrap(), Box::new(()))
+}
+
 /// Nothing reads standard error.
 fn flooded_output() -> (usize, Box<dyn std::any::Any>) {
     let stderr: OwnedFd = rustix::io::dup(rustix::stdio::stderr()).unwrap();
@@ -239,7 +268,12 @@ fn attacker() {
 
 /// Starts the attacker, and waits until it holds all that it gets.
 fn attack(stage: &Stage, name: &str, place: &Path) -> (Container<Running>, usize) {
+    let disk = stage.path().join("disk");
+    if !disk.exists() {
+        stage.open_directory("disk");
+    }
     let builder = stage.container(&format!("attacker-{}", name.replace([' ', '/'], "-")));
+    let builder = builder.bind_rw(disk, "/disk");
     let builder = builder.args(["/tmp/attacker", "--exact", "exhaustion::attacker", "--nocapture"]);
     let mut builder = builder.bind_ro(place, "/tmp/attacker").env(ATTACK, name);
     if may_limit("memory") {
@@ -256,8 +290,9 @@ fn attack(stage: &Stage, name: &str, place: &Path) -> (Container<Running>, usize
     (running, count.parse().unwrap())
 }
 
-/// Everything that a caller does with a container. Panics with what failed under which attack.
-fn a_victim_lives(stage: &Stage, attack: &str) {
+/// Everything that a caller does with a container, and how long that takes. Panics with what failed under which attack.
+fn a_victim_lives(stage: &Stage, attack: &str) -> Duration {
+    let begun = Instant::now();
     let step = |what: &str| format!("{what}, while another container uses up {attack}");
     let id = format!("victim-{}", attack.replace([' ', '/'], "-"));
     let victim = stage.shell(&id, "cat; sleep 1000").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -282,6 +317,14 @@ fn a_victim_lives(stage: &Stage, attack: &str) {
     done().unwrap_or_else(|error| panic!("{}: {error}", step("work")));
     let stopped = victim.kill().unwrap_or_else(|error| panic!("{}: {error}", step("kill")));
     stopped.delete().unwrap_or_else(|error| panic!("{}: {error}", step("delete")));
+    begun.elapsed()
+}
+
+/// That a victim lives, and that its work takes no longer than it does `alone`.
+fn a_victim_lives_as_before(stage: &Stage, attack: &str, alone: Duration) {
+    let beside = a_victim_lives(stage, attack);
+    println!("{attack}: a victim's work takes {beside:.1?}, and {alone:.1?} without an attacker");
+    assert!(beside <= 2 * alone + SLACK, "{attack}: {beside:?}, and {alone:?} without");
 }
 
 /// The host's ids of the container's processes.
@@ -291,10 +334,11 @@ fn host_ids(container: &Container<Running>) -> String {
 
 fn attack_with(stage: &Stage, attacks: &[(&str, Attack)]) {
     let place = std::env::current_exe().unwrap();
+    let alone = a_victim_lives(stage, "nothing");
     for (name, _) in attacks {
         let (attacker, count) = attack(stage, name, &place);
         assert!(count > 0 || REFUSED.contains(name), "{name}: the attacker got nothing");
-        a_victim_lives(stage, name);
+        a_victim_lives_as_before(stage, name, alone);
         attacker.kill().unwrap().delete().unwrap();
     }
 }
@@ -318,4 +362,47 @@ fn a_victim_lives_while_another_container_uses_up_what_its_user_has() {
         return;
     }
     attack_with(&stage, OF_THE_USER);
+}
+
+/// A container opens no session of exec by itself. It can make those that its host opens hang: they read nothing, write
+/// without end, stop themselves, and leave no process for another.
+#[test]
+fn a_victim_lives_while_the_sessions_in_another_container_hang() {
+    let stage = stage!();
+    let alone = a_victim_lives(&stage, "nothing");
+    let mut builder = stage.container("attacker").args(["sleep", "1000"]);
+    if may_limit("memory") {
+        builder = builder.memory_limit(96 << 20);
+    }
+    if may_limit("pids") {
+        builder = builder.pids_limit(SESSIONS);
+    }
+    let attacker = start(builder);
+    let hang = |number: u64| match number % 3 {
+        0 => Exec::new(["cat", "/dev/zero"]),
+        1 => Exec::new(["sh", "-c", "kill -STOP $$"]),
+        _ => Exec::new(["sleep", "1000"]),
+    };
+    let session = |number| {
+        let exec = hang(number).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        attacker.exec(exec)
+    };
+    let sessions: Vec<_> = (0..SESSIONS).map_while(|number| session(number).ok()).collect();
+    assert!(sessions.len() as u64 >= SESSIONS / 2, "{} sessions", sessions.len());
+    // One more: its host is not made to wait to learn whether there can be.
+    let begun = Instant::now();
+    drop(session(2));
+    assert!(begun.elapsed() < SLACK, "after {:?}", begun.elapsed());
+    a_victim_lives_as_before(&stage, "sessions of exec", alone);
+    // What the attacker's host asks of its sandbox is answered, too.
+    let begun = Instant::now();
+    assert!(attacker.processes().unwrap().len() > sessions.len());
+    attacker.stats().unwrap();
+    sessions.iter().for_each(|session| session.kill().unwrap());
+    for session in &sessions {
+        let ended = session.wait_timeout(10 * SLACK).unwrap();
+        assert!(ended.is_some(), "a session does not end");
+    }
+    assert!(begun.elapsed() < 5 * SLACK, "after {:?}", begun.elapsed());
+    attacker.kill().unwrap().delete().unwrap();
 }
