@@ -371,3 +371,23 @@ fn a_name_that_would_remove_something_is_an_error_and_a_writer_that_fails_too() 
     assert!(error.to_string().contains("etc/.wh.passwd"), "{error}");
     assert_eq!(files.read("/etc/.wh.passwd", 9).unwrap(), b"x", "the connection is as good as before");
 }
+
+#[test]
+fn an_attribute_whose_name_an_archive_cannot_spell_is_named() {
+    let stage = stage!();
+    let container = create(&stage, "attribute");
+    let files = container.files().unwrap();
+    files.write("/etc/passwd", "changed", 0o644).unwrap();
+    let value = |name: &str| files.set_xattr("/etc/passwd", name, b"value");
+    if let Err(error) = value("user.note") {
+        skip!("the file system has no attributes of users: {error}");
+    }
+    // A reader would take `user.other` for the name, and `=value` for a part of the value.
+    value("user.other=").unwrap();
+    let error = files.export_layer(1 << 20, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("\"user.other=\": an archive cannot"), "{error}");
+    files.remove_xattr("/etc/passwd", "user.other=").unwrap();
+    let mut layer = Vec::new();
+    files.export_layer(1 << 20, &mut layer).unwrap();
+    assert!(layer.windows(30).any(|bytes| bytes == b"SCHILY.xattr.user.note=value\n\0"));
+}

@@ -200,9 +200,13 @@ fn attributes_of(file: BorrowedFd<'_>) -> Result<Vec<(String, Vec<u8>)>> {
     let mut attributes = Vec::with_capacity(names.len());
     for name in names {
         let size = rustix::fs::fgetxattr(file, name, value.as_mut_slice()).os(|| "fgetxattr()")?;
-        // Archives spell names in UTF-8.
-        let name = format!("{ATTRIBUTE}{}", String::from_utf8_lossy(name));
-        attributes.push((name, value[..size].to_vec()));
+        // A PAX archive spells them in UTF-8, and the first `=` ends them: what follows would become a part of the value.
+        let Some(spelled) = std::str::from_utf8(name).ok().filter(|name| !name.contains('=')) else {
+            let step = format!("export the attribute {:?}", String::from_utf8_lossy(name));
+            let problem = "an archive cannot have a name with `=`, or one that is not UTF-8";
+            return Err(Error::new(ErrorKind::InvalidInput, step, problem));
+        };
+        attributes.push((format!("{ATTRIBUTE}{spelled}"), value[..size].to_vec()));
     }
     Ok(attributes)
 }

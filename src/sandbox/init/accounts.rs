@@ -127,8 +127,11 @@ fn group_of(passwd: &[u8], uid: u32) -> Option<(&[u8], u32)> {
         .and_then(|fields| Some((*fields.first()?, number(fields.get(3))?)))
 }
 
-/// The third field of every line that lists `name` in its fourth.
+/// The third field of every line that lists `name` in its fourth. No line lists the user of a line without a name.
 fn groups_in(group: &[u8], name: &[u8]) -> Vec<u32> {
+    if name.is_empty() {
+        return Vec::new();
+    }
     let lists =
         |fields: &[&[u8]]| fields.get(3).is_some_and(|users| users.split(|b| *b == b',').any(|u| u == name));
     lines(group).filter(|fields| lists(fields)).filter_map(|fields| number(fields.get(2))).collect()
@@ -156,6 +159,7 @@ mod tests {
         assert_eq!(ids_in(PASSWD, b"broken"), None);
         assert_eq!(group_of(PASSWD, 33), Some((b"web".as_slice(), 34)));
         assert_eq!(group_of(b"33:x:0:0::/:\n", 33), None, "a name of digits is no uid");
+        assert_eq!(groups_in(b"a:x:5:\nb:x:6:web,\n", b""), [0_u32; 0]);
         assert_eq!(groups_in(b"a:x:5:web,root\nb:x:6:webber\nc:x:7:web\n", b"web"), [5, 7]);
     }
 }
