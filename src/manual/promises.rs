@@ -61,7 +61,9 @@
 //! * No process that may trace (`CAP_SYS_PTRACE`) keeps the end of another one from the caller, nor any other operation
 //!   waiting: neither on its container nor on its pod.
 //!   (`isolation::hostile_tracer::a_tracer_that_holds_what_is_executed_holds_no_one_else`,
-//!   `isolation::hostile_tracer::a_tracer_in_a_pod_with_one_pid_namespace_holds_no_other_container`)
+//!   `isolation::hostile_tracer::a_tracer_in_a_pod_with_one_pid_namespace_holds_no_other_container`,
+//!   `isolation::hostile_tracer::a_tracer_that_keeps_the_connections_of_what_is_executed_stops_no_one`,
+//!   `isolation::hostile_tracer::a_tracer_that_speaks_for_what_is_executed_stops_no_one`)
 //! * No annotation of a bundle changes its container, because engines pass on those of an image, unless the caller
 //!   [asks for it](super::oci#annotations).
 //!   (`api::pods::annotations_of_engines_are_followed_only_if_asked_for`)

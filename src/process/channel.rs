@@ -63,31 +63,34 @@ impl Channel {
 
     /// Receives one message, waiting until `deadline` (forever without one).
     pub(crate) fn receive<M: Message>(&self, deadline: Option<Instant>) -> Result<Delivery<M>> {
-        if let Some(deadline) = deadline {
-            wait_readable(self.0.as_fd(), deadline)?;
-        }
+        let Some(deadline) = deadline else { return whole(self.receive_with(RecvFlags::empty())?) };
+        wait_readable(self.0.as_fd(), deadline)?;
         self.receive_now()
     }
 
-    /// Receives one message. Does not wait if poll(2) has reported one.
+    /// Receives one message that poll(2) has reported; fails with `EAGAIN` if there is none.
+    ///
+    /// That matters also after the end of the peer: a process that may trace can have taken a copy of its descriptor
+    /// (pidfd_getfd(2)), which keeps the connection open.
     pub(crate) fn receive_now<M: Message>(&self) -> Result<Delivery<M>> {
-        match self.receive_part()? {
-            (delivery, None) => Ok(delivery),
-            (_, Some(missing)) => Err(missing),
-        }
+        whole(self.receive_part()?)
     }
 
     /// As [`receive_now`](Self::receive_now), but also returns a message that came without all of its descriptors, because
     /// this process has no room for them, and the error that says so. The first ones of its names have come.
     pub(crate) fn receive_part<M: Message>(&self) -> Result<(Delivery<M>, Option<Error>)> {
+        self.receive_with(RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with<M: Message>(&self, flags: RecvFlags) -> Result<(Delivery<M>, Option<Error>)> {
         // Ask for its size first: a buffer for the largest frame would be sixteen fresh pages for every message.
-        let size = self.next_frame_size()?;
+        let size = self.next_frame_size(flags)?;
         let mut bytes = vec![0; size];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let mut iov = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.0, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(&self.0, &mut iov, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
                 // The peer closed before it had read everything. The kernel reports that once, before what it sent.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 received => break received.os(|| "recvmsg")?,
@@ -111,10 +114,10 @@ impl Channel {
         Ok((Delivery { message, fds: Received::from_frame(names, fds)? }, missing))
     }
 
-    /// Waits for the next frame and returns its size, at most one byte more than allowed.
-    fn next_frame_size(&self) -> Result<usize> {
+    /// The size of the next frame, at most one byte more than allowed.
+    fn next_frame_size(&self, flags: RecvFlags) -> Result<usize> {
         loop {
-            match recv(&self.0, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC) {
+            match recv(&self.0, &mut [0_u8; 0], flags | RecvFlags::PEEK | RecvFlags::TRUNC) {
                 // As in `receive_now`.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 result => return result.os(|| "recv(MSG_PEEK)").map(|(_, size)| size.min(MAX_FRAME + 1)),
@@ -164,6 +167,14 @@ pub(crate) fn send_descriptor(stream: BorrowedFd<'_>, text: &[u8], fd: BorrowedF
             Err(Errno::INTR) => {}
             sent => return sent.map(drop).os(|| "sendmsg(SCM_RIGHTS)"),
         }
+    }
+}
+
+/// The message, if all its descriptors have come.
+fn whole<M>(received: (Delivery<M>, Option<Error>)) -> Result<Delivery<M>> {
+    match received {
+        (delivery, None) => Ok(delivery),
+        (_, Some(missing)) => Err(missing),
     }
 }
 

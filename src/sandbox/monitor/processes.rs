@@ -42,6 +42,8 @@ pub(super) struct ExecedProcess {
     pub(super) child: ExecChild,
     /// How many of the container's processes the OOM killer had killed before this one was there.
     oom_kills_before: Option<u64>,
+    /// Whether it has sent the listener of its filter.
+    listens: bool,
     /// Its pid in the container, from its own report.
     pid_inside: Option<i32>,
     /// Whether it may still send something: until the program is executed.
@@ -75,6 +77,7 @@ impl Processes {
             timed_out: false,
             child,
             oom_kills_before,
+            listens: false,
             pid_inside: None,
             speaks: true,
             client: Some(client),
@@ -333,24 +336,29 @@ impl ExecedProcess {
             Ok(Delivery { message: ExecReport::Failed(failure), .. }) => {
                 self.fail(ExecFailure::Reported(failure));
             }
-            Ok(Delivery { message: ExecReport::Terminal, fds }) => {
+            Ok(Delivery { message: ExecReport::Terminal, fds }) if self.terminal.is_none() => {
                 self.terminal = fds.take_only("terminal").ok();
             }
-            Ok(Delivery { message: ExecReport::Listener, fds }) => {
+            Ok(Delivery { message: ExecReport::Listener, fds }) if !self.listens => {
+                self.listens = true;
                 // Without a client the descriptors are closed here, and the process ends.
                 if let Some(client) = &self.client
                     && let Some(listener) = Listener::of(fds)
                 {
                     let mut fds = listener.named();
                     fds.push(("pidfd", self.child.pidfd.as_fd()));
-                    let _ = client.send(&ExecReply::Listener, &fds);
+                    let _ = client.send_now(&ExecReply::Listener, &fds);
                 }
             }
-            // What it sent did not arrive: without its terminal it is of no use.
-            Err(error) if error.raw_os_error().is_some() => {
-                let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
-                self.fail(ExecFailure::Reported(packed(&error)));
+            // Each report comes once at most. A process that may trace can send more in its place, without end.
+            Ok(_) => {
+                let problem = "a report came twice";
+                self.give_up(&Error::new(ErrorKind::PeerMisbehaved, "exec", problem));
             }
+            // It has ended, and another process has a copy of its end.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => self.fail(ExecFailure::Died),
+            // What it sent did not arrive, or is no report: without its terminal it is of no use.
+            Err(error) if *error.kind() != ErrorKind::HelperDied => self.give_up(&error),
             Err(_) => {
                 self.speaks = false;
                 let terminal = self.terminal.take();
@@ -368,6 +376,12 @@ impl ExecedProcess {
             }
         }
         false
+    }
+
+    /// Ends it, because nothing that it says can be believed.
+    fn give_up(&mut self, error: &Error) {
+        let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        self.fail(ExecFailure::Reported(packed(error)));
     }
 
     fn fail(&mut self, failure: ExecFailure) {

@@ -135,7 +135,7 @@ impl ContainerState {
                 // The client hands the listener to the agent, and init waits for that over a connection of its own. If
                 // the client is gone, that connection is closed here, and init ends.
                 if let Some(listener) = Listener::of(fds) {
-                    let _ = client.channel.send(&Reply::Listener, &listener.named());
+                    let _ = client.channel.send_now(&Reply::Listener, &listener.named());
                 }
                 self.stage = Stage::Created { ready, pending: Some(Pending::Start(client)) };
                 None
