@@ -58,8 +58,9 @@
 //!   `isolation::exhaustion::a_victim_lives_while_the_sessions_in_another_container_hang`)
 //! * No file of a container stops or misleads what its host executes there, whatever it has in place of `/etc/passwd`.
 //!   (`isolation::hostile_files::no_file_of_a_container_stops_what_is_executed_in_it`)
-//! * No process that may trace (`CAP_SYS_PTRACE`) keeps the end of another one from the caller, nor any other operation
-//!   waiting: neither on its container nor on its pod.
+//! * A process that may trace (`CAP_SYS_PTRACE`) can stop what its host executes in the container, and lets it go on when
+//!   it likes. But deadlines hold, the caller learns of every end, and all else that is done with the container and with
+//!   its pod goes on.
 //!   (`isolation::hostile_tracer::a_tracer_that_holds_what_is_executed_holds_no_one_else`,
 //!   `isolation::hostile_tracer::a_tracer_in_a_pod_with_one_pid_namespace_holds_no_other_container`,
 //!   `isolation::hostile_tracer::a_tracer_that_keeps_the_connections_of_what_is_executed_stops_no_one`,

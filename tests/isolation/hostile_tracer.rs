@@ -2,6 +2,7 @@
 //! and never collects one that has ended. Until a tracer does, the kernel hides the end from the parent (ptrace(2)).
 
 #![expect(unsafe_code, reason = "no safe crate traces processes that it has not started")]
+#![expect(clippy::multiple_unsafe_ops_per_block, reason = "calls of one purpose, in their order")]
 
 use crate::kit::{Stage, await_end, stage, start};
 use cofferdam::oci_spec::runtime::Capability;
