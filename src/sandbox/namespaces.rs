@@ -111,6 +111,19 @@ pub(super) fn separate_mounts() -> Result<()> {
         .os(|| "mount_setattr(\"/\", AT_RECURSIVE, MS_PRIVATE)")
 }
 
+/// Makes a pid namespace in which the children of this process start from now on. Returns the one in which they started
+/// before, for [`children_in`].
+pub(super) fn children_in_new_pids() -> Result<OwnedFd> {
+    let before = open(Path::new("/proc/self/ns/pid_for_children"))?;
+    sched::unshare(sched::CloneFlags::CLONE_NEWPID).os(|| "unshare(CLONE_NEWPID)")?;
+    Ok(before)
+}
+
+/// Has the children of this process start in this pid namespace.
+pub(super) fn children_in(pids: OwnedFd) -> Result<()> {
+    sched::setns(pids, sched::CloneFlags::CLONE_NEWPID).os(|| "setns(CLONE_NEWPID)")
+}
+
 /// Makes the network namespace, brings its loopback interface up, and returns it for init to join.
 pub(super) fn make_network() -> Result<OwnedFd> {
     sched::unshare(sched::CloneFlags::CLONE_NEWNET).os(|| "unshare(CLONE_NEWNET)")?;

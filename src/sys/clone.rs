@@ -53,14 +53,23 @@ pub(crate) enum Forked {
 /// `clone3` as a fork into new namespaces. Only for helpers, which are single-threaded: the copy goes on running
 /// ordinary Rust, and would wait for ever for a lock that another thread held at this moment.
 pub(crate) fn fork(namespaces: u32, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
+    fork_with(CloneArgs { flags: namespaces.into(), ..CloneArgs::default() }.into_cgroup(cgroup))
+}
+
+/// As [`fork`], with this number in the pid namespace in which children of this process start.
+pub(crate) fn fork_as(number: i32, namespaces: u32) -> Result<Forked, Errno> {
+    let set_tid = &raw const number as u64;
+    fork_with(CloneArgs { flags: namespaces.into(), set_tid, set_tid_size: 1, ..CloneArgs::default() })
+}
+
+fn fork_with(args: CloneArgs) -> Result<Forked, Errno> {
     let mut pidfd: RawFd = -1;
     let args = CloneArgs {
-        flags: libc::CLONE_PIDFD as u64 | u64::from(namespaces),
+        flags: args.flags | libc::CLONE_PIDFD as u64,
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    }
-    .into_cgroup(cgroup);
+        ..args
+    };
     // SAFETY: without CLONE_VM the child has its own copy of memory and stack. The callers (helpers, which never start
     // a thread, and `floor`, which requires the same of its caller) ensure that no other thread holds a lock. `pidfd`,
     // which the kernel writes to, lives across the call.

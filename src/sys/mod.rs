@@ -27,7 +27,7 @@ mod trial;
 
 pub use allocator::HelperAllocator;
 pub(crate) use bpf::{attach_device_program, device_programs, load_device_program};
-pub(crate) use clone::{Forked, fork};
+pub(crate) use clone::{Forked, fork, fork_as};
 pub(crate) use descriptors::{
     change_mode, close_all_but, close_on_exec_from, close_stdout_and_stderr, duplicate, inherited_fd,
     keep_on_exec, place_at,
@@ -38,9 +38,9 @@ pub(crate) use exec::{
     set_session_keyring_permissions, trim_heap, unblock_signals, wait4, wait4_now,
 };
 pub(crate) use execution::{Execution, LastCall, forget_code, forget_peak, is_in_main_executable};
-pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside};
+pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside, spawn_sharing};
 pub(crate) use holder::NamespaceHolder;
-pub(crate) use init_program::init_program;
+pub(crate) use init_program::{Entering, InitProgram};
 pub(crate) use mount_api::{
     MountAttr, NewMount, alone_or_whole, attach, attach_at, clone_tree, clone_tree_at, mount_setattr,
     mount_with_page, set_propagation,

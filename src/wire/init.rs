@@ -61,7 +61,8 @@ pub(crate) struct LeafEmpty {
 pub(crate) struct JoinNetwork {}
 
 /// Sandbox to reaper, once, when init is ready: become the reaper. The namespaces that the workload has and the reaper has
-/// not come along: `network`, `cgroup`, and `mount` with the `root` to have in it.
+/// not come along: `network`, `cgroup`, and `mount` with the `root` to have in it. A reaper that has executed its program
+/// takes the descriptors alone, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BecomeReaper {}

@@ -31,6 +31,7 @@ use super::namespaces;
 use super::namespaces::Existing;
 use super::own_device;
 use super::own_device::OwnDevices;
+use super::reaper;
 use super::reaper::{Reaper, ReaperSetup};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
 use crate::helper::spawn::read_plan;
@@ -131,7 +132,8 @@ impl Init {
         };
         let namespaces = (plan.namespaces.with_init - CloneFlags::NEWCGROUP).bits();
         let cgroup = given.cgroups.directory(None);
-        let (pid, pidfd, mut reaper) = if existing.pids.is_some() || plan.reaper {
+        let executes_first = reaper::can_execute_first(&plan.namespaces);
+        let (pid, pidfd, mut reaper) = if existing.pids.is_some() || plan.reaper && !executes_first {
             let mut keep = given.keep(&theirs, volumes);
             keep.extend(existing.mounts.as_ref().map(AsFd::as_fd));
             let pids = existing.pids.as_ref().map(AsFd::as_fd);
@@ -146,16 +148,29 @@ impl Init {
             let (pid, reaper) = fork_inside(plan, &how, |born| run(born), refused)?;
             (pid, members::hold_child(pid, "init")?, reaper)
         } else {
+            let inside = plan.reaper.then(namespaces::children_in_new_pids).transpose()?;
+            let reaper = inside.is_some().then(|| Reaper::spawn(&plan.namespaces)).transpose()?;
+            let namespaces =
+                if reaper.is_some() { namespaces & !CloneFlags::NEWPID.bits() } else { namespaces };
             // Birth in its cgroup saves the move. The kernel refuses it to a process that may not write there, as in a
             // user namespace, and where the limit of tasks leaves no room.
             let mut born = cgroup.is_some();
             let mut forked = sys::fork(namespaces, cgroup);
             if let (true, Err(Errno::ACCESS | Errno::PERM | Errno::AGAIN)) = (born, &forked) {
                 born = false;
-                forked = sys::fork(namespaces, None);
+                // The fork that was refused has used up the number 2, which init has beside a reaper: ask for it.
+                forked = match &reaper {
+                    Some(_) => sys::fork_as(2, namespaces).or_else(|_| sys::fork(namespaces, None)),
+                    None => sys::fork(namespaces, None),
+                };
             }
-            match forked.os(|| "clone3(init)")? {
-                Forked::Parent { pid, pidfd } => (pid, pidfd, None),
+            let undo = |_: &_| reaper.iter().map(Reaper::pid).for_each(members::end_child);
+            match forked.os(|| "clone3(init)").inspect_err(undo)? {
+                Forked::Parent { pid, pidfd } => {
+                    let back = inside.map_or(Ok(()), namespaces::children_in);
+                    back.inspect_err(undo)?;
+                    (pid, pidfd, reaper)
+                }
                 Forked::Child => {
                     drop(channel);
                     // A process of exec may look into this one before the start, and the sandbox has much open.

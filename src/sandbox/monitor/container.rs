@@ -287,7 +287,7 @@ impl ContainerState {
         if let Some(reaper) = &mut self.init.reaper {
             let (cgroup, mount) = entered_by(self.traits.of_reaper);
             let mount = mount.into_iter().flat_map(|[mount, root]| [("mount", mount), ("root", root)]);
-            reaper.execute_program(
+            reaper.enter(
                 &cgroup.map(|cgroup| ("cgroup", cgroup)).into_iter().chain(mount).collect::<Vec<_>>(),
             )?;
         }
