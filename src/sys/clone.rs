@@ -13,6 +13,7 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -94,8 +95,40 @@ pub(super) fn forked(pid: i64, pidfd: RawFd) -> Result<Forked, Errno> {
 
 /// Memory for the stack of a process that shares this memory: 16-byte aligned, as the ABIs of x86_64 and aarch64
 /// require, and not cleared, because clearing costs a page fault for every page that is never used.
-pub(super) fn new_stack(bytes: usize) -> Box<[std::mem::MaybeUninit<u128>]> {
+pub(super) fn new_stack(bytes: usize) -> Box<[MaybeUninit<u128>]> {
     Box::new_uninit_slice(bytes / size_of::<u128>())
+}
+
+/// Makes a process that calls `entry(argument)` on `stack`, and shares this process's memory. `args` has what else there is
+/// to say: other flags, and the cgroup.
+///
+/// # Safety
+/// `stack` must stay valid, and unused by others, until the process has executed or exited. So must what `entry` reaches
+/// through `argument`.
+pub(super) unsafe fn clone_sharing(
+    args: CloneArgs,
+    stack: &mut [MaybeUninit<u128>],
+    entry: extern "C" fn(*const c_void) -> !,
+    argument: *const c_void,
+) -> Result<(Pid, OwnedFd), Errno> {
+    let mut pidfd: RawFd = -1;
+    let args = CloneArgs {
+        flags: args.flags | (libc::CLONE_VM | libc::CLONE_PIDFD) as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: size_of_val(stack) as u64,
+        ..args
+    };
+    // SAFETY: the caller keeps `stack` valid. `pidfd`, which the kernel writes to, lives across the call.
+    let pid = unsafe { clone3_on_stack(&args, entry, argument) };
+    if pid < 0 {
+        return Err(Errno::from_raw_os_error(-pid as i32));
+    }
+    // SAFETY: the call succeeded, so the kernel has stored a new descriptor here (CLONE_PIDFD), which no other value
+    // owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok((Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent"), pidfd))
 }
 
 /// Makes the system call and, in the child, calls `entry(argument)` on the new stack. The parent gets the pid or

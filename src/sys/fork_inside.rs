@@ -1,10 +1,10 @@
 //! Forking a child into another pid namespace, with nothing open that processes there must not get.
 
-use super::clone::{CloneArgs, clone3_on_stack, new_stack};
+use super::clone::{CloneArgs, clone_sharing, clone3_on_stack, new_stack};
 use super::descriptors::{FIRST_AFTER_STDIO, gaps_between};
 use super::exec::{exit_now, wait4};
 use super::last_errno;
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::cell::Cell;
@@ -83,28 +83,12 @@ pub(crate) fn fork_two_inside<R: FnOnce(), F: FnOnce(bool)>(
 /// Only for the single-threaded sandbox. `run` has copies of all descriptors, and must neither leave a value behind that
 /// names one of its own, nor return to the code that owns the others; if it returns, the process exits.
 pub(crate) fn spawn_sharing<R: FnOnce()>(run: R) -> Result<(Pid, OwnedFd), Errno> {
-    const STACK: usize = 1 << 17;
-    let mut pidfd: RawFd = -1;
-    let mut stack = new_stack(STACK);
-    let args = CloneArgs {
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64,
-        pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        stack: stack.as_mut_ptr() as u64,
-        stack_size: STACK as u64,
-        ..CloneArgs::default()
-    };
+    let mut stack = new_stack(1 << 17);
+    let args = CloneArgs { flags: libc::CLONE_VFORK as u64, ..CloneArgs::default() };
     let run = Cell::new(Some(run));
     // SAFETY: the new process runs `sharing_main` on `stack`. Both that and `run` outlive it: CLONE_VFORK suspends this
     // thread, the only one, until it has executed or exited.
-    let pid = unsafe { clone3_on_stack(&args, sharing_main::<R>, (&raw const run).cast()) };
-    if pid < 0 {
-        return Err(Errno::from_raw_os_error(-pid as i32));
-    }
-    let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent");
-    // SAFETY: the call succeeded, so the kernel has stored a new descriptor here (CLONE_PIDFD), which no other value
-    // owns.
-    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    unsafe { clone_sharing(args, &mut stack, sharing_main::<R>, (&raw const run).cast()) }
 }
 
 extern "C" fn sharing_main<R: FnOnce()>(run: *const c_void) -> ! {

@@ -1,9 +1,9 @@
 //! A process that does nothing but hold new namespaces, until another process has opened them.
 
-use super::clone::{CloneArgs, clone3_on_stack, new_stack};
+use super::clone::{CloneArgs, clone_sharing, new_stack};
 use super::exec::{exit_now, wait4};
 use super::spawn::{block_all_signals, restore_signals};
-use rustix::fd::{FromRawFd, OwnedFd, RawFd};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, getppid, pidfd_send_signal, set_parent_process_death_signal};
 use std::ffi::c_void;
@@ -27,30 +27,15 @@ impl NamespaceHolder {
     /// Makes the process in new namespaces (`CLONE_NEW*` of clone(2)).
     pub(crate) fn new(namespaces: u32) -> Result<Self, Errno> {
         let mut stack = new_stack(STACK);
-        let mut pidfd: RawFd = -1;
-        let args = CloneArgs {
-            flags: (libc::CLONE_VM | libc::CLONE_PIDFD) as u64 | u64::from(namespaces),
-            pidfd: &raw mut pidfd as u64,
-            exit_signal: libc::SIGCHLD as u64,
-            stack: stack.as_mut_ptr() as u64,
-            stack_size: STACK as u64,
-            ..CloneArgs::default()
-        };
+        let args = CloneArgs { flags: namespaces.into(), ..CloneArgs::default() };
         let parent = std::ptr::without_provenance(getpid().as_raw_nonzero().get() as usize);
         // It inherits the mask, and never runs a handler of this process on the shared memory.
         let blocked = block_all_signals();
         // SAFETY: the process runs `hold` on `stack`, which is freed only after the process was collected. It touches nothing
         // else of the memory that it shares.
-        let pid = unsafe { clone3_on_stack(&args, hold, parent) };
+        let cloned = unsafe { clone_sharing(args, &mut stack, hold, parent) };
         restore_signals(&blocked);
-        if pid < 0 {
-            return Err(Errno::from_raw_os_error(-pid as i32));
-        }
-        // SAFETY: the call succeeded, so the kernel has stored a new descriptor here (CLONE_PIDFD), which no other value
-        // owns.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent");
-        Ok(Self { pid, pidfd, _stack: stack })
+        cloned.map(|(pid, pidfd)| Self { pid, pidfd, _stack: stack })
     }
 
     pub(crate) fn pid(&self) -> Pid {

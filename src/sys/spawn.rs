@@ -1,10 +1,10 @@
 //! Executing a helper from any thread of any caller: `clone3(CLONE_VM | CLONE_VFORK)`, then `execveat`.
 
-use super::clone::{CloneArgs, clone3_on_stack, new_stack};
+use super::clone::{CloneArgs, clone_sharing, new_stack};
 use super::descriptors::FIRST_AFTER_STDIO;
 use super::exec::exit_now;
 use super::last_errno;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 use std::ffi::{CStr, c_char, c_void};
@@ -89,38 +89,24 @@ pub(crate) fn spawn_helper(helper: &Helper<'_>) -> Result<(Pid, OwnedFd), SpawnE
         errno: AtomicI32::new(0),
     };
     let mut stack = new_stack(CHILD_STACK);
-    let mut pidfd: RawFd = -1;
-    let args = CloneArgs {
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | u64::from(with_clone),
-        pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        stack: stack.as_mut_ptr() as u64,
-        stack_size: CHILD_STACK as u64,
-        ..CloneArgs::default()
-    }
-    .into_cgroup(helper.cgroup);
+    let flags = libc::CLONE_VFORK as u64 | u64::from(with_clone);
+    let args = CloneArgs { flags, ..CloneArgs::default() }.into_cgroup(helper.cgroup);
 
     let blocked = block_all_signals();
     // SAFETY: the child runs `child_main` on `stack`, which outlives it: CLONE_VFORK suspends this thread until the
     // child has executed or exited, and `plan` is only reached through the pointer given. Signals are blocked in this
     // thread, so the child, which inherits the mask, never runs a handler of the caller on the shared memory.
-    let pid = unsafe { clone3_on_stack(&args, child_main, (&raw const plan).cast()) };
+    let cloned = unsafe { clone_sharing(args, &mut stack, child_main, (&raw const plan).cast()) };
     restore_signals(&blocked);
     drop(stack);
 
-    if pid < 0 {
-        return Err(SpawnError { call: "clone3", errno: Errno::from_raw_os_error(-pid as i32) });
-    }
-    // SAFETY: the call succeeded, so the kernel has stored a new descriptor here (CLONE_PIDFD), which no other value
-    // owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let (pid, pidfd) = cloned.map_err(|errno| SpawnError { call: "clone3", errno })?;
     let errno = plan.errno.load(Ordering::Acquire);
     if errno != 0 {
         let call = CALLS[plan.failed_call.load(Ordering::Acquire) as usize];
         let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         return Err(SpawnError { call, errno: Errno::from_raw_os_error(errno) });
     }
-    let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive pid to the parent");
     Ok((pid, pidfd))
 }
 
