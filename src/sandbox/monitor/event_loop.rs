@@ -183,10 +183,7 @@ impl Monitor {
             }
             Watched::InitEnded(key) => {
                 let cause = self.pod_ends(key).then_some(Cause::PodEnded);
-                let mut held = std::mem::take(&mut self.held);
-                let has_ended = self.container(key).init_ended(cause, &mut held);
-                self.held = held;
-                if has_ended {
+                if with_key(&mut self.containers, key).init_ended(cause, &mut self.held) {
                     self.end(key);
                 }
             }
@@ -308,8 +305,7 @@ impl Monitor {
 
     /// The container with this key. A container is not forgotten while an event of it is being handled.
     pub(super) fn container(&mut self, key: Key) -> &mut ContainerState {
-        let found = self.containers.iter_mut().find(|(known, _)| *known == key);
-        &mut found.expect("keys are looked up where they are taken from").1
+        with_key(&mut self.containers, key)
     }
 
     /// As [`container`](Self::container), shared.
@@ -353,4 +349,10 @@ fn forwarded() -> SigSet {
     ]
     .into_iter()
     .collect()
+}
+
+/// The container with this key, for a caller that needs another part of the monitor, too.
+fn with_key(containers: &mut [(Key, ContainerState)], key: Key) -> &mut ContainerState {
+    let found = containers.iter_mut().find(|(known, _)| *known == key);
+    &mut found.expect("keys are looked up where they are taken from").1
 }
