@@ -8,7 +8,10 @@
 #[repr(i32)]
 pub(super) enum RequestType {
     Empty = 0,
+    Dump = 1,
     Check = 3,
+    /// In a response: something to answer before CRIU goes on. In a request: that answer.
+    Notify = 6,
     Version = 10,
 }
 
@@ -19,6 +22,20 @@ pub(super) struct Request {
     pub(super) kind: i32,
     #[prost(message, optional, tag = "2")]
     pub(super) options: Option<Options>,
+    /// Of an answer to a notification: whether CRIU is to go on.
+    #[prost(bool, optional, tag = "3")]
+    pub(super) go_on: Option<bool>,
+}
+
+impl Request {
+    pub(super) fn of(kind: RequestType, options: Option<Options>) -> Self {
+        Self { kind: kind as i32, options, go_on: None }
+    }
+
+    /// The answer to a notification.
+    pub(super) fn answer(go_on: bool) -> Self {
+        Self { kind: RequestType::Notify as i32, options: None, go_on: Some(go_on) }
+    }
 }
 
 /// `criu_opts`.
@@ -27,10 +44,30 @@ pub(super) struct Options {
     /// A descriptor of the process that made the connection; -1 for `images_dir`.
     #[prost(int32, required, tag = "1")]
     pub(super) images_dir_fd: i32,
+    /// The root of the tree to dump, in CRIU's pid namespace.
+    #[prost(int32, optional, tag = "2")]
+    pub(super) pid: Option<i32>,
+    #[prost(bool, optional, tag = "3")]
+    pub(super) leave_running: Option<bool>,
     /// 1 for errors alone.
     #[prost(int32, optional, tag = "9")]
     pub(super) log_level: Option<i32>,
-    /// CRIU works in this directory, even if it writes nothing there.
+    /// Whether it sends notifications.
+    #[prost(bool, optional, tag = "12")]
+    pub(super) notifications: Option<bool>,
+    /// `criu_cg_mode`: 0 leaves cgroups alone.
+    #[prost(int32, optional, tag = "34")]
+    pub(super) cgroups: Option<i32>,
+    /// `KIND[KEY]:LABEL`: what the image only refers to.
+    #[prost(string, repeated, tag = "37")]
+    pub(super) external: Vec<String>,
+    /// The cgroup directory whose freezer stops the tree, and has stopped it if it is frozen already.
+    #[prost(string, optional, tag = "44")]
+    pub(super) freezer: Option<String>,
+    /// `criu_network_lock_method`: 3 locks nothing.
+    #[prost(int32, optional, tag = "64")]
+    pub(super) network_lock: Option<i32>,
+    /// A link to the directory of the images, as CRIU reads where it leads.
     #[prost(string, optional, tag = "68")]
     pub(super) images_dir: Option<String>,
     #[prost(bool, optional, tag = "71")]
@@ -44,12 +81,59 @@ pub(super) struct Response {
     pub(super) kind: i32,
     #[prost(bool, required, tag = "2")]
     pub(super) success: bool,
+    #[prost(message, optional, tag = "5")]
+    pub(super) notification: Option<Notification>,
     #[prost(int32, optional, tag = "7")]
     pub(super) errno: Option<i32>,
     #[prost(string, optional, tag = "9")]
     pub(super) error: Option<String>,
     #[prost(message, optional, tag = "10")]
     pub(super) version: Option<Version>,
+}
+
+/// `criu_notify`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Notification {
+    /// What CRIU is about to do or has done, as `post-dump`.
+    #[prost(string, optional, tag = "1")]
+    pub(super) name: Option<String>,
+}
+
+/// `task_kobj_ids_entry` of CRIU's images: numbers of what a process shares with others. Equal numbers are one object.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SharedObjects {
+    #[prost(uint32, required, tag = "1")]
+    pub(super) memory: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub(super) files: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub(super) fs: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub(super) handlers: u32,
+    #[prost(uint32, optional, tag = "5")]
+    pub(super) pids: Option<u32>,
+    #[prost(uint32, optional, tag = "6")]
+    pub(super) network: Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub(super) ipc: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub(super) uts: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub(super) mounts: Option<u32>,
+    #[prost(uint32, optional, tag = "10")]
+    pub(super) user: Option<u32>,
+    #[prost(uint32, optional, tag = "11")]
+    pub(super) cgroup: Option<u32>,
+    #[prost(uint32, optional, tag = "12")]
+    pub(super) time: Option<u32>,
+}
+
+/// `inventory_entry` of CRIU's images.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Inventory {
+    /// What CRIU itself was in at the dump.
+    #[prost(message, optional, tag = "3")]
+    pub(super) root: Option<SharedObjects>,
 }
 
 /// `criu_version`.
@@ -71,15 +155,16 @@ mod tests {
 
     #[test]
     fn a_request_has_the_bytes_that_criu_reads() {
-        let version = Request { kind: RequestType::Version as i32, options: None };
+        let version = Request::of(RequestType::Version, None);
         assert_eq!(version.encode_to_vec(), [8, 10]);
+        let options = Options { images_dir_fd: -1, ..Options::default() };
         let options = Options {
-            images_dir_fd: -1,
             log_level: Some(1),
             images_dir: Some("/".into()),
             log_to_stderr: Some(true),
+            ..options
         };
-        let check = Request { kind: RequestType::Check as i32, options: Some(options) };
+        let check = Request::of(RequestType::Check, Some(options));
         let minus_one = [255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
         let mut expected = vec![8, 3, 18, 20, 8];
         expected.extend(minus_one);

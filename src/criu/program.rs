@@ -30,8 +30,6 @@ const CHECK_LIMIT: Duration = Duration::from_secs(120);
 /// # Ok(())
 /// # }
 /// ```
-///
-/// So far the crate finds CRIU and says whether it fits here. It does not yet checkpoint or restore containers.
 #[derive(Clone, Debug)]
 pub struct Criu {
     path: PathBuf,
@@ -95,8 +93,9 @@ impl Criu {
             images_dir: Some("/proc/self/cwd".into()),
             log_level: Some(1),
             log_to_stderr: Some(true),
+            ..Options::default()
         };
-        let request = Request { kind: RequestType::Check as i32, options: Some(options) };
+        let request = Request::of(RequestType::Check, Some(options));
         let refused = |said: String| Unsuitable::Kernel {
             version: self.version,
             problem: if said.is_empty() { "it does not say why".into() } else { said },
@@ -207,7 +206,7 @@ fn is_program(path: &Path) -> bool {
 
 fn ask_version(path: &Path, deadline: Instant) -> Result<CriuVersion, Unsuitable> {
     let broken = |problem: String| Unsuitable::Broken { path: path.into(), problem };
-    let request = Request { kind: RequestType::Version as i32, options: None };
+    let request = Request::of(RequestType::Version, None);
     let response = match ask(path, &request, deadline)? {
         Answer::Response(response) => response,
         Answer::Hangup(said) if said.is_empty() => return Err(broken("it ended without an answer".into())),
@@ -224,11 +223,18 @@ fn ask_version(path: &Path, deadline: Instant) -> Result<CriuVersion, Unsuitable
 }
 
 fn ask(path: &Path, request: &Request, deadline: Instant) -> Result<Answer, Unsuitable> {
-    Worker::start(path).and_then(|worker| worker.ask(request, deadline)).map_err(|error| match error.kind() {
+    Worker::start(path)
+        .and_then(|worker| worker.ask(request, deadline))
+        .map_err(|error| unsuitable(path, &error))
+}
+
+/// What the failure to ask the program at `path` says about it.
+pub(super) fn unsuitable(path: &Path, error: &Error) -> Unsuitable {
+    match error.kind() {
         ErrorKind::Os(libc::ENOENT) if !path.exists() => Unsuitable::Absent { path: Some(path.into()) },
         ErrorKind::TimedOut => Unsuitable::Broken { path: path.into(), problem: "it gave no answer".into() },
         _ => Unsuitable::Broken { path: path.into(), problem: error.to_string() },
-    })
+    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use super::messages::{Request, Response};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::wait_readable;
 use prost::Message as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
@@ -26,12 +27,16 @@ use std::time::Instant;
 const MAX_RESPONSE: usize = 64 << 10;
 /// How much of its standard error goes into an error: the last bytes.
 const MAX_STDERR: u64 = 2 << 10;
+/// What CRIU calls an error, and does not take for one.
+const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
 /// Where CRIU finds the programs that it runs itself, as ip(8) and nft(8).
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The process and the connection to it. Dropping it kills the process, with all that it started, and collects it.
 pub(super) struct Worker {
     pid: Pid,
+    /// Readable when it has ended.
+    end: OwnedFd,
     connection: OwnedFd,
     stderr: File,
 }
@@ -68,11 +73,14 @@ impl Worker {
             .spawn()
             .os(|| format!("execve({program:?})"))?;
         let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a positive pid");
-        Ok(Self { pid, connection, stderr })
+        let opened = pidfd_open(pid, PidfdFlags::empty());
+        let end = opened.inspect_err(|_| kill_and_collect(pid)).os(|| "pidfd_open(criu)")?;
+        Ok(Self { pid, end, connection, stderr })
     }
 
-    /// Sends one request and waits for the answer. A worker serves only one: CRIU ends after it.
-    pub(super) fn ask(self, request: &Request, deadline: Instant) -> Result<Answer> {
+    /// Sends a request, or the answer to a notification, and waits for what comes back. A worker serves only one request:
+    /// CRIU ends after it.
+    pub(super) fn ask(&self, request: &Request, deadline: Instant) -> Result<Answer> {
         let bytes = request.encode_to_vec();
         loop {
             match send(&self.connection, &bytes, SendFlags::NOSIGNAL) {
@@ -81,7 +89,9 @@ impl Worker {
                 sent => break sent.os(|| "send(criu)").map(drop)?,
             }
         }
-        wait_readable(self.connection.as_fd(), deadline)?;
+        if !self.await_answer(deadline)? {
+            return Ok(Answer::Hangup(self.said()));
+        }
         let mut bytes = vec![0; MAX_RESPONSE];
         let length = loop {
             match recv(&self.connection, bytes.as_mut_slice(), RecvFlags::TRUNC) {
@@ -97,8 +107,9 @@ impl Worker {
         let misbehaved = |problem: String| Error::new(ErrorKind::PeerMisbehaved, "criu", problem);
         let bytes = bytes.get(..length).ok_or_else(|| misbehaved(format!("a response of {length} bytes")))?;
         match Response::decode(bytes) {
-            Ok(response) if !response.success && response.error.is_none() => {
-                let error = Some(self.said()).filter(|said| !said.is_empty());
+            // The response has the first error of all, which need not be the one that counts.
+            Ok(response) if !response.success => {
+                let error = Some(self.said()).filter(|said| !said.is_empty()).or(response.error);
                 Ok(Answer::Response(Response { error, ..response }))
             }
             Ok(response) => Ok(Answer::Response(response)),
@@ -106,23 +117,50 @@ impl Worker {
         }
     }
 
+    /// Waits until there is something to receive; false if the program has ended without that. A process that it has
+    /// started may hold the connection longer than it lives itself.
+    fn await_answer(&self, deadline: Instant) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.connection, PollFlags::IN), PollFd::new(&self.end, PollFlags::IN)];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+            match poll(&mut fds, Some(&left)) {
+                Err(Errno::INTR) => {}
+                ready => match ready.os(|| "poll(criu)")? {
+                    0 => return Err(Error::new(ErrorKind::TimedOut, "poll(criu)", "the deadline passed")),
+                    _ => return Ok(!fds[0].revents().is_empty()),
+                },
+            }
+        }
+    }
+
+    /// Waits until it has ended by itself: CRIU answers a dump before it has written the last of its files.
+    pub(super) fn wait(&self, deadline: Instant) -> Result<()> {
+        wait_readable(self.end.as_fd(), deadline)
+    }
+
     /// The end of what it wrote to its standard error, on one line.
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
         let mut bytes = vec![0; length.min(MAX_STDERR) as usize];
         let read = self.stderr.read_at(&mut bytes, length.saturating_sub(MAX_STDERR)).unwrap_or(0);
         let text = String::from_utf8_lossy(&bytes[..read]);
-        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        lines.join("; ")
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        // Without CAP_SYS_RESOURCE it says so, and goes on.
+        lines.filter(|line| !line.contains(HARMLESS)).collect::<Vec<_>>().join("; ")
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Not collected yet, so no other process has its number. Only a caller that collects all its children could have
-        // been faster, and then the group is gone as well, or holds what CRIU left behind.
-        let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
-        let wait = || rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED);
-        while matches!(wait(), Err(Errno::INTR)) {}
+        kill_and_collect(self.pid);
     }
+}
+
+fn kill_and_collect(pid: Pid) {
+    // Not collected yet, so no other process has its number. Only a caller that collects all its children could have
+    // been faster, and then the group is gone as well, or holds what CRIU left behind.
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    let wait = || rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+    while matches!(wait(), Err(Errno::INTR)) {}
 }
