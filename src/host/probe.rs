@@ -3,6 +3,7 @@
 use super::cgroups::{CgroupLayout, CgroupType, DelegationPoint, UnifiedHierarchy, V1Hierarchy, below};
 use super::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
 use super::id_region::IdRegion;
+use super::machine::Machine;
 use crate::error::{OsContext, Result};
 use crate::spec::IdMaps;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -248,6 +249,17 @@ fn delegation_point(dir: PathBuf, inner: &Path) -> DelegationPoint {
         may_enable: may_write(&dir.join("cgroup.subtree_control")),
         dir,
     }
+}
+
+/// The kernel, the architecture and the processors.
+///
+/// # Errors
+/// The errno of reading `/proc/cpuinfo`.
+pub(crate) fn machine() -> Result<Machine> {
+    let uname = rustix::system::uname();
+    let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
+    let cpuinfo = read_bounded(Path::new("/proc/cpuinfo"))?;
+    Ok(Machine::new(text(uname.release()), text(uname.machine()), &cpuinfo))
 }
 
 /// Whether the cgroup has a process of its own. A list that cannot be read, as in a threaded subtree, counts as one.
