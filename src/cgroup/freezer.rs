@@ -13,7 +13,8 @@ use super::members::Members;
 use crate::error::{OsContext, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Donation name of the file that freezes: `cgroup.freeze` (v2) or `freezer.state` (v1).
 const FREEZE: &str = "cgroup-freeze";
@@ -54,7 +55,36 @@ pub(super) fn open(dir: &CgroupDir) -> Result<Vec<(String, OwnedFd)>> {
     Ok(fds)
 }
 
+/// Which of the cgroups of a container is frozen, by itself and not with one above it.
+pub(crate) fn frozen_dir(cgroups: &[PathBuf]) -> Option<PathBuf> {
+    let frozen = |dir: &PathBuf| {
+        let says = |file: &str, word: &str| {
+            std::fs::read_to_string(dir.join(file)).is_ok_and(|text| text.trim_end() == word)
+        };
+        says("cgroup.freeze", "1") || says("freezer.self_freezing", "1")
+    };
+    cgroups.iter().find(|dir| frozen(dir)).cloned()
+}
+
 impl Freezer {
+    /// The freezer of this cgroup.
+    ///
+    /// # Errors
+    /// The errno of opening its files.
+    pub(crate) fn of(dir: &Path) -> Result<Self> {
+        let mut fds = open(&CgroupDir::open(dir)?)?;
+        let mut take = |name: &str| {
+            let at = fds.iter().position(|(known, _)| known == name)?;
+            Some(fds.swap_remove(at).1)
+        };
+        Ok(Self {
+            state: take(FREEZE).expect("opened above"),
+            members: Members(take(DIR).expect("opened above")),
+            events: take(EVENTS),
+            kill: take(KILL),
+        })
+    }
+
     /// Takes the fds by their donation names from `take`; `None` if the container has no place to freeze.
     pub(crate) fn take(mut take: impl FnMut(&str) -> Option<OwnedFd>) -> Option<Self> {
         let (state, members) = (take(FREEZE)?, Members(take(DIR)?));
@@ -68,6 +98,23 @@ impl Freezer {
     /// The errno of write(2); `ENODEV` once the cgroup is removed.
     pub(crate) fn freeze(&self) -> Result<()> {
         self.set(if self.events.is_some() { "1" } else { "FROZEN" })
+    }
+
+    /// As [`freeze`](Self::freeze), and waits until they have stopped, at most for `limit`. Returns whether they have.
+    ///
+    /// # Errors
+    /// As [`freeze`](Self::freeze).
+    pub(crate) fn freeze_within(&self, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            // Again each time: cgroup v1 misses a process that was born at the wrong moment.
+            self.freeze()?;
+            match self.frozen()? {
+                true => return Ok(true),
+                false if Instant::now() < deadline => rustix::thread::sched_yield(),
+                false => return Ok(false),
+            }
+        }
     }
 
     /// Lets them run again, at once. Also undoes a freezing that is not complete yet.

@@ -48,7 +48,7 @@ mod teardown;
 pub(crate) mod update;
 
 pub(crate) use devices::enforces as enforces_devices;
-pub(crate) use freezer::{Freezer, RECHECK};
+pub(crate) use freezer::{Freezer, RECHECK, frozen_dir};
 pub(crate) use group::{
     CONTAINER_DIR, CONTAINER_JOIN, Cgroup, EVIDENCE_OOM, EVIDENCE_PEAK, SANDBOX_BACK, SANDBOX_JOIN,
     SANDBOX_SHOWN,

@@ -101,6 +101,7 @@
 //! | `TimedOut` | the sandbox killed it at its time limit: a container's [`timeout`](crate::ContainerBuilder::timeout), or that of an [executed process](crate::Exec::timeout) |
 //! | `TooMuchOutput` | the caller collected its output, and had it killed at the limit; not in the record of a container |
 //! | `CallerGone` | the sandbox killed it because the lifeline closed |
+//! | `Checkpointed` | the sandbox ended it because `checkpoint` had written its image |
 //! | `PodEnded` | the sandbox ended it because the root container of its pod had ended |
 //! | `NeverStarted` | init ended between create and start |
 //! | `Lost` | no exit record: the sandbox was killed from outside; or the gofer was killed, and the sandbox ended the container; or the [reaper](super::processes#the-reaper) was killed |

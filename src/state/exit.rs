@@ -124,6 +124,8 @@ pub enum Cause {
     SandboxLost,
     /// The root container of its pod ended.
     PodEnded,
+    /// It was written to an image, which it was to end with.
+    Checkpointed,
 }
 
 /// A request through this API that may end a container. The record keeps it, so that the [`Cause`] of the end is known.
@@ -169,6 +171,7 @@ pub(super) mod tests {
             Just(Cause::Itself),
             any::<i32>().prop_map(|signal| Cause::Requested { signal }),
             Just(Cause::PodEnded),
+            Just(Cause::Checkpointed),
             any::<u64>().prop_map(|after_ms| Cause::TimedOut { after_ms }),
             Just(Cause::OutOfMemory),
             Just(Cause::LifelineCut),

@@ -44,6 +44,9 @@ pub enum Outcome {
     CallerGone,
     /// It was killed because the root container of its pod ended.
     PodEnded,
+    /// It was written to an [image](crate::checkpoint::Image), as [`checkpoint`](crate::Container::checkpoint) asked, and goes
+    /// on where that is restored.
+    Checkpointed,
     /// It was ended between create and start: the program never ran.
     NeverStarted,
     /// Its sandbox, its gofer or its [init](crate::ContainerBuilder::init) was killed from outside, and it with them.
@@ -61,6 +64,7 @@ impl Outcome {
             (_, Cause::TimedOut { after_ms }) => Self::TimedOut { after: Duration::from_millis(after_ms) },
             (_, Cause::LifelineCut) => Self::CallerGone,
             (_, Cause::PodEnded) => Self::PodEnded,
+            (_, Cause::Checkpointed) => Self::Checkpointed,
             (_, Cause::Requested { signal: number }) => Self::Killed { signal: signal(number) },
             (WaitStatus::Exited(code), Cause::Itself) => Self::Exited { code },
             (WaitStatus::Signalled { signal: number, core_dumped }, Cause::Itself) => {
@@ -87,6 +91,7 @@ impl Outcome {
             | Self::Killed { .. }
             | Self::CallerGone
             | Self::PodEnded
+            | Self::Checkpointed
             | Self::Lost => format!("it was {self}"),
         }
     }
@@ -127,6 +132,7 @@ impl fmt::Display for Outcome {
             Self::Killed { signal } => write!(f, "killed by {signal}"),
             Self::CallerGone => f.write_str("killed because its creator ended"),
             Self::PodEnded => f.write_str("killed because its pod ended"),
+            Self::Checkpointed => f.write_str("checkpointed"),
             Self::NeverStarted => f.write_str("ended before it was started"),
             Self::Lost => f.write_str("lost with its sandbox or gofer"),
         }
@@ -149,6 +155,7 @@ mod tests {
             (killed, Cause::Requested { signal: 15 }, Outcome::Killed { signal: Signal::TERM }),
             (killed, Cause::LifelineCut, Outcome::CallerGone),
             (killed, Cause::PodEnded, Outcome::PodEnded),
+            (killed, Cause::Checkpointed, Outcome::Checkpointed),
             (WaitStatus::NotStarted, Cause::Requested { signal: 9 }, Outcome::NeverStarted),
         ] {
             assert_eq!(Outcome::of(&ExitRecord::new(status, cause, 1)), expected);

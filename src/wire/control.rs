@@ -71,11 +71,29 @@ pub(crate) enum Operation {
     /// Mount something in the container. Descriptors: connection, `step`, and `gofer` where a gofer hands a mount over.
     /// Answered by [`MountReply`].
     Mount,
+    /// Keep still, for an image: execute nothing more, move and stop no process, and change no mount, for as long as the
+    /// connection that comes along is open. Answered there, by [`Reply::Done`] or [`Reply::Failed`]; what the client may
+    /// send after that is [`EndCheckpointed`].
+    Checkpoint,
     /// Take away what `Mount` mounted there. Brings a connection. Answered by [`MountReply`].
     Unmount { destination: Bytes },
 }
 
 impl Operation {
+    /// Whether it does what the sandbox refuses while an image of the container is being made.
+    pub(crate) fn disturbs_an_image(&self) -> bool {
+        matches!(
+            self,
+            Self::Exec
+                | Self::SplitCgroup { .. }
+                | Self::Pause
+                | Self::Resume
+                | Self::Checkpoint
+                | Self::Mount
+                | Self::Unmount { .. }
+        )
+    }
+
     /// As errors name it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -95,6 +113,7 @@ impl Operation {
             Self::Events => "events",
             Self::Processes => "processes",
             Self::Files | Self::Root => "files",
+            Self::Checkpoint => "checkpoint",
             Self::Mount => "mount",
             Self::Unmount { .. } => "unmount",
         }
@@ -174,6 +193,12 @@ pub(crate) enum ExecReply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KillTree {}
+
+/// To the sandbox, on the connection of [`Operation::Checkpoint`]: the image is whole, so kill every process of the
+/// container. Answered by [`Reply::Done`] when the signals are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndCheckpointed {}
 
 /// The last message about an executed process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

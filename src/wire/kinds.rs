@@ -56,6 +56,7 @@ kinds! {
     35 => init::LeafEmpty,
     36 => init::InitRequest,
     37 => init::JobReport,
+    38 => control::EndCheckpointed,
 }
 
 /// Something to do with every message type.

@@ -32,6 +32,8 @@ pub(super) enum ClientRole {
     Watch(Key),
     /// Receives the events of this container.
     Events(Key),
+    /// Makes an image of this container.
+    Checkpoint(Key),
 }
 
 impl Client {
@@ -51,6 +53,10 @@ impl Client {
 
     pub(super) fn listening(channel: Channel, container: Key) -> Self {
         Self { channel, role: ClientRole::Events(container), deadline: None }
+    }
+
+    pub(super) fn making_image(channel: Channel, container: Key) -> Self {
+        Self { channel, role: ClientRole::Checkpoint(container), deadline: None }
     }
 
     /// It sent something: its time starts again.

@@ -157,7 +157,8 @@ impl Monitor {
             changes.map(|(key, pidfd)| (Watched::ChangeEnded(key), PollFd::new(pidfd, PollFlags::IN))),
         );
         for (key, client) in &self.clients {
-            let events = if client.role == ClientRole::Control { PollFlags::IN } else { PollFlags::empty() };
+            let speaks = matches!(client.role, ClientRole::Control | ClientRole::Checkpoint(_));
+            let events = if speaks { PollFlags::IN } else { PollFlags::empty() };
             watched.push((Watched::Client(*key), PollFd::new(&client.channel, events)));
         }
         // Last: clients that hung up are forgotten first, so that they do not count against a new one.
@@ -224,7 +225,7 @@ impl Monitor {
         self.settle_oom_score();
         answered.into_iter().for_each(|client| self.add_client(client));
         self.report_events();
-        let ends_with_it = [ClientRole::Watch(key), ClientRole::Events(key)];
+        let ends_with_it = [ClientRole::Watch(key), ClientRole::Events(key), ClientRole::Checkpoint(key)];
         self.clients.retain(|(_, client)| !ends_with_it.contains(&client.role));
         if root {
             self.ending = Some(usage);

@@ -46,6 +46,11 @@ impl MountChanges {
         score.lend(target.exec_config.oom_score_adj, || MountChild::fork(target, work))
     }
 
+    /// Whether one of the container's is not complete.
+    pub(super) fn are_under_way(&self, container: Key) -> bool {
+        self.of(container).next().is_some()
+    }
+
     pub(super) fn add(&mut self, key: Key, container: Key, child: MountChild, client: Channel) {
         self.0.push((key, MountChange { container, child, client }));
     }

@@ -68,12 +68,17 @@ impl ContainerState {
     /// cannot be frozen in [`HOLD_LIMIT`], `act` is called all the same. One that is paused, or is being paused, stays so.
     pub(super) fn hold_still(&self, act: impl FnOnce()) {
         let Some(freezer) = self.freezer.as_ref().filter(|_| !self.is_stopping()) else { return act() };
-        let deadline = Instant::now() + HOLD_LIMIT;
-        while freezer.freeze().is_ok() && !freezer.frozen().unwrap_or(true) && Instant::now() < deadline {
-            rustix::thread::sched_yield();
-        }
+        let _ = freezer.freeze_within(HOLD_LIMIT);
         act();
         let _ = freezer.thaw();
+    }
+
+    /// Freezes a paused container again, where another process may have let it run.
+    pub(super) fn freeze_again(&self) {
+        let killed = self.ended_by.is_some_and(|(_, signal)| signal == libc::SIGKILL);
+        if let (Stage::Paused { .. }, Some(freezer), false) = (&self.stage, &self.freezer, killed) {
+            let _ = freezer.freeze_within(HOLD_LIMIT);
+        }
     }
 
     /// Returns the processes that are stopped already, where that matters.

@@ -109,6 +109,11 @@ impl Processes {
         }
     }
 
+    /// How many processes that were executed in the container have not ended.
+    pub(super) fn count(&self, container: Key) -> usize {
+        self.running.iter().filter(|(_, process)| process.container == container).count()
+    }
+
     /// Waits until no process of the container is on its way into the cgroups.
     pub(super) fn await_joined(&mut self, container: Key) {
         let deadline = Instant::now() + JOIN_LIMIT;

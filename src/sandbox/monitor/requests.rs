@@ -4,7 +4,7 @@ use super::client::{Client, ClientRole, Key, failed, packed};
 use super::event_loop::Monitor;
 use super::stage::{Lifeline, Ready, Stage};
 use crate::cgroup::Split;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, RemoteFailure, Result};
 use crate::helper::Received;
 use crate::helper::spawn::read_plan;
 use crate::plan::TreeStep;
@@ -59,8 +59,10 @@ impl Monitor {
     /// A client has sent something, or is gone.
     pub(super) fn serve(&mut self, key: Key) {
         let Some(client) = self.take_client(key) else { return };
-        if client.role != ClientRole::Control {
-            return;
+        match client.role {
+            ClientRole::Control => {}
+            ClientRole::Checkpoint(container) => return self.hear_of_image(key, client, container),
+            ClientRole::Watch(_) | ClientRole::Events(_) => return,
         }
         match client.channel.receive_part::<Request>() {
             Ok((request, None)) => {
@@ -89,7 +91,20 @@ impl Monitor {
             let error = Error::new(ErrorKind::NotFound, "sandbox", "no such container in this sandbox");
             return client.reply(&failed(&error));
         };
+        if operation.disturbs_an_image() && self.is_being_written(container) {
+            let problem = "an image of the container is being made";
+            let error = Error::new(ErrorKind::Os(libc::EBUSY), operation.name(), problem);
+            let Some(connection) = connection else { return client.reply(&failed(&error)) };
+            refuse_on(&connection, &operation, packed(&error));
+            return Some(client);
+        }
         match operation {
+            Operation::Checkpoint => {
+                if let Some(connection) = connection {
+                    self.begin_image(container, connection);
+                }
+                Some(client)
+            }
             Operation::Exec => {
                 if let Some(connection) = connection {
                     self.execute(container, connection, fds);
@@ -331,7 +346,10 @@ impl Monitor {
 fn refuse(request: Delivery<Request>, missing: &Error) {
     let Delivery { message: Request { operation, .. }, mut fds } = request;
     let Some(connection) = fds.take_optional(CONNECTION).map(Channel::from) else { return };
-    let failure = packed(missing);
+    refuse_on(&connection, &operation, packed(missing));
+}
+
+fn refuse_on(connection: &Channel, operation: &Operation, failure: RemoteFailure) {
     let _ = match operation {
         Operation::Exec => connection.send_now(&ExecReply::Failed(failure), &[]),
         Operation::WaitProcess { .. } => connection.send_now(&WaitReply::Failed(failure), &[]),
