@@ -18,6 +18,15 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    /// The bytes of the program, as this machine's kernel has them.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let bytes = self.instructions.iter().flat_map(|BpfInstruction { code, jt, jf, k }| {
+            let ([a, b], [w, x, y, z]) = (code.to_ne_bytes(), k.to_ne_bytes());
+            [a, b, *jt, *jf, w, x, y, z]
+        });
+        bytes.collect()
+    }
+
     /// The program as seccomp(2) takes it.
     pub(crate) fn program(&self) -> Vec<libc::sock_filter> {
         self.instructions.iter().map(Into::into).collect()

@@ -179,6 +179,11 @@ pub(crate) enum FileRequest {
     },
     /// The same as an OCI layer, written to the pipe that comes along as `pipe`.
     Export,
+    /// All that the one file system mounted at `path` holds, but devices, as a layer that hides what another has there.
+    /// Written to `pipe`.
+    ExportMount {
+        path: Bytes,
+    },
 }
 
 /// The first message of a file worker, or of a sandbox that could not start one.

@@ -59,6 +59,10 @@ impl<P: Phase + ?Sized> Container<P> {
 pub struct Files(FileWorker);
 
 impl Files {
+    pub(super) fn of(worker: FileWorker) -> Self {
+        Self(worker)
+    }
+
     /// Changes how long one answer may take: 120 seconds unless this is called.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
@@ -372,11 +376,20 @@ impl Files {
     /// [`ErrorKind::InvalidInput`] for a name that begins with `.wh.`, which a layer cannot hold; `ELOOP` for a tree of
     /// more than 256 levels; the errno of `writer`. What was written before is no archive.
     pub fn export_layer(&self, limit: u64, mut writer: impl Write) -> Result<()> {
+        self.export(&FileRequest::Export, limit, &mut writer)
+    }
+
+    /// Writes all that the one file system mounted at `path` holds, but devices, as a layer.
+    pub(in crate::container) fn export_mount(&self, path: &Path, writer: &mut impl Write) -> Result<()> {
+        self.export(&FileRequest::ExportMount { path: path.into() }, u64::MAX, writer)
+    }
+
+    fn export(&self, request: &FileRequest, limit: u64, writer: &mut impl Write) -> Result<()> {
         let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).os(|| "pipe2()")?;
         self.0.exchange(|worker| {
-            worker.send(&FileRequest::Export, &[("pipe", theirs.as_fd())])?;
+            worker.send(request, &[("pipe", theirs.as_fd())])?;
             drop(theirs);
-            let written = worker.pour(ours, limit, &mut writer);
+            let written = worker.pour(ours, limit, writer);
             // Prefer the worker's own error: it says more than an archive that ends early or a pipe that is closed.
             let done = worker.done();
             written.and(done)

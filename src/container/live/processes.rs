@@ -87,17 +87,21 @@ impl<P: Phase + ?Sized> Container<P> {
     where
         P: Alive,
     {
-        let live = self.phase.live();
-        let answer = live.begin(Operation::Processes)?.delivery()?;
-        let Reply::Processes { helpers } = answer.message else {
-            return Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor"));
-        };
-        let proc = answer.fds.take_only("proc")?;
-        let table = ProcessTable::open(&proc, live, helpers).and_then(|table| table.read());
-        // The sandbox of a pod goes on. Afterwards, because the container may end while its processes are read.
-        live.check_alive("processes")?;
-        table.map_err(|error| live.explain("processes", error))
+        list(self.phase.live())
     }
+}
+
+/// The processes of the container behind `live`.
+pub(super) fn list(live: &SandboxLink) -> Result<Vec<ProcessInfo>> {
+    let answer = live.begin(Operation::Processes)?.delivery()?;
+    let Reply::Processes { helpers } = answer.message else {
+        return Err(Error::new(ErrorKind::PeerMisbehaved, "processes", "the sandbox sent no descriptor"));
+    };
+    let proc = answer.fds.take_only("proc")?;
+    let table = ProcessTable::open(&proc, live, helpers).and_then(|table| table.read());
+    // The sandbox of a pod goes on. Afterwards, because the container may end while its processes are read.
+    live.check_alive("processes")?;
+    table.map_err(|error| live.explain("processes", error))
 }
 
 /// A container's proc file system, and what is needed to read it as the container would.

@@ -6,7 +6,8 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::lease::{name_lease, open_unleased};
 use crate::sandbox::resolve;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::File;
@@ -28,34 +29,54 @@ const MAX_ATTRIBUTE: usize = 64 << 10;
 /// Writes the layer of all overlays to `pipe`, each directory's names in the order of their bytes.
 pub(super) fn write(layers: &Layers, pipe: OwnedFd) -> Result<()> {
     let layers = layers.open()?;
-    let mut archive = Archive {
-        tar: Builder::new(BufWriter::with_capacity(64 << 10, File::from(pipe))),
-        linked: HashMap::new(),
-    };
+    let mut archive = Archive::new(pipe, false);
     for Layer { at, upper, .. } in &layers {
         let at = at.as_os_str().as_encoded_bytes();
         archive.directory(upper, at, MAX_DEPTH)?;
     }
-    let mut pipe = archive.tar.into_inner().os(|| "write(archive)")?;
-    pipe.flush().os(|| "write(archive)")
+    archive.finish()
+}
+
+/// Writes the file system of which `directory` is the root to `pipe`: without the mounts in it, and without devices, both of
+/// which the configuration makes.
+pub(super) fn write_mount(directory: &OwnedFd, pipe: OwnedFd) -> Result<()> {
+    let mut archive = Archive::new(pipe, true);
+    archive.marker(OPAQUE.to_vec())?;
+    archive.directory(directory, b"", MAX_DEPTH)?;
+    archive.finish()
 }
 
 struct Archive {
     tar: Builder<BufWriter<File>>,
     /// Files with several names, and the first of each that was written.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// Whether it has one file system as it is, and no layer of an overlay.
+    one_mount: bool,
 }
 
 impl Archive {
+    fn new(pipe: OwnedFd, one_mount: bool) -> Self {
+        let tar = Builder::new(BufWriter::with_capacity(64 << 10, File::from(pipe)));
+        Self { tar, linked: HashMap::new(), one_mount }
+    }
+
+    fn finish(self) -> Result<()> {
+        let mut pipe = self.tar.into_inner().os(|| "write(archive)")?;
+        pipe.flush().os(|| "write(archive)")
+    }
+
     /// The contents of a directory whose path is `at`.
     fn directory(&mut self, directory: &OwnedFd, at: &[u8], depth: usize) -> Result<()> {
-        if layers::is_opaque(directory) {
+        if !self.one_mount && layers::is_opaque(directory) {
             self.marker(join(at, OPAQUE))?;
         }
         for (name, _) in walk::children(directory)? {
             let path = join(at, name.to_bytes());
             let step = || format!("export {:?}", String::from_utf8_lossy(&path));
             let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).os(step)?;
+            if self.one_mount && (is_device(&stat) || is_mount_point(directory.as_fd(), &name)) {
+                continue;
+            }
             // Also the name of a file that was removed: the marker for `.wh..opq` would hide a whole directory.
             if name.to_bytes().starts_with(WHITEOUT) {
                 let problem = "in a layer, a name that begins with .wh. would remove something";
@@ -130,7 +151,7 @@ impl Archive {
         header.set_gid(0);
         header.set_mtime(0);
         header.set_size(0);
-        self.finish(header, &path, None, &[], &mut io::empty())
+        self.write(header, &path, None, &[], &mut io::empty())
     }
 
     fn append(
@@ -155,11 +176,11 @@ impl Archive {
             let set = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
             set.os(|| format!("device {major}:{minor}"))?;
         }
-        self.finish(header, path, target, attributes, content)
+        self.write(header, path, target, attributes, content)
     }
 
     /// Writes the entry under its names. Values that do not fit into the plain header go before it.
-    fn finish(
+    fn write(
         &mut self,
         mut header: Header,
         path: &[u8],
@@ -185,6 +206,17 @@ impl Archive {
         }
         self.tar.append(&header, content).os(|| "write(archive)")
     }
+}
+
+fn is_device(stat: &Stat) -> bool {
+    matches!(FileType::from_raw_mode(stat.st_mode), FileType::CharacterDevice | FileType::BlockDevice)
+}
+
+/// Whether something is mounted on the name.
+fn is_mount_point(parent: BorrowedFd<'_>, name: &CStr) -> bool {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    matches!(rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve), Err(Errno::XDEV))
 }
 
 /// What belongs into an image: attributes of users', and file capabilities.

@@ -47,6 +47,13 @@ impl<'a> FileService<'a> {
                 export::write(self.layers, request.fds.take_only("pipe")?)?;
                 FileReply::Done
             }
+            FileRequest::ExportMount { path } => {
+                let path = path.path();
+                let directory = resolve::open_with(self.root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+                    .os(|| format!("openat2({path:?}, O_DIRECTORY)"))?;
+                export::write_mount(&directory, request.fds.take_only("pipe")?)?;
+                FileReply::Done
+            }
             FileRequest::Stat { path, follow } => self.stat(path.path(), follow)?,
             FileRequest::ReadLink { path } => FileReply::Bytes(self.read_link(path.path())?),
             FileRequest::GetXattr { path, name } => FileReply::Bytes(self.get_xattr(path.path(), &name)?),
