@@ -175,7 +175,7 @@
 //!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
 //!   [`cpu_limit`](ContainerBuilder::cpu_limit).
 //! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.
-//! * Checkpoint and restore are not implemented.
+//! * Of checkpoint and restore there is the first half: [images](manual::checkpoint) can be made and read, not restored.
 //!
 //! What is promised, layer by layer, is in [`manual::promises`].
 //!
@@ -275,6 +275,7 @@ mod gofer;
 mod helper;
 mod hooks;
 mod host;
+mod image;
 mod link;
 mod network;
 mod process;
@@ -330,10 +331,14 @@ pub mod pools {
     pub use crate::container::{Job, Pool, Taken};
 }
 
-/// The program that checkpoint and restore need: [`Criu`](checkpoint::Criu). The crate finds it and says whether it fits
-/// here; it does not checkpoint containers yet.
+/// Images of containers that run: [`Image`](checkpoint::Image), and the program that writes processes to files,
+/// [`Criu`](checkpoint::Criu).
+///
+/// [`Container::snapshot`] writes an image and lets the container go on; [`Container::checkpoint`] ends it with
+/// [`Outcome::Checkpointed`]. [The manual](manual::checkpoint) says what an image has, and what it does not.
 pub mod checkpoint {
     pub use crate::criu::{Criu, CriuVersion, Unsuitable};
+    pub use crate::image::{Image, ImageLayer, StreamKind};
 }
 
 /// What the methods of [`ContainerBuilder`] take.

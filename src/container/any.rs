@@ -11,12 +11,14 @@ use super::teardown;
 use super::typestate::{
     Alive, AnyContainer, Container, Created, Creating, Enterable, Paused, Phase, Running, Stopped,
 };
+use crate::criu::Criu;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::collect_ended;
 use crate::id::ContainerId;
 use crate::link::{find_live, kill_by_socket};
 use crate::state::{Found, Record, StateRoot, Status};
 use serde::{Serialize, Serializer};
+use std::path::Path;
 use std::time::Duration;
 
 macro_rules! for_any {
@@ -297,6 +299,34 @@ impl AnyContainer {
             Self::Stopped(container) => Ok(container),
             Self::Running(container) => Ok(container.stop(grace)?),
             Self::Paused(container) => Ok(container.stop(grace)?),
+            other => Err(other.refused("running or paused")),
+        }
+    }
+
+    /// Writes an image of the container, and lets it go on, as [`Container::snapshot`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] before its program was executed, [`ErrorKind::Ended`] after the end, and else as there.
+    pub fn snapshot(&self, criu: &Criu, directory: impl AsRef<Path>) -> Result<()> {
+        match self {
+            Self::Running(container) => container.snapshot(criu, directory),
+            Self::Paused(container) => container.snapshot(criu, directory),
+            _ => Err(self.is_not("running or paused")),
+        }
+    }
+
+    /// Writes an image of the container, and ends it, as [`Container::checkpoint`].
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot); the container comes back.
+    pub fn checkpoint(
+        self,
+        criu: &Criu,
+        directory: impl AsRef<Path>,
+    ) -> Result<Container<Stopped>, FailedAny> {
+        match self {
+            Self::Running(container) => Ok(container.checkpoint(criu, directory)?),
+            Self::Paused(container) => Ok(container.checkpoint(criu, directory)?),
             other => Err(other.refused("running or paused")),
         }
     }

@@ -68,6 +68,7 @@ mod create {
 
 /// What a program can do with a container while it lives: a file for each subject.
 mod live {
+    mod checkpoint;
     pub(super) mod copy;
     pub(super) mod events;
     pub(super) mod exec;
@@ -75,6 +76,7 @@ mod live {
     mod file_worker;
     pub(super) mod files;
     pub(super) mod forward;
+    mod image_facts;
     pub(super) mod kept_files;
     mod mounts;
     pub(super) mod pod;

@@ -144,7 +144,7 @@ fn still_there() -> Error {
 }
 
 impl<P: Phase> Container<P> {
-    fn into_stopped(self, exit: Exit) -> Container<Stopped>
+    pub(super) fn into_stopped(self, exit: Exit) -> Container<Stopped>
     where
         P: Alive,
     {

@@ -20,6 +20,7 @@
 //! | `helper/` | makes a helper of the caller's executable: image, spawn, zygote, exec proxy; kills and collects children | do the work of gofer and sandbox |
 //! | `cgroup/` | makes, reads, freezes and removes cgroups | choose a path, a controller or a value, or move the caller |
 //! | `criu/` | finds CRIU, and speaks to it | know what a container is, or decide which rights its processes get |
+//! | `image/` | directories with all that a container was: writes them, and refuses what is not whole | know what a container or CRIU is |
 //! | `state/` | the record, its claim and its lock, the exit record | talk to a process |
 //! | `network/` | moves devices of the host to a container and back | create devices |
 //! | `hooks/` | runs hooks | decide when a hook runs |

@@ -4,6 +4,7 @@
 //! These modules have text and no code. The reference is at the types themselves; start with
 //! [`ContainerBuilder`](crate::ContainerBuilder) and [`Container`](crate::Container).
 
+pub mod checkpoint;
 pub mod crash_safety;
 pub mod engines;
 pub mod figures;

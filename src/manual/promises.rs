@@ -153,7 +153,7 @@
 //!
 //! # Not there yet
 //!
-//! Checkpoint and restore. In a pod, createContainer hooks of the host are refused, except for the root container.
+//! Restore; and a [checkpoint](super::checkpoint) by another user than root of the host. In a pod, createContainer hooks of the host are refused, except for the root container.
 //!
 //! # Where the design differs from the usual one
 //!

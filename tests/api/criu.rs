@@ -1,15 +1,13 @@
 //! The program that checkpoint and restore need: found, asked, or refused with the reason.
 
 use crate::kit::process::{again, in_own_process};
-use crate::kit::{is_root, skip, stage};
+use crate::kit::{self, is_root, skip, stage};
 use cofferdam::checkpoint::{Criu, CriuVersion, Unsuitable};
 use cofferdam::diagnosis::{Feature, HostReport};
 use cofferdam::{Error, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// The variable with the path of a CRIU that knows this kernel; `tests/criu/fetch` fetches one.
-const CRIU: &str = "COFFERDAM_TEST_CRIU";
 /// Tells a test run again which directory is its `PATH`.
 const ROLE: &str = "COFFERDAM_TEST_CRIU_DIR";
 
@@ -34,8 +32,9 @@ fn program(directory: &Path, script: &str) -> PathBuf {
 #[test]
 fn the_criu_of_the_tests_says_its_version_and_whether_it_fits_the_kernel() {
     let _stage = stage!();
-    let Some(path) = std::env::var_os(CRIU).map(PathBuf::from).filter(|path| path.exists()) else {
-        skip!("{CRIU} names no CRIU; `tests/criu/fetch FOLDER` fetches one and prints its path");
+    let path = match kit::criu::path() {
+        Ok(path) => path,
+        Err(reason) => skip!("{reason}"),
     };
     let criu = Criu::at(&path).unwrap();
     assert_eq!(criu.path(), path);

@@ -5,6 +5,7 @@ mod any_container;
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod attachment;
+mod checkpoint;
 mod console;
 mod criu;
 mod diagnosis;

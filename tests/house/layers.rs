@@ -45,6 +45,7 @@ const TABLE: &[Row] = &[
     // Pure: what this machine is, as values.
     Row { at: "host/cgroups", kind: Kind::Pure, uses: &[] },
     Row { at: "host/facts", kind: Kind::Pure, uses: &["error", "host/cgroups", "spec"] },
+    Row { at: "host/machine", kind: Kind::Pure, uses: &[] },
     Row { at: "host/id_region", kind: Kind::Pure, uses: &["host/facts"] },
     // Pure: what will be done.
     Row {
@@ -64,6 +65,8 @@ const TABLE: &[Row] = &[
         uses: &["error", "gofer", "hooks", "process", "sandbox", "sys", "weaken", "wire"],
     },
     Row { at: "cgroup", kind: Kind::Effects, uses: &["error", "host/facts", "plan", "process", "sys"] },
+    Row { at: "image/manifest", kind: Kind::Pure, uses: &["error", "host/machine", "id"] },
+    Row { at: "image", kind: Kind::Effects, uses: &["error", "host", "id"] },
     Row { at: "criu/messages", kind: Kind::Pure, uses: &[] },
     Row { at: "criu", kind: Kind::Effects, uses: &["error", "process"] },
     Row {
@@ -97,8 +100,8 @@ const TABLE: &[Row] = &[
         at: "container",
         kind: Kind::Effects,
         uses: &[
-            "cgroup", "criu", "error", "helper", "hooks", "host", "id", "link", "network", "plan", "process",
-            "sandbox", "seccomp", "spec", "state", "sys", "weaken", "wire",
+            "cgroup", "criu", "error", "helper", "hooks", "host", "id", "image", "link", "network", "plan",
+            "process", "sandbox", "seccomp", "spec", "state", "sys", "weaken", "wire",
         ],
     },
     // A program of its own: it sees what callers see.
@@ -131,7 +134,7 @@ const TABLE: &[Row] = &[
     Row {
         at: "lib",
         kind: Kind::Effects,
-        uses: &["container", "criu", "error", "helper", "id", "process", "spec", "state"],
+        uses: &["container", "criu", "error", "helper", "id", "image", "process", "spec", "state"],
     },
 ];
 

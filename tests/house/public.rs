@@ -47,7 +47,7 @@ const MAX_ROOT: usize = 30;
 /// The public modules, and what is in them.
 const MODULES: &[(&str, &[&str])] = &[
     ("builder", &["Bind", "DeviceNumber", "HookKind", "IdMap", "IoLimit", "Resource", "UserLog"]),
-    ("checkpoint", &["Criu", "CriuVersion", "Unsuitable"]),
+    ("checkpoint", &["Criu", "CriuVersion", "Image", "ImageLayer", "StreamKind", "Unsuitable"]),
     ("diagnosis", &["Explanation", "Feature", "HostReport", "Layer", "Missing"]),
     ("events", &["Event"]),
     ("files", &["Change", "ChangeKind", "Copied", "Entry", "FileKind", "Metadata", "Skipped", "Transfer"]),

@@ -77,12 +77,15 @@
 //! | Pods: one's end is not the others' | `api/pods::each_member_lives_and_ends_by_itself`, `api/pods::a_member_loses_its_gofer_and_ends_and_the_others_do_not` |
 //! | Pods: the root container's end is | `api/pods::the_end_of_the_root_container_is_the_end_of_all`, `api/lifecycle::a_killed_gofer_ends_its_container` |
 //! | Pods: shared volumes | `api/pod_volumes::what_one_container_writes_the_others_see_and_it_outlives_each_of_them`, `api/pod_volumes::the_root_container_shares_too_and_names_are_different_volumes`, `api/pod_volumes::a_volume_is_its_pods_alone_and_goes_with_it` |
+//! | Checkpoint: an image is whole, or there is none | `api/checkpoint/mod::a_snapshot_is_whole_and_the_container_goes_on`, `api/checkpoint/failures::a_caller_that_is_killed_leaves_no_image_or_a_whole_one`, `src/image/tests::a_file_that_is_not_as_it_was_written_is_named` |
+//! | Checkpoint: it ends the container, and everyone learns why | `api/checkpoint/mod::a_checkpoint_ends_the_container_and_everyone_learns_why` |
+//! | Checkpoint: what would be missing in an image is refused | `api/checkpoint/refusals::processes_that_its_program_did_not_start_are_named`, `api/checkpoint/refusals::connections_and_locks_are_named` |
 //! | Ids | `src/id::ids_of_every_engine_are_accepted`, `src/id::ids_that_could_be_paths_or_options_are_refused` |
 //! | Without cgroups | `cgroups/pause::a_container_can_do_without_a_cgroup`, `cgroups/limits::limits_that_cannot_be_set_are_refused_and_not_dropped`, `cgroups/stats::a_controller_the_container_is_not_in_is_absent_and_not_zero` |
 //! | Without root | `isolation/posture::the_ids_are_mapped_to_none_of_the_hosts_users`, and every other test: the suite is also run as another user |
 //! | Deleting what does not exist | `api/records::a_beginning_that_is_unique_names_a_container`, `api/records::delete_is_idempotent` |
 //!
-//! Not here, because it is not there: checkpoint and restore, for which there is no method to call; and the JSON
+//! Not here, because it is not there: restore, for which there is no method to call; and the JSON
 //! log lines of engines, which belong to a command line.
 
 use std::collections::BTreeSet;

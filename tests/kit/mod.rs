@@ -12,6 +12,7 @@
 
 pub mod bundle;
 pub mod caller;
+pub mod criu;
 pub mod example;
 pub mod inside;
 pub mod keys;

@@ -1,0 +1,80 @@
+//! Checkpoint: what an image of a container has, what it does not have, and what keeps a container from having one.
+//!
+//! An [image](crate::checkpoint::Image) is a directory with all that a running container is: its processes, which
+//! [CRIU](https://criu.org) writes down, and the files in its memory. [`snapshot`](crate::Container::snapshot) lets the
+//! container go on; [`checkpoint`](crate::Container::checkpoint) ends it with
+//! [`Outcome::Checkpointed`](crate::Outcome::Checkpointed) when the image is whole. Both take running and paused
+//! containers, and root of the host: only it may read the seccomp filter of a process.
+//!
+//! ```no_run
+//! use cofferdam::ContainerBuilder;
+//! use cofferdam::checkpoint::{Criu, Image};
+//!
+//! # fn main() -> cofferdam::Result<()> {
+//! let running = ContainerBuilder::new().args(["my-server"]).spawn()?;
+//! // ... it has loaded what it needs.
+//! running.checkpoint(&Criu::find()?, "/var/lib/images/server")?.delete()?;
+//! let image = Image::open("/var/lib/images/server")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What an image has
+//!
+//! | Part of a container | In the image |
+//! |---|---|
+//! | processes, threads, their memory, registers, pids, sessions, signals and timers | yes |
+//! | pipes, socket pairs, unix sockets, epoll, eventfd, timerfd, signalfd, memfd, inotify | yes |
+//! | open files, also deleted ones of at most 1 MiB | yes; a file of a bind or of the image by its path |
+//! | [scratch](crate::ContainerBuilder::scratch), with what was removed | yes, as a layer with the ids of the container |
+//! | each tmpfs that it can write to, `/dev` among them | yes, as a layer; without devices, and without what is mounted below |
+//! | standard streams: pipes, terminals, the null device | their kinds: [`Image::streams`](crate::checkpoint::Image::streams) |
+//! | TCP and UDP sockets that are not connected | yes; CRIU before 4.2 refuses them on Linux 6.16 and later |
+//! | its configuration, limits, mounts, network, ids, capabilities and filter | as a record only: a restore makes them from the configuration of its caller |
+//! | files of the rootfs without a scratch, and of binds | no: they are on the host |
+//! | host name, sysctls, routes and addresses that were changed inside | no |
+//! | the clocks: `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` | no: they are the machine's |
+//! | POSIX message queues | no |
+//!
+//! # What is refused
+//!
+//! Each of these is an error that names it, the container goes on, and what was written is removed:
+//!
+//! * a caller other than root of the host, or one in a user namespace;
+//! * processes that the program has not started: those of [`exec`](crate::Container::exec), and orphans, which are children
+//!   of the [init](super::processes#the-reaper);
+//! * a file of the host as a standard stream, or a socket that is connected to the outside;
+//! * TCP connections, and locks of files (flock(2), fcntl(2));
+//! * System V shared memory, semaphores and message queues;
+//! * a process with namespaces of its own; a container that shares the pid namespace of another or of the host;
+//! * containers of a [pod](crate::Pod);
+//! * mounts that came after the creation, by [`mount`](crate::Container::mount) and its like;
+//! * a seccomp filter that asks an agent;
+//! * a container that is paused without a cgroup, by SIGSTOP;
+//! * whatever else CRIU does not write down, with what it says.
+//!
+//! # The directory
+//!
+//! ```text
+//!   DIRECTORY/             0700, made by the call, or empty before
+//!     criu/                CRIU's files
+//!     layers/N.tar         scratch and tmpfs, each an archive as OCI's layer.md has it
+//!     config.json          the configuration of the container
+//!     manifest.json        last: everything else is on the disk by then
+//! ```
+//!
+//! The manifest has the version of its format, of this crate and of CRIU, kernel and machine, and length and SHA-256 of
+//! every file. [`Image::open`](crate::checkpoint::Image::open) compares all of it, and refuses by name a file that is
+//! missing, cut, changed, no regular file, or not in the manifest; an image of another architecture; and one of a
+//! processor with extensions that this machine's do not have. A program or a machine that dies in the middle leaves no
+//! manifest, so no image.
+//!
+//! A digest says that nothing was damaged, and not who wrote it. An image is as trustworthy as the directory that it comes
+//! from, and as secret as the memory of the container.
+//!
+//! # Consistency
+//!
+//! CRIU stops all processes, and they stand still until it has written them down and this crate the layers. The sandbox
+//! refuses meanwhile what would change the container: exec, pause, resume, mounts. Other programs can still kill it, and
+//! write to its binds. The time limit of a container runs on. If CRIU is killed, the container goes on; a process of it that
+//! just ran code of CRIU's may die of that.
