@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
 
+/// How a directory is opened.
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// How much of a file is read at once.
 const BLOCK: usize = 256 << 10;
 

@@ -1,8 +1,7 @@
 //! [`NewImage`]: a directory that becomes an image, or is left as it was found.
 
-use super::digest::{of_file, open_regular};
+use super::digest::{DIRECTORY, of_file, open_regular};
 use super::manifest::{CONFIG, CRIU, Description, FORMAT, FileEntry, ImageLayer, LAYERS, MANIFEST, Manifest};
-use super::open::DIRECTORY;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::host::machine;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
