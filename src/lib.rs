@@ -175,7 +175,7 @@
 //!   CPU time are the host's own until [`memory_limit`](ContainerBuilder::memory_limit) and
 //!   [`cpu_limit`](ContainerBuilder::cpu_limit).
 //! * That records survive a reboot: what they name does not. [`StateRoot::durable`] is for exit records that must.
-//! * Of checkpoint and restore there is the first half: [images](manual::checkpoint) can be made and read, not restored.
+//! * [Images](manual::checkpoint) of containers are made by root alone, and of containers of a pod not at all.
 //!
 //! What is promised, layer by layer, is in [`manual::promises`].
 //!

@@ -51,6 +51,7 @@ mod builder {
     mod pod;
     mod privileges;
     pub(super) mod process;
+    mod restore;
     pub(super) mod root;
 }
 
@@ -61,6 +62,7 @@ mod create {
     mod id_maps;
     mod join_first;
     pub(super) mod namesake;
+    pub(super) mod restore_source;
     mod sockets;
     pub(super) mod transaction;
     mod weakened;

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use prost::Message;
 
 /// The length of the two numbers that say what kind of image it is.
-const MAGIC: usize = 8;
+pub(super) const MAGIC: usize = 8;
 /// The inventory has only one.
 const INVENTORY_MAGIC: usize = 4;
 
@@ -42,7 +42,22 @@ fn entry<'a, M: Message + Default>(name: &str, magic: usize, image: &'a [u8]) ->
     Ok((magic, M::decode(bytes).map_err(|error| damaged(name, error))?))
 }
 
-fn damaged(name: &str, problem: impl std::fmt::Display) -> Error {
+/// All entries of an image.
+pub(super) fn entries<M: Message + Default>(name: &str, magic: usize, image: &[u8]) -> Result<Vec<M>> {
+    let short = || damaged(name, "it is cut off");
+    let mut rest = image.get(magic..).ok_or_else(short)?;
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        let (length, bytes) = rest.split_first_chunk().ok_or_else(short)?;
+        let (entry, after) =
+            bytes.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(short)?;
+        entries.push(M::decode(entry).map_err(|error| damaged(name, error))?);
+        rest = after;
+    }
+    Ok(entries)
+}
+
+pub(super) fn damaged(name: &str, problem: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Stale, "image", format!("{name}: {problem}"))
 }
 

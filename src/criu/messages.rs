@@ -9,6 +9,7 @@
 pub(super) enum RequestType {
     Empty = 0,
     Dump = 1,
+    Restore = 2,
     Check = 3,
     /// In a response: something to answer before CRIU goes on. In a request: that answer.
     Notify = 6,
@@ -25,16 +26,19 @@ pub(super) struct Request {
     /// Of an answer to a notification: whether CRIU is to go on.
     #[prost(bool, optional, tag = "3")]
     pub(super) go_on: Option<bool>,
+    /// Whether CRIU serves another request after this one.
+    #[prost(bool, optional, tag = "4")]
+    pub(super) keep_open: Option<bool>,
 }
 
 impl Request {
     pub(super) fn of(kind: RequestType, options: Option<Options>) -> Self {
-        Self { kind: kind as i32, options, go_on: None }
+        Self { kind: kind as i32, options, go_on: None, keep_open: None }
     }
 
     /// The answer to a notification.
     pub(super) fn answer(go_on: bool) -> Self {
-        Self { kind: RequestType::Notify as i32, options: None, go_on: Some(go_on) }
+        Self { go_on: Some(go_on), ..Self::of(RequestType::Notify, None) }
     }
 }
 
@@ -55,6 +59,11 @@ pub(super) struct Options {
     /// Whether it sends notifications.
     #[prost(bool, optional, tag = "12")]
     pub(super) notifications: Option<bool>,
+    /// Whether the restored root is a child of CRIU's parent.
+    #[prost(bool, optional, tag = "26")]
+    pub(super) sibling: Option<bool>,
+    #[prost(message, repeated, tag = "27")]
+    pub(super) inherited: Vec<InheritedFd>,
     /// `criu_cg_mode`: 0 leaves cgroups alone.
     #[prost(int32, optional, tag = "34")]
     pub(super) cgroups: Option<i32>,
@@ -67,11 +76,24 @@ pub(super) struct Options {
     /// `criu_network_lock_method`: 3 locks nothing.
     #[prost(int32, optional, tag = "64")]
     pub(super) network_lock: Option<i32>,
+    /// Whether CRIU is no root of the initial user namespace.
+    #[prost(bool, optional, tag = "67")]
+    pub(super) unprivileged: Option<bool>,
     /// A link to the directory of the images, as CRIU reads where it leads.
     #[prost(string, optional, tag = "68")]
     pub(super) images_dir: Option<String>,
     #[prost(bool, optional, tag = "71")]
     pub(super) log_to_stderr: Option<bool>,
+}
+
+/// `inherit_fd`: a descriptor of CRIU's own in place of a file of the image.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct InheritedFd {
+    /// What the file was at the dump, as `pipe:[INODE]`.
+    #[prost(string, required, tag = "1")]
+    pub(super) key: String,
+    #[prost(int32, required, tag = "2")]
+    pub(super) fd: i32,
 }
 
 /// `criu_resp`.
@@ -97,6 +119,37 @@ pub(super) struct Notification {
     /// What CRIU is about to do or has done, as `post-dump`.
     #[prost(string, optional, tag = "1")]
     pub(super) name: Option<String>,
+}
+
+/// `pstree_entry` of CRIU's images: one process, by its pids in its own namespace.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TreeEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub(super) pid: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub(super) group: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub(super) session: u32,
+    #[prost(uint32, repeated, packed = "false", tag = "5")]
+    pub(super) threads: Vec<u32>,
+}
+
+/// `seccomp_entry` of CRIU's images: every filter of every thread.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Filters {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) filters: Vec<FilterEntry>,
+}
+
+/// `seccomp_filter`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct FilterEntry {
+    /// Its program, as the kernel has it.
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub(super) program: Vec<u8>,
+    /// The position of the filter that was loaded before it; none for the first of a thread.
+    #[prost(uint32, optional, tag = "2")]
+    pub(super) before: Option<u32>,
 }
 
 /// `task_kobj_ids_entry` of CRIU's images: numbers of what a process shares with others. Equal numbers are one object.

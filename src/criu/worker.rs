@@ -24,7 +24,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// The most bytes of a response: the longest has an error message of one line.
-const MAX_RESPONSE: usize = 64 << 10;
+pub(super) const MAX_RESPONSE: usize = 64 << 10;
 /// How much of its standard error goes into an error: the last bytes.
 const MAX_STDERR: u64 = 2 << 10;
 /// What CRIU calls an error, and does not take for one.
@@ -76,6 +76,11 @@ impl Worker {
         let opened = pidfd_open(pid, PidfdFlags::empty());
         let end = opened.inspect_err(|_| kill_and_collect(pid)).os(|| "pidfd_open(criu)")?;
         Ok(Self { pid, end, connection, stderr })
+    }
+
+    /// Its pid, until this value is dropped.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
     }
 
     /// Sends a request, or the answer to a notification, and waits for what comes back. A worker serves only one request:

@@ -109,8 +109,8 @@ impl Image {
         &self.manifest.description.container
     }
 
-    /// The configuration of that container, the text of a `config.json`. It is a record of what was: a restore takes none
-    /// of it.
+    /// The configuration of that container, the text of a `config.json`. It is a record of what was: a restore
+    /// takes arguments, variables and working directory from it, and nothing that gives a right.
     #[must_use]
     pub fn config(&self) -> &str {
         &self.config

@@ -120,6 +120,6 @@ pub(crate) fn pids_of(pidfd: BorrowedFd<'_>) -> Result<(i32, i32)> {
     let status = StatusText(&text);
     match status.line("Pid").and_then(|pid| pid.parse().ok()) {
         Some(pid) if pid > 0 => Ok((pid, status.pids().next_back().unwrap_or(pid))),
-        _ => Err(Error::new(ErrorKind::Ended, "read pidfd", "the process is gone")),
+        _ => Err(Error::new(ErrorKind::Ended, "read pidfd", "the process has ended")),
     }
 }

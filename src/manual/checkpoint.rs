@@ -1,4 +1,5 @@
-//! Checkpoint: what an image of a container has, what it does not have, and what keeps a container from having one.
+//! Checkpoint and restore: what an image of a container has, what it does not have, what keeps a container from having one,
+//! and what a restore takes from it.
 //!
 //! An [image](crate::checkpoint::Image) is a directory with all that a running container is: its processes, which
 //! [CRIU](https://criu.org) writes down, and the files in its memory. [`snapshot`](crate::Container::snapshot) lets the
@@ -15,6 +16,7 @@
 //! // ... it has loaded what it needs.
 //! running.checkpoint(&Criu::find()?, "/var/lib/images/server")?.delete()?;
 //! let image = Image::open("/var/lib/images/server")?;
+//! let restored = ContainerBuilder::new().restore(&image, &Criu::find()?)?.spawn()?;
 //! # Ok(())
 //! # }
 //! ```
@@ -78,3 +80,35 @@
 //! refuses meanwhile what would change the container: exec, pause, resume, mounts. Other programs can still kill it, and
 //! write to its binds. The time limit of a container runs on. If CRIU is killed, the container goes on; a process of it that
 //! just ran code of CRIU's may die of that.
+//!
+//! # Restore
+//!
+//! [`ContainerBuilder::restore`](crate::ContainerBuilder::restore) has `create` make the processes of an image instead of
+//! starting a program. They then stand still until [`start`](crate::Container::start) lets them go on. Root restores, and so
+//! does an unprivileged user who may read the directory: give that user a copy. The phases, and all operations on the
+//! container, are those of any other.
+//!
+//! | From the image | From the new configuration |
+//! |---|---|
+//! | the processes: programs, memory, descriptors, pids, their working directories | mounts, root directory, devices |
+//! | what they wrote to scratch and tmpfs, which the new configuration has to have too | ids, network, host name, sysctls |
+//! | arguments, variables and working directory in the record | cgroups and their limits |
+//! | ids, groups, capabilities, no_new_privs, limits of setrlimit(2): as they were, if the configuration allows that | what they may be at most |
+//! | the seccomp filters | the one that has to be the first filter of each thread |
+//! | streams that were no pipe | streams that were a pipe: [`stdout`](crate::ContainerBuilder::stdout) and its like |
+//!
+//! Files of the image's root and binds are opened by their paths, so they have to be there, with the same size.
+//!
+//! Before a restored thread runs an instruction, the sandbox compares with the configuration, as the kernel shows them: its
+//! namespaces, uids, gids and groups, the five capability sets, no_new_privs, the mode and the number of seccomp filters,
+//! and its limits. What has more is refused with the process, the field and both values, and all is killed. The program of
+//! the first filter is compared in the image, because only root of the host could read it back.
+//!
+//! CRIU runs inside the container, with the container's namespaces and cgroups, as its root and with the capabilities that
+//! CRIU needs. It counts as one process more until the start is done. [What a tampered image can and cannot
+//! do](super::promises#promised).
+//!
+//! Refused by name: another version of CRIU than the one that made the image, an image of a terminal, a container of a pod,
+//! one without [`init(true)`](crate::ContainerBuilder::init), a namespace of pids or mounts that exists already, startContainer hooks, labels of
+//! security modules, a filter that asks an agent, and clocks of its own. A restore has 100 seconds until all processes
+//! stand, and as long until they run.

@@ -80,7 +80,7 @@
 //! | Hooks | **yes** | **yes** | **yes** | no | **yes** |
 //! | Consoles | **yes** | **yes** | **yes** | no | **yes** |
 //! | Files of a container, from outside | **yes** | no | no | no | partly |
-//! | Checkpoint and restore | no | **yes, by CRIU** | partly | no | **yes** |
+//! | Checkpoint and restore | by CRIU: dumped by root, restored by anyone | **yes, by CRIU** | partly | no | **yes** |
 //! | Pods | **yes** | by their engine | by their engine | no | **yes** |
 //! | Network setup | none or the host's | by their engine | by their engine | none or the host's | by their engine |
 //! | Years in production | none | **many** | some | **many** | **many** |

@@ -112,6 +112,19 @@
 //! 5. `sandbox/monitor/waiting.rs` `give_job` hands them on, and `sandbox/init/mod.rs` `take_job` takes them and finds the
 //!    program. What follows is the same start as for any container.
 //!
+//! # restore
+//!
+//! 1. `container/builder/restore.rs` `restore` reads what matters of the image (`criu/contents.rs`), finds the files of CRIU
+//!    (`criu/files.rs`), and leaves both to `plan/restore.rs`. `build` compares streams and filter
+//!    (`container/create/restore_source.rs`).
+//! 2. Create begins as for any container. The gofer makes mounts of the images and of CRIU's files, too, and
+//!    `sandbox/init/room.rs` `make_room` keeps them for the sandbox. It unpacks the layers (`unpack`), and waits for its end, so that its pid is free.
+//! 3. `sandbox/monitor/restoring.rs` `fork_criu` ends init, and `sandbox/restore/mod.rs` `fork` forks CRIU in the container.
+//!    `criu/restore.rs` has the messages.
+//! 4. When CRIU has made every process, `sandbox/restore/posture.rs` `check` compares each thread with the plan, and
+//!    `find_restored` gets a pidfd of the first process, which is a child of the sandbox. The container is created.
+//! 5. `start` has CRIU let the processes go (`sandbox/monitor/waiting.rs` `start`); `hear_of_release` hears that they run.
+//!
 //! # delete
 //!
 //! 1. `container/stopped.rs` `delete` deletes a loaded or detached container by its record. An attached one it leaves

@@ -36,6 +36,11 @@
 //!   (`isolation::seccomp::no_program_takes_a_lease`, `isolation::leases::file_work_names_the_lease`,
 //!   `isolation::leases::create_and_exec_name_the_lease_on_the_images_users`,
 //!   `isolation::leases::a_deadline_holds_for_a_program_that_is_leased`)
+//! * An image that was tampered with gives no restored process more than the configuration allows: every thread is compared
+//!   while it stands still, and the image's filter with the configuration's before that.
+//!   (`api::restore::an_image_that_asks_for_more_is_refused_before_it_runs`)
+//! * A restored process reaches nothing of the host that CRIU was executed from.
+//!   (`api::restore::nothing_of_the_host_is_reachable_from_a_restored_process`)
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
 //!   error; with [best effort](crate::ContainerBuilder::best_effort_limits), a limit whose controller is missing is
 //!   [named](crate::info::Info::unapplied_limits) instead.
@@ -116,6 +121,13 @@
 //!   channel, knows them of the others. Workloads are executed, and have their own.
 //! * That a process which leaves the container's mount namespace, in a pid namespace that it shares with others, still
 //!   counts as the container's. Only the kill of its cgroup still reaches it.
+//! * That a tampered image is harmless beyond that. It decides what the processes of the container do, which of its files
+//!   they have open, and what is in its scratch: as much as the root of the container could have done. And CRIU, a program
+//!   in C, parses it: an image that takes CRIU over has what CRIU has, which is the container's namespaces, cgroups and
+//!   files, as the container's root, with more capabilities than the workload. Without a user namespace that is root of the
+//!   host: restore only an image that you trust there.
+//! * That restored processes stand still if CRIU is killed between create and start, which only root of the host, the OOM
+//!   killer or a process that was executed in the container can do: they run until the sandbox has killed them.
 //! * That hooks are harmless: hooks of the host run with the caller's own privileges, and those of createContainer
 //!   [start in the image's root](super::oci#the-working-directory-of-hooks). A startContainer hook is a program of the
 //!   image, and can do what the workload can.
@@ -153,7 +165,9 @@
 //!
 //! # Not there yet
 //!
-//! Restore; and a [checkpoint](super::checkpoint) by another user than root of the host. In a pod, createContainer hooks of the host are refused, except for the root container.
+//! A [checkpoint](super::checkpoint) by another user than root of the host. A restore of a container of a pod, of one without an
+//! [`init`](crate::ContainerBuilder::init), and of a terminal. In a pod, createContainer hooks of the host are refused,
+//! except for the root container.
 //!
 //! # Where the design differs from the usual one
 //!

@@ -46,6 +46,8 @@ pub(crate) struct Extras {
     pub(crate) own_range: bool,
     /// Limit what it can take of the kernel's objects that are counted for the caller, too.
     pub(crate) default_limits: bool,
+    /// The image whose processes it has in place of a program.
+    pub(crate) restore: Option<Restored>,
 }
 
 /// The writable layer.
@@ -63,6 +65,31 @@ pub(crate) struct PodVolume {
     pub(crate) destination: PathBuf,
     /// The most bytes it may hold. Used only by the first container that asks for the volume.
     pub(crate) size: Option<u64>,
+}
+
+/// An image to restore, by the paths that the gofer opens. Part of the state record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restored {
+    /// The directory with CRIU's files.
+    pub(crate) images: PathBuf,
+    /// CRIU's program, its dynamic loader, and the directories of its libraries.
+    pub(crate) program: PathBuf,
+    pub(crate) loader: Option<PathBuf>,
+    pub(crate) libraries: Vec<PathBuf>,
+    pub(crate) tree: RestoredTree,
+    /// Of each layer, the tmpfs that it belongs to; `None` for the scratch.
+    pub(crate) layers: Vec<Option<PathBuf>>,
+}
+
+/// The processes to restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestoredTree {
+    /// The pid of the first process, in the container.
+    pub(crate) init_pid: i32,
+    /// A pid for CRIU itself, in the container: one that no restored process has, nor any soon after it.
+    pub(crate) criu_pid: i32,
+    /// CRIU's names of the streams that were pipes to a process outside, by the number of the stream.
+    pub(crate) pipes: Vec<(usize, String)>,
 }
 
 /// The most volumes of one container.

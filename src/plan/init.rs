@@ -2,6 +2,7 @@
 //! program.
 
 use super::process::{Account, ProcessPlan};
+use super::restore::RestorePlan;
 use crate::error::Result;
 use crate::seccomp::{self, Filter};
 use crate::spec::{Hook, Hooks, IdMaps, MountAttrs, NumberSet, Propagation, RootfsPropagation, ValidSpec};
@@ -28,6 +29,8 @@ pub(crate) struct InitPlan {
     /// Who the process is, in place of its user, if that has to be looked up inside; and the ids that it may have.
     pub(crate) account: Option<(Account, IdMaps)>,
     pub(crate) hooks: InitHooks,
+    /// The processes that CRIU restores in place of the program. Init then leaves when the root is complete.
+    pub(crate) restore: Option<RestorePlan>,
 }
 
 /// The hooks that init runs, and whether it waits for the caller to run its own.
@@ -151,6 +154,7 @@ impl InitPlan {
         (tree, layers): (Vec<TreeStep>, Vec<PathBuf>),
         processors: Option<NumberSet>,
         account: Option<&Account>,
+        restore: Option<RestorePlan>,
     ) -> Result<Self> {
         let process = &spec.process;
         let root_path = matches!(root, RootPlan::MountBatch(_)).then_some(spec.root_path.as_path());
@@ -168,6 +172,7 @@ impl InitPlan {
             process: ProcessPlan::new(process, spec),
             account: account.map(|account| (account.clone(), spec.id_maps.clone())),
             hooks: InitHooks::new(&spec.hooks, root_path),
+            restore,
         })
     }
 }

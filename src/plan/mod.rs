@@ -17,17 +17,19 @@ mod mounts;
 mod owner;
 mod process;
 mod refuse;
+mod restore;
 mod sandbox;
 mod sealed;
 
 use crate::host::facts::Host;
 pub(crate) use devices::{DeviceLimits, DeviceProgram};
-pub(crate) use extras::{Extras, PodVolume, Scratch, relative_to_root};
+pub(crate) use extras::{Extras, PodVolume, Restored, RestoredTree, Scratch, relative_to_root};
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping, NodeNumbers};
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::HotMountPlan;
 pub(crate) use owner::{KEEP_IDS, Owner, OwnerMapping, Shown};
 pub(crate) use process::{Account, ExecOptions, ExecPlan, JobPlan, ProcessPlan, TerminalPlan, host_ids_of};
+pub(crate) use restore::RestorePlan;
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
 pub(crate) use sealed::{
     Descriptors, GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedJob, SealedSandbox,
@@ -65,6 +67,7 @@ impl Plan {
     /// [`InvalidSpec`](ErrorKind::InvalidSpec) for a value that only the planner checks, such as a volume's name.
     pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
         refuse::refuse_unsupported(spec, extras)?;
+        restore::refuse(spec, extras)?;
         if extras.keep_groups && extras.pod.is_some() {
             let why = "a further container of a pod has the groups of the pod's sandbox, which dropped the caller's";
             return Err(Error::unsupported("keep_caller_groups", why));
@@ -92,9 +95,11 @@ impl Plan {
         layout.cgroup_view();
         layout.devices()?;
         layout.masks();
+        let restore = layout.restore();
         let (gofer, (root, tree)) = layout.finish();
         let layers = layers(&gofer, &tree);
-        let sandbox = sandbox::plan(id, spec, extras, host, (root, tree, layers), &unapplied_limits)?;
+        let sandbox =
+            sandbox::plan(id, spec, extras, host, (root, tree, layers, restore), &unapplied_limits)?;
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
         let pipe_owner = host_ids_of(&spec.process.user, spec, (host.euid, host.egid));

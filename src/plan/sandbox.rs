@@ -4,6 +4,7 @@ use super::extras::{Extras, PodVolume};
 use super::init::{InitPlan, RootPlan, TreeStep};
 use super::process::host_id;
 use super::process::processors;
+use super::restore::RestorePlan;
 use crate::error::Result;
 use crate::host::cgroups::CgroupLayout;
 use crate::host::facts::Host;
@@ -222,7 +223,7 @@ pub(super) fn plan(
     spec: &ValidSpec,
     extras: &Extras,
     host: &Host,
-    (root, tree, layers): (RootPlan, Vec<TreeStep>, Vec<PathBuf>),
+    (root, tree, layers, restore): (RootPlan, Vec<TreeStep>, Vec<PathBuf>, Option<RestorePlan>),
     unapplied_limits: &[String],
 ) -> Result<SandboxPlan> {
     let maps_root = |maps: &[crate::spec::IdMap]| maps.iter().any(|map| map.container == 0);
@@ -264,6 +265,7 @@ pub(super) fn plan(
             (tree, layers),
             processors(spec, unapplied_limits),
             extras.user.as_ref(),
+            restore,
         )?,
     })
 }

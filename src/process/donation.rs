@@ -3,7 +3,7 @@
 //! The donor lists them in order. Their names go into the helper's `argv[1]`, where the position gives the number, or
 //! into the frame that carries them. The receiver takes each by name, once; it closes the ones that it does not take.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OsContext, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ffi::CString;
 
@@ -95,6 +95,13 @@ impl Received {
         Some(self.fds.remove(place).1)
     }
 
+    /// A copy of the descriptor called `name`, which is still to be taken, if there is one.
+    pub(crate) fn duplicate(&self, name: &str) -> Result<Option<OwnedFd>> {
+        let found = self.fds.iter().find(|(given, _)| given == name);
+        let copy = found.map(|(_, fd)| fd.try_clone()).transpose();
+        copy.os(|| format!("fcntl(F_DUPFD_CLOEXEC, {name})"))
+    }
+
     /// Takes those of these descriptors that are there, with their names.
     pub(crate) fn take_those(&mut self, names: &[&str]) -> Self {
         let wanted = |(name, _): &(String, OwnedFd)| names.contains(&name.as_str());
@@ -109,10 +116,15 @@ impl Received {
 
     /// Takes every descriptor whose name starts with `prefix`.
     pub(crate) fn take_all(&mut self, prefix: &str) -> Vec<OwnedFd> {
+        self.take_named(prefix).into_iter().map(|(_, fd)| fd).collect()
+    }
+
+    /// As [`take_all`](Self::take_all), with their names.
+    pub(crate) fn take_named(&mut self, prefix: &str) -> Vec<(String, OwnedFd)> {
         let (taken, left) =
             std::mem::take(&mut self.fds).into_iter().partition(|(name, _)| name.starts_with(prefix));
         self.fds = left;
-        Vec::into_iter(taken).map(|(_, fd): (String, OwnedFd)| fd).collect()
+        taken
     }
 
     /// Takes the descriptor called `name`, the only one there may be.

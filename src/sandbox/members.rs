@@ -127,8 +127,34 @@ impl Member {
 
     /// The inode number of its mount namespace.
     fn mount_namespace(&self) -> Option<u64> {
-        let link = rustix::fs::readlinkat(&self.directory, "ns/mnt", Vec::new()).ok()?;
-        link.to_str().ok()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+        self.namespace("mnt")
+    }
+
+    /// The inode number of its namespace that is called `name` in namespaces(7).
+    pub(super) fn namespace(&self, name: &str) -> Option<u64> {
+        let link = rustix::fs::readlinkat(&self.directory, format!("ns/{name}"), Vec::new()).ok()?;
+        link.to_str().ok()?.strip_prefix(name)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
+    }
+
+    /// Its `limits` (proc_pid_limits(5)).
+    pub(super) fn limits(&self) -> Option<String> {
+        let text = read_below(self.directory.as_fd(), "limits", MAX_FILE).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// `status` (proc_pid_status(5)) of each of its threads; `None` unless every one can be read.
+    pub(super) fn threads(&self) -> Option<Vec<String>> {
+        let tasks = open_below(self.directory.as_fd(), "task", OFlags::DIRECTORY).ok()?;
+        let mut threads = Vec::new();
+        for entry in Dir::read_from(&tasks).ok()? {
+            let entry = entry.ok()?;
+            let name = entry.file_name().to_str().ok()?;
+            if name != "." && name != ".." {
+                let text = read_below(tasks.as_fd(), &format!("{name}/status"), MAX_FILE).ok()?;
+                threads.push(String::from_utf8_lossy(&text).into_owned());
+            }
+        }
+        Some(threads).filter(|threads| !threads.is_empty())
     }
 
     pub(super) fn stat(&self) -> Option<ProcStat> {
@@ -169,7 +195,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// in a pod with one pid namespace another container's init, and then never wait for it. So nothing here waits: how such
 /// a child ended is in its `stat` file, and it is collected when the tracer has let go or is gone.
 #[derive(Debug, Default)]
-pub(in crate::sandbox) struct Held(Vec<Pid>);
+pub(in crate::sandbox) struct Held {
+    pids: Vec<Pid>,
+    /// Those of which only a pidfd is known.
+    pidfds: Vec<OwnedFd>,
+}
 
 impl Held {
     /// Collects a child that has ended, or has it collected later. `inside` is the container's proc, and the child's pid
@@ -182,7 +212,24 @@ impl Held {
         match sys::wait4_now(child) {
             Ok(Some(usage)) => Some(usage),
             Ok(None) => {
-                self.0.push(child);
+                self.pids.push(child);
+                let (proc, pid) = inside?;
+                find(proc, pid).ok()??.ended()
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// As [`collect`](Self::collect), for a child of which only a pidfd is known.
+    pub(in crate::sandbox) fn collect_by_pidfd(
+        &mut self,
+        child: BorrowedFd<'_>,
+        inside: Option<(BorrowedFd<'_>, i32)>,
+    ) -> Option<Usage> {
+        match sys::wait_pidfd_now(child) {
+            Ok(Some(usage)) => Some(usage),
+            Ok(None) => {
+                self.pidfds.extend(child.try_clone_to_owned());
                 let (proc, pid) = inside?;
                 find(proc, pid).ok()??.ended()
             }
@@ -192,11 +239,12 @@ impl Held {
 
     /// Collects those that no tracer holds any more.
     pub(in crate::sandbox) fn look_again(&mut self) {
-        self.0.retain(|child| matches!(sys::wait4_now(*child), Ok(None)));
+        self.pids.retain(|child| matches!(sys::wait4_now(*child), Ok(None)));
+        self.pidfds.retain(|child| matches!(sys::wait_pidfd_now(child.as_fd()), Ok(None)));
     }
 
     /// When to look again.
     pub(in crate::sandbox) fn next_look(&self) -> Option<Instant> {
-        (!self.0.is_empty()).then(|| Instant::now() + PAUSE)
+        (!self.pids.is_empty() || !self.pidfds.is_empty()).then(|| Instant::now() + PAUSE)
     }
 }

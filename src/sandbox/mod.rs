@@ -12,7 +12,7 @@
 //!
 //! [`init`] assembles the root and becomes the workload. [`monitor`] is the event loop. [`exec`] adds processes, [`mounts`]
 //! changes mounts of a live container, [`files`] serves its files: these three see the container as an
-//! [`ExecTarget`](target::ExecTarget) or less, and never the monitor.
+//! [`ExecTarget`](target::ExecTarget) or less, and never the monitor. [`restore`] has CRIU make processes in place of init.
 
 mod cgroups;
 mod exec;
@@ -28,6 +28,7 @@ mod oom_score;
 mod own_device;
 mod reaper;
 mod resolve;
+mod restore;
 mod target;
 mod volumes;
 

@@ -163,6 +163,20 @@ pub(super) fn of_this_process(proc: BorrowedFd<'_>, entered: CloneFlags) -> Resu
     kept.into_iter().chain(cgroup).map(|(name, file)| Ok((name.to_owned(), own(proc, file)?))).collect()
 }
 
+/// The numbers of this process's namespaces by their files in `/proc/PID/ns`, through a proc that shows it: what a process
+/// of the same container has there, too. A kind that this kernel does not have is left out.
+pub(super) fn all_of_this_process(proc: BorrowedFd<'_>) -> Result<Vec<(String, OwnedFd)>> {
+    let files = ["user", "net", "ipc", "uts", "cgroup", "time"];
+    let named = files.into_iter().map(|file| match own(proc, file) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        namespace => Ok(Some((format!("{OWN}{file}"), namespace?))),
+    });
+    named.filter_map(Result::transpose).collect()
+}
+
+/// The prefix of the names under which [`all_of_this_process`] returns them.
+pub(super) const OWN: &str = "own-";
+
 /// This process's own namespace that is called `name` in namespaces(7), through a proc that shows it.
 fn own(proc: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     let path = format!("self/ns/{name}");

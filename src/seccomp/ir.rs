@@ -48,6 +48,14 @@ pub(crate) struct BpfInstruction {
     pub(crate) k: u32,
 }
 
+impl BpfInstruction {
+    /// As the kernel keeps it.
+    pub(crate) fn bytes(self) -> [u8; 8] {
+        let (code, k) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
+        [code[0], code[1], self.jt, self.jf, k[0], k[1], k[2], k[3]]
+    }
+}
+
 impl From<u64> for BpfInstruction {
     fn from(packed: u64) -> Self {
         let [a, b, jt, jf, k @ ..] = packed.to_be_bytes();

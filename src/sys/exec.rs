@@ -184,6 +184,12 @@ impl Usage {
             max_rss_kib: 0,
         }
     }
+
+    fn with(self, used: &libc::rusage) -> Self {
+        let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+        let (user_us, system_us) = (micros(used.ru_utime), micros(used.ru_stime));
+        Self { user_us, system_us, max_rss_kib: used.ru_maxrss as u64, ..self }
+    }
 }
 
 /// Waits for the child `pid` to end and collects it: wait4(2) with `__WALL`.
@@ -207,10 +213,70 @@ fn wait4_with(pid: Pid, options: i32) -> Result<Option<Usage>, Errno> {
         0 => Ok(None),
         _ => {
             // SAFETY: rusage consists of integers and was zeroed, so it is initialised.
-            let usage = unsafe { usage.assume_init() };
-            let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
-            let (user_us, system_us) = (micros(usage.ru_utime), micros(usage.ru_stime));
-            Ok(Some(Usage { user_us, system_us, max_rss_kib: usage.ru_maxrss as u64, ..Usage::of(status) }))
+            Ok(Some(Usage::of(status).with(&unsafe { usage.assume_init() })))
         }
+    }
+}
+
+/// As [`wait4`], for the child that a pidfd is of: waitid(2) with `P_PIDFD`.
+pub(crate) fn wait_pidfd(pidfd: BorrowedFd<'_>) -> Result<Usage, Errno> {
+    wait_pidfd_with(pidfd, libc::WEXITED | libc::__WALL)
+        .map(|usage| usage.expect("without WNOHANG the call returns a child"))
+}
+
+/// As [`wait4_now`], for the child that a pidfd is of.
+pub(crate) fn wait_pidfd_now(pidfd: BorrowedFd<'_>) -> Result<Option<Usage>, Errno> {
+    wait_pidfd_with(pidfd, libc::WEXITED | libc::__WALL | libc::WNOHANG)
+}
+
+fn wait_pidfd_with(pidfd: BorrowedFd<'_>, options: i32) -> Result<Option<Usage>, Errno> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are valid for the call, which writes through them. Not through libc, which has no rusage.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PIDFD,
+            pidfd.as_raw_fd(),
+            info.as_mut_ptr(),
+            options,
+            usage.as_mut_ptr(),
+        )
+    })?;
+    // SAFETY: siginfo_t consists of integers and was zeroed, so it is initialised.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: as siginfo_t.
+    let usage = unsafe { usage.assume_init() };
+    // SAFETY: waitid(2) fills in the fields of SIGCHLD, of which this is one; it is 0 if there was no child to collect.
+    if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as si_pid.
+    let status = unsafe { info.si_status() };
+    // As wait(2) encodes it.
+    let status = match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    };
+    Ok(Some(Usage::of(status).with(&usage)))
+}
+
+/// Waits until a child has ended, other than the one with the pid `last`, and collects it. Returns false, and collects nothing,
+/// if `last` has ended or there is no child.
+pub(crate) fn wait_any_but(last: Pid) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: the pointer is valid for the call, which writes through it.
+    if unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) } < 0 {
+        return false;
+    }
+    // SAFETY: siginfo_t consists of integers and was zeroed, so it is initialised.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid(2) fills in the fields of SIGCHLD, of which this is one.
+    let pid = Pid::from_raw(unsafe { info.si_pid() });
+    match pid.filter(|pid| *pid != last) {
+        Some(pid) => wait4(pid).is_ok(),
+        None => false,
     }
 }

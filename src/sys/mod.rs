@@ -35,7 +35,8 @@ pub(crate) use descriptors::{
 pub(crate) use exec::{
     Usage, block_signals, execute_file, exit_now, ignore_signals, is_in_initial_user_namespace,
     join_new_session_keyring, pidfd_send_raw, reset_dispositions, reset_signals, rlimit, set_rlimit,
-    set_session_keyring_permissions, trim_heap, unblock_signals, wait4, wait4_now,
+    set_session_keyring_permissions, trim_heap, unblock_signals, wait_any_but, wait_pidfd, wait_pidfd_now,
+    wait4, wait4_now,
 };
 pub(crate) use execution::{Execution, LastCall, forget_code, forget_peak, is_in_main_executable};
 pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside, spawn_sharing};

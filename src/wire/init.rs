@@ -4,6 +4,16 @@
 use crate::error::RemoteFailure;
 use serde::{Deserialize, Serialize};
 
+/// The gofer's mount at this position, on its way from init to the sandbox.
+pub(crate) fn restore_name(index: usize) -> String {
+    format!("restore-{index}")
+}
+
+/// The archive of the layer with this number, on its way from the caller to init.
+pub(crate) fn layer_name(number: usize) -> String {
+    format!("layer-{number}")
+}
+
 /// Gofer to init: detached mounts, in the order of the plan's list. Descriptors: each mount under its
 /// [`mount_name`]; with the last batch, the layers of overlays under their [`upper_name`] and [`lower_name`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +95,8 @@ pub(crate) enum InitReport {
     /// * `terminal`: the master of its terminal, if the plan has one
     /// * `cgroup-namespace`: init's own, if the sandbox or the reaper enters it
     /// * `upper-N`, `lower-N`: the layers of its overlays, if they can be read
+    /// * `user-namespace` and all others of init's own, and the mounts that no step used as their [`restore_name`], if it
+    ///   leaves for restored processes
     /// * [`LISTENER_FDS`], if its filter notifies and is loaded: it waits for [`ListenerTaken`] first
     Ready {
         pid: i32,
@@ -134,6 +146,12 @@ pub(crate) const LISTENER_FDS: [&str; 2] = ["listener", "waiting-process"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListenerTaken {}
+
+/// A process that looks into the container's pid namespace to the sandbox: the process with the pid it was asked for
+/// comes along as `pidfd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Found {}
 
 /// Init to caller, where hooks run between the last mount and the pivot: the root is complete and not entered yet, and
 /// init waits for [`HooksDone`]. A pidfd of init comes along as `init`: only the kernel can tell the caller its pid.

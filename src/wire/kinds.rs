@@ -57,6 +57,7 @@ kinds! {
     36 => init::InitRequest,
     37 => init::JobReport,
     38 => control::EndCheckpointed,
+    39 => init::Found,
 }
 
 /// Something to do with every message type.

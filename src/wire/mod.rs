@@ -17,6 +17,7 @@
 //! | caller, init | `HooksDone` | `RootAssembled` | [`init`] |
 //! | client that starts a process, the process | `ListenerTaken` | | [`init`] |
 //! | sandbox, executed process | | `ExecHello`, then `ExecReport` | [`init`] |
+//! | sandbox, process that looks another up | | `Found` | [`init`] |
 //! | sandbox, process that changes mounts | | `MountReport` | [`init`] |
 //! | any process of the owner, sandbox | `Request` | `Reply` | [`control`] |
 //! | brought along by a request | | `ExecReply`, `ProcessEnded`, `WaitReply`, `MountReply`, `SandboxEvent` | [`control`] |

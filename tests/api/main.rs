@@ -29,6 +29,7 @@ mod pods;
 mod pool;
 mod processes;
 mod records;
+mod restore;
 mod rules;
 mod signals;
 mod stress;

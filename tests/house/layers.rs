@@ -85,8 +85,8 @@ const TABLE: &[Row] = &[
         at: "sandbox",
         kind: Kind::Effects,
         uses: &[
-            "cgroup", "error", "helper", "hooks", "id", "network", "plan", "process", "seccomp", "spec",
-            "state", "sys", "weaken", "wire",
+            "cgroup", "criu", "error", "helper", "hooks", "id", "network", "plan", "process", "seccomp",
+            "spec", "state", "sys", "weaken", "wire",
         ],
     },
     // The caller's end.

@@ -58,7 +58,10 @@ impl ContainerBuilder {
         record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
         record.pid_file = self.pid_file;
         let core = Handle::new(root, record, None);
-        let Self { stdio, extra_fds, console, user_log, zygote, replace, keep_files, .. } = self;
+        let Self { stdio, extra_fds, console, user_log, zygote, replace, keep_files, restored, .. } = self;
+        if let Some(restored) = &restored {
+            restored.check(&stdio, blueprint.plan.sandbox.init.seccomp.as_ref())?;
+        }
         Ok(Container::new(
             core,
             Blueprint {
@@ -69,6 +72,7 @@ impl ContainerBuilder {
                 zygote,
                 replace,
                 keep_files,
+                restored,
                 names,
                 ..blueprint
             },

@@ -2,6 +2,7 @@
 
 use super::bundle;
 use super::default_spec::{build, default_spec};
+use crate::container::create::restore_source::RestoreSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::id::ContainerId;
@@ -16,6 +17,7 @@ use oci_spec::runtime::{
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The methods of the three standard streams.
 pub(super) const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
@@ -82,6 +84,8 @@ pub struct ContainerBuilder {
     pub(super) pod: Option<ContainerId>,
     /// Join the pod that the annotations name.
     pub(super) pod_annotations: bool,
+    /// The image that it restores, with [`Extras::restore`].
+    pub(super) restored: Option<Arc<RestoreSource>>,
 }
 
 impl ContainerBuilder {
@@ -118,6 +122,7 @@ impl ContainerBuilder {
             default_ids: true,
             pod: None,
             pod_annotations: false,
+            restored: None,
         }
     }
 
@@ -406,6 +411,7 @@ impl Clone for ContainerBuilder {
             default_ids: self.default_ids,
             pod: self.pod.clone(),
             pod_annotations: self.pod_annotations,
+            restored: self.restored.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! [`Blueprint`]: everything that [`launch`](super::transaction::launch) needs to make a container, decided beforehand.
 
+use super::restore_source::RestoreSource;
 use super::weakened::{weaken, weaken_plan};
 use crate::cgroup;
 use crate::container::builder::names::FieldNames;
@@ -14,6 +15,7 @@ use crate::spec::{CgroupsPath, MountKind, NamespaceSource, Origin, ValidSpec};
 use crate::state::Record;
 use oci_spec::runtime::Spec;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The plan of a container, and what the plan cannot say: open descriptors, and where the caller's ends go.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(in crate::container) struct Blueprint {
     pub(in crate::container) replace: bool,
     /// Have the value keep the container's files beyond its end.
     pub(in crate::container) keep_files: bool,
+    /// The image that it restores.
+    pub(in crate::container) restored: Option<Arc<RestoreSource>>,
     /// The builder's methods, for errors.
     pub(in crate::container) names: FieldNames,
     /// The first word of errors about the configuration.
@@ -78,6 +82,7 @@ pub(in crate::container) fn blueprint(
         zygote: None,
         replace: false,
         keep_files: false,
+        restored: None,
         names: FieldNames::default(),
         origin: origin.as_str(),
     })
@@ -87,6 +92,12 @@ pub(in crate::container) fn blueprint(
 pub(in crate::container) fn blueprint_of(record: &Record) -> Result<Blueprint> {
     let extras: Extras = serde_json::from_value(record.extras.clone())
         .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
+    if extras.restore.is_some() {
+        let problem = "it was being restored, and the record has no image";
+        return Err(
+            Error::new(ErrorKind::Stale, "record", problem).hint("delete it, and restore the image again")
+        );
+    }
     blueprint(
         &record.id,
         &record.spec.parse()?,

@@ -26,7 +26,7 @@ use crate::process::{Channel, ProcessIdentity, SeenFrom, Stdio, UserLog, boot_id
 use crate::spec::NetDevice;
 use crate::state::{IdClaim, Record, StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
-use crate::wire::init::{HooksDone, LISTENER_FDS};
+use crate::wire::init::{HooksDone, LISTENER_FDS, layer_name};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::path::Path;
@@ -369,6 +369,10 @@ impl CreateTransaction {
         }
         if let Some(ids) = &self.ids {
             donations.give("ids", ids);
+        }
+        let layers = blueprint.restored.as_ref().map_or(Ok(Vec::new()), |restored| restored.open_layers())?;
+        for (number, layer) in layers.iter().enumerate() {
+            donations.give(layer_name(number), layer);
         }
         let given: Vec<_> = streams.workload.iter().map(StreamEnd::given).collect();
         for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&given) {

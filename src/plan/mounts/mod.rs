@@ -16,6 +16,7 @@ use super::init::{RootPlan, StepSource, Target, TreeStep};
 use super::owner::{KEEP_IDS, NAME_BY_UID, OwnRange, OwnerMapping};
 use super::process::{Account, host_id, host_ids_of};
 use super::refuse::refuse_hot_mount;
+use super::restore::{FIELD, RestorePlan};
 use crate::error::{Error, Result};
 use crate::host::facts::{Host, IdRange, RESOLV_CONF};
 use crate::spec::{IdMap, IdMaps, Mount, MountAttrs, MountKind, NamespaceSource, Origin, ValidSpec};
@@ -300,6 +301,41 @@ impl<'a> TreeBuilder<'a> {
             let readonly = step(relative_to_root(path), StepSource::ReadOnly, "linux.readonlyPaths");
             self.steps.push(TreeStep { target: Target::IfExists, set: MountAttrs::RDONLY, ..readonly });
         }
+    }
+
+    /// The mounts with which CRIU works. They are attached nowhere.
+    pub(super) fn restore(&mut self) -> Option<RestorePlan> {
+        let restored = self.extras.restore.clone()?;
+        let read_only = MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::RDONLY;
+        let may_map = self.may_map_files();
+        let in_user_namespace = self.in_user_namespace();
+        // As the gofer sees ids.
+        let (uid, gid) = match in_user_namespace && !self.host.privileged {
+            true => (0, 0),
+            false => root_ids(&self.spec.id_maps, (self.host.euid, self.host.egid)),
+        };
+        let mut hand = |path: PathBuf, directory, set, ids| {
+            let source = GoferSource::Bind { path, recursive: false };
+            self.hand(GoferItem { ids, set, directory, ..item(source, FIELD) })
+        };
+        // CRIU is the container's root, and the files belong to the caller, or to another user of the host.
+        let (uids, gids) = (vec![(uid, 1)], vec![(gid, 1)]);
+        let (always, groups_kept, range) = (true, false, None);
+        let owner = OwnerMapping { user: (uid, gid), uids, gids, always, groups_kept, may_map, range };
+        let images = match in_user_namespace {
+            true => IdMapping::OwnerAsUser(owner),
+            false => IdMapping::AsOnDisk,
+        };
+        Some(RestorePlan {
+            images: hand(restored.images, true, read_only | MountAttrs::NOEXEC, images),
+            program: hand(restored.program, false, read_only, IdMapping::AsOnDisk),
+            loader: restored.loader.map(|path| hand(path, false, read_only, IdMapping::AsOnDisk)),
+            libraries: (restored.libraries.into_iter())
+                .map(|path| hand(path, true, read_only, IdMapping::AsOnDisk))
+                .collect(),
+            tree: restored.tree,
+            layers: restored.layers,
+        })
     }
 
     pub(super) fn finish(self) -> (GoferPlan, (RootPlan, Vec<TreeStep>)) {

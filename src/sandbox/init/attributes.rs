@@ -2,7 +2,7 @@
 //! modules, which take effect with `execve`, and the peak of its memory, which the program takes over.
 
 use crate::error::{OsContext, Result};
-use crate::plan::ProcessPlan;
+use crate::plan::{InitPlan, ProcessPlan};
 use crate::sandbox::resolve;
 use crate::spec::{NumberSet, Scheduler};
 use crate::sys::{self, SchedAttr};
@@ -131,6 +131,27 @@ fn set_scheduler(asked: Scheduler) -> Result<()> {
 pub(in crate::sandbox) fn run_on(processors: Option<&NumberSet>, field: &'static str) -> Result<()> {
     let Some(processors) = processors else { return Ok(()) };
     sys::set_affinity(&processors.0).os(|| "sched_setaffinity()").map_err(|error| error.during(field))
+}
+
+/// `linux.sysctl`, through the container's own proc.
+pub(in crate::sandbox) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Result<()> {
+    for (key, value) in &plan.sysctl {
+        if key == "kernel.domainname" {
+            // In a user namespace the file is the host's root's to write; the call is not.
+            rustix::system::setdomainname(value.as_bytes())
+                .os(|| format!("setdomainname({value:?})"))
+                .map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
+            continue;
+        }
+        let path = format!("sys/{}", key.replace('.', "/"));
+        write_setting(proc, &path, value).map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_setting(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
+    let file = resolve::open_setting(proc, path).os(|| format!("open(\"/proc/{path}\")"))?;
+    rustix::io::write(file, value.as_bytes()).os(|| format!("write(\"/proc/{path}\", {value:?})")).map(drop)
 }
 
 /// The peak of resident memory, to be forgotten right before execve(2).

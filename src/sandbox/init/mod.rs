@@ -23,6 +23,7 @@ mod copy_up;
 pub(super) mod file_systems;
 mod hooks;
 pub(super) mod program;
+mod room;
 pub(super) mod tree;
 
 use super::cgroups::ContainerCgroups;
@@ -43,7 +44,8 @@ use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
 use crate::wire::frame;
 use crate::wire::init::{
-    InitReport, InitRequest, JOB_PLAN, JobReport, JoinNetwork, StartReport, lower_name, upper_name,
+    InitReport, InitRequest, JOB_PLAN, JobReport, JoinNetwork, StartReport, layer_name, lower_name,
+    upper_name,
 };
 use attributes::{Labels, Peak};
 use become_workload::{ExecRequest, ListenerReport};
@@ -56,10 +58,11 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use std::borrow::Cow;
 use std::cell::Cell;
-use tree::Assembled;
+use tree::{Assembled, Entered};
 
 /// Init as its parent holds it.
 pub(super) struct Init {
+    /// Of the process that was forked. Restored processes have another first one, of which only the pidfd is known.
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
     pub(super) channel: Channel,
@@ -227,6 +230,8 @@ struct Given<'a> {
     extra_fds: Vec<OwnedFd>,
     cgroups: ContainerCgroups,
     hooks: HookPoints<'a>,
+    /// The archives of an image that is restored.
+    archives: Vec<OwnedFd>,
 }
 
 impl<'a> Given<'a> {
@@ -234,16 +239,24 @@ impl<'a> Given<'a> {
         let numbers = plan.facts.descriptors.given.iter();
         Ok(Self {
             gofer: Channel::from(donated.take("gofer")?),
-            stdio: STREAMS.map(|name| donated.take_optional(name)),
+            // CRIU gets those of restored processes.
+            stdio: match &plan.init.restore {
+                Some(_) => [const { None }; 3],
+                None => STREAMS.map(|name| donated.take_optional(name)),
+            },
             extra_fds: numbers.map(|number| donated.take(&extra_fd_name(*number))).collect::<Result<_>>()?,
             cgroups,
             hooks: HookPoints::take(&plan.init.hooks, &plan.facts.hook_state, donated)?,
+            archives: (0..plan.init.restore.as_ref().map_or(0, |restore| restore.layers.len()))
+                .map(|number| donated.take(&layer_name(number)))
+                .collect::<Result<_>>()?,
         })
     }
 
     /// Everything that the new process has open.
     fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
-        let files = self.stdio.iter().flatten().chain(&self.extra_fds).chain(volumes).map(AsFd::as_fd);
+        let files = self.stdio.iter().flatten().chain(&self.extra_fds).chain(&self.archives);
+        let files = files.chain(volumes).map(AsFd::as_fd);
         [parent.as_fd(), self.gofer.as_fd()]
             .into_iter()
             .chain(files)
@@ -305,6 +318,9 @@ impl First<'_> {
     /// The new process. Never returns to the sandbox's code.
     fn run(&self) -> ! {
         let ready = InitReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
+        if let Some(restore) = &self.plan.init.restore {
+            self.make_room(restore, &ready);
+        }
         let (mut workload, handles) = self.prepare().unwrap_or_else(|error| self.fail(&error));
         // Above the numbers that the plan gives a meaning: one of them may be the connection's.
         let above = self.plan.facts.descriptors.first_free();
@@ -407,8 +423,8 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
-    fn prepare(&self) -> Result<(Workload<'_>, Handles)> {
+    /// The first half of create: assembles the root and enters it.
+    fn enter_root(&self) -> Result<Entered> {
         let (plan, given) = (&self.plan.init, self.given);
         let wanted = &self.plan.facts.descriptors.devices;
         // The dispositions are the sandbox's, which are the defaults.
@@ -425,15 +441,22 @@ impl First<'_> {
         }
         rustix::process::umask(Mode::empty());
 
-        let Assembled { root, proc, layers, read_only } =
+        let Assembled { root, proc, layers, read_only, for_criu } =
             tree::assemble(plan, &given.gofer, self.network, self.volumes)?;
-        tree::write_kernel_settings(plan, proc.as_fd())?;
+        attributes::write_kernel_settings(plan, proc.as_fd())?;
         let devices = OwnDevices::of_new_root(wanted, root.as_fd())?;
         devices.become_streams(wanted)?;
         // For hooks, and for processes that start when the container may have changed its /dev.
         let null = own_device::of_new_root(root.as_fd(), NULL)?;
         given.hooks.before_pivot(root.as_fd(), null.as_fd())?;
         tree::enter(root, plan.rootfs_propagation)?;
+        Ok(Entered { proc, layers, read_only, devices, null, for_criu })
+    }
+
+    /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
+    fn prepare(&self) -> Result<(Workload<'_>, Handles)> {
+        let Entered { proc, layers, read_only, devices, null, .. } = self.enter_root()?;
+        let plan = &self.plan.init;
         let process = match &plan.account {
             Some((account, maps)) => {
                 let user = accounts::find_workload(account, &plan.process.user, maps)?;
@@ -453,19 +476,25 @@ impl First<'_> {
         if let Some(mounts) = self.mounts {
             tree::take_along(&self.plan.namespaces.mount, mounts.as_fd())?;
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let above = self.plan.facts.descriptors.first_free();
         let labels = Labels::open(&process, proc.as_fd(), above)?;
         let peak = Peak::open(proc.as_fd(), above);
+        let mut handles = self.handles(proc, layers)?;
+        handles.extend(terminal.map(|terminal| ("terminal".to_owned(), terminal)));
+        Ok((Workload { process, program, labels, peak, devices, null }, handles))
+    }
+
+    /// What the sandbox gets of every container.
+    fn handles(&self, proc: OwnedFd, layers: Vec<[OwnedFd; 2]>) -> Result<Handles> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
         let NamespacePlan { followed, .. } = self.plan.namespaces;
         let entered = if self.plan.reaper { followed | self.plan.namespaces.of_reaper() } else { followed };
         let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), entered)?;
         handles.extend([("proc".to_owned(), proc), ("root".to_owned(), root)]);
-        handles.extend(terminal.map(|terminal| ("terminal".to_owned(), terminal)));
         for (overlay, [upper, lower]) in layers.into_iter().enumerate() {
             handles.extend([(upper_name(overlay), upper), (lower_name(overlay), lower)]);
         }
-        Ok((Workload { process, program, labels, peak, devices, null }, handles))
+        Ok(handles)
     }
 }

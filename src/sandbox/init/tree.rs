@@ -6,9 +6,10 @@
 use super::file_systems::{new_fs, new_of, new_proc, new_tmpfs, unseen_proc};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
-use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
+use crate::plan::{DeviceNode, InitPlan, RestorePlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
 use crate::sandbox::namespaces;
+use crate::sandbox::own_device::OwnDevices;
 use crate::sandbox::resolve::{self, TargetKind};
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr, attach, clone_tree};
@@ -58,6 +59,18 @@ pub(in crate::sandbox) struct Assembled {
     pub(in crate::sandbox) layers: Vec<[OwnedFd; 2]>,
     /// What [`make_read_only`] makes read-only.
     pub(in crate::sandbox) read_only: Vec<OwnedFd>,
+    /// The mounts that are for CRIU, by the position in the gofer's plan.
+    pub(in crate::sandbox) for_criu: Vec<(usize, OwnedFd)>,
+}
+
+/// The root, entered.
+pub(in crate::sandbox) struct Entered {
+    pub(in crate::sandbox) proc: OwnedFd,
+    pub(in crate::sandbox) layers: Vec<[OwnedFd; 2]>,
+    pub(in crate::sandbox) read_only: Vec<OwnedFd>,
+    pub(in crate::sandbox) devices: OwnDevices,
+    pub(in crate::sandbox) null: OwnedFd,
+    pub(in crate::sandbox) for_criu: Vec<(usize, OwnedFd)>,
 }
 
 /// Builds the whole tree.
@@ -81,6 +94,9 @@ pub(in crate::sandbox) fn assemble(
         })?;
     }
     tree.join_network()?;
+    let for_criu = plan.restore.iter().flat_map(RestorePlan::mounts);
+    let for_criu = for_criu.map(|index| Ok((index, tree.handed.take(index)?.0)));
+    let for_criu = for_criu.collect::<Result<Vec<_>>>()?;
     if plan.process.cwd != Path::new("/") {
         let cwd = crate::plan::relative_to_root(&plan.process.cwd);
         // Create a missing working directory. Whether the workload may enter it shows at start.
@@ -97,7 +113,7 @@ pub(in crate::sandbox) fn assemble(
         Some(proc) => proc,
         None => unseen_proc()?,
     };
-    Ok(Assembled { root: tree.root, proc, layers, read_only: tree.read_only })
+    Ok(Assembled { root: tree.root, proc, layers, read_only: tree.read_only, for_criu })
 }
 
 /// Attaches the root until the pivot, for hooks at its path on the host. Otherwise, or if the path is out of this process's
@@ -177,27 +193,6 @@ pub(in crate::sandbox) fn take_along(source: &NamespaceSource, namespace: Borrow
     let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
     let copy = clone_tree(root.as_fd(), true).os(|| "open_tree(\"/\", OPEN_TREE_CLONE)")?;
     namespaces::enter_mounts(source, namespace, copy.as_fd())
-}
-
-/// `linux.sysctl`, through the container's own proc.
-pub(in crate::sandbox) fn write_kernel_settings(plan: &InitPlan, proc: BorrowedFd<'_>) -> Result<()> {
-    for (key, value) in &plan.sysctl {
-        if key == "kernel.domainname" {
-            // In a user namespace the file is the host's root's to write; the call is not.
-            rustix::system::setdomainname(value.as_bytes())
-                .os(|| format!("setdomainname({value:?})"))
-                .map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
-            continue;
-        }
-        let path = format!("sys/{}", key.replace('.', "/"));
-        write_setting(proc, &path, value).map_err(|error| error.during(format!("linux.sysctl[{key}]")))?;
-    }
-    Ok(())
-}
-
-fn write_setting(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
-    let file = resolve::open_setting(proc, path).os(|| format!("open(\"/proc/{path}\")"))?;
-    rustix::io::write(file, value.as_bytes()).os(|| format!("write(\"/proc/{path}\", {value:?})")).map(drop)
 }
 
 /// The mounts from the gofer, in the order of the plan's list, each until it is taken.

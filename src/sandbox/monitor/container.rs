@@ -1,29 +1,26 @@
 //! One container of the sandbox: its init, its gofer, and the stage that it is in.
 
-use super::client::{Client, Listener, packed, root_has_ended};
+use super::client::Client;
 use super::exit::{ExitRecorder, LeafKills};
-use super::stage::{Lifeline, Passed, Pausing, ProcessView, Ready, Remains, Stage, Traits};
+use super::stage::{Lifeline, Pausing, ProcessView, Ready, Remains, Stage, Traits};
 use crate::cgroup::{Freezer, OomWatch};
-use crate::error::{Actor, Error, ErrorKind, RemoteFailure, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Received;
 use crate::id::ContainerId;
 use crate::plan::{CloneFlags, NamespacePlan, SandboxPlan};
+use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
-use crate::process::{Channel, Delivery};
-use crate::sandbox::files::Layers;
 use crate::sandbox::init::Init;
 use crate::sandbox::members::Held;
-use crate::sandbox::namespaces;
-use crate::sandbox::namespaces::InitNamespaces;
+use crate::sandbox::oom_score::OomScore;
 use crate::sandbox::reaper::{REAPER_PID, Reaper};
+use crate::sandbox::restore::Restoration;
 use crate::sandbox::target::{ExecConfig, ExecTarget, has_ended};
 use crate::state::Cause;
 use crate::sys::Usage;
-use crate::wire::boot::SandboxReport;
 use crate::wire::control::{InitPhase, SandboxEvent};
-use crate::wire::init::{EndedAttached, InitReport};
-use rustix::fd::AsFd;
-use std::path::PathBuf;
+use crate::wire::init::EndedAttached;
+use rustix::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 /// A container, from the fork of its init until it is forgotten.
@@ -47,7 +44,9 @@ pub(in crate::sandbox) struct ContainerState {
     /// Events that were not reported yet.
     pub(super) events: Vec<SandboxEvent>,
     /// How init ended, from then on until the reaper has ended too.
-    ending: Option<Option<Usage>>,
+    pub(super) ending: Option<Option<Usage>>,
+    /// Whether CRIU makes its processes.
+    pub(super) restored: bool,
     pub(super) exit: ExitRecorder,
 }
 
@@ -59,10 +58,15 @@ impl ContainerState {
         mut donated: Received,
     ) -> Result<Self> {
         let of_reaper = plan.namespaces.of_reaper();
+        let plan_restores = plan.init.restore.is_some();
         let NamespacePlan { with_init, followed, .. } = plan.namespaces;
         let state = Self {
             init,
-            stage: Stage::Preparing { boot, overlays: plan.init.layers },
+            stage: Stage::Preparing {
+                boot,
+                restoration: Restoration::take(&plan.init, &mut donated).map(Box::new),
+                overlays: plan.init.layers,
+            },
             exec_config: ExecConfig {
                 filter: plan.init.seccomp,
                 namespaces: (with_init - CloneFlags::NEWPID - followed).bits(),
@@ -85,6 +89,7 @@ impl ContainerState {
             visited: false,
             events: Vec::new(),
             ending: None,
+            restored: plan_restores,
             exit: ExitRecorder::take(&plan.id, &mut donated)?,
             id: plan.id,
         };
@@ -95,7 +100,7 @@ impl ContainerState {
     /// The stage as clients see it.
     pub(super) fn phase(&self) -> InitPhase {
         match self.stage {
-            Stage::Preparing { .. } | Stage::Failed => InitPhase::Preparing,
+            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed => InitPhase::Preparing,
             Stage::Created { .. } => InitPhase::Created,
             Stage::Running { .. } => InitPhase::Running,
             Stage::Paused { .. } => InitPhase::Paused,
@@ -111,7 +116,7 @@ impl ContainerState {
         match &self.stage {
             Stage::Created { ready, .. } => Some(ready),
             Stage::Running { run, .. } | Stage::Paused { run, .. } => Some(&run.ready),
-            Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => None,
+            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed | Stage::Ended(_) => None,
         }
     }
 
@@ -119,7 +124,7 @@ impl ContainerState {
         match &mut self.stage {
             Stage::Created { ready, .. } => Some(ready),
             Stage::Running { run, .. } | Stage::Paused { run, .. } => Some(&mut run.ready),
-            Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => None,
+            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed | Stage::Ended(_) => None,
         }
     }
 
@@ -211,9 +216,16 @@ impl ContainerState {
         Error::new(ErrorKind::InvalidInput, step, problem)
     }
 
-    /// Whether init may still send something: until it has executed the program.
-    pub(super) fn init_speaks(&self) -> bool {
-        matches!(self.stage, Stage::Preparing { .. } | Stage::Created { pending: Some(_), .. })
+    /// Where init may still send something, until it has executed the program; or CRIU in its place.
+    pub(super) fn init_speaks(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stage {
+            Stage::Restoring { boot: Some(_), restorer, .. }
+            | Stage::Created { held: Some(restorer), .. } => Some(restorer.connection.as_fd()),
+            Stage::Preparing { .. } | Stage::Created { pending: Some(_), .. } => {
+                Some(self.init.channel.as_fd())
+            }
+            _ => None,
+        }
     }
 
     /// Whether the gofer's end means the container's. Not before create is done: until then init receives from the gofer,
@@ -224,13 +236,26 @@ impl ContainerState {
 
     /// Init is readable: it is ready, it failed, or `execve` closed the connection. Returns the client to go on serving, if
     /// one was answered. `pod_ends` is whether the root container, if it is another one, has ended or is about to.
-    pub(super) fn hear_init(&mut self, pod_ends: bool) -> Option<Client> {
+    pub(super) fn hear_init(&mut self, pod_ends: bool, score: &OomScore) -> Option<Client> {
         match std::mem::replace(&mut self.stage, Stage::Failed) {
-            Stage::Preparing { boot, overlays } => {
+            Stage::Preparing { boot, overlays, restoration: None } => {
                 self.hear_of_creation(&boot, overlays, pod_ends);
                 None
             }
-            Stage::Created { ready, pending: Some(pending) } => self.hear_of_pending(ready, pending),
+            Stage::Preparing { boot, overlays, restoration: Some(restoration) } => {
+                self.hear_of_room(boot, overlays, *restoration, score);
+                None
+            }
+            Stage::Restoring { boot: Some(boot), ready, restorer } => {
+                self.hear_of_restore(boot, ready, restorer);
+                None
+            }
+            Stage::Created { ready, pending, held: Some(restorer) } => {
+                self.hear_of_release(ready, pending, restorer)
+            }
+            Stage::Created { ready, pending: Some(pending), held: None } => {
+                self.hear_of_pending(ready, pending)
+            }
             other => {
                 self.stage = other;
                 None
@@ -238,80 +263,14 @@ impl ContainerState {
         }
     }
 
-    fn hear_of_creation(&mut self, boot: &Channel, overlays: Vec<PathBuf>, pod_ends: bool) {
-        let failure = match self.init.channel.receive_now::<InitReport>() {
-            Ok(Delivery { message: InitReport::Ready { pid }, fds }) => {
-                match self.take_over(pid, overlays, fds) {
-                    Ok((ready, Passed { terminal, listener })) => {
-                        self.stage = Stage::Created { ready, pending: None };
-                        self.init.cgroups.show_sandbox();
-                        let mut passed = vec![("init", self.init.pidfd.as_fd())];
-                        passed.extend(terminal.as_ref().map(|terminal| ("terminal", terminal.as_fd())));
-                        passed.extend(listener.iter().flat_map(Listener::named));
-                        // If the creator is gone by now, the lifeline is cut too.
-                        let _ = boot.send_now(&SandboxReport::Ready, &passed);
-                        return;
-                    }
-                    Err(error) => packed(&error),
-                }
-            }
-            Ok(Delivery { message: InitReport::Failed(failure), .. }) => failure,
-            Err(_) if pod_ends => packed(&root_has_ended()),
-            Err(_) => {
-                let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
-                RemoteFailure::pack(Actor::Init, &died)
-            }
-        };
-        let _ = boot.send_now(&SandboxReport::Failed(failure), &[]);
-        self.kill(Cause::Itself);
-    }
-
-    /// Takes what init hands over when it is ready, and enters the namespaces that the sandbox follows it into. Returns
-    /// also what it passes on to the creator, without keeping a copy.
-    fn take_over(
-        &mut self,
-        init_pid: i32,
-        overlays: Vec<PathBuf>,
-        mut handles: Received,
-    ) -> Result<(Ready, Passed)> {
-        let listener = Listener::among(&mut handles);
-        let terminal = self.traits.terminal.then(|| handles.take("terminal")).transpose()?;
-        let root = handles.take("root")?;
-        let cgroup = handles.take_optional(namespaces::CGROUP_NAMESPACE);
-        let namespaces = InitNamespaces::take(&mut handles)?;
-        let mount = [namespaces.mount(), root.as_fd()];
-        let entered_by = |types: CloneFlags| {
-            let cgroup = cgroup.as_ref().filter(|_| types.contains(CloneFlags::NEWCGROUP));
-            (cgroup.map(AsFd::as_fd), types.contains(CloneFlags::NEWNS).then_some(mount))
-        };
-        if let Some(reaper) = &mut self.init.reaper {
-            let (cgroup, mount) = entered_by(self.traits.of_reaper);
-            let mount = mount.into_iter().flat_map(|[mount, root]| [("mount", mount), ("root", root)]);
-            reaper.enter(
-                &cgroup.map(|cgroup| ("cgroup", cgroup)).into_iter().chain(mount).collect::<Vec<_>>(),
-            )?;
-        }
-        let (cgroup, mount) = entered_by(self.traits.followed);
-        namespaces::follow(cgroup, mount)?;
-        let ready = Ready {
-            proc: handles.take("proc")?,
-            null: handles.take("null")?,
-            root,
-            namespaces,
-            init_pid,
-            layers: Layers::take(overlays, &mut handles)?,
-            hot_mounts: Vec::new(),
-            gofer_gone: false,
-        };
-        handles.finish()?;
-        Ok((ready, Passed { terminal, listener }))
-    }
-
     pub(super) fn kill(&mut self, cause: Cause) {
         // If init has ended, the cause of its end stays, and the others are being killed already.
         if self.ending.is_none() {
             self.ended_by = Some((cause, libc::SIGKILL));
-            let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
+            // The end of CRIU would let the processes go that it restores: they end first.
+            if !matches!(self.stage, Stage::Restoring { .. }) {
+                let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
+            }
         }
         self.let_run();
         // Kill the reaper after init, so that this signal is what ended init. Do not wait for init's end in between: init
@@ -345,13 +304,17 @@ impl ContainerState {
         match &self.stage {
             _ if self.ending.is_some() => None,
             Stage::Running { run, .. } | Stage::Paused { run, .. } => run.deadline,
+            Stage::Restoring { restorer, .. } | Stage::Created { held: Some(restorer), .. } => {
+                restorer.deadline
+            }
             _ => None,
         }
     }
 
     pub(super) fn time_out(&mut self) {
-        if let Stage::Running { run, .. } | Stage::Paused { run, .. } = &mut self.stage {
-            run.deadline = None;
+        match &mut self.stage {
+            Stage::Running { run, .. } | Stage::Paused { run, .. } => run.deadline = None,
+            _ => return self.give_up_restore(),
         }
         let limit = self.traits.timeout.unwrap_or_default();
         self.kill(Cause::TimedOut { after_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
@@ -376,8 +339,10 @@ impl ContainerState {
         }
         // Kill before init is collected: after that, a process still inside could get init's pid.
         self.init.reaper.iter().for_each(Reaper::kill);
-        let inside = self.view().map(|view| (view.proc, view.init_pid));
-        self.ending = Some(held.collect(self.init.pid, inside));
+        self.ending = Some(match self.restored {
+            true => self.collect_restored(held),
+            false => held.collect(self.init.pid, self.view().map(|view| (view.proc, view.init_pid))),
+        });
         self.init.reaper.is_none()
     }
 
@@ -389,9 +354,11 @@ impl ContainerState {
         // Leave the cgroup of the container's own processes, because others may now kill what is in it and remove it.
         let _ = self.init.cgroups.hide_sandbox();
         let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
-            Stage::Preparing { .. } | Stage::Failed | Stage::Ended(_) => (None, None, None),
-            Stage::Created { ready, pending: None } => (Some(ready), None, None),
-            Stage::Created { ready, pending: Some(pending) } => {
+            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed | Stage::Ended(_) => {
+                (None, None, None)
+            }
+            Stage::Created { ready, pending: None, .. } => (Some(ready), None, None),
+            Stage::Created { ready, pending: Some(pending), .. } => {
                 let (started_at_ms, answer) = self.last_report(pending);
                 (Some(ready), started_at_ms, answer)
             }

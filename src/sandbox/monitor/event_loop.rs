@@ -129,8 +129,8 @@ impl Monitor {
             members.map(|(key, member)| (Watched::LeafMemberEnded(key), PollFd::new(member, PollFlags::IN))),
         );
         for (key, container) in self.containers.iter().filter(|(_, container)| container.is_alive()) {
-            if container.init_speaks() {
-                watched.push((Watched::InitSpoke(*key), PollFd::new(&container.init.channel, PollFlags::IN)));
+            if let Some(speaks) = container.init_speaks() {
+                watched.push((Watched::InitSpoke(*key), PollFd::from_borrowed_fd(speaks, PollFlags::IN)));
             }
             watched.push(match &container.init.reaper {
                 Some(reaper) if container.init_has_ended() => {
@@ -179,7 +179,9 @@ impl Monitor {
             Watched::Listener => self.accept(),
             Watched::InitSpoke(key) => {
                 let pod_ends = self.pod_ends(key);
-                let answered = self.container(key).hear_init(pod_ends);
+                let found = self.containers.iter_mut().find(|(known, _)| *known == key);
+                let (_, container) = found.expect("keys are looked up where they are taken from");
+                let answered = container.hear_init(pod_ends, &self.score);
                 answered.into_iter().for_each(|client| self.add_client(client));
             }
             Watched::InitEnded(key) => {

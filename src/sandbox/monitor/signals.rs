@@ -126,7 +126,7 @@ impl ContainerState {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         match self.view().and_then(|view| members::own_pid(view.proc)) {
             Some(seen) if seen == own => helpers.iter().copied().chain([own]).collect(),
-            _ => self.reaper_pid().into_iter().collect(),
+            _ => self.reaper_pid().into_iter().chain(self.restorer_pid()).collect(),
         }
     }
 

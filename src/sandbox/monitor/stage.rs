@@ -4,7 +4,8 @@
 //!                        +- job -+
 //!                        v       |
 //!   Preparing --ready--> Created-+ --execve--> Running <--pause, resume--> Paused
-//!       |                   |                     |                          |
+//!       |  |                | ^                   |                          |
+//!       |  +--> Restoring --|-+                   |                          |
 //!       +--fails--> Failed -+------ init ends ----+--------------------------+--> Ended
 //! ```
 
@@ -14,6 +15,7 @@ use crate::plan::CloneFlags;
 use crate::process::Channel;
 use crate::sandbox::files::Layers;
 use crate::sandbox::namespaces::InitNamespaces;
+use crate::sandbox::restore::{Restoration, Restorer};
 use crate::wire::control::Reply;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::collections::BTreeSet;
@@ -23,14 +25,19 @@ use std::time::{Duration, Instant};
 /// How far the container is.
 pub(super) enum Stage {
     /// Init assembles the root. The creator waits at the other end of `boot`. `overlays` says where init mounts the
-    /// overlays, relative to the root: it hands over their layers without paths when it is ready.
-    Preparing { boot: Channel, overlays: Vec<PathBuf> },
+    /// overlays, relative to the root: it hands over their layers without paths when it is ready. `restoration` is
+    /// what follows then, if it is not to execute a program.
+    Preparing { boot: Channel, overlays: Vec<PathBuf>, restoration: Option<Box<Restoration>> },
+    /// Init has assembled the root and left, and CRIU restores the processes. The creator still waits; `None` once it knows of
+    /// a failure, and everything is being killed.
+    Restoring { boot: Option<Channel>, ready: Ready, restorer: Restorer },
     /// Creation failed: the sandbox reported why to the creator and killed init. A method that moves data from one stage
     /// to the next also leaves this value here meanwhile.
     Failed,
     /// Init waits for a client to start the program, or to give it a job first. `pending` is what init does now; the
-    /// sandbox answers the client that asked for it when init has done it or fails.
-    Created { ready: Ready, pending: Option<Pending> },
+    /// sandbox answers the client that asked for it when init has done it or fails. `held` is CRIU, if the first process is a
+    /// restored one: it stands still until CRIU lets it go.
+    Created { ready: Ready, pending: Option<Pending>, held: Option<Restorer> },
     /// Init executed the program. `pausing` is set from a pause request until all processes have stopped.
     Running { run: Run, pausing: Option<Pausing> },
     /// All processes are stopped. Those in `stopped_before` were stopped before the pause, so resume leaves them stopped;

@@ -43,10 +43,14 @@ impl Monitor {
     pub(super) fn start(&mut self, container: Key, client: Client) -> Option<Client> {
         let prepared = self.prepare_for_programs(container);
         let container = self.container(container);
-        let Stage::Created { pending: pending @ None, .. } = &mut container.stage else {
+        let Stage::Created { pending: pending @ None, held, .. } = &mut container.stage else {
             return client.reply(&failed(&container.not_in_phase("start")));
         };
-        match prepared.and_then(|()| container.init.channel.send(&InitRequest::Start, &[])) {
+        let mut begin = || match held {
+            None => container.init.channel.send(&InitRequest::Start, &[]),
+            Some(restorer) => restorer.release(),
+        };
+        match prepared.and_then(|()| begin()) {
             Ok(()) => {
                 *pending = Some(Pending::Start(client));
                 None
@@ -86,6 +90,10 @@ impl ContainerState {
             let problem = "another program has worked in the container already";
             return Err((answer, Error::wrong_state(Status::Created, "take", problem)));
         }
+        if self.restored {
+            let why = "its processes are restored ones";
+            return Err((answer, Error::unsupported("take", why)));
+        }
         let Stage::Created { pending: pending @ None, .. } = &mut self.stage else {
             return Err((answer, self.not_in_phase("take")));
         };
@@ -110,7 +118,7 @@ impl ContainerState {
                 if reply == Reply::Done {
                     self.traits.timeout = timeout;
                 }
-                self.stage = Stage::Created { ready, pending: None };
+                self.stage = Stage::Created { ready, pending: None, held: None };
                 let _ = answer.send_now(&reply, &[]);
                 None
             }
@@ -128,7 +136,7 @@ impl ContainerState {
     fn hear_of_start(&mut self, ready: Ready, client: Client) -> Option<Client> {
         match self.init.channel.receive_now::<StartReport>() {
             Ok(Delivery { message: StartReport::Failed(failure), .. }) => {
-                self.stage = Stage::Created { ready, pending: None };
+                self.stage = Stage::Created { ready, pending: None, held: None };
                 client.reply(&Reply::Failed(failure))
             }
             Ok(Delivery { message: StartReport::Listener, fds }) => {
@@ -137,20 +145,23 @@ impl ContainerState {
                 if let Some(listener) = Listener::of(fds) {
                     let _ = client.channel.send_now(&Reply::Listener, &listener.named());
                 }
-                self.stage = Stage::Created { ready, pending: Some(Pending::Start(client)) };
+                self.stage = Stage::Created { ready, pending: Some(Pending::Start(client)), held: None };
                 None
             }
-            Err(_) => {
-                let started_at_ms = exit::now_ms();
-                self.exit.started(started_at_ms);
-                let deadline = self.traits.timeout.and_then(|limit| Instant::now().checked_add(limit));
-                self.stage = Stage::Running { run: Run { ready, started_at_ms, deadline }, pausing: None };
-                let client = client.reply(&Reply::Done);
-                sys::trim_heap();
-                sys::forget_code();
-                client
-            }
+            Err(_) => self.runs(ready, client),
         }
+    }
+
+    /// The program runs.
+    pub(super) fn runs(&mut self, ready: Ready, client: Client) -> Option<Client> {
+        let started_at_ms = exit::now_ms();
+        self.exit.started(started_at_ms);
+        let deadline = self.traits.timeout.and_then(|limit| Instant::now().checked_add(limit));
+        self.stage = Stage::Running { run: Run { ready, started_at_ms, deadline }, pausing: None };
+        let client = client.reply(&Reply::Done);
+        sys::trim_heap();
+        sys::forget_code();
+        client
     }
 
     /// What init, which is gone, reported last of what it was asked for: the time if it executed the program, and the

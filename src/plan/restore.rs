@@ -1,0 +1,92 @@
+//! Restoring in place of executing: which mounts of the host CRIU works with, and what init and the sandbox do for it. Pure.
+
+use super::extras::{Extras, RestoredTree};
+use crate::error::{Error, Result};
+use crate::spec::{IdMap, NamespaceSource, ValidSpec};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What init and the sandbox do in place of executing a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestorePlan {
+    /// The gofer's mounts at these positions.
+    pub(crate) images: usize,
+    pub(crate) program: usize,
+    pub(crate) loader: Option<usize>,
+    pub(crate) libraries: Vec<usize>,
+    pub(crate) tree: RestoredTree,
+    /// As [`Restored::layers`](super::extras::Restored::layers). Init gets the archives in this order.
+    pub(crate) layers: Vec<Option<PathBuf>>,
+}
+
+impl RestorePlan {
+    /// The positions of the gofer's mounts that no step of the tree uses.
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = usize> {
+        [self.images, self.program].into_iter().chain(self.loader).chain(self.libraries.iter().copied())
+    }
+}
+
+/// The name of the builder's method, for errors about what a restored container cannot have.
+pub(super) const FIELD: &str = "ContainerBuilder::restore";
+
+/// Checks what a container cannot have if it is restored.
+///
+/// # Errors
+/// [`Unsupported`](crate::error::ErrorKind::Unsupported) with the field.
+pub(super) fn refuse(spec: &ValidSpec, extras: &Extras) -> Result<()> {
+    if extras.restore.is_none() {
+        return Ok(());
+    }
+    let new = |source: &NamespaceSource| *source == NamespaceSource::New;
+    let maps_root = |maps: &[IdMap]| maps.iter().any(|map| map.container == 0);
+    let process = &spec.process;
+    let refused: [(bool, &str, &str); 11] = [
+        (extras.pod.is_some(), "pod", "a container of a pod cannot be restored"),
+        (
+            !new(&spec.namespaces.pid),
+            "linux.namespaces",
+            "a restored process needs its pid to be free: add a new pid namespace",
+        ),
+        (
+            !extras.init,
+            "init",
+            "the pid namespace of a container without init(true) ends before CRIU could work in it",
+        ),
+        (!new(&spec.namespaces.mount), "linux.namespaces", "CRIU works in a new mount namespace only"),
+        (
+            new(&spec.namespaces.user) && !(maps_root(&spec.id_maps.uids) && maps_root(&spec.id_maps.gids)),
+            "linux.uidMappings",
+            "CRIU works as the container's root, and no uid or gid 0 is mapped",
+        ),
+        (process.terminal, "process.terminal", "a restored container has no terminal"),
+        (
+            !spec.hooks.start_container.is_empty(),
+            "hooks.startContainer",
+            "a restored process is already started",
+        ),
+        (
+            process.apparmor_profile.is_some(),
+            "process.apparmorProfile",
+            "the label of a restored process is that of its image",
+        ),
+        (
+            process.selinux_label.is_some(),
+            "process.selinuxLabel",
+            "the label of a restored process is that of its image",
+        ),
+        (
+            spec.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener_path().is_some()),
+            "linux.seccomp.listenerPath",
+            "a restored filter has no listener",
+        ),
+        (
+            !spec.time_offsets.is_empty(),
+            "linux.timeOffsets",
+            "the clocks of a restored container are the host's",
+        ),
+    ];
+    match refused.into_iter().find(|(applies, ..)| *applies) {
+        Some((_, field, why)) => Err(Error::unsupported(field, why)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,308 @@
+//! Init of a container whose processes are restored: it makes room for them, and leaves.
+//!
+//! It assembles the root as every init does, and unpacks into it the layers of the image: what the processes wrote to their
+//! scratch and to each tmpfs, as `sandbox::files` exports them (OCI image-spec, layer.md). What the image says ends there:
+//! the mounts, and what may be written in them, are the configuration's.
+//!
+//! An archive is as untrusted as the rest of an image. This runs as the container's root in its root, and every path is
+//! resolved below the root of one mount, without links and without crossing into another mount: what the configuration
+//! shares with the container stays as it is.
+
+use super::attributes::write_setting;
+use super::{First, Handles};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::plan::RestorePlan;
+use crate::sandbox::init::tree;
+use crate::sandbox::init::tree::Entered;
+use crate::sandbox::namespaces;
+use crate::sys;
+use crate::wire::init::{InitReport, InitRequest, restore_name};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags,
+};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use tar::{Archive, Entry, EntryType};
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+const ATTRIBUTE: &str = "SCHILY.xattr.";
+/// The deepest tree that is removed.
+const MAX_DEPTH: usize = 256;
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+type Archived<'a> = Entry<'a, BufReader<File>>;
+
+impl First<'_> {
+    /// For restored processes: assembles the root, unpacks what they wrote, hands all over, and waits for its end.
+    pub(super) fn make_room(&self, restore: &RestorePlan, ready: &InitReport) -> ! {
+        let made = self.enter_root().and_then(|entered| self.furnish(restore, entered));
+        let handles = made.unwrap_or_else(|error| self.fail(&error));
+        let named: Vec<_> = handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
+        let sent = self.parent.send(ready, &named);
+        drop(handles);
+        // The sandbox ends this process when it has heard of that: an end at the same time would be taken for a failure.
+        let _ = sent.and_then(|()| self.parent.receive::<InitRequest>(None));
+        sys::exit_now(1)
+    }
+
+    fn furnish(&self, restore: &RestorePlan, entered: Entered) -> Result<Handles> {
+        let Entered { proc, layers, read_only, null, for_criu, .. } = entered;
+        for (archive, tmpfs) in self.given.archives.iter().zip(&restore.layers) {
+            unpack(archive.as_fd(), tmpfs.as_deref(), &self.plan.init.layers)?;
+        }
+        tree::make_read_only(read_only)?;
+        // The next process is CRIU, and those that it starts for itself follow: no pid of the image is taken.
+        write_setting(proc.as_fd(), "sys/kernel/ns_last_pid", &(restore.tree.criu_pid - 1).to_string())?;
+        let mut handles = namespaces::all_of_this_process(proc.as_fd())?;
+        handles.extend(for_criu.into_iter().map(|(index, mount)| (restore_name(index), mount)));
+        handles.push(("null".to_owned(), null));
+        handles.extend(self.handles(proc, layers)?);
+        Ok(handles)
+    }
+}
+
+/// Unpacks `archive` into the tmpfs at this path of the container, or else into its `overlays`, which are relative to the
+/// root.
+fn unpack(archive: BorrowedFd<'_>, tmpfs: Option<&Path>, overlays: &[PathBuf]) -> Result<()> {
+    let file = archive.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, layer)")?;
+    let root = rustix::fs::open("/", DIRECTORY, Mode::empty()).os(|| "open(\"/\")")?;
+    let mounts: Vec<Mount> = match tmpfs {
+        Some(at) => vec![Mount::open(&root, at.strip_prefix("/").unwrap_or(at), PathBuf::new())?],
+        None => {
+            let opened = overlays.iter().map(|at| Mount::open(&root, at, at.clone()));
+            opened.collect::<Result<_>>()?
+        }
+    };
+    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, File::from(file)));
+    let mut times = Vec::new();
+    for entry in archive.entries().os(|| "read(layer)")? {
+        let mut entry = entry.os(|| "read(layer)")?;
+        let path = entry.path().os(|| "read(layer)")?.into_owned();
+        let named = |error: Error| error.during(format!("restore the layer's {path:?}"));
+        let mount = mounts.iter().filter(|mount| path.starts_with(&mount.at));
+        let mount = mount.max_by_key(|mount| mount.at.as_os_str().len());
+        let mount =
+            mount.ok_or_else(|| named(refused("it is in none of the container's writable mounts")))?;
+        let inner = path.strip_prefix(&mount.at).expect("it starts with it");
+        if let Some(time) = mount.put(inner, &mut entry).map_err(named)? {
+            times.push((mount, inner.to_owned(), time));
+        }
+    }
+    // Every entry changed the time of its directory.
+    for (mount, path, time) in times {
+        set_times(mount.directory(&path)?.as_fd(), "", time, AtFlags::EMPTY_PATH)?;
+    }
+    Ok(())
+}
+
+fn refused(problem: &'static str) -> Error {
+    Error::new(ErrorKind::Stale, "image", problem)
+}
+
+/// A mount to unpack into.
+struct Mount {
+    root: OwnedFd,
+    /// The beginning of the paths of its entries.
+    at: PathBuf,
+}
+
+impl Mount {
+    fn open(root: &OwnedFd, path: &Path, at: PathBuf) -> Result<Self> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let root = rustix::fs::openat2(root, path, DIRECTORY, Mode::empty(), resolve)
+            .os(|| format!("openat2({path:?})"))?;
+        Ok(Self { root, at })
+    }
+
+    /// Makes one entry. Returns the time of a directory, for when everything is in it.
+    fn put(&self, path: &Path, entry: &mut Archived<'_>) -> Result<Option<u64>> {
+        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        let Some(name) = path.file_name().filter(|_| plain) else {
+            return match path.as_os_str().is_empty() {
+                // The root of the mount is the configuration's.
+                true => Ok(None),
+                false => Err(refused("its path leads out of the layer")),
+            };
+        };
+        let parent = self.directory(path.parent().expect("it has a name"))?;
+        let parent = parent.as_fd();
+        match name.as_bytes() {
+            OPAQUE => return clear(parent, MAX_DEPTH).map(|()| None),
+            removed if removed.starts_with(WHITEOUT) => {
+                let removed = OsStr::from_bytes(&removed[WHITEOUT.len()..]);
+                return match matches!(removed.as_bytes(), b"" | b"." | b"..") {
+                    true => Err(refused("it removes what has no name")),
+                    false => remove(parent, removed, MAX_DEPTH).map(|_| None),
+                };
+            }
+            _ => {}
+        }
+        let (header, attributes) = (entry.header().clone(), attributes_of(entry)?);
+        let number = |number: std::io::Result<u64>| number.os(|| "read(layer)");
+        let ids = (header.uid(), header.gid());
+        let (uid, gid) = (number(ids.0)? as u32, number(ids.1)? as u32);
+        let mode = Mode::from_raw_mode(header.mode().os(|| "read(layer)")? & 0o7777);
+        let time = number(header.mtime())?;
+        let target = entry.link_name().os(|| "read(layer)")?.map(|target| target.into_owned());
+        let target = || target.clone().ok_or_else(|| refused("a link leads nowhere"));
+        let kind = header.entry_type();
+        if kind == EntryType::Directory {
+            let Some(directory) = make_directory(parent, name)? else { return Ok(None) };
+            own(directory.as_fd(), "", (uid, gid), AtFlags::EMPTY_PATH)?;
+            rustix::fs::fchmod(&directory, mode).os(|| "fchmod()")?;
+            set_attributes(directory.as_fd(), &attributes)?;
+            return Ok(Some(time));
+        }
+        if !remove(parent, name, MAX_DEPTH)? {
+            return Err(refused("something of the configuration is mounted there"));
+        }
+        match kind {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(parent, name, flags, Mode::RUSR).os(|| "openat(O_CREAT)")?;
+                let mut file = File::from(file);
+                std::io::copy(entry, &mut file).os(|| "write()")?;
+                own(file.as_fd(), "", (uid, gid), AtFlags::EMPTY_PATH)?;
+                rustix::fs::fchmod(&file, mode).os(|| "fchmod()")?;
+                set_attributes(file.as_fd(), &attributes)?;
+                set_times(file.as_fd(), "", time, AtFlags::EMPTY_PATH)?;
+            }
+            EntryType::Symlink => {
+                rustix::fs::symlinkat(target()?.as_os_str(), parent, name).os(|| "symlinkat()")?;
+                own(parent, name, (uid, gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                set_times(parent, name, time, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            EntryType::Link => {
+                let target = target()?;
+                let first =
+                    target.strip_prefix(&self.at).map_err(|_| refused("a link leads out of its mount"))?;
+                let first_name = first.file_name().ok_or_else(|| refused("a link leads nowhere"))?;
+                let from = self.directory(first.parent().unwrap_or(Path::new("")))?;
+                rustix::fs::linkat(&from, first_name, parent, name, AtFlags::empty()).os(|| "linkat()")?;
+            }
+            EntryType::Fifo => {
+                rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0).os(|| "mknodat()")?;
+                own(parent, name, (uid, gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).os(|| "fchmodat()")?;
+                set_times(parent, name, time, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            _ => return Err(refused("a restore makes no devices: linux.devices of the configuration does")),
+        }
+        Ok(None)
+    }
+
+    fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        open_below(
+            self.root.as_fd(),
+            if path.as_os_str().is_empty() { OsStr::new(".") } else { path.as_os_str() },
+        )
+        .os(|| format!("openat2({path:?})"))
+    }
+}
+
+/// A directory of the same mount.
+fn open_below(at: BorrowedFd<'_>, path: &OsStr) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    rustix::fs::openat2(at, path, DIRECTORY, Mode::empty(), resolve)
+}
+
+/// The directory, made if it is not there. `None` for a mount point.
+fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Option<OwnedFd>> {
+    match open_below(parent, name) {
+        Ok(directory) => return Ok(Some(directory)),
+        Err(Errno::XDEV) => return Ok(None),
+        Err(Errno::NOENT) => {}
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            if !remove(parent, name, MAX_DEPTH)? {
+                return Ok(None);
+            }
+        }
+        Err(errno) => return Err(errno).os(|| "openat2()"),
+    }
+    rustix::fs::mkdirat(parent, name, Mode::RWXU).os(|| "mkdirat()")?;
+    open_below(parent, name).os(|| "openat2()").map(Some)
+}
+
+/// Removes what has this name, if anything has. Returns false if a mount is there, or below, which stays.
+fn remove(parent: BorrowedFd<'_>, name: &OsStr, depth: usize) -> Result<bool> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(true),
+        Err(Errno::BUSY) => return Ok(false),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno).os(|| "unlinkat()"),
+    }
+    let depth = depth.checked_sub(1).ok_or_else(|| refused("the tree below it is too deep"))?;
+    match open_below(parent, name) {
+        Err(Errno::XDEV) => return Ok(false),
+        Err(errno) => return Err(errno).os(|| "openat2()"),
+        Ok(directory) => clear(directory.as_fd(), depth)?,
+    }
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
+        Err(errno) => Err(errno).os(|| "unlinkat(AT_REMOVEDIR)"),
+    }
+}
+
+/// Empties a directory but for mounts and devices, which are the configuration's.
+fn clear(directory: BorrowedFd<'_>, depth: usize) -> Result<()> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory).os(|| "getdents64()")? {
+        let entry = entry.os(|| "getdents64()")?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            names.push(name.to_owned());
+        }
+    }
+    for name in names {
+        let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).os(|| "fstatat()")?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            remove(directory, &name, depth)?;
+        }
+    }
+    Ok(())
+}
+
+/// The extended attributes of the entry.
+fn attributes_of(entry: &mut Archived<'_>) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let Some(extensions) = entry.pax_extensions().os(|| "read(layer)")? else { return Ok(Vec::new()) };
+    let mut attributes = Vec::new();
+    for extension in extensions {
+        let extension = extension.os(|| "read(layer)")?;
+        if let Some(name) = extension.key_bytes().strip_prefix(ATTRIBUTE.as_bytes()) {
+            attributes.push((OsStr::from_bytes(name).to_owned(), extension.value_bytes().to_owned()));
+        }
+    }
+    Ok(attributes)
+}
+
+fn set_attributes(file: BorrowedFd<'_>, attributes: &[(OsString, Vec<u8>)]) -> Result<()> {
+    attributes.iter().try_for_each(|(name, value)| {
+        rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()).os(|| format!("fsetxattr({name:?})"))
+    })
+}
+
+fn own(at: BorrowedFd<'_>, name: impl AsRef<OsStr>, (uid, gid): (u32, u32), flags: AtFlags) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::fs::chownat(at, name.as_ref(), Some(uid), Some(gid), flags).os(|| "fchownat()")
+}
+
+fn set_times(at: BorrowedFd<'_>, name: impl AsRef<OsStr>, seconds: u64, flags: AtFlags) -> Result<()> {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: 0 },
+    };
+    rustix::fs::utimensat(at, name.as_ref(), &times, flags).os(|| "utimensat()")
+}

@@ -1,0 +1,438 @@
+//! Restores processes in place of init, which has assembled the root and left: its pid is one of theirs.
+//!
+//! ```text
+//!   sandbox                                   CRIU, in the container
+//!      |-- fork: own pid, cgroups, namespaces --->|  execve out of mounts that are attached nowhere
+//!      |-- RESTORE ------------------------------>|
+//!      |                                          |  the first process: a child of the sandbox
+//!      |<-------------------------------- Notice -|  each is answered, until all are complete
+//!      |  compare every thread with the plan ([`posture`])
+//!      |  (created: all stand still, in a tracing stop)
+//!      |-- go on -------------------------------->|  at the start
+//!      |<------------------------------ Restored -|
+//! ```
+//!
+//! CRIU parses an image that may be hostile. So it runs with the container's authority and no more: in the container's
+//! namespaces, cgroups and root, as root of its user namespace, with a bounding set of what CRIU uses, and with no
+//! descriptor but those of the restore. What it says is not believed: the sandbox looks at the processes itself, through
+//! the container's own proc. Without a user namespace, root of the container is root of the host: restore only images that
+//! you trust there.
+
+mod posture;
+
+use super::cgroups::ContainerCgroups;
+use super::init::STREAMS;
+use super::init::become_workload::take_streams;
+use super::keyring;
+use super::members;
+use super::namespaces::InitNamespaces;
+use super::oom_score::OomScore;
+use crate::criu::restore as rpc;
+use crate::criu::restore::Said;
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::helper::Received;
+use crate::plan::{InitPlan, RestorePlan};
+use crate::process::Channel;
+use crate::process::channel::wait_readable_until;
+use crate::spec::Capabilities;
+use crate::sys::{self, Execution, Inside};
+use crate::wire::init::{Found, restore_name};
+pub(super) use posture::Posture;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::thread::CapabilitySet;
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+
+/// How long CRIU may take until every process is complete, and from the start until they run. Reading the memory takes as
+/// long as the disk.
+const LIMIT: Duration = Duration::from_secs(100);
+/// How long a process may take to look another up.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
+/// How long CRIU may take to end after the end of its connection.
+const END_LIMIT: Duration = Duration::from_secs(1);
+/// How much a pipe holds, in bytes, by default.
+const LOG: usize = 64 << 10;
+/// How much of what CRIU writes to its standard error goes into an error: the last bytes.
+const MAX_STDERR: usize = 2 << 10;
+
+/// What CRIU uses. Of root's capabilities in the container, it has no other but those of the plan.
+const NEEDED: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::IPC_LOCK)
+    .union(CapabilitySet::IPC_OWNER)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::SYS_NICE)
+    .union(CapabilitySet::LEASE)
+    .union(CapabilitySet::AUDIT_CONTROL)
+    .union(CapabilitySet::CHECKPOINT_RESTORE);
+
+/// What the sandbox keeps for a restore until init is ready.
+pub(super) struct Restoration {
+    plan: RestorePlan,
+    /// The streams in place of the pipes that the processes had. The others are the container's null device.
+    streams: [Option<OwnedFd>; 3],
+    capabilities: Capabilities,
+    no_new_privileges: bool,
+    posture: Posture,
+}
+
+impl Restoration {
+    /// Takes the streams, which init does not get.
+    pub(super) fn take(plan: &InitPlan, donated: &mut Received) -> Option<Self> {
+        let restore = plan.restore.clone()?;
+        Some(Self {
+            plan: restore,
+            streams: STREAMS.map(|name| donated.take_optional(name)),
+            capabilities: plan.process.capabilities,
+            no_new_privileges: plan.process.no_new_privileges,
+            posture: Posture::new(plan),
+        })
+    }
+
+    /// The pid of the first process, in the container.
+    pub(super) fn init_pid(&self) -> i32 {
+        self.plan.tree.init_pid
+    }
+}
+
+/// The mounts that CRIU works with.
+struct Mounts {
+    images: OwnedFd,
+    program: OwnedFd,
+    loader: Option<OwnedFd>,
+    libraries: Vec<OwnedFd>,
+}
+
+impl Mounts {
+    fn take(plan: &RestorePlan, handles: &mut Received) -> Result<Self> {
+        let mut take = |index: usize| handles.take(&restore_name(index));
+        Ok(Self {
+            images: take(plan.images)?,
+            program: take(plan.program)?,
+            loader: plan.loader.map(&mut take).transpose()?,
+            libraries: plan.libraries.iter().map(|index| take(*index)).collect::<Result<_>>()?,
+        })
+    }
+
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.images, &self.program].into_iter().chain(&self.loader).chain(&self.libraries).map(AsFd::as_fd)
+    }
+
+    /// The file to execute, and its arguments.
+    fn command(&self) -> (CString, Vec<CString>) {
+        let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let program = path(&self.program);
+        let mut words = vec![program.clone()];
+        if let Some(loader) = &self.loader {
+            let directories: Vec<_> = self.libraries.iter().map(path).collect();
+            words = vec![path(loader), "--library-path".into(), directories.join(":"), program];
+        }
+        let file = words[0].clone();
+        // The container's files are no configuration of CRIU.
+        words.extend(["swrk", "0", "--no-default-config"].map(str::to_owned));
+        let c_string = |word: String| CString::new(word).expect("numbers and words without NUL");
+        (c_string(file), words.into_iter().map(c_string).collect())
+    }
+}
+
+/// What else the fork of CRIU needs of the container.
+pub(super) struct Place<'a> {
+    pub(super) namespaces: &'a InitNamespaces,
+    /// The cgroup namespace, if the sandbox is not in it.
+    pub(super) cgroup_namespace: Option<BorrowedFd<'a>>,
+    pub(super) cgroups: &'a ContainerCgroups,
+    pub(super) null: BorrowedFd<'a>,
+    pub(super) score: &'a OomScore,
+    pub(super) oom_score_adj: Option<i32>,
+}
+
+/// CRIU, from its fork until the processes run. Dropping it kills it and collects it.
+pub(super) struct Restorer {
+    pidfd: OwnedFd,
+    pub(super) connection: OwnedFd,
+    stderr: OwnedFd,
+    init_pid: i32,
+    own_pid: i32,
+    posture: Posture,
+    /// Until when it has to be done with what it does now.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// How a restore went on.
+pub(super) enum Progress {
+    /// CRIU was answered, and goes on.
+    Continues,
+    /// Every process is complete, stands still, and is as the plan says.
+    Complete,
+    /// They run.
+    Released,
+}
+
+impl Restorer {
+    /// Forks CRIU and sends it the request. `handles` are init's.
+    pub(super) fn fork(restoration: Restoration, handles: &mut Received, place: &Place<'_>) -> Result<Self> {
+        let Restoration { plan, streams, capabilities, no_new_privileges, mut posture } = restoration;
+        let mounts = Mounts::take(&plan, handles)?;
+        posture.expect_namespaces(handles, place.namespaces)?;
+        let (connection, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .os(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
+        // What does not fit is lost: CRIU never waits for a reader, and can fill no memory with it.
+        let (stderr, log) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).os(|| "pipe2()")?;
+
+        let mut keep = vec![theirs.as_fd(), log.as_fd(), place.null];
+        keep.extend(mounts.fds());
+        keep.extend(streams.iter().flatten().map(AsFd::as_fd));
+        keep.extend(place.cgroups.fds(None));
+        keep.extend(place.cgroup_namespace);
+        let how = Inside {
+            beside: Some(place.namespaces.pids()),
+            joins: 0,
+            namespaces: 0,
+            cgroup: place.cgroups.directory(None),
+            streams: theirs.as_fd(),
+            keep: &keep,
+        };
+        let bounding = NEEDED.bits() | capabilities.bounding.bits();
+        let enter = |born| {
+            let fds = Fds { mounts: &mounts, streams: &streams, connection: &theirs, log: &log };
+            let error = become_criu(place, &fds, born, bounding, no_new_privileges);
+            let _ = rustix::io::write(&log, error.to_string().as_bytes());
+        };
+        let forked =
+            place.score.lend(place.oom_score_adj, || sys::fork_inside(&how, enter).os(|| "clone3(criu)"))?;
+        let inherited = plan.tree.pipes.iter().map(|(stream, key)| {
+            let fd = streams.get(*stream).and_then(Option::as_ref).map_or(place.null, AsFd::as_fd);
+            (key.clone(), fd.as_raw_fd())
+        });
+        let request = rpc::request(mounts.images.as_raw_fd(), inherited);
+        let pidfd = members::hold_child(forked, "criu")?;
+        let restorer = Self {
+            pidfd,
+            connection,
+            stderr,
+            init_pid: plan.tree.init_pid,
+            own_pid: plan.tree.criu_pid,
+            posture,
+            deadline: Some(Instant::now() + LIMIT),
+        };
+        restorer.send(&request)?;
+        Ok(restorer)
+    }
+
+    /// CRIU is readable: hears what it says, and answers it, unless it waits for the start.
+    pub(super) fn hear(&self, proc: BorrowedFd<'_>) -> Result<Progress> {
+        let mut bytes = vec![0; rpc::MAX_MESSAGE];
+        let length =
+            match recv(&self.connection, bytes.as_mut_slice(), RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+                Err(Errno::INTR | Errno::AGAIN) => return Ok(Progress::Continues),
+                // It ended without having read everything.
+                Err(Errno::CONNRESET) => 0,
+                received => received.os(|| "recv(criu)")?.1,
+            };
+        if length == 0 {
+            return Err(self.ended());
+        }
+        let bytes = bytes.get(..length).ok_or_else(|| failure("its message is too long"))?;
+        match rpc::read(bytes)? {
+            Said::Notice { complete: false } => self.go_on().map(|()| Progress::Continues),
+            Said::Notice { complete: true } => {
+                self.posture.check(proc, self.init_pid, self.own_pid)?;
+                Ok(Progress::Complete)
+            }
+            Said::Restored => Ok(Progress::Released),
+            Said::Failed(why) => {
+                let said = self.said();
+                let why = why.filter(|_| said.is_empty()).unwrap_or(said);
+                Err(failure(if why.is_empty() { "it failed" } else { why.trim() }))
+            }
+        }
+    }
+
+    /// Has CRIU let the processes go.
+    pub(super) fn release(&mut self) -> Result<()> {
+        self.deadline = Some(Instant::now() + LIMIT);
+        self.go_on()
+    }
+
+    /// Lets CRIU go on from where it waits.
+    fn go_on(&self) -> Result<()> {
+        self.send(&rpc::answer())
+    }
+
+    /// It is too late for what CRIU does now.
+    pub(super) fn late(&self) -> Error {
+        Error::new(ErrorKind::TimedOut, "criu restore", format!("it was not done after {LIMIT:?}"))
+    }
+
+    /// A pidfd of CRIU.
+    pub(super) fn pidfd(&self) -> Result<OwnedFd> {
+        self.pidfd.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")
+    }
+
+    /// CRIU's own pid in the container.
+    pub(super) fn pid_inside(&self) -> i32 {
+        self.own_pid
+    }
+
+    /// Every process is complete: CRIU has no limit while it holds them.
+    pub(super) fn hold(&mut self) {
+        self.deadline = None;
+    }
+
+    /// Waits for its end, and collects it. Its pid namespace is ending.
+    pub(super) fn collect(self) {
+        let _ = sys::wait_pidfd(self.pidfd.as_fd());
+    }
+
+    /// It has ended too early.
+    pub(super) fn ended(&self) -> Error {
+        let end = wait_readable_until(self.pidfd.as_fd(), Some(Instant::now() + END_LIMIT));
+        let status = match end {
+            Ok(true) => {
+                waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            }
+            _ => Ok(None),
+        };
+        let how = match status.ok().flatten() {
+            Some(status) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("it exited with code {code}"),
+                (_, Some(signal)) => format!("it was killed by signal {signal}"),
+                _ => "it ended".to_owned(),
+            },
+            None => "it closed its connection".to_owned(),
+        };
+        let said = self.said();
+        failure(&if said.is_empty() { how } else { format!("{how}: {said}") })
+    }
+
+    fn send(&self, message: &[u8]) -> Result<()> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match send(&self.connection, message, flags) {
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(self.ended()),
+            sent => sent.os(|| "send(criu)").map(drop),
+        }
+    }
+
+    /// The end of what it wrote to its standard error, on one line.
+    fn said(&self) -> String {
+        let mut bytes = vec![0; LOG];
+        let length = rustix::io::read(&self.stderr, &mut bytes).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[length.saturating_sub(MAX_STDERR)..length]).into_owned();
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn failure(problem: &str) -> Error {
+    Error::unsupported("criu restore", problem)
+}
+
+/// What CRIU says of every restore by a caller who may not raise its limit of open files.
+fn is_noise(line: &str) -> bool {
+    line.contains("RLIMIT_NOFILE for self")
+}
+
+impl Drop for Restorer {
+    fn drop(&mut self) {
+        // Without effect on one that was collected.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = sys::wait_pidfd(self.pidfd.as_fd());
+    }
+}
+
+/// A pidfd of the process with this pid in the container, which only a process there can open. That may be the sandbox's
+/// child all the same: its number in the sandbox's own pid namespace is not known.
+pub(super) fn find_restored(namespaces: &InitNamespaces, pid: i32) -> Result<OwnedFd> {
+    let (ours, theirs) = Channel::pair()?;
+    let how = Inside {
+        beside: Some(namespaces.pids()),
+        joins: 0,
+        namespaces: 0,
+        cgroup: None,
+        streams: theirs.as_fd(),
+        keep: &[theirs.as_fd()],
+    };
+    let look = |_| {
+        if let Some(pidfd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) {
+            let _ = theirs.send(&Found {}, &[("pidfd", pidfd.as_fd())]);
+        }
+    };
+    let looker = sys::fork_inside(&how, look).os(|| "clone3(look up)")?;
+    drop(theirs);
+    let found = ours.receive::<Found>(Some(Instant::now() + LOOK_UP_LIMIT));
+    members::end_child(looker);
+    found.and_then(|found| found.fds.take_only("pidfd")).map_err(|error| error.during("criu restore"))
+}
+
+/// What CRIU is executed with.
+struct Fds<'a> {
+    mounts: &'a Mounts,
+    streams: &'a [Option<OwnedFd>; 3],
+    connection: &'a OwnedFd,
+    log: &'a OwnedFd,
+}
+
+/// In the new process. Returns what went wrong.
+fn become_criu(
+    place: &Place<'_>,
+    fds: &Fds<'_>,
+    born: bool,
+    bounding: u64,
+    no_new_privileges: bool,
+) -> Error {
+    let prepare = || -> Result<()> {
+        // Where the sandbox has no pid namespace of its own, the kernel does not end its children with it.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .os(|| "prctl(PR_SET_PDEATHSIG)")?;
+        sys::unblock_signals();
+        rustix::process::setsid().os(|| "setsid()")?;
+        place.cgroups.join(born, None)?;
+        super::namespaces::follow(place.cgroup_namespace, None)?;
+        rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
+        // Restored processes keep it.
+        keyring::leave_callers()?;
+        for number in 0..64 {
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            if bounding >> number & 1 == 0 {
+                match rustix::thread::remove_capability_from_bounding_set(capability) {
+                    // Past the last capability that this kernel knows.
+                    Err(Errno::INVAL) => break,
+                    result => result.os(|| format!("prctl(PR_CAPBSET_DROP, {number})"))?,
+                }
+            }
+        }
+        if no_new_privileges {
+            rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
+        }
+        let dup = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)");
+        let streams = [dup(fds.connection.as_fd())?, dup(place.null)?, dup(fds.log.as_fd())?];
+        take_streams(&streams.map(Some))?;
+        let kept = fds.mounts.fds().chain(fds.streams.iter().flatten().map(AsFd::as_fd));
+        for fd in kept.chain([place.null]) {
+            sys::keep_on_exec(fd.as_raw_fd()).os(|| "fcntl(F_SETFD)")?;
+        }
+        Ok(())
+    };
+    if let Err(error) = prepare() {
+        return error;
+    }
+    let (file, arguments) = fds.mounts.command();
+    let (_, errno) = Execution::new(&file, &arguments, &[]).execute();
+    Error::new(ErrorKind::Os(errno.raw_os_error()), format!("execve({file:?})"), errno.to_string())
+}
