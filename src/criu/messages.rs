@@ -119,6 +119,9 @@ pub(super) struct Notification {
     /// What CRIU is about to do or has done, as `post-dump`.
     #[prost(string, optional, tag = "1")]
     pub(super) name: Option<String>,
+    /// The first process of the tree, in the pid namespace of CRIU, where that is news.
+    #[prost(int32, optional, tag = "2")]
+    pub(super) pid: Option<i32>,
 }
 
 /// `pstree_entry` of CRIU's images: one process, by its pids in its own namespace.

@@ -10,7 +10,7 @@
 //!     <--------------------- Restored
 //! ```
 
-use super::messages::{InheritedFd, Options, Request, RequestType, Response};
+use super::messages::{InheritedFd, Notification, Options, Request, RequestType, Response};
 use crate::error::{Error, ErrorKind, Result};
 use prost::Message;
 
@@ -25,14 +25,34 @@ const LOCK_NOTHING: i32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     /// It goes on after an [`answer`].
-    Notice {
-        /// Every process is complete, and stands still.
-        complete: bool,
-    },
+    Notice(Notice),
     /// The processes run.
     Restored,
     /// It gave up, and says why if it knows.
     Failed(Option<String>),
+}
+
+/// At which point of a restore CRIU waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// The first process exists, with this pid in CRIU's pid namespace.
+    First(i32),
+    /// The first process has made its namespaces, and has used no file yet.
+    Namespaces,
+    /// Every process is complete, and stands still.
+    Complete,
+    Other,
+}
+
+impl Notice {
+    fn of(notification: Notification) -> Self {
+        match (notification.name.as_deref(), notification.pid) {
+            (Some("setup-namespaces"), Some(pid)) => Self::First(pid),
+            (Some("post-setup-namespaces"), _) => Self::Namespaces,
+            (Some("pre-resume"), _) => Self::Complete,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The request to restore from the directory `images`, with a descriptor in place of each file of these names. The numbers
@@ -67,10 +87,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Said> {
     let misbehaved = |problem: String| Error::new(ErrorKind::PeerMisbehaved, "criu", problem);
     let response = Response::decode(bytes).map_err(|error| misbehaved(error.to_string()))?;
     match RequestType::try_from(response.kind) {
-        Ok(RequestType::Notify) => {
-            let name = response.notification.and_then(|notification| notification.name);
-            Ok(Said::Notice { complete: name.as_deref() == Some("pre-resume") })
-        }
+        Ok(RequestType::Notify) => Ok(Said::Notice(response.notification.map_or(Notice::Other, Notice::of))),
         Ok(RequestType::Restore) if response.success => Ok(Said::Restored),
         Ok(_) if !response.success => Ok(Said::Failed(response.error)),
         _ => Err(misbehaved(format!("a response of kind {}", response.kind))),
@@ -79,7 +96,6 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Said> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::messages::Notification;
     use super::*;
 
     fn response(kind: RequestType, success: bool) -> Response {
@@ -89,11 +105,13 @@ mod tests {
     #[test]
     fn what_criu_says_is_read_and_what_it_cannot_say_is_refused() {
         let notice = |name: &str| {
-            let notification = Some(Notification { name: Some(name.into()) });
+            let notification = Some(Notification { name: Some(name.into()), pid: Some(7) });
             read(&Response { notification, ..response(RequestType::Notify, true) }.encode_to_vec()).unwrap()
         };
-        assert_eq!(notice("post-restore"), Said::Notice { complete: false });
-        assert_eq!(notice("pre-resume"), Said::Notice { complete: true });
+        assert_eq!(notice("setup-namespaces"), Said::Notice(Notice::First(7)));
+        assert_eq!(notice("post-setup-namespaces"), Said::Notice(Notice::Namespaces));
+        assert_eq!(notice("post-restore"), Said::Notice(Notice::Other));
+        assert_eq!(notice("pre-resume"), Said::Notice(Notice::Complete));
         let said = |kind, success| read(&response(kind, success).encode_to_vec());
         assert_eq!(said(RequestType::Restore, true).unwrap(), Said::Restored);
         assert_eq!(said(RequestType::Restore, false).unwrap(), Said::Failed(None));

@@ -105,10 +105,13 @@
 //! the first filter is compared in the image, because only root of the host could read it back.
 //!
 //! CRIU runs inside the container, with the container's namespaces and cgroups, as its root and with the capabilities that
-//! CRIU needs. It counts as one process more until the start is done. [What a tampered image can and cannot
+//! CRIU needs. It counts as one process more until the start is done. If the program was PID 1, without an
+//! [`init`](crate::ContainerBuilder::init), CRIU makes the pid namespace: it then runs in one above, with a root that has
+//! nothing but a proc until the container's is there; and PID 1 of that one, which only waits, counts as a process of the
+//! container for good. [What a tampered image can and cannot
 //! do](super::promises#promised).
 //!
 //! Refused by name: another version of CRIU than the one that made the image, an image of a terminal, a container of a pod,
-//! one without [`init(true)`](crate::ContainerBuilder::init), a namespace of pids or mounts that exists already, startContainer hooks, labels of
-//! security modules, a filter that asks an agent, and clocks of its own. A restore has 100 seconds until all processes
+//! one with another [`init`](crate::ContainerBuilder::init) than the image, a namespace of pids or mounts that exists already,
+//! startContainer hooks, createContainer hooks before a PID 1, labels of security modules, a filter that asks an agent, and clocks of its own. A restore has 100 seconds until all processes
 //! stand, and as long until they run.

@@ -121,6 +121,9 @@
 //!    `sandbox/init/room.rs` `make_room` keeps them for the sandbox. It unpacks the layers (`unpack`), and waits for its end, so that its pid is free.
 //! 3. `sandbox/monitor/restoring.rs` `fork_criu` ends init, and `sandbox/restore/mod.rs` `fork` forks CRIU in the container.
 //!    `criu/restore.rs` has the messages.
+//!    If the program was PID 1, `sandbox/init/anteroom.rs` `make_anteroom` comes before: CRIU begins in an empty root, makes
+//!    the pid namespace (`sandbox/restore/anteroom.rs` `meet_first`), and waits while init assembles the root from inside it
+//!    (`assemble_beside`). This init stays as PID 1 of the namespace above (`sandbox/reaper.rs` `stay`).
 //! 4. When CRIU has made every process, `sandbox/restore/posture.rs` `check` compares each thread with the plan, and
 //!    `find_restored` gets a pidfd of the first process, which is a child of the sandbox. The container is created.
 //! 5. `start` has CRIU let the processes go (`sandbox/monitor/waiting.rs` `start`); `hear_of_release` hears that they run.

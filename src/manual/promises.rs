@@ -38,7 +38,8 @@
 //!   `isolation::leases::a_deadline_holds_for_a_program_that_is_leased`)
 //! * An image that was tampered with gives no restored process more than the configuration allows: every thread is compared
 //!   while it stands still, and the image's filter with the configuration's before that.
-//!   (`api::restore::an_image_that_asks_for_more_is_refused_before_it_runs`)
+//!   (`api::restore::an_image_that_asks_for_more_is_refused_before_it_runs`,
+//!   `api::restored_pid_1::a_pid_1_that_asks_for_more_is_refused_before_it_runs`)
 //! * A restored process reaches nothing of the host that CRIU was executed from.
 //!   (`api::restore::nothing_of_the_host_is_reachable_from_a_restored_process`)
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an
@@ -165,8 +166,7 @@
 //!
 //! # Not there yet
 //!
-//! A [checkpoint](super::checkpoint) by another user than root of the host. A restore of a container of a pod, of one without an
-//! [`init`](crate::ContainerBuilder::init), and of a terminal. In a pod, createContainer hooks of the host are refused,
+//! A [checkpoint](super::checkpoint) by another user than root of the host. A restore of a container of a pod, and of a terminal. In a pod, createContainer hooks of the host are refused,
 //! except for the root container.
 //!
 //! # Where the design differs from the usual one

@@ -34,13 +34,12 @@ pub(super) const FIELD: &str = "ContainerBuilder::restore";
 /// # Errors
 /// [`Unsupported`](crate::error::ErrorKind::Unsupported) with the field.
 pub(super) fn refuse(spec: &ValidSpec, extras: &Extras) -> Result<()> {
-    if extras.restore.is_none() {
-        return Ok(());
-    }
+    let Some(restored) = &extras.restore else { return Ok(()) };
     let new = |source: &NamespaceSource| *source == NamespaceSource::New;
     let maps_root = |maps: &[IdMap]| maps.iter().any(|map| map.container == 0);
     let process = &spec.process;
-    let refused: [(bool, &str, &str); 11] = [
+    let pid_1 = restored.tree.init_pid == 1;
+    let refused: [(bool, &str, &str); 13] = [
         (extras.pod.is_some(), "pod", "a container of a pod cannot be restored"),
         (
             !new(&spec.namespaces.pid),
@@ -48,9 +47,19 @@ pub(super) fn refuse(spec: &ValidSpec, extras: &Extras) -> Result<()> {
             "a restored process needs its pid to be free: add a new pid namespace",
         ),
         (
-            !extras.init,
+            extras.init && pid_1,
             "init",
-            "the pid namespace of a container without init(true) ends before CRIU could work in it",
+            "the first process of the image was PID 1: restore it with init(false)",
+        ),
+        (
+            !extras.init && !pid_1,
+            "init",
+            "the first process of the image was not PID 1: restore it with init(true)",
+        ),
+        (
+            pid_1 && !spec.hooks.create_container.is_empty(),
+            "hooks.createContainer",
+            "the host's files are out of reach when the root of a restored PID 1 is complete",
         ),
         (!new(&spec.namespaces.mount), "linux.namespaces", "CRIU works in a new mount namespace only"),
         (

@@ -107,7 +107,7 @@ fn open(root: BorrowedFd<'_>, minor: u32) -> Result<Option<OwnedFd>> {
 }
 
 /// A device in a file system of its own; or, where mknod(2) is refused, the host's through a read-only mount.
-fn make(minor: u32) -> Result<OwnedFd> {
+pub(super) fn make(minor: u32) -> Result<OwnedFd> {
     let name = name_of(minor);
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let directory = new_fs("tmpfs", &["mode=755".to_owned()], MountAttrs::NOSUID | MountAttrs::NOEXEC)?;

@@ -56,6 +56,8 @@ pub(super) struct Reaper {
     network: Option<OwnedFd>,
     program: InitProgram,
     executes_first: bool,
+    /// Whether it is PID 1 of a pid namespace above the container's, which has a PID 1 of its own.
+    above: bool,
 }
 
 /// What the fork of a reaper needs.
@@ -88,7 +90,7 @@ impl ReaperSetup {
         // The reaper has its own copies. This makes room for its pidfd, and for init's.
         drop((theirs, file));
         let pidfd = members::hold_child(pid, "reaper")?;
-        Ok(Reaper { pid, pidfd, channel: Some(ours), network: None, program, executes_first })
+        Ok(Reaper { pid, pidfd, channel: Some(ours), network: None, program, executes_first, above: false })
     }
 
     /// Runs in the new process, and returns only if that cannot execute the program.
@@ -133,20 +135,47 @@ impl ReaperSetup {
         let mount = mount.map(|(mount, root)| [mount.as_fd(), root.as_fd()]);
         namespaces::follow(cgroup.as_ref().map(AsFd::as_fd), mount)?;
         handles.finish()?;
-
-        rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
-        rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
-        let none = CapabilitySet::empty();
-        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        // After no_new_privs, because execve(2) would otherwise give uid 0 its capabilities back.
-        rustix::thread::set_capabilities(None, sets).os(|| "capset(0)")
+        shed()
     }
 
     /// The program starts with one descriptor, the connection, and closes it to tell the sandbox that all is done.
     fn become_stdin(&self) -> Result<()> {
-        rustix::stdio::dup2_stdin(&self.theirs).os(|| "dup2(stdin)")?;
-        sys::close_stdout_and_stderr().os(|| "close_range(1, 2)")
+        become_stdin(&self.theirs)
     }
+}
+
+fn become_stdin(sandbox: &Channel) -> Result<()> {
+    rustix::stdio::dup2_stdin(sandbox).os(|| "dup2(stdin)")?;
+    sys::close_stdout_and_stderr().os(|| "close_range(1, 2)")
+}
+
+/// Gives up every capability.
+fn shed() -> Result<()> {
+    rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
+    rustix::thread::clear_ambient_capability_set().os(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    // After no_new_privs, because execve(2) would otherwise give uid 0 its capabilities back.
+    rustix::thread::set_capabilities(None, sets).os(|| "capset(0)")
+}
+
+/// In an init that is PID 1 of a pid namespace above the container's: becomes a reaper there, with `sandbox` as the
+/// connection that is closed then.
+pub(super) fn stay(sandbox: &Channel) -> ! {
+    let execute = || -> Result<()> {
+        let program = InitProgram::settled();
+        let file = in_memfd(&program.file).or_else(|_| in_file_system(&program.file))?;
+        sys::close_all_but(&[sandbox.as_fd(), file.as_fd()]).os(|| "close_range()")?;
+        sys::ignore_signals();
+        shed()?;
+        become_stdin(sandbox)?;
+        let errno = sys::execute_file(file.as_fd(), c"init");
+        Err(errno).os(|| "execveat(init)")
+    };
+    if let Err(error) = execute() {
+        let _ = sandbox.send(&ReaperFailed(RemoteFailure::pack(Actor::Init, &error)), &[]);
+    }
+    sys::exit_now(1)
 }
 
 /// The namespaces that a reaper enters when init is ready, in the order in which [`Reaper::enter`] sends them.
@@ -201,7 +230,26 @@ impl Reaper {
             return Err(error);
         }
         let ReaperSetup { ours, program, executes_first, .. } = setup;
-        Ok(Self { pid, pidfd, channel: Some(ours), network: None, program, executes_first })
+        Ok(Self { pid, pidfd, channel: Some(ours), network: None, program, executes_first, above: false })
+    }
+
+    /// An init that [stays](stay()) in a pid namespace above the container's. `channel` is the connection to it.
+    pub(super) fn above(pid: Pid, pidfd: OwnedFd, channel: Channel) -> Self {
+        let program = InitProgram::settled();
+        Self {
+            pid,
+            pidfd,
+            channel: Some(channel),
+            network: None,
+            program,
+            executes_first: false,
+            above: true,
+        }
+    }
+
+    /// Whether it is PID 1 of the container's pid namespace.
+    pub(super) fn is_inside(&self) -> bool {
+        !self.above
     }
 
     /// Keeps the container's network namespace, which the sandbox has made, for [`enter`](Self::enter).

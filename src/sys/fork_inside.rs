@@ -91,6 +91,23 @@ pub(crate) fn spawn_sharing<R: FnOnce()>(run: R) -> Result<(Pid, OwnedFd), Errno
     unsafe { clone_sharing(args, &mut stack, sharing_main::<R>, (&raw const run).cast()) }
 }
 
+/// Runs `run` in a process with this number in the pid namespace in which children of this process start, and returns when it
+/// has ended. It shares memory and descriptors with this process, so what it leaves behind is as if this process had done
+/// it; working directory, root and mask are its own.
+///
+/// Only for init, which is single-threaded. `run` must not unwind.
+pub(crate) fn run_as<R: FnOnce()>(number: i32, run: R) -> Result<(), Errno> {
+    let mut stack = new_stack(8 << 20);
+    let flags = (libc::CLONE_VFORK | libc::CLONE_FILES) as u64;
+    let args =
+        CloneArgs { flags, set_tid: &raw const number as u64, set_tid_size: 1, ..CloneArgs::default() };
+    let run = Cell::new(Some(run));
+    // SAFETY: the new process runs `sharing_main` on `stack`. Both that, `run` and `number` outlive it: CLONE_VFORK suspends
+    // this thread, the only one, until it has exited. It never executes a program.
+    let (pid, _) = unsafe { clone_sharing(args, &mut stack, sharing_main::<R>, (&raw const run).cast()) }?;
+    wait4(pid).map(drop)
+}
+
 extern "C" fn sharing_main<R: FnOnce()>(run: *const c_void) -> ! {
     // SAFETY: `spawn_sharing` passes a `Cell<Option<R>>` that stays alive and that it does not touch while it is suspended.
     let run = unsafe { &*run.cast::<Cell<Option<R>>>() };

@@ -39,7 +39,7 @@ pub(crate) use exec::{
     wait4, wait4_now,
 };
 pub(crate) use execution::{Execution, LastCall, forget_code, forget_peak, is_in_main_executable};
-pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside, spawn_sharing};
+pub(crate) use fork_inside::{Inside, fork_inside, fork_two_inside, run_as, spawn_sharing};
 pub(crate) use holder::NamespaceHolder;
 pub(crate) use init_program::{Entering, InitProgram};
 pub(crate) use mount_api::{

@@ -101,6 +101,9 @@ pub(crate) enum InitReport {
     Ready {
         pid: i32,
     },
+    /// Before, where PID 1 is a restored process: init waits for [`InitRequest::Assemble`] while CRIU makes that. Descriptors
+    /// as with `Ready`, but for what belongs to a root; `proc` and `pid-namespace` are those in which CRIU begins.
+    Anteroom,
     Failed(RemoteFailure),
 }
 
@@ -108,12 +111,17 @@ pub(crate) enum InitReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InitRequest {
+    /// Assemble the root beside the process whose pidfd comes along as [`FIRST_PROCESS`]. Answered by [`InitReport`].
+    Assemble,
     /// Take this job in place of the plan's program. Descriptors: [`JOB_PLAN`], and `stdin`, `stdout` and `stderr` where
     /// the job has such a stream and no device. Answered by [`JobReport`].
     TakeJob,
     /// Run the startContainer hooks and execute the program. Answered by [`StartReport`].
     Start,
 }
+
+/// The name under which a pidfd of the restored PID 1 travels.
+pub(crate) const FIRST_PROCESS: &str = "first";
 
 /// The name under which the plan of a job travels, in sealed memory.
 pub(crate) const JOB_PLAN: &str = "plan";

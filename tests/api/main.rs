@@ -30,6 +30,7 @@ mod pool;
 mod processes;
 mod records;
 mod restore;
+mod restored_pid_1;
 mod rules;
 mod signals;
 mod stress;

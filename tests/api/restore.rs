@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// The variable with the path of a CRIU that knows this kernel; `tests/criu/fetch` fetches one.
 const CRIU: &str = "COFFERDAM_TEST_CRIU";
 /// Tells a test run again which image an unprivileged user restores.
-const IMAGE: &str = "COFFERDAM_TEST_IMAGE";
+pub(crate) const IMAGE: &str = "COFFERDAM_TEST_IMAGE";
 
 /// The CRIU of the tests, for a caller who can make images.
 macro_rules! criu {
@@ -40,19 +40,19 @@ const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.02; done";
 
 /// What the counter has counted to. Not by the container's own means, which a test may not want to disturb.
-fn count<P: Phase + Alive>(container: &Container<P>) -> u32 {
+pub(crate) fn count<P: Phase + Alive>(container: &Container<P>) -> u32 {
     let file = format!("/proc/{}/root/tmp/count", container.init_pid());
     std::fs::read_to_string(file).unwrap_or_default().trim().parse().unwrap_or(0)
 }
 
 /// Nothing but the images that the test has open.
-fn assert_nothing_left(stage: &Stage) {
+pub(crate) fn assert_nothing_left(stage: &Stage) {
     let changes = stage.changes().into_iter().filter(|change| !change.ends_with("/image"));
     let changes: Vec<_> = changes.collect();
     assert!(changes.is_empty(), "{changes:?}");
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
@@ -61,7 +61,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 /// An image of the container, which then is gone.
-fn image_of(running: Container<Running>, criu: &Criu, stage: &Stage) -> Image {
+pub(crate) fn image_of(running: Container<Running>, criu: &Criu, stage: &Stage) -> Image {
     let directory = stage.path().join("image");
     running.snapshot(criu, &directory).unwrap();
     running.kill().unwrap().delete().unwrap();
@@ -74,11 +74,15 @@ fn image_of_counter(stage: &Stage, criu: &Criu) -> Image {
     image_of(running, criu, stage)
 }
 
-fn counter(stage: &Stage, name: &str) -> ContainerBuilder {
+pub(crate) fn counter(stage: &Stage, name: &str) -> ContainerBuilder {
     stage.shell(name, COUNTER).scratch(Some(1 << 20))
 }
 
-fn restore(builder: ContainerBuilder, image: &Image, criu: &Criu) -> Result<Container<Created>, Error> {
+pub(crate) fn restore(
+    builder: ContainerBuilder,
+    image: &Image,
+    criu: &Criu,
+) -> Result<Container<Created>, Error> {
     Ok(builder.restore(image, criu)?.build()?.create()?)
 }
 
@@ -192,7 +196,7 @@ fn nothing_of_the_host_is_reachable_from_a_restored_process() {
 }
 
 /// Changes the bytes `from` of one of CRIU's files to `to`, once, and has the manifest say so.
-fn tamper(image: &Image, file: &str, from: &[u8], to: &[u8]) -> Image {
+pub(crate) fn tamper(image: &Image, file: &str, from: &[u8], to: &[u8]) -> Image {
     let path = image.path().join(file);
     let mut bytes = std::fs::read(&path).unwrap();
     let place = bytes.windows(from.len()).position(|window| window == from).expect("the bytes are there");
@@ -211,13 +215,13 @@ fn tamper(image: &Image, file: &str, from: &[u8], to: &[u8]) -> Image {
 }
 
 /// `creds_entry` of `core.proto` from `cap_inh` on: two words each of inheritable, permitted, effective and bounding.
-const NO_CAPABILITIES: &[u8] =
+pub(crate) const NO_CAPABILITIES: &[u8] =
     &[0x48, 0, 0x48, 0, 0x50, 0, 0x50, 0, 0x58, 0, 0x58, 0, 0x60, 0, 0x60, 0, 0x68, 0];
-const FIRST_CAPABILITIES: &[u8] =
+pub(crate) const FIRST_CAPABILITIES: &[u8] =
     &[0x48, 0, 0x48, 0, 0x50, 0x7f, 0x50, 0, 0x58, 0x7f, 0x58, 0, 0x60, 0x7f, 0x60, 0, 0x68, 0];
 /// `thread_core_entry` from `seccomp_mode` to `comm`.
-const FILTERED: &[u8] = &[0x58, 2, 0x60, 0, 0x6a, 2, b's', b'h'];
-const UNFILTERED: &[u8] = &[0x58, 0, 0x60, 0, 0x6a, 2, b's', b'h'];
+pub(crate) const FILTERED: &[u8] = &[0x58, 2, 0x60, 0, 0x6a, 2, b's', b'h'];
+pub(crate) const UNFILTERED: &[u8] = &[0x58, 0, 0x60, 0, 0x6a, 2, b's', b'h'];
 
 #[test]
 fn an_image_that_asks_for_more_is_refused_before_it_runs() {
@@ -339,7 +343,7 @@ fn whichever_process_is_killed_while_the_container_is_held_nothing_stays() {
 }
 
 /// The processes with this parent.
-fn children_of(parent: i32) -> Vec<i32> {
+pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
     lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
@@ -428,13 +432,18 @@ fn an_unprivileged_user_restores_what_root_has_dumped() {
     let stage = stage!();
     let criu = criu!();
     let image = image_of_counter(&stage, &criu);
+    restore_as_nobody("restore::an_unprivileged_user_restores_what_root_has_dumped", &image);
+}
+
+/// Runs the test of this name again as a user without privileges, who gets a copy of the image.
+pub(crate) fn restore_as_nobody(test: &str, image: &Image) {
     let home = tempfile::tempdir().unwrap();
     let copied =
         Command::new("cp").arg("-r").arg(image.path()).arg(home.path().join("image")).status().unwrap();
     assert!(copied.success());
     let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(home.path()).status().unwrap();
     assert!(owned.success());
-    let mut other = again("restore::an_unprivileged_user_restores_what_root_has_dumped");
+    let mut other = again(test);
     let output = other
         .env(IMAGE, home.path().join("image"))
         .env("TMPDIR", home.path())

@@ -16,11 +16,14 @@
 //! ```
 
 pub(super) mod accounts;
+mod anteroom;
 pub(super) mod attributes;
 pub(super) mod become_workload;
 pub(super) mod console;
 mod copy_up;
 pub(super) mod file_systems;
+mod given;
+mod handed;
 mod hooks;
 pub(super) mod program;
 mod room;
@@ -35,8 +38,8 @@ use super::own_device::OwnDevices;
 use super::reaper;
 use super::reaper::{Reaper, ReaperSetup};
 use crate::error::{Actor, Error, OsContext, RemoteFailure, Result};
+use crate::helper::Received;
 use crate::helper::spawn::read_plan;
-use crate::helper::{Received, extra_fd_name};
 use crate::plan::{CloneFlags, NamespacePlan, ProcessPlan, SealedJob, SealedSandbox};
 use crate::process::stdio::NULL;
 use crate::process::{Channel, Delivery};
@@ -44,13 +47,13 @@ use crate::spec::NamespaceKind;
 use crate::sys::{self, Forked, Inside};
 use crate::wire::frame;
 use crate::wire::init::{
-    InitReport, InitRequest, JOB_PLAN, JobReport, JoinNetwork, StartReport, layer_name, lower_name,
-    upper_name,
+    InitReport, InitRequest, JOB_PLAN, JobReport, JoinNetwork, StartReport, lower_name, upper_name,
 };
 use attributes::{Labels, Peak};
 use become_workload::{ExecRequest, ListenerReport};
 use console::Console;
-use hooks::HookPoints;
+use given::Given;
+use handed::Handed;
 use nix::sched::{CloneFlags as Unshare, unshare};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -59,6 +62,8 @@ use rustix::process::Pid;
 use std::borrow::Cow;
 use std::cell::Cell;
 use tree::{Assembled, Entered};
+
+pub(super) use given::STREAMS;
 
 /// Init as its parent holds it.
 pub(super) struct Init {
@@ -222,53 +227,6 @@ fn fork_inside(
     Ok((pid, Some(reaper)))
 }
 
-/// What the sandbox received for one container, and init works with.
-struct Given<'a> {
-    gofer: Channel,
-    /// Absent where it opens a device of the container's own.
-    stdio: [Option<OwnedFd>; 3],
-    extra_fds: Vec<OwnedFd>,
-    cgroups: ContainerCgroups,
-    hooks: HookPoints<'a>,
-    /// The archives of an image that is restored.
-    archives: Vec<OwnedFd>,
-}
-
-impl<'a> Given<'a> {
-    fn take(plan: &'a SealedSandbox<'a>, cgroups: ContainerCgroups, donated: &mut Received) -> Result<Self> {
-        let numbers = plan.facts.descriptors.given.iter();
-        Ok(Self {
-            gofer: Channel::from(donated.take("gofer")?),
-            // CRIU gets those of restored processes.
-            stdio: match &plan.init.restore {
-                Some(_) => [const { None }; 3],
-                None => STREAMS.map(|name| donated.take_optional(name)),
-            },
-            extra_fds: numbers.map(|number| donated.take(&extra_fd_name(*number))).collect::<Result<_>>()?,
-            cgroups,
-            hooks: HookPoints::take(&plan.init.hooks, &plan.facts.hook_state, donated)?,
-            archives: (0..plan.init.restore.as_ref().map_or(0, |restore| restore.layers.len()))
-                .map(|number| donated.take(&layer_name(number)))
-                .collect::<Result<_>>()?,
-        })
-    }
-
-    /// Everything that the new process has open.
-    fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
-        let files = self.stdio.iter().flatten().chain(&self.extra_fds).chain(&self.archives);
-        let files = files.chain(volumes).map(AsFd::as_fd);
-        [parent.as_fd(), self.gofer.as_fd()]
-            .into_iter()
-            .chain(files)
-            .chain(self.cgroups.fds(None))
-            .chain(self.hooks.fds())
-            .collect()
-    }
-}
-
-/// The names under which init is given its standard streams.
-pub(super) const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
-
 /// What init hands to the sandbox when it is ready, by name.
 type Handles = Vec<(String, OwnedFd)>;
 
@@ -319,7 +277,10 @@ impl First<'_> {
     fn run(&self) -> ! {
         let ready = InitReport::Ready { pid: rustix::process::getpid().as_raw_nonzero().get() };
         if let Some(restore) = &self.plan.init.restore {
-            self.make_room(restore, &ready);
+            match self.plan.reaper {
+                true => self.make_room(restore, &ready),
+                false => self.make_anteroom(restore),
+            }
         }
         let (mut workload, handles) = self.prepare().unwrap_or_else(|error| self.fail(&error));
         // Above the numbers that the plan gives a meaning: one of them may be the connection's.
@@ -365,8 +326,8 @@ impl First<'_> {
             let fds = match self.parent.receive::<InitRequest>(None) {
                 Ok(Delivery { message: InitRequest::Start, .. }) => return,
                 Ok(Delivery { message: InitRequest::TakeJob, fds }) => fds,
-                // The sandbox is gone, and the kernel is about to kill us too.
-                Err(_) => sys::exit_now(1),
+                // The sandbox is gone, and the kernel is about to kill us too. It asks only a restored PID 1's init to assemble.
+                Ok(Delivery { message: InitRequest::Assemble, .. }) | Err(_) => sys::exit_now(1),
             };
             let taken = workload.take_job(fds);
             let report = match &taken {
@@ -425,8 +386,13 @@ impl First<'_> {
 
     /// The first half of create: assembles the root and enters it.
     fn enter_root(&self) -> Result<Entered> {
+        self.begin()?;
+        self.complete_root(handed::receive(&self.given.gofer)?, self.network)
+    }
+
+    /// What comes before the root: streams, session, cgroups.
+    fn begin(&self) -> Result<()> {
         let (plan, given) = (&self.plan.init, self.given);
-        let wanted = &self.plan.facts.descriptors.devices;
         // The dispositions are the sandbox's, which are the defaults.
         sys::unblock_signals();
         rustix::process::setsid().os(|| "setsid()")?;
@@ -440,9 +406,14 @@ impl First<'_> {
             unshare(Unshare::CLONE_NEWCGROUP).os(|| "unshare(CLONE_NEWCGROUP)")?;
         }
         rustix::process::umask(Mode::empty());
+        Ok(())
+    }
 
-        let Assembled { root, proc, layers, read_only, for_criu } =
-            tree::assemble(plan, &given.gofer, self.network, self.volumes)?;
+    fn complete_root(&self, handed: Handed, network: Option<&Channel>) -> Result<Entered> {
+        let (plan, given) = (&self.plan.init, self.given);
+        let wanted = &self.plan.facts.descriptors.devices;
+        let Assembled { root, proc, layers, read_only } =
+            tree::assemble(plan, handed, network, self.volumes)?;
         attributes::write_kernel_settings(plan, proc.as_fd())?;
         let devices = OwnDevices::of_new_root(wanted, root.as_fd())?;
         devices.become_streams(wanted)?;
@@ -450,12 +421,12 @@ impl First<'_> {
         let null = own_device::of_new_root(root.as_fd(), NULL)?;
         given.hooks.before_pivot(root.as_fd(), null.as_fd())?;
         tree::enter(root, plan.rootfs_propagation)?;
-        Ok(Entered { proc, layers, read_only, devices, null, for_criu })
+        Ok(Entered { proc, layers, read_only, devices, null })
     }
 
     /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
     fn prepare(&self) -> Result<(Workload<'_>, Handles)> {
-        let Entered { proc, layers, read_only, devices, null, .. } = self.enter_root()?;
+        let Entered { proc, layers, read_only, devices, null } = self.enter_root()?;
         let plan = &self.plan.init;
         let process = match &plan.account {
             Some((account, maps)) => {

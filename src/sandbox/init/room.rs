@@ -9,14 +9,14 @@
 //! shares with the container stays as it is.
 
 use super::attributes::write_setting;
-use super::{First, Handles};
+use super::{First, Handles, handed};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::RestorePlan;
 use crate::sandbox::init::tree;
 use crate::sandbox::init::tree::Entered;
 use crate::sandbox::namespaces;
 use crate::sys;
-use crate::wire::init::{InitReport, InitRequest, restore_name};
+use crate::wire::init::{InitReport, InitRequest};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
@@ -43,8 +43,7 @@ type Archived<'a> = Entry<'a, BufReader<File>>;
 impl First<'_> {
     /// For restored processes: assembles the root, unpacks what they wrote, hands all over, and waits for its end.
     pub(super) fn make_room(&self, restore: &RestorePlan, ready: &InitReport) -> ! {
-        let made = self.enter_root().and_then(|entered| self.furnish(restore, entered));
-        let handles = made.unwrap_or_else(|error| self.fail(&error));
+        let handles = self.room(restore).unwrap_or_else(|error| self.fail(&error));
         let named: Vec<_> = handles.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())).collect();
         let sent = self.parent.send(ready, &named);
         drop(handles);
@@ -53,18 +52,28 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    fn furnish(&self, restore: &RestorePlan, entered: Entered) -> Result<Handles> {
-        let Entered { proc, layers, read_only, null, for_criu, .. } = entered;
+    fn room(&self, restore: &RestorePlan) -> Result<Handles> {
+        self.begin()?;
+        let mut handed = handed::receive(&self.given.gofer)?;
+        let for_criu = handed.take_for_criu(restore)?;
+        let entered = self.complete_root(handed, self.network)?;
+        let mut handles = namespaces::all_of_this_process(entered.proc.as_fd())?;
+        handles.extend(for_criu);
+        handles.extend(self.furnish(restore, entered)?);
+        Ok(handles)
+    }
+
+    /// Unpacks the layers, and leaves the number of the plan to the next process.
+    pub(super) fn furnish(&self, restore: &RestorePlan, entered: Entered) -> Result<Handles> {
+        let Entered { proc, layers, read_only, null, .. } = entered;
         for (archive, tmpfs) in self.given.archives.iter().zip(&restore.layers) {
             unpack(archive.as_fd(), tmpfs.as_deref(), &self.plan.init.layers)?;
         }
         tree::make_read_only(read_only)?;
         // The next process is CRIU, and those that it starts for itself follow: no pid of the image is taken.
         write_setting(proc.as_fd(), "sys/kernel/ns_last_pid", &(restore.tree.criu_pid - 1).to_string())?;
-        let mut handles = namespaces::all_of_this_process(proc.as_fd())?;
-        handles.extend(for_criu.into_iter().map(|(index, mount)| (restore_name(index), mount)));
+        let mut handles = self.handles(proc, layers)?;
         handles.push(("null".to_owned(), null));
-        handles.extend(self.handles(proc, layers)?);
         Ok(handles)
     }
 }

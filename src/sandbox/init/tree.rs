@@ -4,9 +4,10 @@
 //! resolved below the root. The plan has the steps and their order; this file decides nothing.
 
 use super::file_systems::{new_fs, new_of, new_proc, new_tmpfs, unseen_proc};
+use super::handed;
+use super::handed::{Handed, misbehaved};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::helper::Received;
-use crate::plan::{DeviceNode, InitPlan, RestorePlan, RootPlan, StepSource, Target, TreeStep};
+use crate::plan::{DeviceNode, InitPlan, RootPlan, StepSource, Target, TreeStep};
 use crate::process::Channel;
 use crate::sandbox::namespaces;
 use crate::sandbox::own_device::OwnDevices;
@@ -14,7 +15,7 @@ use crate::sandbox::resolve::{self, TargetKind};
 use crate::spec::{MountAttrs, NamespaceSource, Propagation, RootfsPropagation};
 use crate::sys::{self, MountAttr, attach, clone_tree};
 use crate::weaken::{Rule, leaves_out};
-use crate::wire::init::{JoinNetwork, MountBatch, MountBatchItem, lower_name, mount_name, upper_name};
+use crate::wire::init::JoinNetwork;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -39,7 +40,7 @@ struct Tree<'a> {
     root: OwnedFd,
     /// The connection from which the network namespace comes, until init has joined it.
     network: Option<&'a Channel>,
-    handed: HandedMounts,
+    handed: Handed,
     /// Mounts of the pod's volumes, from the sandbox.
     volumes: &'a [OwnedFd],
     /// The container's own proc, straight from the kernel: independent of any mount at `/proc`.
@@ -59,8 +60,6 @@ pub(in crate::sandbox) struct Assembled {
     pub(in crate::sandbox) layers: Vec<[OwnedFd; 2]>,
     /// What [`make_read_only`] makes read-only.
     pub(in crate::sandbox) read_only: Vec<OwnedFd>,
-    /// The mounts that are for CRIU, by the position in the gofer's plan.
-    pub(in crate::sandbox) for_criu: Vec<(usize, OwnedFd)>,
 }
 
 /// The root, entered.
@@ -70,17 +69,16 @@ pub(in crate::sandbox) struct Entered {
     pub(in crate::sandbox) read_only: Vec<OwnedFd>,
     pub(in crate::sandbox) devices: OwnDevices,
     pub(in crate::sandbox) null: OwnedFd,
-    pub(in crate::sandbox) for_criu: Vec<(usize, OwnedFd)>,
 }
 
 /// Builds the whole tree.
-pub(in crate::sandbox) fn assemble(
+pub(super) fn assemble(
     plan: &InitPlan,
-    gofer: &Channel,
+    mut handed: Handed,
     network: Option<&Channel>,
     volumes: &[OwnedFd],
 ) -> Result<Assembled> {
-    let (mut handed, layers) = receive(gofer)?;
+    let layers = std::mem::take(&mut handed.layers);
     let root = match plan.root {
         RootPlan::MountBatch(index) => handed.take(index)?.0,
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
@@ -94,9 +92,6 @@ pub(in crate::sandbox) fn assemble(
         })?;
     }
     tree.join_network()?;
-    let for_criu = plan.restore.iter().flat_map(RestorePlan::mounts);
-    let for_criu = for_criu.map(|index| Ok((index, tree.handed.take(index)?.0)));
-    let for_criu = for_criu.collect::<Result<Vec<_>>>()?;
     if plan.process.cwd != Path::new("/") {
         let cwd = crate::plan::relative_to_root(&plan.process.cwd);
         // Create a missing working directory. Whether the workload may enter it shows at start.
@@ -113,12 +108,12 @@ pub(in crate::sandbox) fn assemble(
         Some(proc) => proc,
         None => unseen_proc()?,
     };
-    Ok(Assembled { root: tree.root, proc, layers, read_only: tree.read_only, for_criu })
+    Ok(Assembled { root: tree.root, proc, layers, read_only: tree.read_only })
 }
 
 /// Attaches the root until the pivot, for hooks at its path on the host. Otherwise, or if the path is out of this process's
 /// reach, on top of the old root, which stays this process's root: a place that always exists.
-fn show_root(root: BorrowedFd<'_>, at: Option<&Path>) -> Result<()> {
+pub(super) fn show_root(root: BorrowedFd<'_>, at: Option<&Path>) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = at.and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
     if place.is_some_and(|place| attach(root, place.as_fd()).is_ok()) {
@@ -143,7 +138,7 @@ pub(in crate::sandbox) fn attach_further(
     gofer: Option<&Channel>,
 ) -> Result<OwnedFd> {
     let (mount, kind) = match (&step.source, gofer) {
-        (StepSource::MountBatch(index), Some(gofer)) => receive(gofer)?.0.take(*index)?,
+        (StepSource::MountBatch(index), Some(gofer)) => handed::receive(gofer)?.take(*index)?,
         (StepSource::Tmpfs { options, copy_up }, None) => {
             let mount = new_tmpfs(root, step, options, *copy_up)?;
             let read_only = (step.set & MountAttrs::RDONLY).bits();
@@ -195,65 +190,15 @@ pub(in crate::sandbox) fn take_along(source: &NamespaceSource, namespace: Borrow
     namespaces::enter_mounts(source, namespace, copy.as_fd())
 }
 
-/// The mounts from the gofer, in the order of the plan's list, each until it is taken.
-struct HandedMounts(Vec<Handed>);
-
-enum Handed {
-    Mount(OwnedFd, TargetKind),
-    Absent,
-    Taken,
-}
-
-impl HandedMounts {
-    fn is_absent(&self, index: usize) -> bool {
-        matches!(self.0.get(index), Some(Handed::Absent))
-    }
-
-    fn take(&mut self, index: usize) -> Result<(OwnedFd, TargetKind)> {
-        match self.0.get_mut(index).map(|handed| std::mem::replace(handed, Handed::Taken)) {
-            Some(Handed::Mount(mount, kind)) => Ok((mount, kind)),
-            _ => Err(misbehaved(&format!("{} of the plan is missing", mount_name(index)))),
-        }
-    }
-}
-
-/// Receives everything that the gofer hands over: the mounts, and the layers of overlays.
-fn receive(gofer: &Channel) -> Result<(HandedMounts, Vec<[OwnedFd; 2]>)> {
-    let mut mounts = Vec::new();
-    let mut fds = Received::default();
-    loop {
-        let batch = gofer.receive::<MountBatch>(None)?;
-        fds.extend(batch.fds);
-        for item in batch.message.items {
-            let name = mount_name(mounts.len());
-            mounts.push(match item {
-                MountBatchItem::Directory => Handed::Mount(fds.take(&name)?, TargetKind::Directory),
-                MountBatchItem::File => Handed::Mount(fds.take(&name)?, TargetKind::File),
-                MountBatchItem::Absent => Handed::Absent,
-            });
-        }
-        if batch.message.last {
-            break;
-        }
-    }
-    let mut layers = Vec::new();
-    while let Some(upper) = fds.take_optional(&upper_name(layers.len())) {
-        let lower = fds.take(&lower_name(layers.len()))?;
-        layers.push([upper, lower]);
-    }
-    fds.finish()?;
-    Ok((HandedMounts(mounts), layers))
-}
-
-fn misbehaved(problem: &str) -> Error {
-    Error::new(ErrorKind::PeerMisbehaved, "receive mounts from the gofer", problem)
+/// Joins the container's network namespace, which the sandbox sends.
+pub(super) fn join_network(sandbox: &Channel) -> Result<()> {
+    namespaces::join_network(sandbox.receive::<JoinNetwork>(None)?.fds.take_only("network")?)
 }
 
 impl Tree<'_> {
     /// Joins the container's network namespace, if it has one and this was not done yet.
     fn join_network(&mut self) -> Result<()> {
-        let Some(sandbox) = self.network.take() else { return Ok(()) };
-        namespaces::join_network(sandbox.receive::<JoinNetwork>(None)?.fds.take_only("network")?)
+        self.network.take().map_or(Ok(()), join_network)
     }
 
     fn apply(&mut self, step: &TreeStep) -> Result<()> {

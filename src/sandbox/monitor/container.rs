@@ -100,7 +100,9 @@ impl ContainerState {
     /// The stage as clients see it.
     pub(super) fn phase(&self) -> InitPhase {
         match self.stage {
-            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed => InitPhase::Preparing,
+            Stage::Preparing { .. } | Stage::Furnishing { .. } | Stage::Restoring { .. } | Stage::Failed => {
+                InitPhase::Preparing
+            }
             Stage::Created { .. } => InitPhase::Created,
             Stage::Running { .. } => InitPhase::Running,
             Stage::Paused { .. } => InitPhase::Paused,
@@ -116,7 +118,11 @@ impl ContainerState {
         match &self.stage {
             Stage::Created { ready, .. } => Some(ready),
             Stage::Running { run, .. } | Stage::Paused { run, .. } => Some(&run.ready),
-            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed | Stage::Ended(_) => None,
+            Stage::Preparing { .. }
+            | Stage::Furnishing { .. }
+            | Stage::Restoring { .. }
+            | Stage::Failed
+            | Stage::Ended(_) => None,
         }
     }
 
@@ -124,7 +130,11 @@ impl ContainerState {
         match &mut self.stage {
             Stage::Created { ready, .. } => Some(ready),
             Stage::Running { run, .. } | Stage::Paused { run, .. } => Some(&mut run.ready),
-            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed | Stage::Ended(_) => None,
+            Stage::Preparing { .. }
+            | Stage::Furnishing { .. }
+            | Stage::Restoring { .. }
+            | Stage::Failed
+            | Stage::Ended(_) => None,
         }
     }
 
@@ -160,7 +170,7 @@ impl ContainerState {
             cgroups: &self.init.cgroups,
             exec_config: &self.exec_config,
             hot_mounts,
-            reaper: self.init.reaper.is_some(),
+            reaper: self.reaper_pid().is_some(),
             killed: self.ended_by.is_some_and(|(_, signal)| signal == libc::SIGKILL),
         })
     }
@@ -189,7 +199,7 @@ impl ContainerState {
 
     /// PID 1, if it is none of the container's own processes.
     pub(super) fn reaper_pid(&self) -> Option<i32> {
-        self.init.reaper.is_some().then_some(REAPER_PID)
+        self.init.reaper.as_ref().filter(|reaper| reaper.is_inside()).map(|_| REAPER_PID)
     }
 
     /// Another container has processes in its pid namespace from now on.
@@ -221,9 +231,12 @@ impl ContainerState {
         match &self.stage {
             Stage::Restoring { boot: Some(_), restorer, .. }
             | Stage::Created { held: Some(restorer), .. } => Some(restorer.connection.as_fd()),
-            Stage::Preparing { .. } | Stage::Created { pending: Some(_), .. } => {
-                Some(self.init.channel.as_fd())
+            Stage::Furnishing { boot: Some(_), anteroom, restorer, .. } if !anteroom.assembling => {
+                Some(restorer.connection.as_fd())
             }
+            Stage::Preparing { .. }
+            | Stage::Furnishing { boot: Some(_), .. }
+            | Stage::Created { pending: Some(_), .. } => Some(self.init.channel.as_fd()),
             _ => None,
         }
     }
@@ -244,6 +257,10 @@ impl ContainerState {
             }
             Stage::Preparing { boot, overlays, restoration: Some(restoration) } => {
                 self.hear_of_room(boot, overlays, *restoration, score);
+                None
+            }
+            Stage::Furnishing { boot: Some(boot), overlays, anteroom, restorer } => {
+                self.hear_of_furnishing(boot, overlays, anteroom, restorer);
                 None
             }
             Stage::Restoring { boot: Some(boot), ready, restorer } => {
@@ -268,8 +285,14 @@ impl ContainerState {
         if self.ending.is_none() {
             self.ended_by = Some((cause, libc::SIGKILL));
             // The end of CRIU would let the processes go that it restores: they end first.
-            if !matches!(self.stage, Stage::Restoring { .. }) {
-                let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, rustix::process::Signal::KILL);
+            match &self.stage {
+                Stage::Furnishing { restorer, .. } | Stage::Restoring { restorer, .. } => {
+                    restorer.kill_first()
+                }
+                _ => {
+                    let kill = rustix::process::Signal::KILL;
+                    let _ = rustix::process::pidfd_send_signal(&self.init.pidfd, kill);
+                }
             }
         }
         self.let_run();
@@ -304,9 +327,9 @@ impl ContainerState {
         match &self.stage {
             _ if self.ending.is_some() => None,
             Stage::Running { run, .. } | Stage::Paused { run, .. } => run.deadline,
-            Stage::Restoring { restorer, .. } | Stage::Created { held: Some(restorer), .. } => {
-                restorer.deadline
-            }
+            Stage::Furnishing { restorer, .. }
+            | Stage::Restoring { restorer, .. }
+            | Stage::Created { held: Some(restorer), .. } => restorer.next_look(),
             _ => None,
         }
     }
@@ -314,7 +337,7 @@ impl ContainerState {
     pub(super) fn time_out(&mut self) {
         match &mut self.stage {
             Stage::Running { run, .. } | Stage::Paused { run, .. } => run.deadline = None,
-            _ => return self.give_up_restore(),
+            _ => return self.look_at_restore(),
         }
         let limit = self.traits.timeout.unwrap_or_default();
         self.kill(Cause::TimedOut { after_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
@@ -325,7 +348,7 @@ impl ContainerState {
     pub(super) fn init_ended(&mut self, cause: Option<Cause>, held: &mut Held) -> bool {
         // If the reaper ended first, the kernel has killed init.
         let lost =
-            || self.init.reaper.is_some() && self.view().is_some_and(|view| Reaper::is_ending(view.proc));
+            || self.reaper_pid().is_some() && self.view().is_some_and(|view| Reaper::is_ending(view.proc));
         match cause {
             Some(cause) => self.ended_by = Some((cause, libc::SIGKILL)),
             None if self.ended_by.is_none_or(|(_, signal)| signal != libc::SIGKILL) && lost() => {
@@ -354,9 +377,11 @@ impl ContainerState {
         // Leave the cgroup of the container's own processes, because others may now kill what is in it and remove it.
         let _ = self.init.cgroups.hide_sandbox();
         let (ready, started_at_ms, answer) = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
-            Stage::Preparing { .. } | Stage::Restoring { .. } | Stage::Failed | Stage::Ended(_) => {
-                (None, None, None)
-            }
+            Stage::Preparing { .. }
+            | Stage::Furnishing { .. }
+            | Stage::Restoring { .. }
+            | Stage::Failed
+            | Stage::Ended(_) => (None, None, None),
             Stage::Created { ready, pending: None, .. } => (Some(ready), None, None),
             Stage::Created { ready, pending: Some(pending), .. } => {
                 let (started_at_ms, answer) = self.last_report(pending);

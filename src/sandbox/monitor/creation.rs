@@ -35,6 +35,9 @@ impl ContainerState {
                 }
             }
             Ok(Delivery { message: InitReport::Failed(failure), .. }) => failure,
+            Ok(Delivery { message: InitReport::Anteroom, .. }) => {
+                packed(&Error::new(ErrorKind::PeerMisbehaved, "init", "it restores nothing"))
+            }
             Err(_) if pod_ends => packed(&root_has_ended()),
             Err(_) => {
                 let died = Error::new(ErrorKind::HelperDied, "init", "ended before it was ready");
@@ -75,7 +78,7 @@ impl ContainerState {
             let cgroup = cgroup.as_ref().filter(|_| types.contains(CloneFlags::NEWCGROUP));
             (cgroup.map(AsFd::as_fd), types.contains(CloneFlags::NEWNS).then_some(mount))
         };
-        if let Some(reaper) = &mut self.init.reaper {
+        if let Some(reaper) = self.init.reaper.as_mut().filter(|reaper| reaper.is_inside()) {
             let (cgroup, mount) = entered_by(self.traits.of_reaper);
             let mount = mount.into_iter().flat_map(|[mount, root]| [("mount", mount), ("root", root)]);
             reaper.enter(

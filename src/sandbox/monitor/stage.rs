@@ -6,6 +6,8 @@
 //!   Preparing --ready--> Created-+ --execve--> Running <--pause, resume--> Paused
 //!       |  |                | ^                   |                          |
 //!       |  +--> Restoring --|-+                   |                          |
+//!       |  |      ^         |                     |                          |
+//!       |  +--> Furnishing  |                     |                          |
 //!       +--fails--> Failed -+------ init ends ----+--------------------------+--> Ended
 //! ```
 
@@ -15,7 +17,7 @@ use crate::plan::CloneFlags;
 use crate::process::Channel;
 use crate::sandbox::files::Layers;
 use crate::sandbox::namespaces::InitNamespaces;
-use crate::sandbox::restore::{Restoration, Restorer};
+use crate::sandbox::restore::{Anteroom, Restoration, Restorer};
 use crate::wire::control::Reply;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::collections::BTreeSet;
@@ -28,6 +30,8 @@ pub(super) enum Stage {
     /// overlays, relative to the root: it hands over their layers without paths when it is ready. `restoration` is
     /// what follows then, if it is not to execute a program.
     Preparing { boot: Channel, overlays: Vec<PathBuf>, restoration: Option<Box<Restoration>> },
+    /// CRIU makes PID 1, and init assembles the root beside that. The rest is as in `Restoring`, which follows.
+    Furnishing { boot: Option<Channel>, overlays: Vec<PathBuf>, anteroom: Anteroom, restorer: Restorer },
     /// Init has assembled the root and left, and CRIU restores the processes. The creator still waits; `None` once it knows of
     /// a failure, and everything is being killed.
     Restoring { boot: Option<Channel>, ready: Ready, restorer: Restorer },

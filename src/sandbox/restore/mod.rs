@@ -18,6 +18,7 @@
 //! the container's own proc. Without a user namespace, root of the container is root of the host: restore only images that
 //! you trust there.
 
+mod anteroom;
 mod posture;
 
 use super::cgroups::ContainerCgroups;
@@ -25,10 +26,11 @@ use super::init::STREAMS;
 use super::init::become_workload::take_streams;
 use super::keyring;
 use super::members;
+use super::members::Member;
 use super::namespaces::InitNamespaces;
 use super::oom_score::OomScore;
 use crate::criu::restore as rpc;
-use crate::criu::restore::Said;
+use crate::criu::restore::{Notice, Said};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::Received;
 use crate::plan::{InitPlan, RestorePlan};
@@ -37,6 +39,7 @@ use crate::process::channel::wait_readable_until;
 use crate::spec::Capabilities;
 use crate::sys::{self, Execution, Inside};
 use crate::wire::init::{Found, restore_name};
+pub(super) use anteroom::Anteroom;
 pub(super) use posture::Posture;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -52,6 +55,8 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(100);
 /// How long a process may take to look another up.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
+/// How long until the next look at PID 1.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long CRIU may take to end after the end of its connection.
 const END_LIMIT: Duration = Duration::from_secs(1);
 /// How much a pipe holds, in bytes, by default.
@@ -107,6 +112,11 @@ impl Restoration {
     /// The pid of the first process, in the container.
     pub(super) fn init_pid(&self) -> i32 {
         self.plan.tree.init_pid
+    }
+
+    /// Whether that is PID 1, so that CRIU makes the pid namespace and is outside of it.
+    fn makes_pids(&self) -> bool {
+        self.init_pid() == 1
     }
 }
 
@@ -167,17 +177,31 @@ pub(super) struct Restorer {
     pub(super) connection: OwnedFd,
     stderr: OwnedFd,
     init_pid: i32,
-    own_pid: i32,
+    /// Its own pid in the container; `None` if it is outside.
+    own_pid: Option<i32>,
+    /// PID 1, if CRIU has made that.
+    first: Option<First>,
     posture: Posture,
     /// Until when it has to be done with what it does now.
-    pub(super) deadline: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+/// PID 1 of a pid namespace that CRIU has made, and that it traces from outside.
+struct First {
+    pidfd: OwnedFd,
+    member: Member,
+    next_look: Instant,
 }
 
 /// How a restore went on.
 pub(super) enum Progress {
     /// CRIU was answered, and goes on.
     Continues,
-    /// Every process is complete, stands still, and is as the plan says.
+    /// It has made PID 1, which has this pid beside CRIU, and waits.
+    First(i32),
+    /// PID 1 has made its namespaces. CRIU waits for the root.
+    Namespaces,
+    /// Every process is complete, and stands still.
     Complete,
     /// They run.
     Released,
@@ -186,6 +210,7 @@ pub(super) enum Progress {
 impl Restorer {
     /// Forks CRIU and sends it the request. `handles` are init's.
     pub(super) fn fork(restoration: Restoration, handles: &mut Received, place: &Place<'_>) -> Result<Self> {
+        let makes_pids = restoration.makes_pids();
         let Restoration { plan, streams, capabilities, no_new_privileges, mut posture } = restoration;
         let mounts = Mounts::take(&plan, handles)?;
         posture.expect_namespaces(handles, place.namespaces)?;
@@ -227,7 +252,8 @@ impl Restorer {
             connection,
             stderr,
             init_pid: plan.tree.init_pid,
-            own_pid: plan.tree.criu_pid,
+            own_pid: (!makes_pids).then_some(plan.tree.criu_pid),
+            first: None,
             posture,
             deadline: Some(Instant::now() + LIMIT),
         };
@@ -236,7 +262,7 @@ impl Restorer {
     }
 
     /// CRIU is readable: hears what it says, and answers it, unless it waits for the start.
-    pub(super) fn hear(&self, proc: BorrowedFd<'_>) -> Result<Progress> {
+    pub(super) fn hear(&self) -> Result<Progress> {
         let mut bytes = vec![0; rpc::MAX_MESSAGE];
         let length =
             match recv(&self.connection, bytes.as_mut_slice(), RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
@@ -250,11 +276,10 @@ impl Restorer {
         }
         let bytes = bytes.get(..length).ok_or_else(|| failure("its message is too long"))?;
         match rpc::read(bytes)? {
-            Said::Notice { complete: false } => self.go_on().map(|()| Progress::Continues),
-            Said::Notice { complete: true } => {
-                self.posture.check(proc, self.init_pid, self.own_pid)?;
-                Ok(Progress::Complete)
-            }
+            Said::Notice(Notice::Complete) => Ok(Progress::Complete),
+            Said::Notice(Notice::First(pid)) if self.own_pid.is_none() => Ok(Progress::First(pid)),
+            Said::Notice(Notice::Namespaces) if self.own_pid.is_none() => Ok(Progress::Namespaces),
+            Said::Notice(_) => self.go_on().map(|()| Progress::Continues),
             Said::Restored => Ok(Progress::Released),
             Said::Failed(why) => {
                 let said = self.said();
@@ -264,6 +289,11 @@ impl Restorer {
         }
     }
 
+    /// Compares every thread with the plan, through the container's own `proc`.
+    pub(super) fn check(&self, proc: BorrowedFd<'_>) -> Result<()> {
+        self.posture.check(proc, self.init_pid, self.own_pid)
+    }
+
     /// Has CRIU let the processes go.
     pub(super) fn release(&mut self) -> Result<()> {
         self.deadline = Some(Instant::now() + LIMIT);
@@ -271,13 +301,29 @@ impl Restorer {
     }
 
     /// Lets CRIU go on from where it waits.
-    fn go_on(&self) -> Result<()> {
+    pub(super) fn go_on(&self) -> Result<()> {
         self.send(&rpc::answer())
     }
 
-    /// It is too late for what CRIU does now.
-    pub(super) fn late(&self) -> Error {
-        Error::new(ErrorKind::TimedOut, "criu restore", format!("it was not done after {LIMIT:?}"))
+    /// When to [look](Self::look) next.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let look = self.first.as_ref().map(|first| first.next_look);
+        [look, self.deadline].into_iter().flatten().min()
+    }
+
+    /// Fails if it is too late for what CRIU does now, or if PID 1 has been killed. Nothing else tells: it is no child of
+    /// CRIU, which waits for it; and it ends only after its children, which wait for CRIU to collect them.
+    pub(super) fn look(&mut self) -> Result<()> {
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let problem = format!("it was not done after {LIMIT:?}");
+            return Err(Error::new(ErrorKind::TimedOut, "criu restore", problem));
+        }
+        let Some(first) = &mut self.first else { return Ok(()) };
+        first.next_look = Instant::now() + LOOK;
+        match first.member.is_exiting() {
+            true => Err(failure("the first process was killed")),
+            false => Ok(()),
+        }
     }
 
     /// A pidfd of CRIU.
@@ -285,9 +331,16 @@ impl Restorer {
         self.pidfd.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, pidfd)")
     }
 
-    /// CRIU's own pid in the container.
-    pub(super) fn pid_inside(&self) -> i32 {
+    /// CRIU's own pid in the container, if it is there.
+    pub(super) fn pid_inside(&self) -> Option<i32> {
         self.own_pid
+    }
+
+    /// Kills PID 1, if CRIU has made that: without CRIU, it would run.
+    pub(super) fn kill_first(&self) {
+        if let Some(first) = &self.first {
+            let _ = rustix::process::pidfd_send_signal(&first.pidfd, Signal::KILL);
+        }
     }
 
     /// Every process is complete: CRIU has no limit while it holds them.
@@ -337,6 +390,10 @@ impl Restorer {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
         lines.collect::<Vec<_>>().join("; ")
     }
+}
+
+pub(super) fn misbehaved(problem: &'static str) -> Error {
+    Error::new(ErrorKind::PeerMisbehaved, "criu restore", problem)
 }
 
 fn failure(problem: &str) -> Error {

@@ -8,7 +8,7 @@
 //! | no_new_privs | set, if the plan sets it |
 //! | seccomp | at least one filter, if the plan has one; the image's own copies of it were compared before |
 //! | limits | at most the plan's |
-//! | tracer | CRIU |
+//! | tracer | CRIU; or one outside of the pid namespace, where CRIU is if it makes that |
 //!
 //! Everything comes from the kernel, through the container's own proc, which no process inside can change.
 
@@ -83,14 +83,20 @@ impl Posture {
         Ok(())
     }
 
-    /// Compares every thread of the container but those of CRIU and the reaper.
+    /// Learns the number of the pid namespace that CRIU has made.
+    pub(super) fn expect_pids(&mut self, number: u64) {
+        self.namespaces.retain(|(name, _)| name != "pid");
+        self.namespaces.push(("pid".to_owned(), number));
+    }
+
+    /// Compares every thread of the container but those of CRIU, if that is there, and the reaper that then is.
     ///
     /// # Errors
     /// [`ErrorKind::Stale`] with the process, the field and both values.
-    pub(super) fn check(&self, proc: BorrowedFd<'_>, init: i32, criu: i32) -> Result<()> {
+    pub(super) fn check(&self, proc: BorrowedFd<'_>, init: i32, criu: Option<i32>) -> Result<()> {
         let mut found = false;
         for member in members::all(proc)? {
-            if [REAPER_PID, criu].contains(&member.pid()) {
+            if criu.is_some_and(|criu| [REAPER_PID, criu].contains(&member.pid())) {
                 continue;
             }
             found |= member.pid() == init;
@@ -104,7 +110,7 @@ impl Posture {
         }
     }
 
-    fn check_member(&self, member: &Member, criu: i32) -> Result<(), String> {
+    fn check_member(&self, member: &Member, criu: Option<i32>) -> Result<(), String> {
         // A zombie runs nothing any more, and has no namespaces.
         if member.stat().ok_or("its state cannot be read")?.state == 'Z' {
             return Ok(());
@@ -122,7 +128,7 @@ impl Posture {
     }
 
     /// Compares `/proc/PID/task/TID/status`.
-    fn check_status(&self, status: &str, criu: i32) -> Result<(), String> {
+    fn check_status(&self, status: &str, criu: Option<i32>) -> Result<(), String> {
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.map(str::trim).ok_or_else(|| format!("the kernel shows no {name}"))
@@ -131,8 +137,13 @@ impl Posture {
             let words = field(name)?.split_whitespace().map(str::parse);
             words.collect::<Result<_, _>>().map_err(|_| format!("its {name} are no numbers"))
         };
-        if numbers("TracerPid")? != [criu.cast_unsigned()] {
-            return Err(format!("its TracerPid is {}, and CRIU's pid is {criu}", field("TracerPid")?));
+        // A tracer outside of the pid namespace has the number 0 there.
+        let tracer = criu.unwrap_or(0);
+        if numbers("TracerPid")? != [tracer.cast_unsigned()] {
+            return Err(format!("its TracerPid is {}, and CRIU's pid is {tracer}", field("TracerPid")?));
+        }
+        if !field("State")?.starts_with('t') {
+            return Err(format!("its State is {:?}, and nothing traces it", field("State")?));
         }
         let within = |name: &str, allowed: CapSet| {
             let set = u64::from_str_radix(field(name)?, 16).map_err(|_| format!("its {name} is no set"))?;
@@ -206,9 +217,9 @@ impl Posture {
 mod tests {
     use super::*;
 
-    const CRIU: i32 = 300;
+    const CRIU: Option<i32> = Some(300);
     /// Of a process of the builder's default container, while CRIU holds it.
-    const STATUS: &str = "Name:\tsh\nTracerPid:\t300\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t \n\
+    const STATUS: &str = "Name:\tsh\nState:\tt (tracing stop)\nTracerPid:\t300\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t \n\
         CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
         CapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
     const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
@@ -235,6 +246,7 @@ mod tests {
         let posture = posture();
         assert_eq!(posture.check_status(STATUS, CRIU), Ok(()));
         let differs = [
+            ("t (tracing stop)", "S (sleeping)", "its State is \"S (sleeping)\", and nothing traces it"),
             ("TracerPid:\t300", "TracerPid:\t7", "its TracerPid is 7, and CRIU's pid is 300"),
             ("Uid:\t0\t0\t0\t0", "Uid:\t0\t0\t0\t5", "its Uid are 0\t0\t0\t5, and the configuration's is 0"),
             ("Groups:\t ", "Groups:\t4 ", "its Groups have 4, which the configuration does not give it"),
@@ -263,6 +275,14 @@ mod tests {
             let without = STATUS.replacen(field, "None", 1);
             assert!(posture.check_status(&without, CRIU).is_err(), "a kernel that shows no {field}");
         }
+    }
+
+    #[test]
+    fn a_tracer_outside_of_the_pid_namespace_is_none_inside() {
+        let outside = STATUS.replacen("TracerPid:\t300", "TracerPid:\t0", 1);
+        assert_eq!(posture().check_status(&outside, None), Ok(()));
+        assert!(posture().check_status(STATUS, None).is_err());
+        assert!(posture().check_status(&outside, CRIU).is_err());
     }
 
     #[test]
