@@ -478,3 +478,23 @@ fn recover_decides_about_every_phase_a_crash_left() {
                   left: 0 containers\n";
     assert_eq!(ran.expect(0, stdout), "");
 }
+
+#[test]
+fn checkpoint_goes_on_where_its_last_run_stopped() {
+    let stage = stage!();
+    let example = example!("checkpoint").on(&stage);
+    let criu = match crate::kit::criu::path() {
+        Ok(path) if is_root() => path,
+        Ok(_) => skip!("only root of the host may write an image"),
+        Err(reason) => skip!("{reason}"),
+    };
+    let directory = stage.path().join("counter");
+    let run = |numbers: &str| {
+        let args = ["--criu", criu.to_str().unwrap(), "--numbers", numbers, directory.to_str().unwrap()];
+        let ran = example.clone().args(args).run();
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "Checkpointed\n"));
+        ran.stdout.lines().map(|line| line.parse::<u32>().unwrap()).collect::<Vec<_>>()
+    };
+    let all = [run("3"), run("1"), run("2")].concat();
+    assert_eq!(all, (1..=u32::try_from(all.len().max(6)).unwrap()).collect::<Vec<_>>());
+}
