@@ -32,6 +32,8 @@
 mod arguments;
 #[path = "beside/mod.rs"]
 mod beside;
+#[path = "oci/checkpoint.rs"]
+mod checkpoint;
 #[path = "oci/control.rs"]
 mod control;
 #[path = "oci/create.rs"]
@@ -119,9 +121,9 @@ struct Options {
     /// Accepted for runc's sake: the program detects by itself whether the caller may create cgroups
     #[arg(long, value_name = "true|false|auto", value_parser = ["true", "false", "auto"], default_value = "auto")]
     rootless: String,
-    /// Not used
-    #[arg(long, hide = true)]
-    criu: Option<String>,
+    /// The program for checkpoint and restore, instead of the `criu` in PATH
+    #[arg(long, value_name = "FILE")]
+    criu: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -179,18 +181,10 @@ enum Verb {
     Spec(spec::Spec),
     /// Print which features of the specification are supported
     Features,
-    /// Not supported
-    #[command(disable_help_flag = true)]
-    Checkpoint {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-        rest: Vec<String>,
-    },
-    /// Not supported
-    #[command(disable_help_flag = true)]
-    Restore {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-        rest: Vec<String>,
-    },
+    /// Write an image of a running container, and end it
+    Checkpoint(checkpoint::Checkpoint),
+    /// Create and start a container whose processes come from an image
+    Restore(checkpoint::Restore),
 }
 
 fn main() -> ExitCode {
@@ -232,13 +226,10 @@ fn main() -> ExitCode {
 
 impl Verb {
     fn obey(self, options: &Options) -> Done {
-        let unsupported = |what: &str| Err(Failure::from(format!("{what} is not supported")));
         match self {
             // These verbs concern the program, not a container.
             Self::Spec(spec) => return spec.obey(),
             Self::Features => return features::print(),
-            Self::Checkpoint { .. } => return unsupported("checkpoint"),
-            Self::Restore { .. } => return unsupported("restore"),
             _ => {}
         }
         let root = options.open_root(&self)?;
@@ -258,9 +249,9 @@ impl Verb {
             Self::Resume { id } => control::resume(find(&id)?),
             Self::Update(update) => update.obey(&root),
             Self::List(list) => list.obey(&root),
-            Self::Spec(_) | Self::Features | Self::Checkpoint { .. } | Self::Restore { .. } => {
-                unreachable!("obeyed above")
-            }
+            Self::Checkpoint(checkpoint) => checkpoint.obey(&root, options),
+            Self::Restore(restore) => restore.obey(&root, options),
+            Self::Spec(_) | Self::Features => unreachable!("obeyed above"),
         }
     }
 }
@@ -268,7 +259,7 @@ impl Verb {
 impl Verb {
     /// Whether it makes a container, which belongs to the user who asks for it.
     fn creates(&self) -> bool {
-        matches!(self, Self::Create(_) | Self::Run(_))
+        matches!(self, Self::Create(_) | Self::Run(_) | Self::Restore(_))
     }
 }
 

@@ -5,9 +5,10 @@ use super::failure::{Done, Failure, exit_code};
 use super::foreground::{SignalForwarder, keep_newlines, keeps_newlines};
 use super::pidfd::PidfdSocket;
 use super::terminal::our_size;
+use cofferdam::checkpoint::{Criu, Image, StreamKind};
 use cofferdam::info::Listed;
 use cofferdam::oci_spec::runtime::LinuxNamespaceType;
-use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, Creating, ErrorKind, StateRoot};
+use cofferdam::{AnyContainer, Container, ContainerBuilder, Created, Creating, ErrorKind, StateRoot, Stdio};
 use nix::unistd::geteuid;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -84,6 +85,9 @@ impl CgroupsPath {
     }
 }
 
+/// The image whose processes take the place of the configuration's program, if there is one.
+pub(crate) type Restored<'a> = Option<(&'a Image, &'a Criu)>;
+
 /// Which program holds the other end of the container's terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Terminal {
@@ -106,9 +110,10 @@ impl CreationOptions {
         root: &StateRoot,
         options: &Options,
         detach: bool,
+        restored: Restored<'_>,
     ) -> Result<(Container<Creating>, Terminal), Failure> {
         let (id, again) = (self.id.clone(), self.clone());
-        let (builder, terminal) = self.builder(root, options, detach)?;
+        let (builder, terminal) = self.builder(root, options, detach, restored)?;
         if !geteuid().is_root() || !matches!(CgroupsPath::of(&builder), CgroupsPath::Default) {
             return Ok((builder.build()?, terminal));
         }
@@ -117,7 +122,7 @@ impl CreationOptions {
         match builder.cgroups_path(&id).build() {
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported { feature } if feature == CGROUPS_PATH) =>
             {
-                let (builder, terminal) = again.builder(root, options, detach)?;
+                let (builder, terminal) = again.builder(root, options, detach, restored)?;
                 Ok((builder.build()?, terminal))
             }
             built => Ok((built?, terminal)),
@@ -130,6 +135,7 @@ impl CreationOptions {
         root: &StateRoot,
         options: &Options,
         detach: bool,
+        restored: Restored<'_>,
     ) -> Result<(ContainerBuilder, Terminal), Failure> {
         let default_scope = format!(":cofferdam:{}", self.id);
         let mut builder = ContainerBuilder::from_bundle(&self.bundle)?.id(self.id).state_root(root.clone());
@@ -188,8 +194,20 @@ impl CreationOptions {
                 Terminal::None
             }
         };
+        if let Some((image, criu)) = restored {
+            builder = keep_streams(builder, image).restore(image, criu)?;
+        }
         Ok((builder, terminal))
     }
+}
+
+/// What was no pipe stays what it was: a restore replaces nothing else.
+fn keep_streams(builder: ContainerBuilder, image: &Image) -> ContainerBuilder {
+    let [stdin, stdout, stderr] = image.streams();
+    let stays = |kind: &StreamKind| !matches!(kind, StreamKind::Pipe { .. });
+    let builder = if stays(stdin) { builder.stdin(Stdio::null()) } else { builder };
+    let builder = if stays(stdout) { builder.stdout(Stdio::null()) } else { builder };
+    if stays(stderr) { builder.stderr(Stdio::null()) } else { builder }
 }
 
 /// The path of the container's pid namespace, if the configuration joins `/proc/SANDBOX/ns/pid`. An engine knows only the
@@ -228,7 +246,7 @@ fn activated_fds() -> u32 {
 impl Create {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
         let pidfd = self.options.pidfd_socket()?;
-        let (container, _) = self.options.build(root, options, true)?;
+        let (container, _) = self.options.build(root, options, true, None)?;
         let mut created = container.create()?;
         send_pidfd(pidfd.as_ref(), &created)?;
         // Later commands find the container by its id.
@@ -257,9 +275,14 @@ pub(crate) fn start(container: AnyContainer) -> Done {
 
 impl Run {
     pub(crate) fn obey(self, root: &StateRoot, options: &Options) -> Done {
+        self.obey_with(root, options, None)
+    }
+
+    /// Runs the configuration's program, or the processes of an image in its place.
+    pub(crate) fn obey_with(self, root: &StateRoot, options: &Options, restored: Restored<'_>) -> Done {
         let (detach, keep) = (self.detach, self.keep);
         let pidfd = self.options.pidfd_socket()?;
-        let (container, terminal) = self.options.build(root, options, detach)?;
+        let (container, terminal) = self.options.build(root, options, detach, restored)?;
         if detach {
             let created = container.create()?;
             send_pidfd(pidfd.as_ref(), &created)?;

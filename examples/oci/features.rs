@@ -3,6 +3,7 @@
 
 use super::failure::{Done, Failure};
 use super::words::words;
+use cofferdam::checkpoint::Criu;
 use cofferdam::oci::{OCI_VERSIONS, check_config, mount_options};
 use cofferdam::oci_spec::runtime::{
     Arch, Hooks, LinuxNamespaceType, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator,
@@ -73,7 +74,11 @@ fn features() -> Result<Value, Failure> {
                 config["linux"]["netDevices"] = json!({ "eth0": {} });
             }) },
         },
-        "annotations": { "dev.cofferdam.version": env!("CARGO_PKG_VERSION") },
+        "annotations": {
+            "dev.cofferdam.version": env!("CARGO_PKG_VERSION"),
+            // As runc names it, for programs that ask runc.
+            "org.opencontainers.runc.checkpoint.enabled": Criu::find().is_ok().to_string(),
+        },
     }))
 }
 

@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests run programs and write plain files of their own")]
 
 mod cgroups;
+mod checkpoint;
 mod exec;
 mod failures;
 mod flags;
