@@ -8,7 +8,7 @@ mod hostile;
 use crate::error::{Error, ErrorKind};
 use crate::host::cgroups::{CgroupLayout, CgroupType, DelegationPoint};
 use crate::host::facts::{Host, IdRange, SecurityModules, ServiceManager, SystemDir};
-use crate::id::ContainerId;
+use crate::id::{ContainerId, QualifiedId};
 use crate::plan::cgroup::Value;
 use crate::plan::{
     DeviceNode, Extras, GoferFacts, GoferPlan, Plan, RootPlan, SandboxFacts, Scratch, SealedGofer,
@@ -88,7 +88,7 @@ pub fn plan(bytes: &[u8]) {
     let Some((_, spec)) = valid_spec(config) else { return };
     let (host, extras) = made_up(*facts);
     let id = ContainerId::new("fuzzed").expect("letters are a valid id");
-    let plan = match Plan::new(&id, &spec, &extras, &host) {
+    let plan = match Plan::new(QualifiedId { id: &id, root: 0 }, &spec, &extras, &host) {
         Ok(plan) => plan,
         Err(error) => return assert_names_a_field(&error),
     };

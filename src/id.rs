@@ -46,6 +46,20 @@ impl ContainerId {
     }
 }
 
+/// An id among those of the whole host: only within one state root is an id given once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QualifiedId<'a> {
+    pub(crate) id: &'a ContainerId,
+    /// Tells the state root from others.
+    pub(crate) root: u32,
+}
+
+impl fmt::Display for QualifiedId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08x}", self.id, self.root)
+    }
+}
+
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

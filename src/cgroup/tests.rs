@@ -7,7 +7,7 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::host;
 use crate::host::cgroups::{CgroupLayout, DelegationPoint, below};
-use crate::id::ContainerId;
+use crate::id::{ContainerId, QualifiedId};
 use crate::plan::DeviceLimits;
 use crate::plan::cgroup::{CONTAINER, CgroupPlan, Role, plan};
 use crate::skip::note_skip;
@@ -75,7 +75,8 @@ impl Fixture {
     ) -> CgroupPlan {
         let id = ContainerId::new(self.name.as_str()).unwrap();
         let path = explicit.map(|below| PathBuf::from(format!("/{}{below}", self.name)));
-        let plan = plan(resources, path.as_deref(), &id, layout, freeze).unwrap();
+        let plan =
+            plan(resources, path.as_deref(), QualifiedId { id: &id, root: 0 }, layout, freeze).unwrap();
         self.paths = plan.leaves();
         plan
     }
@@ -124,7 +125,7 @@ fn limits_are_in_the_kernel_before_anything_joins_and_destroy_leaves_nothing() {
     let cgroup = Cgroup::create(&plan, None).unwrap();
     let leaf = |controller: &str| {
         let own = layout.v1(controller).unwrap().own_dir();
-        own.join(format!("cofferdam-{}", fixture.name))
+        own.join(format!("cofferdam-{}-00000000", fixture.name))
     };
     for (file, outer, exact) in
         [("memory.limit_in_bytes", (64 + 32) << 20, 64 << 20), ("pids.max", 17 + 128, 17)]
@@ -167,7 +168,9 @@ fn on_v2_a_program_decides_about_devices_however_many_rules_there_are() {
         let mut fixture = Fixture::new();
         let id = ContainerId::new(fixture.name.as_str()).unwrap();
         let limits = DeviceLimits::new(rules, true).unwrap();
-        let plan = CgroupPlan::default().with_device_limits(&limits, None, &id, &layout).unwrap();
+        let plan = CgroupPlan::default()
+            .with_device_limits(&limits, None, QualifiedId { id: &id, root: 0 }, &layout)
+            .unwrap();
         fixture.paths = plan.leaves();
         match Cgroup::create(&plan, None) {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
@@ -265,7 +268,7 @@ fn on_v2_a_sandbox_that_a_service_manager_put_into_the_scope_goes_beside_the_con
     let pages = HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 };
     let resources = Resources { hugepages: vec![pages], ..Resources::default() };
     let id = ContainerId::new(fixture.name.as_str()).unwrap();
-    let Ok(mut plan) = plan(&resources, None, &id, &layout, false) else {
+    let Ok(mut plan) = plan(&resources, None, QualifiedId { id: &id, root: 0 }, &layout, false) else {
         return note_skip("the unified hierarchy has no hugetlb");
     };
     fixture.paths = plan.leaves();

@@ -89,7 +89,7 @@ impl AnyContainer {
         let streams = Streams::default();
         Ok(match (recorded, live) {
             (Status::Creating, _) => {
-                let blueprint: Blueprint = blueprint_of(&core.record)?;
+                let blueprint: Blueprint = blueprint_of(&core.root, &core.record)?;
                 Self::Creating(Container::new(core, blueprint))
             }
             (Status::Created, Some(live)) => {
@@ -189,7 +189,7 @@ impl AnyContainer {
             // Nothing to learn from a damaged record but where it lies: next to the sandbox's socket.
             Err(error) if *error.kind() == ErrorKind::Stale => {
                 kill_by_socket(&lock)?;
-                teardown::remove_default_cgroups(found.id())?;
+                teardown::remove_default_cgroups(root, found.id())?;
                 lock.remove()
             }
             _ => teardown::destroy(lock, created_at),

@@ -3,7 +3,7 @@
 use crate::criu::Criu;
 use crate::error::{Error, OsContext, Result};
 use crate::host::{Caller, Needs, Obstacle, namespaces_obstacle};
-use crate::id::ContainerId;
+use crate::id::{ContainerId, QualifiedId};
 use crate::plan::cgroup::{self, CgroupPlan};
 use crate::spec::{CpuLimits, MemoryLimits, Resources};
 use crate::state::StateRoot;
@@ -234,7 +234,8 @@ impl Limits {
     fn plan(&self, resources: &Resources) -> Result<CgroupPlan, Missing> {
         let id = ContainerId::new("probe").expect("a valid id");
         let layout = self.0.as_ref().map_err(missing)?;
-        cgroup::plan(resources, None, &id, layout, true).map_err(|error| missing(&error))
+        cgroup::plan(resources, None, QualifiedId { id: &id, root: 0 }, layout, true)
+            .map_err(|error| missing(&error))
     }
 
     fn refusal(&self, resources: Resources) -> Option<Missing> {

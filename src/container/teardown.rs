@@ -12,7 +12,7 @@ use crate::helper::collect_ended;
 use crate::host;
 use crate::id::ContainerId;
 use crate::link::{Reach, kill_by_socket, kill_process, leave_pod, reach};
-use crate::state::StateLock;
+use crate::state::{StateLock, StateRoot};
 
 /// Kills and removes everything that the record names, then the record itself. With `created_at`, only if the container
 /// was created at that moment: another one may have the id by now.
@@ -74,10 +74,10 @@ pub(super) fn destroy(mut lock: StateLock, created_at: Option<u64>) -> Result<()
 ///
 /// # Errors
 /// [`ErrorKind::Incomplete`] if killed processes are still there.
-pub(super) fn remove_default_cgroups(id: &str) -> Result<()> {
+pub(super) fn remove_default_cgroups(root: &StateRoot, id: &str) -> Result<()> {
     let places = ContainerId::new(id).and_then(|id| {
         let layout = host::cgroup_layout()?;
-        Ok(crate::plan::cgroup::default_places(&id, &layout))
+        Ok(crate::plan::cgroup::default_places(root.qualify(&id), &layout))
     });
     cgroup::remove_when_empty(&places.unwrap_or_default())
 }

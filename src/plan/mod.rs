@@ -36,7 +36,7 @@ pub(crate) use sealed::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ContainerId;
+use crate::id::QualifiedId;
 use crate::spec::{CgroupsPath, Hooks, IdMaps, NamespaceSource, NetDevice, Resources, ValidSpec};
 use std::path::PathBuf;
 
@@ -65,7 +65,7 @@ impl Plan {
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) with the first field that this host or this caller cannot obey.
     /// [`InvalidSpec`](ErrorKind::InvalidSpec) for a value that only the planner checks, such as a volume's name.
-    pub(crate) fn new(id: &ContainerId, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
+    pub(crate) fn new(id: QualifiedId<'_>, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
         refuse::refuse_unsupported(spec, extras)?;
         restore::refuse(spec, extras)?;
         if extras.keep_groups && extras.pod.is_some() {
@@ -99,7 +99,7 @@ impl Plan {
         let (gofer, (root, tree)) = layout.finish();
         let layers = layers(&gofer, &tree);
         let sandbox =
-            sandbox::plan(id, spec, extras, host, (root, tree, layers, restore), &unapplied_limits)?;
+            sandbox::plan(id.id, spec, extras, host, (root, tree, layers, restore), &unapplied_limits)?;
         let id_maps = if new_user { spec.id_maps.clone() } else { IdMaps::default() };
         let (net_devices, hooks) = (spec.net_devices.clone(), spec.hooks.clone());
         let pipe_owner = host_ids_of(&spec.process.user, spec, (host.euid, host.egid));
@@ -111,7 +111,7 @@ impl Plan {
 ///
 /// Each refusal names one field, so plan again without the limits of its controller until the host refuses none.
 fn plan_best_cgroup(
-    id: &ContainerId,
+    id: QualifiedId<'_>,
     spec: &ValidSpec,
     extras: &Extras,
     host: &Host,
@@ -130,14 +130,14 @@ fn plan_best_cgroup(
         if dropped.is_empty() {
             return Err(refusal);
         }
-        tracing::warn!(id = id.as_str(), fields = ?dropped, %refusal, "the container runs without these limits");
+        tracing::warn!(id = id.id.as_str(), fields = ?dropped, %refusal, "the container runs without these limits");
         unapplied.extend(dropped);
     }
 }
 
 /// The cgroups: below a path, or in a scope of systemd.
 fn plan_cgroup(
-    id: &ContainerId,
+    id: QualifiedId<'_>,
     spec: &ValidSpec,
     resources: &Resources,
     extras: &Extras,

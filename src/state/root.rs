@@ -6,7 +6,8 @@ use super::directory::{DIRECTORY, REGULAR, make_path};
 use super::name::{FileRole, StateName};
 use super::record::{MAX_RECORD_BYTES, Record};
 use crate::error::{Error, ErrorKind, OsContext, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use crate::id::{ContainerId, QualifiedId};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
@@ -20,6 +21,8 @@ pub struct StateRoot {
     dir: Arc<OwnedFd>,
     path: Arc<Path>,
     durable: bool,
+    /// Tells it from other state roots of this boot.
+    tag: u32,
 }
 
 impl StateRoot {
@@ -63,9 +66,9 @@ impl StateRoot {
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(refused(&path, "is not a directory")),
             opened => opened.os(|| format!("open({path:?}, O_DIRECTORY|O_NOFOLLOW)"))?,
         };
-        check_private(dir.as_fd(), &path)?;
+        let stat = check_private(dir.as_fd(), &path)?;
         check_above(dir.as_fd(), &path, "../")?;
-        Ok(Self { dir: Arc::new(dir), path: path.into(), durable: false })
+        Ok(Self { dir: Arc::new(dir), path: path.into(), durable: false, tag: tag_of(&stat) })
     }
 
     /// Whether every save also reaches the disk (two fsync(2), milliseconds) before it returns. Off by default.
@@ -83,6 +86,11 @@ impl StateRoot {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The id of a container in this directory, among those of all state roots.
+    pub(crate) fn qualify<'a>(&self, id: &'a ContainerId) -> QualifiedId<'a> {
+        QualifiedId { id, root: self.tag }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -188,7 +196,13 @@ fn default_path(
 }
 
 /// Refuses a directory that another user owns or can write to.
-fn check_private(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
+/// A digest (FNV-1a) of what the kernel knows the directory by.
+fn tag_of(stat: &Stat) -> u32 {
+    let bytes = stat.st_dev.to_ne_bytes().into_iter().chain(stat.st_ino.to_ne_bytes());
+    bytes.fold(0x811c_9dc5, |tag, byte| (tag ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+fn check_private(dir: BorrowedFd<'_>, path: &Path) -> Result<Stat> {
     let stat = rustix::fs::fstat(dir).os(|| format!("fstat({path:?})"))?;
     let euid = rustix::process::geteuid().as_raw();
     if stat.st_uid != euid {
@@ -201,7 +215,7 @@ fn check_private(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
         )
         .hint("chmod it to 0700, after checking what is in it"));
     }
-    Ok(())
+    Ok(stat)
 }
 
 /// Refuses a directory that every user may rename, and put another in its place: the next process to open this path would

@@ -98,6 +98,26 @@ fn the_cgroup_of_another_container_is_neither_used_nor_destroyed() {
     if !may_limit("pids") {
         skip!("this user may not limit pids here");
     }
+    let place = format!("it-{}-named", stage.id("one"));
+    for limited in [false, true] {
+        let builder = |id| {
+            let builder = stage.container(id).args(["sleep", "1000"]).cgroups_path(&place);
+            if limited { builder.pids_limit(100) } else { builder }
+        };
+        let first = start(builder("one"));
+        let failed = builder("two").build().unwrap().create().expect_err("two containers share a cgroup");
+        assert_eq!(*failed.error().kind(), ErrorKind::AlreadyExists, "{failed}");
+        assert_eq!(first.try_wait().unwrap(), None, "limited: {limited}");
+        first.kill().unwrap().delete().unwrap();
+    }
+}
+
+#[test]
+fn containers_of_one_id_in_two_state_roots_have_cgroups_of_their_own() {
+    let stage = stage!();
+    if !may_limit("pids") {
+        skip!("this user may not limit pids here");
+    }
     let elsewhere = StateRoot::open(stage.path().join("elsewhere")).unwrap();
     for limited in [false, true] {
         let builder = || {
@@ -105,18 +125,14 @@ fn the_cgroup_of_another_container_is_neither_used_nor_destroyed() {
             if limited { builder.pids_limit(100) } else { builder }
         };
         let first = start(builder());
-        let place = first.info().cgroups;
-        let second = builder().state_root(elsewhere.clone()).build().unwrap().create();
-        match second {
-            Ok(second) if !limited => {
-                assert_eq!(second.info().cgroups, Vec::<PathBuf>::new());
-                second.kill().unwrap().delete().unwrap();
-            }
-            Ok(_) => panic!("two containers share {place:?}"),
-            Err(failed) => assert_eq!(*failed.error().kind(), ErrorKind::AlreadyExists, "{failed}"),
-        }
-        assert_eq!(first.try_wait().unwrap(), None, "limited: {limited}");
+        let second = start(builder().state_root(elsewhere.clone()));
+        let [firsts, seconds] = [&first, &second].map(|container| container.info().cgroups);
+        assert!(!firsts.is_empty() && firsts.len() == seconds.len(), "{firsts:?} {seconds:?}");
+        assert!(firsts.iter().all(|place| !seconds.contains(place)), "{firsts:?} {seconds:?}");
         first.kill().unwrap().delete().unwrap();
+        assert_eq!(second.try_wait().unwrap(), None, "killed with its namesake, limited: {limited}");
+        second.kill().unwrap().delete().unwrap();
+        assert!(firsts.iter().chain(&seconds).all(|place| !place.exists()));
     }
 }
 

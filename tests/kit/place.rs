@@ -76,8 +76,10 @@ impl Place {
     /// Cgroups named after an id of this place, in every hierarchy.
     pub fn cgroups(&self) -> Vec<String> {
         let mark = self.id("");
+        // The name of the state root may follow.
+        let is_ours = |name: &str| name.ends_with(&mark) || name.contains(&format!("{mark}-"));
         let mut found = BTreeSet::new();
-        find_directories(Path::new("/sys/fs/cgroup"), &|name| name.ends_with(&mark), &mut found);
+        find_directories(Path::new("/sys/fs/cgroup"), &is_ours, &mut found);
         found.into_iter().map(|path| format!("cgroup: {path}")).collect()
     }
 }

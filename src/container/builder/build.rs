@@ -48,8 +48,15 @@ impl ContainerBuilder {
         let bundle = self.bundle.clone().unwrap_or_else(|| self.spec_root());
         let sandbox_id = self.extras.pod.clone().unwrap_or_else(|| id.clone());
         let names = self.field_names();
-        let blueprint = blueprint(&id, &self.spec, self.extras, self.bundle.as_deref(), self.origin, caller)
-            .map_err(|error| names.explain(error))?;
+        let blueprint = blueprint(
+            root.qualify(&id),
+            &self.spec,
+            self.extras,
+            self.bundle.as_deref(),
+            self.origin,
+            caller,
+        )
+        .map_err(|error| names.explain(error))?;
         let mut record = Record::new(id, sandbox_id, bundle, RawSpec::from_spec(&self.spec)?);
         record.oci_version.clone_from(self.spec.version());
         record.hooks = Hooks::from_record(self.spec.hooks().as_ref())?;

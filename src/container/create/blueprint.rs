@@ -7,12 +7,12 @@ use crate::container::builder::names::FieldNames;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::host::{Caller, Needs};
-use crate::id::ContainerId;
+use crate::id::QualifiedId;
 use crate::plan::{DeviceLimits, Extras, Plan};
 use crate::process::console::ConsoleTarget;
 use crate::process::{Stdio, UserLog};
 use crate::spec::{CgroupsPath, MountKind, NamespaceSource, Origin, ValidSpec};
-use crate::state::Record;
+use crate::state::{Record, StateRoot};
 use oci_spec::runtime::Spec;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(in crate::container) struct Blueprint {
 
 /// Validates `spec` and plans the container `id`, with `caller` as the first half of what the plan knows of the host.
 pub(in crate::container) fn blueprint(
-    id: &ContainerId,
+    id: QualifiedId<'_>,
     spec: &Spec,
     extras: Extras,
     bundle: Option<&Path>,
@@ -89,7 +89,7 @@ pub(in crate::container) fn blueprint(
 }
 
 /// The blueprint of a recorded container whose creation was never finished.
-pub(in crate::container) fn blueprint_of(record: &Record) -> Result<Blueprint> {
+pub(in crate::container) fn blueprint_of(root: &StateRoot, record: &Record) -> Result<Blueprint> {
     let extras: Extras = serde_json::from_value(record.extras.clone())
         .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
     if extras.restore.is_some() {
@@ -99,7 +99,7 @@ pub(in crate::container) fn blueprint_of(record: &Record) -> Result<Blueprint> {
         );
     }
     blueprint(
-        &record.id,
+        root.qualify(&record.id),
         &record.spec.parse()?,
         extras,
         Some(&record.bundle),

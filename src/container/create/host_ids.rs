@@ -42,7 +42,14 @@ fn move_to(
     let mut spec = core.record.spec.parse()?;
     shift(&mut spec, from, to);
     let extras = old.extras.clone();
-    let new = blueprint(&core.record.id, &spec, extras, Some(&core.record.bundle), Origin::Builder, caller)?;
+    let new = blueprint(
+        core.root.qualify(&core.record.id),
+        &spec,
+        extras,
+        Some(&core.record.bundle),
+        Origin::Builder,
+        caller,
+    )?;
     core.record.spec = RawSpec::from_spec(&spec)?;
     core.configured = Cache::default();
     old.plan = new.plan;

@@ -6,7 +6,7 @@ use super::model::{Branch, CgroupPlan, Hierarchy, PlannedWrite, Role, Value};
 use super::place::CgroupLocation;
 use crate::error::Result;
 use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
-use crate::id::ContainerId;
+use crate::id::QualifiedId;
 use crate::plan::devices::{DeviceLimits, FIELD};
 use crate::spec::Resources;
 use std::path::Path;
@@ -22,7 +22,7 @@ impl CgroupPlan {
         mut self,
         limits: &DeviceLimits,
         cgroups_path: Option<&Path>,
-        id: &ContainerId,
+        id: QualifiedId<'_>,
         layout: &CgroupLayout,
     ) -> Result<Self> {
         let place = CgroupLocation::new(cgroups_path, id)?;

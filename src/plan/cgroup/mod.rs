@@ -31,7 +31,7 @@ pub(crate) use update::{ControllerUpdate, Lifted, Spelling, for_exec, not_joined
 use crate::error::{Error, Result};
 use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy, V1Hierarchy};
 use crate::host::facts::ServiceManager;
-use crate::id::ContainerId;
+use crate::id::QualifiedId;
 use crate::spec::{Resources, SystemdScope};
 use branches::{freezer_branch, v1_branches, v2_branch};
 use place::{CgroupLocation, default_name};
@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 /// Plans the cgroups of container `id`.
 ///
 /// Without `cgroups_path` the container uses only the hierarchies that have a limit. Its directory is named
-/// `cofferdam-ID`, below the caller's own cgroup (v1) or below the one that [`CgroupLocation::point`] chooses (v2). With
+/// `cofferdam-ID-ROOT`, below the caller's own cgroup (v1) or below the one that [`CgroupLocation::point`] chooses (v2). With
 /// `cgroups_path` the container also joins the hierarchies that give statistics. An absolute path starts at the
 /// hierarchy's mount point, and a relative one where the default name would be ("the runtime MAY interpret the path
 /// relative to a runtime-determined location" - OCI config-linux.md).
@@ -58,7 +58,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn plan(
     resources: &Resources,
     cgroups_path: Option<&Path>,
-    id: &ContainerId,
+    id: QualifiedId<'_>,
     layout: &CgroupLayout,
     freeze: bool,
 ) -> Result<CgroupPlan> {
@@ -123,10 +123,10 @@ fn limits(
 
 /// All directories in which a container of this id may have its cgroups if its configuration names none, the innermost
 /// first. A runtime for engines names them after the id alone.
-pub(crate) fn default_places(id: &ContainerId, layout: &CgroupLayout) -> Vec<PathBuf> {
+pub(crate) fn default_places(id: QualifiedId<'_>, layout: &CgroupLayout) -> Vec<PathBuf> {
     let v1 = layout.v1.iter().map(V1Hierarchy::own_dir);
     let bases = v1.chain(layout.unified.iter().flat_map(UnifiedHierarchy::point_dirs));
-    let names = [default_name(id), id.as_str().to_owned()];
+    let names = [default_name(id), id.id.as_str().to_owned()];
     bases
         .flat_map(|base| names.clone().map(|name| base.join(name)))
         .flat_map(|leaf| [leaf.join(CONTAINER), leaf.join(SANDBOX), leaf])

@@ -5,7 +5,7 @@ use super::model::{PlannedDir, Role};
 use super::requested::CGROUPS_PATH;
 use crate::error::{Error, Result};
 use crate::host::cgroups::{DelegationPoint, UnifiedHierarchy, V1Hierarchy};
-use crate::id::ContainerId;
+use crate::id::QualifiedId;
 use std::path::{Component, Path, PathBuf};
 
 /// Where in each hierarchy the leaf is.
@@ -18,7 +18,7 @@ pub(super) struct CgroupLocation {
 }
 
 impl CgroupLocation {
-    pub(super) fn new(cgroups_path: Option<&Path>, id: &ContainerId) -> Result<Self> {
+    pub(super) fn new(cgroups_path: Option<&Path>, id: QualifiedId<'_>) -> Result<Self> {
         match cgroups_path {
             Some(path) => Self::named(path),
             None => Ok(Self { absolute: false, explicit: false, names: vec![default_name(id)] }),
@@ -153,9 +153,10 @@ pub(super) fn may_not_write(path: &Path) -> String {
 /// The longest name of a directory.
 pub(super) const MAX_NAME: usize = 255;
 
-/// `cofferdam-ID`. In a name that is too long, a digest of the whole (FNV-1a) replaces the end. If two digests collide,
-/// the second container finds a cgroup in use and fails; it never shares one.
-pub(super) fn default_name(id: &ContainerId) -> String {
+/// `cofferdam-ID-ROOT`: containers of two state roots may have one id, and neither may find, or remove, the other's cgroup.
+/// In a name that is too long, a digest of the whole (FNV-1a) replaces the end. If two digests collide, the second
+/// container finds a cgroup in use and fails; it never shares one.
+pub(super) fn default_name(id: QualifiedId<'_>) -> String {
     let name = format!("cofferdam-{id}");
     if name.len() <= MAX_NAME {
         return name;

@@ -6,7 +6,7 @@ use super::place::{CgroupLocation, Unusable};
 use super::requested::RequestedLimits;
 use crate::error::Result;
 use crate::host::cgroups::{CgroupLayout, UnifiedHierarchy};
-use crate::id::ContainerId;
+use crate::id::QualifiedId;
 use crate::spec::Resources;
 use std::path::Path;
 
@@ -34,7 +34,7 @@ impl CgroupPlan {
     pub(crate) fn with_accounting(
         mut self,
         cgroups_path: Option<&Path>,
-        id: &ContainerId,
+        id: QualifiedId<'_>,
         layout: &CgroupLayout,
     ) -> Result<Self> {
         if self.scope.is_some() {
@@ -56,7 +56,7 @@ impl CgroupPlan {
     pub(crate) fn with_view(
         mut self,
         cgroups_path: Option<&Path>,
-        id: &ContainerId,
+        id: QualifiedId<'_>,
         layout: &CgroupLayout,
     ) -> Result<Self> {
         let limits = |branch: &Branch| match &branch.hierarchy {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::host::cgroups::CgroupLayout;
 use crate::host::facts::{IdRange, SecurityModules, ServiceManager};
+use crate::id::QualifiedId;
 use crate::plan::Plan;
 use crate::spec::{Origin, parse};
 
@@ -39,7 +40,7 @@ fn host(cgroups: CgroupLayout) -> Host {
 fn cgroup_steps(kind: &str, mountinfo: &str, membership: &str) -> Result<Vec<TreeStep>> {
     let spec = valid(&format!(r#"{{"destination": "/cg", "type": "{kind}", "options": ["ro"]}}"#))?;
     let host = host(CgroupLayout::parse(mountinfo, membership));
-    let plan = Plan::new(&"c".parse()?, &spec, &Extras::default(), &host)?;
+    let plan = Plan::new(QualifiedId { id: &"c".parse()?, root: 0 }, &spec, &Extras::default(), &host)?;
     let steps = plan.sandbox.init.tree.into_iter();
     Ok(steps.filter(|step| step.at.starts_with("cg")).collect())
 }
@@ -48,7 +49,9 @@ fn cgroup_steps(kind: &str, mountinfo: &str, membership: &str) -> Result<Vec<Tre
 fn root_of_a_user_namespace_makes_no_device_nodes() {
     let spec = valid(r#"{"destination": "/dev", "type": "tmpfs"}"#).unwrap();
     let nodes_made = |host: &Host| {
-        let plan = Plan::new(&"c".parse().unwrap(), &spec, &Extras::default(), host).unwrap();
+        let plan =
+            Plan::new(QualifiedId { id: &"c".parse().unwrap(), root: 0 }, &spec, &Extras::default(), host)
+                .unwrap();
         let sources = plan.sandbox.init.tree.into_iter().map(|step| step.source);
         let devices = sources.filter_map(|source| match source {
             StepSource::Node(node) => Some(vec![node]),

@@ -14,11 +14,11 @@ fn no_devices(required: bool) -> DeviceLimits {
 #[test]
 fn device_rules_are_written_where_v1_has_the_controller() {
     let planned = CgroupPlan::default();
-    let planned = planned.with_device_limits(&no_devices(true), None, &id(), &v1_host()).unwrap();
+    let planned = planned.with_device_limits(&no_devices(true), None, id(), &v1_host()).unwrap();
     let lines = show(&planned);
     let expected = [
         "Base /cg/devices",
-        "Sandbox /cg/devices/cofferdam-job-1",
+        "Sandbox /cg/devices/cofferdam-job-1-0000f00d",
         "  devices.deny = a",
         "  devices.allow = b *:* m",
     ];
@@ -31,14 +31,14 @@ fn device_rules_are_written_where_v1_has_the_controller() {
 fn device_rules_are_a_program_on_v2_beside_what_else_is_there() {
     let layout = v2_host("/", "memory pids", "");
     for (required, freeze) in [(true, true), (false, true), (true, false)] {
-        let planned = plan(&Resources::default(), None, &id(), &layout, freeze).unwrap();
-        let planned = planned.with_device_limits(&no_devices(required), None, &id(), &layout).unwrap();
+        let planned = plan(&Resources::default(), None, id(), &layout, freeze).unwrap();
+        let planned = planned.with_device_limits(&no_devices(required), None, id(), &layout).unwrap();
         let expected = [
             "Base /cg",
-            "Outer /cg/cofferdam-job-1",
+            "Outer /cg/cofferdam-job-1-0000f00d",
             &format!("  BPF_CGROUP_DEVICE = a program, required: {required}"),
-            "Sandbox /cg/cofferdam-job-1/sandbox",
-            "Container /cg/cofferdam-job-1/container",
+            "Sandbox /cg/cofferdam-job-1-0000f00d/sandbox",
+            "Container /cg/cofferdam-job-1-0000f00d/container",
         ];
         assert_eq!(show(&planned), expected);
         assert_eq!(planned.branches[0].optional, !required, "a place to freeze is needed now");
@@ -54,7 +54,7 @@ fn device_rules_that_nothing_can_enforce_are_refused_where_they_are_needed() {
         (&closed(v2_host("/", "", "")), "the caller may not make a cgroup to refuse it"),
     ] {
         let limited =
-            |required| CgroupPlan::default().with_device_limits(&no_devices(required), None, &id(), layout);
+            |required| CgroupPlan::default().with_device_limits(&no_devices(required), None, id(), layout);
         let planned = limited(false).unwrap();
         let error = limited(true).unwrap_err();
         assert!(planned.is_empty());

@@ -163,18 +163,18 @@ fn files_named_by_the_configuration_are_written_last_and_their_controllers_enabl
         unified: named.unified,
         ..memory(MemoryLimits { limit: Some(1 << 20), ..MemoryLimits::default() })
     };
-    let planned = plan(&resources, None, &id(), &v2_host_with_all(), false).unwrap();
+    let planned = plan(&resources, None, id(), &v2_host_with_all(), false).unwrap();
     assert_eq!(
         show(&planned),
         [
             "Base /cg",
             "  cgroup.subtree_control = +[\"memory\", \"io\"] ?[]",
-            "Outer /cg/cofferdam-job-1",
+            "Outer /cg/cofferdam-job-1-0000f00d",
             "  memory.max = 34603008",
             "  memory.max = max",
             "  cgroup.subtree_control = +[\"memory\", \"io\"] ?[]",
-            "Sandbox /cg/cofferdam-job-1/sandbox",
-            "Container /cg/cofferdam-job-1/container",
+            "Sandbox /cg/cofferdam-job-1-0000f00d/sandbox",
+            "Container /cg/cofferdam-job-1-0000f00d/container",
             "  memory.max = 1048576",
             "  io.latency = 8:0 target=9",
             "  memory.high = 9",
@@ -240,7 +240,7 @@ fn unlimited_and_moot_values_need_no_swap_accounting() {
 fn swap_without_a_memory_limit_is_refused() {
     let memory = MemoryLimits { swap: Some(4096), ..MemoryLimits::default() };
     let resources = Resources { memory, ..Resources::default() };
-    let error = plan(&resources, None, &id(), &v1_host(), false).unwrap_err();
+    let error = plan(&resources, None, id(), &v1_host(), false).unwrap_err();
     assert_eq!(
         error.to_string(),
         "config.json: linux.resources.memory.swap: is set without a memory limit (set linux.resources.memory.limit too)"

@@ -7,10 +7,13 @@ mod points;
 use super::*;
 use crate::error::ErrorKind;
 use crate::host::cgroups::{CgroupType, DelegationPoint, V1Hierarchy};
+use crate::id::ContainerId;
 use crate::spec::{CpuLimits, MemoryLimits, NetworkClass};
+use std::sync::LazyLock;
 
-fn id() -> ContainerId {
-    ContainerId::new("job-1").unwrap()
+fn id() -> QualifiedId<'static> {
+    static ID: LazyLock<ContainerId> = LazyLock::new(|| ContainerId::new("job-1").unwrap());
+    QualifiedId { id: &ID, root: 0xf00d }
 }
 
 fn v1_host() -> CgroupLayout {
@@ -124,7 +127,7 @@ fn show(plan: &CgroupPlan) -> Vec<String> {
 
 /// The writes of a plan into the container's own directories, without those directories.
 fn writes(resources: &Resources, layout: &CgroupLayout) -> Vec<String> {
-    let mut plan = plan(resources, None, &id(), layout, false).unwrap();
+    let mut plan = plan(resources, None, id(), layout, false).unwrap();
     for branch in &mut plan.branches {
         let own = branch.dirs.pop();
         branch.dirs = own.into_iter().collect();
@@ -152,40 +155,40 @@ fn v2_host_with_all() -> CgroupLayout {
 }
 
 fn refused(resources: &Resources, layout: &CgroupLayout) -> (ErrorKind, String) {
-    let error = plan(resources, None, &id(), layout, false).unwrap_err();
+    let error = plan(resources, None, id(), layout, false).unwrap_err();
     (error.kind().clone(), error.to_string())
 }
 
 #[test]
 fn nothing_asked_for_costs_nothing_on_any_host() {
     for layout in [v1_host(), CgroupLayout::default()] {
-        assert!(plan(&Resources::default(), None, &id(), &layout, false).unwrap().is_empty());
+        assert!(plan(&Resources::default(), None, id(), &layout, false).unwrap().is_empty());
     }
     let zero =
         MemoryLimits { limit: Some(0), reservation: Some(0), swap: Some(0), ..MemoryLimits::default() };
     let zero = Resources { memory: zero, ..Resources::default() };
-    assert!(plan(&zero, None, &id(), &v1_host(), false).unwrap().is_empty());
+    assert!(plan(&zero, None, id(), &v1_host(), false).unwrap().is_empty());
 }
 
 #[test]
 fn a_place_to_freeze_is_one_directory_on_v1() {
     let freezing =
-        |resources: &Resources, layout: &CgroupLayout| plan(resources, None, &id(), layout, true).unwrap();
+        |resources: &Resources, layout: &CgroupLayout| plan(resources, None, id(), layout, true).unwrap();
     let alone = freezing(&Resources::default(), &v1_host());
-    assert_eq!(show(&alone), ["Base /cg/freezer", "Container /cg/freezer/cofferdam-job-1"]);
-    assert_eq!(alone.leaves(), [Path::new("/cg/freezer/cofferdam-job-1")]);
+    assert_eq!(show(&alone), ["Base /cg/freezer", "Container /cg/freezer/cofferdam-job-1-0000f00d"]);
+    assert_eq!(alone.leaves(), [Path::new("/cg/freezer/cofferdam-job-1-0000f00d")]);
     assert!(alone.branches[0].optional);
     let limited = freezing(&pids(9), &v1_host());
     assert_eq!(
         show(&limited),
         [
             "Base /cg/pids",
-            "Sandbox /cg/pids/cofferdam-job-1",
+            "Sandbox /cg/pids/cofferdam-job-1-0000f00d",
             "  pids.max = 137",
-            "Container /cg/pids/cofferdam-job-1/container",
+            "Container /cg/pids/cofferdam-job-1-0000f00d/container",
             "  pids.max = 9",
             "Base /cg/freezer",
-            "Container /cg/freezer/cofferdam-job-1"
+            "Container /cg/freezer/cofferdam-job-1-0000f00d"
         ]
     );
     assert!(!limited.branches[0].optional && limited.branches[1].optional);
@@ -196,12 +199,12 @@ fn a_place_to_freeze_is_one_directory_on_v1() {
 
 #[test]
 fn a_place_to_freeze_is_in_the_unified_hierarchy_where_v1_has_no_freezer() {
-    let freezing = |layout: &CgroupLayout| plan(&Resources::default(), None, &id(), layout, true).unwrap();
+    let freezing = |layout: &CgroupLayout| plan(&Resources::default(), None, id(), layout, true).unwrap();
     let expected = [
         "Base /cg/user",
-        "Outer /cg/user/cofferdam-job-1",
-        "Sandbox /cg/user/cofferdam-job-1/sandbox",
-        "Container /cg/user/cofferdam-job-1/container",
+        "Outer /cg/user/cofferdam-job-1-0000f00d",
+        "Sandbox /cg/user/cofferdam-job-1-0000f00d/sandbox",
+        "Container /cg/user/cofferdam-job-1-0000f00d/container",
     ];
     let mut layout = v2_host("/user/session", "cpu memory pids", "pids");
     assert_eq!(show(&freezing(&layout)), expected);
@@ -215,22 +218,25 @@ fn a_place_to_freeze_is_in_the_unified_hierarchy_where_v1_has_no_freezer() {
 #[test]
 fn to_count_takes_cgroups_without_limits_where_they_can_be_made() {
     let counting = |resources: &Resources, layout: &CgroupLayout| {
-        let plan = plan(resources, None, &id(), layout, true).unwrap();
-        let plan = plan.with_accounting(None, &id(), layout).unwrap();
+        let plan = plan(resources, None, id(), layout, true).unwrap();
+        let plan = plan.with_accounting(None, id(), layout).unwrap();
         assert!(plan.branches.iter().all(|branch| branch.optional || branch.field.contains("pids")));
         show(&plan)
     };
     let rest = [
         "Base /cg/freezer",
-        "Container /cg/freezer/cofferdam-job-1",
+        "Container /cg/freezer/cofferdam-job-1-0000f00d",
         "Base /cg/memory/agent",
-        "Sandbox /cg/memory/agent/cofferdam-job-1",
-        "Container /cg/memory/agent/cofferdam-job-1/container",
+        "Sandbox /cg/memory/agent/cofferdam-job-1-0000f00d",
+        "Container /cg/memory/agent/cofferdam-job-1-0000f00d/container",
         "Base /cg/cpu,cpuacct",
-        "Sandbox /cg/cpu,cpuacct/cofferdam-job-1",
+        "Sandbox /cg/cpu,cpuacct/cofferdam-job-1-0000f00d",
     ];
     let pids_at = |limits: &[&'static str; 2]| {
-        let dirs = ["Sandbox /cg/pids/cofferdam-job-1", "Container /cg/pids/cofferdam-job-1/container"];
+        let dirs = [
+            "Sandbox /cg/pids/cofferdam-job-1-0000f00d",
+            "Container /cg/pids/cofferdam-job-1-0000f00d/container",
+        ];
         let dirs = dirs.into_iter().zip(limits).flat_map(|(dir, limit)| [dir, *limit]);
         let dirs = ["Base /cg/pids"].into_iter().chain(dirs.filter(|line| !line.is_empty()));
         dirs.chain(rest).collect::<Vec<_>>()
@@ -245,10 +251,10 @@ fn to_count_takes_cgroups_without_limits_where_they_can_be_made() {
         [
             "Base /cg",
             enable,
-            "Outer /cg/cofferdam-job-1",
+            "Outer /cg/cofferdam-job-1-0000f00d",
             enable,
-            "Sandbox /cg/cofferdam-job-1/sandbox",
-            "Container /cg/cofferdam-job-1/container"
+            "Sandbox /cg/cofferdam-job-1-0000f00d/sandbox",
+            "Container /cg/cofferdam-job-1-0000f00d/container"
         ]
     );
 }
@@ -258,54 +264,53 @@ fn limits_that_bring_a_place_to_freeze_get_no_second_one() {
     let v2 = v2_host("/", "pids", "pids");
     let named = Some(Path::new("/pod/app"));
     for (layout, path) in [(&v2, None), (&v2, named), (&v1_host(), named)] {
-        let [without, with] =
-            [false, true].map(|freeze| plan(&pids(9), path, &id(), layout, freeze).unwrap());
+        let [without, with] = [false, true].map(|freeze| plan(&pids(9), path, id(), layout, freeze).unwrap());
         assert_eq!(with, without);
     }
 }
 
 #[test]
 fn on_v1_only_the_hierarchies_with_limits_are_used() {
-    let plan = plan(&pids(9), None, &id(), &v1_host(), false).unwrap();
+    let plan = plan(&pids(9), None, id(), &v1_host(), false).unwrap();
     assert_eq!(
         show(&plan),
         [
             "Base /cg/pids",
-            "Sandbox /cg/pids/cofferdam-job-1",
+            "Sandbox /cg/pids/cofferdam-job-1-0000f00d",
             "  pids.max = 137",
-            "Container /cg/pids/cofferdam-job-1/container",
+            "Container /cg/pids/cofferdam-job-1-0000f00d/container",
             "  pids.max = 9",
         ]
     );
-    assert_eq!(plan.leaves(), [Path::new("/cg/pids/cofferdam-job-1")]);
+    assert_eq!(plan.leaves(), [Path::new("/cg/pids/cofferdam-job-1-0000f00d")]);
 }
 
 #[test]
 fn on_v1_every_limit_is_spelled_in_the_order_the_kernel_needs() {
-    let plan = plan(&everything(), None, &id(), &v1_host(), false).unwrap();
+    let plan = plan(&everything(), None, id(), &v1_host(), false).unwrap();
     assert_eq!(
         show(&plan),
         [
             "Base /cg/pids",
-            "Sandbox /cg/pids/cofferdam-job-1",
+            "Sandbox /cg/pids/cofferdam-job-1-0000f00d",
             "  pids.max = 192",
-            "Container /cg/pids/cofferdam-job-1/container",
+            "Container /cg/pids/cofferdam-job-1-0000f00d/container",
             "  pids.max = 64",
             "Base /cg/memory/agent",
-            "Sandbox /cg/memory/agent/cofferdam-job-1",
+            "Sandbox /cg/memory/agent/cofferdam-job-1-0000f00d",
             "  memory.limit_in_bytes = 34603008",
             "  memory.memsw.limit_in_bytes = 36700160",
-            "Container /cg/memory/agent/cofferdam-job-1/container",
+            "Container /cg/memory/agent/cofferdam-job-1-0000f00d/container",
             "  memory.limit_in_bytes = 1048576",
             "  memory.memsw.limit_in_bytes = 3145728",
             "  memory.soft_limit_in_bytes = 524288",
             "Base /cg/cpu,cpuacct",
-            "Sandbox /cg/cpu,cpuacct/cofferdam-job-1",
+            "Sandbox /cg/cpu,cpuacct/cofferdam-job-1-0000f00d",
             "  cpu.shares = 1024",
             "  cpu.cfs_period_us = 200000",
             "  cpu.cfs_quota_us = 50000",
             "Base /cg/cpuset",
-            "Sandbox /cg/cpuset/cofferdam-job-1",
+            "Sandbox /cg/cpuset/cofferdam-job-1-0000f00d",
             "  cpuset.cpus = 0-1",
             "  cpuset.mems = from parent",
         ]
@@ -318,7 +323,7 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
         cpu: CpuLimits { mems: Some("0".into()), ..CpuLimits::default() },
         ..Resources::default()
     };
-    let plan = plan(&resources, Some(Path::new("/pod/app")), &id(), &v1_host(), false).unwrap();
+    let plan = plan(&resources, Some(Path::new("/pod/app")), id(), &v1_host(), false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -351,18 +356,18 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
 #[test]
 fn on_v2_limits_are_those_of_the_containers_own_cgroup_and_leave_room_above() {
     let layout = v2_host("/", "cpuset cpu io memory pids", "cpuset cpu io memory pids");
-    let plan = plan(&everything(), None, &id(), &layout, false).unwrap();
+    let plan = plan(&everything(), None, id(), &layout, false).unwrap();
     assert_eq!(
         show(&plan),
         [
             "Base /cg",
             "  cgroup.subtree_control = +[\"memory\", \"cpu\", \"cpuset\", \"pids\"] ?[]",
-            "Outer /cg/cofferdam-job-1",
+            "Outer /cg/cofferdam-job-1-0000f00d",
             "  memory.max = 34603008",
             "  pids.max = 192",
             "  cgroup.subtree_control = +[\"memory\", \"cpu\", \"cpuset\", \"pids\"] ?[]",
-            "Sandbox /cg/cofferdam-job-1/sandbox",
-            "Container /cg/cofferdam-job-1/container",
+            "Sandbox /cg/cofferdam-job-1-0000f00d/sandbox",
+            "Container /cg/cofferdam-job-1-0000f00d/container",
             "  memory.max = 1048576",
             "  memory.swap.max = 2097152",
             "  memory.low = 524288",
@@ -377,16 +382,16 @@ fn on_v2_limits_are_those_of_the_containers_own_cgroup_and_leave_room_above() {
 #[test]
 fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
     let layout = v2_host("/user/session", "cpu memory pids", "pids");
-    let sibling = plan(&pids(9), None, &id(), &layout, false).unwrap();
+    let sibling = plan(&pids(9), None, id(), &layout, false).unwrap();
     assert_eq!(
         show(&sibling),
         [
             "Base /cg/user",
-            "Outer /cg/user/cofferdam-job-1",
+            "Outer /cg/user/cofferdam-job-1-0000f00d",
             "  pids.max = 137",
             "  cgroup.subtree_control = +[\"pids\"] ?[]",
-            "Sandbox /cg/user/cofferdam-job-1/sandbox",
-            "Container /cg/user/cofferdam-job-1/container",
+            "Sandbox /cg/user/cofferdam-job-1-0000f00d/sandbox",
+            "Container /cg/user/cofferdam-job-1-0000f00d/container",
             "  pids.max = 9",
         ]
     );
@@ -395,7 +400,7 @@ fn on_v2_a_caller_in_a_cgroup_gets_a_sibling_with_what_its_parent_enabled() {
 #[test]
 fn on_v2_a_named_place_has_its_controllers_enabled_from_the_top() {
     let layout = v2_host("/user/session", "cpu memory pids", "pids");
-    let plan = plan(&pids(9), Some(Path::new("/pod/app")), &id(), &layout, false).unwrap();
+    let plan = plan(&pids(9), Some(Path::new("/pod/app")), id(), &layout, false).unwrap();
     assert_eq!(
         show(&plan),
         [
@@ -418,12 +423,12 @@ fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
     let mut layout = v1_host();
     layout.v1.retain(|hierarchy| hierarchy.controllers != ["pids"]);
     layout.unified = v2_host("/", "hugetlb", "hugetlb").unified;
-    let error = plan(&pids(9), None, &id(), &layout, false).unwrap_err();
+    let error = plan(&pids(9), None, id(), &layout, false).unwrap_err();
     assert!(
         error.to_string().starts_with("linux.resources.pids.limit: the pids controller is not available")
     );
     layout.unified = v2_host("/", "pids", "pids").unified;
-    let plan = plan(&everything(), None, &id(), &layout, false).unwrap();
+    let plan = plan(&everything(), None, id(), &layout, false).unwrap();
     assert_eq!(plan.branches.last().unwrap().hierarchy, Hierarchy::V2);
     assert_eq!(plan.branches.len(), 4);
 }
@@ -431,7 +436,7 @@ fn in_a_hybrid_layout_each_controller_is_found_where_it_is() {
 #[test]
 fn what_the_host_cannot_do_is_refused_by_field() {
     let refused = |layout: &CgroupLayout| {
-        let error = plan(&pids(9), None, &id(), layout, false).unwrap_err();
+        let error = plan(&pids(9), None, id(), layout, false).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Unsupported { feature: "linux.resources.pids.limit".into() });
         error.to_string()
     };
@@ -455,7 +460,7 @@ fn what_the_host_cannot_do_is_refused_by_field() {
 fn only_the_v1_hierarchies_that_are_asked_for_must_be_writable() {
     let mut layout = v1_host_with("net_cls");
     layout.v1.last_mut().unwrap().writable = false;
-    assert_eq!(plan(&pids(9), None, &id(), &layout, false).unwrap().leaves().len(), 1);
+    assert_eq!(plan(&pids(9), None, id(), &layout, false).unwrap().leaves().len(), 1);
     let network = NetworkClass { class_id: Some(1), ..NetworkClass::default() };
     let (kind, message) = refused(&Resources { network, ..pids(9) }, &layout);
     assert_eq!(kind, ErrorKind::Unsupported { feature: "linux.resources.network.classID".into() });
@@ -465,15 +470,17 @@ fn only_the_v1_hierarchies_that_are_asked_for_must_be_writable() {
 #[test]
 fn a_path_that_is_not_plain_is_refused() {
     for path in ["../x", "/a/../b", "/", "", "a\nb", &"x".repeat(256)] {
-        let error = plan(&Resources::default(), Some(Path::new(path)), &id(), &v1_host(), false).unwrap_err();
+        let error = plan(&Resources::default(), Some(Path::new(path)), id(), &v1_host(), false).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::InvalidSpec { path: "linux.cgroupsPath".into() }, "{path:?}");
     }
 }
 
 #[test]
 fn the_longest_ids_still_name_distinct_cgroups() {
-    let [a, b] = ["a", "b"].map(|end| ContainerId::new("x".repeat(254) + end).unwrap());
-    assert_eq!(default_name(&a).len(), place::MAX_NAME);
-    assert_ne!(default_name(&a), default_name(&b));
-    assert_eq!(default_name(&id()), "cofferdam-job-1");
+    let ids = ["a", "b"].map(|end| ContainerId::new("x".repeat(254) + end).unwrap());
+    let [a, b] = [&ids[0], &ids[1]].map(|id| default_name(QualifiedId { id, root: 1 }));
+    assert_eq!(a.len(), place::MAX_NAME);
+    assert_ne!(a, b);
+    assert_ne!(a, default_name(QualifiedId { id: &ids[0], root: 2 }));
+    assert_eq!(default_name(id()), "cofferdam-job-1-0000f00d");
 }

@@ -38,7 +38,7 @@ fn cpu_and_pids() -> Resources {
 
 /// The base with what is enabled there, and the leaf.
 fn chosen(layout: &CgroupLayout, resources: &Resources, path: Option<&str>) -> Vec<String> {
-    let plan = plan(resources, path.map(Path::new), &id(), layout, true).unwrap();
+    let plan = plan(resources, path.map(Path::new), id(), layout, true).unwrap();
     let lines = show(&plan);
     let lines = lines.into_iter().filter(|line| !line.starts_with("  ") || line.contains("subtree"));
     let leaf = lines.clone().position(|line| line.starts_with("Outer")).unwrap();
@@ -47,7 +47,7 @@ fn chosen(layout: &CgroupLayout, resources: &Resources, path: Option<&str>) -> V
 
 /// Why limits of the processor and of processes are refused.
 fn why(layout: &CgroupLayout, path: Option<&str>) -> String {
-    let error = plan(&cpu_and_pids(), path.map(Path::new), &id(), layout, true).unwrap_err();
+    let error = plan(&cpu_and_pids(), path.map(Path::new), id(), layout, true).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }));
     error.to_string().split(" (").next().unwrap().to_owned()
 }
@@ -74,12 +74,16 @@ fn in_a_systemd_user_session_the_slice_of_the_callers_unit_is_used() {
     let layout = host(points);
     assert_eq!(
         chosen(&layout, &pids(9), None),
-        [format!("Base {user}/app.slice"), format!("Outer {user}/app.slice/cofferdam-job-1")]
+        [format!("Base {user}/app.slice"), format!("Outer {user}/app.slice/cofferdam-job-1-0000f00d")]
     );
     let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]".to_owned();
     assert_eq!(
         chosen(&layout, &cpu_and_pids(), None),
-        [format!("Base {user}/app.slice"), enabling, format!("Outer {user}/app.slice/cofferdam-job-1")]
+        [
+            format!("Base {user}/app.slice"),
+            enabling,
+            format!("Outer {user}/app.slice/cofferdam-job-1-0000f00d")
+        ]
     );
 }
 
@@ -93,7 +97,7 @@ fn a_controller_that_only_a_higher_cgroup_of_ours_has_leads_there() {
     points.extend(user_service());
     assert_eq!(
         chosen(&host(points), &cpu_and_pids(), None),
-        [format!("Base {user}"), format!("Outer {user}/cofferdam-job-1")]
+        [format!("Base {user}"), format!("Outer {user}/cofferdam-job-1-0000f00d")]
     );
 }
 
@@ -114,14 +118,14 @@ fn a_login_session_beside_the_users_service_has_no_place() {
         "linux.resources.cpu.quota: no cgroup can be made: the caller may not write in \
          \"/cg/user.slice/user-1000.slice/cgroup.procs\""
     );
-    assert!(plan(&Resources::default(), None, &id(), &reachable, true).unwrap().is_empty());
+    assert!(plan(&Resources::default(), None, id(), &reachable, true).unwrap().is_empty());
 }
 
 #[test]
 fn in_a_delegated_subtree_a_caller_in_a_leaf_gets_a_sibling() {
     let own = populated(point("/cg/delegated/session", ALL, ""));
     let layout = host(vec![own, point("/cg/delegated", ALL, ALL), foreign_top()]);
-    let sibling = ["Base /cg/delegated", "Outer /cg/delegated/cofferdam-job-1"];
+    let sibling = ["Base /cg/delegated", "Outer /cg/delegated/cofferdam-job-1-0000f00d"];
     for resources in [&cpu_and_pids(), &Resources::default()] {
         assert_eq!(chosen(&layout, resources, None), sibling);
     }
@@ -138,7 +142,7 @@ fn a_cgroup_with_processes_is_passed_over_for_one_without() {
         foreign_top(),
     ]);
     let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]";
-    let leaf = "Outer /cg/delegated/cofferdam-job-1";
+    let leaf = "Outer /cg/delegated/cofferdam-job-1-0000f00d";
     assert_eq!(chosen(&layout, &cpu_and_pids(), None), ["Base /cg/delegated", enabling, leaf]);
     assert_eq!(
         why(&with_named(layout), Some("/delegated/inner/job")),
@@ -176,7 +180,10 @@ fn the_full_root_of_a_cgroup_namespace_can_be_frozen_in_but_not_limited() {
         "linux.resources.cpu.quota: the cpu controller is not available: \"/cg\" holds processes itself, and so \
          cannot enable it in cgroup.subtree_control"
     );
-    assert_eq!(chosen(&layout, &Resources::default(), None), ["Base /cg", "Outer /cg/cofferdam-job-1"]);
+    assert_eq!(
+        chosen(&layout, &Resources::default(), None),
+        ["Base /cg", "Outer /cg/cofferdam-job-1-0000f00d"]
+    );
     assert_eq!(why(&layout, Some("/job")), why(&layout, None));
 }
 
@@ -188,18 +195,21 @@ fn a_service_with_its_process_in_its_own_delegated_cgroup_can_be_frozen_in_but_n
     assert!(message.contains("\"/cg/system.slice/foo.service\" holds processes itself"), "{message}");
     assert_eq!(
         chosen(&layout, &Resources::default(), None),
-        ["Base /cg/system.slice/foo.service", "Outer /cg/system.slice/foo.service/cofferdam-job-1"]
+        ["Base /cg/system.slice/foo.service", "Outer /cg/system.slice/foo.service/cofferdam-job-1-0000f00d"]
     );
 }
 
 #[test]
 fn root_at_the_root_is_below_it_and_elsewhere_as_near_as_the_controllers_are() {
     let enabling = "  cgroup.subtree_control = +[\"cpu\", \"pids\"] ?[]";
-    let at_the_top = ["Base /cg", enabling, "Outer /cg/cofferdam-job-1"];
+    let at_the_top = ["Base /cg", enabling, "Outer /cg/cofferdam-job-1-0000f00d"];
     assert_eq!(chosen(&v2_host("/", ALL, ""), &cpu_and_pids(), None), at_the_top);
     let session = v2_host("/user/session", ALL, "pids");
     assert_eq!(chosen(&session, &cpu_and_pids(), None), at_the_top);
-    assert_eq!(chosen(&session, &pids(9), None), ["Base /cg/user", "Outer /cg/user/cofferdam-job-1"]);
+    assert_eq!(
+        chosen(&session, &pids(9), None),
+        ["Base /cg/user", "Outer /cg/user/cofferdam-job-1-0000f00d"]
+    );
 }
 
 #[test]
