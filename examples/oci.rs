@@ -72,6 +72,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use cofferdam::oci::OCI_VERSIONS;
 use cofferdam::{AnyContainer, StateRoot};
 use failure::{Done, Failure, OUR_FAULT};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -79,6 +80,8 @@ use std::sync::LazyLock;
 /// Creates and runs containers according to the OCI runtime specification.
 #[derive(Parser)]
 #[command(name = "oci", version = VERSION.as_str(), disable_version_flag = true, arg_required_else_help = true)]
+// The last one counts, as with runc: podman gives --leave-running twice.
+#[command(args_override_self = true)]
 struct CommandLine {
     #[command(flatten)]
     options: Options,
@@ -188,7 +191,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let CommandLine { options, verb, .. } = match CommandLine::try_parse() {
+    let CommandLine { options, verb, .. } = match CommandLine::try_parse_from(words()) {
         Ok(command_line) => command_line,
         Err(error) if matches!(error.kind(), DisplayHelp | DisplayVersion) => {
             let _ = error.print();
@@ -222,6 +225,15 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// The command line. containerd's shim gives `restore` an option with one hyphen, which runc's parser takes for two.
+fn words() -> impl Iterator<Item = OsString> {
+    let restores = std::env::args_os().any(|word| word == "restore");
+    let two = move |word: OsString| {
+        if restores && word == "-no-subreaper" { "--no-subreaper".into() } else { word }
+    };
+    std::env::args_os().map(two)
 }
 
 impl Verb {

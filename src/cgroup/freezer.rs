@@ -11,6 +11,7 @@
 use super::dir::{CgroupDir, CgroupVersion, read_text, v1, v2};
 use super::members::Members;
 use crate::error::{OsContext, Result};
+use crate::plan::cgroup::CONTAINER;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ pub(super) fn open(dir: &CgroupDir) -> Result<Vec<(String, OwnedFd)>> {
     Ok(fds)
 }
 
-/// Which of the cgroups of a container is frozen, by itself and not with one above it.
+/// Which of the cgroups of a container, or of those of its own processes below them, is frozen by itself and not with one
+/// above it.
 pub(crate) fn frozen_dir(cgroups: &[PathBuf]) -> Option<PathBuf> {
     let frozen = |dir: &PathBuf| {
         let says = |file: &str, word: &str| {
@@ -63,7 +65,7 @@ pub(crate) fn frozen_dir(cgroups: &[PathBuf]) -> Option<PathBuf> {
         };
         says("cgroup.freeze", "1") || says("freezer.self_freezing", "1")
     };
-    cgroups.iter().find(|dir| frozen(dir)).cloned()
+    cgroups.iter().flat_map(|dir| [dir.clone(), dir.join(CONTAINER)]).find(frozen)
 }
 
 impl Freezer {

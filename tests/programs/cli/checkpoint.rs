@@ -90,7 +90,7 @@ fn a_container_that_was_restored_goes_on_where_its_image_was_taken() {
 
     let pid_file = stage.path().join("pid");
     let restore = ["--criu", &criu, "restore", "--image-path", &image, "--work-path", &bundle, "--bundle"];
-    let rest = [&bundle, "--pid-file", pid_file.to_str().unwrap(), "--detach", &second];
+    let rest = [&bundle, "--pid-file", pid_file.to_str().unwrap(), "--detach", "-no-subreaper", &second];
     let mut numbers = into_pipe(&engine, &[&restore[..], &rest[..]].concat());
     assert_eq!(number(&mut numbers), counted + 1);
     assert_eq!(engine.status(&second), "running");
@@ -107,13 +107,23 @@ fn a_container_goes_on_after_its_image_was_taken_if_it_shall() {
     let criu = criu_path!();
     let stage = stage!();
     let mut engine = Engine::on(&stage, COUNTER);
-    let (_, image) = images(&engine);
+    let (path, image) = images(&engine);
     let id = stage.id("counter");
     engine.made.push(id.clone());
     let mut numbers = into_pipe(&engine, &["run", "--detach", &id]);
     let before = number(&mut numbers);
-    engine.must(&["--criu", &criu, "checkpoint", "--leave-running", "--image-path", &image, &id]);
+    // podman says it twice.
+    let flags = ["--leave-running", "--leave-running", "--image-path", &image];
+    let checkpoint = [&["--criu", &criu, "checkpoint"], &flags[..], &[&id]].concat();
+    engine.must(&checkpoint);
     assert_eq!(number(&mut numbers), before + 1);
+    // As containerd does it.
+    std::fs::remove_dir_all(&path).unwrap();
+    engine.must(&["pause", &id]);
+    engine.must(&checkpoint);
+    assert_eq!(engine.status(&id), "paused");
+    engine.must(&["resume", &id]);
+    number(&mut numbers);
     assert_eq!(engine.status(&id), "running");
     engine.must(&["delete", "--force", &id]);
 }
