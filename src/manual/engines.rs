@@ -131,15 +131,33 @@
 //! srun --nodes 2 --container "$PWD" echo hello
 //! ```
 //!
+//! # Checkpoints
+//!
+//! With [CRIU](super::checkpoint) in their `PATH`, engines write images of running containers and restore them, as root:
+//!
+//! ```sh
+//! podman container checkpoint --export /var/tmp/server.tar server
+//! podman container restore --import /var/tmp/server.tar --name again
+//! docker checkpoint create server first && docker start --checkpoint first server  # of a daemon with --experimental
+//! ctr container checkpoint --rw --task server example.org/server:1
+//! ctr container restore --rw --live server example.org/server:1
+//! ```
+//!
+//! The image is the directory `cofferdam` in the one that the engine names, so a container is restored with the runtime that
+//! wrote its image. What an engine permits an image to have, as podman's `--tcp-established` and `--file-locks` and what
+//! containerd sets by itself, is taken for what it is: a permission. A container that would need it is refused, and named.
+//! There are no checkpoints in several steps (`--pre-checkpoint`), and no statistics (`--print-stats`).
+//!
 //! # What is tested
 //!
-//! `tests/engines` starts podman 4.3 (as root and without privileges), buildah 1.28, docker 20.10 and containerd 1.6 with all
-//! their state in one directory. It tests run, exec, terminals, stop, kill, pause, limits, volumes, pods and more, and ran the commands
-//! above with images made from busybox. For Kubernetes it makes a kubelet's CRI calls to containerd, once with the handler
-//! above and once with runc's: pods with the node's network and with their own (CNI), shared namespaces, security contexts,
-//! limits and their update, out of memory, commands with a deadline, stop, logs and failures. With two docker daemons it
-//! makes a swarm, and replicates, replaces, updates, scales and drains a service. With Slurm 22.05 it runs jobs on two nodes,
-//! as root and as an ordinary user, signals them, and cancels them. Here, too, runc is the control.
+//! `tests/engines` starts podman 4.3 (as root and without privileges), buildah 1.28, docker 20.10 and containerd 1.6
+//! with all their state in one directory. It tests run, exec, terminals, stop, kill, pause, limits, volumes, pods,
+//! checkpoints and more, and ran the commands above with images made from busybox. For Kubernetes it makes a kubelet's
+//! CRI calls to containerd, once with the handler above and once with runc's: pods with the node's network and with
+//! their own (CNI), shared namespaces, security contexts, limits and their update, out of memory, commands with a
+//! deadline, stop, logs and failures. With two docker daemons it makes a swarm, and replicates, replaces, updates,
+//! scales and drains a service. With Slurm 22.05 it runs jobs on two nodes, as root and as an ordinary user, signals
+//! them, and cancels them. Here, too, runc is the control.
 //!
 //! Not tested: Kubernetes itself, its streaming calls (`kubectl exec`, `attach`), and engines that use systemd for cgroups
 //! (built with `--features systemd`, the program takes `--systemd-cgroup`). If an engine's default limits are above root's

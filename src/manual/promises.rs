@@ -166,8 +166,8 @@
 //!
 //! # Not there yet
 //!
-//! A [checkpoint](super::checkpoint) by another user than root of the host. A restore of a container of a pod, and of a terminal. In a pod, createContainer hooks of the host are refused,
-//! except for the root container.
+//! A [checkpoint](super::checkpoint) by another user than root of the host. A restore of a container of a pod, and of a
+//! terminal. In a pod, createContainer hooks of the host are refused, except for the root container.
 //!
 //! # Where the design differs from the usual one
 //!

@@ -1,5 +1,6 @@
 //! What engines do with containers, and what has to come of it.
 
+pub(crate) use crate::checkpoints::a_container_goes_on_from_its_checkpoint_as_with_runc;
 pub(crate) use crate::control::{
     a_further_process_of_a_user_is_what_it_is_with_runc, changed_limits_are_those_that_runc_sets,
     its_health_is_seen_to_change, statistics_and_processes_are_those_that_runc_shows,

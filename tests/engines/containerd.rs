@@ -1,5 +1,6 @@
 //! containerd, with a daemon of its own and its own client. Kubernetes uses the same shim.
 
+use crate::checkpoints::{search_path, steps};
 use crate::daemon::Daemon;
 use crate::engine::{Engine, Wish, limited, output, own_cgroup, succeed};
 use crate::kit::{Stage, await_end, is_installed, is_root, note_skip};
@@ -43,7 +44,7 @@ fn start(stage: &Stage, runtime: PathBuf) -> Result<Box<dyn Engine>, String> {
     let path = directory.join("config.toml");
     std::fs::write(&path, configuration).expect("a configuration");
     let mut containerd = Command::new("containerd");
-    containerd.arg("--config").arg(path).args(["--log-level", "warn"]);
+    containerd.arg("--config").arg(path).args(["--log-level", "warn"]).env("PATH", search_path());
     let orphans = Orphans::inherit();
     let daemon = Daemon::start(&mut containerd, &directory)?;
     let cgroups = Cgroups::new(stage.id("containerd"));
@@ -160,6 +161,28 @@ impl Engine for Containerd {
         succeed(client.args([IMAGE, name]).args(args));
     }
 
+    fn start_control(&self, name: &str, wishes: &[Wish<'_>], args: &[&str]) {
+        let mut client = self.ctr("run");
+        client.args(["--detach", "--null-io", "--snapshotter=native", "--runc-binary=runc"]);
+        client.arg(format!("--runc-root={}", self.directory.join("control").display()));
+        client.arg(format!("--cgroup=/{}/{name}", self.cgroups.name())).args(self.all_words(wishes));
+        succeed(client.args([IMAGE, name]).args(args));
+    }
+
+    /// By way of an image: the client has none but this for the restore of a process.
+    fn checkpoint_and_restore(&self, name: &str) -> Vec<Command> {
+        let image = &format!("cofferdam.test/{name}:1");
+        steps(
+            self,
+            [
+                &["container", "checkpoint", "--rw", "--task", name, image],
+                &["task", "delete", "--force", name],
+                &["container", "delete", name],
+                &["container", "restore", "--rw", "--live", name, image],
+            ],
+        )
+    }
+
     fn exec_command(&self, name: &str, wishes: &[Wish<'_>], args: &[&str]) -> Command {
         let words = wishes.iter().flat_map(|wish| self.exec_words(*wish).expect("words for it"));
         let mut client = self.ctr("task");
@@ -241,6 +264,7 @@ test_cases! { start:
     it_stands_still_and_goes_on
     processes_and_memory_are_shown
     the_privileged_have_every_capability_of_the_runtime
+    a_container_goes_on_from_its_checkpoint_as_with_runc
 }
 
 /// What `ask` prints. On a busy machine ctr now and then prints nothing of a process that ends at once, though it ran: it

@@ -1,5 +1,6 @@
 //! docker, with a daemon of its own.
 
+use crate::checkpoints::{search_path, steps};
 use crate::daemon::Daemon;
 use crate::engine::{Engine, Wish, docker_words, limited};
 use crate::kit::{Stage, is_installed, is_root};
@@ -60,6 +61,9 @@ pub(crate) fn daemon(directory: &Path, runtime: &Path) -> Command {
         .args(["--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
         .args(["--storage-driver=vfs", "--oom-score-adjust=0", "--log-level=warn"])
         .args(["--exec-opt=native.cgroupdriver=cgroupfs"])
+        // Checkpoints are one of its experiments.
+        .arg("--experimental")
+        .env("PATH", search_path())
         .args(["--add-runtime", &format!("tested={}", runtime.display()), "--default-runtime=tested"]);
     dockerd
 }
@@ -113,6 +117,17 @@ impl Engine for Docker {
         true
     }
 
+    fn checkpoint_and_restore(&self, name: &str) -> Vec<Command> {
+        steps(
+            self,
+            [
+                &["checkpoint", "create", name, "image"],
+                &["wait", name],
+                &["start", "--checkpoint=image", name],
+            ],
+        )
+    }
+
     fn common(&self) -> Vec<String> {
         vec![format!("--cgroup-parent=/{}", self.cgroups.name())]
     }
@@ -145,4 +160,5 @@ test_cases! { start:
     changed_limits_are_those_that_runc_sets
     statistics_and_processes_are_those_that_runc_shows
     a_further_process_of_a_user_is_what_it_is_with_runc
+    a_container_goes_on_from_its_checkpoint_as_with_runc
 }

@@ -125,6 +125,11 @@ pub(crate) trait Engine {
         succeed(client.arg("box").args(args));
     }
 
+    /// The commands that end it in a checkpoint and restore it.
+    fn checkpoint_and_restore(&self, _name: &str) -> Vec<Command> {
+        panic!("no checkpoints here")
+    }
+
     /// Whether `update` changes the limit of processes.
     fn updates_processes(&self) -> bool {
         true

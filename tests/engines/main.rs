@@ -1,7 +1,7 @@
 //! podman, buildah, docker, containerd and Slurm drive the example `oci` in place of runc: each test starts the engine, with all
 //! its state in a directory of its own, and asserts that nothing is left when it has ended.
 //!
-//! [`cases`] has the tests, one list for all engines; those of [`control`] compare with runc. The module with an engine's name knows its command line. [`cri`]
+//! [`cases`] has the tests, one list for all engines; those of [`control`] and [`checkpoints`] compare with runc. The module with an engine's name knows its command line. [`cri`]
 //! makes the calls of a kubelet to containerd, [`swarm`] has several docker daemons, and [`slurm`] a cluster. The tests
 //! make their images from busybox, and use no network but what they make. If an engine is not installed, or this machine or user cannot run it, its tests are skipped with the
 //! reason.
@@ -10,6 +10,7 @@
 
 mod buildah;
 mod cases;
+mod checkpoints;
 mod containerd;
 mod control;
 mod cri;

@@ -1,5 +1,6 @@
 //! podman, as root and without privileges.
 
+use crate::checkpoints::{search_path, steps};
 use crate::engine::{Engine, Wish, docker_words, limited};
 use crate::image;
 use crate::kit::{Stage, is_installed, is_root, write_script};
@@ -115,7 +116,7 @@ impl Podman {
         command
             .current_dir(&self.directory)
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("PATH", search_path())
             .env("HOME", self.directory.join("home"))
             .env("XDG_RUNTIME_DIR", self.directory.join("run"))
             .env("CONTAINERS_CONF", self.directory.join("containers.conf"))
@@ -181,6 +182,10 @@ impl Engine for Podman {
     fn updates_processes(&self) -> bool {
         false
     }
+
+    fn checkpoint_and_restore(&self, name: &str) -> Vec<Command> {
+        steps(self, [&["container", "checkpoint", name], &["container", "restore", name]])
+    }
 }
 
 impl Drop for Podman {
@@ -235,6 +240,7 @@ mod as_root {
         changed_limits_are_those_that_runc_sets
         statistics_and_processes_are_those_that_runc_shows
         a_further_process_of_a_user_is_what_it_is_with_runc
+        a_container_goes_on_from_its_checkpoint_as_with_runc
         containers_of_a_pod_share_their_network
     }
 }
