@@ -11,9 +11,12 @@ use cofferdam::{
     AnyContainer, Container, ContainerBuilder, Created, Error, ErrorKind, Exec, Outcome, Rootfs, StateRoot,
     Stdio, Zygote,
 };
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -87,7 +90,7 @@ fn a_job_has_arguments_variables_streams_and_a_directory_of_its_own() {
     let taken = pool.take(Job::of_template().stdout(Stdio::piped())).unwrap();
     assert_eq!(run(taken).1, "template\n");
     let file = stage.path().join("stderr");
-    let job = shell("echo to the file >&2; cat").stderr(std::fs::File::create(&file).unwrap());
+    let job = shell("echo to the file >&2; cat").stderr(File::create(&file).unwrap());
     assert_eq!(run(pool.take(job).unwrap()).1, "");
     assert_eq!(std::fs::read_to_string(file).unwrap(), "to the file\n");
 }
@@ -188,6 +191,42 @@ fn a_member_that_was_changed_is_not_given_away() {
         pool.wait_full(PATIENCE).unwrap();
         assert!(!ids(root).contains(member.id().as_str()), "{name}: it is destroyed");
     }
+}
+
+/// Whether a thread waits for the flock(2) of this file.
+fn is_waited_for(lock: &File) -> bool {
+    let inode = format!(":{} ", lock.metadata().unwrap().ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
+}
+
+#[test]
+fn a_member_that_is_stopped_while_it_takes_the_job_costs_no_long_wait() {
+    let stage = stage!();
+    let root = stage.root();
+    let pool = full(template(&stage), 1);
+    let [member] = waiting(root).try_into().expect("one waits");
+    // After the look at the member, its record is locked.
+    let mut files = std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path());
+    let lock = files.find(|path| path.extension().is_some_and(|end| end == "lock")).unwrap();
+    let lock = File::open(lock).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let taken = std::thread::scope(|scope| {
+        let taker = scope.spawn(|| pool.take(shell("echo fine")));
+        while !is_waited_for(&lock) {
+            std::thread::yield_now();
+        }
+        signal(member.sandbox_pid(), Signal::STOP);
+        let began = Instant::now();
+        flock(&lock, FlockOperation::Unlock).unwrap();
+        let taken = taker.join().unwrap().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        taken
+    });
+    assert!(taken.is_cold());
+    assert_eq!(run(taken), (Outcome::Exited { code: 0 }, "fine\n".to_owned()));
+    pool.wait_full(PATIENCE).unwrap();
+    assert!(!ids(root).contains(member.id().as_str()), "it is destroyed");
 }
 
 #[test]

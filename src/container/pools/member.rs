@@ -19,8 +19,9 @@ use crate::helper::has_ended;
 use crate::helper::spawn::seal_plan;
 use crate::link::client::REPLY_LIMIT;
 use crate::plan::{Descriptors, JobPlan};
-use crate::process::ProcessIdentity;
+use crate::process::channel::wait_readable_until;
 use crate::process::stdio::{OpenedStdio, StreamEnd};
+use crate::process::{Channel, ProcessIdentity};
 use crate::spec::{IdMaps, ValidProcess};
 use crate::state::{RawSpec, StateRoot};
 use crate::wire::control::{Operation, Reply};
@@ -49,8 +50,8 @@ pub(super) struct Member {
 pub(super) enum NotGiven {
     /// The job cannot be what it asks for. Nothing was sent: the member is as it was.
     Invalid(Box<Member>, Error),
-    /// The member is gone, or is about to go: another one may take the job.
-    Lost(Error),
+    /// The member is gone, about to go, or held by another program: another one may take the job.
+    Lost(Box<Member>, Error),
     /// The job failed in the member, which is destroyed.
     Failed(Error),
 }
@@ -99,7 +100,8 @@ impl Member {
                 Ok(self.container)
             }
             Err(error) if is_loss(&error) => {
-                Err(NotGiven::Lost(explain_out_of_memory(error, &self.container.core.record, "job")))
+                let error = explain_out_of_memory(error, &self.container.core.record, "job");
+                Err(NotGiven::Lost(Box::new(self), error))
             }
             Err(error) => Err(NotGiven::Failed(error)),
         }
@@ -145,14 +147,35 @@ impl Member {
             extras.insert("timeout".into(), timeout);
         }
         let saved = lock.save(&mut core.record);
-        let reply = answer.receive::<Reply>(Some(Instant::now() + REPLY_LIMIT));
-        match reply.map_err(Error::gone_means_ended)?.message {
+        let reply = self.await_answer(&answer)?;
+        match reply {
             Reply::Done => saved.map(|()| Streams { pipes: caller, pty: None }),
             Reply::Failed(failure) => Err(failure.into()),
             _ => Err(Error::new(ErrorKind::PeerMisbehaved, "take", "the sandbox sent another answer")),
         }
     }
+
+    /// The sandbox's answer. A member that another program has stopped since it was checked would answer when it pleases
+    /// that program: it is given up at the next look.
+    fn await_answer(&self, answer: &Channel) -> Result<Reply> {
+        let deadline = Instant::now() + REPLY_LIMIT;
+        while !wait_readable_until(answer.as_fd(), Some(deadline.min(Instant::now() + LOOK_AGAIN)))? {
+            if !self.host.is_current() {
+                let problem = "the member was changed while it took the job";
+                return Err(Error::new(ErrorKind::Stale, "take", problem));
+            }
+            if Instant::now() >= deadline {
+                let problem = format!("no answer in {REPLY_LIMIT:?}");
+                return Err(Error::new(ErrorKind::TimedOut, "take", problem));
+            }
+        }
+        Ok(answer.receive::<Reply>(Some(deadline)).map_err(Error::gone_means_ended)?.message)
+    }
 }
+
+/// How long a member may take for an answer until it is looked at again. It answers in less than a millisecond, unless a
+/// disk is slow.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A job that is valid for one member, with its streams open.
 struct Prepared {

@@ -251,7 +251,10 @@ impl Shared {
             }
             match member.give(&job) {
                 Ok(container) => break Ok((container, false)),
-                Err(NotGiven::Lost(error)) => tracing::debug!(%error, "a member of the pool is lost"),
+                Err(NotGiven::Lost(member, error)) => {
+                    tracing::debug!(container = member.id(), %error, "a member of the pool is lost");
+                    self.stock().discarded.push(*member);
+                }
                 Err(NotGiven::Invalid(member, error)) => {
                     self.stock().members.push_front(*member);
                     break Err(error);
@@ -271,7 +274,7 @@ impl Shared {
 
     fn take_cold(&self, job: &Job) -> Result<Container<Created>> {
         self.make()?.give(job).map_err(|not_given| match not_given {
-            NotGiven::Invalid(_, error) | NotGiven::Lost(error) | NotGiven::Failed(error) => error,
+            NotGiven::Invalid(_, error) | NotGiven::Lost(_, error) | NotGiven::Failed(error) => error,
         })
     }
 
