@@ -149,6 +149,11 @@
 //! A program that runs many short jobs in containers of one kind keeps some of them created, in a [`Pool`](pools::Pool):
 //! `pool.take(job)` gives one the job's arguments, environment and streams, and returns a `Container<Created>`.
 //!
+//! A program that takes long to get ready, such as an interpreter with its modules, does that once for many containers:
+//! [`into_template`](Container::into_template) makes a [`Template`](templates::Template) of it, and each
+//! `template.builder(id)` describes a container that goes on from there. [What such clones have in
+//! common](manual::templates).
+//!
 //! # Terms
 //!
 //! | Term | Meaning here |
@@ -331,6 +336,11 @@ pub mod pools {
     pub use crate::container::{Job, Pool, Taken};
 }
 
+/// Containers that begin where a prepared process stopped: [`Template`](templates::Template).
+pub mod templates {
+    pub use crate::container::{FailedTemplate, Ready, Template};
+}
+
 /// Images of containers that run: [`Image`](checkpoint::Image), and the program that writes processes to files,
 /// [`Criu`](checkpoint::Criu).
 ///
@@ -400,6 +410,7 @@ const _: fn() = || {
     fn crosses_threads<T: Send + Sync>() {}
     crosses_threads::<AnyContainer>();
     crosses_threads::<pools::Pool>();
+    crosses_threads::<templates::Template>();
 };
 
 /// What the unit tests share.

@@ -1,4 +1,5 @@
-//! [`Handle`]: what every container value holds besides its phase, and the caller's ends of the streams.
+//! [`Handle`]: what every container value holds besides its phase, the caller's ends of the streams, and what a clone is
+//! made from.
 
 use super::attachment::DropGuard;
 use super::configured::{Cache, Configured};
@@ -8,10 +9,12 @@ use crate::cgroup::stats::MemoryStats;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::OpenFds;
 use crate::link::{has_ended, observe};
-use crate::plan::Descriptors;
+use crate::plan::{Descriptors, Extras};
 use crate::process::console::Pty;
 use crate::process::stdio::{CallerPipes, StreamEnd};
 use crate::state::{Found, Record, StateLock, StateRoot, Status};
+use crate::wire::template::{DESCRIPTION, PAGES};
+use rustix::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -125,4 +128,27 @@ pub(super) fn descriptors_of(streams: &[StreamEnd; 3], extra: &OpenFds<'_>) -> D
         given: extra.numbers.clone(),
         devices: devices.chain(extra.devices.iter().copied()).collect(),
     }
+}
+
+/// What a template consists of, as the builder of a clone and the sandbox have it: the description of a process, and its
+/// pages, both sealed. The memory is freed with the last copy of this value and the last clone.
+#[derive(Clone, Debug)]
+pub(super) struct TemplateMemory(Arc<[OwnedFd; 2]>);
+
+impl TemplateMemory {
+    pub(super) fn new(description: OwnedFd, pages: OwnedFd) -> Self {
+        Self(Arc::new([description, pages]))
+    }
+
+    /// The descriptors, by the names under which the sandbox takes them.
+    pub(super) fn fds(&self) -> [(&'static str, &OwnedFd); 2] {
+        let [description, pages] = &*self.0;
+        [(DESCRIPTION, description), (PAGES, pages)]
+    }
+}
+
+/// What the record of a container says beyond its configuration.
+pub(super) fn extras_of(record: &Record) -> Result<Extras> {
+    serde_json::from_value(record.extras.clone())
+        .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))
 }

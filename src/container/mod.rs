@@ -31,6 +31,7 @@ mod paused;
 mod running;
 mod stopped;
 mod teardown;
+mod template;
 mod typestate;
 
 /// [`ContainerBuilder`]: a container described in Rust, or read from an OCI bundle.
@@ -121,6 +122,7 @@ pub use oci::{OciState, check_config, default_seccomp, parse_process};
 pub use outcome::{Exit, Outcome, Output, ProcessExit};
 pub use pools::job::Job;
 pub use pools::pool::{Pool, Taken};
+pub use template::{FailedTemplate, Ready, Template};
 pub use typestate::{
     Alive, AnyContainer, Built, Container, Creatable, Created, Creating, Ended, Enterable, Executed,
     HasFiles, HasStreams, Pausable, Paused, Phase, Resumable, Running, Startable, Started, Stopped,

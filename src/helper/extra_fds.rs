@@ -37,6 +37,10 @@ impl ExtraFds {
         (Self { given: Vec::new(), inherited: self.inherited }, left)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.given.is_empty() && self.inherited == 0
+    }
+
     /// Checks the numbers, and opens copies of the caller's own descriptors.
     pub(crate) fn open(&self) -> Result<OpenFds<'_>> {
         let refuse = |problem: String| Error::new(ErrorKind::InvalidInput, "fd", problem);

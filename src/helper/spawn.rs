@@ -10,11 +10,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::{Serialize, de::DeserializeOwned};
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
 
 /// The most bytes of a plan that a helper reads. The plan of a configuration of the largest size is shorter.
-const MAX_PLAN: u64 = 64 << 20;
+const MAX_PLAN: usize = 64 << 20;
 
 /// Proof that a new process which executes the image becomes a helper: either this program runs this crate's constructor,
 /// or a [`Helper`](super::Helper) was installed. [`entry::reexec`](super::entry::reexec) gives it.
@@ -88,9 +88,9 @@ pub(crate) fn read_plan<P: DeserializeOwned>(memory: OwnedFd) -> Result<P> {
         return Err(Error::new(ErrorKind::PeerMisbehaved, "read plan", "it is not in sealed memory"));
     }
     let size = rustix::fs::fstat(&memory).os(|| "fstat(plan)")?.st_size;
-    // With room for all of it, two calls read it: the second one finds the end.
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default().min(1 << 20));
-    File::from(memory).take(MAX_PLAN).read_to_end(&mut bytes).os(|| "read(plan)")?;
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default().min(MAX_PLAN)];
+    // Not from a position: other processes may read the same memory, and have the same one.
+    File::from(memory).read_exact_at(&mut bytes, 0).os(|| "read(plan)")?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::new(ErrorKind::PeerMisbehaved, "read plan", error.to_string()))
 }

@@ -128,6 +128,19 @@
 //!    `find_restored` gets a pidfd of the first process, which is a child of the sandbox. The container is created.
 //! 5. `start` has CRIU let the processes go (`sandbox/monitor/waiting.rs` `start`); `hear_of_release` hears that they run.
 //!
+//! # clone
+//!
+//! 1. `container/template.rs` `into_template` asks the sandbox of a running container to write its process down.
+//!    `sandbox/monitor/templates.rs` `write_down` looks whether it is alone, and `sandbox/template/capture.rs` `capture`
+//!    stops it, refuses what cannot be copied (`sandbox/template/refusal.rs`), and answers with two sealed memfds:
+//!    pages, and a description (`wire/template.rs`). The container is then deleted.
+//! 2. A builder of `container/template.rs` `builder` has both as its `TemplateMemory` (`container/handle.rs`). create is that of any
+//!    container; the sandbox keeps the description, and init the pages.
+//! 3. At the start, `sandbox/init/become_workload.rs` `execute` has init traced (`sys/tracing.rs` `be_traced`) before it
+//!    loads the filter and calls execve(2), so that the new program stops before its first instruction.
+//! 4. `sandbox/monitor/waiting.rs` `hear_of_start` hears of the execve(2), and `sandbox/template/write.rs` `write` has the
+//!    process replace its memory by a table of system calls, sets its registers, and lets it go.
+//!
 //! # delete
 //!
 //! 1. `container/stopped.rs` `delete` deletes a loaded or detached container by its record. An attached one it leaves

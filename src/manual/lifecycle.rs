@@ -161,6 +161,13 @@
 //! cgroups and the state of its mount table, destroys a member that is not as it was made, and goes on to the next. If a
 //! job fails in a member, that member is destroyed, too: none is used twice.
 //!
+//! # Templates
+//!
+//! [`into_template`](crate::Container::into_template) makes a [`Template`](crate::templates::Template) of a running
+//! container's process, and deletes the container. [`builder`](crate::templates::Template::builder) then describes clones:
+//! containers with the same phases and operations as any other, whose program goes on where the template's process
+//! stopped, when they are started. [How, and what clones have in common](super::templates).
+//!
 //! # Pods
 //!
 //! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or from the annotations that containerd and

@@ -14,6 +14,7 @@ pub mod oci;
 pub mod privileges;
 pub mod processes;
 pub mod promises;
+pub mod templates;
 
 /// The README, so that `cargo test` compiles its examples.
 #[cfg(doctest)]

@@ -71,6 +71,11 @@
 //!   `isolation::hostile_tracer::a_tracer_in_a_pod_with_one_pid_namespace_holds_no_other_container`,
 //!   `isolation::hostile_tracer::a_tracer_that_keeps_the_connections_of_what_is_executed_stops_no_one`,
 //!   `isolation::hostile_tracer::a_tracer_that_speaks_for_what_is_executed_stops_no_one`)
+//! * A clone of a [template](super::templates) has the rights of its own configuration, whatever the template was or did.
+//!   The sandbox that copies a process waits for it for a limited time.
+//!   (`api::template::a_clone_has_the_ids_capabilities_filter_and_limits_of_a_cold_start`,
+//!   `api::template::memory_that_is_wiped_on_fork_is_wiped_in_a_clone`,
+//!   `api::template::a_process_that_does_not_stop_in_time_is_killed_and_the_sandbox_works_on`)
 //! * No annotation of a bundle changes its container, because engines pass on those of an image, unless the caller
 //!   [asks for it](super::oci#annotations).
 //!   (`api::pods::annotations_of_engines_are_followed_only_if_asked_for`)

@@ -199,6 +199,7 @@ fn run(target: &ExecTarget<'_>, plan: ExecPlan, fds: &Fds<'_>, parent: &Channel)
         peak: &peak,
         keep_groups: target.exec_config.keep_groups,
         keep: &fds.descriptors.extra().collect::<Vec<_>>(),
+        template: None,
         is_hook: false,
         parent,
         listener_report: ListenerReport {

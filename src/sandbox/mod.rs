@@ -30,6 +30,7 @@ mod reaper;
 mod resolve;
 mod restore;
 mod target;
+pub(crate) mod template;
 mod volumes;
 
 use crate::error::{Actor, OsContext, RemoteFailure, Result};

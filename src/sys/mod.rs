@@ -23,6 +23,7 @@ mod sibling;
 mod signals;
 mod spawn;
 mod startup;
+pub(crate) mod tracing;
 mod trial;
 
 pub use allocator::HelperAllocator;

@@ -32,6 +32,9 @@ pub(crate) enum Operation {
     /// connection, and those of [`InitRequest::TakeJob`](super::init::InitRequest::TakeJob). Answered there, by
     /// [`Reply::Done`] or [`Reply::Failed`]; after a failure the container ends.
     Job { timeout: Option<Duration> },
+    /// Write down the process of the running container, for copies of it; if `stopped`, once a signal has stopped it.
+    /// Brings a connection. Answered there, by [`Reply::Template`], [`Reply::NotStopped`] or [`Reply::Failed`].
+    Template { stopped: bool },
     /// Send a signal. An init without a handler for it gets the signal's default action.
     Signal { number: i32, to: SignalTarget },
     /// Kill every process of the container. The reply comes before they are gone: wait for that.
@@ -91,6 +94,7 @@ impl Operation {
                 | Self::Checkpoint
                 | Self::Mount
                 | Self::Unmount { .. }
+                | Self::Template { .. }
         )
     }
 
@@ -99,6 +103,7 @@ impl Operation {
         match self {
             Self::Start => "start",
             Self::Job { .. } => "take",
+            Self::Template { .. } => "into_template",
             Self::Signal { .. } => "signal",
             Self::Kill => "kill",
             Self::Detach => "detach",
@@ -155,6 +160,11 @@ pub(crate) enum Reply {
     /// Before the answer to [`Operation::Start`], where the program's filter notifies. Descriptors:
     /// [`LISTENER_FDS`](super::init::LISTENER_FDS).
     Listener,
+    /// Answer to [`Operation::Template`]. Descriptors: [`DESCRIPTION`](super::template::DESCRIPTION) and
+    /// [`PAGES`](super::template::PAGES), both sealed. The process stays stopped.
+    Template,
+    /// Answer to [`Operation::Template`]: the process runs. Ask again.
+    NotStopped,
     /// Not done, and why.
     Failed(RemoteFailure),
 }

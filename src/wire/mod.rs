@@ -29,3 +29,4 @@ pub(crate) mod files;
 pub(crate) mod frame;
 pub(crate) mod init;
 pub(crate) mod kinds;
+pub(crate) mod template;

@@ -34,6 +34,7 @@ mod restored_pid_1;
 mod rules;
 mod signals;
 mod stress;
+mod template;
 mod unharmed;
 mod user_log;
 mod user_name;

@@ -59,6 +59,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &["OCI_VERSIONS", "OciState", "check_config", "default_seccomp", "mount_options", "parse_process"],
     ),
     ("pools", &["Job", "Pool", "Taken"]),
+    ("templates", &["FailedTemplate", "Ready", "Template"]),
     (
         "processes",
         &["ForwardSignals", "Line", "Lines", "OutputStream", "ProcessExit", "ProcessInfo", "ProcessOutput"],

@@ -65,7 +65,9 @@ impl ContainerBuilder {
         record.unapplied_limits.clone_from(&blueprint.plan.unapplied_limits);
         record.pid_file = self.pid_file;
         let core = Handle::new(root, record, None);
-        let Self { stdio, extra_fds, console, user_log, zygote, replace, keep_files, restored, .. } = self;
+        let Self {
+            stdio, extra_fds, console, user_log, zygote, template, replace, keep_files, restored, ..
+        } = self;
         if let Some(restored) = &restored {
             restored.check(&stdio, blueprint.plan.sandbox.init.seccomp.as_ref())?;
         }
@@ -77,6 +79,7 @@ impl ContainerBuilder {
                 console,
                 user_log,
                 zygote,
+                template,
                 replace,
                 keep_files,
                 restored,

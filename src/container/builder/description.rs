@@ -3,6 +3,7 @@
 use super::bundle;
 use super::default_spec::{build, default_spec};
 use crate::container::create::restore_source::RestoreSource;
+use crate::container::handle::{Handle, TemplateMemory, extras_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::id::ContainerId;
@@ -86,6 +87,8 @@ pub struct ContainerBuilder {
     pub(super) pod_annotations: bool,
     /// The image that it restores, with [`Extras::restore`].
     pub(super) restored: Option<Arc<RestoreSource>>,
+    /// What the workload is a copy of.
+    pub(super) template: Option<TemplateMemory>,
 }
 
 impl ContainerBuilder {
@@ -123,7 +126,29 @@ impl ContainerBuilder {
             pod: None,
             pod_annotations: false,
             restored: None,
+            template: None,
         }
+    }
+
+    /// Describes a container as the one of `core` was described, without its id, streams and descriptors.
+    pub(in crate::container) fn like(core: &Handle) -> Result<Self> {
+        let mut extras = extras_of(&core.record)?;
+        // A range of its own is another one for each container.
+        let default_ids = std::mem::take(&mut extras.own_range);
+        Ok(Self {
+            spec: core.record.spec.parse()?,
+            bundle: Some(core.record.bundle.clone()),
+            state_root: Some(core.root.clone()),
+            init: Some(extras.init),
+            pod: extras.pod.clone(),
+            extras,
+            default_ids,
+            ..Self::new()
+        })
+    }
+
+    pub(in crate::container) fn set_template(&mut self, template: TemplateMemory) {
+        self.template = Some(template);
     }
 
     /// The container that the OCI bundle in `directory` describes (OCI bundle.md): exactly what its `config.json` says,
@@ -292,6 +317,11 @@ impl ContainerBuilder {
             self.refused
                 .get_or_insert(error.hint("a descriptor belongs to one container: give each its own"));
         }
+        if self.template.is_some() && !self.extra_fds.is_empty() {
+            let problem = "a clone has no descriptors but its standard streams";
+            let error = Error::new(ErrorKind::InvalidInput, "ContainerBuilder::fd", problem);
+            self.refused.get_or_insert(error.hint("hand data over in a file or on standard input"));
+        }
         self.refused.take().map_or(Ok(()), Err)
     }
 
@@ -412,6 +442,7 @@ impl Clone for ContainerBuilder {
             pod: self.pod.clone(),
             pod_annotations: self.pod_annotations,
             restored: self.restored.clone(),
+            template: self.template.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::restore_source::RestoreSource;
 use super::weakened::{weaken, weaken_plan};
 use crate::cgroup;
 use crate::container::builder::names::FieldNames;
+use crate::container::handle::{TemplateMemory, extras_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::host::{Caller, Needs};
@@ -29,6 +30,8 @@ pub(in crate::container) struct Blueprint {
     pub(in crate::container) user_log: Option<UserLog>,
     /// The zygote that forks the helpers; `None` executes them.
     pub(in crate::container) zygote: Option<Zygote>,
+    /// What the workload is a copy of.
+    pub(in crate::container) template: Option<TemplateMemory>,
     /// Delete a container that has the id and has ended.
     pub(in crate::container) replace: bool,
     /// Have the value keep the container's files beyond its end.
@@ -80,6 +83,7 @@ pub(in crate::container) fn blueprint(
         console: ConsoleTarget::default(),
         user_log: None,
         zygote: None,
+        template: None,
         replace: false,
         keep_files: false,
         restored: None,
@@ -90,8 +94,7 @@ pub(in crate::container) fn blueprint(
 
 /// The blueprint of a recorded container whose creation was never finished.
 pub(in crate::container) fn blueprint_of(root: &StateRoot, record: &Record) -> Result<Blueprint> {
-    let extras: Extras = serde_json::from_value(record.extras.clone())
-        .map_err(|error| Error::new(ErrorKind::Stale, "record", format!("extras: {error}")))?;
+    let extras = extras_of(record)?;
     if extras.restore.is_some() {
         let problem = "it was being restored, and the record has no image";
         return Err(

@@ -8,7 +8,7 @@ use super::namesake;
 use super::sockets::{CREATE_LIMIT, Sockets, await_assembled, await_ready, hear_sandbox, misbehaved};
 use crate::cgroup::{Cgroup, systemd};
 use crate::container::attachment::DropGuard;
-use crate::container::handle::{Handle, Streams, descriptors_of, explain_out_of_memory};
+use crate::container::handle::{Handle, Streams, TemplateMemory, descriptors_of, explain_out_of_memory};
 use crate::container::live::kept_files::KeptFiles;
 use crate::container::{oci, teardown};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -371,9 +371,9 @@ impl CreateTransaction {
             donations.give("ids", ids);
         }
         let layers = blueprint.restored.as_ref().map_or(Ok(Vec::new()), |restored| restored.open_layers())?;
-        for (number, layer) in layers.iter().enumerate() {
-            donations.give(layer_name(number), layer);
-        }
+        layers.iter().enumerate().for_each(|(number, layer)| donations.give(layer_name(number), layer));
+        let template = blueprint.template.iter().flat_map(TemplateMemory::fds);
+        template.for_each(|(name, fd)| donations.give(name, fd));
         let given: Vec<_> = streams.workload.iter().map(StreamEnd::given).collect();
         for (name, stream) in ["stdin", "stdout", "stderr"].into_iter().zip(&given) {
             if let Some(stream) = stream {

@@ -8,7 +8,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::helper::Received;
 use crate::wire::init::{lower_name, upper_name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
 use std::path::{Path, PathBuf};
 
 /// The attribute of a directory that hides the lower one, in an overlay with `userxattr`.
@@ -61,6 +61,15 @@ impl Layers {
         self.mounts.iter().flatten().map(AsFd::as_fd)
     }
 
+    /// Where an overlay has changed files, relative to the root, or may have: its upper layer cannot be read.
+    pub(in crate::sandbox) fn changed(&self) -> Option<&Path> {
+        if self.overlays.len() != self.mounts.len() {
+            return self.overlays.first().map(PathBuf::as_path);
+        }
+        let mut layers = self.overlays.iter().zip(&self.mounts);
+        layers.find(|(_, [upper, _])| !is_empty(upper.as_fd())).map(|(at, _)| at.as_path())
+    }
+
     /// The layers of each overlay, or why there are none.
     pub(super) fn open(&self) -> Result<Vec<Layer<'_>>> {
         if self.overlays.is_empty() {
@@ -79,6 +88,14 @@ impl Layers {
         });
         layers.collect()
     }
+}
+
+/// Whether a directory has no entries. One that cannot be read may have some.
+pub(in crate::sandbox) fn is_empty(directory: BorrowedFd<'_>) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entries = rustix::fs::openat(directory, ".", flags, Mode::empty()).and_then(Dir::new);
+    let is_itself = |name: &std::ffi::CStr| matches!(name.to_bytes(), b"." | b"..");
+    entries.is_ok_and(|mut all| all.all(|entry| entry.is_ok_and(|entry| is_itself(entry.file_name()))))
 }
 
 /// Whether this entry says that a name was removed.

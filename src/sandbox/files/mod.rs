@@ -36,7 +36,7 @@ use crate::process::channel::wait_readable_until;
 use crate::sandbox::namespaces;
 use crate::sys::{self, Forked};
 use crate::wire::files::{Bytes, FileReply, FileRequest, WorkerReport};
-pub(super) use layers::Layers;
+pub(super) use layers::{Layers, is_empty};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Pid;
 use std::time::Instant;

@@ -21,7 +21,7 @@ use crate::spec::{CapSet, User};
 use crate::sys::{self, Execution, LastCall};
 use crate::weaken::{Rule, leaves_out};
 use crate::wire::init::LISTENER_FDS;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::cell::Cell;
@@ -40,6 +40,8 @@ pub(in crate::sandbox) struct ExecRequest<'a> {
     pub(in crate::sandbox) keep_groups: bool,
     /// The numbers of the descriptors it keeps besides its standard streams.
     pub(in crate::sandbox) keep: &'a [i32],
+    /// The pages of the template whose copy it becomes: its parent traces it from execve(2) on.
+    pub(in crate::sandbox) template: Option<BorrowedFd<'a>>,
     /// Whether it is a hook of the image: the kernel kills it when its parent ends, and it does not get a scheduling under
     /// which it could not fork.
     pub(in crate::sandbox) is_hook: bool,
@@ -217,6 +219,10 @@ fn shed(becoming: &ExecRequest<'_>) -> Result<()> {
     sys::close_on_exec_from(3).os(|| "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)")?;
     for number in *keep {
         sys::keep_on_exec(*number).os(|| format!("fcntl({number}, F_SETFD)"))?;
+    }
+    if let Some(pages) = becoming.template {
+        sys::keep_on_exec(pages.as_raw_fd()).os(|| "fcntl(template, F_SETFD)")?;
+        sys::tracing::be_traced().os(|| "ptrace(PTRACE_TRACEME)")?;
     }
     Ok(())
 }

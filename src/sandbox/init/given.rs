@@ -7,6 +7,7 @@ use crate::plan::SealedSandbox;
 use crate::process::Channel;
 use crate::sandbox::cgroups::ContainerCgroups;
 use crate::wire::init::layer_name;
+use crate::wire::template::PAGES;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What the sandbox received for one container, and init works with.
@@ -15,6 +16,8 @@ pub(super) struct Given<'a> {
     /// Absent where it opens a device of the container's own.
     pub(super) stdio: [Option<OwnedFd>; 3],
     pub(super) extra_fds: Vec<OwnedFd>,
+    /// The pages of the template whose copy it becomes.
+    pub(super) pages: Option<OwnedFd>,
     pub(super) cgroups: ContainerCgroups,
     pub(super) hooks: HookPoints<'a>,
     /// The archives of an image that is restored.
@@ -36,6 +39,7 @@ impl<'a> Given<'a> {
                 None => STREAMS.map(|name| donated.take_optional(name)),
             },
             extra_fds: numbers.map(|number| donated.take(&extra_fd_name(*number))).collect::<Result<_>>()?,
+            pages: donated.take_optional(PAGES),
             cgroups,
             hooks: HookPoints::take(&plan.init.hooks, &plan.facts.hook_state, donated)?,
             archives: (0..plan.init.restore.as_ref().map_or(0, |restore| restore.layers.len()))
@@ -46,7 +50,8 @@ impl<'a> Given<'a> {
 
     /// Everything that the new process has open.
     pub(super) fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
-        let files = self.stdio.iter().flatten().chain(&self.extra_fds).chain(&self.archives);
+        let files =
+            self.stdio.iter().flatten().chain(&self.extra_fds).chain(&self.archives).chain(&self.pages);
         let files = files.chain(volumes).map(AsFd::as_fd);
         [parent.as_fd(), self.gofer.as_fd()]
             .into_iter()

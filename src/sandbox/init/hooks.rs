@@ -131,6 +131,7 @@ fn execute_as(workload: &ExecRequest<'_>, hook: &Hook, labels: &Labels) -> Error
         labels,
         peak: &Peak::open_inside(3),
         keep: &[],
+        template: None,
         is_hook: true,
         ..*workload
     })

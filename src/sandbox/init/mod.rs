@@ -365,6 +365,7 @@ impl First<'_> {
             peak,
             keep_groups: self.plan.keep_groups,
             keep: &numbers,
+            template: self.given.pages.as_ref().map(AsFd::as_fd),
             is_hook: false,
             parent,
             listener_report,

@@ -20,7 +20,8 @@ use crate::state::Cause;
 use crate::sys::Usage;
 use crate::wire::control::{InitPhase, SandboxEvent};
 use crate::wire::init::EndedAttached;
-use rustix::fd::{AsFd, BorrowedFd};
+use crate::wire::template::DESCRIPTION;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 /// A container, from the fork of its init until it is forgotten.
@@ -30,6 +31,8 @@ pub(in crate::sandbox) struct ContainerState {
     pub(super) stage: Stage,
     pub(super) exec_config: ExecConfig,
     pub(super) traits: Traits,
+    /// The description of the template whose copy the workload becomes.
+    pub(super) template: Option<OwnedFd>,
     /// Whether another container of the pod has processes in its pid namespace.
     lends_pids: bool,
     /// Where all its processes can be stopped at once; `None` without such a cgroup.
@@ -79,8 +82,10 @@ impl ContainerState {
                 own_pids: with_init.contains(CloneFlags::NEWPID),
                 terminal: plan.init.process.terminal.is_some(),
                 pause: plan.pause,
+                ids: [plan.init.process.user.uid, plan.init.process.user.gid],
                 timeout: plan.timeout,
             },
+            template: donated.take_optional(DESCRIPTION),
             lends_pids: false,
             freezer: Freezer::take(|name| donated.take_optional(name)),
             oom: OomWatch::take(|name| donated.take_optional(name)),

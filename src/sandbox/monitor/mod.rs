@@ -30,6 +30,7 @@ mod requests;
 mod restoring;
 mod signals;
 mod stage;
+mod templates;
 mod user_log;
 mod waiting;
 

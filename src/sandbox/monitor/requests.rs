@@ -111,6 +111,12 @@ impl Monitor {
                 }
                 Some(client)
             }
+            Operation::Template { stopped } => {
+                if let Some(connection) = connection {
+                    self.container(container).write_down(&connection, stopped);
+                }
+                Some(client)
+            }
             Operation::SplitCgroup { enable } => {
                 if let Some(connection) = connection {
                     let reply = self.split_cgroup(container, enable, fds);

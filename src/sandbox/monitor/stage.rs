@@ -98,6 +98,8 @@ pub(super) struct Traits {
     pub(super) terminal: bool,
     /// Whether it is the pause container of a pod, whose OOM score says nothing about the pod.
     pub(super) pause: bool,
+    /// The user and group that the workload starts as.
+    pub(super) ids: [u32; 2],
     pub(super) timeout: Option<Duration>,
 }
 

@@ -20,7 +20,8 @@ use crate::helper::Received;
 use crate::process::{Channel, Delivery};
 use crate::sandbox::reaper::Reaper;
 use crate::sandbox::target::has_ended;
-use crate::state::Status;
+use crate::sandbox::template::write;
+use crate::state::{Cause, Status};
 use crate::sys;
 use crate::wire::control::Reply;
 use crate::wire::init::{InitRequest, JobReport, StartReport};
@@ -148,7 +149,18 @@ impl ContainerState {
                 self.stage = Stage::Created { ready, pending: Some(Pending::Start(client)), held: None };
                 None
             }
-            Err(_) => self.runs(ready, client),
+            Err(_) => {
+                let copied = match self.template.take() {
+                    Some(template) => write(self.init.subject(&ready), template),
+                    None => Ok(()),
+                };
+                if let Err(error) = copied {
+                    self.stage = Stage::Created { ready, pending: None, held: None };
+                    self.kill(Cause::Itself);
+                    return client.reply(&failed(&error));
+                }
+                self.runs(ready, client)
+            }
         }
     }
 

@@ -1,0 +1,241 @@
+//! [`Template`]: a process that has got ready once, and containers that begin where it stopped.
+
+use super::builder::description::ContainerBuilder;
+use super::failed::{Failed, FailedAny, Recovered};
+use super::handle::TemplateMemory;
+use super::typestate::{Alive, Container, HasStreams, Running};
+use crate::error::{Error, ErrorKind, OsContext, Result};
+use crate::link::client::REPLY_LIMIT;
+use crate::process::channel::wait_readable_until;
+use crate::wire::control::{Operation, Reply};
+use crate::wire::template::{DESCRIPTION, PAGES};
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A process in memory, of which any number of containers are copies: *clones*. A clone does not execute its program
+/// from the beginning, but goes on where the process of the template stopped: an interpreter with its modules imported.
+///
+/// [`Container::into_template`] makes one of a running container, which ends by that. [`builder`](Self::builder)
+/// describes a clone. The clone gets its root, ids, capabilities, filter, limits and namespaces from that description, as
+/// every container does. From the template it gets memory, registers, signal actions, working directory, umask and its
+/// name, and nothing that could be a right.
+///
+/// The template lives as long as this value and its copies, in memory that counts as this program's. It is for this boot
+/// and this kernel. Clones share the pages that they do not write.
+///
+/// # What clones have in common
+/// All clones have the template's address layout, its stack protector, its hash seeds, and the state of every random
+/// generator that it has used. So a program that prepares a template should do so without secrets, and reseed in each
+/// clone, as soon as it goes on: from getrandom(2), which gives each clone other bytes. A workload that can read the
+/// memory of one clone knows where everything is in the others. Do not mix clones that must not know that of each other.
+/// [More](crate::manual::templates#what-clones-know-of-each-other).
+///
+/// Rights that the template's process had given up by itself, such as capabilities, a clone has again: [its rights are
+/// those of its description](crate::manual::templates#what-the-process-had-given-up).
+///
+/// # What the workload sees
+/// It goes on after its `raise(SIGSTOP)`, or in the system call that it waited in. `/proc/self/environ` and
+/// `/proc/self/cmdline` are the clone's own: the environment of its description, in which `COFFERDAM_CLONE` is the
+/// clone's id. The program's copy of the environment in memory is the template's, until the program reads that file.
+/// Standard streams are the clone's own. What the template has read into a buffer is in each clone's buffer.
+///
+/// # What cannot be a template
+/// A process with threads, children, descriptors besides the standard streams, shared writable mappings, timers or
+/// pending signals, or with other ids or another root than it started with; one whose container has files in its scratch,
+/// `/tmp` or `/dev/shm`; and one whose filter notifies an agent. Each is refused by its name.
+#[derive(Clone)]
+pub struct Template {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    memory: TemplateMemory,
+    builder: ContainerBuilder,
+}
+
+/// When a container is ready to be a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ready<'a> {
+    /// When its process has sent itself SIGSTOP. Needs a container with [`init`](ContainerBuilder::init), because the
+    /// kernel ignores a SIGSTOP that PID 1 sends itself.
+    Stopped,
+    /// When it has written this line, without its newline, to a standard output that is [piped](crate::Stdio::piped). A
+    /// clone goes on from wherever the process is then, so the process should wait for something, such as its standard
+    /// input.
+    Line(&'a [u8]),
+}
+
+/// [`Container::into_template`] failed: the error, and what there is now. Under `?` it becomes an [`Error`].
+///
+/// As [`Failed`](crate::Failed), it prints the line of that error, has it as its source, and holds the
+/// container as long as it lives.
+#[derive(thiserror::Error)]
+#[error("{error}")]
+pub struct FailedTemplate {
+    #[source]
+    error: Error,
+    container: Box<Recovered<Running>>,
+    template: Option<Template>,
+}
+
+impl FailedTemplate {
+    fn new(failed: Failed<Running>, template: Option<Template>) -> Self {
+        let (error, container) = failed.into_parts();
+        Self { error, container: Box::new(container), template }
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        self.error.kind()
+    }
+
+    /// The reason, the container, and the template, if only the end or the deletion of the container failed.
+    #[must_use]
+    pub fn into_parts(self) -> (Error, Recovered<Running>, Option<Template>) {
+        (self.error, *self.container, self.template)
+    }
+}
+
+impl fmt::Debug for FailedTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.error, f)
+    }
+}
+
+impl From<FailedTemplate> for Error {
+    fn from(failed: FailedTemplate) -> Self {
+        failed.error
+    }
+}
+
+impl Template {
+    /// A clone of this id, described as the template's container was, with standard streams of its own: `/dev/null`, until
+    /// the builder says otherwise. The methods of the builder change what is not the memory's: limits, network, scratch,
+    /// streams, environment. A clone has no descriptors besides its standard streams.
+    pub fn builder(&self, id: impl Into<String>) -> ContainerBuilder {
+        let id = id.into();
+        let mut builder = self.inner.builder.clone().env("COFFERDAM_CLONE", &id).id(id);
+        builder.set_template(self.inner.memory.clone());
+        builder
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").finish_non_exhaustive()
+    }
+}
+
+impl Container<Running> {
+    /// Makes a template of this container's process, when it is `ready`, and deletes the container.
+    ///
+    /// Waits until it is ready. A container that never is needs a [timeout](ContainerBuilder::timeout).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] with the name of what [cannot be a template](Template#what-cannot-be-a-template), and
+    /// what the workload could do about it; the container then goes on as it was. [`ErrorKind::Ended`] if it ends
+    /// before it is ready. [`ErrorKind::InvalidInput`] for a [`Ready::Line`] without a pipe to read it from.
+    /// [`ErrorKind::TimedOut`] if it could be neither copied nor let go on in ten seconds; it was then killed.
+    ///
+    /// If the template was taken and only the end or the deletion of the container fails, the error has both.
+    pub fn into_template(mut self, ready: Ready<'_>) -> Result<Template, FailedTemplate> {
+        let template = match self.take_template(ready) {
+            Ok(template) => template,
+            Err(error) => return Err(FailedTemplate::new(self.recover(error), None)),
+        };
+        let stopped = match self.kill() {
+            Ok(stopped) => stopped,
+            Err(failed) => return Err(FailedTemplate::new(failed, Some(template))),
+        };
+        match stopped.delete() {
+            Ok(()) => Ok(template),
+            Err(failed) => {
+                let (error, container) = FailedAny::from(failed).into_parts();
+                let failed = match container {
+                    Some(container) => Failed::moved(error, container),
+                    None => Failed::gone(error),
+                };
+                Err(FailedTemplate::new(failed, Some(template)))
+            }
+        }
+    }
+
+    fn take_template(&mut self, ready: Ready<'_>) -> Result<Template> {
+        let builder = ContainerBuilder::like(&self.core)?;
+        let stopped = match ready {
+            Ready::Stopped => true,
+            Ready::Line(line) => {
+                self.await_line(line)?;
+                false
+            }
+        };
+        let mut fds = loop {
+            let live = self.phase.live();
+            let answer = live.connect(Operation::Template { stopped }, &[])?;
+            let reply = answer.receive::<Reply>(Some(Instant::now() + REPLY_LIMIT));
+            let reply = reply.map_err(|error| live.explain("into_template", error))?;
+            match reply.message {
+                Reply::Template => break reply.fds,
+                Reply::NotStopped => {
+                    // No descriptor says that a process has stopped. This one says that it has ended.
+                    wait_readable_until(live.ended(), Some(Instant::now() + LOOK_AGAIN))?;
+                }
+                Reply::Failed(failure) => return Err(failure.into()),
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::PeerMisbehaved,
+                        "into_template",
+                        "another answer came",
+                    ));
+                }
+            }
+        };
+        let memory = TemplateMemory::new(fds.take(DESCRIPTION)?, fds.take(PAGES)?);
+        fds.finish()?;
+        Ok(Template { inner: Arc::new(Inner { memory, builder }) })
+    }
+
+    /// Reads standard output until it has had this line.
+    fn await_line(&mut self, line: &[u8]) -> Result<()> {
+        const STEP: &str = "Ready::Line";
+        let Some(mut stdout) = self.phase.streams_mut().pipes.take_stdout() else {
+            let problem = "standard output is no pipe, or was taken";
+            return Err(Error::new(ErrorKind::InvalidInput, STEP, problem)
+                .hint("build it with stdout(Stdio::piped())"));
+        };
+        let mut current = Vec::new();
+        loop {
+            match next_byte(&mut stdout)? {
+                Some(b'\n') if current == line => return Ok(()),
+                Some(b'\n') => current.clear(),
+                // What is longer than the line cannot be it: this bounds what is kept.
+                Some(byte) if current.len() <= line.len() => current.push(byte),
+                Some(_) => {}
+                None => {
+                    let problem = "standard output ended without that line";
+                    return Err(Error::new(ErrorKind::Ended, STEP, problem));
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait before the sandbox is asked again whether the process has stopped.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// One byte at a time: what follows the line stays in the pipe.
+fn next_byte(from: &mut File) -> Result<Option<u8>> {
+    let mut byte = [0];
+    Ok((from.read(&mut byte).os(|| "read(stdout)")? == 1).then_some(byte[0]))
+}

@@ -1,0 +1,104 @@
+//! Templates and clones: what a clone has of its template, what it has not, and what clones know of each other.
+//!
+//! Most of the time that an interpreter takes to start goes into its modules. A [`Template`](crate::templates::Template)
+//! is a process that has done that once. Its clones are containers that begin where it stopped.
+//!
+//! ```no_run
+//! use cofferdam::ContainerBuilder;
+//! use cofferdam::templates::Ready;
+//!
+//! # fn main() -> cofferdam::Result<()> {
+//! let program = "import json, os, signal, sys
+//! os.kill(os.getpid(), signal.SIGSTOP)
+//! exec(sys.stdin.read())";
+//! let template = ContainerBuilder::new().args(["python3", "-c", program]).spawn()?.into_template(Ready::Stopped)?;
+//! for job in ["print(1 + 1)", "print(json.dumps([2]))"] {
+//!     let output = template.builder("job").input(job).output()?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How a clone is made
+//!
+//! ```text
+//!   template                      sandbox of the template
+//!      | gets ready, stops            |
+//!      |<- holds it, looks, copies ---|--> description and pages, in sealed memory of the caller
+//!
+//!   clone                         sandbox of the clone
+//!      | created as every container   |
+//!      | ids, capabilities, filter    |
+//!      | execve(2)                 -->|
+//!      |<- a table of system calls ---|   unmap the program, map files and pages, signal actions
+//!      |<- registers, lets go --------|
+//!      | goes on where the template stopped
+//! ```
+//!
+//! The process of a clone is made in the way of every container: its ids, capabilities, filter, limits, namespaces and
+//! mounts are those of its own configuration, and are in force before it gets a byte of the template. It replaces its
+//! memory itself, by system calls that its filter allows and its ids permit. The sandbox, its parent, only says which. So
+//! a template cannot hand on a right, however hostile it was, and no privilege is needed. Nothing inside the container can
+//! see the tracing: it ends before the clone's first instruction.
+//!
+//! The sandbox of the template reads a process that may be hostile. What it reads has limits, and it waits for it ten
+//! seconds at most; it then kills the container. It opens no file for it: the process itself looks at the files that it has
+//! mapped, and a clone does the same and refuses to start if its root has another version of one (inode, size and time of
+//! the last change).
+//!
+//! # What a clone has of its template
+//!
+//! | Of the template | Of the clone's own configuration |
+//! |---|---|
+//! | memory, registers, signal actions and mask | root, mounts, scratch, network, host name |
+//! | working directory, umask, name | ids, groups, capabilities, filter, no_new_privs, security labels |
+//! | its pid inside | limits, scheduling, cgroups |
+//! | | standard streams, `/proc/self/environ`, `/proc/self/cmdline` |
+//!
+//! Pages that no clone writes are in memory once. They count as memory of the program that holds the template; a page that
+//! a clone writes is the clone's own, and counts in its limit. A limit that is smaller than what the program goes on to
+//! write ends the clone as [`OutOfMemory`](crate::Outcome::OutOfMemory).
+//!
+//! # What the process had given up
+//!
+//! A clone begins with the rights of its configuration, and not with fewer because its template's process had given some
+//! up. Capabilities that the process dropped, a filter or Landlock rules that it loaded for itself, and limits that it
+//! lowered are **not** in the clone. A process that has changed its ids or its root is refused. Give up rights in the
+//! configuration, or after the point where the clone goes on.
+//!
+//! # What clones know of each other
+//!
+//! All clones of a template have its secrets, because they have its memory:
+//!
+//! * **the address layout**: what is where in one clone is there in all others. Address space randomization protects no
+//!   clone from what was learned in another one.
+//! * **the stack protector's canary** and the pointer guard of the C library, in the same way.
+//! * **hash seeds**: an attacker who finds keys that collide in one clone has them for all.
+//! * **the state of every random generator** in the program's memory: without a new seed, clones draw the same numbers,
+//!   keys and session ids. The kernel's own (getrandom(2)) gives each clone other bytes. Memory that the program marked
+//!   `MADV_WIPEONFORK` is zero in a clone as in a child of fork(2), so generators that protect themselves in this way
+//!   reseed.
+//!
+//! So prepare a template without secrets, reseed as soon as it goes on, and do not make containers that must not attack
+//! each other from one template if a bug in the program is what keeps them apart. To reseed, a program
+//!
+//! * puts it behind its stop: `os.kill(os.getpid(), signal.SIGSTOP); random.seed()` in Python,
+//!   `raise(SIGSTOP); srandom(getrandom...)` in C;
+//! * tells clones apart by `COFFERDAM_CLONE`, the id of the clone, in `/proc/self/environ`. The program's copy of the
+//!   environment in memory is the template's;
+//! * cannot change layout, canary and hash seeds: only execve(2) does.
+//!
+//! # What is refused
+//!
+//! When the template is taken, by name and with what the workload could do:
+//!
+//! * more than one thread or process, a debugger;
+//! * descriptors besides the standard streams, and standard streams that are no file, pipe or socket;
+//! * shared writable memory, memory of devices, of userfaultfd, of huge pages;
+//! * pending signals, alarms, timers;
+//! * other ids or another root than the process started with, a working directory outside the root;
+//! * changed files in the scratch, in `/tmp` or `/dev/shm`: a clone would not find them;
+//! * a container whose filter notifies an agent.
+//!
+//! It then goes on as it was. When a clone starts: another kernel, another root than the template's as far as its program
+//! goes, another pid inside, and descriptors besides the standard streams.
