@@ -39,6 +39,9 @@ impl<P: Phase> Container<P> {
 impl Container<Creating> {
     fn create_now(mut self) -> Result<Container<Created>, Failed<Creating>> {
         collect_ended();
+        if let Err(error) = self.phase.blueprint.check_image() {
+            return Err(Failed::unchanged(error, self));
+        }
         if self.core.found.is_some()
             && let Err(error) = self.undo_crashed_creation()
         {

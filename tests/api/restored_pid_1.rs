@@ -230,10 +230,12 @@ fn whichever_process_is_killed_while_a_pid_1_is_held_nothing_stays() {
 /// Tells a process by its pids in each pid namespace: the host's, the sandbox's, and those below.
 type IsIt = fn(&[i32]) -> bool;
 
-/// The child of a sandbox that `is_it`.
+/// The sandbox, or the child of one, that `is_it`.
 fn find(is_it: IsIt) -> Option<i32> {
     let this = std::process::id().cast_signed();
-    children_of(this).into_iter().flat_map(children_of).find(|pid| {
+    let sandboxes = children_of(this);
+    let below: Vec<_> = sandboxes.iter().copied().flat_map(children_of).collect();
+    below.into_iter().chain(sandboxes).find(|pid| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
         let numbers: Vec<i32> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
@@ -246,7 +248,8 @@ fn whichever_process_is_killed_while_a_pid_1_is_made_nothing_stays() {
     let stage = stage!();
     let criu = criu_or_skip!();
     let image = image_of_first(&stage, &criu);
-    let victims: [(&str, IsIt); 3] = [
+    let victims: [(&str, IsIt); 4] = [
+        ("sandbox", |numbers| numbers.len() == 2 && numbers[1] == 1),
         ("init", |numbers| numbers.len() == 3 && numbers[2] == 1),
         ("criu", |numbers| numbers.len() == 3 && numbers[2] == 2),
         ("first", |numbers| numbers.len() == 4 && numbers[3] == 1),

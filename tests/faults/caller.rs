@@ -2,11 +2,12 @@
 
 use crate::kit::place::Place;
 use crate::orphans::again;
+use cofferdam::checkpoint::{Criu, Image};
 use cofferdam::{ContainerBuilder, Error, Exec, Rootfs, StateRoot, Zygote};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,11 @@ const ID: &str = "COFFERDAM_TEST_CALLER_ID";
 const BUNDLE: &str = "COFFERDAM_TEST_CALLER_BUNDLE";
 /// Set for a life with a zygote.
 const ZYGOTE: &str = "COFFERDAM_TEST_CALLER_ZYGOTE";
+/// Set for a life that begins with an image.
+const OF_IMAGE: &str = "COFFERDAM_TEST_CALLER_OF_IMAGE";
+/// The image in the place's directory that such a life begins with, and the one that it writes.
+pub(crate) const IMAGE: &str = "image";
+pub(crate) const NEXT: &str = "next";
 
 /// What a caller does with its container.
 #[derive(Clone, Copy, PartialEq)]
@@ -26,6 +32,8 @@ pub(crate) enum Life {
     FullWithZygote,
     /// Create, start, kill and delete the bundle in the place's directory.
     OfBundle,
+    /// Restore, create and start what is in an image, write another image, kill and delete.
+    OfImage,
 }
 
 /// What the caller of a bundle says between create and start.
@@ -47,6 +55,7 @@ impl Caller {
             Life::Full => &mut command,
             Life::FullWithZygote => command.env(ZYGOTE, "1"),
             Life::OfBundle => command.env(BUNDLE, "1"),
+            Life::OfImage => command.env(OF_IMAGE, "1"),
         };
         command.env(DIR, place.path()).env(ID, id).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("this program again");
@@ -99,9 +108,11 @@ fn makes_a_container_when_told_to() {
     if std::io::stdin().lock().read(&mut [0; 3]).unwrap_or(0) == 0 {
         return;
     }
-    let lived = match std::env::var_os(BUNDLE) {
-        Some(_) => life_of_bundle(&dir, &id),
-        None => lifecycle(&dir, &id, zygote.as_ref()),
+    let is_set = |variable| std::env::var_os(variable).is_some();
+    let lived = match (is_set(BUNDLE), is_set(OF_IMAGE)) {
+        (true, _) => life_of_bundle(&dir, &id),
+        (_, true) => life_of_image(&dir, &id),
+        _ => lifecycle(&dir, &id, zygote.as_ref()),
     };
     match lived {
         Ok(()) => say("ok"),
@@ -116,7 +127,7 @@ pub(crate) fn member_of(id: &str) -> String {
 
 /// Build, create, start, a process, a file, a further container in the sandbox, kill, delete: each attached, so that
 /// whatever fails half-way is undone.
-fn lifecycle(dir: &std::path::Path, id: &str, zygote: Option<&Zygote>) -> Result<(), Error> {
+fn lifecycle(dir: &Path, id: &str, zygote: Option<&Zygote>) -> Result<(), Error> {
     let from = |builder: ContainerBuilder| match zygote {
         Some(zygote) => builder.zygote(zygote),
         None => builder,
@@ -142,11 +153,26 @@ fn lifecycle(dir: &std::path::Path, id: &str, zygote: Option<&Zygote>) -> Result
     Ok(())
 }
 
-fn life_of_bundle(dir: &std::path::Path, id: &str) -> Result<(), Error> {
+fn life_of_bundle(dir: &Path, id: &str) -> Result<(), Error> {
     let builder = ContainerBuilder::from_bundle(dir)?.id(id).state_root(StateRoot::open(dir.join("state"))?);
     let created = builder.build()?.create()?;
     say(CREATED);
     created.start()?.kill()?.delete()?;
+    Ok(())
+}
+
+/// A container whose PID 1 can be in an image.
+pub(crate) fn of_image(dir: &Path, id: &str) -> Result<ContainerBuilder, Error> {
+    let builder = ContainerBuilder::new().id(id).rootfs(Rootfs::directory(dir.join("rootfs")));
+    Ok(builder.state_root(StateRoot::open(dir.join("state"))?).init(false).args(["sleep", "1000"]))
+}
+
+fn life_of_image(dir: &Path, id: &str) -> Result<(), Error> {
+    let criu = Criu::at(crate::kit::criu::path().expect("the test has looked"))?;
+    let image = Image::open(dir.join(IMAGE))?;
+    let running = of_image(dir, id)?.restore(&image, &criu)?.build()?.create()?.start()?;
+    running.snapshot(&criu, dir.join(NEXT))?;
+    running.kill()?.delete()?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::tracer::{Census, Scope};
 use std::time::{Duration, Instant};
 
 /// The calls a step of create, start, kill and delete consists of; memory, clocks and closing are no steps.
-const STEPS: [&str; 26] = [
+pub(crate) const STEPS: [&str; 26] = [
     "bind",
     "clone3",
     "connect",

@@ -9,6 +9,7 @@ mod caller;
 mod damaged_files;
 mod descriptors;
 mod failing_calls;
+mod images;
 mod killed_processes;
 #[path = "../kit/mod.rs"]
 mod kit;

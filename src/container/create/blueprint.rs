@@ -44,6 +44,17 @@ pub(in crate::container) struct Blueprint {
     pub(in crate::container) origin: &'static str,
 }
 
+impl Blueprint {
+    /// Fails for a container whose creation was never finished, and that was being restored: its record has no image.
+    pub(in crate::container) fn check_image(&self) -> Result<()> {
+        if self.extras.restore.is_none() || self.restored.is_some() {
+            return Ok(());
+        }
+        let problem = "it was being restored, and the record has no image";
+        Err(Error::new(ErrorKind::Stale, "record", problem).hint("delete it, and restore the image again"))
+    }
+}
+
 /// Validates `spec` and plans the container `id`, with `caller` as the first half of what the plan knows of the host.
 pub(in crate::container) fn blueprint(
     id: QualifiedId<'_>,
@@ -95,12 +106,6 @@ pub(in crate::container) fn blueprint(
 /// The blueprint of a recorded container whose creation was never finished.
 pub(in crate::container) fn blueprint_of(root: &StateRoot, record: &Record) -> Result<Blueprint> {
     let extras = extras_of(record)?;
-    if extras.restore.is_some() {
-        let problem = "it was being restored, and the record has no image";
-        return Err(
-            Error::new(ErrorKind::Stale, "record", problem).hint("delete it, and restore the image again")
-        );
-    }
     blueprint(
         root.qualify(&record.id),
         &record.spec.parse()?,
