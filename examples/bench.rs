@@ -8,6 +8,7 @@
 //! cargo run --profile dist --example bench -- --limits  # only what limits cost
 //! cargo run --profile dist --example bench -- --trace   # one run as a timeline of system calls, by strace
 //! cargo run --profile dist --example bench -- --pool    # only jobs from a pool, beside bubblewrap
+//! cargo run --profile dist --example bench -- --images  # only checkpoint and restore, beside runc
 //! cargo run --profile dist --example bench -- --helper FILE  # with that program as the helpers' (helpers::Helper)
 //! ```
 //!
@@ -35,6 +36,8 @@ mod built;
 mod callers;
 #[path = "bench/cost.rs"]
 mod cost;
+#[path = "bench/images.rs"]
+mod images;
 #[path = "bench/many_execs.rs"]
 mod many_execs;
 #[path = "bench/operations.rs"]
@@ -102,6 +105,9 @@ struct Options {
     /// Measure only containers from a pool and others that are created for their jobs, in turns.
     #[arg(long)]
     pool: bool,
+    /// Measure only images of containers, by the example oci and by runc, in turns.
+    #[arg(long)]
+    images: bool,
     /// Have the helpers execute this program.
     #[arg(long, value_name = "FILE")]
     helper: Option<PathBuf>,
@@ -166,6 +172,7 @@ fn main() -> ExitCode {
         None if options.limits => bench_limits(&options),
         None if options.trace => print_trace(),
         None if options.pool => bench_pool(&options),
+        None if options.images => bench_images(&options),
         None => bench(&options),
     };
     let installed = options.helper.as_ref().map_or(Ok(()), |path| Helper::at(path)?.install());
@@ -250,6 +257,19 @@ fn bench_pool(options: &Options) -> Result<()> {
         println!("{:#}", report::pool_json(&pooled))
     } else {
         print!("{}", report::pool_table(&pooled, &peers))
+    }
+    Ok(())
+}
+
+fn bench_images(options: &Options) -> Result<()> {
+    let place = rootfs::directory()?;
+    rootfs::busybox(place.path())?;
+    let runs = if options.quick { 5 } else { 30 };
+    let runtimes = images::measure(place.path(), options.runs.map_or(runs, |runs| runs as usize))?;
+    if options.json {
+        println!("{:#}", images::json(&runtimes))
+    } else {
+        print!("{}", images::table(&runtimes))
     }
     Ok(())
 }

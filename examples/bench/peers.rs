@@ -34,7 +34,7 @@ pub(super) struct Peer {
 /// Sets up the peers. One that cannot run here stays in the list, with the reason.
 pub(super) fn on_path(place: &Path, rootfs: &Path) -> Result<Vec<Peer>> {
     let mut peers = vec![our_command_line(place), runc(place), crun(place), bwrap(rootfs)];
-    if let Err(reason) = write_bundle(place) {
+    if let Err(reason) = write_bundle(place, &["/bin/true"]) {
         let reason = format!("no bundle: {reason}");
         peers
             .iter_mut()
@@ -107,8 +107,8 @@ fn bwrap(rootfs: &Path) -> Peer {
     Peer::new("bwrap", words(&options))
 }
 
-/// Writes the `config.json` of `runc spec`, with our program and without a terminal.
-fn write_bundle(place: &Path) -> Result<()> {
+/// Writes the `config.json` of `runc spec`, with `program` and without a terminal.
+pub(super) fn write_bundle(place: &Path, program: &[&str]) -> Result<()> {
     let mut spec = Command::new("runc");
     spec.args(["spec", "--bundle"]).arg(place);
     if !rustix::process::geteuid().is_root() {
@@ -121,7 +121,7 @@ fn write_bundle(place: &Path) -> Result<()> {
     let path = place.join("config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["/bin/true"]);
+    config["process"]["args"] = json!(program);
     std::fs::write(path, serde_json::to_vec(&config)?)?;
     Ok(())
 }

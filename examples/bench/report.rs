@@ -44,7 +44,7 @@ impl Samples {
         sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({
             "p50": rounded(self.percentile(50)),
             "p95": rounded(self.percentile(95)),
