@@ -2,8 +2,10 @@
 
 use crate::cli::{Engine, LIMIT, need};
 use crate::kit::{is_readable_within, is_root, skip, stage};
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, PipeReader};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 /// Its variable is in memory alone.
 const COUNTER: &str = "i=0; while :; do i=$((i + 1)); echo $i; sleep 0.05; done";
@@ -99,6 +101,45 @@ fn a_container_that_was_restored_goes_on_where_its_image_was_taken() {
     engine.must(&["kill", &second, "KILL"]);
     last(numbers, 0);
     engine.must(&["delete", "--force", &second]);
+}
+
+#[test]
+fn the_hooks_of_a_restored_container_are_run_with_its_pid() {
+    need!(ours);
+    let criu = criu_path!();
+    let stage = stage!();
+    let mut engine = Engine::on(&stage, "exec sleep 1000");
+    let (_, image) = images(&engine);
+    let id = stage.id("hooked");
+    engine.made.push(id.clone());
+    let bundle = engine.bundle.to_str().unwrap().to_owned();
+    let detached = ["--detach", "--bundle", &bundle, &id];
+    // Without pipes, which the container would keep open.
+    let call = |engine: &Engine, parts: [&[&str]; 2]| {
+        let mut command = engine.command(&parts.concat());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(call(&engine, [&["run"], &detached]));
+    let verb = |verb: &'static str| ["--criu", &criu, verb, "--image-path", &image];
+    assert!(call(&engine, [&verb("checkpoint"), &[&id]]));
+    engine.must(&["delete", &id]);
+
+    let log = stage.path().join("log");
+    let script = format!("cat >>{log:?}; echo >>{log:?}");
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    engine.edit(|config| config["hooks"] = json!({ "createContainer": hook }));
+    let said = engine.refused(&[&verb("restore")[..], &detached].concat());
+    assert!(said.contains("hooks.createContainer"), "{said}");
+    engine.edit(|config| config["hooks"] = json!({ "createRuntime": hook, "poststart": hook }));
+    assert!(call(&engine, [&verb("restore"), &detached]));
+    let states = std::fs::read_to_string(log).unwrap();
+    let states: Vec<Value> = states.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(states.len(), 2);
+    let state: Value = serde_json::from_str(&engine.must(&["state", &id])).unwrap();
+    // At createRuntime, the restored process has not used a file yet, and init speaks for it.
+    assert_eq!((&states[0]["status"], &states[1]["status"]), (&json!("creating"), &json!("running")));
+    assert_eq!(states[1]["pid"], state["pid"]);
+    engine.must(&["delete", "--force", &id]);
 }
 
 #[test]
