@@ -31,6 +31,7 @@ mod processes;
 mod records;
 mod restore;
 mod restored_pid_1;
+mod restored_streams;
 mod rules;
 mod signals;
 mod stress;
