@@ -9,6 +9,7 @@
 //! cargo run --profile dist --example bench -- --trace   # one run as a timeline of system calls, by strace
 //! cargo run --profile dist --example bench -- --pool    # only jobs from a pool, beside bubblewrap
 //! cargo run --profile dist --example bench -- --images  # only checkpoint and restore, beside runc
+//! cargo run --profile dist --example bench -- --warm   # only clones of a prepared Python, beside cold starts
 //! cargo run --profile dist --example bench -- --helper FILE  # with that program as the helpers' (helpers::Helper)
 //! ```
 //!
@@ -62,6 +63,8 @@ mod scale;
 mod targets;
 #[path = "bench/trace.rs"]
 mod trace;
+#[path = "bench/warm.rs"]
+mod warm;
 #[path = "bench/zygote.rs"]
 mod zygote;
 
@@ -108,6 +111,9 @@ struct Options {
     /// Measure only images of containers, by the example oci and by runc, in turns.
     #[arg(long)]
     images: bool,
+    /// Measure only clones of a Python that has imported its modules and others that start, in turns.
+    #[arg(long)]
+    warm: bool,
     /// Have the helpers execute this program.
     #[arg(long, value_name = "FILE")]
     helper: Option<PathBuf>,
@@ -139,6 +145,13 @@ struct Amounts {
     records: usize,
     /// How many containers live at once, ascending.
     alive: &'static [usize],
+}
+
+impl Amounts {
+    /// How many containers with a larger program live at once.
+    fn alive_at_once(&self) -> usize {
+        self.alive.iter().copied().filter(|alive| *alive <= 100).max().unwrap_or(1)
+    }
 }
 
 impl Options {
@@ -173,6 +186,7 @@ fn main() -> ExitCode {
         None if options.trace => print_trace(),
         None if options.pool => bench_pool(&options),
         None if options.images => bench_images(&options),
+        None if options.warm => bench_warm(&options),
         None => bench(&options),
     };
     let installed = options.helper.as_ref().map_or(Ok(()), |path| Helper::at(path)?.install());
@@ -217,6 +231,7 @@ fn bench(options: &Options) -> Result<()> {
             operations::state_among(&ground, &place.path().join("records"), &amounts)?,
         ),
         scale: scale::measure(&ground, amounts.alive, THREADS * amounts.parallel_runs, &peers)?,
+        warm: warm::measure(place.path(), amounts.operations.div_ceil(4), amounts.alive_at_once())?,
         podman: podman::measure(place.path(), ground.rootfs(), &amounts),
         peers,
     };
@@ -270,6 +285,18 @@ fn bench_images(options: &Options) -> Result<()> {
         println!("{:#}", images::json(&runtimes))
     } else {
         print!("{}", images::table(&runtimes))
+    }
+    Ok(())
+}
+
+fn bench_warm(options: &Options) -> Result<()> {
+    let (place, amounts) = (rootfs::directory()?, options.amounts());
+    let warm = warm::measure(place.path(), amounts.operations, amounts.alive_at_once())?;
+    let warm = warm.ok_or("there is no Python")?;
+    if options.json {
+        println!("{:#}", warm.json())
+    } else {
+        print!("{}", warm.table())
     }
     Ok(())
 }

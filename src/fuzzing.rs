@@ -4,6 +4,7 @@
 //! functions over the committed seeds, so every run of the tests checks the seeds that were added for a bug.
 
 mod hostile;
+mod templates;
 
 use crate::error::{Error, ErrorKind};
 use crate::host::cgroups::{CgroupLayout, CgroupType, DelegationPoint};
@@ -305,6 +306,11 @@ pub fn container_text(bytes: &[u8]) {
     hostile::text(bytes);
 }
 
+/// What `/proc` shows of a hostile process that is to be a template: see `templates::process`.
+pub fn template_maps(bytes: &[u8]) {
+    templates::process(bytes);
+}
+
 /// A tree that a hostile container leaves in its scratch, as a layer: see `hostile::tree`.
 pub fn export_layer(bytes: &[u8]) {
     hostile::tree(bytes);
@@ -350,7 +356,7 @@ mod tests {
     #[test]
     fn every_seed_obeys_the_laws() {
         type Check = fn(&[u8]);
-        let targets: [(&str, Check); 8] = [
+        let targets: [(&str, Check); 9] = [
             ("config", config),
             ("plan", plan),
             ("control_frame", control_frame),
@@ -359,6 +365,7 @@ mod tests {
             ("export_layer", export_layer),
             ("state_record", state_record),
             ("seccomp", seccomp),
+            ("template_maps", template_maps),
         ];
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
         if !seeds.exists() {

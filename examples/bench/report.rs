@@ -9,6 +9,7 @@ use super::peers::Peer;
 use super::pool::Pooled;
 use super::scale::Scale;
 use super::targets;
+use super::warm::Warm;
 use super::zygote::Forked;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -111,6 +112,8 @@ pub(super) struct Report {
     pub(super) parallel_per_second: f64,
     pub(super) forked: Forked,
     pub(super) pooled: Pooled,
+    /// `None` without a Python.
+    pub(super) warm: Option<Warm>,
     pub(super) helpers_pss_kib: Result<u64>,
     pub(super) big_caller_ratio: f64,
     pub(super) exec: Execs,
@@ -208,6 +211,7 @@ impl Report {
         for (key, value) in pool_json(&self.pooled).as_object_mut().into_iter().flatten() {
             report["cofferdam"][key] = value.take();
         }
+        report["cofferdam"]["warm"] = self.warm.as_ref().map(Warm::json).into();
         report
     }
 
@@ -251,6 +255,7 @@ impl Report {
 
         self.add_costs(&mut text);
         text += &pool_table(&self.pooled, &self.peers);
+        text += &self.warm.as_ref().map(Warm::table).unwrap_or_default();
         line(&mut text, format_args!("\n{:<22}{:>9}", "phases of a run, ms", "p50"));
         for (phase, median) in self.phases.medians() {
             line(&mut text, format_args!("{phase:<22}{median:>9.3}"));

@@ -2,6 +2,7 @@
 
 use super::peers::Peer;
 use super::report::{Report, Samples, line};
+use super::warm::Warm;
 
 /// A measurement and its upper bound; `None` if it was not taken.
 struct Target {
@@ -75,5 +76,7 @@ fn targets(report: &Report) -> Vec<Target> {
         target("100 alive: memory of all helpers, PSS", memory_of_100.copied(), 300.0, "MiB"),
         target("100 alive: creation of the last by the first", report.scale.create_ratio(), 1.2, "x"),
     ]);
+    let warm = report.warm.iter().flat_map(Warm::targets);
+    targets.extend(warm.map(|(name, measured, at_most, unit)| target(name, Some(measured), at_most, unit)));
     targets
 }

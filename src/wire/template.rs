@@ -13,7 +13,7 @@ pub(crate) const DESCRIPTION: &str = "template";
 pub(crate) const PAGES: &str = "template-pages";
 
 /// A process that was stopped, for copies of it on this kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Description {
     /// Release and version of the kernel.

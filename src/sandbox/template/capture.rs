@@ -155,6 +155,13 @@ fn add_mapping(description: &mut Description, line: &Line) -> Result<()> {
     Ok(())
 }
 
+/// What a description says of these mappings, for tests with mappings that no process has.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn describe(lines: &[Line]) -> Result<Description> {
+    let mut description = Description { hole: find_hole(lines)?, ..Description::default() };
+    lines.iter().try_for_each(|line| add_mapping(&mut description, line)).map(|()| description)
+}
+
 /// A gap of addresses of this size, near no other mapping.
 fn find_hole(lines: &[Line]) -> Result<u64> {
     /// For the table, the environment, and parked mappings, which are each far smaller.
@@ -166,7 +173,7 @@ fn find_hole(lines: &[Line]) -> Result<u64> {
         if at + 2 * ROOM <= line.start || at >= TOP {
             break;
         }
-        at = at.max(line.end.next_multiple_of(ROOM));
+        at = at.max(line.end.checked_next_multiple_of(ROOM).unwrap_or(TOP));
     }
     if at < TOP { Ok(at) } else { Err(refuse("the process has no address space left", "let it map less")) }
 }

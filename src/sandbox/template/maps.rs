@@ -26,8 +26,9 @@ pub(crate) fn parse(text: &[u8]) -> Option<Vec<Line>> {
     for line in text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
         // What smaps says of the mapping before begins with a capital, and addresses have small letters.
         if line.first().is_some_and(u8::is_ascii_uppercase) {
+            let mapping = lines.last_mut()?;
             if let Some(flags) = line.strip_prefix(b"VmFlags:") {
-                add_flags(lines.last_mut()?, flags);
+                add_flags(mapping, flags);
             }
             continue;
         }
@@ -91,11 +92,21 @@ fn hexadecimal(text: &str) -> Option<u64> {
 
 /// The kernel writes a newline in a path as `\012`, and nothing else.
 fn unescape(name: &[u8]) -> Vec<u8> {
-    let mut name = name.to_vec();
-    while let Some(at) = name.windows(4).position(|bytes| bytes == b"\\012") {
-        name.splice(at..at + 4, [b'\n']);
+    let mut unescaped = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, after @ ..] = rest {
+        match rest.strip_prefix(b"\\012") {
+            Some(after) => {
+                unescaped.push(b'\n');
+                rest = after;
+            }
+            None => {
+                unescaped.push(*first);
+                rest = after;
+            }
+        }
     }
-    name
+    unescaped
 }
 
 /// "page is file-page or shared-anon", "page swapped", "page present" (proc_pid_pagemap(5)).

@@ -29,6 +29,8 @@ pub(crate) mod maps;
 mod refusal;
 mod write;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use capture::describe;
 pub(super) use capture::{Captured, capture, refuse_listener};
 pub(super) use refusal::refuse;
 pub(super) use write::write;
