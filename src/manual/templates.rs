@@ -77,13 +77,14 @@
 //! * **the state of every random generator** in the program's memory: without a new seed, clones draw the same numbers,
 //!   keys and session ids. The kernel's own (getrandom(2)) gives each clone other bytes. Memory that the program marked
 //!   `MADV_WIPEONFORK` is zero in a clone as in a child of fork(2), so generators that protect themselves in this way
-//!   reseed.
+//!   reseed. Those that notice a fork by the pid, such as OpenSSL's, notice no clone: give them entropy, as by
+//!   `RAND_add()`.
 //!
 //! So prepare a template without secrets, reseed as soon as it goes on, and do not make containers that must not attack
 //! each other from one template if a bug in the program is what keeps them apart. To reseed, a program
 //!
-//! * puts it behind its stop: `os.kill(os.getpid(), signal.SIGSTOP); random.seed()` in Python,
-//!   `raise(SIGSTOP); srandom(getrandom...)` in C;
+//! * puts it behind its stop. `examples/warm/warm.py` does so for Python (`random`, numpy, OpenSSL, `os.environ`), and
+//!   `examples/warm/warm.h` for C (`rand()`, `random()`, `drand48()`);
 //! * tells clones apart by `COFFERDAM_CLONE`, the id of the clone, in `/proc/self/environ`. The program's copy of the
 //!   environment in memory is the template's;
 //! * cannot change layout, canary and hash seeds: only execve(2) does.

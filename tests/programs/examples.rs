@@ -5,12 +5,14 @@
 #![expect(clippy::disallowed_methods, reason = "runs the examples, as a user does")]
 
 use crate::kit::witness::{descendants, find_directories};
-use crate::kit::{Stage, await_end, is_installed, is_root, may_limit, skip, stage, write_script};
+use crate::kit::{Stage, await_end, is_installed, is_root, may_limit, note_skip, skip, stage, write_script};
+use cofferdam::templates::Ready;
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// An example that was built. [`skip!`]s the test without one.
 macro_rules! example {
@@ -31,6 +33,7 @@ struct Example {
 }
 
 /// What became of it.
+#[derive(Debug)]
 struct Ran {
     code: Option<i32>,
     stdout: String,
@@ -327,6 +330,67 @@ fn judge_has_a_verdict_for_each_kind_of_submission() {
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert!(lines[0].starts_with("AC") && lines[0].ends_with("/a.in"), "{}", ran.stdout);
     assert!(lines[1].starts_with("WA") && lines[1].ends_with("/b.in"), "{}", ran.stdout);
+}
+
+#[test]
+fn warm_prints_the_same_from_clones_as_from_cold_starts() {
+    let _stage = stage!();
+    if !Path::new("/usr/bin/python3").exists() {
+        skip!("no python3");
+    }
+    let ran = example!("warm").args(["--snippets", "12", "--modules", "json,random,ssl"]).run();
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.ends_with("Both printed the same.\n") && ran.stderr.is_empty(), "{ran:?}");
+    let ran = example!("warm").args(["--snippets", "1", "--modules", "no_such_module"]).run();
+    assert!(ran.code == Some(1) && ran.stderr.contains("no_such_module"), "{ran:?}");
+}
+
+/// What both helpers of the example are for: the numbers of clones differ, and each knows its name.
+#[test]
+fn clones_that_use_the_helpers_of_warm_draw_numbers_of_their_own() {
+    let stage = stage!();
+    let helpers = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/warm");
+    let mut programs = Vec::new();
+    if Path::new("/usr/bin/python3").exists() {
+        let module = std::fs::read_to_string(helpers.join("warm.py")).unwrap();
+        let program = format!(
+            "{module}\nimport ssl\nrandom.random(); ssl.RAND_bytes(8)\nready()\n\
+             print(random.getrandbits(64), ssl.RAND_bytes(16).hex(), os.environ['COFFERDAM_CLONE'])"
+        );
+        programs.push(stage.container("python").args(["/usr/bin/python3", "-c", &program]));
+    }
+    let (source, program) = (stage.path().join("clone.c"), stage.open_directory("bin").join("clone"));
+    let text = "#include \"warm.h\"\n#include <stdio.h>\nint main(void) { char id[64]; rand();\n\
+        if (warm_clone(id, sizeof id) >= 0 || warm_ready() || warm_clone(id, sizeof id) < 0) return 1;\n\
+        printf(\"%d%ld%f %x %s\\n\", rand(), random(), drand48(), (unsigned)lrand48(), id); return 0; }";
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-Wall", "-Wextra", "-Werror", "-O1", "-I"])
+        .arg(&helpers)
+        .arg(&source)
+        .arg("-o")
+        .arg(&program);
+    match compiler.status() {
+        Ok(status) => {
+            assert!(status.success(), "{status}");
+            programs.push(stage.container("c").bind_ro(&program, "/clone").args(["/clone"]));
+        }
+        Err(_) => note_skip("no C compiler"),
+    }
+    for program in programs {
+        let template = program.timeout(Duration::from_secs(60)).spawn().unwrap();
+        let template = template.into_template(Ready::Stopped).unwrap();
+        let mut seen = BTreeSet::new();
+        for name in ["one", "two", "three"] {
+            let output = template.builder(stage.id(name)).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let words: Vec<&str> = text.split_whitespace().collect();
+            assert_eq!(words.len(), 3, "{text}{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(words[2], stage.id(name));
+            assert!(words[..2].iter().all(|word| seen.insert((*word).to_owned())), "{text}");
+        }
+    }
 }
 
 #[test]
