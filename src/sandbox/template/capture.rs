@@ -23,9 +23,9 @@ pub(in crate::sandbox) struct Captured {
     pub(in crate::sandbox) pages: OwnedFd,
 }
 
-/// Stops the process, which started with these `ids`, and writes it down, unless `check_files` refuses its container; `None` if it should have been stopped
-/// by a signal and is not. A process that is refused goes on as it was. One that was held for too long is for the caller
-/// to kill.
+/// Stops the process, which started with these `ids`, and writes it down, unless `check_files` refuses its container;
+/// `None` if it should have been stopped by a signal and is not. A process that is refused goes on as it was. One that was
+/// held for too long is for the caller to kill.
 pub(in crate::sandbox) fn capture(
     subject: Subject<'_>,
     ids: [u32; 2],
