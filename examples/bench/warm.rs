@@ -90,7 +90,9 @@ impl Ground {
 
     fn python(&self, arguments: &[&str]) -> ContainerBuilder {
         let arguments = [PYTHON, "-c", PROGRAM].into_iter().chain(arguments.iter().copied());
-        ContainerBuilder::new().id(self.id()).state_root(self.state.clone()).args(arguments)
+        // numpy's OpenBLAS starts a thread for each processor when it is loaded, unless this says that one is enough.
+        let builder = ContainerBuilder::new().env("OPENBLAS_NUM_THREADS", "1");
+        builder.id(self.id()).state_root(self.state.clone()).args(arguments)
     }
 
     fn template(&self, take: &mut Samples) -> Result<Template> {

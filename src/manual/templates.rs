@@ -93,7 +93,8 @@
 //!
 //! When the template is taken, by name and with what the workload could do:
 //!
-//! * more than one thread or process, a debugger;
+//! * more than one thread or process (numpy's OpenBLAS starts threads when it is loaded, unless the variable
+//!   `OPENBLAS_NUM_THREADS` is 1), a debugger;
 //! * descriptors besides the standard streams, and standard streams that are no file, pipe or socket;
 //! * shared writable memory, memory of devices, of userfaultfd, of huge pages;
 //! * pending signals, alarms, timers;
