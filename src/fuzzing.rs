@@ -4,6 +4,7 @@
 //! functions over the committed seeds, so every run of the tests checks the seeds that were added for a bug.
 
 mod hostile;
+mod images;
 mod templates;
 
 use crate::error::{Error, ErrorKind};
@@ -316,6 +317,16 @@ pub fn export_layer(bytes: &[u8]) {
     hostile::tree(bytes);
 }
 
+/// The manifest of an image, and what is read of CRIU's files and of CRIU: see `images::image`.
+pub fn image(bytes: &[u8]) {
+    images::image(bytes);
+}
+
+/// A layer of an image that is restored: see `images::layer`.
+pub fn restored_layer(bytes: &[u8]) {
+    images::layer(bytes);
+}
+
 /// A damaged record is stale, and never makes the decoder panic. A whole one is the same after a save and a load.
 ///
 /// This decodes the bytes as they are, and also with the right checksum added, because no fuzzer guesses one.
@@ -356,13 +367,15 @@ mod tests {
     #[test]
     fn every_seed_obeys_the_laws() {
         type Check = fn(&[u8]);
-        let targets: [(&str, Check); 9] = [
+        let targets: [(&str, Check); 11] = [
             ("config", config),
             ("plan", plan),
             ("control_frame", control_frame),
             ("control_sequence", control_sequence),
             ("container_text", container_text),
             ("export_layer", export_layer),
+            ("image", image),
+            ("restored_layer", restored_layer),
             ("state_record", state_record),
             ("seccomp", seccomp),
             ("template_maps", template_maps),

@@ -1,17 +1,12 @@
 //! What this crate reads of CRIU's images before it restores them: the pids that have to be free, and the seccomp filters.
 
-use super::image::{MAGIC, damaged, entries};
+use super::image::{MAGIC, entries};
 use super::messages::{FilterEntry, Filters, TreeEntry};
-use crate::error::{OsContext, Result};
-use rustix::fd::BorrowedFd;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use crate::error::Result;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 
-/// The longest file that is read: some ten thousand processes, or filters.
-const MAX_FILE: u64 = 16 << 20;
+const TREE: &str = "pstree.img";
+const FILTERS: &str = "seccomp.img";
 
 /// What matters of the images in one directory.
 #[derive(Debug, Default)]
@@ -23,18 +18,22 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Reads the images in the directory `images`.
+    /// The files that [`parse`](Self::parse) takes: the second is not in every image.
+    pub(crate) const FILES: [&str; 2] = [TREE, FILTERS];
+    /// The longest file that is read, in bytes: some ten thousand processes, or filters.
+    pub(crate) const MAX_FILE: u64 = 16 << 20;
+
+    /// What the two files say.
     ///
     /// # Errors
-    /// [`ErrorKind::Stale`](crate::error::ErrorKind::Stale) naming the file that makes no sense, or the errno of reading.
-    pub(crate) fn read(images: BorrowedFd<'_>) -> Result<Self> {
-        let tree = file(images, "pstree.img")?.ok_or_else(|| damaged("pstree.img", "it is missing"))?;
+    /// [`ErrorKind::Stale`](crate::error::ErrorKind::Stale) naming the file that makes no sense.
+    pub(crate) fn parse(tree: &[u8], filters: Option<&[u8]>) -> Result<Self> {
         let mut pids = BTreeSet::new();
-        for TreeEntry { pid, group, session, threads } in entries("pstree.img", MAGIC, &tree)? {
+        for TreeEntry { pid, group, session, threads } in entries(TREE, MAGIC, tree)? {
             pids.extend([pid, group, session].into_iter().chain(threads));
         }
-        let filters = match file(images, "seccomp.img")? {
-            Some(bytes) => entries::<Filters>("seccomp.img", MAGIC, &bytes)?,
+        let filters = match filters {
+            Some(bytes) => entries::<Filters>(FILTERS, MAGIC, bytes)?,
             None => Vec::new(),
         };
         let filters = filters.into_iter().flat_map(|filters| filters.filters);
@@ -43,26 +42,10 @@ impl Contents {
     }
 }
 
-fn file(images: BorrowedFd<'_>, name: &str) -> Result<Option<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let step = || format!("read({name:?})");
-    let file = match rustix::fs::openat(images, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(None),
-        opened => File::from(opened.os(step)?),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).os(step)?;
-    match bytes.len() as u64 > MAX_FILE {
-        true => Err(damaged(name, format!("it is longer than {MAX_FILE} bytes"))),
-        false => Ok(Some(bytes)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use prost::Message;
-    use rustix::fd::AsFd;
 
     fn image(entries: &[Vec<u8>]) -> Vec<u8> {
         let entries =
@@ -71,29 +54,21 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "files of the test's own")]
     fn every_number_is_taken_and_only_first_filters_count() {
-        let directory = tempfile::tempdir().unwrap();
-        let opened = File::open(directory.path()).unwrap();
-        let read = || Contents::read(opened.as_fd());
-        assert!(read().unwrap_err().to_string().contains("pstree.img: it is missing"));
-
         let first = TreeEntry { pid: 2, group: 2, session: 2, threads: vec![2, 9] };
         let second = TreeEntry { pid: 5, group: 4, session: 2, threads: vec![5] };
         let tree = image(&[first.encode_to_vec(), second.encode_to_vec()]);
-        std::fs::write(directory.path().join("pstree.img"), &tree).unwrap();
-        assert_eq!(read().unwrap().first_filters, Vec::<Vec<u8>>::new());
+        assert_eq!(Contents::parse(&tree, None).unwrap().first_filters, Vec::<Vec<u8>>::new());
         let filter = |byte, before| FilterEntry { program: vec![byte; 8], before };
         let filters = Filters { filters: vec![filter(1, None), filter(2, Some(0)), filter(3, None)] };
-        std::fs::write(directory.path().join("seccomp.img"), image(&[filters.encode_to_vec()])).unwrap();
-        let contents = read().unwrap();
+        let contents = Contents::parse(&tree, Some(&image(&[filters.encode_to_vec()]))).unwrap();
         assert_eq!(contents.pids.into_iter().collect::<Vec<_>>(), [2, 4, 5, 9]);
         assert_eq!(contents.first_filters, [vec![1; 8], vec![3; 8]]);
 
         for length in 9..tree.len() {
-            std::fs::write(directory.path().join("pstree.img"), &tree[..length]).unwrap();
             // An image may end between two entries.
-            assert_eq!(read().is_ok(), length == 8 + 4 + first.encoded_len(), "{length}");
+            let whole = length == 8 + 4 + first.encoded_len();
+            assert_eq!(Contents::parse(&tree[..length], None).is_ok(), whole, "{length}");
         }
     }
 }

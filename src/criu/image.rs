@@ -16,7 +16,7 @@ const INVENTORY_MAGIC: usize = 4;
 
 /// The image `ids`, with the namespaces of `inventory`'s CRIU. `owns_pids` keeps that of pids: CRIU makes it again, as its
 /// PID 1 is among the processes.
-pub(super) fn with_own_namespaces(ids: &[u8], inventory: &[u8], owns_pids: bool) -> Result<Vec<u8>> {
+pub(crate) fn with_own_namespaces(ids: &[u8], inventory: &[u8], owns_pids: bool) -> Result<Vec<u8>> {
     let root = entry::<Inventory>("inventory.img", INVENTORY_MAGIC, inventory)?.1.root;
     let root = root.ok_or_else(|| damaged("inventory.img", "it has no root_ids"))?;
     let (magic, own) = entry::<SharedObjects>("ids", MAGIC, ids)?;
@@ -28,7 +28,7 @@ pub(super) fn with_own_namespaces(ids: &[u8], inventory: &[u8], owns_pids: bool)
 }
 
 /// The namespaces that an image `ids` says its process is in: equal values are equal namespaces.
-pub(super) fn namespaces_of(ids: &[u8]) -> Result<impl PartialEq + use<>> {
+pub(crate) fn namespaces_of(ids: &[u8]) -> Result<impl PartialEq + use<>> {
     let own = entry::<SharedObjects>("ids", MAGIC, ids)?.1;
     Ok(SharedObjects { memory: 0, files: 0, fs: 0, handlers: 0, ..own })
 }

@@ -16,4 +16,6 @@ mod worker;
 
 pub(crate) use contents::Contents;
 pub(crate) use dump::{After, Dump, External};
+#[cfg(any(test, fuzzing))]
+pub(crate) use image::{namespaces_of, with_own_namespaces};
 pub use program::{Criu, CriuVersion, Unsuitable};

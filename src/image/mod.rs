@@ -35,6 +35,7 @@ use manifest::{CONFIG, CRIU, FileEntry, LAYERS, MANIFEST, MAX_CONFIG, MAX_MANIFE
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -164,6 +165,13 @@ impl Image {
         self.manifest.description.init_pid
     }
 
+    /// The content of one of CRIU's files, as it is now; `None` without it.
+    pub(crate) fn read_of_criu(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let path = format!("{CRIU}/{name}");
+        let listed = self.manifest.files.contains_key(&path);
+        listed.then(|| content(open_file(self.as_fd(), &path)?, &path, limit)).transpose()
+    }
+
     /// What standard input, output and error of its first process were.
     #[must_use]
     pub fn streams(&self) -> &[StreamKind; 3] {
@@ -198,7 +206,10 @@ impl AsFd for Image {
 
 /// The content of a file that is at most `limit` bytes long.
 fn read(directory: BorrowedFd<'_>, name: &str, limit: u64) -> Result<Vec<u8>> {
-    let file = open_regular(directory, name)?;
+    content(open_regular(directory, name)?, name, limit)
+}
+
+fn content(file: File, name: &str, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).os(|| format!("read({name:?})"))?;
     if bytes.len() as u64 > limit {
@@ -234,16 +245,7 @@ fn refuse_unknown(directory: BorrowedFd<'_>, folder: &str, manifest: &Manifest) 
 
 /// Fails if the file is not the one of the manifest.
 fn compare(directory: BorrowedFd<'_>, name: &str, entry: &FileEntry) -> Result<()> {
-    let below;
-    let (folder, file) = match name.split_once('/') {
-        None => (directory, name),
-        Some((folder, file)) => {
-            let opened = rustix::fs::openat(directory, folder, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
-            below = opened.os(|| format!("openat({folder:?})")).map_err(|error| missing(name, error))?;
-            (below.as_fd(), file)
-        }
-    };
-    let file = open_regular(folder, file).map_err(|error| missing(name, error))?;
+    let file = open_file(directory, name)?;
     let length = file.metadata().os(|| format!("fstat({name:?})"))?.len();
     if length != entry.size {
         return Err(stale(
@@ -257,6 +259,22 @@ fn compare(directory: BorrowedFd<'_>, name: &str, entry: &FileEntry) -> Result<(
     }
 }
 
+/// Opens a file of an image: a regular one, in the directory or in a folder of it.
+pub(crate) fn open_file(directory: BorrowedFd<'_>, name: &str) -> Result<File> {
+    let opened = match name.split_once('/') {
+        None => open_regular(directory, name),
+        Some((folder, file)) => {
+            let below = rustix::fs::openat(directory, folder, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+            below.os(|| format!("openat({folder:?})")).and_then(|below| open_regular(below.as_fd(), file))
+        }
+    };
+    opened.map_err(|error| missing(name, error))
+}
+
 fn missing(name: &str, error: Error) -> Error {
-    if error.raw_os_error() == Some(libc::ENOENT) { stale(name, "it is missing") } else { error }
+    match error.raw_os_error() {
+        // A name that no file can have is only in a manifest that was tampered with.
+        Some(libc::ENOENT | libc::ENAMETOOLONG) => stale(name, "it is missing"),
+        _ => error,
+    }
 }

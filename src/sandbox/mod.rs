@@ -46,6 +46,8 @@ pub(crate) use files::compare_and_export;
 use init::Init;
 #[cfg(any(test, fuzzing))]
 pub(crate) use init::accounts::{home_in, look_up_in};
+#[cfg(any(test, fuzzing))]
+pub(crate) use init::room::unpack_below;
 use monitor::{ContainerState, Monitor};
 use oom_score::OomScore;
 use rustix::fd::AsFd;

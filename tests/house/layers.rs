@@ -118,9 +118,11 @@ const TABLE: &[Row] = &[
         uses: &[
             "cgroup",
             "container",
+            "criu",
             "error",
             "host",
             "id",
+            "image",
             "plan",
             "process",
             "sandbox",

@@ -8,7 +8,6 @@ use crate::image::{Image, StreamKind};
 use crate::plan::{Restored, RestoredTree};
 use oci_spec::runtime::Spec;
 use rustix::fd::AsFd;
-use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -65,10 +64,9 @@ impl ContainerBuilder {
         }
         let directory = image.as_fd().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, image)")?;
         let path = std::path::absolute(image.path()).os(|| format!("getcwd() for {:?}", image.path()))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let images =
-            rustix::fs::openat(&directory, "criu", flags, Mode::empty()).os(|| "openat(\"criu\")")?;
-        let Contents { pids, first_filters } = Contents::read(images.as_fd())?;
+        let [tree, filters] = Contents::FILES.map(|name| image.read_of_criu(name, Contents::MAX_FILE));
+        let tree = tree?.ok_or_else(|| stale("it has no processes"))?;
+        let Contents { pids, first_filters } = Contents::parse(&tree, filters?.as_deref())?;
         let files = criu.files()?;
         let pipes = streams.iter().enumerate().filter_map(|(stream, kind)| match kind {
             StreamKind::Pipe { key } => Some((stream, key.clone())),

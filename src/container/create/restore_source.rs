@@ -1,11 +1,10 @@
 //! [`RestoreSource`]: an image as a creation uses it.
 
-use crate::error::{Error, ErrorKind, OsContext, Result};
-use crate::image::StreamKind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{StreamKind, open_file};
 use crate::process::Stdio;
 use crate::seccomp::Filter;
-use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::{AsFd, OwnedFd};
 
 /// What [`ContainerBuilder::restore`] took from an image.
 #[derive(Debug)]
@@ -47,12 +46,12 @@ impl RestoreSource {
     }
 
     /// Opens the archives of the layers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotARegularFile`] if a FIFO or a link has taken the place of one since the image was opened, and
+    /// [`ErrorKind::Stale`] if one is gone.
     pub(in crate::container) fn open_layers(&self) -> Result<Vec<OwnedFd>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = |path: &String| {
-            rustix::fs::openat(&self.directory, path.as_str(), flags, Mode::empty())
-                .os(|| format!("openat({path:?})"))
-        };
+        let open = |path: &String| open_file(self.directory.as_fd(), path).map(OwnedFd::from);
         self.layers.iter().map(open).collect()
     }
 }

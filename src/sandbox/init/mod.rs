@@ -26,7 +26,7 @@ mod given;
 mod handed;
 mod hooks;
 pub(super) mod program;
-mod room;
+pub(super) mod room;
 pub(super) mod tree;
 
 use super::cgroups::ContainerCgroups;

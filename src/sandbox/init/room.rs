@@ -90,7 +90,11 @@ fn unpack(archive: BorrowedFd<'_>, tmpfs: Option<&Path>, overlays: &[PathBuf]) -
             opened.collect::<Result<_>>()?
         }
     };
-    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, File::from(file)));
+    unpack_into(&mounts, File::from(file))
+}
+
+fn unpack_into(mounts: &[Mount], archive: File) -> Result<()> {
+    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, archive));
     let mut times = Vec::new();
     for entry in archive.entries().os(|| "read(layer)")? {
         let mut entry = entry.os(|| "read(layer)")?;
@@ -110,6 +114,12 @@ fn unpack(archive: BorrowedFd<'_>, tmpfs: Option<&Path>, overlays: &[PathBuf]) -
         set_times(mount.directory(&path)?.as_fd(), "", time, AtFlags::EMPTY_PATH)?;
     }
     Ok(())
+}
+
+/// Unpacks `archive` below `root`, as if that were the root of a mount.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn unpack_below(root: OwnedFd, archive: File) -> Result<()> {
+    unpack_into(&[Mount { root, at: PathBuf::new() }], archive)
 }
 
 fn refused(problem: &'static str) -> Error {
@@ -157,8 +167,12 @@ impl Mount {
         }
         let (header, attributes) = (entry.header().clone(), attributes_of(entry)?);
         let number = |number: std::io::Result<u64>| number.os(|| "read(layer)");
-        let ids = (header.uid(), header.gid());
-        let (uid, gid) = (number(ids.0)? as u32, number(ids.1)? as u32);
+        // -1 would leave the id as it is (chown(2)).
+        let id = |id| {
+            let id = u32::try_from(number(id)?).ok().filter(|id| *id != u32::MAX);
+            id.ok_or_else(|| refused("its owner is none"))
+        };
+        let (uid, gid) = (id(header.uid())?, id(header.gid())?);
         let mode = Mode::from_raw_mode(header.mode().os(|| "read(layer)")? & 0o7777);
         let time = number(header.mtime())?;
         let target = entry.link_name().os(|| "read(layer)")?.map(|target| target.into_owned());
@@ -175,7 +189,7 @@ impl Mount {
             return Err(refused("something of the configuration is mounted there"));
         }
         match kind {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            EntryType::Regular => {
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(parent, name, flags, Mode::RUSR).os(|| "openat(O_CREAT)")?;
@@ -205,7 +219,11 @@ impl Mount {
                 rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).os(|| "fchmodat()")?;
                 set_times(parent, name, time, AtFlags::SYMLINK_NOFOLLOW)?;
             }
-            _ => return Err(refused("a restore makes no devices: linux.devices of the configuration does")),
+            EntryType::Char | EntryType::Block => {
+                return Err(refused("a restore makes no devices: linux.devices of the configuration does"));
+            }
+            // Among them files with holes, of which a short archive could fill a disk.
+            _ => return Err(refused("an image has no entry of this kind")),
         }
         Ok(None)
     }
