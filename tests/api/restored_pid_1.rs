@@ -8,8 +8,8 @@
 use crate::kit::criu::criu_or_skip;
 use crate::kit::{Stage, await_end, may_limit, skip, stage, start, status_line};
 use crate::restore::{
-    FILTERED, FIRST_CAPABILITIES, IMAGE, NO_CAPABILITIES, UNFILTERED, assert_nothing_left, children_of,
-    count, counter, image_of, restore, restore_as_nobody, tamper, until,
+    FIRST_CAPABILITIES, IMAGE, NO_CAPABILITIES, assert_nothing_left, children_of, count, counter,
+    filtered_and_not, image_of, restore, restore_as_nobody, tamper, until,
 };
 use cofferdam::checkpoint::{Criu, Image};
 use cofferdam::{
@@ -161,9 +161,10 @@ fn a_pid_1_that_asks_for_more_is_refused_before_it_runs() {
     let image = tamper(&image, core, NO_CAPABILITIES, FIRST_CAPABILITIES);
     refused(&image, "image: process 1: its CapBnd is 0x7f, and the configuration allows 0x0");
     let image = tamper(&image, core, FIRST_CAPABILITIES, NO_CAPABILITIES);
-    let image = tamper(&image, core, FILTERED, UNFILTERED);
+    let [filtered, unfiltered] = filtered_and_not(&image, core);
+    let image = tamper(&image, core, &filtered, &unfiltered);
     refused(&image, "image: process 1: its Seccomp mode is 0, and the configuration's is 2");
-    let image = tamper(&image, core, UNFILTERED, FILTERED);
+    let image = tamper(&image, core, &unfiltered, &filtered);
     drop(restore(first(&stage, "after"), &image, &criu).unwrap());
 }
 
