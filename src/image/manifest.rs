@@ -150,7 +150,9 @@ fn is_file_name(path: &str) -> bool {
     let plain = |name: &str| !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
     match path.split_once('/') {
         None => path == CONFIG,
-        Some((folder, name)) => [CRIU, LAYERS].contains(&folder) && plain(name),
+        // CRIU takes what ends with `.so` in that folder for a plugin.
+        Some((CRIU, name)) => plain(name) && name.ends_with(".img"),
+        Some((folder, name)) => folder == LAYERS && plain(name),
     }
 }
 

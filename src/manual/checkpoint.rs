@@ -27,7 +27,8 @@
 //! |---|---|
 //! | processes, threads, their memory, registers, pids, sessions, signals and timers | yes |
 //! | pipes, socket pairs, unix sockets, epoll, eventfd, timerfd, signalfd, memfd, inotify | yes |
-//! | open files, also deleted ones of at most 1 MiB | yes; a file of a bind or of the image by its path |
+//! | open files | yes; a file of a bind or of the image by its path |
+//! | open files that were deleted, of at most 1 MiB | yes, but CRIU 4.1 does not restore them here: it says `Can't link` |
 //! | [scratch](crate::ContainerBuilder::scratch), with what was removed | yes, as a layer with the ids of the container |
 //! | each tmpfs that it can write to, `/dev` among them | yes, as a layer; without devices, and without what is mounted below |
 //! | standard streams: pipes, terminals, the null device | their kinds: [`Image::streams`](crate::checkpoint::Image::streams) |
@@ -113,5 +114,6 @@
 //!
 //! Refused by name: another version of CRIU than the one that made the image, an image of a terminal, a container of a pod,
 //! one with another [`init`](crate::ContainerBuilder::init) than the image, a namespace of pids or mounts that exists already,
-//! startContainer hooks, createContainer hooks before a PID 1, labels of security modules, a filter that asks an agent, and clocks of its own. A restore has 100 seconds until all processes
-//! stand, and as long until they run.
+//! startContainer hooks, createContainer hooks before a PID 1, labels of security modules, a filter that asks an agent,
+//! clocks of its own, and, with an init, an `/etc/ld.so.preload` in the container, which CRIU's loader would obey. A restore
+//! has 100 seconds until all processes stand, and as long until they run.

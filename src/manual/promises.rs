@@ -40,6 +40,8 @@
 //!   while it stands still, and the image's filter with the configuration's before that.
 //!   (`api::restore::an_image_that_asks_for_more_is_refused_before_it_runs`,
 //!   `api::restored_pid_1::a_pid_1_that_asks_for_more_is_refused_before_it_runs`)
+//! * CRIU, which restores with capabilities that the container may not have, executes and loads no file of the container.
+//!   (`api::restore::criu_executes_and_loads_nothing_of_the_container`)
 //! * A restored process reaches nothing of the host that CRIU was executed from.
 //!   (`api::restore::nothing_of_the_host_is_reachable_from_a_restored_process`)
 //! * The limits of the configuration hold before the workload's first instruction. A limit that cannot be set is an

@@ -349,6 +349,35 @@ fn whichever_process_is_killed_while_the_container_is_held_nothing_stays() {
     assert_nothing_left(&stage);
 }
 
+#[test]
+fn criu_executes_and_loads_nothing_of_the_container() {
+    let stage = stage!();
+    let criu = criu!();
+    let hostile = |name: &str, preload: &str| {
+        let traps = "printf '#!/bin/busybox sh\n: >/tmp/executed\n' >/bin/x && chmod 755 /bin/x && mv /bin/x /bin/sh && \
+             mkdir -p /usr/lib/criu && echo no library >/usr/lib/criu/x.so";
+        stage.busybox_shell(name, &format!("{traps}; {preload} {COUNTER}")).scratch(Some(1 << 20))
+    };
+    let before = start(hostile("before", ""));
+    until("it counts", || count(&before) > 3);
+    let image = image_of(before, &criu, &stage);
+    let running = restore(hostile("after", ""), &image, &criu).unwrap().start().unwrap();
+    let root = format!("/proc/{}/root", running.init_pid());
+    assert!(Path::new(&root).join("usr/lib/criu/x.so").exists());
+    assert!(!Path::new(&root).join("tmp/executed").exists());
+    running.kill().unwrap().delete().unwrap();
+    std::fs::remove_dir_all(image.path()).unwrap();
+    drop(image);
+
+    let preload = "echo /usr/lib/criu/x.so >/etc/ld.so.preload;";
+    let before = start(hostile("preload", preload));
+    until("it counts", || count(&before) > 3);
+    let image = image_of(before, &criu, &stage);
+    let error = restore(hostile("preloaded", ""), &image, &criu).unwrap_err();
+    assert!(error.to_string().contains("\"/etc/ld.so.preload\" of the container"), "{error}");
+    assert_nothing_left(&stage);
+}
+
 /// The processes with this parent.
 pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();

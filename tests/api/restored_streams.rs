@@ -46,6 +46,21 @@ fn a_program_goes_on_with_other_streams() {
 }
 
 #[test]
+fn the_null_device_may_take_the_place_of_each_pipe() {
+    let stage = stage!();
+    let criu = criu_or_skip!();
+    let before = start(numbering(&stage, "before").stderr(Stdio::piped()));
+    let image = image_of(before, &criu, &stage);
+    let null =
+        |builder: ContainerBuilder| builder.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = restore(null(numbering(&stage, "after")), &image, &criu).unwrap().start().unwrap();
+    let stopped = running.wait_stopped().unwrap();
+    assert_eq!(stopped.exit().outcome, Outcome::Exited { code: 7 });
+    stopped.delete().unwrap();
+    assert_nothing_left(&stage);
+}
+
+#[test]
 fn so_does_a_pid_1() {
     goes_on(|builder| builder.init(false));
 }

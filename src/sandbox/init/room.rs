@@ -60,6 +60,7 @@ impl First<'_> {
         let mut handles = namespaces::all_of_this_process(entered.proc.as_fd())?;
         handles.extend(for_criu);
         handles.extend(self.furnish(restore, entered)?);
+        refuse_preload()?;
         Ok(handles)
     }
 
@@ -75,6 +76,21 @@ impl First<'_> {
         let mut handles = self.handles(proc, layers)?;
         handles.push(("null".to_owned(), null));
         Ok(handles)
+    }
+}
+
+/// Refuses a container whose files the loader of CRIU would load into it (ld.so(8)): CRIU has capabilities that the
+/// container may not have. Nothing runs in the container until CRIU does.
+fn refuse_preload() -> Result<()> {
+    const PRELOAD: &str = "/etc/ld.so.preload";
+    match rustix::fs::stat(PRELOAD) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(()),
+        Err(errno) => Err(errno).os(|| format!("stat({PRELOAD:?})")),
+        Ok(_) => {
+            let problem = format!("CRIU would be started with what {PRELOAD:?} of the container names");
+            Err(Error::unsupported("restore", problem)
+                .hint("remove the file, or make the container without init()"))
+        }
     }
 }
 

@@ -19,16 +19,13 @@
 //! you trust there.
 
 mod anteroom;
+mod become_criu;
 mod posture;
 
-use super::cgroups::ContainerCgroups;
 use super::init::STREAMS;
-use super::init::become_workload::take_streams;
-use super::keyring;
 use super::members;
 use super::members::Member;
 use super::namespaces::InitNamespaces;
-use super::oom_score::OomScore;
 use crate::criu::restore as rpc;
 use crate::criu::restore::{Notice, Said};
 use crate::error::{Error, ErrorKind, OsContext, Result};
@@ -37,9 +34,11 @@ use crate::plan::{InitPlan, RestorePlan};
 use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
 use crate::spec::Capabilities;
-use crate::sys::{self, Execution, Inside};
-use crate::wire::init::{Found, restore_name};
+use crate::sys::{self, Inside};
+use crate::wire::init::Found;
 pub(super) use anteroom::Anteroom;
+pub(super) use become_criu::Place;
+use become_criu::{Fds, Mounts, become_criu};
 pub(super) use posture::Posture;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -47,7 +46,6 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
 use rustix::thread::CapabilitySet;
-use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 /// How long CRIU may take until every process is complete, and from the start until they run. Reading the memory takes as
@@ -120,57 +118,6 @@ impl Restoration {
     }
 }
 
-/// The mounts that CRIU works with.
-struct Mounts {
-    images: OwnedFd,
-    program: OwnedFd,
-    loader: Option<OwnedFd>,
-    libraries: Vec<OwnedFd>,
-}
-
-impl Mounts {
-    fn take(plan: &RestorePlan, handles: &mut Received) -> Result<Self> {
-        let mut take = |index: usize| handles.take(&restore_name(index));
-        Ok(Self {
-            images: take(plan.images)?,
-            program: take(plan.program)?,
-            loader: plan.loader.map(&mut take).transpose()?,
-            libraries: plan.libraries.iter().map(|index| take(*index)).collect::<Result<_>>()?,
-        })
-    }
-
-    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [&self.images, &self.program].into_iter().chain(&self.loader).chain(&self.libraries).map(AsFd::as_fd)
-    }
-
-    /// The file to execute, and its arguments.
-    fn command(&self) -> (CString, Vec<CString>) {
-        let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let program = path(&self.program);
-        let mut words = vec![program.clone()];
-        if let Some(loader) = &self.loader {
-            let directories: Vec<_> = self.libraries.iter().map(path).collect();
-            words = vec![path(loader), "--library-path".into(), directories.join(":"), program];
-        }
-        let file = words[0].clone();
-        // The container's files are no configuration of CRIU.
-        words.extend(["swrk", "0", "--no-default-config"].map(str::to_owned));
-        let c_string = |word: String| CString::new(word).expect("numbers and words without NUL");
-        (c_string(file), words.into_iter().map(c_string).collect())
-    }
-}
-
-/// What else the fork of CRIU needs of the container.
-pub(super) struct Place<'a> {
-    pub(super) namespaces: &'a InitNamespaces,
-    /// The cgroup namespace, if the sandbox is not in it.
-    pub(super) cgroup_namespace: Option<BorrowedFd<'a>>,
-    pub(super) cgroups: &'a ContainerCgroups,
-    pub(super) null: BorrowedFd<'a>,
-    pub(super) score: &'a OomScore,
-    pub(super) oom_score_adj: Option<i32>,
-}
-
 /// CRIU, from its fork until the processes run. Dropping it kills it and collects it.
 pub(super) struct Restorer {
     pidfd: OwnedFd,
@@ -211,7 +158,7 @@ impl Restorer {
     /// Forks CRIU and sends it the request. `handles` are init's.
     pub(super) fn fork(restoration: Restoration, handles: &mut Received, place: &Place<'_>) -> Result<Self> {
         let makes_pids = restoration.makes_pids();
-        let Restoration { plan, streams, capabilities, no_new_privileges, mut posture } = restoration;
+        let Restoration { plan, mut streams, capabilities, no_new_privileges, mut posture } = restoration;
         let mounts = Mounts::take(&plan, handles)?;
         posture.expect_namespaces(handles, place.namespaces)?;
         let (connection, theirs) =
@@ -220,6 +167,13 @@ impl Restorer {
         // What does not fit is lost: CRIU never waits for a reader, and can fill no memory with it.
         let (stderr, log) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).os(|| "pipe2()")?;
 
+        // CRIU closes what it has given to a process, so no two of them share a descriptor.
+        for (stream, _) in &plan.tree.pipes {
+            if let Some(missing @ None) = streams.get_mut(*stream) {
+                let null = place.null.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, null)")?;
+                *missing = Some(null);
+            }
+        }
         let mut keep = vec![theirs.as_fd(), log.as_fd(), place.null];
         keep.extend(mounts.fds());
         keep.extend(streams.iter().flatten().map(AsFd::as_fd));
@@ -435,61 +389,4 @@ pub(super) fn find_restored(namespaces: &InitNamespaces, pid: i32) -> Result<Own
     let found = ours.receive::<Found>(Some(Instant::now() + LOOK_UP_LIMIT));
     members::end_child(looker);
     found.and_then(|found| found.fds.take_only("pidfd")).map_err(|error| error.during("criu restore"))
-}
-
-/// What CRIU is executed with.
-struct Fds<'a> {
-    mounts: &'a Mounts,
-    streams: &'a [Option<OwnedFd>; 3],
-    connection: &'a OwnedFd,
-    log: &'a OwnedFd,
-}
-
-/// In the new process. Returns what went wrong.
-fn become_criu(
-    place: &Place<'_>,
-    fds: &Fds<'_>,
-    born: bool,
-    bounding: u64,
-    no_new_privileges: bool,
-) -> Error {
-    let prepare = || -> Result<()> {
-        // Where the sandbox has no pid namespace of its own, the kernel does not end its children with it.
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-            .os(|| "prctl(PR_SET_PDEATHSIG)")?;
-        sys::unblock_signals();
-        rustix::process::setsid().os(|| "setsid()")?;
-        place.cgroups.join(born, None)?;
-        super::namespaces::follow(place.cgroup_namespace, None)?;
-        rustix::process::chdir("/").os(|| "chdir(\"/\")")?;
-        // Restored processes keep it.
-        keyring::leave_callers()?;
-        for number in 0..64 {
-            let capability = CapabilitySet::from_bits_retain(1 << number);
-            if bounding >> number & 1 == 0 {
-                match rustix::thread::remove_capability_from_bounding_set(capability) {
-                    // Past the last capability that this kernel knows.
-                    Err(Errno::INVAL) => break,
-                    result => result.os(|| format!("prctl(PR_CAPBSET_DROP, {number})"))?,
-                }
-            }
-        }
-        if no_new_privileges {
-            rustix::thread::set_no_new_privs(true).os(|| "prctl(PR_SET_NO_NEW_PRIVS)")?;
-        }
-        let dup = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).os(|| "fcntl(F_DUPFD_CLOEXEC)");
-        let streams = [dup(fds.connection.as_fd())?, dup(place.null)?, dup(fds.log.as_fd())?];
-        take_streams(&streams.map(Some))?;
-        let kept = fds.mounts.fds().chain(fds.streams.iter().flatten().map(AsFd::as_fd));
-        for fd in kept.chain([place.null]) {
-            sys::keep_on_exec(fd.as_raw_fd()).os(|| "fcntl(F_SETFD)")?;
-        }
-        Ok(())
-    };
-    if let Err(error) = prepare() {
-        return error;
-    }
-    let (file, arguments) = fds.mounts.command();
-    let (_, errno) = Execution::new(&file, &arguments, &[]).execute();
-    Error::new(ErrorKind::Os(errno.raw_os_error()), format!("execve({file:?})"), errno.to_string())
 }
