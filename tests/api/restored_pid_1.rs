@@ -59,9 +59,15 @@ fn a_pid_1_goes_on_as_pid_1_of_a_new_container() {
     let view = |running: &Container<Running>| {
         let script = "tr '\\0' ' ' </proc/1/cmdline; ls /; readlink /proc/1/root /proc/1/cwd; \
              cut -d' ' -f2,3 /proc/1/mounts; cat /proc/sys/kernel/hostname; ls -l /proc/1/fd | sed 's/.* -> //'";
-        let output = running.exec_output(Exec::new(["sh", "-c", script])).unwrap();
-        assert!(output.exit.outcome.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        loop {
+            let output = running.exec_output(Exec::new(["sh", "-c", script])).unwrap();
+            assert!(output.exit.outcome.success(), "{output:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            // While the counter writes, its file is one of its streams.
+            if !text.contains("/tmp/new\n") {
+                return text;
+            }
+        }
     };
     let seen = view(&before);
     let image = image_of(before, &criu, &stage);
