@@ -3,8 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests read and write plain files of their own")]
 
 use crate::kit::caller::{self, Caller};
+use crate::kit::criu::criu_or_skip;
 use crate::kit::process::again;
-use crate::kit::{Stage, await_end, is_root, may_limit, skip, stage, start, status_line};
+use crate::kit::{Stage, await_end, may_limit, skip, stage, start, status_line};
 use cofferdam::checkpoint::{Criu, Image};
 use cofferdam::typestate::{Alive, Phase};
 use cofferdam::{
@@ -16,27 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// The variable with the path of a CRIU that knows this kernel; `tests/criu/fetch` fetches one.
-const CRIU: &str = "COFFERDAM_TEST_CRIU";
 /// Tells a test run again which image an unprivileged user restores.
 pub(crate) const IMAGE: &str = "COFFERDAM_TEST_IMAGE";
 
-/// The CRIU of the tests, for a caller who can make images.
-macro_rules! criu {
-    () => {{
-        let path = std::env::var_os(CRIU).map(PathBuf::from).filter(|path| path.exists());
-        let Some(path) = path else {
-            skip!("{CRIU} names no CRIU; `tests/criu/fetch FOLDER` fetches one and prints its path");
-        };
-        if !is_root() {
-            skip!("only root of the host may read a seccomp filter, which a dump needs");
-        }
-        Criu::at(&path).unwrap()
-    }};
-}
-
 /// Counts in a file of its `/tmp`, which always is whole.
-const COUNTER: &str =
+pub(crate) const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.02; done";
 
 /// What the counter has counted to. Not by the container's own means, which a test may not want to disturb.
@@ -89,7 +74,7 @@ pub(crate) fn restore(
 #[test]
 fn a_counter_goes_on_counting_in_a_new_container() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let image = image_of_counter(&stage, &criu);
     let created = restore(counter(&stage, "after"), &image, &criu).unwrap();
     let held = count(&created);
@@ -126,7 +111,7 @@ const FAMILY: &str = "sleep 1000 & (while :; do echo x; sleep 0.02; done | while
 #[test]
 fn a_family_of_processes_keeps_its_streams_and_ends_with_its_own_status() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let piped = |name: &str| {
         let builder = stage.shell(name, FAMILY).scratch(Some(1 << 20));
         builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
@@ -158,7 +143,7 @@ fn a_family_of_processes_keeps_its_streams_and_ends_with_its_own_status() {
 #[test]
 fn nothing_of_the_host_is_reachable_from_a_restored_process() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let running = start(counter(&stage, "before"));
     until("it counts", || count(&running) > 3);
     let fds = |pid: i32| {
@@ -196,7 +181,7 @@ fn nothing_of_the_host_is_reachable_from_a_restored_process() {
 }
 
 /// Changes the bytes `from` of one of CRIU's files to `to`, once, and has the manifest say so.
-pub(crate) fn tamper(image: &Image, file: &str, from: &[u8], to: &[u8]) -> Image {
+fn tamper(image: &Image, file: &str, from: &[u8], to: &[u8]) -> Image {
     let path = image.path().join(file);
     let mut bytes = std::fs::read(&path).unwrap();
     let place = bytes.windows(from.len()).position(|window| window == from).expect("the bytes are there");
@@ -215,12 +200,12 @@ pub(crate) fn tamper(image: &Image, file: &str, from: &[u8], to: &[u8]) -> Image
 }
 
 /// `creds_entry` of `core.proto` from `cap_inh` on: two words each of inheritable, permitted, effective and bounding.
-pub(crate) const NO_CAPABILITIES: &[u8] =
+const NO_CAPABILITIES: &[u8] =
     &[0x48, 0, 0x48, 0, 0x50, 0, 0x50, 0, 0x58, 0, 0x58, 0, 0x60, 0, 0x60, 0, 0x68, 0];
-pub(crate) const FIRST_CAPABILITIES: &[u8] =
+const FIRST_CAPABILITIES: &[u8] =
     &[0x48, 0, 0x48, 0, 0x50, 0x7f, 0x50, 0, 0x58, 0x7f, 0x58, 0, 0x60, 0x7f, 0x60, 0, 0x68, 0];
 /// `thread_core_entry` from `seccomp_mode` to `comm`, of the shell in this file: as it is, and without a filter.
-pub(crate) fn filtered_and_not(image: &Image, core: &str) -> [[u8; 8]; 2] {
+fn filtered_and_not(image: &Image, core: &str) -> [[u8; 8]; 2] {
     let bytes = std::fs::read(image.path().join(core)).unwrap();
     let with = |mode, filter| [0x58, mode, 0x60, filter, 0x6a, 2, b's', b'h'];
     // CRIU counts filters in the order of the pids on the host, and a child of the shell may have a lower one.
@@ -229,25 +214,30 @@ pub(crate) fn filtered_and_not(image: &Image, core: &str) -> [[u8; 8]; 2] {
     [with(2, filter), with(0, filter)]
 }
 
+/// Has this process, a shell, ask for more in turn, each of which is `refused` with these words. Returns the image as it was.
+pub(crate) fn asks_for_more(image: Image, pid: i32, refused: impl Fn(&Image, &str)) -> Image {
+    let core = &format!("criu/core-{pid}.img");
+    let image = tamper(&image, core, NO_CAPABILITIES, FIRST_CAPABILITIES);
+    refused(&image, &format!("image: process {pid}: its CapBnd is 0x7f, and the configuration allows 0x0"));
+    let image = tamper(&image, core, FIRST_CAPABILITIES, NO_CAPABILITIES);
+    let [filtered, unfiltered] = filtered_and_not(&image, core);
+    let image = tamper(&image, core, &filtered, &unfiltered);
+    refused(&image, &format!("image: process {pid}: its Seccomp mode is 0, and the configuration's is 2"));
+    tamper(&image, core, &unfiltered, &filtered)
+}
+
 #[test]
 fn an_image_that_asks_for_more_is_refused_before_it_runs() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let image = image_of_counter(&stage, &criu);
-    let core = "criu/core-2.img";
     let refused = |image: &Image, expected: &str| {
         let error = restore(counter(&stage, "after"), image, &criu).unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Stale, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
         assert_nothing_left(&stage);
     };
-    let image = tamper(&image, core, NO_CAPABILITIES, FIRST_CAPABILITIES);
-    refused(&image, "image: process 2: its CapBnd is 0x7f, and the configuration allows 0x0");
-    let image = tamper(&image, core, FIRST_CAPABILITIES, NO_CAPABILITIES);
-    let [filtered, unfiltered] = filtered_and_not(&image, core);
-    let image = tamper(&image, core, &filtered, &unfiltered);
-    refused(&image, "image: process 2: its Seccomp mode is 0, and the configuration's is 2");
-    let image = tamper(&image, core, &unfiltered, &filtered);
+    let image = asks_for_more(image, 2, refused);
     // ABI check of the filter: `jeq #0xc000003e`, or whatever it compares with first.
     let filter = std::fs::read(image.path().join("criu/seccomp.img")).unwrap();
     let place = filter.windows(4).position(|window| window == [0x15, 0, 0, 0xe5]);
@@ -268,7 +258,7 @@ fn an_image_that_asks_for_more_is_refused_before_it_runs() {
 #[test]
 fn what_a_restored_container_cannot_have_is_refused_by_its_name() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let image = image_of_counter(&stage, &criu);
     let refused = |builder: ContainerBuilder| builder.restore(&image, &criu).unwrap().build().unwrap_err();
     let feature = |builder| match refused(builder).kind().clone() {
@@ -297,7 +287,7 @@ fn what_a_restored_container_cannot_have_is_refused_by_its_name() {
 #[test]
 fn the_limits_of_the_new_configuration_hold() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     if !may_limit("pids") {
         skip!("no limit of processes can be set here");
     }
@@ -328,7 +318,7 @@ fn criu_of(created: &Container<Created>) -> i32 {
 #[test]
 fn whichever_process_is_killed_while_the_container_is_held_nothing_stays() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let image = image_of_counter(&stage, &criu);
     let killed = |which: fn(&Container<Created>) -> i32| {
         let created = restore(counter(&stage, "after"), &image, &criu).unwrap();
@@ -352,7 +342,7 @@ fn whichever_process_is_killed_while_the_container_is_held_nothing_stays() {
 #[test]
 fn criu_executes_and_loads_nothing_of_the_container() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let hostile = |name: &str, preload: &str| {
         let traps = "printf '#!/bin/busybox sh\n: >/tmp/executed\n' >/bin/x && chmod 755 /bin/x && mv /bin/x /bin/sh && \
              mkdir -p /usr/lib/criu && echo no library >/usr/lib/criu/x.so";
@@ -388,7 +378,7 @@ pub(crate) fn children_of(parent: i32) -> Vec<i32> {
 #[test]
 fn criu_killed_at_any_time_fails_the_creation_and_leaves_nothing() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let image = image_of_counter(&stage, &criu);
     let this = std::process::id().cast_signed();
     // CRIU has a number of its own in the container: above those of the image, and after 1 and init.
@@ -428,7 +418,7 @@ fn criu_killed_at_any_time_fails_the_creation_and_leaves_nothing() {
 #[test]
 fn a_caller_that_is_killed_leaves_nothing_of_a_container_that_is_held() {
     if let Some(directory) = caller::role() {
-        let criu = Criu::at(std::env::var_os(CRIU).unwrap()).unwrap();
+        let criu = Criu::at(crate::kit::criu::path().unwrap()).unwrap();
         let image = Image::open(directory.join("image")).unwrap();
         let id = std::fs::read_to_string(directory.join("id")).unwrap();
         let builder = ContainerBuilder::new().id(id).state_root(caller::root(&directory));
@@ -437,7 +427,7 @@ fn a_caller_that_is_killed_leaves_nothing_of_a_container_that_is_held() {
         return caller::stay();
     }
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     drop(image_of_counter(&stage, &criu));
     std::fs::write(stage.path().join("id"), stage.id("after")).unwrap();
     let mut caller = Caller::spawn(stage.path());
@@ -453,7 +443,7 @@ fn a_caller_that_is_killed_leaves_nothing_of_a_container_that_is_held() {
 #[test]
 fn an_unprivileged_user_restores_what_root_has_dumped() {
     if let Some(path) = std::env::var_os(IMAGE).map(PathBuf::from) {
-        let criu = Criu::at(std::env::var_os(CRIU).unwrap()).unwrap();
+        let criu = Criu::at(crate::kit::criu::path().unwrap()).unwrap();
         let image = Image::open(&path).unwrap();
         let root = StateRoot::open(path.with_file_name("root")).unwrap();
         let builder = ContainerBuilder::new().state_root(root).scratch(Some(1 << 20));
@@ -466,7 +456,7 @@ fn an_unprivileged_user_restores_what_root_has_dumped() {
         return running.kill().unwrap().delete().unwrap();
     }
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let image = image_of_counter(&stage, &criu);
     restore_as_nobody("restore::an_unprivileged_user_restores_what_root_has_dumped", &image);
 }
@@ -499,7 +489,7 @@ pub(crate) fn restore_as_nobody(test: &str, image: &Image) {
 #[test]
 fn a_container_without_a_user_namespace_is_restored() {
     let stage = stage!();
-    let criu = criu!();
+    let criu = criu_or_skip!();
     let plain = |name: &str| counter(&stage, name).without_user_namespace();
     let running = start(plain("before"));
     until("it counts", || count(&running) > 3);

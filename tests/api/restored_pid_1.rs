@@ -8,8 +8,8 @@
 use crate::kit::criu::criu_or_skip;
 use crate::kit::{Stage, await_end, may_limit, skip, stage, start, status_line};
 use crate::restore::{
-    FIRST_CAPABILITIES, IMAGE, NO_CAPABILITIES, assert_nothing_left, children_of, count, counter,
-    filtered_and_not, image_of, restore, restore_as_nobody, tamper, until,
+    IMAGE, asks_for_more, assert_nothing_left, children_of, count, counter, image_of, restore,
+    restore_as_nobody, until,
 };
 use cofferdam::checkpoint::{Criu, Image};
 use cofferdam::{
@@ -157,20 +157,13 @@ fn a_pid_1_that_asks_for_more_is_refused_before_it_runs() {
     let stage = stage!();
     let criu = criu_or_skip!();
     let image = image_of_first(&stage, &criu);
-    let core = "criu/core-1.img";
     let refused = |image: &Image, expected: &str| {
         let error = restore(first(&stage, "after"), image, &criu).unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Stale, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
         assert_nothing_left(&stage);
     };
-    let image = tamper(&image, core, NO_CAPABILITIES, FIRST_CAPABILITIES);
-    refused(&image, "image: process 1: its CapBnd is 0x7f, and the configuration allows 0x0");
-    let image = tamper(&image, core, FIRST_CAPABILITIES, NO_CAPABILITIES);
-    let [filtered, unfiltered] = filtered_and_not(&image, core);
-    let image = tamper(&image, core, &filtered, &unfiltered);
-    refused(&image, "image: process 1: its Seccomp mode is 0, and the configuration's is 2");
-    let image = tamper(&image, core, &unfiltered, &filtered);
+    let image = asks_for_more(image, 1, refused);
     drop(restore(first(&stage, "after"), &image, &criu).unwrap());
 }
 

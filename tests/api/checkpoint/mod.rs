@@ -10,6 +10,7 @@ mod refusals;
 
 use crate::kit::criu::criu_or_skip;
 use crate::kit::{Stage, skip, stage, start};
+use crate::restore::{COUNTER, count};
 use cofferdam::checkpoint::{Image, StreamKind};
 use cofferdam::typestate::Executed;
 use cofferdam::{AnyContainer, Container, ContainerBuilder, Outcome, Stdio};
@@ -18,16 +19,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
-
-/// Counts in `/tmp/count`, of which each number is there as a whole.
-const COUNTER: &str =
-    "i=0; while true; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.02; done";
-
-/// What the counter has counted. Not through `files`: that would be one more process.
-fn count<P: Executed>(container: &Container<P>) -> u32 {
-    let file = format!("/proc/{}/root/tmp/count", container.init_pid());
-    std::fs::read_to_string(&file).unwrap_or_default().trim().parse().unwrap_or(0)
-}
 
 /// Waits until the counter has gone on.
 fn await_progress<P: Executed>(container: &Container<P>) {
@@ -39,7 +30,7 @@ fn await_progress<P: Executed>(container: &Container<P>) {
 }
 
 fn counter(stage: &Stage) -> ContainerBuilder {
-    stage.shell("counter", COUNTER).scratch(Some(1 << 20))
+    crate::restore::counter(stage, "counter")
 }
 
 /// The names and contents of a layer.
