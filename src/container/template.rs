@@ -73,49 +73,53 @@ pub enum Ready<'a> {
 ///
 /// As [`Failed`](crate::Failed), it prints the line of that error, has it as its source, and holds the
 /// container as long as it lives.
-#[derive(thiserror::Error)]
-#[error("{error}")]
 pub struct FailedTemplate {
-    #[source]
-    error: Error,
-    container: Box<Recovered<Running>>,
+    failed: Failed<Running>,
     template: Option<Template>,
 }
 
 impl FailedTemplate {
-    fn new(failed: Failed<Running>, template: Option<Template>) -> Self {
-        let (error, container) = failed.into_parts();
-        Self { error, container: Box::new(container), template }
-    }
-
     /// Why it failed.
     #[must_use]
     pub fn error(&self) -> &Error {
-        &self.error
+        self.failed.error()
     }
 
     /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
-        self.error.kind()
+        self.failed.kind()
     }
 
     /// The reason, the container, and the template, if only the end or the deletion of the container failed.
     #[must_use]
     pub fn into_parts(self) -> (Error, Recovered<Running>, Option<Template>) {
-        (self.error, *self.container, self.template)
+        let (error, container) = self.failed.into_parts();
+        (error, container, self.template)
     }
 }
 
 impl fmt::Debug for FailedTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.error, f)
+        fmt::Debug::fmt(&self.failed, f)
+    }
+}
+
+impl fmt::Display for FailedTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.failed, f)
+    }
+}
+
+impl std::error::Error for FailedTemplate {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failed.source()
     }
 }
 
 impl From<FailedTemplate> for Error {
     fn from(failed: FailedTemplate) -> Self {
-        failed.error
+        failed.failed.into()
     }
 }
 
@@ -152,11 +156,11 @@ impl Container<Running> {
     pub fn into_template(mut self, ready: Ready<'_>) -> Result<Template, FailedTemplate> {
         let template = match self.take_template(ready) {
             Ok(template) => template,
-            Err(error) => return Err(FailedTemplate::new(self.recover(error), None)),
+            Err(error) => return Err(FailedTemplate { failed: self.recover(error), template: None }),
         };
         let stopped = match self.kill() {
             Ok(stopped) => stopped,
-            Err(failed) => return Err(FailedTemplate::new(failed, Some(template))),
+            Err(failed) => return Err(FailedTemplate { failed, template: Some(template) }),
         };
         match stopped.delete() {
             Ok(()) => Ok(template),
@@ -166,7 +170,7 @@ impl Container<Running> {
                     Some(container) => Failed::moved(error, container),
                     None => Failed::gone(error),
                 };
-                Err(FailedTemplate::new(failed, Some(template)))
+                Err(FailedTemplate { failed, template: Some(template) })
             }
         }
     }
