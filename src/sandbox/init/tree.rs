@@ -17,7 +17,7 @@ use crate::sys::{self, MountAttr, attach, clone_tree};
 use crate::weaken::{Rule, leaves_out};
 use crate::wire::init::JoinNetwork;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsStr;
@@ -31,9 +31,6 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
-
-/// Of `struct statfs`, for a proc file system (`PROC_SUPER_MAGIC`).
-const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
 
 /// The root under construction.
 struct Tree<'a> {
@@ -149,7 +146,8 @@ pub(in crate::sandbox) fn attach_further(
         _ => return Err(misbehaved("a step for a gofer without one, or the other way round")),
     };
     let target = resolve::ensure(root, &step.at, kind)?;
-    let on_proc = rustix::fs::fstatfs(&target).os(|| format!("fstatfs({:?})", step.at))?.f_type == PROC_MAGIC;
+    let on_proc =
+        rustix::fs::fstatfs(&target).os(|| format!("fstatfs({:?})", step.at))?.f_type == PROC_SUPER_MAGIC;
     // A symlink of the image leads there. The caller named another place and did not mean to cover a part of /proc.
     if on_proc && !step.at.starts_with("proc") {
         let problem = format!("/{} leads into the container's /proc", step.at.display());

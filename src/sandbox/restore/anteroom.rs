@@ -8,10 +8,8 @@ use crate::sandbox::members;
 use crate::sandbox::namespaces::InitNamespaces;
 use crate::wire::init::{FIRST_PROCESS, InitRequest};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::PROC_SUPER_MAGIC;
 use std::time::Instant;
-
-/// Of `struct statfs`, for a proc file system (`PROC_SUPER_MAGIC`).
-const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
 
 /// Where CRIU begins: what init handed over before CRIU was there, so that no image has a part in it.
 pub(in crate::sandbox) struct Anteroom {
@@ -59,7 +57,7 @@ impl Anteroom {
     /// Fails unless this is a proc of the pid namespace that CRIU has made. Whatever CRIU had become by then could look into
     /// the process that has mounted it.
     pub(in crate::sandbox) fn check_proc(&self, proc: BorrowedFd<'_>) -> Result<()> {
-        let is_proc = rustix::fs::fstatfs(proc).os(|| "fstatfs(proc)")?.f_type == PROC_MAGIC;
+        let is_proc = rustix::fs::fstatfs(proc).os(|| "fstatfs(proc)")?.f_type == PROC_SUPER_MAGIC;
         let first = members::find(proc, 1)?.and_then(|first| first.namespace("pid"));
         match is_proc && first.is_some() && first == self.pids {
             true => Ok(()),
