@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What a Python calls that is to be a template.
+/// The module that the prepared Python calls when it is ready: it stops there, and clones go on there.
 const WARM: &str = include_str!("warm/warm.py");
 const TIME: Duration = Duration::from_secs(60);
 

@@ -307,7 +307,7 @@ pub fn container_text(bytes: &[u8]) {
     hostile::text(bytes);
 }
 
-/// What `/proc` shows of a hostile process that is to be a template: see `templates::process`.
+/// What `/proc` shows of a hostile process, when a client asks for a template of it: see `templates::process`.
 pub fn template_maps(bytes: &[u8]) {
     templates::process(bytes);
 }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PYTHON: &str = "/usr/bin/python3";
-/// It says whether it has numpy, stops if it is to be a template, says a letter, and waits.
+/// The program of both kinds of container. With an argument, which only the template's has, it stops first. Then it writes
+/// `n` if it has numpy and `x` if not, and waits.
 const PROGRAM: &str = "import asyncio, json, os, signal, sqlite3, sys
 try: import numpy
 except ImportError: pass

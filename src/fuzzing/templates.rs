@@ -1,4 +1,4 @@
-//! What `/proc` shows of a process that is to be a template, and hostile: its mappings and its pages.
+//! What `/proc` shows of the mappings and pages of a hostile process, when a client asks for a template of it.
 
 use crate::error::ErrorKind;
 use crate::sandbox::template::describe;
