@@ -61,8 +61,8 @@ pub enum ErrorKind {
     },
     /// A process on the other end of one of our sockets broke the protocol.
     PeerMisbehaved,
-    /// A process of this crate (gofer, sandbox, init, file worker, zygote), or CRIU, died while it was working on the request,
-    /// and the container did not end with it, or did not exist yet. Try again.
+    /// A process of this crate (gofer, sandbox, init, file worker, zygote), or CRIU, died while it was working on the
+    /// request, and the container did not end with it, or did not exist yet. Try again.
     HelperDied,
     /// The caller's credentials or namespaces have changed since it made its [`Zygote`](crate::Zygote), and what the
     /// zygote forks would still have the old ones. Make another.

@@ -239,10 +239,11 @@
 //! Both features are off by default. The crate then needs no C library and no async runtime. Its build downloads nothing.
 //! [`oci_spec`] is re-exported, because its types are part of this API.
 //!
-//! `tokio` adds the futures: `ContainerBuilder::{spawn_async, run_async, output_async}`, `Container::{wait_async,
-//! exec_async, exec_output_async}`, `Process::{wait_async, wait_with_output_async}` and `Pool::take_async`. They need a runtime with I/O and
-//! time enabled, of any number of threads. Dropping a future destroys the container that it made, or kills the process
-//! that it executed. Pipes are files; `tokio::net::unix::pipe` reads and writes them.
+//! `tokio` adds the futures: `ContainerBuilder::{spawn_async, run_async, output_async}`,
+//! `Container::{wait_async, exec_async, exec_output_async}`, `Process::{wait_async, wait_with_output_async}` and
+//! `Pool::take_async`. They need a runtime with I/O and time enabled, of any number of threads. Dropping a future destroys
+//! the container that it made, or kills the process that it executed. Pipes are files; `tokio::net::unix::pipe` reads and
+//! writes them.
 //!
 //! `systemd` adds a D-Bus client, for a `linux.cgroupsPath` of the form `slice:prefix:name`: the container is in a scope
 //! of systemd's then, on cgroup v2. Each exchange with systemd takes a thread, which ends with the call. From the first

@@ -178,8 +178,8 @@ impl Freezer {
             // No fork escapes it, and on v2 frozen processes die, too.
             return rustix::io::write(kill, b"1").map(drop).os(|| "write(cgroup.kill, \"1\")");
         }
-        // Frozen processes cannot fork while we kill them one by one. [`Members::kill_each`] finds the children of those that were
-        // not frozen yet, because it lists again.
+        // Frozen processes cannot fork while we kill them one by one. [`Members::kill_each`] finds the children of those
+        // that were not frozen yet, because it lists again.
         let frozen = self.freeze();
         let killed = self.members.kill_each();
         frozen.and(killed).and(self.thaw())

@@ -96,9 +96,9 @@ impl<P: Phase + ?Sized> Container<P> {
         self.phase.live().sandbox_pid()
     }
 
-    /// The pid on the host of the workload's first process, which executes the program; before `start`, of the process
-    /// that will execute it. The OCI state has it as the container's pid. It is a child of the sandbox. Inside the container its pid is 2, and 1 without an
-    /// [`init`](crate::ContainerBuilder::init); this is never the pid of that init.
+    /// The pid on the host of the workload's first process, which executes the program; before `start`, of the process that
+    /// will execute it. The OCI state has it as the container's pid. It is a child of the sandbox. Inside the container its
+    /// pid is 2, and 1 without an [`init`](crate::ContainerBuilder::init); this is never the pid of that init.
     #[must_use]
     pub fn init_pid(&self) -> i32
     where

@@ -33,7 +33,8 @@ pub struct Container<P: Phase + ?Sized> {
 /// Three ways lead to the operations of a phase:
 ///
 /// * [`as_running`](Self::as_running), [`as_alive`](Self::as_alive) and their variants borrow the container for what
-///   several phases have in common, or fail with [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) or [`ErrorKind::Ended`](crate::ErrorKind::Ended).
+///   several phases have in common, or fail with [`ErrorKind::WrongState`](crate::ErrorKind::WrongState) or
+///   [`ErrorKind::Ended`](crate::ErrorKind::Ended).
 /// * [`into_phase`](Self::into_phase) and `TryFrom` take it for a transition; in another phase it comes back in
 ///   [`WrongPhase`](super::WrongPhase).
 /// * With `match`, the compiler checks that no phase is forgotten.

@@ -35,8 +35,9 @@ const ALLOWED: [&str; 18] = [
     "exit_group",
 ];
 
-/// The system calls to remove cgroups: to see how long the message is that asks for it, to list the processes in them, to wait for their end (which gives no right over them),
-/// and to measure time. Landlock limits what can be opened and removed; a kernel without Landlock gets none of these calls.
+/// The system calls to remove cgroups: to see how long the message is that asks for it, to list the processes in them, to
+/// wait for their end (which gives no right over them), and to measure time. Landlock limits what can be opened and
+/// removed; a kernel without Landlock gets none of these calls.
 const ALLOWED_TO_REMOVE: [&str; 9] = [
     "recvfrom",
     "openat2",

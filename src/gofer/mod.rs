@@ -12,12 +12,13 @@
 //! It resolves every source of the plan to a *detached* mount, sets the mount's attributes, and hands it over by descriptor:
 //! the sandbox never sees a host path. Then the gofer gives up every privilege and stays only as long as the sandbox does.
 //!
-//! It has one more task: if the caller was killed, with an attached container or after the end of one, the container's cgroups
-//! would stay until its record is deleted, and the sandbox cannot remove them, because it is in them. So the gofer opens
-//! their directories before it gives up its privileges, and holds the lifeline, as the sandbox does. It treats the sandbox
-//! as hostile: what a message can name is the number of a cgroup below these, which is removed only if it is empty. Every
-//! other message has the gofer wait until the lifeline closes, and then remove these cgroups themselves once they are empty.
-//! A container that is detached, or whose caller lives, keeps its cgroups until it is deleted: `delete` kills the gofer.
+//! It has one more task: if the caller was killed, with an attached container or after the end of one, the container's
+//! cgroups would stay until its record is deleted, and the sandbox cannot remove them, because it is in them. So the gofer
+//! opens their directories before it gives up its privileges, and holds the lifeline, as the sandbox does. It treats the
+//! sandbox as hostile: what a message can name is the number of a cgroup below these, which is removed only if it is empty.
+//! Every other message has the gofer wait until the lifeline closes, and then remove these cgroups themselves once they are
+//! empty. A container that is detached, or whose caller lives, keeps its cgroups until it is deleted: `delete` kills the
+//! gofer.
 
 mod confine;
 mod mounts;

@@ -1,7 +1,8 @@
 //! What this machine is, and what this caller may do on it.
 //!
-//! [`facts`], [`cgroups`], [`id_region`] and [`mod@machine`] are pure values: plans are made from them, and tests write them down. [`mod@probe`] looks at
-//! what is there, and [`obstacle`] tries what the kernel may refuse, and says why it does.
+//! [`facts`], [`cgroups`], [`id_region`] and [`mod@machine`] are pure values: plans are made from them, and tests write
+//! them down. [`mod@probe`] looks at what is there, and [`obstacle`] tries what the kernel may refuse, and says why it
+//! does.
 
 pub(crate) mod cgroups;
 pub(crate) mod facts;

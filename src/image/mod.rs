@@ -43,8 +43,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The image of a container, which [`snapshot`](crate::Container::snapshot) or
 /// [`checkpoint`](crate::Container::checkpoint) has made.
 ///
-/// The directory belongs to the caller: it can be copied, packed and sent to another machine as it is, and deleted at any time.
-/// It has the memory of every process of the container, so keep it as secret as those were.
+/// The directory belongs to the caller: it can be copied, packed and sent to another machine as it is, and deleted at any
+/// time. It has the memory of every process of the container, so keep it as secret as those were.
 ///
 /// ```no_run
 /// use cofferdam::checkpoint::Image;

@@ -113,7 +113,7 @@
 //! namespace. [What a tampered image can and cannot do](super::promises#promised).
 //!
 //! Refused by name: another version of CRIU than the one that made the image, an image of a terminal, a container of a pod,
-//! one with another [`init`](crate::ContainerBuilder::init) than the image, a namespace of pids or mounts that exists already,
-//! startContainer hooks, createContainer hooks before a PID 1, labels of security modules, a filter that asks an agent,
-//! clocks of its own, and, with an init, an `/etc/ld.so.preload` in the container, which CRIU's loader would obey. A restore
-//! has 100 seconds until all processes stand, and as long until they run.
+//! one with another [`init`](crate::ContainerBuilder::init) than the image, a namespace of pids or mounts that exists
+//! already, startContainer hooks, createContainer hooks before a PID 1, labels of security modules, a filter that asks an
+//! agent, clocks of its own, and, with an init, an `/etc/ld.so.preload` in the container, which CRIU's loader would obey. A
+//! restore has 100 seconds until all processes stand, and as long until they run.

@@ -3,7 +3,7 @@
 //! # On disk
 //!
 //! ```text
-//!  ROOT/                                  0700: /run/cofferdam for root, else $XDG_RUNTIME_DIR/cofferdam or /tmp/cofferdam-UID
+//!  ROOT/                                  0700: /run/cofferdam, or $XDG_RUNTIME_DIR/cofferdam, or /tmp/cofferdam-UID
 //!    CONTAINER_sandbox:SANDBOX.state      the record: JSON and a checksum, replaced as a whole by rename
 //!    CONTAINER_sandbox:SANDBOX.lock       flock(2): held by the process that changes the container's state
 //!    CONTAINER_sandbox:SANDBOX.run/       0700; flock(2): held by the creator as long as the container is attached to it
@@ -46,8 +46,8 @@
 //! whose positions are the ids: on those of the uids, and 2^32 higher on those of the gids. It is a lock of an open file
 //! (`F_OFD_SETLK` in fcntl(2)). The caller locks, and gives the open file to the sandbox, which keeps it. So whatever is
 //! killed, the kernel frees the range as soon as no process of the container runs, and not before. A value with
-//! [`keep_files`](crate::ContainerBuilder::keep_files) holds the range, too. There is no stale claim: a reboot ends every lock,
-//! and the file may be removed when no container of root runs.
+//! [`keep_files`](crate::ContainerBuilder::keep_files) holds the range, too. There is no stale claim: a reboot ends every
+//! lock, and the file may be removed when no container of root runs.
 //!
 //! Programs that see another `/run`, as in a privileged outer container, do not see each other's claims. Each choice begins
 //! at a random range, so that even then two containers rarely share one.

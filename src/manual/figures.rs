@@ -6,8 +6,8 @@
 //! namespaces and without cgroup limits. The floor is one `clone3` into the same namespaces with the same mounts, exec
 //! and wait.
 //!
-//! The figures are from one `cargo run --profile dist --example bench` on an otherwise idle virtual machine with 2 CPUs, Linux
-//! 6.18, as root. All programs take turns in one loop, so you can compare them with each other.
+//! The figures are from one `cargo run --profile dist --example bench` on an otherwise idle virtual machine with 2 CPUs,
+//! Linux 6.18, as root. All programs take turns in one loop, so you can compare them with each other.
 //!
 //! | One run, ms | p50 | p95 | p99 |
 //! |---|---|---|---|
@@ -59,8 +59,8 @@
 //!
 //! bubblewrap does less: it has no second process that opens host paths, no record, no lock, and no wait for "created".
 //!
-//! `cargo run --profile dist --example bench` prints the table for your machine, `--json` as one object, and `--html FILE` draws
-//! it. To include the example `oci`, build it first: `cargo build --profile dist --example oci`.
+//! `cargo run --profile dist --example bench` prints the table for your machine, `--json` as one object, and `--html FILE`
+//! draws it. To include the example `oci`, build it first: `cargo build --profile dist --example oci`.
 //!
 //! # Compared with others
 //!

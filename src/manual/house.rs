@@ -56,10 +56,10 @@
 //!    (`spec/mod.rs`), look at the host (`host/probe.rs`) and plan (`plan/mod.rs`). Nothing exists on the host yet.
 //! 2. `container/creating.rs` `create` consumes the `Creating` phase and calls `container/create/transaction.rs`
 //!    `launch`.
-//! 3. `container/create/host_ids.rs` `claim` takes the range of host ids that `build` has chosen, if the container has one of
-//!    its own (`state/id_claim.rs`). `container/create/namesake.rs` `claim` removes what a killed program left under the id, `state/claim.rs` `take`
-//!    claims it, and `commit` saves the record. From here on a step that fails makes the transaction `undo` all steps
-//!    before it.
+//! 3. `container/create/host_ids.rs` `claim` takes the range of host ids that `build` has chosen, if the container has one
+//!    of its own (`state/id_claim.rs`). `container/create/namesake.rs` `claim` removes what a killed program left under the
+//!    id, `state/claim.rs` `take` claims it, and `commit` saves the record. From here on a step that fails makes the
+//!    transaction `undo` all steps before it.
 //! 4. `cgroup/group.rs` `create` makes the cgroup and writes its limits. A systemd scope follows after step 6 instead.
 //! 5. `container/create/sockets.rs` `open` makes the connections between the four processes, the control socket, the
 //!    lifeline and the exit record. `plan/sealed.rs` `resolve` adds to each plan what is known only now, and no later
@@ -118,7 +118,8 @@
 //!    (`criu/files.rs`), and leaves both to `plan/restore.rs`. `build` compares streams and filter
 //!    (`container/create/restore_source.rs`).
 //! 2. Create begins as for any container. The gofer makes mounts of the images and of CRIU's files, too, and
-//!    `sandbox/init/room.rs` `make_room` keeps them for the sandbox. It unpacks the layers (`unpack`), and waits for its end, so that its pid is free.
+//!    `sandbox/init/room.rs` `make_room` keeps them for the sandbox. It unpacks the layers (`unpack`), and waits for its
+//!    end, so that its pid is free.
 //! 3. `sandbox/monitor/restoring.rs` `fork_criu` ends init, and `sandbox/restore/mod.rs` `fork` forks CRIU in the container.
 //!    `criu/restore.rs` has the messages.
 //!    If the program was PID 1, `sandbox/init/anteroom.rs` `make_anteroom` comes before: CRIU begins in an empty root, makes
@@ -134,8 +135,8 @@
 //!    `sandbox/monitor/templates.rs` `write_down` looks whether it is alone, and `sandbox/template/capture.rs` `capture`
 //!    stops it, refuses what cannot be copied (`sandbox/template/refusal.rs`), and answers with two sealed memfds:
 //!    pages, and a description (`wire/template.rs`). The container is then deleted.
-//! 2. A builder of `container/template.rs` `builder` has both as its `TemplateMemory` (`container/handle.rs`). create is that of any
-//!    container; the sandbox keeps the description, and init the pages.
+//! 2. A builder of `container/template.rs` `builder` has both as its `TemplateMemory` (`container/handle.rs`). create is
+//!    that of any container; the sandbox keeps the description, and init the pages.
 //! 3. At the start, `sandbox/init/become_workload.rs` `execute` has init traced (`sys/tracing.rs` `be_traced`) before it
 //!    loads the filter and calls execve(2), so that the new program stops before its first instruction.
 //! 4. `sandbox/monitor/waiting.rs` `hear_of_start` hears of the execve(2), and `sandbox/template/write.rs` `write` has the

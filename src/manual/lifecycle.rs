@@ -170,10 +170,10 @@
 //!
 //! # Pods
 //!
-//! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or from the annotations that containerd and
-//! CRI-O write, if [they are followed](crate::ContainerBuilder::follow_pod_annotations), is made in the sandbox of
-//! another one, the pod's root container. It has the pod's network, ipc, uts and user namespaces, and so its host name and its id mappings. Root directory, mounts, cgroups, gofer, record and life
-//! are its own. Its pid namespace is its own too, unless
+//! A container built with [`in_pod`](crate::ContainerBuilder::in_pod), or from the annotations that containerd and CRI-O
+//! write, if [they are followed](crate::ContainerBuilder::follow_pod_annotations), is made in the sandbox of another one,
+//! the pod's root container. It has the pod's network, ipc, uts and user namespaces, and so its host name and its id
+//! mappings. Root directory, mounts, cgroups, gofer, record and life are its own. Its pid namespace is its own too, unless
 //! [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace) makes it the root container's. When the root
 //! container ends, all end. When another container ends, the rest go on.
 //!
@@ -190,10 +190,11 @@
 //! | poststart | start, after the program was executed | on the host | a warning to `tracing`; from `ociVersion` 1.3 on, start fails and the container is ended |
 //! | poststop | delete, when all but the record is gone | on the host | a warning to `tracing` |
 //!
-//! Each hook gets the container's OCI state on standard input, its own arguments and environment, and nothing else of
-//! the caller. A startContainer hook without `env` has the workload's environment. The error, [`HookFailed`](crate::ErrorKind::HookFailed), names the field, the path, the exit code,
-//! signal or time limit, and the end of the hook's standard error. A hook that fails or takes too long is killed with
-//! its process group. If a hook succeeds, the processes that it left running go on.
+//! Each hook gets the container's OCI state on standard input, its own arguments and environment, and nothing else of the
+//! caller. A startContainer hook without `env` has the workload's environment. The error,
+//! [`HookFailed`](crate::ErrorKind::HookFailed), names the field, the path, the exit code, signal or time limit, and the
+//! end of the hook's standard error. A hook that fails or takes too long is killed with its process group. If a hook
+//! succeeds, the processes that it left running go on.
 //!
 //! Poststop hooks run once, whichever process deletes the container, also if the value is dropped, and even if several
 //! processes delete it at once. All of those return when the hooks have ended, so a poststop hook must not delete its

@@ -91,12 +91,13 @@
 //! | `mounts[].uidMappings[].*` | applied to a bind, for a privileged caller and a file system that can map ids; else refused |
 //! | `mounts[].gidMappings[].*` | as `uidMappings` |
 //!
-//! The root, `/dev` and each tmpfs become read-only, if the configuration says so, after all mounts and the
-//! createContainer hooks. A tmpfs without `mode=` has the mode of the directory that it covers, if there is one. Binds
-//! with `idmap` or `ridmap` and no mappings use those of the container's user namespace. A mount of the type `cgroup` is read-only if the options have `ro`, and always in a hierarchy in which the container has no cgroup of
-//! its own, because it shows the caller's there. In a user namespace the kernel locks the flags of the host's mounts:
-//! clearing one is `EPERM`. If the container has no network namespace of its own, so that the kernel does not let it
-//! mount sysfs, it gets the host's sysfs, bound read-only.
+//! The root, `/dev` and each tmpfs become read-only, if the configuration says so, after all mounts and the createContainer
+//! hooks. A tmpfs without `mode=` has the mode of the directory that it covers, if there is one. Binds with `idmap` or
+//! `ridmap` and no mappings use those of the container's user namespace. A mount of the type `cgroup` is read-only if the
+//! options have `ro`, and always in a hierarchy in which the container has no cgroup of its own, because it shows the
+//! caller's there. In a user namespace the kernel locks the flags of the host's mounts: clearing one is `EPERM`. If the
+//! container has no network namespace of its own, so that the kernel does not let it mount sysfs, it gets the host's sysfs,
+//! bound read-only.
 //!
 //! # `linux`
 //!

@@ -38,13 +38,13 @@
 //! * With [`id_mappings`](crate::ContainerBuilder::id_mappings) and in a bundle, the mappings are used as they are given, and
 //!   nothing is claimed: they decide which containers share ids. An engine gives most containers the same.
 //!
-//! **On disk** the files of all these containers have the ids from 1878982656 to 1879048191, the last 65536 of the range that
-//! systemd reserves for containers; no login user has them. Each bind is an id-mapped mount that shows them as
-//! the container's own, so that containers with different ranges see the same owners, and a file outlives the range of the
+//! **On disk** the files of all these containers have the ids from 1878982656 to 1879048191, the last 65536 of the range
+//! that systemd reserves for containers; no login user has them. Each bind is an id-mapped mount that shows them as the
+//! container's own, so that containers with different ranges see the same owners, and a file outlives the range of the
 //! container that made it. On a file system that cannot be id-mapped the container sees such files as `nobody`'s, and a
 //! [`bind_rw`](crate::ContainerBuilder::bind_rw) of a directory that belongs to one of these ids is refused. A
-//! [`scratch`](crate::ContainerBuilder::scratch), `/tmp` and the volumes of a pod are in memory, have the ids of the range, and
-//! end with the container.
+//! [`scratch`](crate::ContainerBuilder::scratch), `/tmp` and the volumes of a pod are in memory, have the ids of the range,
+//! and end with the container.
 //!
 //! **Root** of a user namespace, as in an outer container, gives its containers the longest run of ids that it has besides
 //! its own, or its own if it has no other.
@@ -103,9 +103,9 @@
 //! | user namespaces | 256 | by memory | `max_user_namespaces` |
 //! | without a filter of system calls, or with `CAP_SYS_ADMIN`: fanotify groups and marks; namespaces of each other kind | 32 and 32768; 256 | 128 groups for each user; by memory | `max_fanotify_groups` and so on |
 //!
-//! The files of the last four rows are those of the container's new user namespace, in `/proc/sys/user` (namespaces(7)). The
-//! sandbox writes them before the workload exists; where `/proc/sys` cannot be written, as in some outer containers, they stay
-//! unlimited. Each holds for every uid of the container, of which a workload without `CAP_SETUID` has one.
+//! The files of the last four rows are those of the container's new user namespace, in `/proc/sys/user` (namespaces(7)).
+//! The sandbox writes them before the workload exists; where `/proc/sys` cannot be written, as in some outer containers,
+//! they stay unlimited. Each holds for every uid of the container, of which a workload without `CAP_SETUID` has one.
 //!
 //! The sandbox's own limit of open files is the caller's hard limit. So it can pass descriptors on when the workload has
 //! filled every socket. If that fails because the workload was given a limit as high, the error of
@@ -171,6 +171,7 @@
 //! Distributions and hosts may disable what an unprivileged caller needs: `kernel.unprivileged_userns_clone=0`,
 //! `user.max_user_namespaces=0`, AppArmor's `apparmor_restrict_unprivileged_userns`, a container engine's seccomp profile
 //! around the caller, or a `/proc` that is partly masked, over which the kernel mounts no new one in a user namespace.
-//! [`HostReport::probe`](crate::diagnosis::HostReport::probe) tries it out, and names the cause and the remedy of each thing
-//! that is missing. A `create` that fails for such a cause names them, too, after the system call that was refused. [`Container::explain`](crate::Container::explain) says which layers of protection a container has here and
-//! which it lacks. `cargo run --example doctor` prints both.
+//! [`HostReport::probe`](crate::diagnosis::HostReport::probe) tries it out, and names the cause and the remedy of each
+//! thing that is missing. A `create` that fails for such a cause names them, too, after the system call that was refused.
+//! [`Container::explain`](crate::Container::explain) says which layers of protection a container has here and which it
+//! lacks. `cargo run --example doctor` prints both.

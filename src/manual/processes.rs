@@ -57,9 +57,9 @@
 //!
 //! A program may have its helpers execute `cofferdam-helper` instead ([`Helper`](crate::helpers::Helper)), by the same kind
 //! of mount or copy. It has the same constructor. Its file names the crate's version in an ELF note (elf(5)), so the crate
-//! need not execute an unknown program to find out what it is. It has an allocator of its own, because a page fault is
-//! a large part of what a short container costs: linked statically at a fixed address, the helpers of a run have three quarters
-//! of the page faults that they have with the allocator and the relocations of musl.
+//! need not execute an unknown program to find out what it is. It has an allocator of its own, because a page fault is a
+//! large part of what a short container costs: linked statically at a fixed address, the helpers of a run have three
+//! quarters of the page faults that they have with the allocator and the relocations of musl.
 //!
 //! A constructor in `.init_array` runs before `main`. If `argv[0]` is exactly `cofferdam-gofer`, `cofferdam-sandbox`,
 //! `cofferdam-hooks`, `cofferdam-exec-proxy` or `cofferdam-zygote`, and `argv[1]` is a list of donations, the
@@ -422,4 +422,5 @@
 //! | `delete` | to the record, its pids and its cgroups; in a pod also to the sandbox, to end the container and forget it |
 //!
 //! When init and the reaper have ended, the sandbox reads the counters of the memory cgroup, writes the exit record in one
-//! write, and exits with init's own status (128 + n for signal n). So the process that reaps the sandbox's pid sees the true status.
+//! write, and exits with init's own status (128 + n for signal n). So the process that reaps the sandbox's pid sees the
+//! true status.

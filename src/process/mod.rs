@@ -1,9 +1,9 @@
 //! Connections to processes, their identity, and their standard streams.
 //!
-//! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one
-//! process from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its
-//! terminal; [`collect`] reads what it writes to pipes, [`lines`] line by line; [`memory`]
-//! holds bytes that no process can change; [`lease`] opens files that others may hold up; [`user_log`] is where lines about the workload go.
+//! [`channel`] carries frames, and descriptors by the names that [`donation`] gives them; [`identity`] tells one process
+//! from the next that gets its number; [`stdio`] is what the workload reads and writes, [`console`] its terminal;
+//! [`collect`] reads what it writes to pipes, [`lines`] line by line; [`memory`] holds bytes that no process can change;
+//! [`lease`] opens files that others may hold up; [`user_log`] is where lines about the workload go.
 
 pub(crate) mod channel;
 mod collect;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// Where the sandbox writes the lines for the person who runs a container: a file by its path, or an open descriptor.
 ///
-/// A file is appended to, and created if it is missing; a relative path starts at the caller's current directory. A pipe, FIFO or terminal is opened again, so that writes to it
-/// do not block while the flags of the given descriptor stay as they are.
+/// A file is appended to, and created if it is missing; a relative path starts at the caller's current directory. A pipe,
+/// FIFO or terminal is opened again, so that writes to it do not block while the flags of the given descriptor stay as they
+/// are.
 #[derive(Debug)]
 pub struct UserLog(To);
 

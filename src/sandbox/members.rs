@@ -1,8 +1,8 @@
 //! The processes of a container, seen through its own proc: an instance of procfs for its pid namespace, mounted by
 //! init before anything of the image ran, and reached by descriptor.
 //!
-//! The kernel may give a pid to another process at any time. So the sandbox opens the directory of each process in proc first,
-//! and does everything through that, signals included (pidfd_send_signal(2) takes such a directory).
+//! The kernel may give a pid to another process at any time. So the sandbox opens the directory of each process in proc
+//! first, and does everything through that, signals included (pidfd_send_signal(2) takes such a directory).
 
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::sandbox::namespaces::InitNamespaces;
@@ -169,10 +169,10 @@ pub(super) fn status(proc: BorrowedFd<'_>, pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A pidfd of the child `pid`, right after its fork, which the sandbox has not collected, so that the pid still is the child's. Without a pidfd
-/// nothing would notice the child's end: if there is none, kills and collects the child: a zombie keeps its pid
-/// namespace alive, and the container would never end. Close a descriptor first that is
-/// not needed after the fork: then this fails only if the whole host has no more.
+/// A pidfd of the child `pid`, right after its fork, which the sandbox has not collected, so that the pid still is the
+/// child's. Without a pidfd nothing would notice the child's end: if there is none, kills and collects the child: a zombie
+/// keeps its pid namespace alive, and the container would never end. Close a descriptor first that is not needed after the
+/// fork: then this fails only if the whole host has no more.
 pub(super) fn hold_child(pid: Pid, name: &str) -> Result<OwnedFd> {
     let held = pidfd_open(pid, PidfdFlags::empty()).os(|| format!("pidfd_open({name})"));
     held.inspect_err(|_| end_child(pid))

@@ -1,8 +1,8 @@
 //! Seccomp: from a profile (`linux.seccomp`) to a classic BPF program, without touching the host.
 //!
-//! What lives here: the meaning of a profile (`rules`), system call names and numbers of every ABI a kernel we run on
-//! can be entered through (`arch`), the compiler (`compile`, `assemble`), and the profile the builder uses when it is given none
-//! (`default`). What may not: loading a filter, or asking the kernel anything. Loading is one call in `sys`.
+//! What lives here: the meaning of a profile (`rules`), system call names and numbers of every ABI a kernel we run on can
+//! be entered through (`arch`), the compiler (`compile`, `assemble`), and the profile the builder uses when it is given
+//! none (`default`). What may not: loading a filter, or asking the kernel anything. Loading is one call in `sys`.
 //!
 //! ```text
 //!   LinuxSeccomp --parse--> rules --resolve per ABI--> number ranges --binary search--> [BpfInstruction]

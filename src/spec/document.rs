@@ -20,8 +20,8 @@ pub(crate) const MAX_CONFIG_BYTES: usize = 16 << 20;
 ///
 /// # Errors
 /// [`ErrorKind::InvalidSpec`](crate::error::ErrorKind::InvalidSpec), naming the field by its full path: the document is
-/// empty, longer than [`MAX_CONFIG_BYTES`], nested deeper than [`MAX_CONFIG_DEPTH`](super::json::MAX_CONFIG_DEPTH), not UTF-8, not JSON, has a key
-/// twice, lacks a required property, or holds a value of the wrong type.
+/// empty, longer than [`MAX_CONFIG_BYTES`], nested deeper than [`MAX_CONFIG_DEPTH`](super::json::MAX_CONFIG_DEPTH), not
+/// UTF-8, not JSON, has a key twice, lacks a required property, or holds a value of the wrong type.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Spec> {
     parse_with_settings(bytes).map(|(spec, _)| spec)
 }

@@ -44,8 +44,8 @@ pub enum Outcome {
     CallerGone,
     /// It was killed because the root container of its pod ended.
     PodEnded,
-    /// It was written to an [image](crate::checkpoint::Image), as [`checkpoint`](crate::Container::checkpoint) asked, and goes
-    /// on where that is restored.
+    /// It was written to an [image](crate::checkpoint::Image), as [`checkpoint`](crate::Container::checkpoint) asked, and
+    /// goes on where that is restored.
     Checkpointed,
     /// It was ended between create and start: the program never ran.
     NeverStarted,

@@ -262,8 +262,8 @@ fn wait_pidfd_with(pidfd: BorrowedFd<'_>, options: i32) -> Result<Option<Usage>,
     Ok(Some(Usage::of(status).with(&usage)))
 }
 
-/// Waits until a child has ended, other than the one with the pid `last`, and collects it. Returns false, and collects nothing,
-/// if `last` has ended or there is no child.
+/// Waits until a child has ended, other than the one with the pid `last`, and collects it. Returns false, and collects
+/// nothing, if `last` has ended or there is no child.
 pub(crate) fn wait_any_but(last: Pid) -> bool {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL;

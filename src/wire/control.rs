@@ -47,7 +47,8 @@ pub(crate) enum Operation {
     /// controllers for both, as `enable` says: `+memory +pids`. Descriptors: `dir`, `join` and `control`.
     SplitCgroup { enable: String },
     /// Execute another process. Descriptors: connection, `plan`, `stdin`, `stdout`, `stderr`, `extra-N` for each number N
-    /// of the plan, and those of the process's own cgroup if the plan has one. Answered by [`ExecReply`] and [`ProcessEnded`].
+    /// of the plan, and those of the process's own cgroup if the plan has one. Answered by [`ExecReply`] and
+    /// [`ProcessEnded`].
     Exec,
     /// Wait for the process with this pid in the container's pid namespace. Brings a connection. Answered by
     /// [`WaitReply`].

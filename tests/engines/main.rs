@@ -1,10 +1,10 @@
-//! podman, buildah, docker, containerd and Slurm drive the example `oci` in place of runc: each test starts the engine, with all
-//! its state in a directory of its own, and asserts that nothing is left when it has ended.
+//! podman, buildah, docker, containerd and Slurm drive the example `oci` in place of runc: each test starts the engine,
+//! with all its state in a directory of its own, and asserts that nothing is left when it has ended.
 //!
-//! [`cases`] has the tests, one list for all engines; those of [`control`] and [`checkpoints`] compare with runc. The module with an engine's name knows its command line. [`cri`]
-//! makes the calls of a kubelet to containerd, [`swarm`] has several docker daemons, and [`slurm`] a cluster. The tests
-//! make their images from busybox, and use no network but what they make. If an engine is not installed, or this machine or user cannot run it, its tests are skipped with the
-//! reason.
+//! [`cases`] has the tests, one list for all engines; those of [`control`] and [`checkpoints`] compare with runc. The
+//! module with an engine's name knows its command line. [`cri`] makes the calls of a kubelet to containerd, [`swarm`] has
+//! several docker daemons, and [`slurm`] a cluster. The tests make their images from busybox, and use no network but what
+//! they make. If an engine is not installed, or this machine or user cannot run it, its tests are skipped with the reason.
 
 #![expect(clippy::disallowed_methods, reason = "tests run engines and write plain files of their own")]
 

@@ -35,8 +35,8 @@ impl Job {
         Self::default()
     }
 
-    /// This program and its arguments. [`take`](crate::pools::Pool::take) looks for a name without a slash in the `PATH` of the
-    /// job's environment, inside the container.
+    /// This program and its arguments. [`take`](crate::pools::Pool::take) looks for a name without a slash in the `PATH` of
+    /// the job's environment, inside the container.
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut job = Self::default();
         let args = args.into_iter().map(|arg| job.text("new", arg.as_ref())).collect();

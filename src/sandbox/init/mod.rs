@@ -326,7 +326,8 @@ impl First<'_> {
             let fds = match self.parent.receive::<InitRequest>(None) {
                 Ok(Delivery { message: InitRequest::Start, .. }) => return,
                 Ok(Delivery { message: InitRequest::TakeJob, fds }) => fds,
-                // The sandbox is gone, and the kernel is about to kill us too. It asks only a restored PID 1's init to assemble.
+                // The sandbox is gone, and the kernel is about to kill us too. It asks only a restored PID 1's init to
+                // assemble.
                 Ok(Delivery { message: InitRequest::Assemble, .. }) | Err(_) => sys::exit_now(1),
             };
             let taken = workload.take_job(fds);

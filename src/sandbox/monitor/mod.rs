@@ -11,8 +11,9 @@
 //! ```
 //!
 //! [`event_loop`] waits, and hands what happened to the part that knows what it means: [`container`] is one container,
-//! [`stage`] its stages, [`creation`] how it is created, [`waiting`] what it is asked for before it runs, [`processes`] what was executed later, [`mounts`] changes of mounts, [`pod`] containers that come and go,
-//! [`restoring`] CRIU, [`requests`] the requests, [`client`] their connections, [`signals`] who gets which signal, [`pause`] the freezer,
+//! [`stage`] its stages, [`creation`] how it is created, [`waiting`] what it is asked for before it runs, [`processes`]
+//! what was executed later, [`mounts`] changes of mounts, [`pod`] containers that come and go, [`restoring`] CRIU,
+//! [`requests`] the requests, [`client`] their connections, [`signals`] who gets which signal, [`pause`] the freezer,
 //! [`checkpoint`] who has an image written.
 
 mod checkpoint;

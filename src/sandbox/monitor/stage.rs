@@ -32,8 +32,8 @@ pub(super) enum Stage {
     Preparing { boot: Channel, overlays: Vec<PathBuf>, restoration: Option<Box<Restoration>> },
     /// CRIU makes PID 1, and init assembles the root beside that. The rest is as in `Restoring`, which follows.
     Furnishing { boot: Option<Channel>, overlays: Vec<PathBuf>, anteroom: Anteroom, restorer: Restorer },
-    /// Init has assembled the root and left, and CRIU restores the processes. The creator still waits; `None` once it knows of
-    /// a failure, and everything is being killed.
+    /// Init has assembled the root and left, and CRIU restores the processes. The creator still waits; `None` once it knows
+    /// of a failure, and everything is being killed.
     Restoring { boot: Option<Channel>, ready: Ready, restorer: Restorer },
     /// Creation failed: the sandbox reported why to the creator and killed init. A method that moves data from one stage
     /// to the next also leaves this value here meanwhile.
