@@ -12,7 +12,7 @@
 //! CRIU never kills the tree. If this process dies, CRIU ends at the next notification, and if CRIU dies, the kernel lets the
 //! tree go on. Only a process that CRIU has step through code of its own at that moment may die of it.
 
-use super::image::{namespaces_of, with_own_namespaces};
+use super::image::{namespaces_of, with_own_namespaces, without_mounts};
 use super::messages::{Options, Request, RequestType};
 use super::program::{Criu, unsuitable};
 use super::worker::{Answer, Worker};
@@ -29,6 +29,11 @@ use std::time::{Duration, Instant};
 const DUMP_LIMIT: Duration = Duration::from_secs(600);
 /// The most bytes of an image with one entry.
 const MAX_ENTRY: u64 = 64 << 10;
+/// The open files of all processes, and the most bytes of that: some million files.
+const FILES: &str = "files.img";
+const MAX_FILES: u64 = 256 << 20;
+/// The largest deleted file that CRIU takes along, in bytes: the most that the option can say.
+const MAX_DELETED: u32 = u32::MAX;
 /// `criu_cg_mode`, IGNORE: cgroups are the container's.
 const IGNORE_CGROUPS: i32 = 0;
 /// `criu_network_lock_method`, SKIP: the network is the container's.
@@ -166,6 +171,8 @@ fn options(dump: &Dump<'_>, images: BorrowedFd<'_>) -> Options {
         external: External::options(dump.external),
         freezer: dump.frozen_by.map(|path| path.to_string_lossy().into_owned()),
         network_lock: Some(LOCK_NOTHING),
+        link_deleted: Some(true),
+        max_deleted: Some(MAX_DELETED),
         ..Options::default()
     }
 }
@@ -186,7 +193,7 @@ fn refused(said: &str) -> Error {
 
 /// Lets every process of the images stay in the namespaces that CRIU is in at the restore.
 fn join(images: BorrowedFd<'_>, owns_pids: bool) -> Result<()> {
-    let inventory = read(images, "inventory.img")?;
+    let inventory = read(images, "inventory.img", MAX_ENTRY)?;
     let mut first = None;
     for entry in Dir::read_from(images).os(|| "getdents(images)")? {
         let entry = entry.os(|| "getdents(images)")?;
@@ -196,18 +203,22 @@ fn join(images: BorrowedFd<'_>, owns_pids: bool) -> Result<()> {
             return Err(Error::unsupported("checkpoint", problem).hint("remove them first: see ipcrm(1)"));
         }
         if name.starts_with("ids-") {
-            let ids = read(images, name)?;
+            let ids = read(images, name, MAX_ENTRY)?;
             let namespaces = namespaces_of(&ids)?;
             if *first.get_or_insert(namespaces_of(&ids)?) != namespaces {
                 let problem = "a process has namespaces of its own, besides those of the container";
                 return Err(Error::unsupported("checkpoint", problem));
             }
             let joined = with_own_namespaces(&ids, &inventory, owns_pids)?;
-            let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW;
-            File::from(open(images, name, flags)?).write_all(&joined).os(|| format!("write({name:?})"))?;
+            replace(images, name, &joined)?;
         }
     }
-    Ok(())
+    replace(images, FILES, &without_mounts(&read(images, FILES, MAX_FILES)?)?)
+}
+
+fn replace(images: BorrowedFd<'_>, name: &str, content: &[u8]) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW;
+    File::from(open(images, name, flags)?).write_all(content).os(|| format!("write({name:?})"))
 }
 
 fn remove_statistics(images: BorrowedFd<'_>) -> Result<()> {
@@ -217,10 +228,10 @@ fn remove_statistics(images: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-fn read(images: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
+fn read(images: BorrowedFd<'_>, name: &str, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::from(open(images, name, OFlags::RDONLY | OFlags::NOFOLLOW)?);
-    file.take(MAX_ENTRY).read_to_end(&mut bytes).os(|| format!("read({name:?})"))?;
+    file.take(limit).read_to_end(&mut bytes).os(|| format!("read({name:?})"))?;
     Ok(bytes)
 }
 

@@ -59,6 +59,9 @@ pub(super) struct Options {
     /// Whether it sends notifications.
     #[prost(bool, optional, tag = "12")]
     pub(super) notifications: Option<bool>,
+    /// `link_remap`: whether it makes a name for a deleted file that has other names.
+    #[prost(bool, optional, tag = "18")]
+    pub(super) link_deleted: Option<bool>,
     /// Whether the restored root is a child of CRIU's parent.
     #[prost(bool, optional, tag = "26")]
     pub(super) sibling: Option<bool>,
@@ -67,6 +70,9 @@ pub(super) struct Options {
     /// `criu_cg_mode`: 0 leaves cgroups alone.
     #[prost(int32, optional, tag = "34")]
     pub(super) cgroups: Option<i32>,
+    /// `ghost_limit`: the largest deleted file that it writes down, in bytes.
+    #[prost(uint32, optional, tag = "35")]
+    pub(super) max_deleted: Option<u32>,
     /// `KIND[KEY]:LABEL`: what the image only refers to.
     #[prost(string, repeated, tag = "37")]
     pub(super) external: Vec<String>,

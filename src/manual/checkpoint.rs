@@ -28,7 +28,7 @@
 //! | processes, threads, their memory, registers, pids, sessions, signals and timers | yes |
 //! | pipes, socket pairs, unix sockets, epoll, eventfd, timerfd, signalfd, memfd, inotify | yes |
 //! | open files | yes; a file of a bind or of the image by its path |
-//! | open files that were deleted, of at most 1 MiB | yes, but CRIU 4.1 does not restore them here: it says `Can't link` |
+//! | open files that were deleted | yes, of less than 4 GiB; of one with other names, see below |
 //! | [scratch](crate::ContainerBuilder::scratch), with what was removed | yes, as a layer with the ids of the container |
 //! | each tmpfs that it can write to, `/dev` among them | yes, as a layer; without devices, and without what is mounted below |
 //! | standard streams: pipes, terminals, the null device | their kinds: [`Image::streams`](crate::checkpoint::Image::streams) |
@@ -38,6 +38,9 @@
 //! | host name, sysctls, routes and addresses that were changed inside | no |
 //! | the clocks: `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` | no: they are the machine's |
 //! | POSIX message queues | no |
+//!
+//! A deleted file that has other names gets one more, `link_remap.N` beside its old name, which the restore removes. In a
+//! bind, it is on the host until then.
 //!
 //! # What is refused
 //!
