@@ -30,6 +30,7 @@ mod pool;
 mod processes;
 mod records;
 mod restore;
+mod restored_kinds;
 mod restored_pid_1;
 mod restored_streams;
 mod rules;

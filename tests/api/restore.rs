@@ -53,7 +53,7 @@ pub(crate) fn image_of(running: Container<Running>, criu: &Criu, stage: &Stage) 
     Image::open(directory).unwrap()
 }
 
-fn image_of_counter(stage: &Stage, criu: &Criu) -> Image {
+pub(crate) fn image_of_counter(stage: &Stage, criu: &Criu) -> Image {
     let running = start(counter(stage, "before"));
     until("it counts", || count(&running) > 3);
     image_of(running, criu, stage)
