@@ -57,7 +57,7 @@
 //! | `process.user.uid` | applied; 0 if absent, as with runc |
 //! | `process.user.gid` | as `uid` |
 //! | `process.user.umask` | applied; 022 if absent |
-//! | `process.user.additionalGids` | applied; refused in a user namespace with one gid, because the kernel denies setgroups(2) there |
+//! | `process.user.additionalGids` | applied, at most 65,536; refused in a user namespace with one gid, because the kernel denies setgroups(2) there |
 //! | `process.user.username` | for another platform: ignored |
 //! | `process.capabilities.bounding` | applied |
 //! | `process.capabilities.effective` | applied |

@@ -13,6 +13,9 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// How many additional groups a process can have (limits.h of the kernel, setgroups(2)).
+const NGROUPS_MAX: usize = 65_536;
+
 /// `process`, validated.
 #[derive(Clone, Debug)]
 pub(crate) struct ValidProcess {
@@ -255,6 +258,10 @@ impl User {
         check_id(&field.key("uid"), self.uid, &maps.uids, "linux.uidMappings")?;
         check_id(&field.key("gid"), self.gid, &maps.gids, "linux.gidMappings")?;
         let gids = field.key("additionalGids");
+        if self.additional_gids.len() > NGROUPS_MAX {
+            let number = self.additional_gids.len();
+            return Err(gids.error(format_args!("{number} groups; a process has at most {NGROUPS_MAX}")));
+        }
         for (index, gid) in self.additional_gids.iter().enumerate() {
             check_id(&gids.index(index), *gid, &maps.gids, "linux.gidMappings")?;
         }

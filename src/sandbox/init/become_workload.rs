@@ -361,7 +361,7 @@ fn take_ids(user: &User, keep_groups: bool) -> Result<()> {
                 return Err(error.hint("map a range of gids"));
             }
         }
-        result => result.os(|| format!("setgroups({:?})", user.additional_gids))?,
+        result => result.os(|| format!("setgroups() with {} groups", groups.len()))?,
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).os(|| format!("setresgid({0}, {0}, {0})", user.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).os(|| format!("setresuid({0}, {0}, {0})", user.uid))

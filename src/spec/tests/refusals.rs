@@ -94,6 +94,12 @@ fn ids_must_be_mapped_and_mappings_must_be_sound() {
             "process.user.additionalGids[1]",
             "10 is not mapped (add it to linux.gidMappings)",
         ),
+        (
+            "/process/user/additionalGids",
+            json!(vec![1; 65_537]),
+            "process.user.additionalGids",
+            "65537 groups; a process has at most 65536",
+        ),
         ("/linux/gidMappings", json!([]), "linux.gidMappings", "is empty, and a new user namespace needs it"),
         ("/linux/uidMappings/0/size", json!(0), "linux.uidMappings[0].size", "is 0"),
         (
