@@ -13,6 +13,7 @@ use crate::plan::{Descriptors, Extras};
 use crate::process::console::Pty;
 use crate::process::stdio::{CallerPipes, StreamEnd};
 use crate::state::{Found, Record, StateLock, StateRoot, Status};
+use crate::wire::init::layer_name;
 use crate::wire::template::{DESCRIPTION, PAGES};
 use rustix::fd::OwnedFd;
 use std::path::PathBuf;
@@ -130,20 +131,34 @@ pub(super) fn descriptors_of(streams: &[StreamEnd; 3], extra: &OpenFds<'_>) -> D
     }
 }
 
-/// What a template consists of, as the builder of a clone and the sandbox have it: the description of a process, and its
-/// pages, both sealed. The memory is freed with the last copy of this value and the last clone.
+/// What a template consists of, as the builder of a clone and the sandbox have it, all of it sealed. The memory is freed
+/// with the last copy of this value and the last clone.
 #[derive(Clone, Debug)]
-pub(super) struct TemplateMemory(Arc<[OwnedFd; 2]>);
+pub(super) struct TemplateMemory(Arc<Sealed>);
+
+#[derive(Debug)]
+struct Sealed {
+    description: OwnedFd,
+    pages: OwnedFd,
+    /// Archives of its files, each with the tmpfs that it belongs to; `None` for the scratch.
+    files: Vec<(Option<PathBuf>, OwnedFd)>,
+}
 
 impl TemplateMemory {
-    pub(super) fn new(description: OwnedFd, pages: OwnedFd) -> Self {
-        Self(Arc::new([description, pages]))
+    pub(super) fn new(description: OwnedFd, pages: OwnedFd, files: Vec<(Option<PathBuf>, OwnedFd)>) -> Self {
+        Self(Arc::new(Sealed { description, pages, files }))
     }
 
     /// The descriptors, by the names under which the sandbox takes them.
-    pub(super) fn fds(&self) -> [(&'static str, &OwnedFd); 2] {
-        let [description, pages] = &*self.0;
-        [(DESCRIPTION, description), (PAGES, pages)]
+    pub(super) fn fds(&self) -> impl Iterator<Item = (String, &OwnedFd)> {
+        let files = self.0.files.iter().enumerate().map(|(number, (_, file))| (layer_name(number), file));
+        let memory = [(DESCRIPTION, &self.0.description), (PAGES, &self.0.pages)];
+        memory.into_iter().map(|(name, fd)| (name.to_owned(), fd)).chain(files)
+    }
+
+    /// What init unpacks, as the plan of a clone has it.
+    pub(super) fn archives(&self) -> Vec<Option<PathBuf>> {
+        self.0.files.iter().map(|(tmpfs, _)| tmpfs.clone()).collect()
     }
 }
 

@@ -2,16 +2,22 @@
 
 use super::builder::description::ContainerBuilder;
 use super::failed::{Failed, FailedAny, Recovered};
-use super::handle::TemplateMemory;
+use super::handle::{TemplateMemory, extras_of};
 use super::typestate::{Alive, Container, HasStreams, Running};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::link::client::REPLY_LIMIT;
+use crate::plan::writable_tmpfs;
+use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
+use crate::process::memory::filled;
 use crate::wire::control::{Operation, Reply};
 use crate::wire::template::{DESCRIPTION, PAGES};
+use rustix::fd::OwnedFd;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,10 +27,12 @@ use std::time::{Duration, Instant};
 /// [`Container::into_template`] makes one of a running container, which ends by that. [`builder`](Self::builder)
 /// describes a clone. The clone gets its root, ids, capabilities, filter, limits and namespaces from that description, as
 /// every container does. From the template it gets memory, registers, signal actions, working directory, umask and its
-/// name, and nothing that could be a right.
+/// name, and nothing that could be a right. It also gets a copy of the files that the template's container has in its
+/// [scratch](ContainerBuilder::scratch) and in each tmpfs, and has the template's files open.
 ///
 /// The template lives as long as this value and its copies, in memory that counts as this program's. It is for this boot
-/// and this kernel. Clones share the pages that they do not write.
+/// and this kernel. Clones share the pages that they do not write; the [files](crate::manual::templates#files) are each
+/// clone's own.
 ///
 /// # What clones have in common
 /// All clones have the template's address layout, its stack protector, its hash seeds, and the state of every random
@@ -43,9 +51,10 @@ use std::time::{Duration, Instant};
 /// Standard streams are the clone's own. What the template has read into a buffer is in each clone's buffer.
 ///
 /// # What cannot be a template
-/// A process with threads, children, descriptors besides the standard streams, shared writable mappings, timers or
-/// pending signals, or with other ids or another root than it started with; one whose container has files in its scratch,
-/// `/tmp` or `/dev/shm`; and one whose filter notifies an agent. Each is refused by its name.
+/// A process with threads, children, shared writable mappings, timers or pending signals, or with other ids or another
+/// root than it started with; one with [descriptors](crate::manual::templates#files) besides the standard streams that
+/// are no regular files of its root; one whose container has more than 64 MiB of files in memory; and one whose filter
+/// notifies an agent. Each is refused by its name.
 #[derive(Clone)]
 pub struct Template {
     inner: Arc<Inner>,
@@ -126,7 +135,10 @@ impl From<FailedTemplate> for Error {
 impl Template {
     /// A clone of this id, described as the template's container was, with standard streams of its own: `/dev/null`, until
     /// the builder says otherwise. The methods of the builder change what is not the memory's: limits, network, scratch,
-    /// streams, environment. A clone has no descriptors besides its standard streams.
+    /// streams, environment. A clone cannot be given [descriptors](ContainerBuilder::fd) besides its standard streams.
+    ///
+    /// [`create`](crate::Container::create) copies the template's files into the clone, and fails with the errno if they do
+    /// not fit into its scratch or a tmpfs.
     pub fn builder(&self, id: impl Into<String>) -> ContainerBuilder {
         let id = id.into();
         let mut builder = self.inner.builder.clone().env("COFFERDAM_CLONE", &id).id(id);
@@ -152,10 +164,13 @@ impl Container<Running> {
     /// before it is ready. [`ErrorKind::InvalidInput`] for a [`Ready::Line`] without a pipe to read it from.
     /// [`ErrorKind::TimedOut`] if it could be neither copied nor let go on in ten seconds; it was then killed.
     ///
+    /// Also if this program runs out of descriptors or memory meanwhile: the container then goes on as it was.
+    ///
     /// If the template was taken and only the end or the deletion of the container fails, the error has both.
     pub fn into_template(mut self, ready: Ready<'_>) -> Result<Template, FailedTemplate> {
-        let template = match self.take_template(ready) {
-            Ok(template) => template,
+        // The process goes on when this connection is closed, unless it is killed before.
+        let (template, _held) = match self.take_template(ready) {
+            Ok(taken) => taken,
             Err(error) => return Err(FailedTemplate { failed: self.recover(error), template: None }),
         };
         let stopped = match self.kill() {
@@ -175,7 +190,8 @@ impl Container<Running> {
         }
     }
 
-    fn take_template(&mut self, ready: Ready<'_>) -> Result<Template> {
+    /// The template, and the connection for as long as which the process is held.
+    fn take_template(&mut self, ready: Ready<'_>) -> Result<(Template, Channel)> {
         let builder = ContainerBuilder::like(&self.core)?;
         let stopped = match ready {
             Ready::Stopped => true,
@@ -184,13 +200,13 @@ impl Container<Running> {
                 false
             }
         };
-        let mut fds = loop {
+        let (held, scratch, tmpfs, mut fds) = loop {
             let live = self.phase.live();
             let answer = live.connect(Operation::Template { stopped }, &[])?;
             let reply = answer.receive::<Reply>(Some(Instant::now() + REPLY_LIMIT));
             let reply = reply.map_err(|error| live.explain("into_template", error))?;
             match reply.message {
-                Reply::Template => break reply.fds,
+                Reply::Template { scratch, tmpfs } => break (answer, scratch, tmpfs, reply.fds),
                 Reply::NotStopped => {
                     // No descriptor says that a process has stopped. This one says that it has ended.
                     wait_readable_until(live.ended(), Some(Instant::now() + LOOK_AGAIN))?;
@@ -205,9 +221,58 @@ impl Container<Running> {
                 }
             }
         };
-        let memory = TemplateMemory::new(fds.take(DESCRIPTION)?, fds.take(PAGES)?);
+        let (description, pages) = (fds.take(DESCRIPTION)?, fds.take(PAGES)?);
         fds.finish()?;
-        Ok(Template { inner: Arc::new(Inner { memory, builder }) })
+        let tmpfs = tmpfs.into_iter().map(|at| OsString::from(at).into()).collect();
+        let memory = TemplateMemory::new(description, pages, self.read_files(scratch, tmpfs)?);
+        Ok((Template { inner: Arc::new(Inner { memory, builder }) }, held))
+    }
+
+    /// Archives of the files that the container has changed in its scratch, if it has, and of those in each tmpfs.
+    fn read_files(&self, scratch: bool, tmpfs: Vec<PathBuf>) -> Result<Vec<(Option<PathBuf>, OwnedFd)>> {
+        if !scratch && tmpfs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let refuse = |problem: String, hint: &'static str| {
+            Err(Error::unsupported("into_template", problem).hint(hint))
+        };
+        let known = writable_tmpfs(&self.core.configured()?.valid, &extras_of(&self.core.record)?);
+        if let Some(other) = tmpfs.iter().find(|at| !known.contains(at)) {
+            let problem = format!(
+                "there are files in {}, which is no file system in memory of the configuration",
+                other.display()
+            );
+            return refuse(problem, "remove them before the stop, and make them in the clone");
+        }
+        let files = self.files()?;
+        let mut left = MOST_FILES;
+        let mut archives = Vec::new();
+        for at in scratch.then_some(None).into_iter().chain(tmpfs.into_iter().map(Some)) {
+            let archive = filled("cofferdam-template-files", |archive| {
+                let written = match &at {
+                    None => files.export_layer(left, &mut *archive),
+                    Some(at) => files.export_mount(at, left, archive),
+                };
+                left -= archive.stream_position().os(|| "lseek()")?.min(left);
+                written
+            });
+            match archive {
+                Ok(archive) => archives.push((at, archive)),
+                Err(error) if matches!(error.kind(), ErrorKind::TooLarge { .. }) => {
+                    let at = at.map_or("its scratch".to_owned(), |at| at.display().to_string());
+                    let problem = format!(
+                        "its files in memory, as those in {at}, are more than {} MiB",
+                        MOST_FILES >> 20
+                    );
+                    return refuse(
+                        problem,
+                        "put them into the rootfs or a bind, or remove them before the stop",
+                    );
+                }
+                Err(error) => return Err(error.during("into_template")),
+            }
+        }
+        Ok(archives)
     }
 
     /// Reads standard output until it has had this line.
@@ -234,6 +299,9 @@ impl Container<Running> {
         }
     }
 }
+
+/// The most bytes of archives: each clone gets a copy of the files.
+const MOST_FILES: u64 = 64 << 20;
 
 /// How long to wait before the sandbox is asked again whether the process has stopped.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

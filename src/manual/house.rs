@@ -133,10 +133,12 @@
 //!
 //! 1. `container/template.rs` `into_template` asks the sandbox of a running container to write its process down.
 //!    `sandbox/monitor/templates.rs` `write_down` looks whether it is alone, and `sandbox/template/capture.rs` `capture`
-//!    stops it, refuses what cannot be copied (`sandbox/template/refusal.rs`), and answers with two sealed memfds:
-//!    pages, and a description (`wire/template.rs`). The container is then deleted.
-//! 2. A builder of `container/template.rs` `builder` has both as its `TemplateMemory` (`container/handle.rs`). create is
-//!    that of any container; the sandbox keeps the description, and init the pages.
+//!    stops it, refuses what cannot be copied (`sandbox/template/refusal.rs`, `sandbox/template/files.rs`), and answers
+//!    with two sealed memfds: pages, and a description (`wire/template.rs`). It holds the process until the connection
+//!    is closed: `read_files` has a file worker archive the files in memory meanwhile. The container is then deleted.
+//! 2. A builder of `container/template.rs` `builder` has all that as its `TemplateMemory` (`container/handle.rs`).
+//!    create is that of any container; the sandbox keeps the description, init the pages, and `sandbox/init/room.rs`
+//!    `unpack` the files.
 //! 3. At the start, `sandbox/init/become_workload.rs` `execute` has init traced (`sys/tracing.rs` `be_traced`) before it
 //!    loads the filter and calls execve(2), so that the new program stops before its first instruction.
 //! 4. `sandbox/monitor/waiting.rs` `hear_of_start` hears of the execve(2), and `sandbox/template/write.rs` `write` has the

@@ -50,14 +50,33 @@
 //!
 //! | Of the template | Of the clone's own configuration |
 //! |---|---|
-//! | memory, registers, signal actions and mask | root, mounts, scratch, network, host name |
+//! | memory, registers, signal actions and mask | root, mounts, network, host name |
 //! | working directory, umask, name | ids, groups, capabilities, filter, no_new_privs, security labels |
 //! | its pid inside | limits, scheduling, cgroups |
-//! | | standard streams, `/proc/self/environ`, `/proc/self/cmdline` |
+//! | a copy of its files in memory; its open files | standard streams, `/proc/self/environ`, `/proc/self/cmdline` |
 //!
 //! Pages that no clone writes are in memory once. They count as memory of the program that holds the template; a page that
 //! a clone writes is the clone's own, and counts in its limit. A limit that is smaller than what the program goes on to
 //! write ends the clone as [`OutOfMemory`](crate::Outcome::OutOfMemory).
+//!
+//! # Files
+//!
+//! What the template's container has changed in its [scratch](crate::ContainerBuilder::scratch), and what is in each tmpfs
+//! that its configuration has, `/tmp` and `/dev/shm` among them, is copied once when the template is taken, and into each
+//! clone when it is created. No clone sees what another one does to its copy. They are copies and not shared pages: they
+//! count in the clone's memory limit, and take its `create` about a millisecond for each megabyte; 64 MiB are the most.
+//! Ids are as the container sees them, so each clone may have host ids of its own. Sockets and times below a second are not
+//! copied, and nothing of `/dev` but `/dev/shm` is.
+//!
+//! What the template had open besides its standard streams is opened again by the clone, by its path, at the same number
+//! and position, if it is
+//!
+//! * a regular file of its root that it may only read, or a file of those above that it may also write;
+//! * `/dev/null` or its like (character devices with major 1).
+//!
+//! The clone's root has to have the same version of such a file, as of one that is mapped. Pipes, sockets, directories,
+//! files that are removed or locked, and files that it may write in a bind are refused: all clones would write to the one
+//! file from the same position.
 //!
 //! # What the process had given up
 //!
@@ -95,12 +114,14 @@
 //!
 //! * more than one thread or process (numpy's OpenBLAS starts threads when it is loaded, unless the variable
 //!   `OPENBLAS_NUM_THREADS` is 1), a debugger;
-//! * descriptors besides the standard streams, and standard streams that are no file, pipe or socket;
+//! * descriptors other than the standard streams and [those files](#files), and standard streams that are no file, pipe or
+//!   socket;
 //! * shared writable memory, memory of devices, of userfaultfd, of huge pages;
 //! * pending signals, alarms, timers;
 //! * other ids or another root than the process started with, a working directory outside the root;
-//! * changed files in the scratch, in `/tmp` or `/dev/shm`: a clone would not find them;
+//! * more than 64 MiB of files in memory, and files in a tmpfs that was mounted after the container was created;
 //! * a container whose filter notifies an agent.
 //!
-//! It then goes on as it was. When a clone starts: another kernel, another root than the template's as far as its program
-//! goes, another pid inside, and descriptors besides the standard streams.
+//! It then goes on as it was. When a clone is built: a tmpfs of the template's that it has not. When it starts: another
+//! kernel, another root than the template's as far as its program and its open files go, another pid inside, and
+//! descriptors of its own besides the standard streams.

@@ -48,6 +48,8 @@ pub(crate) struct Extras {
     pub(crate) default_limits: bool,
     /// The image whose processes it has in place of a program.
     pub(crate) restore: Option<Restored>,
+    /// Of a clone: the tmpfs that each archive of its template's files belongs to; `None` for the scratch.
+    pub(crate) template: Option<Vec<Option<PathBuf>>>,
 }
 
 /// The writable layer.
@@ -99,6 +101,15 @@ const MAX_VOLUMES: usize = 64;
 pub(super) const VOLUME_FIELD: &str = "pod_volume";
 
 impl Extras {
+    /// What init unpacks: for each archive the tmpfs that it belongs to; `None` for the scratch.
+    pub(super) fn archives(&self) -> &[Option<PathBuf>] {
+        match (&self.restore, &self.template) {
+            (Some(restored), _) => &restored.layers,
+            (None, Some(archives)) => archives,
+            (None, None) => &[],
+        }
+    }
+
     /// Checks the volumes, and returns where the container sees each of them, in their order.
     pub(super) fn volume_destinations(&self) -> Result<Vec<PathBuf>> {
         let origin = Origin::Builder;

@@ -1,6 +1,7 @@
 //! Init's plan: it assembles the root, drops every privilege that the configuration does not ask for, and executes the
 //! program.
 
+use super::extras::Extras;
 use super::process::{Account, ProcessPlan};
 use super::restore::RestorePlan;
 use crate::error::Result;
@@ -31,6 +32,9 @@ pub(crate) struct InitPlan {
     pub(crate) hooks: InitHooks,
     /// The processes that CRIU restores in place of the program. Init then leaves when the root is complete.
     pub(crate) restore: Option<RestorePlan>,
+    /// What it unpacks, in the order in which it gets the archives: for each the tmpfs that it belongs to; `None` for the
+    /// overlays.
+    pub(crate) archives: Vec<Option<PathBuf>>,
 }
 
 /// The hooks that init runs, and whether it waits for the caller to run its own.
@@ -153,7 +157,7 @@ impl InitPlan {
         root: RootPlan,
         (tree, layers): (Vec<TreeStep>, Vec<PathBuf>),
         processors: Option<NumberSet>,
-        account: Option<&Account>,
+        extras: &Extras,
         restore: Option<RestorePlan>,
     ) -> Result<Self> {
         let process = &spec.process;
@@ -170,9 +174,10 @@ impl InitPlan {
             processors,
             seccomp: filter,
             process: ProcessPlan::new(process, spec),
-            account: account.map(|account| (account.clone(), spec.id_maps.clone())),
+            account: extras.user.as_ref().map(|account| (account.clone(), spec.id_maps.clone())),
             hooks: InitHooks::new(&spec.hooks, root_path),
             restore,
+            archives: extras.archives().to_vec(),
         })
     }
 }

@@ -29,7 +29,7 @@ pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Tar
 pub(crate) use mounts::HotMountPlan;
 pub(crate) use owner::{KEEP_IDS, Owner, OwnerMapping, Shown};
 pub(crate) use process::{Account, ExecOptions, ExecPlan, JobPlan, ProcessPlan, TerminalPlan, host_ids_of};
-pub(crate) use restore::RestorePlan;
+pub(crate) use restore::{RestorePlan, writable_tmpfs};
 pub(crate) use sandbox::{BecomeRoot, CloneFlags, NamespacePlan, SandboxPlan};
 pub(crate) use sealed::{
     Descriptors, GoferFacts, SandboxFacts, SealedExec, SealedGofer, SealedJob, SealedSandbox,
@@ -68,6 +68,7 @@ impl Plan {
     pub(crate) fn new(id: QualifiedId<'_>, spec: &ValidSpec, extras: &Extras, host: &Host) -> Result<Self> {
         refuse::refuse_unsupported(spec, extras)?;
         restore::refuse(spec, extras)?;
+        restore::check_archives(spec, extras)?;
         if extras.keep_groups && extras.pod.is_some() {
             let why = "a further container of a pod has the groups of the pod's sandbox, which dropped the caller's";
             return Err(Error::unsupported("keep_caller_groups", why));

@@ -2,9 +2,9 @@
 
 use super::extras::{Extras, RestoredTree};
 use crate::error::{Error, Result};
-use crate::spec::{IdMap, NamespaceSource, ValidSpec};
+use crate::spec::{IdMap, MountAttrs, MountKind, NamespaceSource, ValidSpec};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What init and the sandbox do in place of executing a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +15,6 @@ pub(crate) struct RestorePlan {
     pub(crate) loader: Option<usize>,
     pub(crate) libraries: Vec<usize>,
     pub(crate) tree: RestoredTree,
-    /// As [`Restored::layers`](super::extras::Restored::layers). Init gets the archives in this order.
-    pub(crate) layers: Vec<Option<PathBuf>>,
 }
 
 impl RestorePlan {
@@ -98,4 +96,39 @@ pub(super) fn refuse(spec: &ValidSpec, extras: &Extras) -> Result<()> {
         Some((_, field, why)) => Err(Error::unsupported(field, why)),
         None => Ok(()),
     }
+}
+
+/// Where the container has a file system in memory that it can write to, the outer before the inner.
+pub(crate) fn writable_tmpfs(spec: &ValidSpec, extras: &Extras) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    if extras.host_rootfs && !spec.root_readonly {
+        found.push("/".into());
+    }
+    if !spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
+        found.push("/dev".into());
+    }
+    for mount in &spec.mounts {
+        // What is mounted later on the same place hides it.
+        found.retain(|at| *at != mount.destination);
+        let fixed = mount.set.union(mount.set_recursive).contains(MountAttrs::RDONLY);
+        if matches!(mount.kind, MountKind::Tmpfs { .. }) && !fixed {
+            found.push(mount.destination.clone());
+        }
+    }
+    found
+}
+
+/// Refuses archives of a tmpfs that the configuration does not have: init would unpack them into whatever else is there,
+/// such as a directory of the host.
+///
+/// # Errors
+/// [`Unsupported`](crate::error::ErrorKind::Unsupported).
+pub(super) fn check_archives(spec: &ValidSpec, extras: &Extras) -> Result<()> {
+    let writable = writable_tmpfs(spec, extras);
+    let missing = extras.archives().iter().flatten().find(|at| !writable.contains(at));
+    let Some(at) = missing else { return Ok(()) };
+    let problem =
+        format!("there is no writable tmpfs at {}, to which some of its files belong", at.display());
+    let field = if extras.restore.is_some() { FIELD } else { "Template::builder" };
+    Err(Error::unsupported(field, problem).hint("mount one there"))
 }

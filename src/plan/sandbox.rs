@@ -259,14 +259,7 @@ pub(super) fn plan(
         timeout: extras.timeout,
         pause: extras.pause,
         volumes: extras.volumes.clone(),
-        init: InitPlan::new(
-            spec,
-            root,
-            (tree, layers),
-            processors(spec, unapplied_limits),
-            extras.user.as_ref(),
-            restore,
-        )?,
+        init: InitPlan::new(spec, root, (tree, layers), processors(spec, unapplied_limits), extras, restore)?,
     })
 }
 

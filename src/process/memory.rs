@@ -15,9 +15,15 @@ const SEALS: SealFlags =
 
 /// A copy of `bytes` in sealed memory that the kernel calls `name`. A read of it begins at the first byte.
 pub(crate) fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    filled(name, |memory| memory.write_all_at(bytes, 0).os(|| format!("write({name})")))
+}
+
+/// Sealed memory that the kernel calls `name`, with what `fill` writes to it.
+pub(crate) fn filled(name: &str, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = File::from(rustix::fs::memfd_create(name, flags).os(|| format!("memfd_create({name:?})"))?);
-    memory.write_all_at(bytes, 0).os(|| format!("write({name})"))?;
+    let memory = rustix::fs::memfd_create(name, flags).os(|| format!("memfd_create({name:?})"))?;
+    let mut memory = File::from(memory);
+    fill(&mut memory)?;
     seal(memory.as_fd())?;
     Ok(memory.into())
 }

@@ -69,6 +69,9 @@ pub(crate) mod arch {
     pub(super) const TABLE: usize = 5;
     /// NT_X86_XSTATE
     pub(crate) const FURTHER_SETS: &[i32] = &[0x202];
+    /// The words of `struct stat` with the mode, and with the numbers of a device.
+    pub(crate) const STAT_MODE: usize = 3;
+    pub(crate) const STAT_DEVICE: usize = 5;
     pub(crate) const SYSTEM_CALL: &[u8] = &[0x0f, 0x05];
 
     /// Makes the calls of a table, eight words each: number, arguments, result. It stops at the number -1, and at a call
@@ -110,6 +113,8 @@ pub(crate) mod arch {
     pub(super) const TABLE: usize = 19;
     /// NT_PRFPREG, NT_ARM_TLS
     pub(crate) const FURTHER_SETS: &[i32] = &[2, 0x401];
+    pub(crate) const STAT_MODE: usize = 2;
+    pub(crate) const STAT_DEVICE: usize = 4;
     pub(crate) const SYSTEM_CALL: &[u8] = &[0x01, 0x00, 0x00, 0xd4];
 
     pub(crate) fn run_table() -> Vec<u8> {
@@ -259,6 +264,15 @@ pub(crate) fn robust_list(pid: Pid) -> Result<[u64; 2], Errno> {
     // SAFETY: the kernel writes a word to each of the pointers.
     check(unsafe { libc::syscall(libc::SYS_get_robust_list, number, &raw mut *head, &raw mut *length) })?;
     Ok(words)
+}
+
+/// Whether two descriptors of a process are one open file (kcmp(2), KCMP_FILE).
+pub(crate) fn is_same_file(pid: Pid, one: u64, other: u64) -> Result<bool, Errno> {
+    const KCMP_FILE: i32 = 0;
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: kcmp(2) takes numbers alone.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, one, other) };
+    check(order).map(|()| order == 0)
 }
 
 /// Reads memory of another process. Fails unless all of it is there.

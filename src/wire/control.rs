@@ -162,8 +162,9 @@ pub(crate) enum Reply {
     /// [`LISTENER_FDS`](super::init::LISTENER_FDS).
     Listener,
     /// Answer to [`Operation::Template`]. Descriptors: [`DESCRIPTION`](super::template::DESCRIPTION) and
-    /// [`PAGES`](super::template::PAGES), both sealed. The process stays stopped.
-    Template,
+    /// [`PAGES`](super::template::PAGES), both sealed. The process stays stopped for as long as the connection is open.
+    /// Whether files of the scratch have changed, and where a tmpfs has files.
+    Template { scratch: bool, tmpfs: Vec<Bytes> },
     /// Answer to [`Operation::Template`]: the process runs. Ask again.
     NotStopped,
     /// Not done, and why.

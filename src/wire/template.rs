@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 /// The most mappings, and the most runs of pages, of a template.
 pub(crate) const MAX_MAPPINGS: usize = 8192;
+/// The most file systems in memory with files.
+pub(crate) const MAX_ARCHIVES: usize = 32;
+/// The most descriptors.
+pub(crate) const MAX_DESCRIPTORS: usize = 256;
 /// The most bytes of pages.
 pub(crate) const MAX_PAGES: u64 = 8 << 30;
 
@@ -25,7 +29,9 @@ pub(crate) struct Description {
     pub(crate) cwd: Vec<u8>,
     pub(crate) umask: u32,
     pub(crate) mappings: Vec<Mapping>,
-    pub(crate) files: Vec<MappedFile>,
+    pub(crate) files: Vec<NamedFile>,
+    /// What it has open besides the standard streams, by ascending numbers.
+    pub(crate) descriptors: Vec<Descriptor>,
     /// What the kernel maps for the process: the vDSO and its data.
     pub(crate) kernel_mappings: Vec<KernelMapping>,
     /// An address with much unused space after it.
@@ -88,12 +94,33 @@ pub(crate) struct Run {
     pub(crate) at: u64,
 }
 
-/// A file that is mapped. The root of a copy has to have the same one.
+/// A file that is mapped or open. The root of a copy has to have the same one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct MappedFile {
+pub(crate) struct NamedFile {
     pub(crate) path: Vec<u8>,
     pub(crate) version: FileVersion,
+    /// Whether it is among the files that a copy gets from its template: those have another inode and time.
+    pub(crate) is_copied: bool,
+}
+
+/// A regular file that is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Descriptor {
+    pub(crate) number: u64,
+    /// `FD_CLOEXEC`.
+    pub(crate) close_on_exec: bool,
+    pub(crate) opened: Opened,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Opened {
+    /// By open(2), with these flags. It is at this position.
+    File { file: NamedFile, flags: u32, position: u64 },
+    /// By dup(2), of this descriptor before it.
+    Duplicate { of: u64 },
 }
 
 /// What differs between two versions of a file.

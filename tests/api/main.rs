@@ -37,6 +37,7 @@ mod rules;
 mod signals;
 mod stress;
 mod template;
+mod template_files;
 mod unharmed;
 mod user_log;
 mod user_name;

@@ -135,6 +135,8 @@ impl ContainerBuilder {
         let mut extras = extras_of(&core.record)?;
         // A range of its own is another one for each container.
         let default_ids = std::mem::take(&mut extras.own_range);
+        // A clone's own files are what a template of it has.
+        extras.template = None;
         Ok(Self {
             spec: core.record.spec.parse()?,
             bundle: Some(core.record.bundle.clone()),
@@ -148,6 +150,7 @@ impl ContainerBuilder {
     }
 
     pub(in crate::container) fn set_template(&mut self, template: TemplateMemory) {
+        self.extras.template = Some(template.archives());
         self.template = Some(template);
     }
 
@@ -321,6 +324,11 @@ impl ContainerBuilder {
             let problem = "a clone has no descriptors but its standard streams";
             let error = Error::new(ErrorKind::InvalidInput, "ContainerBuilder::fd", problem);
             self.refused.get_or_insert(error.hint("hand data over in a file or on standard input"));
+        }
+        if self.template.is_some() && self.restored.is_some() {
+            let problem = "a clone has the process of its template, and none of an image";
+            let error = Error::new(ErrorKind::InvalidInput, "ContainerBuilder::restore", problem);
+            self.refused.get_or_insert(error.hint("restore the image into a container that is no clone"));
         }
         self.refused.take().map_or(Ok(()), Err)
     }

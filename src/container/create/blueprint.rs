@@ -45,8 +45,14 @@ pub(in crate::container) struct Blueprint {
 }
 
 impl Blueprint {
-    /// Fails for a container whose creation was never finished, and that was being restored: its record has no image.
+    /// Fails for a container whose creation was never finished, and that was being restored or made of a template: its record
+    /// has neither.
     pub(in crate::container) fn check_image(&self) -> Result<()> {
+        if self.extras.template.is_some() && self.template.is_none() {
+            let problem = "it was to be a clone, and the record has no template";
+            let error = Error::new(ErrorKind::Stale, "record", problem);
+            return Err(error.hint("delete it, and make another clone"));
+        }
         if self.extras.restore.is_none() || self.restored.is_some() {
             return Ok(());
         }

@@ -380,8 +380,13 @@ impl Files {
     }
 
     /// Writes all that the one file system mounted at `path` holds, but devices, as a layer.
-    pub(in crate::container) fn export_mount(&self, path: &Path, writer: &mut impl Write) -> Result<()> {
-        self.export(&FileRequest::ExportMount { path: path.into() }, u64::MAX, writer)
+    pub(in crate::container) fn export_mount(
+        &self,
+        path: &Path,
+        limit: u64,
+        writer: &mut impl Write,
+    ) -> Result<()> {
+        self.export(&FileRequest::ExportMount { path: path.into() }, limit, writer)
     }
 
     fn export(&self, request: &FileRequest, limit: u64, writer: &mut impl Write) -> Result<()> {

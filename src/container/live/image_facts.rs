@@ -9,9 +9,9 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::host;
 use crate::image::{Description, NewImage, StreamKind, hex_digest};
 use crate::link::SandboxLink;
-use crate::plan::Extras;
+use crate::plan::{Extras, writable_tmpfs};
 use crate::seccomp;
-use crate::spec::{MountAttrs, MountKind, Origin, ValidSpec};
+use crate::spec::{Origin, ValidSpec};
 use crate::state::{Record, Status};
 use crate::sys::StatusText;
 use procfs::FromBufRead;
@@ -130,7 +130,7 @@ impl ImageFacts {
             files.export_layer(u64::MAX, image.layer(None)?)?;
         }
         for at in &self.tmpfs {
-            files.export_mount(at, &mut image.layer(Some(at.clone()))?)?;
+            files.export_mount(at, u64::MAX, &mut image.layer(Some(at.clone()))?)?;
         }
         Ok(())
     }
@@ -152,26 +152,6 @@ fn descendants(all: &[ProcessInfo], first: i32) -> BTreeSet<i32> {
             return tree;
         }
     }
-}
-
-/// Where the container has a file system in memory that it can write to, the outer before the inner.
-fn writable_tmpfs(spec: &ValidSpec, extras: &Extras) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = Vec::new();
-    if extras.host_rootfs && !spec.root_readonly {
-        found.push("/".into());
-    }
-    if !spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
-        found.push("/dev".into());
-    }
-    for mount in &spec.mounts {
-        // What is mounted later on the same place hides it.
-        found.retain(|at| *at != mount.destination);
-        let fixed = mount.set.union(mount.set_recursive).contains(MountAttrs::RDONLY);
-        if matches!(mount.kind, MountKind::Tmpfs { .. }) && !fixed {
-            found.push(mount.destination.clone());
-        }
-    }
-    found
 }
 
 /// Lets the processes of a frozen cgroup run for a moment, until none of them waits for a child to execute its program

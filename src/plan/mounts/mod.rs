@@ -334,7 +334,6 @@ impl<'a> TreeBuilder<'a> {
                 .map(|path| hand(path, true, read_only, IdMapping::AsOnDisk))
                 .collect(),
             tree: restored.tree,
-            layers: restored.layers,
         })
     }
 

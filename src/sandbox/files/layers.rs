@@ -8,7 +8,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::helper::Received;
 use crate::wire::init::{lower_name, upper_name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use std::path::{Path, PathBuf};
 
 /// The attribute of a directory that hides the lower one, in an overlay with `userxattr`.
@@ -61,13 +61,27 @@ impl Layers {
         self.mounts.iter().flatten().map(AsFd::as_fd)
     }
 
-    /// Where an overlay has changed files, relative to the root, or may have: its upper layer cannot be read.
-    pub(in crate::sandbox) fn changed(&self) -> Option<&Path> {
-        if self.overlays.len() != self.mounts.len() {
-            return self.overlays.first().map(PathBuf::as_path);
+    /// Whether an overlay has changed files. Fails if its upper layer cannot be read.
+    pub(in crate::sandbox) fn are_changed(&self) -> Result<bool> {
+        if self.overlays.is_empty() {
+            return Ok(false);
         }
+        Ok(self.open()?.iter().any(|layer| !is_empty(layer.upper.as_fd())))
+    }
+
+    /// Whether an upper layer has a file at this absolute path of the container.
+    pub(in crate::sandbox) fn changed_file(&self, path: &Path) -> bool {
+        let path = path.strip_prefix("/").unwrap_or(path);
         let mut layers = self.overlays.iter().zip(&self.mounts);
-        layers.find(|(_, [upper, _])| !is_empty(upper.as_fd())).map(|(at, _)| at.as_path())
+        layers.any(|(at, [upper, _])| {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let found = path.strip_prefix(at).map(|below| {
+                let found = rustix::fs::openat2(upper, below, flags, Mode::empty(), resolve);
+                found.and_then(rustix::fs::fstat)
+            });
+            matches!(found, Ok(Ok(stat)) if !is_whiteout(&stat))
+        })
     }
 
     /// The layers of each overlay, or why there are none.

@@ -20,7 +20,7 @@ pub(super) struct Given<'a> {
     pub(super) pages: Option<OwnedFd>,
     pub(super) cgroups: ContainerCgroups,
     pub(super) hooks: HookPoints<'a>,
-    /// The archives of an image that is restored.
+    /// The archives of the plan.
     pub(super) archives: Vec<OwnedFd>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Given<'a> {
             pages: donated.take_optional(PAGES),
             cgroups,
             hooks: HookPoints::take(&plan.init.hooks, &plan.facts.hook_state, donated)?,
-            archives: (0..plan.init.restore.as_ref().map_or(0, |restore| restore.layers.len()))
+            archives: (0..plan.init.archives.len())
                 .map(|number| donated.take(&layer_name(number)))
                 .collect::<Result<_>>()?,
         })

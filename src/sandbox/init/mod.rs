@@ -429,6 +429,7 @@ impl First<'_> {
     /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
     fn prepare(&self) -> Result<(Workload<'_>, Handles)> {
         let Entered { proc, layers, read_only, devices, null } = self.enter_root()?;
+        self.unpack()?;
         let plan = &self.plan.init;
         let process = match &plan.account {
             Some((account, maps)) => {

@@ -1,8 +1,8 @@
-//! Init of a container whose processes are restored: it makes room for them, and leaves.
+//! Init of a container whose processes are restored: it makes room for them, and leaves. Init of a clone unpacks here, too.
 //!
 //! It assembles the root as every init does, and unpacks into it the layers of the image: what the processes wrote to their
 //! scratch and to each tmpfs, as `sandbox::files` exports them (OCI image-spec, layer.md). What the image says ends there:
-//! the mounts, and what may be written in them, are the configuration's.
+//! the mounts, and what may be written in them, are the configuration's. A clone has its template's files in the same way.
 //!
 //! An archive is as untrusted as the rest of an image. This runs as the container's root in its root, and every path is
 //! resolved below the root of one mount, without links and without crossing into another mount: what the configuration
@@ -25,8 +25,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry, EntryType};
 
@@ -38,7 +39,7 @@ const MAX_DEPTH: usize = 256;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-type Archived<'a> = Entry<'a, BufReader<File>>;
+type Archived<'a> = Entry<'a, BufReader<FromStart>>;
 
 impl First<'_> {
     /// For restored processes: assembles the root, unpacks what they wrote, hands all over, and waits for its end.
@@ -67,15 +68,20 @@ impl First<'_> {
     /// Unpacks the layers, and leaves the number of the plan to the next process.
     pub(super) fn furnish(&self, restore: &RestorePlan, entered: Entered) -> Result<Handles> {
         let Entered { proc, layers, read_only, null, .. } = entered;
-        for (archive, tmpfs) in self.given.archives.iter().zip(&restore.layers) {
-            unpack(archive.as_fd(), tmpfs.as_deref(), &self.plan.init.layers)?;
-        }
+        self.unpack()?;
         tree::make_read_only(read_only)?;
         // The next process is CRIU, and those that it starts for itself follow: no pid of the image is taken.
         write_setting(proc.as_fd(), "sys/kernel/ns_last_pid", &(restore.tree.criu_pid - 1).to_string())?;
         let mut handles = self.handles(proc, layers)?;
         handles.push(("null".to_owned(), null));
         Ok(handles)
+    }
+
+    /// Unpacks the archives of the plan.
+    pub(super) fn unpack(&self) -> Result<()> {
+        let archives = self.given.archives.iter().zip(&self.plan.init.archives);
+        let mut archives = archives.map(|(archive, tmpfs)| (archive.as_fd(), tmpfs.as_deref()));
+        archives.try_for_each(|(archive, tmpfs)| unpack(archive, tmpfs, &self.plan.init.layers))
     }
 }
 
@@ -110,12 +116,13 @@ fn unpack(archive: BorrowedFd<'_>, tmpfs: Option<&Path>, overlays: &[PathBuf]) -
 }
 
 fn unpack_into(mounts: &[Mount], archive: File) -> Result<()> {
+    let archive = FromStart { file: archive, at: 0 };
     let mut archive = Archive::new(BufReader::with_capacity(64 << 10, archive));
     let mut times = Vec::new();
     for entry in archive.entries().os(|| "read(layer)")? {
         let mut entry = entry.os(|| "read(layer)")?;
         let path = entry.path().os(|| "read(layer)")?.into_owned();
-        let named = |error: Error| error.during(format!("restore the layer's {path:?}"));
+        let named = |error: Error| error.during(format!("unpack {path:?}"));
         let mount = mounts.iter().filter(|mount| path.starts_with(&mount.at));
         let mount = mount.max_by_key(|mount| mount.at.as_os_str().len());
         let mount =
@@ -136,6 +143,20 @@ fn unpack_into(mounts: &[Mount], archive: File) -> Result<()> {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn unpack_below(root: OwnedFd, archive: File) -> Result<()> {
     unpack_into(&[Mount { root, at: PathBuf::new() }], archive)
+}
+
+/// An archive, read from its beginning by a position of its own: init of another clone may read it at the same time.
+struct FromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let size = self.file.read_at(buffer, self.at)?;
+        self.at += size as u64;
+        Ok(size)
+    }
 }
 
 fn refused(problem: &'static str) -> Error {

@@ -20,9 +20,10 @@ use crate::state::Cause;
 use crate::wire::control::{EndCheckpointed, Reply};
 
 impl Monitor {
-    /// Whether a client has an image of the container written.
+    /// Whether a client has an image of the container written, or takes a template.
     pub(super) fn is_being_written(&self, container: Key) -> bool {
-        self.clients.iter().any(|(_, client)| client.role == ClientRole::Checkpoint(container))
+        let writes = [ClientRole::Checkpoint(container), ClientRole::Template(container)];
+        self.clients.iter().any(|(_, client)| writes.contains(&client.role))
     }
 
     /// Keeps the container as it is from now on, if it can be written down.

@@ -34,6 +34,8 @@ pub(super) enum ClientRole {
     Events(Key),
     /// Makes an image of this container.
     Checkpoint(Key),
+    /// Takes a template of this container, whose process is held meanwhile.
+    Template(Key),
 }
 
 impl Client {
@@ -57,6 +59,10 @@ impl Client {
 
     pub(super) fn making_image(channel: Channel, container: Key) -> Self {
         Self { channel, role: ClientRole::Checkpoint(container), deadline: None }
+    }
+
+    pub(super) fn taking_template(channel: Channel, container: Key) -> Self {
+        Self { channel, role: ClientRole::Template(container), deadline: None }
     }
 
     /// It sent something: its time starts again.

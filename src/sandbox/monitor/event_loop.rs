@@ -227,7 +227,12 @@ impl Monitor {
         self.settle_oom_score();
         answered.into_iter().for_each(|client| self.add_client(client));
         self.report_events();
-        let ends_with_it = [ClientRole::Watch(key), ClientRole::Events(key), ClientRole::Checkpoint(key)];
+        let ends_with_it = [
+            ClientRole::Watch(key),
+            ClientRole::Events(key),
+            ClientRole::Checkpoint(key),
+            ClientRole::Template(key),
+        ];
         self.clients.retain(|(_, client)| !ends_with_it.contains(&client.role));
         if root {
             self.ending = Some(usage);

@@ -62,6 +62,7 @@ impl Monitor {
         match client.role {
             ClientRole::Control => {}
             ClientRole::Checkpoint(container) => return self.hear_of_image(key, client, container),
+            ClientRole::Template(container) => return self.contained(container).let_go(),
             ClientRole::Watch(_) | ClientRole::Events(_) => return,
         }
         match client.channel.receive_part::<Request>() {
@@ -92,7 +93,7 @@ impl Monitor {
             return client.reply(&failed(&error));
         };
         if operation.disturbs_an_image() && self.is_being_written(container) {
-            let problem = "an image of the container is being made";
+            let problem = "an image of the container is being made, or a template";
             let error = Error::new(ErrorKind::Os(libc::EBUSY), operation.name(), problem);
             let Some(connection) = connection else { return client.reply(&failed(&error)) };
             refuse_on(&connection, &operation, packed(&error));
@@ -113,7 +114,7 @@ impl Monitor {
             }
             Operation::Template { stopped } => {
                 if let Some(connection) = connection {
-                    self.container(container).write_down(&connection, stopped);
+                    self.write_down(container, connection, stopped);
                 }
                 Some(client)
             }

@@ -1,7 +1,8 @@
 //! Templates of a container: writes its process down for a client.
 
-use super::client::failed;
+use super::client::{Client, Key, failed};
 use super::container::ContainerState;
+use super::event_loop::Monitor;
 use super::stage::{Ready, Stage};
 use crate::error::{ErrorKind, Result};
 use crate::helper;
@@ -15,25 +16,37 @@ use crate::wire::control::Reply;
 use crate::wire::template::{DESCRIPTION, PAGES};
 use rustix::fd::AsFd;
 
-impl ContainerState {
-    /// Answers [`Operation::Template`](crate::wire::control::Operation::Template) on `connection`.
-    pub(super) fn write_down(&mut self, connection: &Channel, stopped: bool) {
-        match self.captured(stopped) {
-            Ok(Some(Captured { description, pages })) => {
+impl Monitor {
+    /// Answers [`Operation::Template`](crate::wire::control::Operation::Template) on `connection`, and holds the process for
+    /// as long as that is open.
+    pub(super) fn write_down(&mut self, container: Key, connection: Channel, stopped: bool) {
+        let state = self.container(container);
+        match state.captured(stopped) {
+            Ok(Some(Captured { description, pages, scratch, tmpfs })) => {
                 let fds = [(DESCRIPTION, description.as_fd()), (PAGES, pages.as_fd())];
-                if connection.send_now(&Reply::Template, &fds).is_err() {
-                    // The client is gone, so the process goes on.
-                    let _ = release(self.init.pid);
+                let tmpfs = tmpfs.iter().map(|at| at.as_path().into()).collect();
+                if connection.send_now(&Reply::Template { scratch, tmpfs }, &fds).is_err() {
+                    // The client is gone.
+                    return state.let_go();
                 }
+                self.add_client(Client::taking_template(connection, container));
             }
             Ok(None) => drop(connection.send_now(&Reply::NotStopped, &[])),
             Err(error) => {
                 if *error.kind() == ErrorKind::TimedOut {
-                    self.kill(Cause::Itself);
+                    state.kill(Cause::Itself);
                 }
                 let _ = connection.send_now(&failed(&error), &[]);
             }
         }
+    }
+}
+
+impl ContainerState {
+    /// The client that has taken a template could not use it, or is gone: the process goes on.
+    pub(super) fn let_go(&self) {
+        // It fails for a process that has ended or is being killed.
+        let _ = release(self.init.pid);
     }
 
     fn captured(&self, stopped: bool) -> Result<Option<Captured>> {
@@ -54,26 +67,20 @@ impl ContainerState {
             let hint = "build it with init(true), or take it by Ready::Line";
             return Err(refuse("the kernel ignores a SIGSTOP that PID 1 sends itself", hint));
         }
-        let captured =
-            capture(self.init.subject(&run.ready), self.traits.ids, stopped, || self.check_files(&run.ready));
+        let (ready, ids) = (&run.ready, self.traits.ids);
+        let others = || self.check_others(ready);
+        let captured = capture(self.init.subject(ready), ids, stopped, &ready.layers, others);
         let is_over = || helper::has_ended(self.init.pidfd.as_fd());
         captured.map_err(|error| if is_over() { has_ended(&self.id, "into_template") } else { error })
     }
 
-    /// Refuses more than one process, and files that a copy would not find.
-    fn check_files(&self, ready: &Ready) -> Result<()> {
-        let others = self.members(&[])?.find(|member| member.pid() != ready.init_pid);
-        if let Some(other) = others {
-            let problem = format!("the container has another process, {}", other.pid());
-            return Err(refuse(problem, "wait for its end before the stop"));
-        }
-        match ready.layers.changed() {
-            Some(at) => {
-                let problem = format!("there are changed files in the scratch of /{}", at.display());
-                Err(refuse(problem, "make the changes in the clone, or in the rootfs"))
-            }
-            None => Ok(()),
-        }
+    /// Refuses more than one process.
+    fn check_others(&self, ready: &Ready) -> Result<()> {
+        let Some(other) = self.members(&[])?.find(|member| member.pid() != ready.init_pid) else {
+            return Ok(());
+        };
+        let problem = format!("the container has another process, {}", other.pid());
+        Err(refuse(problem, "wait for its end before the stop"))
     }
 }
 

@@ -1,36 +1,43 @@
 //! Writes a process down: its mappings, its own pages, and what the kernel keeps for it.
 
 use super::child::Child;
+use super::files::FilesInMemory;
 use super::maps::{self, Line, PAGE};
 use super::refusal::{self, refuse};
-use super::{STAT_WORDS, Subject, ended, explain, kernel, read, version_of};
+use super::{Subject, ended, explain, files, kernel, read, version_of};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::spawn::seal_plan;
 use crate::process::memory;
+use crate::sandbox::files::Layers;
 use crate::sys::tracing::{self, Seen, arch};
 use crate::sys::{StatusText, open_below};
 use crate::wire::template::{
-    Backing, Description, FileVersion, KernelMapping, MAX_MAPPINGS, MAX_PAGES, MappedFile, Mapping, Run,
+    Backing, Description, FileVersion, KernelMapping, MAX_MAPPINGS, MAX_PAGES, Mapping, NamedFile, Run,
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{MemfdFlags, OFlags};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
-/// What of the process a client gets: the description and the pages.
+/// What of the process a client gets.
 pub(in crate::sandbox) struct Captured {
     pub(in crate::sandbox) description: OwnedFd,
     pub(in crate::sandbox) pages: OwnedFd,
+    /// Whether it has changed files of its scratch, and where it has files in a tmpfs: its copies get those.
+    pub(in crate::sandbox) scratch: bool,
+    pub(in crate::sandbox) tmpfs: Vec<PathBuf>,
 }
 
-/// Stops the process, which started with these `ids`, and writes it down, unless `check_files` refuses its container;
+/// Stops the process, which started with these `ids`, and writes it down, unless `check_others` refuses its container;
 /// `None` if it should have been stopped by a signal and is not. A process that is refused goes on as it was. One that was
-/// held for too long is for the caller to kill.
+/// held for too long is for the caller to kill. `layers` are those of its container.
 pub(in crate::sandbox) fn capture(
     subject: Subject<'_>,
     ids: [u32; 2],
     stopped: bool,
-    check_files: impl FnOnce() -> Result<()>,
+    layers: &Layers,
+    check_others: impl FnOnce() -> Result<()>,
 ) -> Result<Option<Captured>> {
     let (stat, _) = refusal::stat(subject)?;
     if stopped && stat.state != 'T' {
@@ -43,7 +50,9 @@ pub(in crate::sandbox) fn capture(
         .map_err(|error| error.during(refusal::TEMPLATE))?;
     let captured =
         Child::new(subject.pid, refusal::TEMPLATE).and_then(|mut child| match child.await_stop()? {
-            Seen::Stopped(_) => check_files().and_then(|()| capture_stopped(subject, ids, &mut child)),
+            Seen::Stopped(_) => {
+                check_others().and_then(|()| capture_stopped(subject, ids, layers, &mut child))
+            }
             Seen::Ended => Err(ended(refusal::TEMPLATE)),
         });
     captured.map(Some).map_err(|error| {
@@ -56,15 +65,20 @@ pub(in crate::sandbox) fn capture(
 /// `status` has a line for the groups, which may be 65,536.
 const MAX_STATUS: u64 = 1 << 20;
 
-fn capture_stopped(subject: Subject<'_>, ids: [u32; 2], child: &mut Child) -> Result<Captured> {
+fn capture_stopped(
+    subject: Subject<'_>,
+    ids: [u32; 2],
+    layers: &Layers,
+    child: &mut Child,
+) -> Result<Captured> {
     let pid = subject.pid;
     // Again: it may have run until now.
     let status = read(subject, "status", MAX_STATUS)?;
     let status = String::from_utf8_lossy(&status);
     refusal::check_status(StatusText(&status), ids)?;
-    refusal::check_descriptors(subject)?;
+    let open = files::list_descriptors(subject)?;
     refusal::check_timers(subject)?;
-    refusal::check_tmpfs(subject)?;
+    let in_memory = FilesInMemory::of(subject, layers)?;
     let too_many = || refuse("the process has too many mappings", "let it map less");
     let text = read(subject, "smaps", MAX_SMAPS)?;
     let complete = (text.len() as u64) < MAX_SMAPS;
@@ -80,6 +94,7 @@ fn capture_stopped(subject: Subject<'_>, ids: [u32; 2], child: &mut Child) -> Re
             .unwrap_or(0o22),
         mappings: Vec::new(),
         files: Vec::new(),
+        descriptors: Vec::new(),
         kernel_mappings: Vec::new(),
         hole: find_hole(&lines)?,
         registers: Vec::new(),
@@ -102,9 +117,10 @@ fn capture_stopped(subject: Subject<'_>, ids: [u32; 2], child: &mut Child) -> Re
     }
     let pages = read_pages(subject, child, &mut description.mappings)?;
     child.find_instruction(&lines)?;
-    ask_process(subject, child, &mut description)?;
+    ask_process(subject, child, &mut description, open, &in_memory)?;
     let description = seal_plan(&description)?;
-    Ok(Captured { description, pages })
+    let FilesInMemory { scratch, tmpfs, .. } = in_memory;
+    Ok(Captured { description, pages, scratch, tmpfs })
 }
 
 /// A mapping has about 1 KiB, or 4 KiB more with the longest path.
@@ -135,7 +151,8 @@ fn add_mapping(description: &mut Description, line: &Line) -> Result<()> {
             let file = known.unwrap_or(description.files.len());
             if known.is_none() {
                 // The version follows when the process can be asked.
-                description.files.push(MappedFile { path: path.to_vec(), version: FileVersion::default() });
+                let (path, version) = (path.to_vec(), FileVersion::default());
+                description.files.push(NamedFile { path, version, is_copied: false });
             }
             Backing::File { file, offset: line.offset, shared: line.shared }
         }
@@ -257,12 +274,18 @@ fn copy_pages(
 }
 
 /// What only the process itself can ask the kernel for. Puts the process back to where it was.
-fn ask_process(subject: Subject<'_>, child: &Child, description: &mut Description) -> Result<()> {
+fn ask_process(
+    subject: Subject<'_>,
+    child: &Child,
+    description: &mut Description,
+    open: Vec<(u64, Vec<u8>)>,
+    in_memory: &FilesInMemory<'_>,
+) -> Result<()> {
     let pid = subject.pid;
     let mut registers = child.registers()?;
     // Signals that arrive now are for the process to handle, later.
     tracing::set_signal_mask(pid, u64::MAX).os(|| "ptrace(PTRACE_SETSIGMASK)")?;
-    let asked = ask(subject, child, description);
+    let asked = ask(subject, child, description, open, in_memory);
     let restored = tracing::set_registers(pid, &registers)
         .and_then(|()| tracing::set_signal_mask(pid, description.blocked))
         .os(|| "ptrace(PTRACE_SETREGSET)");
@@ -272,7 +295,13 @@ fn ask_process(subject: Subject<'_>, child: &Child, description: &mut Descriptio
     Ok(())
 }
 
-fn ask(subject: Subject<'_>, child: &Child, description: &mut Description) -> Result<()> {
+fn ask(
+    subject: Subject<'_>,
+    child: &Child,
+    description: &mut Description,
+    open: Vec<(u64, Vec<u8>)>,
+    in_memory: &FilesInMemory<'_>,
+) -> Result<()> {
     let (read_write, private) =
         ((libc::PROT_READ | libc::PROT_WRITE) as u64, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     let none = u64::MAX;
@@ -320,7 +349,8 @@ fn ask(subject: Subject<'_>, child: &Child, description: &mut Description) -> Re
         ));
     }
     description.cwd = cwd;
-    ask_for_files(subject, child, buffer, description)?;
+    ask_for_files(subject, child, buffer, description, in_memory)?;
+    description.descriptors = files::describe_descriptors(subject, child, buffer, open, in_memory)?;
     child.call("munmap()", call(libc::SYS_munmap, [buffer, 2 * PAGE, 0, 0]))?;
     Ok(())
 }
@@ -331,25 +361,15 @@ fn ask_for_files(
     child: &Child,
     buffer: u64,
     description: &mut Description,
+    in_memory: &FilesInMemory<'_>,
 ) -> Result<()> {
-    let stat_of = |path: &[u8]| -> Result<[u64; STAT_WORDS]> {
-        if path.len() as u64 >= PAGE {
-            return Err(refuse("the path of a mapped file is too long", "unmap it before the stop"));
-        }
-        tracing::write_memory(subject.pid, buffer, &[path, b"\0"].concat()).os(|| "process_vm_writev()")?;
-        let here = libc::AT_FDCWD as u64;
-        child.call("stat()", [libc::SYS_newfstatat as u64, here, buffer, buffer + PAGE, 0, 0, 0])?;
-        let mut stat = [0; STAT_WORDS];
-        child.read(buffer + PAGE, &mut stat)?;
-        Ok(stat)
-    };
     let root = rustix::fs::fstat(subject.root).os(|| "fstat(root)")?;
-    if stat_of(b"/")?[..2] != [root.st_dev, root.st_ino] {
+    if child.stat(buffer, None, b"/")?[..2] != [root.st_dev, root.st_ino] {
         let hint = "change the root in the clone, or not at all";
         return Err(refuse("the process has another root than its container", hint));
     }
     for file in &mut description.files {
-        let stat = stat_of(&file.path).map_err(|error| match error.kind() {
+        let stat = child.stat(buffer, None, &file.path).map_err(|error| match error.kind() {
             ErrorKind::Os(libc::ENOENT | libc::ENOTDIR) => {
                 let name = String::from_utf8_lossy(&file.path);
                 let problem = format!("{name:?}, which is mapped, is not in the root");
@@ -358,6 +378,7 @@ fn ask_for_files(
             _ => error,
         })?;
         file.version = version_of(&stat);
+        file.is_copied = in_memory.contain(&file.path);
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! [`Child`]: a traced process, the system calls that it makes for its tracer, and how long the tracer waits for it.
 
-use super::ended;
-use super::maps::Line;
+use super::maps::{Line, PAGE};
+use super::refusal::refuse;
+use super::{STAT_WORDS, ended};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::wait_readable_until;
 use crate::sys::tracing::{self, Registers, Seen, arch};
@@ -113,6 +114,21 @@ impl Child {
         tracing::resume(self.pid, true).os(|| "ptrace(PTRACE_SINGLESTEP)")?;
         self.await_trap(true)?;
         self.succeeded(name, self.registers()?.result())
+    }
+
+    /// Has the process look at its descriptor `number`, or at the file at `path`: the words of its `struct stat`. There is a
+    /// page at `buffer` for the path and one after it for the answer.
+    pub(super) fn stat(&self, buffer: u64, number: Option<u64>, path: &[u8]) -> Result<[u64; STAT_WORDS]> {
+        if path.len() as u64 >= PAGE {
+            return Err(refuse("the path of a file that it has is too long", "close it before the stop"));
+        }
+        tracing::write_memory(self.pid, buffer, &[path, b"\0"].concat()).os(|| "process_vm_writev()")?;
+        let at = number.unwrap_or(libc::AT_FDCWD as u64);
+        let how = if number.is_some() { libc::AT_EMPTY_PATH as u64 } else { 0 };
+        self.call("stat()", [libc::SYS_newfstatat as u64, at, buffer, buffer + PAGE, how, 0, 0])?;
+        let mut stat = [0; STAT_WORDS];
+        self.read(buffer + PAGE, &mut stat)?;
+        Ok(stat)
     }
 
     /// The result of a call; its error names the call.

@@ -16,8 +16,8 @@
 //! The copy is a process that execve(2) has made of init, with the ids, capabilities, filter and limits of its own
 //! configuration. Only then, and only by system calls that this process makes itself and its filter allows, does it get the
 //! memory of the template. So nothing that a template does gives a copy a right, and the filter has to allow what the table
-//! needs: mmap, munmap, mremap, madvise, openat, newfstatat, close, prctl, rt_sigaction, sigaltstack, set_tid_address,
-//! set_robust_list, rseq, chdir, umask.
+//! needs: mmap, munmap, mremap, madvise, openat, newfstatat, lseek, dup3, close, prctl, rt_sigaction, sigaltstack,
+//! set_tid_address, set_robust_list, rseq, chdir, umask.
 //!
 //! All that is read of a template may be hostile: [`maps`] parses it, and counts and sizes are bounded. The sandbox does
 //! nothing else while it holds a process, so it waits for it for a limited time (`child`), and never for a filesystem or a
@@ -25,6 +25,7 @@
 
 mod capture;
 mod child;
+mod files;
 pub(crate) mod maps;
 mod refusal;
 mod write;

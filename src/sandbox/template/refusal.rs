@@ -1,11 +1,8 @@
 //! What cannot be copied, by name, and what the workload could do about it.
 
 use super::{Subject, ended, read};
-use crate::error::{Error, OsContext, Result};
-use crate::sandbox::files::is_empty;
-use crate::sys::{ProcStat, StatusText, open_below};
-use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use crate::error::{Error, Result};
+use crate::sys::{ProcStat, StatusText};
 
 /// The field of every refusal.
 pub(super) const TEMPLATE: &str = "into_template";
@@ -44,26 +41,6 @@ pub(super) fn check_status(status: StatusText<'_>, ids: [u32; 2]) -> Result<()> 
 /// SIGSTOP and SIGCONT say nothing to a process that is stopped.
 const STOPS: u64 = 1 << (libc::SIGSTOP - 1) | 1 << (libc::SIGCONT - 1);
 
-/// Refuses open files other than the standard streams.
-pub(super) fn check_descriptors(subject: Subject<'_>) -> Result<()> {
-    let step = || "getdents64(proc/fd)";
-    let path = format!("{}/fd", subject.inside);
-    let directory = open_below(subject.proc, &path, OFlags::DIRECTORY).os(step)?;
-    for entry in Dir::read_from(&directory).os(step)? {
-        let entry = entry.os(step)?;
-        let name = entry.file_name();
-        let Some(number) = name.to_str().ok().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let target = rustix::fs::readlinkat(&directory, name, Vec::new()).unwrap_or_default();
-        // Such as userfaultfd(2) and io_uring: as a standard stream it would be another object in the clone.
-        if number > 2 || target.to_bytes().starts_with(b"anon_inode:") {
-            let problem =
-                format!("descriptor {} is open: {}", name.to_string_lossy(), target.to_string_lossy());
-            return Err(refuse(problem, "close it before the stop, and open it again in the clone"));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses timers of timer_create(2).
 pub(super) fn check_timers(subject: Subject<'_>) -> Result<()> {
     // Without CONFIG_CHECKPOINT_RESTORE the file is missing, and so is what `write` needs.
@@ -71,65 +48,6 @@ pub(super) fn check_timers(subject: Subject<'_>) -> Result<()> {
         return Ok(());
     }
     Err(refuse("the process has a timer", "delete it with timer_delete() before the stop"))
-}
-
-/// Refuses what a clone would not find: other processes' work is refused elsewhere, this is about files in memory.
-pub(super) fn check_tmpfs(subject: Subject<'_>) -> Result<()> {
-    const MOST: u64 = 4 << 20;
-    let mounts = read(subject, "mountinfo", MOST)?;
-    let mounts: Vec<Mount<'_>> = mounts.split(|byte| *byte == b'\n').filter_map(Mount::of).collect();
-    for &Mount { id, point, .. } in mounts.iter().filter(|mount| mount.is_memory && !is_device(mount.point)) {
-        let inside = [point, b"/".as_slice()].concat();
-        if point == b"/" || mounts.iter().any(|other| other.point.starts_with(&inside)) {
-            continue;
-        }
-        // What is mounted is in the cache, and so is the way to it: nothing here waits for a filesystem of the process.
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
-        let opened = rustix::fs::openat2(subject.root, point, flags, Mode::empty(), resolve);
-        let found = opened.and_then(|found| {
-            let (how, what) = (AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID);
-            rustix::fs::statx(&found, "", how, what | StatxFlags::TYPE).map(|stat| (found, stat))
-        });
-        let is_known = match found {
-            // A file is of the configuration.
-            Ok((_, stat)) if stat.stx_mnt_id == id && !is_directory(&stat) => true,
-            Ok((directory, stat)) => stat.stx_mnt_id == id && is_empty(directory.as_fd()),
-            Err(_) => false,
-        };
-        if !is_known {
-            let problem = format!("there are files in {}", String::from_utf8_lossy(point));
-            return Err(refuse(problem, "remove them before the stop, and make them in the clone"));
-        }
-    }
-    Ok(())
-}
-
-fn is_directory(stat: &Statx) -> bool {
-    FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory
-}
-
-/// A line of proc_pid_mountinfo(5).
-struct Mount<'a> {
-    id: u64,
-    point: &'a [u8],
-    /// Whether it is memory that may be written.
-    is_memory: bool,
-}
-
-impl<'a> Mount<'a> {
-    fn of(line: &'a [u8]) -> Option<Self> {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        let (point, options) = (fields.nth(3)?, fields.next()?);
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        Some(Self { id, point, is_memory: kind == b"tmpfs" && !options.starts_with(b"ro") })
-    }
-}
-
-/// `/dev` is made by create, in a copy too; but not what is in its memory for programs.
-fn is_device(point: &[u8]) -> bool {
-    point == b"/dev" || point.starts_with(b"/dev/") && point != b"/dev/shm"
 }
 
 /// The state of proc_pid_stat(5).

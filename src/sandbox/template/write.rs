@@ -12,9 +12,10 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::helper::spawn::read_plan;
 use crate::sys::open_below;
 use crate::sys::tracing::{self, Registers};
-use crate::wire::template::{Backing, Description, Mapping};
+use crate::wire::template::{Backing, Description, Descriptor, Mapping, NamedFile, Opened};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, OFlags};
+use std::collections::BTreeSet;
 
 /// What errors begin with.
 const START: &str = "start from template";
@@ -44,6 +45,7 @@ fn write_held(subject: Subject<'_>, description: OwnedFd) -> Result<()> {
     let mut calls = Calls { at: code + PAGE, data: Vec::new(), table: Vec::new(), opened: Vec::new() };
     calls.replace_mappings(&template, &lines, pages);
     calls.restore(&template, &strings, pages);
+    calls.open_descriptors(&template);
     let (data, table) = calls.lay_out();
     let size = (data.len() as u64).next_multiple_of(PAGE);
 
@@ -61,7 +63,7 @@ fn write_held(subject: Subject<'_>, description: OwnedFd) -> Result<()> {
     tracing::set_registers(pid, &registers).os(|| "ptrace(PTRACE_SETREGSET)")?;
     tracing::resume(pid, false).os(|| "ptrace(PTRACE_CONT)")?;
     child.await_trap(false)?;
-    calls.succeeded(&child, &template, table)?;
+    calls.succeeded(&child, table)?;
     child.find_instruction(&maps::parse(&read(subject, "maps", MAX_MAPS)?).unwrap_or_default())?;
     child.call("munmap()", [libc::SYS_munmap as u64, code, PAGE + size, 0, 0, 0, 0])?;
 
@@ -160,8 +162,16 @@ struct Calls {
     at: u64,
     data: Vec<u8>,
     table: Vec<(&'static str, [u64; 7])>,
-    /// For each file of the template: the number of the call that opens it, and where its stat will be.
-    opened: Vec<(usize, u64)>,
+    opened: Vec<OpenedFile>,
+}
+
+/// A file of the template, which the process opens.
+struct OpenedFile {
+    file: NamedFile,
+    /// The number of the call that opens it.
+    call: usize,
+    /// Where its `struct stat` will be.
+    stat: u64,
 }
 
 impl Calls {
@@ -189,32 +199,34 @@ impl Calls {
     }
 
     /// Whether the process has made all calls of the table, and found the template's files.
-    fn succeeded(&self, child: &Child, template: &Description, table: u64) -> Result<()> {
-        let about = |file: usize, problem: &str| {
-            refused(format!("{:?} {problem}", String::from_utf8_lossy(&template.files[file].path)))
+    fn succeeded(&self, child: &Child, table: u64) -> Result<()> {
+        let about = |opened: &OpenedFile, problem: &str| {
+            refused(format!("{:?} {problem}", String::from_utf8_lossy(&opened.file.path)))
         };
         // Others in its container could have written to its memory, so this may be any number.
         let done = child.registers()?.table().wrapping_sub(table) / CALL;
         if let Some((name, call)) = usize::try_from(done).ok().and_then(|done| self.table.get(done)) {
             let mut result = [0];
             child.read(table + done * CALL + 56, &mut result)?;
-            let opened = self.opened.iter().position(|(open, _)| *open as u64 == done);
+            let opened = self.opened.iter().find(|opened| opened.call as u64 == done);
             return Err(match (child.succeeded(name, result[0]), opened) {
                 (Err(error), Some(file)) => match error.kind() {
                     ErrorKind::Os(libc::ENOENT | libc::ENOTDIR) => {
-                        about(file, "is missing, and the template had mapped it")
+                        about(file, "is missing, and the template had it")
                     }
-                    _ => about(file, &format!("cannot be mapped: {error}")),
+                    _ => about(file, &format!("cannot be opened: {error}")),
                 },
                 (Err(error), None) => error,
                 (Ok(_), _) => refused(format!("{name} with {:x?} did not return", &call[1..])),
             });
         }
-        for (number, (_, at)) in self.opened.iter().enumerate() {
+        for opened in &self.opened {
             let mut stat = [0; STAT_WORDS];
-            child.read(*at, &mut stat)?;
-            if version_of(&stat) != template.files[number].version {
-                return Err(about(number, "is another version than the one that the template had mapped"));
+            child.read(opened.stat, &mut stat)?;
+            let (now, before) = (version_of(&stat), opened.file.version);
+            let is_same = if opened.file.is_copied { now.size == before.size } else { now == before };
+            if !is_same {
+                return Err(about(opened, "is another version than the one that the template had"));
             }
         }
         Ok(())
@@ -262,13 +274,7 @@ impl Calls {
         // The lowest number that is free.
         let opened = if pages == 3 { 4 } else { 3 };
         for (number, mapped) in template.files.iter().enumerate() {
-            let path = self.string(&mapped.path);
-            let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
-            let stat = self.words(&[0; STAT_WORDS]);
-            self.opened.push((self.table.len(), stat));
-            self.push("openat()", libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags]);
-            let (itself, how) = (path + mapped.path.len() as u64, libc::AT_EMPTY_PATH as u64);
-            self.push("fstat()", libc::SYS_newfstatat, &[opened, itself, stat, how]);
+            self.open(mapped, libc::O_CLOEXEC as u64, opened);
             for mapping in &template.mappings {
                 if let Backing::File { file, offset, shared } = mapping.backing
                     && file == number
@@ -283,6 +289,38 @@ impl Calls {
         for mapping in &template.mappings {
             self.map_memory(mapping, before, pages);
             before = mapping.end;
+        }
+    }
+
+    /// Opens the file, which gets this number, the lowest that is free.
+    fn open(&mut self, file: &NamedFile, flags: u64, number: u64) {
+        let (path, stat) = (self.string(&file.path), self.words(&[0; STAT_WORDS]));
+        self.opened.push(OpenedFile { file: file.clone(), call: self.table.len(), stat });
+        self.push("openat()", libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags]);
+        let (itself, how) = (path + file.path.len() as u64, libc::AT_EMPTY_PATH as u64);
+        self.push("fstat()", libc::SYS_newfstatat, &[number, itself, stat, how]);
+    }
+
+    /// Opens what the template had open, when nothing else is but the standard streams.
+    fn open_descriptors(&mut self, template: &Description) {
+        let mut taken = BTreeSet::new();
+        for Descriptor { number, close_on_exec, opened } in &template.descriptors {
+            let flag = if *close_on_exec { libc::O_CLOEXEC as u64 } else { 0 };
+            match opened {
+                Opened::Duplicate { of } => self.push("dup3()", libc::SYS_dup3, &[*of, *number, flag]),
+                Opened::File { file, flags, position } => {
+                    let free = (3..).find(|free| !taken.contains(free)).expect("one number is free");
+                    self.open(file, u64::from(*flags) | flag, free);
+                    if *position != 0 {
+                        self.push("lseek()", libc::SYS_lseek, &[free, *position, libc::SEEK_SET as u64]);
+                    }
+                    if free != *number {
+                        self.push("dup3()", libc::SYS_dup3, &[free, *number, flag]);
+                        self.push("close()", libc::SYS_close, &[free]);
+                    }
+                }
+            }
+            taken.insert(*number);
         }
     }
 
