@@ -9,10 +9,13 @@ import sys
 def ready():
     """Stop this process, so that a template can be taken. Returns in each clone, and gives it other seeds.
 
-    The clone's environment is in os.environ then, with its id as COFFERDAM_CLONE. What no program can change is the
-    address layout, and the seed of hashes: set PYTHONHASHSEED=0 in the template if you would rather know it.
+    Returns the arguments of the clone. Its environment is in os.environ then, with its id as COFFERDAM_CLONE. What no
+    program can change is the address layout, and the seed of hashes: set PYTHONHASHSEED=0 in the template if you would
+    rather know it.
     """
     os.kill(os.getpid(), signal.SIGSTOP)
+    with open("/proc/self/cmdline", "rb") as file:
+        arguments = [os.fsdecode(argument) for argument in file.read().split(b"\0")[:-1]]
     with open("/proc/self/environ", "rb") as file:
         pairs = [pair.partition(b"=") for pair in file.read().split(b"\0") if pair]
     os.environb.clear()
@@ -24,3 +27,4 @@ def ready():
         sys.modules["ssl"].RAND_add(os.urandom(48), 48.0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(None)
+    return arguments

@@ -47,8 +47,26 @@ use std::time::{Duration, Instant};
 /// # What the workload sees
 /// It goes on after its `raise(SIGSTOP)`, or in the system call that it waited in. `/proc/self/environ` and
 /// `/proc/self/cmdline` are the clone's own: the environment of its description, in which `COFFERDAM_CLONE` is the
-/// clone's id. The program's copy of the environment in memory is the template's, until the program reads that file.
-/// Standard streams are the clone's own. What the template has read into a buffer is in each clone's buffer.
+/// clone's id, and its arguments, which name no program: they are what the clone is told. The program's copies of both in
+/// memory are the template's, until the program reads those files. Standard streams are the clone's own. What the template
+/// has read into a buffer is in each clone's buffer.
+///
+/// # Clones that wait
+/// [`create`](crate::Container::create) does most of the work for a clone. A [`Pool`](crate::pools::Pool) does it ahead of
+/// time, and the job says with which arguments, variables and streams a clone goes on:
+///
+/// ```no_run
+/// use cofferdam::pools::{Job, Pool};
+/// # fn jobs(template: cofferdam::templates::Template) -> cofferdam::Result<()> {
+/// let pool = Pool::new(template.builder("jobs"), 8)?;
+/// let job = Job::new(["job", "17"]).env("LANG", "C").input("print(1 + 1)").stdout(cofferdam::Stdio::piped());
+/// let mut created = pool.take(job)?.into_container();
+/// let stdout = created.take_stdout();
+/// let stopped = created.start()?.wait_stopped()?;
+/// # stopped.delete()?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # What cannot be a template
 /// A process with threads, children, shared writable mappings, timers or pending signals, or with other ids or another
@@ -140,8 +158,7 @@ impl Template {
     /// [`create`](crate::Container::create) copies the template's files into the clone, and fails with the errno if they do
     /// not fit into its scratch or a tmpfs.
     pub fn builder(&self, id: impl Into<String>) -> ContainerBuilder {
-        let id = id.into();
-        let mut builder = self.inner.builder.clone().env("COFFERDAM_CLONE", &id).id(id);
+        let mut builder = self.inner.builder.clone().id(id);
         builder.set_template(self.inner.memory.clone());
         builder
     }

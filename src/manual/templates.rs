@@ -104,8 +104,8 @@
 //!
 //! * puts it behind its stop. `examples/warm/warm.py` does so for Python (`random`, numpy, OpenSSL, `os.environ`), and
 //!   `examples/warm/warm.h` for C (`rand()`, `random()`, `drand48()`);
-//! * tells clones apart by `COFFERDAM_CLONE`, the id of the clone, in `/proc/self/environ`. The program's copy of the
-//!   environment in memory is the template's;
+//! * tells clones apart by `COFFERDAM_CLONE`, the id of the clone, in `/proc/self/environ`, and by its arguments in
+//!   `/proc/self/cmdline`. The program's copies of both in memory are the template's;
 //! * cannot change layout, canary and hash seeds: only execve(2) does.
 //!
 //! # What is refused
@@ -120,7 +120,7 @@
 //! * pending signals, alarms, timers;
 //! * other ids or another root than the process started with, a working directory outside the root;
 //! * more than 64 MiB of files in memory, and files in a tmpfs that was mounted after the container was created;
-//! * a container whose filter notifies an agent.
+//! * a container whose filter notifies an agent, one that was restored from an image, and a clone.
 //!
 //! It then goes on as it was. When a clone is built: a tmpfs of the template's that it has not. When it starts: another
 //! kernel, another root than the template's as far as its program and its open files go, another pid inside, and

@@ -48,8 +48,8 @@ pub(crate) struct Extras {
     pub(crate) default_limits: bool,
     /// The image whose processes it has in place of a program.
     pub(crate) restore: Option<Restored>,
-    /// Of a clone: the tmpfs that each archive of its template's files belongs to; `None` for the scratch.
-    pub(crate) template: Option<Vec<Option<PathBuf>>>,
+    /// The template that it is a clone of.
+    pub(crate) template: Option<OfTemplate>,
 }
 
 /// The writable layer.
@@ -83,6 +83,15 @@ pub(crate) struct Restored {
     pub(crate) layers: Vec<Option<PathBuf>>,
 }
 
+/// What a clone has of its template besides memory. Part of the state record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OfTemplate {
+    /// The program that init executes, and whose memory the template's replaces. The arguments are the clone's own.
+    pub(crate) program: String,
+    /// The tmpfs that each archive of the template's files belongs to; `None` for the scratch.
+    pub(crate) archives: Vec<Option<PathBuf>>,
+}
+
 /// The processes to restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RestoredTree {
@@ -105,7 +114,7 @@ impl Extras {
     pub(super) fn archives(&self) -> &[Option<PathBuf>] {
         match (&self.restore, &self.template) {
             (Some(restored), _) => &restored.layers,
-            (None, Some(archives)) => archives,
+            (None, Some(template)) => &template.archives,
             (None, None) => &[],
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct InitPlan {
     pub(crate) hooks: InitHooks,
     /// The processes that CRIU restores in place of the program. Init then leaves when the root is complete.
     pub(crate) restore: Option<RestorePlan>,
+    /// What it executes in place of the first argument, if that is a clone's own.
+    pub(crate) program: Option<String>,
     /// What it unpacks, in the order in which it gets the archives: for each the tmpfs that it belongs to; `None` for the
     /// overlays.
     pub(crate) archives: Vec<Option<PathBuf>>,
@@ -177,6 +179,7 @@ impl InitPlan {
             account: extras.user.as_ref().map(|account| (account.clone(), spec.id_maps.clone())),
             hooks: InitHooks::new(&spec.hooks, root_path),
             restore,
+            program: extras.template.as_ref().map(|template| template.program.clone()),
             archives: extras.archives().to_vec(),
         })
     }

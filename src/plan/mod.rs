@@ -23,7 +23,7 @@ mod sealed;
 
 use crate::host::facts::Host;
 pub(crate) use devices::{DeviceLimits, DeviceProgram};
-pub(crate) use extras::{Extras, PodVolume, Restored, RestoredTree, Scratch, relative_to_root};
+pub(crate) use extras::{Extras, OfTemplate, PodVolume, Restored, RestoredTree, Scratch, relative_to_root};
 pub(crate) use gofer::{GoferItem, GoferPlan, GoferSource, IdMapping, NodeNumbers};
 pub(crate) use init::{DeviceNode, InitHooks, InitPlan, RootPlan, StepSource, Target, TreeStep};
 pub(crate) use mounts::HotMountPlan;

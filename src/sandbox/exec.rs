@@ -180,7 +180,7 @@ fn run(target: &ExecTarget<'_>, plan: ExecPlan, fds: &Fds<'_>, parent: &Channel)
         }
         None => plan.process,
     };
-    let program = program::find(&process)?;
+    let program = program::find(&process, None)?;
     become_workload::prepare(&process)?;
     if let Some(terminal) = &process.terminal {
         let master = Console::of_this_process(terminal, process.user.uid, false)?;

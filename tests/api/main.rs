@@ -6,6 +6,7 @@ mod any_container;
 mod asynchronous;
 mod attachment;
 mod checkpoint;
+mod clones;
 mod console;
 mod criu;
 mod diagnosis;

@@ -2,6 +2,7 @@
 
 use super::bundle;
 use super::description::ContainerBuilder;
+use super::process::set_variables;
 use crate::container::create::blueprint::{Blueprint, blueprint};
 use crate::container::handle::Handle;
 use crate::container::outcome::{Exit, Outcome, Output};
@@ -31,6 +32,9 @@ impl ContainerBuilder {
             Some(id) => id,
             None => random_id()?,
         };
+        if self.template.is_some() {
+            set_variables(self.process(), [(CLONE, id.as_str())]);
+        }
         let root = match self.state_root.take() {
             Some(root) => root,
             None => StateRoot::open_default()?,
@@ -220,6 +224,9 @@ impl ContainerBuilder {
         }
     }
 }
+
+/// The variable that has the id of a clone.
+const CLONE: &str = "COFFERDAM_CLONE";
 
 /// An id such as `k7m2-q9tw-3hxd`: 60 random bits, so that two are practically never equal. If two are, `create` refuses
 /// the second.

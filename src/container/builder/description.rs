@@ -7,7 +7,7 @@ use crate::container::handle::{Handle, TemplateMemory, extras_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{ExtraFds, Zygote};
 use crate::id::ContainerId;
-use crate::plan::Extras;
+use crate::plan::{Extras, OfTemplate};
 use crate::process::console::ConsoleTarget;
 use crate::process::{DEFAULT_OUTPUT_LIMIT, Stdio, UserLog};
 use crate::spec::{HookKind, IdMap, Origin};
@@ -135,8 +135,6 @@ impl ContainerBuilder {
         let mut extras = extras_of(&core.record)?;
         // A range of its own is another one for each container.
         let default_ids = std::mem::take(&mut extras.own_range);
-        // A clone's own files are what a template of it has.
-        extras.template = None;
         Ok(Self {
             spec: core.record.spec.parse()?,
             bundle: Some(core.record.bundle.clone()),
@@ -150,7 +148,8 @@ impl ContainerBuilder {
     }
 
     pub(in crate::container) fn set_template(&mut self, template: TemplateMemory) {
-        self.extras.template = Some(template.archives());
+        let program = self.process().args().iter().flatten().next().cloned().unwrap_or_default();
+        self.extras.template = Some(OfTemplate { program, archives: template.archives() });
         self.template = Some(template);
     }
 

@@ -37,6 +37,9 @@ impl Job {
 
     /// This program and its arguments. [`take`](crate::pools::Pool::take) looks for a name without a slash in the `PATH` of
     /// the job's environment, inside the container.
+    ///
+    /// In a pool of [clones](crate::templates::Template#clones-that-wait) the program is the template's, and these are the
+    /// arguments that the clone finds in `/proc/self/cmdline`.
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut job = Self::default();
         let args = args.into_iter().map(|arg| job.text("new", arg.as_ref())).collect();
@@ -56,7 +59,8 @@ impl Job {
     }
 
     /// The working directory: an absolute path in the container. It must exist: only that of the template is made where it
-    /// is missing. If it does not, [`start`](crate::Container::start) fails.
+    /// is missing. If it does not, [`start`](crate::Container::start) fails. Refused in a pool of clones, whose working
+    /// directory is their template's.
     pub fn cwd(mut self, cwd: impl AsRef<Path>) -> Self {
         self.cwd = Some(self.text("cwd", cwd.as_ref().as_os_str()).into());
         self
@@ -120,6 +124,16 @@ impl Job {
     /// Fails with the first argument that a method could not take.
     pub(super) fn check(&mut self) -> Result<()> {
         self.refused.take().map_or(Ok(()), Err)
+    }
+
+    /// Fails for what a clone has of its template's process.
+    pub(super) fn check_for_clone(&self) -> Result<()> {
+        if self.cwd.is_none() {
+            return Ok(());
+        }
+        let problem = "a clone begins in the working directory of its template's process";
+        let error = Error::new(ErrorKind::InvalidInput, "Job::cwd", problem);
+        Err(error.hint("change it in the clone, as by an argument"))
     }
 
     /// Changes the template's process into the job's.

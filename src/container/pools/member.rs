@@ -43,6 +43,7 @@ pub(super) struct Member {
     pipe_owner: (u32, u32),
     /// The template's own limit.
     timeout: Option<Duration>,
+    is_clone: bool,
     names: FieldNames,
 }
 
@@ -68,10 +69,11 @@ impl Member {
         let spec = creating.core.record.spec.parse()?;
         let (id_maps, pipe_owner) = (blueprint.plan.id_maps.clone(), blueprint.plan.pipe_owner);
         let (timeout, names) = (blueprint.extras.timeout, blueprint.names.clone());
+        let is_clone = blueprint.extras.template.is_some();
         let files = watched_files(&blueprint.plan.cgroup);
         let container = creating.create()?;
         let host = HostState::look(&container, &files)?;
-        Ok(Self { container, host, spec, id_maps, pipe_owner, timeout, names })
+        Ok(Self { container, host, spec, id_maps, pipe_owner, timeout, is_clone, names })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -109,6 +111,9 @@ impl Member {
 
     /// Validates the job by the rules for the process of a configuration, and opens its streams.
     fn prepare(&self, job: &Job) -> Result<Prepared> {
+        if self.is_clone {
+            job.check_for_clone()?;
+        }
         let mut process = self.spec.process().clone().unwrap_or_default();
         job.apply(&mut process);
         let valid =

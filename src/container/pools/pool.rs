@@ -60,6 +60,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// Each member has an id of its own: a random one, or, for a template with an [`id`](ContainerBuilder::id), that id, a
 /// hyphen and a random rest. [`AnyContainer::list`](crate::AnyContainer::list) shows those that wait as created.
 ///
+/// The clones of a [`Template`](crate::templates::Template#clones-that-wait) make a pool, too: by its
+/// [`builder`](crate::templates::Template::builder).
+///
 /// # What can happen to a member
 ///
 /// Members are attached: they end with the pool, and with this program, however that ends. What a killed program leaves of

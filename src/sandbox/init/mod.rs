@@ -243,8 +243,9 @@ struct Workload<'a> {
 }
 
 impl Workload<'_> {
-    /// Takes the job that `fds` describe: another program, found in the root by the same rules, and other streams.
-    fn take_job(&mut self, mut fds: Received) -> Result<()> {
+    /// Takes the job that `fds` describe: another program, found in the root by the same rules, and other streams. A clone's
+    /// program is the one `instead`.
+    fn take_job(&mut self, mut fds: Received, instead: Option<&str>) -> Result<()> {
         let (plan, descriptors) = read_plan::<SealedJob<'_>>(fds.take(JOB_PLAN)?)?.into_parts();
         let stdio = STREAMS.map(|name| fds.take_optional(name));
         fds.finish()?;
@@ -253,7 +254,7 @@ impl Workload<'_> {
         devices.become_streams(&descriptors.devices)?;
         let process = self.process.to_mut();
         process.execute_instead(plan);
-        self.program = program::find(process)?;
+        self.program = program::find(process, instead)?;
         Ok(())
     }
 }
@@ -330,7 +331,7 @@ impl First<'_> {
                 // assemble.
                 Ok(Delivery { message: InitRequest::Assemble, .. }) | Err(_) => sys::exit_now(1),
             };
-            let taken = workload.take_job(fds);
+            let taken = workload.take_job(fds, self.plan.init.program.as_deref());
             let report = match &taken {
                 Ok(()) => JobReport::Taken,
                 Err(error) => JobReport::Failed(RemoteFailure::pack(Actor::Init, error)),
@@ -438,7 +439,7 @@ impl First<'_> {
             }
             None => Cow::Borrowed(&plan.process),
         };
-        let program = program::find(&process)?;
+        let program = program::find(&process, plan.program.as_deref())?;
         become_workload::prepare(&process)?;
         // Last, so that no step that can fail has it open.
         let owner = process.user.uid;

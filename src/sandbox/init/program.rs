@@ -9,6 +9,7 @@ use crate::spec::{CapSet, User};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -29,9 +30,13 @@ enum Refusal {
     NotExecutable,
 }
 
-/// Finds `argv[0]` as execvp(3) would, but inside the container's root. Engines know these messages.
-pub(in crate::sandbox) fn find(plan: &ProcessPlan) -> Result<Program> {
-    let name = plan.argv.first().map(CString::as_c_str).unwrap_or_default();
+/// Finds the program `instead`, or else `argv[0]`, as execvp(3) would, but inside the container's root. Engines know these
+/// messages.
+pub(in crate::sandbox) fn find(plan: &ProcessPlan, instead: Option<&str>) -> Result<Program> {
+    let name = match instead {
+        Some(name) => Cow::Owned(CString::new(name).unwrap_or_default()),
+        None => Cow::Borrowed(plan.argv.first().map(CString::as_c_str).unwrap_or_default()),
+    };
     let root =
         rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
     let step = format!("exec: {:?}", name.to_string_lossy());

@@ -162,6 +162,10 @@ fn add_mapping(description: &mut Description, line: &Line) -> Result<()> {
                 "unmap it before the stop",
             ));
         }
+        name if name.starts_with(MEMFD_PATH) => {
+            let hint = "take the template of a process that executed its program itself";
+            return Err(refuse("the process is a clone", hint));
+        }
         _ => return Err(not_again(&name)),
     };
     if let Some(special) = line.special {
@@ -204,12 +208,15 @@ fn layout(subject: Subject<'_>, lines: &[Line]) -> Result<[u64; 7]> {
     Ok([field(26), field(27), field(45), field(46), field(47), heap.max(field(47)), field(28)])
 }
 
+/// The memfd with the pages, and what the kernel calls it in the maps of a clone.
+const MEMFD: &str = "cofferdam-template";
+const MEMFD_PATH: &[u8] = b"/memfd:cofferdam-template";
+
 /// Copies the pages that are the process's own into sealed memory, and notes where they are.
 fn read_pages(subject: Subject<'_>, child: &Child, mappings: &mut [Mapping]) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let made = memory::executable_memfd("cofferdam-template");
-    let made =
-        made.or_else(|_| rustix::fs::memfd_create("cofferdam-template", flags).os(|| "memfd_create()"));
+    let made = memory::executable_memfd(MEMFD);
+    let made = made.or_else(|_| rustix::fs::memfd_create(MEMFD, flags).os(|| "memfd_create()"));
     let memory = File::from(made?);
     memory.write_all_at(&arch::run_table(), 0).os(|| "write(memfd)")?;
     let path = format!("{}/pagemap", subject.inside);
