@@ -35,6 +35,8 @@ pub(crate) enum Said {
 /// At which point of a restore CRIU waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
+    /// It has read what it needs to make the first process, and makes that next.
+    Begins,
     /// The first process exists, with this pid in CRIU's pid namespace.
     First(i32),
     /// The first process has made its namespaces, and has used no file yet.
@@ -47,6 +49,7 @@ pub(crate) enum Notice {
 impl Notice {
     fn of(notification: Notification) -> Self {
         match (notification.name.as_deref(), notification.pid) {
+            (Some("pre-restore"), _) => Self::Begins,
             (Some("setup-namespaces"), Some(pid)) => Self::First(pid),
             (Some("post-setup-namespaces"), _) => Self::Namespaces,
             (Some("pre-resume"), _) => Self::Complete,
@@ -108,6 +111,7 @@ mod tests {
             let notification = Some(Notification { name: Some(name.into()), pid: Some(7) });
             read(&Response { notification, ..response(RequestType::Notify, true) }.encode_to_vec()).unwrap()
         };
+        assert_eq!(notice("pre-restore"), Said::Notice(Notice::Begins));
         assert_eq!(notice("setup-namespaces"), Said::Notice(Notice::First(7)));
         assert_eq!(notice("post-setup-namespaces"), Said::Notice(Notice::Namespaces));
         assert_eq!(notice("post-restore"), Said::Notice(Notice::Other));

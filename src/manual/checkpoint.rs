@@ -109,11 +109,12 @@
 //! the first filter is compared in the image, because only root of the host could read it back.
 //!
 //! CRIU runs inside the container, with the container's namespaces and cgroups, as its root and with the capabilities that
-//! CRIU needs. It counts as one process more until the start is done. If the program was PID 1, without an
-//! [`init`](crate::ContainerBuilder::init), CRIU makes the pid namespace: it then runs in one above, with a root that has
-//! nothing but a proc until the container's is there; and PID 1 of that one, which only waits, counts as a process of the
-//! container for good. Hooks that run before the root is entered find no file of the host in its mount
-//! namespace. [What a tampered image can and cannot do](super::promises#promised).
+//! CRIU needs. It begins in a root that has nothing but a proc, so that nothing in the container can be taken for a library
+//! or a program of CRIU's, and enters the container's before it makes a process. It counts as one process more until the
+//! start is done. If the program was PID 1, without an [`init`](crate::ContainerBuilder::init), CRIU makes the pid
+//! namespace: it then runs in one above until the container's root is there; and PID 1 of that one, which only waits,
+//! counts as a process of the container for good, and hooks that run before the root is entered find no file of the host
+//! in its mount namespace. [What a tampered image can and cannot do](super::promises#promised).
 //!
 //! Refused by name: another version of CRIU than the one that made the image, an image of a terminal, a container of a pod,
 //! one with another [`init`](crate::ContainerBuilder::init) than the image, a namespace of pids or mounts that exists

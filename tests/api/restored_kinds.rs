@@ -183,10 +183,14 @@ fn a_file_of_a_bind_is_opened_again_if_it_is_still_what_it_was() {
     let criu = criu_or_skip!();
     let (bound, writable) = (stage.readable_directory("bound"), stage.open_directory("writable"));
     std::fs::write(bound.join("input"), "first\nsecond\n").unwrap();
+    let file = stage.readable_directory("files").join("file");
+    std::fs::write(&file, "of the host\n").unwrap();
     let script = "exec 4</bound/input 5>>/writable/output; read line <&4; echo $line >&5; echo 4 >/tmp/count; \
-                  read go; read line <&4; echo $line >&5";
+                  read go; read line <&4; echo $line >&5; cat /opt/new/file >&5";
     let with_binds = |name: &str| {
         let builder = stage.shell(name, script).tmpfs("/tmp", 1 << 20).stdin(Stdio::piped());
+        // The scratch gets a file for the mount of a file.
+        let builder = builder.scratch(Some(1 << 20)).bind_ro(&file, "/opt/new/file");
         builder.bind_ro(&bound, "/bound").bind_rw(&writable, "/writable")
     };
     let running = start(with_binds("before"));
@@ -207,7 +211,7 @@ fn a_file_of_a_bind_is_opened_again_if_it_is_still_what_it_was() {
     created.take_stdin().unwrap().write_all(b"go\n").unwrap();
     let stopped = created.start().unwrap().wait_stopped().unwrap();
     assert!(stopped.exit().outcome.success(), "{:?}", stopped.exit());
-    assert_eq!(std::fs::read_to_string(writable.join("output")).unwrap(), "first\nSECOND\n");
+    assert_eq!(std::fs::read_to_string(writable.join("output")).unwrap(), "first\nSECOND\nof the host\n");
     stopped.delete().unwrap();
 }
 

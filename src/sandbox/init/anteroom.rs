@@ -10,25 +10,25 @@
 //!     gives everything up, and stays: the namespaces below end with it
 //! ```
 //!
-//! So CRIU never sees the host's files, as where init is another process than PID 1.
+//! So CRIU never sees the host's files, and begins where the container has none: its loader, its plugins and the programs
+//! that it looks for are all found by paths. Where init is another process than PID 1, it assembles the root first, leaves
+//! it in such an anteroom, and ends ([`super::room`]); CRIU begins, and the sandbox enters the root with it
+//! before it makes a process. Nothing that CRIU could have changed by then is handed over later.
 
-use super::file_systems::{new_fs, new_proc};
+use super::empty_root::{BARE, EmptyRoot};
+use super::file_systems::new_fs;
 use super::handed::Handed;
-use super::tree::{enter, join_network, show_root};
+use super::tree::join_network;
 use super::{First, Handles, handed};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::{RestorePlan, StepSource};
 use crate::process::Delivery;
 use crate::process::stdio::NULL;
 use crate::sandbox::{namespaces, own_device, reaper};
-use crate::spec::{MountAttrs, RootfsPropagation};
-use crate::sys::{self, attach, clone_tree};
+use crate::spec::MountAttrs;
+use crate::sys::{self, clone_tree};
 use crate::wire::init::{FIRST_PROCESS, InitReport, InitRequest};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
-
-/// Of a file system in which no program and no device is.
-const BARE: MountAttrs = MountAttrs::NOSUID.union(MountAttrs::NODEV).union(MountAttrs::NOEXEC);
+use rustix::fd::{AsFd, OwnedFd};
 
 impl First<'_> {
     /// For a restored PID 1: has the sandbox restore it from here, assembles the root beside it, and stays.
@@ -60,22 +60,18 @@ impl First<'_> {
         // While the host's is in reach.
         handles.push(("null".to_owned(), own_device::make(NULL)?));
 
-        let options = ["mode=0555", "size=64k", "nr_inodes=16"].map(str::to_owned);
-        let root = new_fs("tmpfs", &options, BARE)?;
-        let proc = new_proc(None, &[], BARE)?;
-        show_root(root.as_fd(), None)?;
-        attach_new(proc.as_fd(), root.as_fd(), "proc")?;
+        let room = EmptyRoot::make()?;
         // A user namespace may mount a proc or a sysfs only where it sees one that nothing covers.
         if self.plan.init.tree.iter().any(|step| matches!(step.source, StepSource::Sysfs))
             && let Ok(sysfs) = new_fs("sysfs", &[], BARE | MountAttrs::RDONLY)
         {
-            attach_new(sysfs.as_fd(), root.as_fd(), "sys")?;
+            room.attach_new(sysfs.as_fd(), "sys")?;
         }
-        enter(root, RootfsPropagation::Private)?;
         // Not the mount that CRIU sees, which could be covered.
-        let proc = clone_tree(proc.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?;
+        let proc = clone_tree(room.proc.as_fd(), false).os(|| "open_tree(proc, OPEN_TREE_CLONE)")?;
         sys::set_propagation(proc.as_fd(), libc::MS_PRIVATE, false)
             .os(|| "mount_setattr(proc, MS_PRIVATE)")?;
+        room.enter_with(None)?;
         handles.extend(namespaces::all_of_this_process(proc.as_fd())?);
         handles.extend(namespaces::of_this_process(proc.as_fd(), self.plan.namespaces.with_init)?);
         handles.push(("proc".to_owned(), proc));
@@ -87,19 +83,10 @@ impl First<'_> {
         namespaces::children_in(first).map_err(|error| error.during("criu restore"))?;
         let mut made = None;
         let assemble = || {
-            let entered = self.complete_root(handed, None);
+            let entered = self.complete_root(handed, None, None);
             made = Some(entered.and_then(|entered| self.furnish(restore, entered)));
         };
         sys::run_as(restore.tree.criu_pid, assemble).os(|| "clone3(init)")?;
         made.unwrap_or_else(|| Err(Error::new(ErrorKind::HelperDied, "init", "ended before it was ready")))
     }
-}
-
-/// Attaches `mount` at a new directory of `root`.
-fn attach_new(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, name: &str) -> Result<()> {
-    let step = || format!("mkdir({name:?})");
-    rustix::fs::mkdirat(root, name, Mode::from_raw_mode(0o555)).os(step)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let place = rustix::fs::openat(root, name, flags, Mode::empty()).os(step)?;
-    attach(mount, place.as_fd()).os(|| format!("move_mount({name:?})"))
 }

@@ -21,6 +21,7 @@ pub(super) mod attributes;
 pub(super) mod become_workload;
 pub(super) mod console;
 mod copy_up;
+mod empty_root;
 pub(super) mod file_systems;
 mod given;
 mod handed;
@@ -52,6 +53,7 @@ use crate::wire::init::{
 use attributes::{Labels, Peak};
 use become_workload::{ExecRequest, ListenerReport};
 use console::Console;
+use empty_root::EmptyRoot;
 use given::Given;
 use handed::Handed;
 use nix::sched::{CloneFlags as Unshare, unshare};
@@ -390,7 +392,7 @@ impl First<'_> {
     /// The first half of create: assembles the root and enters it.
     fn enter_root(&self) -> Result<Entered> {
         self.begin()?;
-        self.complete_root(handed::receive(&self.given.gofer)?, self.network)
+        self.complete_root(handed::receive(&self.given.gofer)?, self.network, None)
     }
 
     /// What comes before the root: streams, session, cgroups.
@@ -412,25 +414,35 @@ impl First<'_> {
         Ok(())
     }
 
-    fn complete_root(&self, handed: Handed, network: Option<&Channel>) -> Result<Entered> {
+    /// Assembles the root and enters it, or leaves it in `empty_root` and enters that.
+    fn complete_root(
+        &self,
+        handed: Handed,
+        network: Option<&Channel>,
+        empty_root: Option<EmptyRoot>,
+    ) -> Result<Entered> {
         let (plan, given) = (&self.plan.init, self.given);
         let wanted = &self.plan.facts.descriptors.devices;
-        let Assembled { root, proc, layers, read_only } =
-            tree::assemble(plan, handed, network, self.volumes)?;
+        let place = empty_root.as_ref().map(|empty| empty.place.as_fd());
+        let Assembled { root, shown, proc, layers, read_only } =
+            tree::assemble(plan, handed, network, self.volumes, place)?;
         attributes::write_kernel_settings(plan, proc.as_fd())?;
         let devices = OwnDevices::of_new_root(wanted, root.as_fd())?;
         devices.become_streams(wanted)?;
         // For hooks, and for processes that start when the container may have changed its /dev.
         let null = own_device::of_new_root(root.as_fd(), NULL)?;
         given.hooks.before_pivot(root.as_fd(), null.as_fd())?;
-        tree::enter(root, plan.rootfs_propagation)?;
-        Ok(Entered { proc, layers, read_only, devices, null })
+        match empty_root {
+            None => tree::enter(root.as_fd(), plan.rootfs_propagation)?,
+            Some(empty) => empty.enter_with(shown.then_some(root.as_fd()))?,
+        }
+        Ok(Entered { root, proc, layers, read_only, devices, null })
     }
 
     /// Everything of create. Returns what start needs, and what the sandbox gets: see [`InitReport::Ready`].
     fn prepare(&self) -> Result<(Workload<'_>, Handles)> {
-        let Entered { proc, layers, read_only, devices, null } = self.enter_root()?;
-        self.unpack()?;
+        let Entered { root, proc, layers, read_only, devices, null } = self.enter_root()?;
+        self.unpack(root.as_fd())?;
         let plan = &self.plan.init;
         let process = match &plan.account {
             Some((account, maps)) => {
@@ -454,15 +466,15 @@ impl First<'_> {
         let above = self.plan.facts.descriptors.first_free();
         let labels = Labels::open(&process, proc.as_fd(), above)?;
         let peak = Peak::open(proc.as_fd(), above);
-        let mut handles = self.handles(proc, layers)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+        let mut handles = self.handles(root, proc, layers)?;
         handles.extend(terminal.map(|terminal| ("terminal".to_owned(), terminal)));
         Ok((Workload { process, program, labels, peak, devices, null }, handles))
     }
 
     /// What the sandbox gets of every container.
-    fn handles(&self, proc: OwnedFd, layers: Vec<[OwnedFd; 2]>) -> Result<Handles> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open("/", flags, Mode::empty()).os(|| "open(\"/\", O_PATH)")?;
+    fn handles(&self, root: OwnedFd, proc: OwnedFd, layers: Vec<[OwnedFd; 2]>) -> Result<Handles> {
         let NamespacePlan { followed, .. } = self.plan.namespaces;
         let entered = if self.plan.reaper { followed | self.plan.namespaces.of_reaper() } else { followed };
         let mut handles: Handles = namespaces::of_this_process(proc.as_fd(), entered)?;

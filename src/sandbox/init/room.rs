@@ -1,14 +1,16 @@
 //! Init of a container whose processes are restored: it makes room for them, and leaves. Init of a clone unpacks here, too.
 //!
-//! It assembles the root as every init does, and unpacks into it the layers of the image: what the processes wrote to their
-//! scratch and to each tmpfs, as `sandbox::files` exports them (OCI image-spec, layer.md). What the image says ends there:
-//! the mounts, and what may be written in them, are the configuration's. A clone has its template's files in the same way.
+//! It assembles the root as every init does, leaves it in an empty one in which CRIU begins ([`super::anteroom`]), and
+//! unpacks the layers of the image: what the processes wrote to their scratch and to each tmpfs, as `sandbox::files`
+//! exports them (OCI image-spec, layer.md). What the image says ends there: the mounts, and what may be written in them,
+//! are the configuration's. A clone has its template's files in the same way.
 //!
 //! An archive is as untrusted as the rest of an image. This runs as the container's root in its root, and every path is
 //! resolved below the root of one mount, without links and without crossing into another mount: what the configuration
 //! shares with the container stays as it is.
 
 use super::attributes::write_setting;
+use super::empty_root::EmptyRoot;
 use super::{First, Handles, handed};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::RestorePlan;
@@ -57,58 +59,46 @@ impl First<'_> {
         self.begin()?;
         let mut handed = handed::receive(&self.given.gofer)?;
         let for_criu = handed.take_for_criu(restore)?;
-        let entered = self.complete_root(handed, self.network)?;
+        let entered = self.complete_root(handed, self.network, Some(EmptyRoot::make()?))?;
         let mut handles = namespaces::all_of_this_process(entered.proc.as_fd())?;
         handles.extend(for_criu);
         handles.extend(self.furnish(restore, entered)?);
-        refuse_preload()?;
         Ok(handles)
     }
 
     /// Unpacks the layers, and leaves the number of the plan to the next process.
     pub(super) fn furnish(&self, restore: &RestorePlan, entered: Entered) -> Result<Handles> {
-        let Entered { proc, layers, read_only, null, .. } = entered;
-        self.unpack()?;
+        let Entered { root, proc, layers, read_only, null, .. } = entered;
+        self.unpack(root.as_fd())?;
         tree::make_read_only(read_only)?;
         // The next process is CRIU, and those that it starts for itself follow: no pid of the image is taken.
         write_setting(proc.as_fd(), "sys/kernel/ns_last_pid", &(restore.tree.criu_pid - 1).to_string())?;
-        let mut handles = self.handles(proc, layers)?;
+        let mut handles = self.handles(root, proc, layers)?;
         handles.push(("null".to_owned(), null));
         Ok(handles)
     }
 
-    /// Unpacks the archives of the plan.
-    pub(super) fn unpack(&self) -> Result<()> {
+    /// Unpacks the archives of the plan into the tree at `root`.
+    pub(super) fn unpack(&self, root: BorrowedFd<'_>) -> Result<()> {
         let archives = self.given.archives.iter().zip(&self.plan.init.archives);
         let mut archives = archives.map(|(archive, tmpfs)| (archive.as_fd(), tmpfs.as_deref()));
-        archives.try_for_each(|(archive, tmpfs)| unpack(archive, tmpfs, &self.plan.init.layers))
-    }
-}
-
-/// Refuses a container whose files the loader of CRIU would load into it (ld.so(8)): CRIU has capabilities that the
-/// container may not have. Nothing runs in the container until CRIU does.
-fn refuse_preload() -> Result<()> {
-    const PRELOAD: &str = "/etc/ld.so.preload";
-    match rustix::fs::stat(PRELOAD) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(()),
-        Err(errno) => Err(errno).os(|| format!("stat({PRELOAD:?})")),
-        Ok(_) => {
-            let problem = format!("CRIU would be started with what {PRELOAD:?} of the container names");
-            Err(Error::unsupported("restore", problem)
-                .hint("remove the file, or make the container without init()"))
-        }
+        archives.try_for_each(|(archive, tmpfs)| unpack(archive, root, tmpfs, &self.plan.init.layers))
     }
 }
 
 /// Unpacks `archive` into the tmpfs at this path of the container, or else into its `overlays`, which are relative to the
-/// root.
-fn unpack(archive: BorrowedFd<'_>, tmpfs: Option<&Path>, overlays: &[PathBuf]) -> Result<()> {
+/// `root`.
+fn unpack(
+    archive: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    tmpfs: Option<&Path>,
+    overlays: &[PathBuf],
+) -> Result<()> {
     let file = archive.try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, layer)")?;
-    let root = rustix::fs::open("/", DIRECTORY, Mode::empty()).os(|| "open(\"/\")")?;
     let mounts: Vec<Mount> = match tmpfs {
-        Some(at) => vec![Mount::open(&root, at.strip_prefix("/").unwrap_or(at), PathBuf::new())?],
+        Some(at) => vec![Mount::open(root, at.strip_prefix("/").unwrap_or(at), PathBuf::new())?],
         None => {
-            let opened = overlays.iter().map(|at| Mount::open(&root, at, at.clone()));
+            let opened = overlays.iter().map(|at| Mount::open(root, at, at.clone()));
             opened.collect::<Result<_>>()?
         }
     };
@@ -171,7 +161,7 @@ struct Mount {
 }
 
 impl Mount {
-    fn open(root: &OwnedFd, path: &Path, at: PathBuf) -> Result<Self> {
+    fn open(root: BorrowedFd<'_>, path: &Path, at: PathBuf) -> Result<Self> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let root = rustix::fs::openat2(root, path, DIRECTORY, Mode::empty(), resolve)
@@ -221,6 +211,10 @@ impl Mount {
             rustix::fs::fchmod(&directory, mode).os(|| "fchmod()")?;
             set_attributes(directory.as_fd(), &attributes)?;
             return Ok(Some(time));
+        }
+        // The layer has the empty file that was made for a mount of a file. This configuration has made its own.
+        if kind == EntryType::Regular && is_mount_point(parent, name) {
+            return Ok(None);
         }
         if !remove(parent, name, MAX_DEPTH)? {
             return Err(refused("something of the configuration is mounted there"));
@@ -278,6 +272,12 @@ impl Mount {
 fn open_below(at: BorrowedFd<'_>, path: &OsStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     rustix::fs::openat2(at, path, DIRECTORY, Mode::empty(), resolve)
+}
+
+fn is_mount_point(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    matches!(rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve), Err(Errno::XDEV))
 }
 
 /// The directory, made if it is not there. `None` for a mount point.

@@ -51,6 +51,8 @@ struct Tree<'a> {
 pub(in crate::sandbox) struct Assembled {
     /// Attached but not yet entered.
     pub(in crate::sandbox) root: OwnedFd,
+    /// Whether it is attached at its path on the host, for the hooks.
+    pub(in crate::sandbox) shown: bool,
     /// The container's proc, as a detached mount, which nothing inside can cover.
     pub(in crate::sandbox) proc: OwnedFd,
     /// The upper and the lower layer of each overlay of the tree.
@@ -61,6 +63,7 @@ pub(in crate::sandbox) struct Assembled {
 
 /// The root, entered.
 pub(in crate::sandbox) struct Entered {
+    pub(in crate::sandbox) root: OwnedFd,
     pub(in crate::sandbox) proc: OwnedFd,
     pub(in crate::sandbox) layers: Vec<[OwnedFd; 2]>,
     pub(in crate::sandbox) read_only: Vec<OwnedFd>,
@@ -68,19 +71,20 @@ pub(in crate::sandbox) struct Entered {
     pub(in crate::sandbox) null: OwnedFd,
 }
 
-/// Builds the whole tree.
+/// Builds the whole tree. Its root is attached where the hooks expect it, or else at `place`, or on top of the old root.
 pub(super) fn assemble(
     plan: &InitPlan,
     mut handed: Handed,
     network: Option<&Channel>,
     volumes: &[OwnedFd],
+    place: Option<BorrowedFd<'_>>,
 ) -> Result<Assembled> {
     let layers = std::mem::take(&mut handed.layers);
     let root = match plan.root {
         RootPlan::MountBatch(index) => handed.take(index)?.0,
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
     };
-    show_root(root.as_fd(), plan.hooks.root_at.as_deref())?;
+    let shown = show_root(root.as_fd(), plan.hooks.root_at.as_deref(), place)?;
     let mut tree = Tree { root, network, handed, volumes, proc: None, read_only: Vec::new(), null: None };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
@@ -105,18 +109,26 @@ pub(super) fn assemble(
         Some(proc) => proc,
         None => unseen_proc()?,
     };
-    Ok(Assembled { root: tree.root, proc, layers, read_only: tree.read_only })
+    Ok(Assembled { root: tree.root, shown, proc, layers, read_only: tree.read_only })
 }
 
-/// Attaches the root until the pivot, for hooks at its path on the host. Otherwise, or if the path is out of this process's
-/// reach, on top of the old root, which stays this process's root: a place that always exists.
-pub(super) fn show_root(root: BorrowedFd<'_>, at: Option<&Path>) -> Result<()> {
+/// Attaches the root until the pivot, for hooks at its path on the host, and returns true. Otherwise, or if the path is out
+/// of this process's reach, at `place`, or on top of the old root, which stays this process's root: both always exist.
+pub(super) fn show_root(
+    root: BorrowedFd<'_>,
+    at: Option<&Path>,
+    place: Option<BorrowedFd<'_>>,
+) -> Result<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let place = at.and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
-    if place.is_some_and(|place| attach(root, place.as_fd()).is_ok()) {
-        return Ok(());
+    let on_host = at.and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
+    if on_host.is_some_and(|on_host| attach(root, on_host.as_fd()).is_ok()) {
+        return Ok(true);
     }
-    sys::attach_at(root, Path::new("/")).os(|| "move_mount(rootfs, \"/\")")
+    match place {
+        Some(place) => attach(root, place).os(|| "move_mount(rootfs, anteroom)")?,
+        None => sys::attach_at(root, Path::new("/")).os(|| "move_mount(rootfs, \"/\")")?,
+    }
+    Ok(false)
 }
 
 /// Makes the root, `/dev` and other file systems of the tree read-only, as the configuration says. Last: until now, mount
@@ -158,8 +170,8 @@ pub(in crate::sandbox) fn attach_further(
 }
 
 /// Makes the tree the root of this process and of the sandbox, and detaches the host's.
-pub(in crate::sandbox) fn enter(root: OwnedFd, propagation: RootfsPropagation) -> Result<()> {
-    rustix::process::fchdir(&root).os(|| "fchdir(rootfs)")?;
+pub(in crate::sandbox) fn enter(root: BorrowedFd<'_>, propagation: RootfsPropagation) -> Result<()> {
+    rustix::process::fchdir(root).os(|| "fchdir(rootfs)")?;
     // The new root and the place for the old one are the same directory: the old root ends up on top of the new one
     // and is taken off again (pivot_root(2), "pivot_root(".", ".")").
     rustix::process::pivot_root(".", ".").os(|| "pivot_root(\".\", \".\")")?;
@@ -172,7 +184,7 @@ pub(in crate::sandbox) fn enter(root: OwnedFd, propagation: RootfsPropagation) -
     };
     // After the pivot: "EINVAL new_root [...] has the propagation type MS_SHARED" - pivot_root(2). Until here it is as the
     // gofer made it, private or a slave.
-    sys::set_propagation(root.as_fd(), propagation, false)
+    sys::set_propagation(root, propagation, false)
         .os(|| "mount_setattr(rootfs)")
         .map_err(|error| error.during("linux.rootfsPropagation"))?;
     rustix::process::chdir("/").os(|| "chdir(\"/\")")

@@ -85,7 +85,8 @@ impl ContainerState {
             score,
             oom_score_adj: self.exec_config.oom_score_adj,
         };
-        let restorer = Restorer::fork(restoration, &mut handles, &place)?;
+        let root = ready.root.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, root)")?;
+        let restorer = Restorer::fork(restoration, &mut handles, &place, Some(root))?;
         handles.finish()?;
         self.init.pidfd = restorer.pidfd()?;
         Ok((ready, restorer))
@@ -108,7 +109,7 @@ impl ContainerState {
             score,
             oom_score_adj: self.exec_config.oom_score_adj,
         };
-        let restorer = Restorer::fork(restoration, &mut handles, &place)?;
+        let restorer = Restorer::fork(restoration, &mut handles, &place, None)?;
         handles.finish()?;
         let channel = self.init.channel.as_fd().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, init)")?;
         let init = std::mem::replace(&mut self.init.pidfd, restorer.pidfd()?);
@@ -204,7 +205,7 @@ impl ContainerState {
         &mut self,
         ready: Ready,
         pending: Option<Pending>,
-        restorer: Restorer,
+        mut restorer: Restorer,
     ) -> Option<Client> {
         match (restorer.hear(), pending) {
             (Ok(Progress::Released), Some(Pending::Start(client))) => self.runs(ready, client),

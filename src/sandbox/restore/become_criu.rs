@@ -58,10 +58,9 @@ impl Mounts {
         (c_string(file), words.into_iter().map(c_string).collect())
     }
 
-    /// Nor are they its programs, as which it would try `sh` and `iptables`, or its plugins.
-    fn environment(&self) -> [CString; 2] {
-        let plugins = format!("CRIU_LIBS_DIR=/proc/self/fd/{}", self.images.as_raw_fd());
-        [format!("PATH=/{}", "-".repeat(2 * PATH_MAX)), plugins]
+    /// Nor are they its programs, when it is in the container's root and would try `sh` or `iptables`.
+    fn environment() -> [CString; 1] {
+        [format!("PATH=/{}", "-".repeat(2 * PATH_MAX))]
             .map(|variable| CString::new(variable).expect("without NUL"))
     }
 }
@@ -130,7 +129,7 @@ pub(super) fn become_criu(
         return error;
     }
     let (file, arguments) = fds.mounts.command();
-    let environment = fds.mounts.environment();
+    let environment = Mounts::environment();
     let (_, errno) = Execution::new(&file, &arguments, &environment).execute();
     Error::new(ErrorKind::Os(errno.raw_os_error()), format!("execve({file:?})"), errno.to_string())
 }

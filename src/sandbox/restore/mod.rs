@@ -23,6 +23,7 @@ mod become_criu;
 mod posture;
 
 use super::init::STREAMS;
+use super::init::tree::enter;
 use super::members;
 use super::members::Member;
 use super::namespaces::InitNamespaces;
@@ -33,7 +34,7 @@ use crate::helper::Received;
 use crate::plan::{InitPlan, RestorePlan};
 use crate::process::Channel;
 use crate::process::channel::wait_readable_until;
-use crate::spec::Capabilities;
+use crate::spec::{Capabilities, RootfsPropagation};
 use crate::sys::{self, Inside};
 use crate::wire::init::Found;
 pub(super) use anteroom::Anteroom;
@@ -92,6 +93,7 @@ pub(super) struct Restoration {
     capabilities: Capabilities,
     no_new_privileges: bool,
     posture: Posture,
+    propagation: RootfsPropagation,
 }
 
 impl Restoration {
@@ -104,6 +106,7 @@ impl Restoration {
             capabilities: plan.process.capabilities,
             no_new_privileges: plan.process.no_new_privileges,
             posture: Posture::new(plan),
+            propagation: plan.rootfs_propagation,
         })
     }
 
@@ -128,6 +131,8 @@ pub(super) struct Restorer {
     own_pid: Option<i32>,
     /// PID 1, if CRIU has made that.
     first: Option<First>,
+    /// The container's root, until it is entered; `None` if init does that.
+    room: Option<(OwnedFd, RootfsPropagation)>,
     posture: Posture,
     /// Until when it has to be done with what it does now.
     deadline: Option<Instant>,
@@ -155,10 +160,16 @@ pub(super) enum Progress {
 }
 
 impl Restorer {
-    /// Forks CRIU and sends it the request. `handles` are init's.
-    pub(super) fn fork(restoration: Restoration, handles: &mut Received, place: &Place<'_>) -> Result<Self> {
+    /// Forks CRIU and sends it the request. `handles` are init's; `root` is the container's, if it is left in the anteroom.
+    pub(super) fn fork(
+        restoration: Restoration,
+        handles: &mut Received,
+        place: &Place<'_>,
+        root: Option<OwnedFd>,
+    ) -> Result<Self> {
         let makes_pids = restoration.makes_pids();
-        let Restoration { plan, mut streams, capabilities, no_new_privileges, mut posture } = restoration;
+        let Restoration { plan, mut streams, capabilities, no_new_privileges, mut posture, propagation } =
+            restoration;
         let mounts = Mounts::take(&plan, handles)?;
         posture.expect_namespaces(handles, place.namespaces)?;
         let (connection, theirs) =
@@ -208,6 +219,7 @@ impl Restorer {
             init_pid: plan.tree.init_pid,
             own_pid: (!makes_pids).then_some(plan.tree.criu_pid),
             first: None,
+            room: root.map(|root| (root, propagation)),
             posture,
             deadline: Some(Instant::now() + LIMIT),
         };
@@ -216,7 +228,7 @@ impl Restorer {
     }
 
     /// CRIU is readable: hears what it says, and answers it, unless it waits for the start.
-    pub(super) fn hear(&self) -> Result<Progress> {
+    pub(super) fn hear(&mut self) -> Result<Progress> {
         let mut bytes = vec![0; rpc::MAX_MESSAGE];
         let length =
             match recv(&self.connection, bytes.as_mut_slice(), RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
@@ -230,6 +242,14 @@ impl Restorer {
         }
         let bytes = bytes.get(..length).ok_or_else(|| failure("its message is too long"))?;
         match rpc::read(bytes)? {
+            Said::Notice(Notice::Begins) => {
+                if let Some((root, propagation)) = self.room.take() {
+                    // With this process, CRIU leaves the anteroom.
+                    enter(root.as_fd(), propagation)?;
+                }
+                self.go_on().map(|()| Progress::Continues)
+            }
+            Said::Notice(_) if self.room.is_some() => Err(misbehaved("it did not wait for the root")),
             Said::Notice(Notice::Complete) => Ok(Progress::Complete),
             Said::Notice(Notice::First(pid)) if self.own_pid.is_none() => Ok(Progress::First(pid)),
             Said::Notice(Notice::Namespaces) if self.own_pid.is_none() => Ok(Progress::Namespaces),
@@ -354,9 +374,12 @@ fn failure(problem: &str) -> Error {
     Error::unsupported("criu restore", problem)
 }
 
-/// What CRIU says of every restore by a caller who may not raise its limit of open files.
+/// What CRIU says of every restore: in the anteroom is nothing that it looks for, and a caller may not raise its limit of
+/// open files.
 fn is_noise(line: &str) -> bool {
-    line.contains("RLIMIT_NOFILE for self")
+    ["RLIMIT_NOFILE for self", "failed to open /dev/null, using log fd", "execvp(\"sh\""]
+        .iter()
+        .any(|words| line.contains(words))
 }
 
 impl Drop for Restorer {
