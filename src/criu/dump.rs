@@ -50,7 +50,7 @@ const EMPTY: u64 = 8;
 
 /// What CRIU says of something that it does not dump, and what this crate says.
 const REFUSALS: [(&str, &str, &str); 8] = [
-    ("Can't get 1:16 opt", "this CRIU dumps no TCP socket on Linux 6.16 and later", "CRIU 4.2 can"),
+    ("Can't get 1:16 opt", "this CRIU dumps no IP socket on Linux 6.16 and later", "try a later CRIU"),
     ("In-flight connection", "a process has a TCP connection, which does not travel", "close it first"),
     ("Connected TCP socket", "a process has a TCP connection, which does not travel", "close it first"),
     ("file locks are hold", "a process holds a file lock, which does not travel", "release it first"),

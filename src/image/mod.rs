@@ -165,6 +165,13 @@ impl Image {
         self.manifest.description.init_pid
     }
 
+    /// CRIU's files by their names in its folder, and their lengths.
+    pub(crate) fn files_of_criu(&self) -> Vec<(String, u64)> {
+        let of_criu =
+            |(name, size): (&str, u64)| Some((name.strip_prefix(CRIU)?.strip_prefix('/')?.to_owned(), size));
+        self.files().filter_map(of_criu).collect()
+    }
+
     /// The content of one of CRIU's files, as it is now; `None` without it.
     pub(crate) fn read_of_criu(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let path = format!("{CRIU}/{name}");

@@ -32,7 +32,7 @@
 //! | [scratch](crate::ContainerBuilder::scratch), with what was removed | yes, as a layer with the ids of the container |
 //! | each tmpfs that it can write to, `/dev` among them | yes, as a layer; without devices, and without what is mounted below |
 //! | standard streams: pipes, terminals, the null device | their kinds: [`Image::streams`](crate::checkpoint::Image::streams) |
-//! | TCP and UDP sockets that are not connected | yes; CRIU before 4.2 refuses them on Linux 6.16 and later |
+//! | TCP and UDP sockets that are not connected | yes; CRIU 4.1.1 refuses them all on Linux 6.16 and later, which answers `EOPNOTSUPP` for an option that it asks for |
 //! | its configuration, limits, mounts, network, ids, capabilities and filter | as a record only: a restore makes them from the configuration of its caller |
 //! | files of the rootfs without a scratch, and of binds | no: they are on the host |
 //! | host name, sysctls, routes and addresses that were changed inside | no |
@@ -120,4 +120,5 @@
 //! one with another [`init`](crate::ContainerBuilder::init) than the image, a namespace of pids or mounts that exists
 //! already, startContainer hooks, createContainer hooks before a PID 1, labels of security modules, a filter that asks an
 //! agent, clocks of its own, and, with an init, an `/etc/ld.so.preload` in the container, which CRIU's loader would obey. A
-//! restore has 100 seconds until all processes stand, and as long until they run.
+//! restore has 100 seconds until all processes stand, and as long until they run. It ends with the name of the file if one of
+//! CRIU's is cut or replaced meanwhile.

@@ -101,6 +101,8 @@ pub(crate) struct RestoredTree {
     pub(crate) criu_pid: i32,
     /// CRIU's names of the streams that were pipes to a process outside, by the number of the stream.
     pub(crate) pipes: Vec<(usize, String)>,
+    /// CRIU's files by their names, and their lengths.
+    pub(crate) files: Vec<(String, u64)>,
 }
 
 /// The most volumes of one container.

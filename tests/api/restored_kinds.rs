@@ -10,6 +10,7 @@ use cofferdam::{Container, ContainerBuilder, Created, ErrorKind, Outcome, Stdio}
 use rustix::fs::{CWD, FileType, Mode};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Says "ready", and for each line that it reads what it still has.
 const RICH: &str = r#"
@@ -264,10 +265,7 @@ fn what_takes_the_place_of_a_file_after_the_image_was_opened_is_refused() {
 fn refused_with(stage: &Stage, criu: &Criu, image: &Image, damage: impl Fn(&mut Vec<u8>)) -> usize {
     let files: Vec<PathBuf> = image.files().map(|(name, _)| image.path().join(name)).collect();
     let mut refused = 0;
-    // CRIU reads memory beyond the end of a file until its time is over.
-    let is_read = |path: &&PathBuf| {
-        path.starts_with(image.path().join("criu")) && !path.to_string_lossy().contains("/pages-")
-    };
+    let is_read = |path: &&PathBuf| path.starts_with(image.path().join("criu"));
     for path in files.iter().filter(is_read) {
         let whole = std::fs::read(path).unwrap();
         let mut damaged = whole.clone();
@@ -310,6 +308,34 @@ fn an_image_that_is_damaged_in_any_file_leaves_nothing() {
     // It was the damage.
     let running = restore(counter(&stage, "after"), &image, &criu).unwrap().start().unwrap();
     running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
+fn memory_that_is_cut_or_replaced_after_the_image_was_opened_ends_a_restore_soon() {
+    let stage = stage!();
+    let criu = criu_or_skip!();
+    let image = image_of_counter(&stage, &criu);
+    let pages = image.path().join("criu/pages-1.img");
+    let aside = stage.path().join("aside");
+    std::fs::rename(&pages, &aside).unwrap();
+    let whole = std::fs::read(&aside).unwrap();
+    let refused = |words: &str| {
+        let begun = Instant::now();
+        let error = restore(counter(&stage, "after"), &image, &criu).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        assert_eq!(*error.kind(), ErrorKind::Stale, "{error}");
+        let named = error.to_string().contains("criu/pages-1.img was changed during the restore: ");
+        assert!(named && error.to_string().contains(words), "{error}");
+        std::fs::remove_file(&pages).unwrap();
+        assert_nothing_left(&stage);
+    };
+    std::fs::write(&pages, &whole[..whole.len() - 1]).unwrap();
+    refused(&format!("it has {} bytes, and had {}", whole.len() - 1, whole.len()));
+    rustix::fs::mknodat(CWD, &pages, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    refused("it is no regular file");
+    std::fs::rename(&aside, &pages).unwrap();
+    drop(restore(counter(&stage, "after"), &image, &criu).unwrap());
+    assert_nothing_left(&stage);
 }
 
 #[test]

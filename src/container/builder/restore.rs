@@ -81,6 +81,7 @@ impl ContainerBuilder {
                 init_pid: image.init_pid(),
                 criu_pid: free_pid(&pids).ok_or_else(|| stale("its processes leave no pid for CRIU"))?,
                 pipes: pipes.collect(),
+                files: image.files_of_criu(),
             },
             layers: image.layers().iter().map(|layer| layer.tmpfs().map(Into::into)).collect(),
         });

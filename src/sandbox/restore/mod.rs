@@ -42,6 +42,7 @@ pub(super) use become_criu::Place;
 use become_criu::{Fds, Mounts, become_criu};
 pub(super) use posture::Posture;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -54,7 +55,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(100);
 /// How long a process may take to look another up.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
-/// How long until the next look at PID 1.
+/// How long until the next look at PID 1, and at the files.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long CRIU may take to end after the end of its connection.
 const END_LIMIT: Duration = Duration::from_secs(1);
@@ -134,6 +135,8 @@ pub(super) struct Restorer {
     /// The container's root, until it is entered; `None` if init does that.
     room: Option<(OwnedFd, RootfsPropagation)>,
     posture: Posture,
+    /// What it reads, until every process is complete.
+    files: Option<Files>,
     /// Until when it has to be done with what it does now.
     deadline: Option<Instant>,
 }
@@ -143,6 +146,34 @@ struct First {
     pidfd: OwnedFd,
     member: Member,
     next_look: Instant,
+}
+
+/// CRIU's files in the image, as they were when it was opened.
+struct Files {
+    images: OwnedFd,
+    lengths: Vec<(String, u64)>,
+    next_look: Instant,
+}
+
+impl Files {
+    /// Fails, with its name, if a file has another length by now or is no file any more. CRIU would read beyond the end of
+    /// memory that was cut for as long as it may take, and wait for the writer of a FIFO.
+    fn look(&mut self) -> Result<()> {
+        self.next_look = Instant::now() + LOOK;
+        for (name, length) in &self.lengths {
+            let problem = match rustix::fs::statat(&self.images, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(errno) => errno.to_string(),
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+                    "it is no regular file".to_owned()
+                }
+                Ok(stat) if u64::try_from(stat.st_size) == Ok(*length) => continue,
+                Ok(stat) => format!("it has {} bytes, and had {length}", stat.st_size),
+            };
+            let problem = format!("criu/{name} was changed during the restore: {problem}");
+            return Err(Error::new(ErrorKind::Stale, "image", problem));
+        }
+        Ok(())
+    }
 }
 
 /// How a restore went on.
@@ -211,6 +242,8 @@ impl Restorer {
             (key.clone(), fd.as_raw_fd())
         });
         let request = rpc::request(mounts.images.as_raw_fd(), inherited);
+        let next_look = Instant::now() + LOOK;
+        let files = Files { images: mounts.images, lengths: plan.tree.files, next_look };
         let pidfd = members::hold_child(forked, "criu")?;
         let restorer = Self {
             pidfd,
@@ -221,6 +254,7 @@ impl Restorer {
             first: None,
             room: root.map(|root| (root, propagation)),
             posture,
+            files: Some(files),
             deadline: Some(Instant::now() + LIMIT),
         };
         restorer.send(&request)?;
@@ -281,16 +315,21 @@ impl Restorer {
 
     /// When to [look](Self::look) next.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        let look = self.first.as_ref().map(|first| first.next_look);
-        [look, self.deadline].into_iter().flatten().min()
+        let first = self.first.as_ref().map(|first| first.next_look);
+        let files = self.files.as_ref().map(|files| files.next_look);
+        [first, files, self.deadline].into_iter().flatten().min()
     }
 
-    /// Fails if it is too late for what CRIU does now, or if PID 1 has been killed. Nothing else tells: it is no child of
-    /// CRIU, which waits for it; and it ends only after its children, which wait for CRIU to collect them.
+    /// Fails if it is too late for what CRIU does now, if a file of the image is not what it was, or if PID 1 has been
+    /// killed. Nothing else tells of that: it is no child of CRIU, which waits for it; and it ends only after its children,
+    /// which wait for CRIU to collect them.
     pub(super) fn look(&mut self) -> Result<()> {
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             let problem = format!("it was not done after {LIMIT:?}");
             return Err(Error::new(ErrorKind::TimedOut, "criu restore", problem));
+        }
+        if let Some(files) = self.files.as_mut().filter(|files| files.next_look <= Instant::now()) {
+            files.look()?;
         }
         let Some(first) = &mut self.first else { return Ok(()) };
         first.next_look = Instant::now() + LOOK;
@@ -317,8 +356,9 @@ impl Restorer {
         }
     }
 
-    /// Every process is complete: CRIU has no limit while it holds them.
+    /// Every process is complete: CRIU has no limit while it holds them, and has read all that it reads.
     pub(super) fn hold(&mut self) {
+        self.files = None;
         self.deadline = None;
     }
 
