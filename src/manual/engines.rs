@@ -11,6 +11,7 @@
 //! podman (through conmon), docker and containerd (through its shim) take a container's pid from the PID file. They wait for
 //! that process, look for the container's network namespace and cgroup at it, and show its pid. It is the container's
 //! [sandbox](super::oci#hooks-and-the-containers-pid). Hooks, and tools that read `oci state`, get the pid of the program.
+//! The memory that they show for a container has the sandbox's in it, a quarter of a MiB. Its number of processes has not.
 //!
 //! # podman
 //!
