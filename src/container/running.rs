@@ -3,13 +3,13 @@
 use super::failed::Failed;
 use super::outcome::Exit;
 use super::typestate::{Alive, Container, Executed, Phase, Running, Stopped};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::helper::{has_ended, reap};
-use crate::link::KILL_LIMIT;
+use crate::link::{KILL_LIMIT, stuck};
 use crate::process::Signal;
 use crate::state::Status;
 use crate::wire::control::Operation;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 impl<P: Phase + ?Sized> Container<P> {
@@ -119,6 +119,13 @@ impl AsFd for Container<Running> {
     }
 }
 
+impl AsRawFd for Container<Running> {
+    /// The number of [`as_fd`](AsFd::as_fd), for event loops that take numbers. It stays this value's.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
 /// Kills through the sandbox, whose exit record then has the reason, or by pidfd if the sandbox does not answer.
 pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stopped>, Failed<P>> {
     let live = container.phase.live();
@@ -132,15 +139,14 @@ pub(super) fn kill<P: Alive>(container: Container<P>) -> Result<Container<Stoppe
             live.wait_until(deadline)
         }
     };
-    match gone.and_then(|gone| if gone { container.core.exit() } else { Err(still_there()) }) {
+    let exit = gone.and_then(|gone| match gone {
+        true => container.core.exit(),
+        false => Err(stuck("kill", "the container's processes are still there", live.sandbox_pid())),
+    });
+    match exit {
         Ok(exit) => Ok(container.into_stopped(exit)),
         Err(error) => Err(container.recover(error)),
     }
-}
-
-fn still_there() -> Error {
-    Error::new(ErrorKind::TimedOut, "kill", "the container's processes are still there")
-        .hint("is one in state D?")
 }
 
 impl<P: Phase> Container<P> {

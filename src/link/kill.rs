@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::process::channel::{wait_readable, wait_readable_until};
 use crate::process::{Channel, ProcessIdentity};
 use crate::state::{CONTROL_SOCKET, Record, StateLock};
+use crate::sys::ProcStat;
 use crate::wire::control::{CONNECTION, Operation, Reply, Request, SignalTarget};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::Mode;
@@ -34,7 +35,7 @@ pub(crate) fn kill_process(identity: &ProcessIdentity, record: &Record) -> Resul
         cgroup::thaw_nested(&record.cgroups, deadline);
         if Instant::now() >= deadline {
             let problem = format!("process {} was killed and is still there", identity.pid);
-            return Err(Error::new(ErrorKind::TimedOut, "kill", problem).hint("is one inside in state D?"));
+            return Err(stuck("kill", problem, identity.pid));
         }
     }
     Ok(())
@@ -61,7 +62,8 @@ pub(crate) fn leave_pod(record: &Record) -> Result<()> {
         drop(theirs);
         client::begin(&channel, &request(Operation::Kill))?.reply()?;
         wait_readable(ended.as_fd(), deadline)?;
-        kill_all(deadline, ended.as_fd(), |operation| client::begin(&channel, &request(operation))?.reply())?;
+        let ask = |operation| client::begin(&channel, &request(operation))?.reply();
+        kill_all(deadline, ended.as_fd(), sandbox.pid, ask)?;
         client::begin(&channel, &request(Operation::Forget))?.reply().map(drop)
     };
     match leave() {
@@ -94,10 +96,11 @@ pub(crate) fn kill_by_socket(lock: &StateLock) -> Result<()> {
 }
 
 /// Kills every process of a container, and repeats that until none is left or `deadline` has passed. `ended` becomes
-/// readable when the container has ended; `ask` sends an operation to its sandbox.
+/// readable when the container has ended; `ask` sends an operation to its sandbox, whose pid is `sandbox`.
 pub(crate) fn kill_all(
     deadline: Instant,
     ended: BorrowedFd<'_>,
+    sandbox: i32,
     ask: impl Fn(Operation) -> Result<Reply>,
 ) -> Result<()> {
     loop {
@@ -109,10 +112,74 @@ pub(crate) fn kill_all(
         }
         let now = Instant::now();
         if now >= deadline {
-            let error = Error::new(ErrorKind::TimedOut, "signal", "killed processes are still there");
-            return Err(error.hint("is one in state D?"));
+            return Err(stuck("signal", "killed processes are still there", sandbox));
         }
         // Return early at the end of the container; otherwise ask again.
         wait_readable_until(ended, Some(now + RECHECK))?;
+    }
+}
+
+/// Killed processes of a container have not ended in time. Names those below its sandbox, which has the pid `sandbox`, that
+/// wait in the kernel.
+pub(crate) fn stuck(step: &'static str, problem: impl Into<String>, sandbox: i32) -> Error {
+    let error = Error::new(ErrorKind::TimedOut, step, problem.into());
+    let waiting = waiting_below(sandbox, &all_processes());
+    match waiting.is_empty() {
+        true => error.hint("does one wait in the kernel, in state D?"),
+        false => {
+            error.hint(format!("in state D, until a device or file system answers: {}", waiting.join(", ")))
+        }
+    }
+}
+
+/// Every process in this process's proc that can be read.
+fn all_processes() -> Vec<ProcStat> {
+    let Ok(proc) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let stats = proc.flatten().filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
+    stats.filter_map(|entry| ProcStat::parse(&std::fs::read(entry.path().join("stat")).ok()?)).collect()
+}
+
+/// The pids and names of the descendants of `sandbox` that are in an uninterruptible sleep.
+fn waiting_below(sandbox: i32, all: &[ProcStat]) -> Vec<String> {
+    let (mut found, mut parents) = (Vec::new(), vec![sandbox]);
+    while let Some(parent) = parents.pop() {
+        for child in all.iter().filter(|process| process.ppid == parent && process.pid != parent) {
+            parents.push(child.pid);
+            if child.state == 'D' {
+                found.push(format!("{} {:?}", child.pid, child.comm));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `PID (NAME) STATE PPID`, and what else proc_pid_stat(5) has.
+    fn process(start: &str) -> ProcStat {
+        let rest = "1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 \
+                    0 0 0 0 0 0 0 0 0 0 0";
+        ProcStat::parse(format!("{start} {rest}").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_waits_in_the_kernel_below_the_sandbox_is_named() {
+        let all = ["10 (sandbox) S 1", "11 (a (b) D 10", "12 (sh) S 10", "13 (dd) D 12", "14 (other) D 1"];
+        assert_eq!(waiting_below(10, &all.map(process)), ["11 \"a (b\"", "13 \"dd\""]);
+        assert!(waiting_below(14, &all.map(process)).is_empty());
+    }
+
+    #[test]
+    fn processes_that_never_end_are_an_error_at_the_deadline() {
+        let (ended, _other) = Channel::pair().unwrap();
+        let left = |_| Ok(Reply::Left { processes: 1 });
+        let error = kill_all(Instant::now(), ended.as_fd(), -1, left).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            error.to_string(),
+            "signal: killed processes are still there (does one wait in the kernel, in state D?)"
+        );
     }
 }

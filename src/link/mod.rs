@@ -12,6 +12,6 @@ mod sandbox;
 
 pub(crate) use address::{Ending, SandboxAddress, has_ended};
 pub(crate) use find::{Reach, find_live, find_pod_sandbox, observe, reach};
-pub(crate) use kill::{KILL_LIMIT, kill_all, kill_by_socket, kill_process, leave_pod};
+pub(crate) use kill::{KILL_LIMIT, kill_all, kill_by_socket, kill_process, leave_pod, stuck};
 pub(crate) use pod::{PodSandbox, check_is_root, user_namespace_of};
 pub(crate) use sandbox::SandboxLink;

@@ -21,7 +21,7 @@ use crate::container::{Container, Executed, Failed, Phase, Stopped};
 use crate::criu::{After, Criu, Dump};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::image::NewImage;
-use crate::link::{Ending, KILL_LIMIT, SandboxLink, observe};
+use crate::link::{Ending, KILL_LIMIT, SandboxLink, observe, stuck};
 use crate::process::Channel;
 use crate::state::{Record, StateLock, Status};
 use crate::sys::ProcStat;
@@ -77,7 +77,15 @@ impl<P: Phase> Container<P> {
         let (live, phase) = (self.phase.live(), self.phase.status());
         let written = write(&self.core, live, phase, criu, directory.as_ref(), Then::End);
         let ended = written.and_then(|()| live.wait_until(Some(Instant::now() + KILL_LIMIT)));
-        match ended.and_then(|ended| if ended { self.core.exit() } else { Err(still_there()) }) {
+        let exit = ended.and_then(|ended| match ended {
+            true => self.core.exit(),
+            false => Err(stuck(
+                "checkpoint",
+                "there is an image, and its processes are still there",
+                live.sandbox_pid(),
+            )),
+        });
+        match exit {
             Ok(exit) => Ok(self.into_stopped(exit)),
             Err(error) => Err(self.recover(error)),
         }
@@ -187,13 +195,4 @@ fn lock_in_phase(core: &Handle, phase: Status) -> Result<(StateLock, Record)> {
             Err(Error::wrong_state(actual, "checkpoint", problem))
         }
     }
-}
-
-fn still_there() -> Error {
-    Error::new(
-        ErrorKind::TimedOut,
-        "checkpoint",
-        "there is an image, and the container's processes are still there",
-    )
-    .hint("is one in state D?")
 }

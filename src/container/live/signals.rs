@@ -84,7 +84,9 @@ fn send(live: &SandboxLink, signal: Signal, to: SignalTarget) -> Result<()> {
 
 fn send_to_all(live: &SandboxLink, signal: Signal) -> Result<()> {
     if signal == Signal::KILL {
-        return kill_all(Instant::now() + KILL_LIMIT, live.ended(), |operation| live.ask(operation));
+        return kill_all(Instant::now() + KILL_LIMIT, live.ended(), live.sandbox_pid(), |operation| {
+            live.ask(operation)
+        });
     }
     send(live, signal, SignalTarget::All)
 }
