@@ -32,7 +32,7 @@ use crate::host::machine;
 use crate::id::ContainerId;
 use digest::{DIRECTORY, of_file, open_regular};
 use manifest::{CONFIG, CRIU, FileEntry, LAYERS, MANIFEST, MAX_CONFIG, MAX_MANIFEST, Manifest, stale};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -208,6 +208,13 @@ impl AsFd for Image {
     /// The directory, open for reading: also if it has another name by now.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+}
+
+impl AsRawFd for Image {
+    /// The number of [`as_fd`](AsFd::as_fd), for event loops that take numbers. It stays this value's.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

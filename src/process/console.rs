@@ -12,7 +12,7 @@
 use crate::error::{Error, OsContext, Result};
 use crate::process::channel::send_descriptor;
 use crate::sys::connect_stream;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use std::fs::File;
@@ -116,6 +116,13 @@ impl Write for Pty {
 impl AsFd for Pty {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Pty {
+    /// The number of [`as_fd`](AsFd::as_fd), for event loops that take numbers. It stays this value's.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

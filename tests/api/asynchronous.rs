@@ -3,9 +3,10 @@
 use crate::kit::witness::descendants;
 use crate::kit::{Stage, stage};
 use cofferdam::{Container, Exec, Outcome, Running, Stdio};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::unix::pipe::Receiver;
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::runtime::Builder;
 use tokio::task::{JoinSet, yield_now};
 
@@ -94,9 +95,12 @@ fn waiting_lets_other_tasks_of_the_thread_run() {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = session.exec_async(exec).await.unwrap();
+        assert_eq!(process.as_raw_fd(), process.as_fd().as_raw_fd());
         let said = Receiver::from_file(process.take_stdout().unwrap()).unwrap();
         assert_eq!(read_line(&said).await, "one\n");
-        std::io::Write::write_all(&mut process.take_stdin().unwrap(), b"two\n").unwrap();
+        let to = Sender::from_file(process.take_stdin().unwrap()).unwrap();
+        to.writable().await.unwrap();
+        assert_eq!(to.try_write(b"two\n").unwrap(), 4);
         assert_eq!(read_line(&said).await, "two\n");
         assert!(process.wait_async().await.unwrap().outcome.success());
         assert!(!end.is_finished());

@@ -69,6 +69,11 @@ fn every_user_of_an_exec_opens_its_pipes_by_name() {
         let output = running.exec_output(exec).unwrap();
         let both = (text(output.stdout.as_slice()), text(output.stderr.as_slice()));
         assert_eq!(both, ("out in\n".into(), "err in\n".into()), "uid {uid}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        let exec = Exec::new(["sh", "-c", "echo of the caller >/dev/stdout"]).user(uid, uid);
+        let ended = running.exec(exec.stdout(Stdio::fd(writer))).unwrap().wait().unwrap();
+        assert!(ended.outcome.success(), "uid {uid}: {:?}", ended.outcome);
+        assert_eq!(text(reader), "of the caller\n", "uid {uid}");
     }
     assert_eq!(inside::output(&running, "echo by name >/dev/stdout"), "by name\n");
     running.kill().unwrap().delete().unwrap();

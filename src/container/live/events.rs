@@ -9,7 +9,7 @@ use crate::process::Channel;
 use crate::process::channel::{Delivery, wait_readable_until};
 use crate::state::{Found, StateRoot};
 use crate::wire::control::{Operation, SandboxEvent};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -190,5 +190,12 @@ impl Iterator for Events {
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+impl AsRawFd for Events {
+    /// The number of [`as_fd`](AsFd::as_fd), for event loops that take numbers. It stays this value's.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }

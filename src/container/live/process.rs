@@ -19,7 +19,7 @@ use crate::process::donation::Received;
 use crate::process::stdio::CallerPipes;
 use crate::process::{Channel, Collected, Lines, Signal, Stdio, collect, stdio};
 use crate::wire::control::{ExecReply, KillTree, Operation, ProcessEnd, ProcessEnded, WaitReply};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::fs::File;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -365,6 +365,13 @@ impl AsFd for Process {
     /// Readable when the process has ended, for poll(2) and every event loop built on it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+impl AsRawFd for Process {
+    /// The number of [`as_fd`](AsFd::as_fd), for event loops that take numbers. It stays this value's.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 
