@@ -206,7 +206,9 @@
 //! uses the cgroup, for an exact count.
 //!
 //! **The state directory is per user**, and nothing in it is secret from that user. Its checksums detect damage, not
-//! tampering: a process that can write there can do all that the caller can.
+//! tampering: a process that can write there can do all that the caller can. So can a container into which that directory,
+//! or one above it, is bound, even read-only, and whose ids are the caller's: it reaches the sockets of the caller's
+//! sandboxes.
 //!
 //! **The OCI state and the PID file have different pids**: [init's](crate::Container::init_pid), and the
 //! [sandbox's](crate::Container::sandbox_pid), which ends with the container and with its status.
