@@ -411,10 +411,18 @@ fn in_turns(ground: &Ground, zygote: &Zygote, peers: &mut [Peer], amounts: &Amou
     let every = amounts.runs / amounts.peer_runs;
     for round in 0..amounts.runs {
         let InTurns { costs, .. } = &mut taken;
-        let laps = costs.run.of(|| ground.run())?;
-        let without_init = costs.run_without_init.of(|| ground.run_without_init())?;
-        let forked = costs.forked_run.of(|| ground.run_forked(zygote))?;
+        // These come first: the peers of the last round have emptied the caches.
         let floor = costs.floor.of(|| ground.run_floor())?;
+        let forked = costs.forked_run.of(|| ground.run_forked(zygote))?;
+        // A pair, of which each is the first in every second round.
+        let mut with_init = || costs.run.of(|| ground.run());
+        let mut without_init = || costs.run_without_init.of(|| ground.run_without_init());
+        let (laps, without_init) = if round % 2 == 0 {
+            (with_init()?, without_init()?)
+        } else {
+            let first = without_init()?;
+            (with_init()?, first)
+        };
         taken.run.add(laps.iter().sum());
         taken.phases.add(laps);
         taken.run_without_init.add(without_init.iter().sum());

@@ -45,6 +45,11 @@ impl Samples {
         sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
     }
 
+    /// By how much each is above that of `other` which was taken beside it.
+    fn less(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one - other).collect())
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({
             "p50": rounded(self.percentile(50)),
@@ -293,9 +298,10 @@ impl Report {
 }
 
 impl Report {
-    /// What an init adds to a run, in milliseconds.
+    /// What an init adds to a run, in milliseconds: the median of what it adds to each of the pairs. Both runs of a pair
+    /// meet the same load of the host, so that this is steadier than the difference of two medians.
     pub(super) fn init_cost(&self) -> f64 {
-        self.run.median() - self.run_without_init.median()
+        self.run.less(&self.run_without_init).median()
     }
 
     fn add_costs(&self, text: &mut String) {
