@@ -449,9 +449,16 @@ fn parallel(threads: usize, runs: usize, run: impl Fn() -> Result<()> + Sync) ->
 /// The sum of the proportional set sizes of gofer and sandbox while a workload sleeps (proc_pid_smaps_rollup(5)).
 fn helpers_pss_kib(ground: &Ground) -> Result<u64> {
     let sleeping = ground.container(&["/bin/sleep", "60"]).build()?.create()?.start()?;
+    let_helpers_rest();
     let size = helpers(&sleeping)?.into_iter().map(pss_kib).sum();
     sleeping.kill()?.delete()?;
     size
+}
+
+/// Helpers give back what they need only to work once they have had nothing to do for 50 ms.
+#[expect(clippy::disallowed_methods, reason = "it is time itself that they wait for")]
+fn let_helpers_rest() {
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// The pids of gofer and sandbox.

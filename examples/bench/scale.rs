@@ -2,7 +2,7 @@
 
 use super::peers::{Peer, time};
 use super::report::{Samples, line, rounded};
-use super::{Ground, Result, helpers, parallel, pss_kib};
+use super::{Ground, Result, helpers, let_helpers_rest, parallel, pss_kib};
 use cofferdam::AnyContainer;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -130,6 +130,7 @@ fn alive(ground: &Ground, counts: &[usize]) -> Result<Vec<Alive>> {
         if listed < count {
             return Err(format!("{listed} of {count} containers are listed").into());
         }
+        let_helpers_rest();
         let sizes = running
             .iter()
             .map(|container| -> Result<u64> { helpers(container)?.map(pss_kib).into_iter().sum() });

@@ -1,7 +1,7 @@
 //! What a zygote saves, and what it costs.
 
 use super::report::Samples;
-use super::{Ground, Result, THREADS, helpers, parallel, pss_kib};
+use super::{Ground, Result, THREADS, helpers, let_helpers_rest, parallel, pss_kib};
 use cofferdam::Zygote;
 
 /// Measurements with helpers forked from a zygote.
@@ -28,6 +28,7 @@ pub(super) fn measure(
 
 fn memory(ground: &Ground, zygote: &Zygote) -> Result<(u64, u64)> {
     let sleeping = ground.container(&["/bin/sleep", "60"]).zygote(zygote).build()?.create()?.start()?;
+    let_helpers_rest();
     let helpers: Result<u64> = helpers(&sleeping)?.into_iter().map(pss_kib).sum();
     let sizes = pss_kib(zygote.pid()).and_then(|zygote| Ok((zygote, helpers?)));
     sleeping.kill()?.delete()?;

@@ -50,6 +50,10 @@ pub(crate) fn serve(mut donated: Received) {
             // If the caller is gone by now, the sandbox will notice and say so.
             let _ = caller.send(&GoferReport::Ready, &[]);
             drop(caller);
+            if sandbox.is_idle() {
+                sys::trim_heap();
+                sys::forget_code();
+            }
             match cgroups.zip(lifeline) {
                 Some((cgroups, lifeline)) => remove_as_asked(&sandbox, lifeline.as_fd(), &cgroups),
                 None => drop(sandbox.wait_for_message()),
@@ -123,8 +127,6 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
     if !leaves_out(Rule::HostMounts) {
         confine::leave_the_hosts_mounts()?;
     }
-    sys::trim_heap();
-    sys::forget_code();
     if leaves_out(Rule::GoferFilter) {
         return Ok((init, cgroups));
     }

@@ -225,6 +225,9 @@
 //! capabilities, the file system (by Landlock, if the kernel has it) and every system call except those it waits with,
 //! and waits until the sandbox ends. If the gofer is killed, its container ends.
 //!
+//! Gofer and sandbox give the pages of their code back once nothing has happened for 50 ms. The next event maps them
+//! again, from the page cache, so a container that ends sooner does not pay for that.
+//!
 //! If the container has cgroups that the crate made, the gofer keeps descriptors of their directories. When an attached
 //! container has ended and its caller is gone, no other process can remove them: the sandbox is inside the cgroups, and
 //! may be another user of the host. So the last thing that the sandbox of an attached container does, after it has written

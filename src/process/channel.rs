@@ -15,6 +15,10 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
+/// How long a helper without work keeps the memory that it needs only to work. A container that ends sooner needs
+/// most of that again at once.
+pub(crate) const IDLE_AFTER: Duration = Duration::from_millis(50);
+
 /// One end of a connection.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
@@ -32,6 +36,13 @@ impl Channel {
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .os(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
         Ok((Self(a), Self(b)))
+    }
+
+    /// Whether nothing arrives for [`IDLE_AFTER`], nor the other end closes. Reads no clock: that can be a system call,
+    /// which a confined process may not make.
+    pub(crate) fn is_idle(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut fds, Some(&timespec(IDLE_AFTER))) == Ok(0)
     }
 
     /// Sends `message` with `fds`. A peer that is gone is an error, never a signal.
@@ -203,7 +214,7 @@ pub(crate) fn wait_readable_until(fd: BorrowedFd<'_>, deadline: Option<Instant>)
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(crate) fn timespec(duration: Duration) -> Timespec {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() }
 }

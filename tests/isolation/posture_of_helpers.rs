@@ -8,6 +8,7 @@ use cofferdam::info::Info;
 use cofferdam::{Container, Rootfs, Running};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 fn start(stage: &Stage, name: &str) -> Container<Running> {
     stage.container(name).args(["sleep", "1000"]).build().unwrap().create().unwrap().start().unwrap()
@@ -213,6 +214,27 @@ fn the_gofer_cannot_be_looked_into_by_its_user() {
 }
 
 #[test]
+fn helpers_with_nothing_to_do_give_back_their_code() {
+    let stage = stage!();
+    let running = start(&stage, "idle");
+    let kib = |pid: i32, name| -> u64 {
+        let line = status_line(&pid.to_string(), name);
+        line.split(' ').next().and_then(|kib| kib.parse().ok()).expect("a size in kB")
+    };
+    let helpers = [gofer_pid(&running), running.sandbox_pid()];
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Their peak was when they made the container.
+    while helpers.into_iter().any(|pid| kib(pid, "VmRSS") * 4 > kib(pid, "VmHWM") * 3) {
+        let now = helpers.map(|pid| ["VmRSS", "VmHWM"].map(|name| kib(pid, name)));
+        assert!(Instant::now() < deadline, "resident and at its peak, KiB: {now:?}");
+        std::thread::yield_now();
+    }
+    // They still work.
+    running.exec_output(cofferdam::Exec::new(["true"])).unwrap();
+    running.kill().unwrap().delete().unwrap();
+}
+
+#[test]
 fn helpers_keep_nothing_of_the_callers_environment() {
     let stage = stage!();
     if !is_root() {
@@ -242,7 +264,7 @@ fn an_entry_point_that_is_the_running_program_changes_nothing() {
         let program = format!("/bin/entry-{name}");
         let builder = stage.container("entry").rootfs(Rootfs::directory(stage.busybox())).args([program]);
         // Refused, or harmless: it must not become a helper that anybody listens to.
-        let outcome = builder.timeout(std::time::Duration::from_secs(5)).run();
+        let outcome = builder.timeout(Duration::from_secs(5)).run();
         assert!(outcome.as_ref().map_or(true, |exit| !exit.outcome.success()), "{name}: {outcome:?}");
     }
     let after = (std::fs::read(&own).unwrap(), std::fs::metadata(&own).unwrap().ino());

@@ -8,16 +8,17 @@ use super::processes::Processes;
 use super::stage::Lifeline;
 use crate::error::{OsContext, Result};
 use crate::process::Channel;
+use crate::process::channel::{IDLE_AFTER, timespec};
 use crate::sandbox::files::Workers;
 use crate::sandbox::members::Held;
 use crate::sandbox::oom_score::OomScore;
 use crate::sandbox::volumes::Volumes;
 use crate::state::Cause;
-use crate::sys::Usage;
-use crate::wire::control::{SandboxEvent, SignalTarget};
+use crate::sys::{self, Usage};
+use crate::wire::control::{InitPhase, SandboxEvent, SignalTarget};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -95,8 +96,17 @@ impl Monitor {
 
     /// Serves until the root container's init is gone. Returns the exit status of this process.
     pub(in crate::sandbox) fn run(mut self) -> i32 {
+        let mut rests = false;
         loop {
-            for source in self.wait() {
+            let happened = self.wait(rests);
+            if !happened.is_empty() {
+                rests = false;
+            } else if !rests && self.may_rest() {
+                sys::trim_heap();
+                sys::forget_code();
+                rests = true;
+            }
+            for source in happened {
                 self.handle(source);
             }
             self.look_at_the_clock();
@@ -110,8 +120,16 @@ impl Monitor {
         }
     }
 
-    /// Waits. Returns what happened, in the order to handle it: the reports of a process come before its end.
-    fn wait(&self) -> Vec<Watched> {
+    /// Whether it gives its code back when nothing happens for a while. Not before the start, for
+    /// which a caller waits.
+    fn may_rest(&self) -> bool {
+        let starts = |phase| matches!(phase, InitPhase::Preparing | InitPhase::Created);
+        !self.containers.iter().any(|(_, container)| starts(container.phase()))
+    }
+
+    /// Waits; for [`IDLE_AFTER`] at most, unless it `rests` or may not. Returns what happened, in the order to handle it:
+    /// the reports of a process come before its end.
+    fn wait(&self, rests: bool) -> Vec<Watched> {
         let mut watched = vec![(Watched::Signals, PollFd::new(&self.signals, PollFlags::IN))];
         for (key, process) in &self.processes.running {
             if process.speaks {
@@ -166,7 +184,11 @@ impl Monitor {
             watched.push((Watched::Listener, PollFd::new(&self.listener, PollFlags::IN)));
         }
         let (sources, mut fds): (Vec<Watched>, Vec<PollFd<'_>>) = watched.into_iter().unzip();
-        if poll(&mut fds, self.time_left().as_ref()).is_err() {
+        let left = match self.time_left() {
+            left if rests || !self.may_rest() => left,
+            left => Some(left.map_or(IDLE_AFTER, |left| left.min(IDLE_AFTER))),
+        };
+        if poll(&mut fds, left.map(timespec).as_ref()).is_err() {
             return Vec::new();
         }
         let happened = sources.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
@@ -293,7 +315,7 @@ impl Monitor {
         self.accept_again = self.accept_again.filter(|again| *again > now);
     }
 
-    fn time_left(&self) -> Option<Timespec> {
+    fn time_left(&self) -> Option<Duration> {
         let clients = self.clients.iter().filter_map(|(_, client)| client.deadline);
         let containers = self.containers.iter().filter_map(|(_, container)| container.deadline());
         let pausing = self.containers.iter().filter_map(|(_, container)| container.pausing());
@@ -301,9 +323,7 @@ impl Monitor {
             containers.chain(self.processes.deadline()).chain(self.accept_again).chain(self.held.next_look());
         let next = clients.chain(containers).chain(pausing.map(|pausing| pausing.next_look)).min()?;
         // Round up: waking just before the deadline would spin.
-        let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(100);
-        let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-        Some(Timespec { tv_sec: seconds, tv_nsec: left.subsec_nanos().into() })
+        Some(next.saturating_duration_since(Instant::now()) + Duration::from_micros(100))
     }
 
     /// The pids of children of the sandbox that belong to no workload.

@@ -22,7 +22,6 @@ use crate::sandbox::reaper::Reaper;
 use crate::sandbox::target::has_ended;
 use crate::sandbox::template::write;
 use crate::state::{Cause, Status};
-use crate::sys;
 use crate::wire::control::Reply;
 use crate::wire::init::{InitRequest, JobReport, StartReport};
 use std::time::{Duration, Instant};
@@ -170,10 +169,7 @@ impl ContainerState {
         self.exit.started(started_at_ms);
         let deadline = self.traits.timeout.and_then(|limit| Instant::now().checked_add(limit));
         self.stage = Stage::Running { run: Run { ready, started_at_ms, deadline }, pausing: None };
-        let client = client.reply(&Reply::Done);
-        sys::trim_heap();
-        sys::forget_code();
-        client
+        client.reply(&Reply::Done)
     }
 
     /// What init, which is gone, reported last of what it was asked for: the time if it executed the program, and the
