@@ -2,9 +2,14 @@
 
 use super::teardown;
 use crate::error::{ErrorKind, Result};
-use crate::helper::{collect_later, reap};
+use crate::helper::{collect_later, has_ended, reap};
+use crate::process::channel::wait_readable_until;
 use crate::state::{CreatorLock, Found, StateRoot};
 use rustix::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long the gofer may take to end after it was killed, to be collected first.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Attaches a container to the value that made it: dropping the value destroys the container.
 #[derive(Debug)]
@@ -63,6 +68,7 @@ impl DropGuard {
         for child in self.children.iter().flatten() {
             let _ = rustix::process::pidfd_send_signal(child, rustix::process::Signal::KILL);
         }
+        self.collect_those_that_end();
         let lock = self.root.lock(&self.found);
         let destroyed = lock.and_then(|lock| teardown::destroy(lock, Some(self.created_at)));
         for child in self.children.take().iter().flatten() {
@@ -75,6 +81,25 @@ impl DropGuard {
                 Ok(())
             }
         }
+    }
+}
+
+impl DropGuard {
+    /// If the sandbox has ended, nothing keeps the gofer, which was killed, from ending now. Collects both before the
+    /// record is looked at, so that there is nothing to look for. What does not end at once stays in `children`.
+    fn collect_those_that_end(&mut self) {
+        let Some(children) = &mut self.children else { return };
+        if !children.first().is_some_and(|sandbox| has_ended(sandbox.as_fd())) {
+            return;
+        }
+        let deadline = Instant::now() + AT_ONCE;
+        children.retain(|child| {
+            let ended = wait_readable_until(child.as_fd(), Some(deadline)).unwrap_or(false);
+            if ended {
+                reap(child.as_fd());
+            }
+            !ended
+        });
     }
 }
 
