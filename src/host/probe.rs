@@ -282,8 +282,12 @@ fn may_write(file: &Path) -> bool {
 /// The most that the probe reads of one file: the mount table of a host with ten thousand containers is about 10 MiB.
 const MAX_PROC_BYTES: u64 = 32 << 20;
 
+const USUAL_PROC_BYTES: usize = 8 << 10;
+
 pub(super) fn read_bounded(path: &Path) -> Result<String> {
-    let mut text = Vec::new();
+    // Room for what most of these files have: the kernel does not say how long they are, and `read_to_end` into an
+    // empty buffer begins with 32 bytes.
+    let mut text = Vec::with_capacity(USUAL_PROC_BYTES);
     let file = File::open(path).os(|| format!("open({path:?})"))?;
     file.take(MAX_PROC_BYTES).read_to_end(&mut text).os(|| format!("read({path:?})"))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
