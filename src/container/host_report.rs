@@ -5,7 +5,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::host::{Caller, Needs, Obstacle, namespaces_obstacle};
 use crate::id::{ContainerId, QualifiedId};
 use crate::plan::cgroup::{self, CgroupPlan};
-use crate::spec::{CpuLimits, MemoryLimits, Resources};
+use crate::spec::{CpuLimits, IdMaps, MemoryLimits, Resources};
 use crate::state::StateRoot;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use std::fmt;
@@ -142,10 +142,11 @@ impl HostReport {
     pub fn probe() -> Self {
         let limits = Limits::probe();
         let look = |feature| match feature {
-            Feature::Kernel => kernel(),
+            Feature::Kernel => kernel(&rustix::system::uname().release().to_string_lossy()),
             Feature::Namespaces => namespaces_obstacle().map(Missing::from),
             Feature::StateRoot => StateRoot::open_default().err().as_ref().map(missing),
-            Feature::IdRange => id_range(),
+            Feature::IdRange => Caller::probe()
+                .map_or_else(|error| Some(missing(&error)), |caller| id_range(&caller.default_id_maps())),
             Feature::MemoryLimit => {
                 let memory = MemoryLimits { limit: Some(1 << 30), ..MemoryLimits::default() };
                 limits.refusal(Resources { memory, ..Resources::default() })
@@ -197,9 +198,8 @@ fn missing(error: &Error) -> Missing {
     Obstacle::of(error).into()
 }
 
-fn kernel() -> Option<Missing> {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
+/// Whether the kernel with this release, as uname(2) names it, is too old.
+fn kernel(release: &str) -> Option<Missing> {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     (version < OLDEST_KERNEL).then(|| {
@@ -208,11 +208,8 @@ fn kernel() -> Option<Missing> {
     })
 }
 
-fn id_range() -> Option<Missing> {
-    let maps = match Caller::probe() {
-        Ok(caller) => caller.default_id_maps(),
-        Err(error) => return Some(missing(&error)),
-    };
+/// Whether these maps, which the caller's containers have by default, have no id but the caller's own.
+fn id_range(maps: &IdMaps) -> Option<Missing> {
     let ids: u64 = maps.uids.iter().map(|map| u64::from(map.size)).sum();
     (ids == 1).then(|| {
         Missing::new(
@@ -275,4 +272,60 @@ fn device(path: &Path) -> Option<Missing> {
     let access = accessat(CWD, path, Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS);
     let error = access.os(|| format!("access({path:?})")).err()?;
     Some(Missing::new(error.to_string(), "modprobe tun, and pass the device on if this is a container"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cgroups::CgroupLayout;
+    use crate::spec::IdMap;
+
+    fn said(missing: Option<Missing>) -> (String, String) {
+        let missing = missing.expect("something is missing");
+        (missing.cause, missing.remedy)
+    }
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_named_by_its_release() {
+        for old in ["5.13.19-arch1", "4.18.0-553.el8_10.x86_64", "2.6.78"] {
+            let expected = (format!("this is Linux {old}"), "run Linux 5.14 or later".to_owned());
+            assert_eq!(said(kernel(old)), expected);
+        }
+        for new in ["5.14.0-427.el9", "5.14", "5.15.0-1+deb11", "6.1.0-13-amd64", "10.0.0-rc1"] {
+            assert_eq!(kernel(new), None, "{new}");
+        }
+    }
+
+    #[test]
+    fn a_caller_with_one_id_is_told_how_to_get_a_range() {
+        let own = IdMap { container: 0, host: 1000, size: 1 };
+        let range = IdMap { container: 1, host: 100_000, size: 65_536 };
+        let (cause, remedy) = said(id_range(&IdMaps { uids: vec![own], gids: vec![own] }));
+        assert_eq!(
+            cause,
+            "this user has no range in /etc/subuid and /etc/subgid, or newuidmap and newgidmap are not installed"
+        );
+        assert_eq!(
+            remedy,
+            "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, and install uidmap"
+        );
+        assert_eq!(id_range(&IdMaps { uids: vec![own, range], gids: vec![own, range] }), None);
+    }
+
+    #[test]
+    fn a_user_without_a_cgroup_is_told_where_one_is_delegated() {
+        let (cause, remedy) = said(Limits(Ok(CgroupLayout::default())).pause());
+        assert_eq!(cause, "this user may make no cgroup to freeze a container in");
+        assert_eq!(
+            remedy,
+            "start this program where a cgroup is delegated to the user: systemd-run --user --scope"
+        );
+    }
+
+    #[test]
+    fn a_host_without_tun_is_told_to_load_the_module() {
+        let (cause, remedy) = said(device(Path::new("/dev/net/no-such-device")));
+        assert_eq!(cause, "access(\"/dev/net/no-such-device\"): ENOENT: No such file or directory");
+        assert_eq!(remedy, "modprobe tun, and pass the device on if this is a container");
+    }
 }

@@ -75,7 +75,9 @@ fn root_of_a_user_namespace_gives_its_containers_ids_that_it_has() {
     if let Some(directory) = caller::role() {
         let report = HostReport::probe();
         assert!(report.can_run(), "{report}");
-        assert!(report.missing(Feature::IdRange).is_some(), "{report}");
+        let missing = report.missing(Feature::IdRange).expect("one id is no range");
+        let cause = "this user has no range in /etc/subuid and /etc/subgid";
+        assert!(missing.cause.starts_with(cause) && missing.remedy.contains("--add-subuids"), "{missing}");
         let builder = ContainerBuilder::new().id("few").state_root(caller::root(&directory));
         let output = builder.args(["cat", "/proc/self/uid_map"]).output().unwrap();
         assert_eq!(
@@ -87,13 +89,46 @@ fn root_of_a_user_namespace_gives_its_containers_ids_that_it_has() {
     again_in_user_namespace("exec \"$@\"");
 }
 
+/// uname(2) says to processes with the personality `UNAME26` that the kernel is Linux 2.6.
+#[test]
+fn a_kernel_that_is_too_old_is_reported_with_the_one_to_run() {
+    if caller::role().is_some() {
+        let report = HostReport::probe();
+        assert!(!report.can_run(), "{report}");
+        let missing = report.missing(Feature::Kernel).expect("it says that it is Linux 2.6");
+        assert!(missing.cause.starts_with("this is Linux 2.6."), "{missing}");
+        assert_eq!(missing.remedy, "run Linux 5.14 or later");
+        return;
+    }
+    again_below(&["setarch", "--uname-2.6"]);
+}
+
+/// An empty directory covers `/dev/net`, as in a container without the device.
+#[test]
+fn a_host_without_tun_is_reported_with_what_to_load() {
+    if caller::role().is_some() {
+        let report = HostReport::probe();
+        let missing = report.missing(Feature::Tun).expect("there is no such device");
+        assert_eq!(missing.cause, "access(\"/dev/net/tun\"): ENOENT: No such file or directory");
+        assert!(missing.remedy.starts_with("modprobe tun, and pass the device on"), "{missing}");
+        return;
+    }
+    let cover = "if test -e /dev/net; then mount -t tmpfs none /dev/net; fi; exec \"$@\"";
+    again_below(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", cover, "sh"]);
+}
+
 /// Runs this test again as root of a user namespace that maps only the caller's own id. `script` prepares the namespace
 /// and executes the test.
 fn again_in_user_namespace(script: &str) {
+    again_below(&["unshare", "--user", "--map-root-user", "sh", "-euc", script, "sh"]);
+}
+
+/// Runs this test again by a program that executes what follows its arguments.
+fn again_below(program: &[&str]) {
     let thread = std::thread::current();
     let directory = tempfile::tempdir().unwrap();
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "sh", "-euc", script, "sh"])
+    let output = Command::new(program[0])
+        .args(&program[1..])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", thread.name().unwrap(), "--nocapture", "--test-threads=1"])
         .env(caller::ROLE, directory.path())
