@@ -3,10 +3,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests write plain files of their own")]
 
 use crate::kit::{Stage, is_readable_within, stage, start};
+use cofferdam::processes::OutputStream;
 use cofferdam::{AnyContainer, Container, Exec, Outcome, Running, Stdio};
 use std::fs::File;
+use std::io::Write;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The longest wait, which only a test that fails reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +83,33 @@ fn a_piped_input_that_was_not_taken_is_closed_before_every_wait() {
     let process = container.exec(cat()).unwrap();
     assert_eq!(process.try_wait().unwrap(), None);
     assert!(process.wait().unwrap().outcome.success());
+}
+
+#[test]
+fn lines_of_a_container_say_where_it_wrote_them_and_when_they_were_read() {
+    let stage = stage!();
+    let script = "echo first; read go; echo oops >&2; printf last";
+    let builder = stage.shell("lines", script).stdin(Stdio::piped());
+    let begun = SystemTime::now();
+    let mut running = start(builder.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut lines = running.take_lines();
+    assert_eq!(running.take_lines().count(), 0, "both streams are taken");
+    let first = lines.next().unwrap().unwrap();
+    let asked = SystemTime::now();
+    assert_eq!((first.stream, &*first.text(), first.complete), (OutputStream::Stdout, "first", true));
+    assert!((begun..=asked).contains(&first.at), "{first:?} between {begun:?} and {asked:?}");
+
+    running.take_stdin().unwrap().write_all(b"go\n").unwrap();
+    let mut rest: Vec<_> = lines.map(Result::unwrap).collect();
+    let ended = SystemTime::now();
+    assert!(rest.iter().all(|line| (asked..=ended).contains(&line.at)), "{asked:?} {rest:?} {ended:?}");
+    // Each stream has a pipe of its own, so that their lines have no order.
+    rest.sort_by_key(|line| line.stream == OutputStream::Stderr);
+    let seen: Vec<_> = rest.iter().map(|line| (line.stream, line.text(), line.complete)).collect();
+    let expected =
+        [(OutputStream::Stdout, "last".into(), false), (OutputStream::Stderr, "oops".into(), true)];
+    assert_eq!(seen, expected);
+    assert!(running.wait().unwrap().outcome.success());
 }
 
 #[test]
