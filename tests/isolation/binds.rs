@@ -5,6 +5,8 @@
 use crate::kit::{Stage, inside, is_root, skip, stage, start, stdout_of};
 use cofferdam::builder::{Bind, IdMap};
 use cofferdam::{ContainerBuilder, ErrorKind};
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -159,6 +161,45 @@ fn ids_are_kept_or_mapped_as_asked() {
     let far = [IdMap { container: 65_535, host: ANN.0, size: 2 }];
     let refused = stage.container("far").args(["true"]).bind(bind().map(far)).build().unwrap_err();
     assert!(refused.to_string().starts_with("Bind::map: "), "{refused}");
+}
+
+#[test]
+fn a_file_system_that_cannot_map_ids_is_refused_with_the_way_to_bind_it() {
+    let stage = stage!();
+    if !is_root() {
+        skip!("only root mounts a file system");
+    }
+    let disk = directory(&stage, "disk", (0, 0), 0o755);
+    // In a mount namespace of this thread, which no other test copies.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    // ramfs has no FS_ALLOW_IDMAP (mount_setattr(2)).
+    mount("none", &disk, "ramfs", MountFlags::empty(), None).unwrap();
+    chown(&disk, Some(ANN.0), Some(ANN.1)).unwrap();
+    let hint = "Bind::keep_ids binds it as it is on the disk";
+    for (name, bind) in
+        [("usual", Bind::new(&disk, "/mnt")), ("read-only", Bind::new(&disk, "/mnt").read_only().map_owner())]
+    {
+        let said = refusal(stage.container(name).bind(bind));
+        let expected = format!("{}: the file system cannot map ids: Invalid argument", disk.display());
+        assert!(said.contains(&expected) && said.contains(hint), "{said}");
+    }
+    // Every user may write there: the default is to bind it as it is.
+    let script = "echo made >/mnt/made; stat -c %u:%g /mnt";
+    std::fs::set_permissions(&disk, PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(stdout_of(stage.busybox_shell("open", script).bind_rw(&disk, "/mnt")), "65534:65534");
+    let made = owner(disk.join("made"));
+    assert_eq!(made.0, made.1);
+    assert_ne!(made, ANN);
+    // As it is on the disk, for the user of the host that owns it.
+    std::fs::set_permissions(&disk, PermissionsExt::from_mode(0o700)).unwrap();
+    let kept = || Bind::new(&disk, "/mnt").keep_ids();
+    let of_ann = stage.busybox_shell("kept", script).without_user_namespace().user(ANN.0, ANN.1);
+    assert_eq!(stdout_of(of_ann.bind(kept())), format!("{}:{}", ANN.0, ANN.1));
+    let other = stage.busybox_shell("other", "stat -c %u:%g /mnt; ls /mnt 2>&1; true").bind(kept());
+    let seen = stdout_of(other);
+    assert!(seen.starts_with("65534:65534\n") && seen.contains("Permission denied"), "{seen}");
+    unmount(&disk, UnmountFlags::empty()).unwrap();
 }
 
 #[test]
