@@ -91,12 +91,18 @@ fn the_range_of_a_killed_caller_is_free_again() {
     }
     let mut caller = Caller::spawn(stage.path());
     let said = caller.hear();
-    let (sandbox, range) = said.split_once(' ').unwrap();
-    let range = range.parse().unwrap();
-    assert!(is_taken(range));
+    let (sandbox, first) = said.split_once(' ').unwrap();
+    let of_caller: u32 = first.parse().unwrap();
+    assert!(is_taken(of_caller));
+    // A container of another process gets none of the ids of the caller's.
+    let here = start(stage.container("here").args(["sleep", "1000"]));
+    let own = range(&here);
+    assert!(own.abs_diff(of_caller) >= 65_536, "{own} {of_caller}");
     caller.kill();
     await_end(sandbox.parse().unwrap());
-    assert!(!is_taken(range));
+    assert!(!is_taken(of_caller));
+    assert!(is_taken(own));
+    here.kill().unwrap().delete().unwrap();
     for listed in cofferdam::AnyContainer::list(stage.root()).unwrap() {
         let cofferdam::info::Listed::Container(container) = listed else { panic!("{listed:?}") };
         container.delete(false).unwrap();
