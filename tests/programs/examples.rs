@@ -491,12 +491,43 @@ fn supervise_starts_what_fails_again_until_it_has_failed_too_often() {
 }
 
 #[test]
+fn supervise_renames_a_log_before_it_becomes_too_large() {
+    let stage = stage!();
+    let log = stage.path().join("log");
+    let supervise = example!("supervise").on(&stage);
+    let supervise = supervise.args(["--log", log.to_str().unwrap(), "--log-size", "70", "--restarts", "2"]);
+    // 84 bytes of lines, and one line that no log has room for.
+    let ran = supervise.args(["bad=seq 100 120; exit 3", "long=printf %0150d 7"]).run();
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let read = |name: &str| std::fs::read_to_string(log.join(name)).unwrap();
+    let all = (0..3).flat_map(|_| 100..=120).map(|number| format!("{number}\n")).collect::<String>();
+    // 252 bytes: of lines of four bytes, a log takes 68.
+    let (old, new) = (read("bad.log.1"), read("bad.log"));
+    assert_eq!((old.len(), new.len()), (68, 252 - 3 * 68));
+    assert!(all.ends_with(&(old + &new)), "{new}");
+    assert_eq!((read("long.log.1"), read("long.log")), ("0".repeat(70), format!("{:0>10}", 7)));
+    let names: BTreeSet<_> =
+        std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let expected = ["bad.log", "bad.log.1", "bad.pipe", "long.log", "long.log.1", "long.pipe"];
+    assert_eq!(names, expected.map(Into::into).into());
+}
+
+#[test]
 fn a_killed_supervise_leaves_its_services_to_the_next_one() {
     let stage = stage!();
-    let supervise = example!("supervise").on(&stage);
+    let log = stage.path().join("log");
+    let supervise = example!("supervise").on(&stage).args(["--log", log.to_str().unwrap()]);
     let start = || {
         let mut command = Command::new(&supervise.path);
-        command.args(&supervise.args).arg("web=sleep 1000").stdout(Stdio::piped()).spawn().unwrap()
+        command
+            .args(&supervise.args)
+            .arg("web=trap 'echo asked' USR1; echo begun; while :; do sleep 0.01; done");
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let await_log = |text: &str| {
+        while std::fs::read_to_string(log.join("web.log")).unwrap_or_default() != text {
+            std::thread::yield_now();
+        }
     };
     let say = |child: &mut std::process::Child| -> String {
         let mut line = String::new();
@@ -515,10 +546,13 @@ fn a_killed_supervise_leaves_its_services_to_the_next_one() {
         }
         std::thread::yield_now();
     };
+    await_log("begun\n");
     first.kill().unwrap();
     first.wait().unwrap();
+    running.as_running().unwrap().signal(cofferdam::Signal::USR1).unwrap();
     let mut second = start();
     assert_eq!(say(&mut second), "web: taken over, running\n");
+    await_log("begun\nasked\n");
     assert!(running.as_running().unwrap().try_wait().unwrap().is_none());
     let stop = Command::new(&supervise.path).args(&supervise.args).args(["--stop", "web="]).status().unwrap();
     assert!(stop.success());
