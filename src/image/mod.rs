@@ -172,11 +172,18 @@ impl Image {
         self.files().filter_map(of_criu).collect()
     }
 
-    /// The content of one of CRIU's files, as it is now; `None` without it.
-    pub(crate) fn read_of_criu(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    /// The content of one of CRIU's files, which is at most `limit` bytes long.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Stale`](crate::ErrorKind::Stale) if it is not what it was when the image was opened.
+    pub(crate) fn read_of_criu(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let path = format!("{CRIU}/{name}");
-        let listed = self.manifest.files.contains_key(&path);
-        listed.then(|| content(open_file(self.as_fd(), &path)?, &path, limit)).transpose()
+        let entry = self.manifest.files.get(&path).ok_or_else(|| stale(&path, "it is missing"))?;
+        let bytes = content(open_file(self.as_fd(), &path)?, &path, limit)?;
+        match hex_digest(&bytes) == entry.sha256 {
+            true => Ok(bytes),
+            false => Err(stale(&path, "it was changed after the image was opened")),
+        }
     }
 
     /// What standard input, output and error of its first process were.

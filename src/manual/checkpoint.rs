@@ -108,6 +108,10 @@
 //! and its limits. What has more is refused with the process, the field and both values, and all is killed. The program of
 //! the first filter is compared in the image, because only root of the host could read it back.
 //!
+//! [`restore`](crate::ContainerBuilder::restore) compares CRIU's files with the manifest again, and CRIU reads those very
+//! bytes, from memory that no other process can write. Only the memory of processes and deleted files it reads from the
+//! directory itself.
+//!
 //! CRIU runs inside the container, with the container's namespaces and cgroups, as its root and with the capabilities that
 //! CRIU needs. It begins in a root that has nothing but a proc, so that nothing in the container can be taken for a library
 //! or a program of CRIU's, and enters the container's before it makes a process. It counts as one process more until the
@@ -119,6 +123,5 @@
 //! Refused by name: another version of CRIU than the one that made the image, an image of a terminal, a container of a pod,
 //! one with another [`init`](crate::ContainerBuilder::init) than the image, a namespace of pids or mounts that exists
 //! already, startContainer hooks, createContainer hooks before a PID 1, labels of security modules, a filter that asks an
-//! agent, clocks of its own, and, with an init, an `/etc/ld.so.preload` in the container, which CRIU's loader would obey. A
-//! restore has 100 seconds until all processes stand, and as long until they run. It ends with the name of the file if one of
-//! CRIU's is cut or replaced meanwhile.
+//! agent, and clocks of its own. A restore has 100 seconds until all processes stand, and as long until they run. It ends
+//! with the name of the file if the memory of a process is cut meanwhile.

@@ -119,8 +119,8 @@
 //!    (`container/create/restore_source.rs`).
 //! 2. Create begins as for any container. The gofer makes mounts of the images and of CRIU's files, too, and
 //!    `sandbox/init/room.rs` `make_room` keeps them for the sandbox. It leaves the root in an empty one
-//!    (`sandbox/init/empty_root.rs` `enter_with`), unpacks the layers (`unpack`), and waits for its end, so that its pid is
-//!    free.
+//!    (`sandbox/init/empty_root.rs` `enter_with`), makes the directory that CRIU reads (`images`), unpacks the layers
+//!    (`unpack`), and waits for its end, so that its pid is free.
 //! 3. `sandbox/monitor/restoring.rs` `fork_criu` ends init, and `sandbox/restore/mod.rs` `fork` forks CRIU in the container.
 //!    `hear` enters the root with it.
 //!    `criu/restore.rs` has the messages.

@@ -101,7 +101,7 @@ pub(crate) struct RestoredTree {
     pub(crate) criu_pid: i32,
     /// CRIU's names of the streams that were pipes to a process outside, by the number of the stream.
     pub(crate) pipes: Vec<(usize, String)>,
-    /// CRIU's files by their names, and their lengths.
+    /// Those of CRIU's files that it reads from the image itself, and their lengths. It gets copies of the others.
     pub(crate) files: Vec<(String, u64)>,
 }
 

@@ -4,6 +4,9 @@
 use crate::error::RemoteFailure;
 use serde::{Deserialize, Serialize};
 
+/// The name of the archive with the small files of an image to restore.
+pub(crate) const IMAGE_FILES: &str = "image-files";
+
 /// The gofer's mount at this position, on its way from init to the sandbox.
 pub(crate) fn restore_name(index: usize) -> String {
     format!("restore-{index}")

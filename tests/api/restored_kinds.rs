@@ -311,6 +311,31 @@ fn an_image_that_is_damaged_in_any_file_leaves_nothing() {
 }
 
 #[test]
+fn criu_reads_what_was_compared_whatever_becomes_of_the_files() {
+    let stage = stage!();
+    let criu = criu_or_skip!();
+    let image = image_of_counter(&stage, &criu);
+    for describe in [|builder: ContainerBuilder| builder, ContainerBuilder::without_user_namespace] {
+        let building = describe(counter(&stage, "after")).restore(&image, &criu).unwrap().build().unwrap();
+        let small =
+            ["seccomp.img", "core-2.img", "pstree.img"].map(|name| image.path().join("criu").join(name));
+        let whole = small.each_ref().map(|path| std::fs::read(path).unwrap());
+        small.iter().for_each(|path| std::fs::write(path, "another").unwrap());
+        let created = building.create().unwrap();
+        let held = count(&created);
+        let running = created.start().unwrap();
+        until("it goes on", || count(&running) > held + 3);
+        running.kill().unwrap().delete().unwrap();
+        assert_eq!(
+            *describe(counter(&stage, "late")).restore(&image, &criu).unwrap_err().kind(),
+            ErrorKind::Stale
+        );
+        small.iter().zip(whole).for_each(|(path, whole)| std::fs::write(path, whole).unwrap());
+    }
+    assert_nothing_left(&stage);
+}
+
+#[test]
 fn memory_that_is_cut_or_replaced_after_the_image_was_opened_ends_a_restore_soon() {
     let stage = stage!();
     let criu = criu_or_skip!();

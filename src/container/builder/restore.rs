@@ -6,8 +6,9 @@ use crate::criu::{Contents, Criu};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::image::{Image, StreamKind};
 use crate::plan::{Restored, RestoredTree};
+use crate::process::memory::sealed;
 use oci_spec::runtime::Spec;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ impl ContainerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] if the image was made by another version of CRIU, had a terminal, or if CRIU's files cannot
-    /// be found; [`ErrorKind::Stale`] for an image that makes no sense; or the errno of reading it.
+    /// be found; [`ErrorKind::Stale`] for an image that makes no sense, or that was changed after it was opened; or the errno
+    /// of reading it.
     ///
     /// `build` fails with [`ErrorKind::Unsupported`] naming the field of the configuration that a restored container cannot
     /// have, and [`ErrorKind::InvalidInput`] naming the stream that does not fit; `create` with [`ErrorKind::Stale`] saying
@@ -64,9 +66,16 @@ impl ContainerBuilder {
         }
         let directory = image.as_fd().try_clone_to_owned().os(|| "fcntl(F_DUPFD_CLOEXEC, image)")?;
         let path = std::path::absolute(image.path()).os(|| format!("getcwd() for {:?}", image.path()))?;
-        let [tree, filters] = Contents::FILES.map(|name| image.read_of_criu(name, Contents::MAX_FILE));
-        let tree = tree?.ok_or_else(|| stale("it has no processes"))?;
-        let Contents { pids, first_filters } = Contents::parse(&tree, filters?.as_deref())?;
+        let (large, small): (Vec<_>, Vec<_>) =
+            image.files_of_criu().into_iter().partition(|(name, length)| is_large(name, *length));
+        let read = |(name, _): (String, u64)| Ok((image.read_of_criu(&name, Contents::MAX_FILE)?, name));
+        let small: Vec<(Vec<u8>, String)> = small.into_iter().map(read).collect::<Result<_>>()?;
+        let [tree, filters] = Contents::FILES.map(|name| {
+            let found = small.iter().find(|(_, file)| file == name);
+            found.map(|(content, _)| content.as_slice())
+        });
+        let tree = tree.ok_or_else(|| stale("it has no processes"))?;
+        let Contents { pids, first_filters } = Contents::parse(tree, filters)?;
         let files = criu.files()?;
         let pipes = streams.iter().enumerate().filter_map(|(stream, kind)| match kind {
             StreamKind::Pipe { key } => Some((stream, key.clone())),
@@ -81,18 +90,42 @@ impl ContainerBuilder {
                 init_pid: image.init_pid(),
                 criu_pid: free_pid(&pids).ok_or_else(|| stale("its processes leave no pid for CRIU"))?,
                 pipes: pipes.collect(),
-                files: image.files_of_criu(),
+                files: large,
             },
             layers: image.layers().iter().map(|layer| layer.tmpfs().map(Into::into)).collect(),
         });
         let layers = image.layers().iter().map(|layer| layer.file().to_owned()).collect();
-        self.restored = Some(Arc::new(RestoreSource::new(directory, layers, streams, first_filters)));
+        self.restored =
+            Some(Arc::new(RestoreSource::new(directory, layers, archive(&small)?, streams, first_filters)));
         Ok(self)
     }
 }
 
 fn stale(problem: &'static str) -> Error {
     Error::new(ErrorKind::Stale, "image", problem)
+}
+
+/// Whether CRIU gets this file itself, and no copy: memory, deleted files, and others of this size, none of which decides
+/// what a restored process may do.
+fn is_large(name: &str, length: u64) -> bool {
+    let large =
+        ["pages-", "ghost-file-"].iter().any(|kind| name.starts_with(kind)) || length > Contents::MAX_FILE;
+    large && !Contents::FILES.contains(&name)
+}
+
+/// An archive of these files, in memory that no process can change.
+fn archive(files: &[(Vec<u8>, String)]) -> Result<OwnedFd> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (content, name) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o400);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        archive.append_data(&mut header, name, content.as_slice()).os(|| format!("archive {name:?}"))?;
+    }
+    sealed("cofferdam-image", &archive.into_inner().os(|| "archive")?)
 }
 
 /// A number that is followed by room for others, and none of `taken`.

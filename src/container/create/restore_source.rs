@@ -12,6 +12,8 @@ pub(in crate::container) struct RestoreSource {
     directory: OwnedFd,
     /// The archives, by their paths in the directory.
     layers: Vec<String>,
+    /// Those of CRIU's files that it gets copies of, as an archive in sealed memory.
+    copies: OwnedFd,
     streams: [StreamKind; 3],
     /// The programs of the filters that come first in a thread of the image.
     filters: Vec<Vec<u8>>,
@@ -21,10 +23,11 @@ impl RestoreSource {
     pub(in crate::container) fn new(
         directory: OwnedFd,
         layers: Vec<String>,
+        copies: OwnedFd,
         streams: [StreamKind; 3],
         filters: Vec<Vec<u8>>,
     ) -> Self {
-        Self { directory, layers, streams, filters }
+        Self { directory, layers, copies, streams, filters }
     }
 
     /// Compares what only the built configuration has: the streams, and the filter of every process.
@@ -43,6 +46,11 @@ impl RestoreSource {
             true => Err(stale("its processes have another seccomp filter than the configuration")),
             false => Ok(()),
         }
+    }
+
+    /// The archive of CRIU's files that it gets copies of.
+    pub(in crate::container) fn copies(&self) -> &OwnedFd {
+        &self.copies
     }
 
     /// Opens the archives of the layers.

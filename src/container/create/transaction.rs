@@ -26,7 +26,7 @@ use crate::process::{Channel, ProcessIdentity, SeenFrom, Stdio, UserLog, boot_id
 use crate::spec::NetDevice;
 use crate::state::{IdClaim, Record, StateLock, Status};
 use crate::wire::boot::{GoferStart, SandboxReport, SandboxStart};
-use crate::wire::init::{HooksDone, LISTENER_FDS, layer_name};
+use crate::wire::init::{HooksDone, IMAGE_FILES, LISTENER_FDS, layer_name};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::path::Path;
@@ -372,6 +372,7 @@ impl CreateTransaction {
         }
         let layers = blueprint.restored.as_ref().map_or(Ok(Vec::new()), |restored| restored.open_layers())?;
         layers.iter().enumerate().for_each(|(number, layer)| donations.give(layer_name(number), layer));
+        blueprint.restored.iter().for_each(|restored| donations.give(IMAGE_FILES, restored.copies()));
         let template = blueprint.template.iter().flat_map(TemplateMemory::fds);
         template.for_each(|(name, fd)| donations.give(name, fd));
         let given: Vec<_> = streams.workload.iter().map(StreamEnd::given).collect();

@@ -55,12 +55,12 @@ impl First<'_> {
     fn anteroom(&self, restore: &RestorePlan) -> Result<(Handed, Handles)> {
         self.begin()?;
         let mut handed = handed::receive(&self.given.gofer)?;
-        let mut handles = handed.take_for_criu(restore)?;
+        let room = EmptyRoot::make()?;
+        let mut handles = self.take_for_criu(restore, &mut handed, &room)?;
         self.network.map_or(Ok(()), join_network)?;
         // While the host's is in reach.
         handles.push(("null".to_owned(), own_device::make(NULL)?));
 
-        let room = EmptyRoot::make()?;
         // A user namespace may mount a proc or a sysfs only where it sees one that nothing covers.
         if self.plan.init.tree.iter().any(|step| matches!(step.source, StepSource::Sysfs))
             && let Ok(sysfs) = new_fs("sysfs", &[], BARE | MountAttrs::RDONLY)

@@ -6,7 +6,7 @@ use crate::helper::{Received, extra_fd_name};
 use crate::plan::SealedSandbox;
 use crate::process::Channel;
 use crate::sandbox::cgroups::ContainerCgroups;
-use crate::wire::init::layer_name;
+use crate::wire::init::{IMAGE_FILES, layer_name};
 use crate::wire::template::PAGES;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -22,6 +22,8 @@ pub(super) struct Given<'a> {
     pub(super) hooks: HookPoints<'a>,
     /// The archives of the plan.
     pub(super) archives: Vec<OwnedFd>,
+    /// An archive of the small files of an image to restore.
+    pub(super) image_files: Option<OwnedFd>,
 }
 
 impl<'a> Given<'a> {
@@ -40,6 +42,7 @@ impl<'a> Given<'a> {
             },
             extra_fds: numbers.map(|number| donated.take(&extra_fd_name(*number))).collect::<Result<_>>()?,
             pages: donated.take_optional(PAGES),
+            image_files: donated.take_optional(IMAGE_FILES),
             cgroups,
             hooks: HookPoints::take(&plan.init.hooks, &plan.facts.hook_state, donated)?,
             archives: (0..plan.init.archives.len())
@@ -52,7 +55,7 @@ impl<'a> Given<'a> {
     pub(super) fn keep<'b>(&'b self, parent: &'b Channel, volumes: &'b [OwnedFd]) -> Vec<BorrowedFd<'b>> {
         let files =
             self.stdio.iter().flatten().chain(&self.extra_fds).chain(&self.archives).chain(&self.pages);
-        let files = files.chain(volumes).map(AsFd::as_fd);
+        let files = files.chain(&self.image_files).chain(volumes).map(AsFd::as_fd);
         [parent.as_fd(), self.gofer.as_fd()]
             .into_iter()
             .chain(files)

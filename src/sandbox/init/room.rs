@@ -10,15 +10,18 @@
 //! shares with the container stays as it is.
 
 use super::attributes::write_setting;
-use super::empty_root::EmptyRoot;
+use super::empty_root::{BARE, EmptyRoot};
+use super::file_systems::new_fs;
+use super::handed::{Handed, misbehaved};
 use super::{First, Handles, handed};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::RestorePlan;
 use crate::sandbox::init::tree;
 use crate::sandbox::init::tree::Entered;
 use crate::sandbox::namespaces;
-use crate::sys;
-use crate::wire::init::{InitReport, InitRequest};
+use crate::spec::MountAttrs;
+use crate::sys::{self, MountAttr, attach, clone_tree};
+use crate::wire::init::{InitReport, InitRequest, restore_name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
@@ -58,12 +61,56 @@ impl First<'_> {
     fn room(&self, restore: &RestorePlan) -> Result<Handles> {
         self.begin()?;
         let mut handed = handed::receive(&self.given.gofer)?;
-        let for_criu = handed.take_for_criu(restore)?;
-        let entered = self.complete_root(handed, self.network, Some(EmptyRoot::make()?))?;
+        let empty = EmptyRoot::make()?;
+        let for_criu = self.take_for_criu(restore, &mut handed, &empty)?;
+        let entered = self.complete_root(handed, self.network, Some(empty))?;
         let mut handles = namespaces::all_of_this_process(entered.proc.as_fd())?;
         handles.extend(for_criu);
         handles.extend(self.furnish(restore, entered)?);
         Ok(handles)
+    }
+
+    /// Takes what CRIU works with, with the names under which the sandbox gets it.
+    pub(super) fn take_for_criu(
+        &self,
+        restore: &RestorePlan,
+        handed: &mut Handed,
+        empty: &EmptyRoot,
+    ) -> Result<Handles> {
+        let mut handles = handed.take_for_criu(restore)?;
+        let name = restore_name(restore.images);
+        if let Some((_, images)) = handles.iter_mut().find(|(handle, _)| *handle == name) {
+            *images = self.images(restore, empty, images.as_fd())?;
+        }
+        Ok(handles)
+    }
+
+    /// The directory that CRIU reads: copies of the small files, as they were compared with the manifest and with the
+    /// configuration, which no process outside can change; and the large files of `images` themselves.
+    fn images(&self, restore: &RestorePlan, empty: &EmptyRoot, images: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let archive = self.given.image_files.as_ref();
+        let archive = archive.ok_or_else(|| misbehaved("the files of the image are missing"))?;
+        let copies = new_fs("tmpfs", &["mode=0700".to_owned()], BARE)?;
+        // A mount has to be attached to be copied.
+        empty.attach_new(copies.as_fd(), "copies")?;
+        empty.attach_new(images, "images")?;
+        let root = rustix::fs::openat(&copies, ".", DIRECTORY, Mode::empty()).os(|| "openat(copies)")?;
+        let file = archive.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, image)")?;
+        unpack_into(&[Mount { root, at: PathBuf::new() }], File::from(file))?;
+        for (name, _) in &restore.tree.files {
+            let step = || format!("criu/{name}");
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rustix::fs::openat2(images, name, flags, Mode::empty(), resolve).os(step)?;
+            let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let place = rustix::fs::openat(&copies, name, flags, Mode::RUSR).os(step)?;
+            let mount = clone_tree(file.as_fd(), false).os(step)?;
+            attach(mount.as_fd(), place.as_fd()).os(step)?;
+        }
+        let whole = clone_tree(copies.as_fd(), true).os(|| "open_tree(copies, OPEN_TREE_CLONE)")?;
+        sys::mount_setattr(whole.as_fd(), &MountAttr::change(MountAttrs::RDONLY.bits(), 0), true)
+            .os(|| "mount_setattr(copies, MOUNT_ATTR_RDONLY)")?;
+        Ok(whole)
     }
 
     /// Unpacks the layers, and leaves the number of the plan to the next process.
