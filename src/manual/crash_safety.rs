@@ -29,8 +29,10 @@
 //! `start`, `update`, `detach` and `delete` take the lock and hold it as long as they run. `wait`, `load`, `exec`,
 //! signals, statistics and file access take no lock.
 //!
-//! **Saving** writes a temporary file and renames it. If the process is killed in between, the old record or the new
-//! one is there, and either is complete. By default the crate does not call fsync(2). Syncing protects against power
+//! **Saving** writes a temporary file, exchanges its name with the record's (`RENAME_EXCHANGE` in renameat2(2)), and
+//! removes the old record. If the process is killed in between, the old record or the new one is there, and either is
+//! complete. A rename over the old one would be written to the disk at once, and its removal would wait for the disk.
+//! By default the crate does not call fsync(2). Syncing protects against power
 //! cuts and kernel crashes, and after one of those nothing exists that a record names: processes, cgroups and sockets
 //! are gone, and the boot id in the record shows it. The default directory is usually a tmpfs anyway, and each sync
 //! would cost milliseconds. [`StateRoot::durable`](crate::StateRoot::durable) turns syncing on, for a directory whose

@@ -63,7 +63,8 @@
 //!   created, used and deleted: descriptors, terminals, sockets, shared memory, its output, its processes if their
 //!   number is limited, page cache and disk, the programs that its host executes in it.
 //!   (`isolation::exhaustion::a_victim_lives_while_another_container_uses_up_what_it_has`,
-//!   `isolation::exhaustion::a_victim_lives_while_the_sessions_in_another_container_hang`)
+//!   `isolation::exhaustion::a_victim_lives_while_the_sessions_in_another_container_hang`,
+//!   `isolation::exhaustion::no_record_is_written_to_the_disk_before_it_is_removed`)
 //! * No file of a container stops or misleads what its host executes there, whatever it has in place of `/etc/passwd`.
 //!   (`isolation::hostile_files::no_file_of_a_container_stops_what_is_executed_in_it`)
 //! * A process that may trace (`CAP_SYS_PTRACE`) can stop what its host executes in the container, and lets it go on when
@@ -106,7 +107,10 @@
 //! * Protection from kernel bugs. The workload makes its system calls to the host's kernel; the filter reduces which
 //!   ones.
 //! * Protection from side channels: caches, timing, speculative execution.
-//! * Fairness without limits: memory, CPU time, disk and network are shared with the host unless a limit is set.
+//! * Fairness without limits: memory, CPU time, disk and network are shared with the host unless a limit is set. What the
+//!   kernel's own threads do for a container, such as writing its files to the disk, is under no limit of processor time. And
+//!   create and delete make and remove files in the state root: on a disk they wait for the journal of its file system, which
+//!   a container on the same file system can keep busy with sync(2). The default state root is in memory.
 //! * That many containers together leave the caller any signals, timers, message queues, inotify and fanotify objects or
 //!   namespaces: each has its limit, and the kernel counts all of them for the caller, who may have fewer. Four containers
 //!   with full message queues, or of inotify instances, leave root none. [`rlimit`](crate::ContainerBuilder::rlimit) lowers

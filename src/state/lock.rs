@@ -12,7 +12,7 @@ use super::root::{Found, StateRoot, not_found};
 use super::run_dir::RunDir;
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::id::ContainerId;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
@@ -148,14 +148,9 @@ impl StateLock {
         }
     }
 
-    /// Writes the new record to another file and renames that over the old one.
+    /// Writes the new record to another file and puts that in the place of the old one.
     fn replace(&self, bytes: &[u8]) -> Result<()> {
-        let written = self.write_temporary(bytes).and_then(|()| {
-            let (from, to) = (self.stem.file(FileRole::Temporary), self.stem.file(FileRole::State));
-            rustix::fs::renameat(self.root.fd(), from, self.root.fd(), to).os(|| {
-                format!("renameat({:?}, {:?})", self.path(FileRole::Temporary), self.path(FileRole::State))
-            })
-        });
+        let written = self.write_temporary(bytes).and_then(|()| self.put_in_place());
         if let Err(error) = written {
             // The disk may be full: do not keep the space.
             let left = self.unlink(FileRole::Temporary).err();
@@ -166,6 +161,31 @@ impl StateLock {
             rustix::fs::fsync(self.root.fd()).os(|| format!("fsync({:?})", self.root.path()))?;
         }
         Ok(())
+    }
+
+    /// Exchanges the names of the new and the old record, if there is an old one, and removes the old one.
+    ///
+    /// A rename over the old one would be as atomic. But ext4 begins then to write the new file to the disk, and the removal
+    /// of that file waits until it is written: behind all that the workloads of other containers write.
+    fn put_in_place(&self) -> Result<()> {
+        let (from, to) = (self.stem.file(FileRole::Temporary), self.stem.file(FileRole::State));
+        let failed =
+            |call| format!("{call}({:?}, {:?})", self.path(FileRole::Temporary), self.path(FileRole::State));
+        let dir = self.root.fd();
+        let exchange = || rustix::fs::renameat_with(dir, &from, dir, &to, RenameFlags::EXCHANGE);
+        match exchange() {
+            Ok(()) => match rustix::fs::unlinkat(dir, &from, AtFlags::empty()) {
+                // No record is a directory.
+                Err(Errno::ISDIR) => exchange().and(Err(Errno::ISDIR)).os(|| failed("renameat2")),
+                // The next save removes what is left.
+                _ => Ok(()),
+            },
+            // There is no old record, or the file system cannot exchange.
+            Err(Errno::NOENT | Errno::INVAL) => {
+                rustix::fs::renameat(dir, &from, dir, &to).os(|| failed("renameat"))
+            }
+            Err(errno) => Err(errno).os(|| failed("renameat2")),
+        }
     }
 
     fn write_temporary(&self, bytes: &[u8]) -> Result<()> {

@@ -11,13 +11,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
 
 /// What fails, and how. The last group must not be noticed at all.
-const FAULTS: [(&str, &str); 18] = [
+const FAULTS: [(&str, &str); 19] = [
     ("openat", "EMFILE"),
     ("openat", "ENOSPC"),
     ("openat", "EROFS"),
     ("mkdirat", "ENOSPC"),
     ("write", "ENOSPC"),
     ("renameat", "ENOSPC"),
+    ("renameat2", "ENOSPC"),
     ("pwrite64", "ENOSPC"),
     ("socketpair", "EMFILE"),
     ("socket", "EMFILE"),

@@ -9,7 +9,7 @@ use crate::tracer::{Census, Scope};
 use std::time::{Duration, Instant};
 
 /// The calls a step of create, start, kill and delete consists of; memory, clocks and closing are no steps.
-pub(crate) const STEPS: [&str; 26] = [
+pub(crate) const STEPS: [&str; 27] = [
     "bind",
     "clone3",
     "connect",
@@ -29,6 +29,7 @@ pub(crate) const STEPS: [&str; 26] = [
     "poll",
     "recvmsg",
     "renameat",
+    "renameat2",
     "rmdir",
     "sendmsg",
     "socket",

@@ -406,3 +406,32 @@ fn a_victim_lives_while_the_sessions_in_another_container_hang() {
     assert!(begun.elapsed() < 5 * SLACK, "after {:?}", begun.elapsed());
     attacker.kill().unwrap().delete().unwrap();
 }
+
+/// The bytes that this thread wrote to files on disks, and how many of them are in files that were removed before they were
+/// on the disk (proc_pid_io(5)); `None` if the kernel does not count them.
+fn written() -> Option<(u64, u64)> {
+    let counted = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+    let find = |name| counted.lines().find_map(|line| line.strip_prefix(name))?.parse().ok();
+    Some((find("write_bytes: ")?, find("cancelled_write_bytes: ")?))
+}
+
+/// A record that is being written when it is removed is waited for, behind all that another container writes.
+#[test]
+fn no_record_is_written_to_the_disk_before_it_is_removed() {
+    let stage = stage!();
+    let life = |number: u32| {
+        let before = written()?;
+        let container = stage.container(&format!("short-{number}")).args(["sleep", "1000"]);
+        start(container).kill().unwrap().delete().unwrap();
+        let after = written()?;
+        Some((after.0 - before.0, after.1 - before.1))
+    };
+    // By itself the kernel writes everything down now and then.
+    let lives: Vec<_> = (0..5).map_while(life).collect();
+    if lives.iter().all(|(written, _)| *written == 0) {
+        note_skip("the kernel counts nothing that is written to the file system of these tests");
+        return;
+    }
+    let all_removed = lives.iter().any(|(written, removed)| written <= removed);
+    assert!(all_removed, "bytes written, and removed before they were on the disk: {lives:?}");
+}
