@@ -112,18 +112,20 @@
 //! # Limits, and who is under them
 //!
 //! The limits of a container are those of its own processes: they are in the cgroup `container` below the container's
-//! path. The sandbox is outside of them, in the path itself (v1) or in `sandbox` beside `container` (v2), and so are the
-//! processes that it forks, until they join the container. So `pids_limit(n)` is n processes and threads of the
-//! workload, and a workload that reaches its memory limit, be it with files in a tmpfs, is killed and not the sandbox,
-//! which then reports `OutOfMemory`. The gofer is in the caller's cgroups.
+//! path. The sandbox is outside of them, in the path itself or not even there (v1), or in `sandbox` beside
+//! `container` (v2), and so are the processes that it forks, until they join the container. So `pids_limit(n)` is n
+//! processes and threads of the workload, and a workload that reaches its memory limit, be it with files in a tmpfs, is
+//! killed and not the sandbox, which then reports `OutOfMemory`. The gofer is in the caller's cgroups.
 //!
 //! A container of the builder with limits sees these cgroups of its own, and no others, at `/sys/fs/cgroup`, read-only: a
 //! JVM or node looks there for the memory and the processors that it may use.
 //!
 //! The path itself has the limits of memory and tasks, too, with room for the helpers: 32 MiB and 128 tasks more. So a
 //! program that reads `memory.max` there sees more than the configuration says, and the configured value in
-//! `container`. On v1 only the hierarchies of memory, pids and freezer have that directory: in the others the sandbox,
-//! which uses next to nothing, shares the container's cgroup.
+//! `container`. On v1 only the hierarchies of memory, pids and freezer have that directory. In those of cpu and cpuset the
+//! sandbox stays in the caller's cgroup: a workload that has used up its quota, or has a thousand processes ready to run,
+//! would otherwise hold up the sandbox too, and with it the other containers of a pod. In the rest the sandbox, which uses
+//! next to nothing, shares the container's cgroup.
 //!
 //! Engines take the cgroup of the pid that create gave them, the sandbox's, for the container's, to read its memory and
 //! to wait for OOM kills. So where the configuration has a `cgroupsPath`, the sandbox is in the workload's memory cgroup

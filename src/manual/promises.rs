@@ -61,15 +61,17 @@
 //!   (`isolation::own_ids::a_default_container_cannot_use_up_what_its_caller_needs`)
 //! * A workload that uses up what it can get of its own container's resources keeps no other container from being
 //!   created, used and deleted: descriptors, terminals, sockets, shared memory, its output, its processes if their
-//!   number is limited, page cache and disk, the programs that its host executes in it.
+//!   number is limited, its processor time if that is limited, page cache and disk, the programs that its host executes
+//!   in it.
 //!   (`isolation::exhaustion::a_victim_lives_while_another_container_uses_up_what_it_has`,
 //!   `isolation::exhaustion::a_victim_lives_while_the_sessions_in_another_container_hang`,
-//!   `isolation::exhaustion::no_record_is_written_to_the_disk_before_it_is_removed`)
+//!   `isolation::exhaustion::no_record_is_written_to_the_disk_before_it_is_removed`,
+//!   `cgroups::limits::limits_are_in_the_cgroups_files_and_the_workload_is_under_them`)
 //! * No file of a container stops or misleads what its host executes there, whatever it has in place of `/etc/passwd`.
 //!   (`isolation::hostile_files::no_file_of_a_container_stops_what_is_executed_in_it`)
-//! * A process that may trace (`CAP_SYS_PTRACE`) can stop what its host executes in the container, and lets it go on when
-//!   it likes. But deadlines hold, the caller learns of every end, and all else that is done with the container and with
-//!   its pod goes on.
+//! * A process that may trace (`CAP_SYS_PTRACE`), or is user 0 of the container or the user that the program is executed
+//!   as, can stop what its host executes in the container, and lets it go on when it likes. But deadlines hold, the caller
+//!   learns of every end, and all else that is done with the container and with its pod goes on.
 //!   (`isolation::hostile_tracer::a_tracer_that_holds_what_is_executed_holds_no_one_else`,
 //!   `isolation::hostile_tracer::a_tracer_in_a_pod_with_one_pid_namespace_holds_no_other_container`,
 //!   `isolation::hostile_tracer::a_tracer_that_keeps_the_connections_of_what_is_executed_stops_no_one`,
@@ -111,6 +113,9 @@
 //!   kernel's own threads do for a container, such as writing its files to the disk, is under no limit of processor time. And
 //!   create and delete make and remove files in the state root: on a disk they wait for the journal of its file system, which
 //!   a container on the same file system can keep busy with sync(2). The default state root is in memory.
+//! * That a workload with `CAP_SYS_PTRACE` and no limit of processor time leaves the host any: on Linux 6.18 without
+//!   preemption, ten processes that trace ten others step by step keep every other process of the host from running for
+//!   seconds. A [`cpu_limit`](crate::ContainerBuilder::cpu_limit) prevents that.
 //! * That many containers together leave the caller any signals, timers, message queues, inotify and fanotify objects or
 //!   namespaces: each has its limit, and the kernel counts all of them for the caller, who may have fewer. Four containers
 //!   with full message queues, or of inotify instances, leave root none. [`rlimit`](crate::ContainerBuilder::rlimit) lowers

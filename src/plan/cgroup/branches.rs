@@ -17,6 +17,10 @@ const OBSERVED: [&str; 8] = ["memory", "pids", "cpu", "cpuacct", "freezer", "cpu
 /// sandbox's: they are frozen, and may use up their memory and their number of tasks, without the sandbox.
 const APART: [&str; 3] = ["freezer", "memory", "pids"];
 
+/// The v1 hierarchies with one of these controllers the sandbox does not join: in the container's directory it would get
+/// no processor before all that the workload starts has had its turn, and none after the workload has used up a quota.
+const LEFT: [&str; 2] = ["cpu", "cpuset"];
+
 /// What messages call a cgroup that no field asked for.
 const FREEZER: &str = "freezer cgroup";
 
@@ -56,7 +60,9 @@ pub(super) fn v1_branch(
     place: &CgroupLocation,
 ) -> Branch {
     let has = |name: &str| hierarchy.has(name);
-    let mut dirs = place.dirs(place.base(hierarchy), Role::Sandbox);
+    let apart = APART.into_iter().any(has);
+    let left = !apart && LEFT.into_iter().any(has);
+    let mut dirs = place.dirs(place.base(hierarchy), if left { Role::Container } else { Role::Sandbox });
     for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
         dir.writes = v1::inherited_cpuset();
     }
@@ -64,7 +70,7 @@ pub(super) fn v1_branch(
         let controllers = hierarchy.controllers.iter().map(String::as_str);
         leaf.writes = controllers.flat_map(|controller| v1::writes(controller, resources)).collect();
     }
-    if APART.into_iter().any(has) {
+    if apart {
         dirs = with_container(dirs);
         if has("cpuset") {
             let leaf = dirs.iter_mut().find(|dir| dir.role == Role::Sandbox);

@@ -230,7 +230,7 @@ fn to_count_takes_cgroups_without_limits_where_they_can_be_made() {
         "Sandbox /cg/memory/agent/cofferdam-job-1-0000f00d",
         "Container /cg/memory/agent/cofferdam-job-1-0000f00d/container",
         "Base /cg/cpu,cpuacct",
-        "Sandbox /cg/cpu,cpuacct/cofferdam-job-1-0000f00d",
+        "Container /cg/cpu,cpuacct/cofferdam-job-1-0000f00d",
     ];
     let pids_at = |limits: &[&'static str; 2]| {
         let dirs = [
@@ -305,12 +305,12 @@ fn on_v1_every_limit_is_spelled_in_the_order_the_kernel_needs() {
             "  memory.memsw.limit_in_bytes = 3145728",
             "  memory.soft_limit_in_bytes = 524288",
             "Base /cg/cpu,cpuacct",
-            "Sandbox /cg/cpu,cpuacct/cofferdam-job-1-0000f00d",
+            "Container /cg/cpu,cpuacct/cofferdam-job-1-0000f00d",
             "  cpu.shares = 1024",
             "  cpu.cfs_period_us = 200000",
             "  cpu.cfs_quota_us = 50000",
             "Base /cg/cpuset",
-            "Sandbox /cg/cpuset/cofferdam-job-1-0000f00d",
+            "Container /cg/cpuset/cofferdam-job-1-0000f00d",
             "  cpuset.cpus = 0-1",
             "  cpuset.mems = from parent",
         ]
@@ -337,12 +337,12 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
             "Container /cg/memory/pod/app/container",
             "Base /cg/cpu,cpuacct",
             "Ancestor /cg/cpu,cpuacct/pod",
-            "Sandbox /cg/cpu,cpuacct/pod/app",
+            "Container /cg/cpu,cpuacct/pod/app",
             "Base /cg/cpuset",
             "Ancestor /cg/cpuset/pod",
             "  cpuset.cpus = from parent",
             "  cpuset.mems = from parent",
-            "Sandbox /cg/cpuset/pod/app",
+            "Container /cg/cpuset/pod/app",
             "  cpuset.cpus = from parent",
             "  cpuset.mems = 0",
             "Base /cg/freezer",
