@@ -51,7 +51,6 @@ pub(crate) fn serve(mut donated: Received) {
             let _ = caller.send(&GoferReport::Ready, &[]);
             drop(caller);
             if sandbox.is_idle() {
-                sys::trim_heap();
                 sys::forget_code();
             }
             match cgroups.zip(lifeline) {
@@ -127,6 +126,8 @@ fn prepare(caller: &Channel, donated: &mut Received) -> Result<(Channel, Option<
     if !leaves_out(Rule::HostMounts) {
         confine::leave_the_hosts_mounts()?;
     }
+    // Before the filter, which does not allow all that a libc may do for it.
+    sys::trim_heap();
     if leaves_out(Rule::GoferFilter) {
         return Ok((init, cgroups));
     }

@@ -4,6 +4,7 @@
 
 use crate::kit::witness::descriptors;
 use crate::kit::{Stage, is_root, skip, stage, status_line, write_script};
+use cofferdam::helpers::Helper;
 use cofferdam::info::Info;
 use cofferdam::{Container, Rootfs, Running};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -216,7 +217,19 @@ fn the_gofer_cannot_be_looked_into_by_its_user() {
 #[test]
 fn helpers_with_nothing_to_do_give_back_their_code() {
     let stage = stage!();
-    let running = start(&stage, "idle");
+    rest_and_work_on(&stage);
+}
+
+/// The filter of its gofer must allow all that this allocator needs by then.
+#[test]
+fn installed_helpers_with_nothing_to_do_give_back_their_code() {
+    let stage = stage!();
+    Helper::at(env!("CARGO_BIN_EXE_cofferdam-helper")).unwrap().install().unwrap();
+    rest_and_work_on(&stage);
+}
+
+fn rest_and_work_on(stage: &Stage) {
+    let running = start(stage, "idle");
     let kib = |pid: i32, name| -> u64 {
         let line = status_line(&pid.to_string(), name);
         line.split(' ').next().and_then(|kib| kib.parse().ok()).expect("a size in kB")
