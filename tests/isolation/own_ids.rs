@@ -6,7 +6,7 @@
 )]
 
 use crate::kit::caller::{self, Caller, say};
-use crate::kit::{await_end, inside, is_root, skip, stage, start, stdout_of};
+use crate::kit::{Stage, await_end, inside, is_root, note_skip, skip, stage, start, stdout_of};
 use cofferdam::builder::{Bind, Resource};
 use cofferdam::{Container, ContainerBuilder, Running, StateRoot};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -143,23 +143,72 @@ fn a_full_region_is_refused_by_name_and_a_race_for_a_range_has_two_winners() {
     if !is_root() {
         skip!("another user has only the ids that it was given");
     }
+    let Some(said) = again_in_region(&stage, REGION) else { return };
+    let refused = "caller: host ids: there are 2 ranges of root's subordinate ids, uids from 2500000000 to 2500131071 and \
+                   gids from 2500000000 to 2500131071, and none is free (delete containers, give root more ids in \
+                   /etc/subuid and /etc/subgid, or call id_mappings)";
+    assert_eq!(said.lines().filter(|line| *line == refused).count(), 6, "{said}");
+}
+
+/// Runs this test again as a caller whose containers have the ids of `region`, a line of subuid(5). Returns what it wrote;
+/// `None` if that cannot be, and notes the skip.
+fn again_in_region(stage: &Stage, region: &str) -> Option<String> {
+    if !["/etc/subuid", "/etc/subgid"].iter().all(|file| Path::new(file).exists()) {
+        note_skip("this host has no files of subordinate ids, to show others in their place");
+        return None;
+    }
     let file = stage.path().join("subordinate");
-    std::fs::write(&file, REGION).unwrap();
+    std::fs::write(&file, region).unwrap();
     let script = "for f in /etc/subuid /etc/subgid; do mount --bind \"$0\" $f || exit 9; done; exec \"$@\"";
     let again = crate::kit::process::again(std::thread::current().name().unwrap());
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&file);
     command.arg(again.get_program()).args(again.get_args());
-    if !["/etc/subuid", "/etc/subgid"].iter().all(|file| Path::new(file).exists()) {
-        skip!("this host has no files of subordinate ids, to show others in their place");
-    }
     let output = command.env(caller::ROLE, stage.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let refused = "caller: host ids: there are 2 ranges of root's subordinate ids, uids from 2500000000 to 2500131071 and \
-                   gids from 2500000000 to 2500131071, and none is free (delete containers, give root more ids in \
-                   /etc/subuid and /etc/subgid, or call id_mappings)";
-    assert_eq!(said.lines().filter(|line| *line == refused).count(), 6, "{said}");
+    Some(said)
+}
+
+/// With two ranges, a process that does not see what the other has taken chooses the same in most runs.
+#[test]
+fn containers_of_two_processes_share_no_range_of_a_region_of_two() {
+    const SECOND: &str = "second";
+    if let Some(directory) = caller::role() {
+        let container = || {
+            let builder = ContainerBuilder::new().id(format!("it-{}-one", std::process::id()));
+            start(builder.state_root(caller::root(&directory)).args(["sleep", "1000"]))
+        };
+        if directory.ends_with(SECOND) {
+            while std::io::stdin().read_line(&mut String::new()).unwrap() > 0 {
+                let running = container();
+                say(range(&running));
+                caller::stay();
+                running.kill().unwrap().delete().unwrap();
+                say("deleted");
+            }
+            return;
+        }
+        let theirs = directory.join(SECOND);
+        std::fs::create_dir(&theirs).unwrap();
+        let mut second = Caller::spawn(&theirs);
+        for _ in 0..8 {
+            let running = container();
+            second.tell("make one");
+            let mut firsts = [range(&running), second.hear().parse().unwrap()];
+            firsts.sort_unstable();
+            assert_eq!(firsts, [2_700_000_000, 2_700_065_536]);
+            running.kill().unwrap().delete().unwrap();
+            second.tell("delete it");
+            assert_eq!(second.hear(), "deleted");
+        }
+        return second.finish();
+    }
+    let stage = stage!();
+    if !is_root() {
+        skip!("another user has only the ids that it was given");
+    }
+    again_in_region(&stage, "root:2700000000:131072");
 }
 
 #[test]
