@@ -521,7 +521,7 @@ fn a_killed_supervise_leaves_its_services_to_the_next_one() {
         let mut command = Command::new(&supervise.path);
         command
             .args(&supervise.args)
-            .arg("web=trap 'echo asked' USR1; echo begun; while :; do sleep 0.01; done");
+            .arg("web=trap 'echo asked; touch /tmp/asked' USR1; echo begun; while :; do sleep 0.01; done");
         command.stdout(Stdio::piped()).spawn().unwrap()
     };
     let await_log = |text: &str| {
@@ -549,7 +549,11 @@ fn a_killed_supervise_leaves_its_services_to_the_next_one() {
     await_log("begun\n");
     first.kill().unwrap();
     first.wait().unwrap();
-    running.as_running().unwrap().signal(cofferdam::Signal::USR1).unwrap();
+    // The service writes while there is no supervisor.
+    let service = running.as_running().unwrap();
+    service.signal(cofferdam::Signal::USR1).unwrap();
+    let until_asked = ["sh", "-c", "until test -e /tmp/asked; do sleep 0.01; done"];
+    assert!(service.exec_output(cofferdam::Exec::new(until_asked)).unwrap().exit.outcome.success());
     let mut second = start();
     assert_eq!(say(&mut second), "web: taken over, running\n");
     await_log("begun\nasked\n");
