@@ -126,7 +126,12 @@
 //!   bound writable, no seccomp. The crate obeys.
 //! * Separation beyond what containers share. Two containers with one writable volume are as separate as that volume
 //!   lets them be. The containers of a pod share a network, ipc objects, a user namespace, and, with
-//!   [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace), their processes.
+//!   [`share_pid_namespace`](crate::ContainerBuilder::share_pid_namespace), their processes. They also share what the kernel
+//!   counts for each id of the user namespace: one that runs 1024 processes leaves the others none to fork, one that fills
+//!   sockets with descriptors leaves them none to send. A [`pids_limit`](crate::ContainerBuilder::pids_limit) for each
+//!   prevents the former.
+//! * That a state root below a directory of another user stays the one that was named. Its owner can move it away, and put
+//!   another state root of the caller in its place: a container is then not found, or one with the same id is.
 //! * That a process with `CAP_SYS_PTRACE`, executed in a created container, has no more rights than its own: it may trace
 //!   init, which has all capabilities that the sandbox has until it becomes the workload. In a user namespace these count
 //!   inside only. Without one, execute nothing in a created container that the workload could not be trusted to be.
