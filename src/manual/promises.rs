@@ -130,6 +130,10 @@
 //!   counts for each id of the user namespace: one that runs 1024 processes leaves the others none to fork, one that fills
 //!   sockets with descriptors leaves them none to send. A [`pids_limit`](crate::ContainerBuilder::pids_limit) for each
 //!   prevents the former.
+//! * That a stream or a descriptor which the caller gives is the caller's alone afterwards. It is one open file for both: the
+//!   workload can change its position and its flags, such as `O_NONBLOCK`, and use up the space of its pipe. A file that was
+//!   opened to write is also opened to read, through `/proc/self/fd`, if its mode lets the workload. Give a pipe, as
+//!   [`Stdio::piped`](crate::Stdio::piped) does, where that matters.
 //! * That a state root below a directory of another user stays the one that was named. Its owner can move it away, and put
 //!   another state root of the caller in its place: a container is then not found, or one with the same id is.
 //! * That a process with `CAP_SYS_PTRACE`, executed in a created container, has no more rights than its own: it may trace

@@ -35,7 +35,8 @@ impl Stdio {
     }
 
     /// The caller's own stream. If that is `/dev/null`, `/dev/zero`, `/dev/full`, `/dev/random` or `/dev/urandom` of the
-    /// host, the workload gets the same device of the container instead: it could change the mode of the host's.
+    /// host, the workload gets the same device of the container instead: it could change the mode of the host's. The workload
+    /// can change the position and the flags of the caller's stream, such as `O_NONBLOCK`.
     #[must_use]
     pub fn inherit() -> Self {
         Self(StdioSource::Inherit)
