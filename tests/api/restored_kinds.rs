@@ -4,8 +4,12 @@
 
 use crate::kit::criu::criu_or_skip;
 use crate::kit::{Stage, may_limit, skip, stage, start};
-use crate::restore::{assert_nothing_left, count, counter, image_of, image_of_counter, restore, until};
+use crate::restore::{
+    COUNTER, assert_nothing_left, count, counter, image_of, image_of_counter, restore, until,
+};
+use cofferdam::builder::HookKind;
 use cofferdam::checkpoint::{Criu, Image};
+use cofferdam::oci_spec::runtime::HookBuilder;
 use cofferdam::{Container, ContainerBuilder, Created, ErrorKind, Outcome, Stdio};
 use rustix::fs::{CWD, FileType, Mode};
 use std::io::{BufRead, BufReader, Write};
@@ -159,6 +163,48 @@ fn files_that_were_deleted_while_they_were_open_are_there_after_a_restore() {
         has_everything(restore(writable(stage.container("after")), &image, &criu).unwrap());
         std::fs::remove_dir_all(image.path()).unwrap();
     }
+    assert_nothing_left(&stage);
+}
+
+#[test]
+fn hooks_before_the_pivot_find_the_host_and_the_root_of_a_restored_container() {
+    let stage = stage!();
+    let criu = criu_or_skip!();
+    let heard = stage.open_directory("heard");
+    let script = format!("mkdir -p /tmp; {COUNTER}");
+    let with_hooks = |name: &str| {
+        let rootfs = stage.busybox();
+        let hook =
+            |script: String| HookBuilder::default().path("/bin/sh").args(["sh".into(), "-c".into(), script]);
+        let runtime = format!(
+            "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); \
+             nsenter -t $pid -m test -d {0}/dev/pts -a -d /etc && echo found >{1}/{name}-runtime",
+            rootfs.display(),
+            heard.display()
+        );
+        let container =
+            format!("test -d dev/pts -a -d /etc && echo found >{}/{name}-container", heard.display());
+        let env = ["PATH=/usr/bin:/bin".to_owned()];
+        stage
+            .busybox_shell(name, &script)
+            .scratch(Some(1 << 20))
+            .hook(HookKind::CreateRuntime, hook(runtime).env(env.clone()).build().unwrap())
+            .hook(HookKind::CreateContainer, hook(container).env(env).build().unwrap())
+    };
+    let before = start(with_hooks("before"));
+    until("it counts", || count(&before) > 3);
+    let image = image_of(before, &criu, &stage);
+    let created = restore(with_hooks("after"), &image, &criu).unwrap();
+    let held = count(&created);
+    let running = created.start().unwrap();
+    until("it goes on", || count(&running) > held + 3);
+    // Each container has ids of its own, and makes files of its own.
+    for file in ["before-runtime", "before-container", "after-runtime", "after-container"] {
+        assert_eq!(std::fs::read_to_string(heard.join(file)).unwrap(), "found\n", "{file}");
+    }
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", running.init_pid())).unwrap();
+    assert!(!mounts.contains(stage.path().to_str().unwrap()), "{mounts}");
+    running.kill().unwrap().delete().unwrap();
     assert_nothing_left(&stage);
 }
 

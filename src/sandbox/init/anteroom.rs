@@ -56,7 +56,8 @@ impl First<'_> {
         self.begin()?;
         let mut handed = handed::receive(&self.given.gofer)?;
         let room = EmptyRoot::make()?;
-        let mut handles = self.take_for_criu(restore, &mut handed, &room)?;
+        let mut handles = handed.take_for_criu(restore)?;
+        self.make_images(restore, &mut handles, &room)?;
         self.network.map_or(Ok(()), join_network)?;
         // While the host's is in reach.
         handles.push(("null".to_owned(), own_device::make(NULL)?));

@@ -21,7 +21,7 @@ pub(super) const BARE: MountAttrs = MountAttrs::NOSUID.union(MountAttrs::NODEV).
 pub(super) struct EmptyRoot {
     root: OwnedFd,
     pub(super) proc: OwnedFd,
-    pub(super) place: OwnedFd,
+    place: OwnedFd,
 }
 
 impl EmptyRoot {
@@ -34,6 +34,11 @@ impl EmptyRoot {
         attach_new(proc.as_fd(), root.as_fd(), "proc")?;
         let place = make_directory(root.as_fd(), "container")?;
         Ok(Self { root, proc, place })
+    }
+
+    /// The place for the container's root.
+    pub(super) fn place(&self) -> Result<OwnedFd> {
+        self.place.try_clone().os(|| "fcntl(F_DUPFD_CLOEXEC, anteroom)")
     }
 
     /// Attaches `mount` at a new directory of it.

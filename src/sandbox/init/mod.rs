@@ -232,6 +232,9 @@ fn fork_inside(
 /// What init hands to the sandbox when it is ready, by name.
 type Handles = Vec<(String, OwnedFd)>;
 
+/// Puts into an empty root what CRIU needs there.
+type Furnish<'a> = &'a mut dyn FnMut(&EmptyRoot) -> Result<()>;
+
 /// What init found at create, for start.
 struct Workload<'a> {
     process: Cow<'a, ProcessPlan>,
@@ -414,27 +417,36 @@ impl First<'_> {
         Ok(())
     }
 
-    /// Assembles the root and enters it, or leaves it in `empty_root` and enters that.
+    /// Assembles the root and enters it, or leaves it in an empty root, which it enters after it has given it to `furnish`.
     fn complete_root(
         &self,
         handed: Handed,
         network: Option<&Channel>,
-        empty_root: Option<EmptyRoot>,
+        furnish: Option<Furnish<'_>>,
     ) -> Result<Entered> {
         let (plan, given) = (&self.plan.init, self.given);
         let wanted = &self.plan.facts.descriptors.devices;
-        let place = empty_root.as_ref().map(|empty| empty.place.as_fd());
+        let mut empty = None;
+        let mut make_place = || empty.insert(EmptyRoot::make()?).place();
+        let make_place: Option<&mut dyn FnMut() -> Result<OwnedFd>> =
+            if furnish.is_some() { Some(&mut make_place) } else { None };
         let Assembled { root, shown, proc, layers, read_only } =
-            tree::assemble(plan, handed, network, self.volumes, place)?;
+            tree::assemble(plan, handed, network, self.volumes, make_place)?;
         attributes::write_kernel_settings(plan, proc.as_fd())?;
         let devices = OwnDevices::of_new_root(wanted, root.as_fd())?;
         devices.become_streams(wanted)?;
         // For hooks, and for processes that start when the container may have changed its /dev.
         let null = own_device::of_new_root(root.as_fd(), NULL)?;
         given.hooks.before_pivot(root.as_fd(), null.as_fd())?;
-        match empty_root {
+        match furnish {
             None => tree::enter(root.as_fd(), plan.rootfs_propagation)?,
-            Some(empty) => empty.enter_with(shown.then_some(root.as_fd()))?,
+            Some(furnish) => {
+                // Not before the hooks that expect the root at its path on the host: they would find this one in place of
+                // the host's.
+                let empty = empty.map_or_else(EmptyRoot::make, Ok)?;
+                furnish(&empty)?;
+                empty.enter_with(shown.then_some(root.as_fd()))?;
+            }
         }
         Ok(Entered { root, proc, layers, read_only, devices, null })
     }

@@ -12,7 +12,7 @@
 use super::attributes::write_setting;
 use super::empty_root::{BARE, EmptyRoot};
 use super::file_systems::new_fs;
-use super::handed::{Handed, misbehaved};
+use super::handed::misbehaved;
 use super::{First, Handles, handed};
 use crate::error::{Error, ErrorKind, OsContext, Result};
 use crate::plan::RestorePlan;
@@ -61,28 +61,27 @@ impl First<'_> {
     fn room(&self, restore: &RestorePlan) -> Result<Handles> {
         self.begin()?;
         let mut handed = handed::receive(&self.given.gofer)?;
-        let empty = EmptyRoot::make()?;
-        let for_criu = self.take_for_criu(restore, &mut handed, &empty)?;
-        let entered = self.complete_root(handed, self.network, Some(empty))?;
+        let mut for_criu = handed.take_for_criu(restore)?;
+        let mut furnish = |empty: &EmptyRoot| self.make_images(restore, &mut for_criu, empty);
+        let entered = self.complete_root(handed, self.network, Some(&mut furnish))?;
         let mut handles = namespaces::all_of_this_process(entered.proc.as_fd())?;
         handles.extend(for_criu);
         handles.extend(self.furnish(restore, entered)?);
         Ok(handles)
     }
 
-    /// Takes what CRIU works with, with the names under which the sandbox gets it.
-    pub(super) fn take_for_criu(
+    /// Replaces the directory of the image among what CRIU works with by the one that it reads.
+    pub(super) fn make_images(
         &self,
         restore: &RestorePlan,
-        handed: &mut Handed,
+        handles: &mut Handles,
         empty: &EmptyRoot,
-    ) -> Result<Handles> {
-        let mut handles = handed.take_for_criu(restore)?;
+    ) -> Result<()> {
         let name = restore_name(restore.images);
         if let Some((_, images)) = handles.iter_mut().find(|(handle, _)| *handle == name) {
             *images = self.images(restore, empty, images.as_fd())?;
         }
-        Ok(handles)
+        Ok(())
     }
 
     /// The directory that CRIU reads: copies of the small files, as they were compared with the manifest and with the

@@ -71,20 +71,21 @@ pub(in crate::sandbox) struct Entered {
     pub(in crate::sandbox) null: OwnedFd,
 }
 
-/// Builds the whole tree. Its root is attached where the hooks expect it, or else at `place`, or on top of the old root.
+/// Builds the whole tree. Its root is attached where the hooks expect it, or else where `make_place` says, or on top of
+/// the old one.
 pub(super) fn assemble(
     plan: &InitPlan,
     mut handed: Handed,
     network: Option<&Channel>,
     volumes: &[OwnedFd],
-    place: Option<BorrowedFd<'_>>,
+    make_place: Option<&mut dyn FnMut() -> Result<OwnedFd>>,
 ) -> Result<Assembled> {
     let layers = std::mem::take(&mut handed.layers);
     let root = match plan.root {
         RootPlan::MountBatch(index) => handed.take(index)?.0,
         RootPlan::Empty => new_fs("tmpfs", &["mode=755".into()], MountAttrs::NOSUID | MountAttrs::NODEV)?,
     };
-    let shown = show_root(root.as_fd(), plan.hooks.root_at.as_deref(), place)?;
+    let shown = show_root(root.as_fd(), plan.hooks.root_at.as_deref(), make_place)?;
     let mut tree = Tree { root, network, handed, volumes, proc: None, read_only: Vec::new(), null: None };
     for step in &plan.tree {
         tree.apply(step).map_err(|error| match error.kind() {
@@ -113,19 +114,19 @@ pub(super) fn assemble(
 }
 
 /// Attaches the root until the pivot, for hooks at its path on the host, and returns true. Otherwise, or if the path is out
-/// of this process's reach, at `place`, or on top of the old root, which stays this process's root: both always exist.
+/// of this process's reach, where `make_place` says, or on top of the old root, which stays this process's root: both exist.
 pub(super) fn show_root(
     root: BorrowedFd<'_>,
     at: Option<&Path>,
-    place: Option<BorrowedFd<'_>>,
+    make_place: Option<&mut dyn FnMut() -> Result<OwnedFd>>,
 ) -> Result<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let on_host = at.and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
     if on_host.is_some_and(|on_host| attach(root, on_host.as_fd()).is_ok()) {
         return Ok(true);
     }
-    match place {
-        Some(place) => attach(root, place).os(|| "move_mount(rootfs, anteroom)")?,
+    match make_place {
+        Some(make_place) => attach(root, make_place()?.as_fd()).os(|| "move_mount(rootfs, anteroom)")?,
         None => sys::attach_at(root, Path::new("/")).os(|| "move_mount(rootfs, \"/\")")?,
     }
     Ok(false)
