@@ -2,6 +2,7 @@
 
 use super::report::{Samples, line, rounded};
 use super::{Result, THREADS, WARM_UP, parallel};
+use cofferdam::pools::{Job, Pool};
 use cofferdam::templates::{Ready, Template};
 use cofferdam::{Container, ContainerBuilder, Running, StateRoot, Stdio};
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ sys.stdin.read()";
 pub(super) struct Warm {
     numpy: bool,
     first_output: [Samples; 2],
+    /// Of a clone that waits in a pool: from the job to its first output.
+    pooled: Samples,
     /// Resident memory of the program, in KiB: one alone.
     resident: [u64; 2],
     /// The same, of so many at once, and each page counted by how many have it.
@@ -59,6 +62,7 @@ pub(super) fn measure(place: &Path, runs: usize, alive: usize) -> Result<Option<
             running.kill()?.delete()?;
         }
     }
+    let pooled = pooled(template.builder(ground.id()), runs)?;
     let mut resident = [0; 2];
     let mut proportional = [0; 2];
     let mut per_second = [0.0; 2];
@@ -76,7 +80,7 @@ pub(super) fn measure(place: &Path, runs: usize, alive: usize) -> Result<Option<
             Ok(())
         })?;
     }
-    Ok(Some(Warm { numpy, first_output, resident, alive, proportional, per_second, take }))
+    Ok(Some(Warm { numpy, first_output, pooled, resident, alive, proportional, per_second, take }))
 }
 
 struct Ground {
@@ -121,6 +125,22 @@ fn first_letter(builder: ContainerBuilder) -> Result<(Container<Running>, u8, Du
     Ok((running, letter[0], clock.elapsed()))
 }
 
+/// Takes clones out of a pool, each when the pool is full.
+fn pooled(template: ContainerBuilder, runs: usize) -> Result<Samples> {
+    let pool = Pool::new(template, 2)?;
+    let mut samples = Samples::default();
+    for _ in 0..runs {
+        pool.wait_full(Duration::from_secs(60))?;
+        let clock = Instant::now();
+        let job = Job::of_template().stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = pool.take(job)?.into_container().start()?;
+        running.take_stdout().ok_or("standard output is a pipe")?.read_exact(&mut [0])?;
+        samples.add(clock.elapsed());
+        running.kill()?.delete()?;
+    }
+    Ok(samples)
+}
+
 /// A line of proc_pid_smaps_rollup(5) about the program.
 fn kib(container: &Container<Running>, name: &str) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", container.init_pid()))?;
@@ -148,6 +168,7 @@ impl Warm {
             "warm_numpy": self.numpy,
             "warm_first_output_ms": warm.json(),
             "warm_cold_first_output_ms": cold.json(),
+            "warm_pooled_first_output_ms": self.pooled.json(),
             "warm_resident_kib": self.resident,
             "warm_alive": self.alive,
             "warm_proportional_kib": self.proportional,
@@ -189,11 +210,10 @@ impl Warm {
                 ),
             );
         }
-        let take = &self.take;
-        line(
-            &mut text,
-            format_args!("{:<22}{:>9.2}{:>9.2}", "taking the template", take.median(), take.percentile(95)),
-        );
+        for (name, samples) in [("clone out of a pool", &self.pooled), ("taking the template", &self.take)] {
+            let (median, late) = (samples.median(), samples.percentile(95));
+            line(&mut text, format_args!("{name:<22}{median:>9.2}{late:>9.2}"));
+        }
         text
     }
 }

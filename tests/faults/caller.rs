@@ -3,6 +3,7 @@
 use crate::kit::place::Place;
 use crate::orphans::again;
 use cofferdam::checkpoint::{Criu, Image};
+use cofferdam::templates::{Ready, Template};
 use cofferdam::{ContainerBuilder, Error, Exec, Rootfs, StateRoot, Zygote};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,6 +20,9 @@ const BUNDLE: &str = "COFFERDAM_TEST_CALLER_BUNDLE";
 const ZYGOTE: &str = "COFFERDAM_TEST_CALLER_ZYGOTE";
 /// Set for a life that begins with an image.
 const OF_IMAGE: &str = "COFFERDAM_TEST_CALLER_OF_IMAGE";
+/// Set for a life that takes a template, and for one of a clone.
+const OF_TEMPLATE: &str = "COFFERDAM_TEST_CALLER_OF_TEMPLATE";
+const OF_CLONE: &str = "COFFERDAM_TEST_CALLER_OF_CLONE";
 /// The image in the place's directory that such a life begins with, and the one that it writes.
 pub(crate) const IMAGE: &str = "image";
 pub(crate) const NEXT: &str = "next";
@@ -32,6 +36,11 @@ pub(crate) enum Life {
     FullWithZygote,
     /// Create, start, kill and delete the bundle in the place's directory.
     OfBundle,
+    /// Create, start, take a template, and run a clone of it to its end. Only its caller can be traced: a sandbox cannot
+    /// trace a process that is traced.
+    OfTemplate,
+    /// Create, kill and delete a clone of a template that is there before anything happens.
+    OfClone,
     /// Restore, create and start what is in an image, write another image, kill and delete.
     OfImage,
 }
@@ -55,6 +64,8 @@ impl Caller {
             Life::Full => &mut command,
             Life::FullWithZygote => command.env(ZYGOTE, "1"),
             Life::OfBundle => command.env(BUNDLE, "1"),
+            Life::OfTemplate => command.env(OF_TEMPLATE, "1"),
+            Life::OfClone => command.env(OF_CLONE, "1"),
             Life::OfImage => command.env(OF_IMAGE, "1"),
         };
         command.env(DIR, place.path()).env(ID, id).stdin(Stdio::piped()).stderr(Stdio::piped());
@@ -104,15 +115,18 @@ impl Caller {
 fn makes_a_container_when_told_to() {
     let (Some(dir), Ok(id)) = (std::env::var_os(DIR).map(PathBuf::from), std::env::var(ID)) else { return };
     let zygote = std::env::var_os(ZYGOTE).map(|_| Zygote::spawn().expect("a zygote"));
+    let is_set = |variable| std::env::var_os(variable).is_some();
+    let template = is_set(OF_CLONE).then(|| take_template(&dir, &id).expect("a template"));
     say(&rustix::thread::gettid().as_raw_nonzero().to_string());
     if std::io::stdin().lock().read(&mut [0; 3]).unwrap_or(0) == 0 {
         return;
     }
-    let is_set = |variable| std::env::var_os(variable).is_some();
-    let lived = match (is_set(BUNDLE), is_set(OF_IMAGE)) {
-        (true, _) => life_of_bundle(&dir, &id),
-        (_, true) => life_of_image(&dir, &id),
-        _ => lifecycle(&dir, &id, zygote.as_ref()),
+    let lived = match &template {
+        _ if is_set(BUNDLE) => life_of_bundle(&dir, &id),
+        _ if is_set(OF_IMAGE) => life_of_image(&dir, &id),
+        _ if is_set(OF_TEMPLATE) => life_of_template(&dir, &id),
+        Some(template) => life_of_clone(template, &id),
+        None => lifecycle(&dir, &id, zygote.as_ref()),
     };
     match lived {
         Ok(()) => say("ok"),
@@ -173,6 +187,29 @@ fn life_of_image(dir: &Path, id: &str) -> Result<(), Error> {
     let running = of_image(dir, id)?.restore(&image, &criu)?.build()?.create()?.start()?;
     running.snapshot(&criu, dir.join(NEXT))?;
     running.kill()?.delete()?;
+    Ok(())
+}
+
+/// A container that gets ready to be a template, with a file for its clones.
+pub(crate) fn of_template(dir: &Path, id: &str) -> Result<ContainerBuilder, Error> {
+    let builder = ContainerBuilder::new().id(id).rootfs(Rootfs::directory(dir.join("rootfs")));
+    let script = "echo on >/tmp/file; kill -STOP $$; cat /tmp/file";
+    Ok(builder.state_root(StateRoot::open(dir.join("state"))?).args(["sh", "-c", script]))
+}
+
+fn take_template(dir: &Path, id: &str) -> Result<Template, Error> {
+    Ok(of_template(dir, id)?.spawn()?.into_template(Ready::Stopped)?)
+}
+
+fn life_of_template(dir: &Path, id: &str) -> Result<(), Error> {
+    let template = take_template(dir, id)?;
+    let output = template.builder(member_of(id)).output()?;
+    assert_eq!(output.stdout, b"on\n");
+    Ok(())
+}
+
+fn life_of_clone(template: &Template, id: &str) -> Result<(), Error> {
+    template.builder(id).build()?.create()?.kill()?.delete()?;
     Ok(())
 }
 

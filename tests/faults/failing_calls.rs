@@ -63,7 +63,7 @@ fn sweep(faults: &[(&str, &str)], life: Life) {
     alone(|| {
         let lanes = lanes::run(|lane| {
             let place = Place::new();
-            let census = round::undisturbed(&place, life)?;
+            let census = round::undisturbed(&place, life, Scope::Everybody)?;
             let points = faults.iter().flat_map(|&(call, errno)| {
                 let times = census.caller.get(call).copied().unwrap_or(0);
                 let stride = times.div_ceil(MAX_EACH).max(1);

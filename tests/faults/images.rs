@@ -57,11 +57,7 @@ fn calls_of_a_life(place: &Place) -> Option<BTreeMap<String, u32>> {
     caller.go();
     assert_eq!(caller.line().as_deref(), Some("ok"), "an undisturbed life");
     assert_eq!(settle(SETTLE), Vec::<String>::new());
-    let text = std::fs::read_to_string(record).expect("strace's record");
-    let mut calls = BTreeMap::new();
-    for (call, _) in text.lines().filter_map(|line| line.split_once('(')) {
-        *calls.entry(call.to_owned()).or_default() += 1;
-    }
+    let calls = tracer::calls(&record);
     assert_eq!(check_images(place), Vec::<String>::new());
     Some(calls)
 }

@@ -49,14 +49,7 @@ const ENOUGH: usize = 15;
 #[test]
 fn a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted() {
     alone(|| {
-        let points = |census: &Census| {
-            let points = STEPS.into_iter().flat_map(|call| {
-                let times = census.caller.get(call).copied().unwrap_or(0);
-                (1..=times).map(move |nth| (call.to_owned(), nth))
-            });
-            points.collect()
-        };
-        let Some(tally) = sweep(points, Scope::Caller) else { return };
+        let Some(tally) = sweep(Life::Full, of_caller, Scope::Caller, BUDGET) else { return };
         eprintln!("kill points: {tally} of the caller");
         assert!(tally > 40, "{tally} kills are too few to mean anything");
     });
@@ -65,25 +58,47 @@ fn a_caller_killed_at_any_call_leaves_nothing_that_cannot_be_deleted() {
 #[test]
 fn a_helper_killed_at_any_call_fails_the_caller_and_leaves_nothing() {
     alone(|| {
-        let Some(tally) = sweep(Census::of_helpers_alone, Scope::Everybody) else { return };
+        let Some(tally) = sweep(Life::Full, Census::of_helpers_alone, Scope::Everybody, BUDGET) else {
+            return;
+        };
         eprintln!("kill points: {tally} of gofer, sandbox and init");
         assert!(tally > 40, "{tally} kills are too few to mean anything");
     });
 }
 
+/// The steps that the caller makes.
+pub(crate) fn of_caller(census: &Census) -> Vec<(String, u32)> {
+    let points = STEPS.into_iter().flat_map(|call| {
+        let times = census.caller.get(call).copied().unwrap_or(0);
+        (1..=times).map(move |nth| (call.to_owned(), nth))
+    });
+    points.collect()
+}
+
 /// Kills at each point of an undisturbed life and checks what is left. Returns how many processes were killed; `None`
 /// where strace cannot attach, and in a lane.
-fn sweep(points: impl FnOnce(&Census) -> Vec<(String, u32)>, scope: Scope) -> Option<usize> {
+pub(crate) fn sweep(
+    life: Life,
+    points: impl FnOnce(&Census) -> Vec<(String, u32)>,
+    scope: Scope,
+    budget: Duration,
+) -> Option<usize> {
     let lanes = lanes::run(|lane| {
         let place = Place::new();
-        let census = round::undisturbed(&place, Life::Full)?;
-        Some(sweep_lane(&place, points(&census), scope, lane))
+        let census = round::undisturbed(&place, life, scope)?;
+        Some(sweep_lane(&place, life, points(&census), (scope, budget), lane))
     });
     lanes?.into_iter().sum()
 }
 
 /// The share of one lane.
-fn sweep_lane(place: &Place, points: Vec<(String, u32)>, scope: Scope, lane: Lane) -> usize {
+fn sweep_lane(
+    place: &Place,
+    life: Life,
+    points: Vec<(String, u32)>,
+    (scope, budget): (Scope, Duration),
+    lane: Lane,
+) -> usize {
     let began = Instant::now();
     let every = points.len().div_ceil(MAX_POINTS).max(1);
     let mut kills = 0;
@@ -91,13 +106,13 @@ fn sweep_lane(place: &Place, points: Vec<(String, u32)>, scope: Scope, lane: Lan
     // Strided, so that running out of time thins the sweep out instead of cutting its end off.
     let order = (0..every.max(4)).flat_map(|first| (first..points.len()).step_by(every.max(4)));
     for index in lane.share(order.take(MAX_POINTS)) {
-        if began.elapsed() > BUDGET && kills > ENOUGH {
+        if began.elapsed() > budget && kills > ENOUGH {
             break;
         }
         let (call, nth) = &points[index];
         let id = place.id(&format!("p{index}"));
         let kill = format!("{call}:signal=KILL:when={nth}");
-        let Some(round) = round::live(place, &id, Life::Full, scope, &kill) else { return kills };
+        let Some(round) = round::live(place, &id, life, scope, &kill) else { return kills };
         let mut found = round.late;
         kills += round.killed.len();
         match round.verdict {

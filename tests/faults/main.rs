@@ -18,4 +18,5 @@ mod orphans;
 mod races;
 mod raw_client;
 mod round;
+mod templates;
 mod tracer;

@@ -24,7 +24,7 @@ const MAX_POINTS: usize = 60;
 #[test]
 fn a_device_is_back_as_it_was_whichever_call_of_its_move_fails() {
     with_a_device(|host| {
-        let Some(census) = round::undisturbed(&host.place, Life::OfBundle) else { return };
+        let Some(census) = round::undisturbed(&host.place, Life::OfBundle, Scope::Everybody) else { return };
         let faults = STEPS.into_iter().zip(["ENOBUFS", "ENOMEM", "EMFILE"]).flat_map(|(call, errno)| {
             let times = census.caller.get(call).copied().unwrap_or(0);
             (1..=times).map(move |nth| format!("{call}:error={errno}:when={nth}"))
@@ -38,7 +38,7 @@ fn a_device_is_back_as_it_was_whichever_call_of_its_move_fails() {
 #[test]
 fn a_device_is_back_as_it_was_when_a_helper_is_killed_before_the_container_is_there() {
     with_a_device(|host| {
-        let Some(census) = round::undisturbed(&host.place, Life::OfBundle) else { return };
+        let Some(census) = round::undisturbed(&host.place, Life::OfBundle, Scope::Everybody) else { return };
         let points = census.of_helpers_alone();
         let thinned = points.iter().step_by(points.len().div_ceil(MAX_POINTS).max(1));
         let faults = thinned.map(|(call, nth)| format!("{call}:signal=KILL:when={nth}"));
@@ -51,7 +51,7 @@ fn a_device_is_back_as_it_was_when_a_helper_is_killed_before_the_container_is_th
 #[test]
 fn a_device_is_whole_or_gone_with_the_container_when_the_caller_is_killed() {
     with_a_device(|host| {
-        let Some(census) = round::undisturbed(&host.place, Life::OfBundle) else { return };
+        let Some(census) = round::undisturbed(&host.place, Life::OfBundle, Scope::Everybody) else { return };
         let faults = STEPS.into_iter().flat_map(|call| {
             let times = census.caller.get(call).copied().unwrap_or(0);
             (1..=times).map(move |nth| format!("{call}:signal=KILL:when={nth}"))

@@ -42,16 +42,19 @@ pub(crate) fn live(place: &Place, id: &str, life: Life, scope: Scope, fault: &st
     Some(Round { verdict, created, killed, caller_lives, injected: tracer::injected(&record), late })
 }
 
-/// An undisturbed life, to know how often each call is made.
-pub(crate) fn undisturbed(place: &Place, life: Life) -> Option<Census> {
+/// An undisturbed life, to know how often each call is made by those that are traced.
+pub(crate) fn undisturbed(place: &Place, life: Life, scope: Scope) -> Option<Census> {
     let id = place.id("baseline");
     let mut caller = Caller::new(place, &id, life);
-    let record = tracer::attach(place, &caller, Scope::Everybody, &[])?;
+    let record = tracer::attach(place, &caller, scope, &[])?;
     caller.go();
     while let Some(word) = caller.line().filter(|word| word != "ok") {
         assert_eq!(word, CREATED, "an undisturbed life");
     }
     assert_eq!(settle(SETTLE), Vec::<String>::new());
     assert_eq!(place.leftovers(), Vec::<String>::new());
-    Some(tracer::census(&record, caller.thread))
+    Some(match scope {
+        Scope::Caller => Census { caller: tracer::calls(&record), ..Census::default() },
+        Scope::Everybody => tracer::census(&record, caller.thread),
+    })
 }

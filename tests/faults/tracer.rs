@@ -30,7 +30,7 @@ impl Census {
 /// The processes that are traced.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Scope {
-    /// The one thread that makes the container.
+    /// This thread alone.
     Caller,
     /// And every process it starts.
     Everybody,
@@ -39,12 +39,17 @@ pub(crate) enum Scope {
 /// Attaches strace with the expressions `inject`; its record goes to the returned file. `None`, with the reason on
 /// stderr, where that cannot be.
 pub(crate) fn attach(place: &Place, caller: &Caller, scope: Scope, inject: &[String]) -> Option<PathBuf> {
+    attach_to(place, caller.thread, scope, inject)
+}
+
+/// As [`attach`], to the thread with this id.
+pub(crate) fn attach_to(place: &Place, thread: i32, scope: Scope, inject: &[String]) -> Option<PathBuf> {
     let record = place.path().join("strace");
     let mut command = Command::new("strace");
     if scope == Scope::Everybody {
         command.arg("-f");
     }
-    command.args(["-s", "32", "-o"]).arg(&record).args(["-p", &caller.thread.to_string()]);
+    command.args(["-s", "32", "-o"]).arg(&record).args(["-p", &thread.to_string()]);
     for expression in inject {
         command.args(["-e", &format!("inject={expression}")]);
     }
@@ -94,6 +99,16 @@ pub(crate) fn census(record: &Path, caller: i32) -> Census {
 fn is_name(call: &str) -> bool {
     !call.is_empty()
         && call.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// How often the one traced thread made each call.
+pub(crate) fn calls(record: &Path) -> BTreeMap<String, u32> {
+    let text = std::fs::read_to_string(record).expect("strace's record");
+    let mut calls = BTreeMap::new();
+    for (call, _) in text.lines().filter_map(|line| line.split_once('(')).filter(|(call, _)| is_name(call)) {
+        *calls.entry(call.to_owned()).or_default() += 1;
+    }
+    calls
 }
 
 /// The processes strace saw killed; with one traced thread it names none, and that one is `caller`.

@@ -40,11 +40,15 @@ pub(in crate::sandbox) fn capture(
     check_others: impl FnOnce() -> Result<()>,
 ) -> Result<Option<Captured>> {
     let (stat, _) = refusal::stat(subject)?;
-    if stopped && stat.state != 'T' {
+    let is_ready = !stopped || stat.state == 'T';
+    // What a debugger has stopped may never be ready: it is refused now.
+    if is_ready || stat.state == 't' {
+        let status = read(subject, "status", MAX_STATUS)?;
+        refusal::check_status(StatusText(&String::from_utf8_lossy(&status)), ids)?;
+    }
+    if !is_ready {
         return Ok(None);
     }
-    let status = read(subject, "status", MAX_STATUS)?;
-    refusal::check_status(StatusText(&String::from_utf8_lossy(&status)), ids)?;
     tracing::seize(subject.pid)
         .os(|| "ptrace(PTRACE_SEIZE)")
         .map_err(|error| error.during(refusal::TEMPLATE))?;
