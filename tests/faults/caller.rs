@@ -73,7 +73,12 @@ impl Caller {
         let stdin = process.stdin.take();
         let lines = BufReader::new(process.stderr.take().expect("stderr is a pipe"));
         let mut caller = Self { process, stdin, lines, thread: 0 };
-        caller.thread = caller.line().and_then(|line| line.parse().ok()).expect("the caller's thread id");
+        let said: Vec<_> = std::iter::from_fn(|| caller.line()).take(1).collect();
+        let thread = said.first().and_then(|line| line.parse().ok());
+        caller.thread = thread.unwrap_or_else(|| {
+            let rest: Vec<_> = std::iter::from_fn(|| caller.line()).take(8).collect();
+            panic!("the caller says no thread id: {said:?} {rest:?}")
+        });
         caller
     }
 

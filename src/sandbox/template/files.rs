@@ -12,6 +12,7 @@ use crate::sys::{StatusText, open_below};
 use crate::wire::template::{Descriptor, MAX_ARCHIVES, MAX_DESCRIPTORS, NamedFile, Opened};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,11 @@ impl Mount {
         // What is mounted is in the cache, and so is the way to it: nothing here waits for a filesystem of the process.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
-        let opened = rustix::fs::openat2(subject.root, self.point.as_slice(), flags, Mode::empty(), resolve);
+        let open = || rustix::fs::openat2(subject.root, self.point.as_slice(), flags, Mode::empty(), resolve);
+        // The kernel also gives up a walk through the cache if another process mounts anything meanwhile.
+        let mut attempts =
+            (0..LOOKS).map(|_| open()).skip_while(|opened| matches!(opened, Err(Errno::AGAIN)));
+        let opened = attempts.next().unwrap_or(Err(Errno::AGAIN));
         let found = opened.and_then(|found| {
             let (how, what) = (AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID);
             rustix::fs::statx(&found, "", how, what | StatxFlags::TYPE).map(|stat| (found, stat))
@@ -99,6 +104,9 @@ impl Mount {
         }
     }
 }
+
+/// How often to look for a mount before it counts as hidden.
+const LOOKS: usize = 1000;
 
 fn is_directory(stat: &Statx) -> bool {
     FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory
