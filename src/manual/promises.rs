@@ -145,6 +145,10 @@
 //! * That helpers forked from the same zygote differ in their memory layout or in their stack protector's secret: the
 //!   kernel chooses both at execve(2). An attacker that learns them of one helper, through a kernel bug or a side
 //!   channel, knows them of the others. Workloads are executed, and have their own.
+//! * That a program which is made a [template](super::templates) costs little. One that maps terabytes without use keeps its
+//!   sandbox from answering, also to the other containers of a pod, for longer than `into_template` waits, which is 30 s.
+//!   One that has read gigabytes of a mapping that it never wrote has them copied: with a limit of memory the kernel then
+//!   kills the sandbox, and the container counts as lost.
 //! * That a process which leaves the container's mount namespace, in a pid namespace that it shares with others, still
 //!   counts as the container's. Only the kill of its cgroup still reaches it.
 //! * That a tampered image is harmless beyond that. It decides what the processes of the container do, which of its files
