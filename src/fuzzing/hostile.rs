@@ -13,6 +13,7 @@ use crate::wire::files::{Change, FileReply, FileRequest};
 use crate::wire::frame::{MAX_FDS, Message};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -372,7 +373,12 @@ pub(super) fn frames(mut bytes: &[u8]) {
             continue;
         }
         let count = usize::from(*descriptors) % (MAX_FDS + 8);
-        send_raw(theirs.as_fd(), &frame, &vec![given.as_fd(); count]);
+        match send_raw(theirs.as_fd(), &frame, &vec![given.as_fd(); count]) {
+            Ok(()) => {}
+            // The machine has no memory for it, or other programs of this user have too many descriptors on their way.
+            Err(Errno::NOBUFS | Errno::TOOMANYREFS) => return,
+            Err(errno) => panic!("room for a frame: {errno}"),
+        }
         match kind % 4 {
             0 => receive::<Request>(&ours, count),
             1 => receive::<Reply>(&ours, count),
@@ -390,13 +396,13 @@ pub(super) fn frames(mut bytes: &[u8]) {
     assert_eq!(rustix::io::read(&witness, &mut [0; 1]), Ok(0));
 }
 
-fn send_raw(socket: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) {
+fn send_raw(socket: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(fds));
     }
-    sendmsg(socket, &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL).expect("room for a frame");
+    sendmsg(socket, &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
 fn receive<M: Message + std::fmt::Debug>(connection: &Channel, sent: usize) {
