@@ -80,7 +80,9 @@
 //!   The sandbox that copies a process waits for it for a limited time.
 //!   (`api::template::a_clone_has_the_ids_capabilities_filter_and_limits_of_a_cold_start`,
 //!   `api::template::memory_that_is_wiped_on_fork_is_wiped_in_a_clone`,
-//!   `api::template::a_process_that_does_not_stop_in_time_is_killed_and_the_sandbox_works_on`)
+//!   `api::template::a_process_that_does_not_stop_in_time_is_killed_and_the_sandbox_works_on`,
+//!   `api::template::a_reservation_too_large_to_look_through_is_refused_in_time`,
+//!   `api::template::pages_that_were_only_read_are_not_copied`)
 //! * No annotation of a bundle changes its container, because engines pass on those of an image, unless the caller
 //!   [asks for it](super::oci#annotations).
 //!   (`api::pods::annotations_of_engines_are_followed_only_if_asked_for`)
@@ -145,10 +147,8 @@
 //! * That helpers forked from the same zygote differ in their memory layout or in their stack protector's secret: the
 //!   kernel chooses both at execve(2). An attacker that learns them of one helper, through a kernel bug or a side
 //!   channel, knows them of the others. Workloads are executed, and have their own.
-//! * That a program which is made a [template](super::templates) costs little. One that maps terabytes without use keeps its
-//!   sandbox from answering, also to the other containers of a pod, for longer than `into_template` waits, which is 30 s.
-//!   One that has read gigabytes of a mapping that it never wrote has them copied: with a limit of memory the kernel then
-//!   kills the sandbox, and the container counts as lost.
+//! * That a program which is made a [template](super::templates) costs nothing: one that maps terabytes without use keeps
+//!   its sandbox from answering, also to the other containers of a pod, for 10 s.
 //! * That a process which leaves the container's mount namespace, in a pid namespace that it shares with others, still
 //!   counts as the container's. Only the kill of its cgroup still reaches it.
 //! * That a tampered image is harmless beyond that. It decides what the processes of the container do, which of its files

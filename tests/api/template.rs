@@ -328,6 +328,35 @@ fn a_clone_with_less_memory_than_the_template_runs_out_of_its_own() {
     assert_eq!(text(&run(&stage, &template, "large", "")).0, "on\ndone\n");
 }
 
+/// Pages that it only read cost a process no memory: its sandbox, which is under a limit too, copies none.
+#[test]
+fn pages_that_were_only_read_are_not_copied() {
+    let stage = stage!();
+    if !may_limit("memory") || find("python3").is_none() {
+        skip!("no memory limit or no python3");
+    }
+    let script = "import mmap, os\nm = mmap.mmap(-1, 512 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n\
+        m[5 << 20] = 7\nm[::4096]\nos.kill(os.getpid(), 19)\nprint(sum(m[4 << 20:6 << 20]), m[-1])";
+    let builder = preparing(&stage, &["/usr/bin/python3", "-c", script]).memory_limit(64 << 20);
+    let template = taken(builder);
+    assert_eq!(text(&run(&stage, &template, "clone", "")).0, "7 0\n");
+}
+
+#[test]
+fn a_reservation_too_large_to_look_through_is_refused_in_time() {
+    let stage = stage!();
+    if find("python3").is_none() {
+        skip!("no python3");
+    }
+    let script = "import mmap, os\nunreserved = 0x4000\n\
+        m = mmap.mmap(-1, 64 << 40, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | unreserved)\n\
+        os.kill(os.getpid(), 19)";
+    let running = preparing(&stage, &["/usr/bin/python3", "-c", script]).spawn().unwrap();
+    let failed = running.into_template(Ready::Stopped).unwrap_err();
+    assert_eq!(*failed.kind(), ErrorKind::TimedOut, "{failed}");
+    assert!(failed.to_string().contains("was not ready to go on"), "{failed}");
+}
+
 #[test]
 fn a_line_makes_a_template_of_pid_1_too_and_the_clone_waits_for_its_input() {
     let stage = stage!();

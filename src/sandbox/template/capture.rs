@@ -235,6 +235,7 @@ fn read_pages(subject: Subject<'_>, child: &Child, mappings: &mut [Mapping]) -> 
         const PART: u64 = 1 << 15;
         let pages = (mapping.end - mapping.start) / PAGE;
         for part in (0..pages).step_by(PART as usize) {
+            child.in_time()?;
             let mut entries = vec![0; (pages - part).min(PART) as usize * 8];
             pagemap.read_exact_at(&mut entries, (mapping.start / PAGE + part) * 8).os(|| "read(pagemap)")?;
             let entries: Vec<u64> = entries
@@ -257,10 +258,14 @@ fn read_pages(subject: Subject<'_>, child: &Child, mappings: &mut [Mapping]) -> 
             }
         }
     }
+    memory.set_len(at).os(|| "ftruncate(memfd)")?;
     memory::seal(memory.as_fd())?;
     Ok(memory.into())
 }
 
+static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+
+/// Copies all but pages of zeros: a process can have any number of those that it only read, and they cost it no memory.
 fn copy_pages(
     subject: Subject<'_>,
     child: &Child,
@@ -279,7 +284,17 @@ fn copy_pages(
         child.in_time()?;
         let part = &mut buffer[..(end - from).min(BUFFER) as usize];
         tracing::read_memory(subject.pid, from, part).os(|| "process_vm_readv()")?;
-        to.write_all_at(part, at + (from - start)).os(|| "write(memfd)")?;
+        let is_zero = |page: &&[u8]| **page == ZEROS[..page.len()];
+        let pages: Vec<&[u8]> = part.chunks(PAGE as usize).collect();
+        let mut place = 0;
+        for run in pages.chunk_by(|one, next| is_zero(one) == is_zero(next)) {
+            let end = place + run.iter().map(|page| page.len()).sum::<usize>();
+            if !is_zero(&run[0]) {
+                let at = at + (from - start) + place as u64;
+                to.write_all_at(&part[place..end], at).os(|| "write(memfd)")?;
+            }
+            place = end;
+        }
     }
     Ok(())
 }
