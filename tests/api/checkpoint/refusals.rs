@@ -94,8 +94,9 @@ fn connections_and_locks_are_named() {
                      b = socket.create_connection(('127.0.0.1', 4000))\nc = a.accept()";
     let locked = "import fcntl\na = open('/tmp/locked', 'w')\nfcntl.flock(a, fcntl.LOCK_EX)";
     let shared = "import ctypes\nassert ctypes.CDLL(None).shmget(7, 4096, 0o1600) >= 0";
+    // Of the connection, or, where this CRIU knows no IP socket of this kernel, of each.
     for (program, words) in
-        [(connected, "TCP"), (locked, "a process holds a file lock"), (shared, "System V shared memory")]
+        [(connected, "socket"), (locked, "a process holds a file lock"), (shared, "System V shared memory")]
     {
         let running = saying(&stage, python(&stage, program));
         let error = refused(&stage, &criu, &running);
