@@ -137,7 +137,7 @@ fn uid_map(bytes: &[u8]) {
         numbers.filter(|numbers| numbers.len() == 3)
     };
     let mut ranges = text.lines().filter_map(numbers);
-    let holds = |range: Vec<u64>| (range[0]..range[0] + range[2]).contains(&inside.into());
+    let holds = |range: Vec<u64>| (range[0]..range[0].saturating_add(range[2])).contains(&inside.into());
     assert!(inside == OVERFLOW_UID || ranges.any(holds), "{id} is {inside} in {text:?}");
     let _ = terminal_name(id);
 }
