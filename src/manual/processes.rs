@@ -129,7 +129,8 @@
 //!
 //! Engines take the cgroup of the pid that create gave them, the sandbox's, for the container's, to read its memory and
 //! to wait for OOM kills. So where the configuration has a `cgroupsPath`, the sandbox is in the workload's memory cgroup
-//! (v2: in `container`) from the end of create to the request to start.
+//! (v2: in `container`) from the end of create to the request to start. They read its processor time, too: with a
+//! `cgroupsPath`, the sandbox is in the workload's cgroup of a v1 hierarchy of cpu that has cpuacct, under its quota.
 //!
 //! # OOM scores
 //!

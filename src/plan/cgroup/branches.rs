@@ -61,7 +61,9 @@ pub(super) fn v1_branch(
 ) -> Branch {
     let has = |name: &str| hierarchy.has(name);
     let apart = APART.into_iter().any(has);
-    let left = !apart && LEFT.into_iter().any(has);
+    // Engines, which name the place, read the processor time of the cgroup that the sandbox is in.
+    let read_by_engines = place.explicit && has("cpuacct");
+    let left = !apart && !read_by_engines && LEFT.into_iter().any(has);
     let mut dirs = place.dirs(place.base(hierarchy), if left { Role::Container } else { Role::Sandbox });
     for dir in dirs.iter_mut().filter(|dir| has("cpuset") && dir.role == Role::Ancestor) {
         dir.writes = v1::inherited_cpuset();

@@ -337,7 +337,7 @@ fn on_v1_a_named_place_is_also_joined_for_statistics_and_freezing() {
             "Container /cg/memory/pod/app/container",
             "Base /cg/cpu,cpuacct",
             "Ancestor /cg/cpu,cpuacct/pod",
-            "Container /cg/cpu,cpuacct/pod/app",
+            "Sandbox /cg/cpu,cpuacct/pod/app",
             "Base /cg/cpuset",
             "Ancestor /cg/cpuset/pod",
             "  cpuset.cpus = from parent",
