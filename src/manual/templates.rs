@@ -46,6 +46,19 @@
 //! mapped, and a clone does the same and refuses to start if its root has another version of one (inode, size and time of
 //! the last change).
 //!
+//! # What it costs
+//!
+//! Python with numpy, json, sqlite3 and asyncio, from one `cargo run --release --example bench -- --warm --quick` on an
+//! otherwise idle virtual machine with 2 CPUs, Linux 6.18, as root:
+//!
+//! | | create to first output, p50 and p95, ms | memory of each of 100, KiB | per second |
+//! |---|---|---|---|
+//! | clone | 7.2, 8.6 | 323 | 175 |
+//! | clone out of a [pool](crate::pools::Pool), from its take | 5.1, 7.2 | | |
+//! | cold start | 84.9, 113.1 | 19588 | 19 |
+//!
+//! Taking the template takes 26 ms.
+//!
 //! # What a clone has of its template
 //!
 //! | Of the template | Of the clone's own configuration |
