@@ -2,7 +2,7 @@
 //! copies open again.
 
 use super::child::Child;
-use super::maps::PAGE;
+use super::maps::{MOUNT_TABLE_ESCAPES, PAGE, unescape};
 use super::refusal::refuse;
 use super::{Subject, read, version_of};
 use crate::error::{OsContext, Result};
@@ -70,7 +70,7 @@ impl Mount {
     fn of(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        let (point, options) = (unescape(fields.nth(3)?), fields.next()?);
+        let (point, options) = (unescape(fields.nth(3)?, MOUNT_TABLE_ESCAPES), fields.next()?);
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         let is_memory = kind == b"tmpfs" && !options.starts_with(b"ro") && !is_device(&point);
         Some(Self { id, point, is_memory })
@@ -110,24 +110,6 @@ const LOOKS: usize = 1000;
 
 fn is_directory(stat: &Statx) -> bool {
     FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory
-}
-
-/// The kernel writes blanks, tabs, newlines and backslashes of a path as three octal digits.
-fn unescape(point: &[u8]) -> Vec<u8> {
-    let mut unescaped = Vec::with_capacity(point.len());
-    let mut rest = point;
-    while let [first, after @ ..] = rest {
-        rest = after;
-        let mut byte = *first;
-        if let [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] =
-            [&[*first], rest].concat().as_slice()
-        {
-            byte = (a - b'0') << 6 | (b - b'0') << 3 | (c - b'0');
-            rest = &rest[rest.len() - after.len()..];
-        }
-        unescaped.push(byte);
-    }
-    unescaped
 }
 
 /// `/dev` is made by create, in a copy too; but not what is in its memory for programs.
@@ -252,6 +234,5 @@ mod tests {
         assert!(!Mount::of(b"41 30 0:33 / /dev rw - tmpfs tmpfs rw").unwrap().is_memory);
         assert!(Mount::of(b"41 30 0:33 / /dev/shm rw - tmpfs tmpfs rw").unwrap().is_memory);
         assert!(Mount::of(b"41 30 0:33").is_none());
-        assert_eq!(unescape(b"\\04\\999\\"), b"\\04\\999\\");
     }
 }

@@ -76,7 +76,8 @@ fn parse_line(line: &[u8]) -> Option<Line> {
             | bit(execute == b'x', libc::PROT_EXEC),
         shared: sharing == b's',
         offset,
-        name: unescape(&name[blanks..]),
+        // The kernel escapes nothing else in a path here.
+        name: unescape(&name[blanks..], b"\n"),
         is_wiped: false,
         special: None,
     })
@@ -90,23 +91,20 @@ fn hexadecimal(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
-/// The kernel writes a newline in a path as `\012`, and nothing else.
-fn unescape(name: &[u8]) -> Vec<u8> {
-    let mut unescaped = Vec::with_capacity(name.len());
-    let mut rest = name;
+/// The bytes of a path that the kernel escapes in the tables of mounts (proc_pid_mountinfo(5)).
+pub(super) const MOUNT_TABLE_ESCAPES: &[u8] = b" \t\n\\";
+
+/// Undoes the escapes of these bytes, for each of which the kernel writes a backslash and three octal digits.
+pub(super) fn unescape(text: &[u8], escaped: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
     while let [first, after @ ..] = rest {
-        match rest.strip_prefix(b"\\012") {
-            Some(after) => {
-                unescaped.push(b'\n');
-                rest = after;
-            }
-            None => {
-                unescaped.push(*first);
-                rest = after;
-            }
-        }
+        let is_next = |byte: &&u8| rest.starts_with(format!("\\{byte:03o}").as_bytes());
+        let found = (*first == b'\\').then(|| escaped.iter().find(is_next)).flatten();
+        plain.push(*found.unwrap_or(first));
+        rest = if found.is_some() { &rest[4..] } else { after };
     }
-    unescaped
+    plain
 }
 
 /// "page is file-page or shared-anon", "page swapped", "page present" (proc_pid_pagemap(5)).
@@ -158,6 +156,13 @@ pub(crate) fn own_pages(entries: &[u64], of_file: bool) -> Vec<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_the_kernel_escapes_in_a_table_is_undone() {
+        let path = b"/a\\040b\\134040\\012\\043\\04\\999\\";
+        assert_eq!(unescape(path, MOUNT_TABLE_ESCAPES), b"/a b\\040\n\\043\\04\\999\\");
+        assert_eq!(unescape(path, b"\n"), b"/a\\040b\\134040\n\\043\\04\\999\\");
+    }
 
     #[test]
     fn a_line_says_where_how_and_of_what() {
