@@ -1,7 +1,7 @@
 //! kill -9 of the caller at every call of a restore, and of the dump of what was restored.
 
 use crate::caller::{Caller, IMAGE, Life, NEXT, of_image};
-use crate::killed_processes::STEPS;
+use crate::killed_processes::steps;
 use crate::kit::criu::for_a_dump;
 use crate::kit::lanes::{self, Lane};
 use crate::kit::place::Place;
@@ -30,12 +30,8 @@ fn a_caller_killed_at_any_call_leaves_an_image_that_is_whole_or_none() {
         let lanes = lanes::run(|lane| {
             let place = Place::new();
             make_image(&place, &criu);
-            let calls = calls_of_a_life(&place)?;
-            let points = STEPS.into_iter().flat_map(|call| {
-                let times = calls.get(call).copied().unwrap_or(0);
-                (1..=times).map(move |nth| (call, nth))
-            });
-            Some(sweep_lane(&place, &points.collect::<Vec<_>>(), lane))
+            let points = steps(&calls_of_a_life(&place)?);
+            Some(sweep_lane(&place, &points, lane))
         });
         let Some(tally) = lanes.and_then(|lanes| lanes.into_iter().sum::<Option<usize>>()) else { return };
         eprintln!("kill points: {tally} of the caller of a restore and a dump");
@@ -63,7 +59,7 @@ fn calls_of_a_life(place: &Place) -> Option<BTreeMap<String, u32>> {
 }
 
 /// The share of one lane. Returns how many callers were killed.
-fn sweep_lane(place: &Place, points: &[(&str, u32)], lane: Lane) -> usize {
+fn sweep_lane(place: &Place, points: &[(String, u32)], lane: Lane) -> usize {
     let began = Instant::now();
     let every = points.len().div_ceil(MAX_POINTS).max(4);
     let mut kills = 0;
@@ -73,7 +69,7 @@ fn sweep_lane(place: &Place, points: &[(&str, u32)], lane: Lane) -> usize {
         if began.elapsed() > BUDGET && kills > ENOUGH {
             break;
         }
-        let (call, nth) = points[index];
+        let (call, nth) = &points[index];
         let id = place.id(&format!("p{index}"));
         let kill = format!("{call}:signal=KILL:when={nth}");
         let Some(round) = round::live(place, &id, Life::OfImage, Scope::Caller, &kill) else { return kills };

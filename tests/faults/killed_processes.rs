@@ -6,10 +6,11 @@ use crate::kit::place::Place;
 use crate::orphans::{alone, recovers};
 use crate::round;
 use crate::tracer::{Census, Scope};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The calls a step of create, start, kill and delete consists of; memory, clocks and closing are no steps.
-pub(crate) const STEPS: [&str; 27] = [
+const STEPS: [&str; 27] = [
     "bind",
     "clone3",
     "connect",
@@ -68,8 +69,13 @@ fn a_helper_killed_at_any_call_fails_the_caller_and_leaves_nothing() {
 
 /// The steps that the caller makes.
 pub(crate) fn of_caller(census: &Census) -> Vec<(String, u32)> {
+    steps(&census.caller)
+}
+
+/// Each call of these numbers of calls that is a step.
+pub(crate) fn steps(calls: &BTreeMap<String, u32>) -> Vec<(String, u32)> {
     let points = STEPS.into_iter().flat_map(|call| {
-        let times = census.caller.get(call).copied().unwrap_or(0);
+        let times = calls.get(call).copied().unwrap_or(0);
         (1..=times).map(move |nth| (call.to_owned(), nth))
     });
     points.collect()
