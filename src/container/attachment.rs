@@ -82,9 +82,7 @@ impl DropGuard {
             }
         }
     }
-}
 
-impl DropGuard {
     /// If the sandbox has ended, nothing keeps the gofer, which was killed, from ending now. Collects both before the
     /// record is looked at, so that there is nothing to look for. What does not end at once stays in `children`.
     fn collect_those_that_end(&mut self) {

@@ -121,7 +121,7 @@ fn capture_stopped(
     }
     let pages = read_pages(subject, child, &mut description.mappings)?;
     child.find_instruction(&lines)?;
-    ask_process(subject, child, &mut description, open, &in_memory)?;
+    ask_process(subject, child, &mut description, |asked| ask(subject, child, asked, open, &in_memory))?;
     let description = seal_plan(&description)?;
     let FilesInMemory { scratch, tmpfs, .. } = in_memory;
     Ok(Captured { description, pages, scratch, tmpfs })
@@ -299,19 +299,18 @@ fn copy_pages(
     Ok(())
 }
 
-/// What only the process itself can ask the kernel for. Puts the process back to where it was.
+/// Has the process make the calls of `ask`, puts it back to where it was, and describes its registers.
 fn ask_process(
     subject: Subject<'_>,
     child: &Child,
     description: &mut Description,
-    open: Vec<(u64, Vec<u8>)>,
-    in_memory: &FilesInMemory<'_>,
+    ask: impl FnOnce(&mut Description) -> Result<()>,
 ) -> Result<()> {
     let pid = subject.pid;
     let mut registers = child.registers()?;
     // Signals that arrive now are for the process to handle, later.
     tracing::set_signal_mask(pid, u64::MAX).os(|| "ptrace(PTRACE_SETSIGMASK)")?;
-    let asked = ask(subject, child, description, open, in_memory);
+    let asked = ask(description);
     let restored = tracing::set_registers(pid, &registers)
         .and_then(|()| tracing::set_signal_mask(pid, description.blocked))
         .os(|| "ptrace(PTRACE_SETREGSET)");
@@ -321,6 +320,7 @@ fn ask_process(
     Ok(())
 }
 
+/// What only the process itself can ask the kernel for.
 fn ask(
     subject: Subject<'_>,
     child: &Child,
